@@ -1,0 +1,231 @@
+"""How well cuts and gradual transitions are found, beside PySceneDetect in the same run.
+
+    python -m benchmarks.shot_detection                         # generated films, both halves
+    python -m benchmarks.shot_detection --real FILM --labels FILM.csv
+
+A label counts as found when a detection lies within 0.25 s of it; a gradual label is the interval from the last
+frame wholly of the old shot to the first wholly of the new one, and a detection anywhere within 0.25 s of that interval
+finds it. Each detection finds at most one label and each label counts once, nearest pairs first. F1 on cuts counts the cut labels, the
+detections that found one, and every detection that found nothing; F1 on gradual transitions likewise. Detections
+that found a label of the other kind are left out of both; whether the detector named the kind rightly is not asked,
+since PySceneDetect names none.
+
+Settings of this product's detector were chosen on the TUNE half alone. PySceneDetect runs AdaptiveDetector with
+the best settings of its own project's parameter sweep: adaptive_threshold 3.5, window_width 3, min_scene_len 0.6 s.
+
+A labels file has one line a transition: `kind,start_s,end_s`; lines that begin with `#` are ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.films import Half, Label, plan_films, write_film
+from media.shots import FRAME_HEIGHT, FRAME_WIDTH, FeatureBuilder, ShotSettings, Transition, detect_transitions
+
+TOLERANCE_US = 250_000
+_HALVES: tuple[Half, ...] = ("TUNE", "REPORT")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Labels, labels found and detections that found nothing, for cuts and for gradual transitions."""
+
+    cuts: int = 0
+    cuts_found: int = 0
+    gradual: int = 0
+    gradual_found: int = 0
+    false: int = 0
+
+    def add(self, other: Tally) -> None:
+        self.cuts += other.cuts
+        self.cuts_found += other.cuts_found
+        self.gradual += other.gradual
+        self.gradual_found += other.gradual_found
+        self.false += other.false
+
+    def row(self) -> str:
+        return (f"{_f1(self.cuts_found, self.cuts, self.false):8.3f}{_f1(self.gradual_found, self.gradual, self.false):9.3f}"
+                f"{_f1(self.cuts_found + self.gradual_found, self.cuts + self.gradual, self.false):9.3f}"
+                f"   {self.cuts_found:3d}/{self.cuts:<3d} {self.gradual_found:3d}/{self.gradual:<3d} {self.false:4d}")
+
+
+def _f1(found: int, wanted: int, false: int) -> float:
+    return 2 * found / (found + false + wanted) if found + false + wanted else 1.0
+
+
+def match(labels: Sequence[Label], detected_us: Sequence[int]) -> dict[int, int]:
+    """Pairs labels with detections one to one, nearest first: label number -> detection number."""
+    pairs = []
+    for number, label in enumerate(labels):
+        for other, at in enumerate(detected_us):
+            away = max(label.start_us - at, at - label.end_us, 0)
+            if away <= TOLERANCE_US:
+                pairs.append((away, abs(at - (label.start_us + label.end_us) // 2), number, other))
+    found: dict[int, int] = {}
+    for _, _, number, other in sorted(pairs):
+        if number not in found and other not in found.values():
+            found[number] = other
+    return found
+
+
+def score(labels: Sequence[Label], detected_us: Sequence[int]) -> Tally:
+    """Counts by the rule at the top of this file."""
+    found = match(labels, detected_us)
+    cuts = [n for n, label in enumerate(labels) if label.kind == "cut"]
+    return Tally(len(cuts), sum(n in found for n in cuts), len(labels) - len(cuts),
+                 len(found) - sum(n in found for n in cuts), len(detected_us) - len(found))
+
+
+def read_frames(path: Path, skip_noref: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All (or all reference) frames, uint8[n, 36, 64, 3], and their presentation times, int64[n] microseconds.
+
+    Raises:
+        RuntimeError: when ffmpeg fails or its pictures and times disagree in number.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        times_file = Path(folder) / "times"
+        command = ["ffmpeg", "-v", "error", *(["-skip_frame", "noref"] if skip_noref else []), "-i", str(path), "-map", "0:v:0", "-vf",
+                   f"scale={FRAME_WIDTH}:{FRAME_HEIGHT}:flags=area,metadata=mode=add:key=k:value=1,metadata=mode=print:file={times_file}",
+                   "-vsync", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"ffmpeg could not read {path} (exit {done.returncode}): {done.stderr.decode(errors='replace')[-500:]}")
+        lines = [line for line in times_file.read_text().splitlines() if line.startswith("frame:")]
+    times = np.array([round(float(line.rsplit("pts_time:", 1)[1]) * 1e6) for line in lines], dtype=np.int64)
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, FRAME_HEIGHT, FRAME_WIDTH, 3)
+    if len(frames) != len(times):
+        raise RuntimeError(f"ffmpeg gave {len(frames)} pictures but {len(times)} times for {path}")
+    return frames, times
+
+
+def detect(path: Path, skip_noref: bool, settings: ShotSettings) -> tuple[tuple[Transition, ...], float, int]:
+    """Transitions of a file, seconds spent on features and detection (not on decoding), and frames seen."""
+    frames, times = read_frames(path, skip_noref)
+    begun = time.process_time()
+    builder = FeatureBuilder()
+    builder.add(frames, times)
+    found = detect_transitions(builder.build(), settings)
+    return found, time.process_time() - begun, len(frames)
+
+
+def detect_with_pyscenedetect(path: Path) -> list[int]:
+    """Cut times in microseconds from AdaptiveDetector with its sweep's best settings."""
+    from scenedetect import AdaptiveDetector, SceneManager, open_video
+
+    video = open_video(str(path))
+    manager = SceneManager()
+    manager.add_detector(AdaptiveDetector(adaptive_threshold=3.5, window_width=3, min_scene_len=round(0.6 * float(video.frame_rate))))
+    manager.detect_scenes(video)
+    return [round(start.seconds * 1e6) for start, _ in manager.get_scene_list()[1:]]
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Labels from lines of `kind,start_s,end_s`.
+
+    Raises:
+        ValueError: naming the line that cannot be read.
+    """
+    labels = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            kind, start, end = (part.strip() for part in line.split(","))
+            if kind not in ("cut", "dissolve", "fade", "wipe"):
+                raise ValueError(f"kind {kind!r} is none of cut, dissolve, fade, wipe")
+            labels.append(Label(kind, round(float(start) * 1e6), round(float(end) * 1e6)))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {line!r} should read kind,start_s,end_s: {error}") from error
+    return labels
+
+
+def _explain(name: str, labels: Sequence[Label], detected_us: Sequence[int], kinds: Sequence[str]) -> None:
+    found = match(labels, detected_us)
+    for number, label in enumerate(labels):
+        if number not in found:
+            print(f"    {name}: missed {label.kind} {label.start_us / 1e6:.2f}-{label.end_us / 1e6:.2f} s")
+    for other, at in enumerate(detected_us):
+        if other not in found.values():
+            print(f"    {name}: false {kinds[other]} at {at / 1e6:.2f} s")
+
+
+_ROWS = ("all frames", "reference frames", "PySceneDetect")
+
+
+def run_generated(halves: Sequence[Half], explain: bool, settings: ShotSettings, folder: Path) -> dict[tuple[Half, str], Tally]:
+    """Renders the halves into `folder` where they are not there yet, runs the detectors, prints and returns the tallies."""
+    tallies = {(half, row): Tally() for half in halves for row in _ROWS}
+    spent, seen = 0.0, 0
+    for half in halves:
+        for plan in plan_films(half):
+            path = folder / f"{plan.name}.mp4"
+            if not path.exists():
+                write_film(plan, folder)
+            for row in _ROWS:
+                if row == "PySceneDetect":
+                    at = detect_with_pyscenedetect(path)
+                    kinds = ["cut"] * len(at)
+                else:
+                    found, seconds, count = detect(path, row == "reference frames", settings)
+                    at, kinds = [t.at_us for t in found], [t.kind for t in found]
+                    spent, seen = spent + seconds, seen + count
+                tallies[half, row].add(score(plan.labels, at))
+                if explain:
+                    _explain(f"{plan.name}, {row}", plan.labels, at, kinds)
+    print(f"\n{'':26}F1 cuts  gradual  overall     cuts  gradual false")
+    for half in halves:
+        for row in _ROWS:
+            print(f"{half:7} {row:17} {tallies[half, row].row()}")
+    print(f"features and detection: {seen / max(spent, 1e-9):,.0f} frames a CPU second")
+    return tallies
+
+
+def run_real(path: Path, labels: Sequence[Label] | None, settings: ShotSettings) -> None:
+    """Lists what both detectors find in a real film and, with labels, how well they did."""
+    for row in _ROWS:
+        if row == "PySceneDetect":
+            listed = [("cut", at, "") for at in detect_with_pyscenedetect(path)]
+        else:
+            found = detect(path, row == "reference frames", settings)[0]
+            listed = [(t.kind, t.at_us, f" ({t.start_us / 1e6:.2f}-{t.end_us / 1e6:.2f}, score {t.score:.2f})") for t in found]
+        print(f"\n{path.name}, {row}: {len(listed)} found")
+        for kind, at, more in listed:
+            print(f"  {at / 1e6:8.3f} s  {kind}{more}")
+        if labels is not None:
+            print(f"{'':26}F1 cuts  gradual  overall     cuts  gradual false\n{row:25} {score(labels, [at for _, at, _ in listed]).row()}")
+            _explain(row, labels, [at for _, at, _ in listed], [kind for kind, _, _ in listed])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half", choices=_HALVES, help="only this half of the generated films")
+    parser.add_argument("--explain", action="store_true", help="list every miss and every false detection")
+    parser.add_argument("--keep", type=Path, help="folder to keep the generated films in, and to find them in again")
+    parser.add_argument("--real", type=Path, nargs="+", help="films to run on instead of the generated ones")
+    parser.add_argument("--labels", type=Path, nargs="+", help="a labels file for each film of --real")
+    options = parser.parse_args()
+    if options.labels and len(options.labels) != len(options.real or ()):
+        parser.error("--labels needs exactly one file for each film of --real")
+    if options.real:
+        for number, path in enumerate(options.real):
+            run_real(path, read_labels(options.labels[number]) if options.labels else None, ShotSettings())
+        return
+    halves: tuple[Half, ...] = (options.half,) if options.half else _HALVES
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        run_generated(halves, options.explain, ShotSettings(), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Everything that is known of one item after its one decode pass, kept in a folder.
+
+analysis.json   what this module's `MediaAnalysis` holds; written last
+frames/*.jpg    sampled frames
+audio.flac      16 kHz mono sound
+timeline.npz    brightness, motion, colours and loudness
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from media.decode import DecodeSettings, decode_media
+from media.shots import FeatureBuilder, Transition, detect_transitions
+from media.speech import ActivityDetector, detector_name
+from media.timeline import build_timeline, save_timeline
+from schemas.ids import digest
+from schemas.media import AudioStream, MediaInfo, SampledFrame, SoundActivity, TimeSpan, VideoStream
+from schemas.settings import MediaLimits, SamplingSettings
+
+ANALYSIS_FILE: Final = "analysis.json"
+TIMELINE_FILE: Final = "timeline.npz"
+
+VERSION: Final = 1  # part of the key: raise it when the same file would be analysed differently
+
+
+@dataclass(frozen=True)
+class MediaAnalysis:
+    """What the decode pass found.
+
+    Attributes:
+        duration_us: decoded length; 0 for an image.
+        frames: sampled frames in order of time, files relative to the folder.
+        audio_file: sound, relative to the folder; None without sound.
+        truncated: the file ends before its header says.
+    """
+
+    info: MediaInfo
+    duration_us: int
+    frames: tuple[SampledFrame, ...]
+    audio_file: str | None
+    transitions: tuple[Transition, ...]
+    activity: SoundActivity
+    frame_count: int
+    truncated: bool
+    warnings: tuple[str, ...]
+
+
+def analysis_key(content_hash: str, sampling: SamplingSettings) -> str:
+    """The key of an item's analysis: equal keys give equal folders."""
+    return digest([VERSION, content_hash, asdict(sampling), detector_name()])
+
+
+def analyze_media(
+    info: MediaInfo,
+    folder: Path,
+    sampling: SamplingSettings,
+    limits: MediaLimits,
+    should_stop: Callable[[], bool] | None = None,
+) -> MediaAnalysis:
+    """Decodes an item once and writes its analysis folder.
+
+    Raises:
+        MediaError: nothing of it could be decoded, or a limit was reached.
+    """
+    features = FeatureBuilder()
+    sound = ActivityDetector()
+    decoded = decode_media(info, folder, _decode_settings(sampling, limits), features.add, sound.add, should_stop)
+    built = features.build()
+    activity = sound.finish()
+    save_timeline(build_timeline(built, sound.loudness(), decoded.duration_us), folder / TIMELINE_FILE)
+    analysis = MediaAnalysis(
+        info=info,
+        duration_us=decoded.duration_us,
+        frames=decoded.frames,
+        audio_file=decoded.audio_file,
+        transitions=detect_transitions(built) if info.media_type == "video" else (),
+        activity=activity,
+        frame_count=decoded.frame_count,
+        truncated=decoded.truncated,
+        warnings=(*info.warnings, *decoded.warnings),
+    )
+    (folder / ANALYSIS_FILE).write_text(json.dumps(asdict(analysis)), "utf-8")
+    return analysis
+
+
+def load_analysis(content: bytes) -> MediaAnalysis:
+    """Reads an `analysis.json`."""
+    data = json.loads(content)
+    return MediaAnalysis(
+        info=_load_info(data["info"]),
+        duration_us=data["duration_us"],
+        frames=tuple(SampledFrame(**frame) for frame in data["frames"]),
+        audio_file=data["audio_file"],
+        transitions=tuple(Transition(**transition) for transition in data["transitions"]),
+        activity=SoundActivity(data["activity"]["detector"], tuple(TimeSpan(**s) for s in data["activity"]["spans"])),
+        frame_count=data["frame_count"],
+        truncated=data["truncated"],
+        warnings=tuple(data["warnings"]),
+    )
+
+
+def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[SampledFrame, ...]:
+    """The sampled frames that a player shows during a span: those inside it, and before them the one that is still on
+    screen when it begins."""
+    inside = tuple(frame for frame in frames if span.start_us <= frame.time_us < span.end_us)
+    if inside and inside[0].time_us == span.start_us:
+        return inside
+    before = [frame for frame in frames if frame.time_us <= span.start_us]
+    return (*before[-1:], *inside) if before else inside or frames[:1]
+
+
+def _decode_settings(sampling: SamplingSettings, limits: MediaLimits) -> DecodeSettings:
+    raise NotImplementedError
+
+
+def _load_info(data: dict[str, Any]) -> MediaInfo:
+    video = data["video"]
+    return MediaInfo(
+        **{
+            **data,
+            "video": None if video is None else VideoStream(**video),
+            "audio": tuple(AudioStream(**track) for track in data["audio"]),
+            "warnings": tuple(data["warnings"]),
+        }
+    )

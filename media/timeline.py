@@ -1,0 +1,89 @@
+"""What was measured along an item, in bins of a tenth of a second: brightness, motion, colours, loudness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.shots import FrameFeatures
+from schemas.media import TimeSpan
+
+BIN_US: Final = 100_000
+COLOUR_BINS: Final = 64  # 4 levels each of red, green and blue, red slowest
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Measurements of one item, bin `i` covering [i, i + 1) tenths of a second.
+
+    Attributes:
+        brightness: float32[n], mean luma 0..1; empty without a picture.
+        motion: float32[n], mean absolute change of luma (0..1) for each second; empty without a picture.
+        colours: uint8[n, 64], 255 x share of the picture in each coarse colour; empty without a picture.
+        loudness_dbfs: float32[m], RMS level relative to full scale; empty without sound.
+    """
+
+    brightness: NDArray[np.float32]
+    motion: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    loudness_dbfs: NDArray[np.float32]
+
+    def picture_bins(self, span: TimeSpan) -> slice:
+        """The bins of the picture columns that a span touches; at least one where there is a picture."""
+        return _bins(span, len(self.brightness))
+
+    def sound_bins(self, span: TimeSpan) -> slice:
+        """The bins of the sound column that a span touches; at least one where there is sound."""
+        return _bins(span, len(self.loudness_dbfs))
+
+
+def build_timeline(features: FrameFeatures, loudness_dbfs: NDArray[np.float32], duration_us: int) -> Timeline:
+    """Reduces per-frame features to bins. A bin without a frame of its own repeats the one before it, as a player shows
+    the last frame until the next."""
+    if len(features) == 0:
+        empty = np.zeros(0, np.float32)
+        return Timeline(empty, empty, np.zeros((0, COLOUR_BINS), np.uint8), loudness_dbfs)
+    count = max(1, -(-duration_us // BIN_US))
+    bins = np.clip(features.times_us // BIN_US, 0, count - 1)
+    frames_in_bin = np.bincount(bins, minlength=count)
+    filled = frames_in_bin > 0
+    share = np.zeros((count, COLOUR_BINS), np.float32)
+    np.add.at(share, bins, (features.histogram.astype(np.float32) / 255) ** 2)
+    divisor = np.maximum(frames_in_bin, 1)
+    brightness = np.bincount(bins, features.brightness, count) / divisor
+    motion = np.bincount(bins, features.motion, count) * (1_000_000 / BIN_US)
+    source = np.maximum.accumulate(np.where(filled, np.arange(count), -1))
+    first = int(np.argmax(filled))
+    source = np.where(source < 0, first, source)
+    return Timeline(
+        brightness=brightness[source].astype(np.float32),
+        motion=motion.astype(np.float32),
+        colours=np.round(share / divisor[:, None] * 255).astype(np.uint8)[source],
+        loudness_dbfs=loudness_dbfs.astype(np.float32),
+    )
+
+
+def save_timeline(timeline: Timeline, path: Path) -> None:
+    """Writes a timeline as a compressed .npz file."""
+    np.savez_compressed(
+        path,
+        brightness=timeline.brightness,
+        motion=timeline.motion,
+        colours=timeline.colours,
+        loudness_dbfs=timeline.loudness_dbfs,
+    )
+
+
+def load_timeline(path: Path) -> Timeline:
+    """Reads what `save_timeline` wrote."""
+    with np.load(path) as columns:
+        return Timeline(columns["brightness"], columns["motion"], columns["colours"], columns["loudness_dbfs"])
+
+
+def _bins(span: TimeSpan, count: int) -> slice:
+    first = min(span.start_us // BIN_US, max(count - 1, 0))
+    return slice(first, max(first + 1, min(count, -(-span.end_us // BIN_US))))

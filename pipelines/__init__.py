@@ -1,0 +1,1 @@
+"""The recipes, and the process that runs them."""

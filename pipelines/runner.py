@@ -1,0 +1,121 @@
+"""The runner process: executes one run folder to its commit.
+
+    python -m pipelines.runner --data-dir DIR --run-id ID [--runner NAME] [Beam options]
+
+It shares nothing with whoever started it but the run folder: progress goes out and the wish to stop comes in by files.
+SIGTERM and SIGINT ask it to stop in the same way. Exit codes: 0 committed, whatever the run's status; 1 not committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from pipelines.runners import LOCAL, is_local, make_pipeline
+from schemas.errors import PromptreelError
+from tables.attempts import begin_attempt, runner_lock
+from tables.call_log import spent_tokens
+from tables.manifest import Manifest, newest_manifest
+from tables.request import read_request, read_target
+from tables.stop_signal import request_stop
+from tables.storage import Storage, open_storage
+from transforms.context import RunContext, shards_for
+
+
+def execute_run(data_root: str, run_id: str, runner: str = LOCAL, beam_options: Sequence[str] = ()) -> Manifest:
+    """Executes a run, or goes on with one that was interrupted, and returns the manifest that it committed.
+
+    Raises:
+        RunNotFound, RunError: there is no such run, or another process works on it.
+        StorageError: the data folder refuses.
+    """
+    storage = open_storage(data_root)
+    request = read_request(storage, run_id)
+    target = read_target(storage, run_id)
+    with runner_lock(storage, run_id):
+        attempt = begin_attempt(storage, run_id)
+        limit_s = request.settings.calls.run_deadline_s
+        context = RunContext(
+            data_root=storage.root,
+            request=request,
+            attempt=attempt,
+            shards=shards_for(len(target)),
+            deadline=None if limit_s is None else time.time() + limit_s,
+            spent_tokens=spent_tokens(storage, run_id),
+            distributed=not is_local(runner),
+        )
+        from pipelines.prompt_run import PromptRun
+
+        pipeline = make_pipeline(runner, beam_options)
+        pipeline | "PromptRun" >> PromptRun(context, target)
+        pipeline.run().wait_until_finish()
+        context.progress(storage).flush()
+        return _committed(storage, run_id, attempt)
+
+
+def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
+    manifest = newest_manifest(storage, run_id)
+    if manifest is None or manifest.attempt != attempt:
+        raise PromptreelError(f"run {run_id}: the pipeline ended without committing; see its log")
+    return manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.runner", description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
+    parser.add_argument("--run-id", required=True)
+    parser.add_argument("--runner", default=LOCAL, help="Beam runner (default: %(default)s)")
+    parser.add_argument(
+        "--stop-with-parent",
+        action="store_true",
+        help="ask the run to stop when standard input ends: its starter is gone",
+    )
+    known, beam_options = parser.parse_known_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    storage = open_storage(known.data_dir)
+
+    def stop(signal_number: int, frame: object) -> None:
+        request_stop(storage, known.run_id, f"signal {signal.Signals(signal_number).name}")
+
+    if known.stop_with_parent:
+        watch = threading.Thread(target=_stop_at_end_of_input, args=(storage, known.run_id), daemon=True)
+        watch.start()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        execute_run(known.data_dir, known.run_id, known.runner, beam_options)
+    except PromptreelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        logging.getLogger(__name__).exception("the run ended with an error")
+        print(f"error: {_innermost(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _stop_at_end_of_input(storage: Storage, run_id: str) -> None:
+    while os.read(0, 1024):
+        pass
+    request_stop(storage, run_id, "the process that started the run is gone")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that began a chain: Beam wraps what a transform raises."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Beam leaves threads behind that would hold the process

@@ -1,0 +1,5 @@
+"""`python -m promptreel`."""
+
+from promptreel.cli.main import main
+
+main()

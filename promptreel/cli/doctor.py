@@ -1,0 +1,104 @@
+"""`promptreel doctor`: what this machine has, and what is missing for what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+
+import click
+from media.ffmpeg import ffmpeg_candidates, find_ffmpeg
+
+from promptreel.cli.options import data_dir_option, json_option, open_data_dir
+from promptreel.cli.output import print_json, print_table
+from providers.gemini import KEY_VARIABLES, api_key
+from providers.registry import default_model
+from schemas.errors import PromptreelError
+from tables.storage import LocalStorage
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: `state` is ok, missing (something is not available) or broken (runs will fail)."""
+
+    name: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+@click.command()
+@data_dir_option
+@json_option
+def doctor(data_dir: str, as_json: bool) -> None:
+    """Show which ffmpeg, models and keys are in use, and how to mend what is missing."""
+    checks = [*_check_ffmpeg(), *_check_packages(), *_check_models(), _check_data_dir(data_dir)]
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        print_table(
+            "promptreel doctor",
+            ["check", "state", "detail", "mend"],
+            ([c.name, c.state, c.detail, c.mend] for c in checks),
+        )
+    if any(check.state == "broken" for check in checks):
+        sys.exit(1)
+
+
+def _check_ffmpeg() -> list[Check]:
+    try:
+        found = find_ffmpeg()
+        used = Check("ffmpeg", "ok", f"{found.version} from {found.source}: {found.path}")
+    except PromptreelError as error:
+        used = Check("ffmpeg", "broken", str(error), "pip install imageio-ffmpeg, or put a recent ffmpeg on the PATH")
+    passed_over = [
+        Check(f"ffmpeg ({candidate.source})", "missing", candidate.verdict, "not needed while another one is in use")
+        for candidate in ffmpeg_candidates()
+        if not candidate.usable
+    ]
+    return [used, *passed_over]
+
+
+def _check_packages() -> list[Check]:
+    names = ("apache-beam", "pyarrow", "duckdb", "google-genai", "av")
+    checks = [Check(name, "ok", importlib.metadata.version(name)) for name in names]
+    if importlib.util.find_spec("faster_whisper") is None:
+        detail = "no speech detector: pauses are found by sound level"
+        checks.append(Check("speech (Silero)", "missing", detail, "pip install 'promptreel[speech]'"))
+    else:
+        checks.append(Check("speech (Silero)", "ok", f"faster-whisper {importlib.metadata.version('faster-whisper')}"))
+    return checks
+
+
+def _check_models() -> list[Check]:
+    key = api_key()
+    gemini = (
+        Check("model gemini-*", "ok", "a key is set; it was not tried")
+        if key
+        else Check(
+            "model gemini-*",
+            "missing",
+            "no key",
+            f"export {KEY_VARIABLES[0]}=..., or --vertex-project and --vertex-location",
+        )
+    )
+    return [
+        Check("model signals", "ok", "built in, no key, no network"),
+        gemini,
+        Check("default model", "ok", f"{default_model()} (of a run without --model)"),
+    ]
+
+
+def _check_data_dir(data_dir: str) -> Check:
+    storage = open_data_dir(data_dir)
+    if not isinstance(storage, LocalStorage):
+        return Check("data folder", "ok", f"{storage.root} (not tried)")
+    nearest = next(path for path in (storage.path, *storage.path.parents) if path.exists())
+    free_gb = shutil.disk_usage(nearest).free / 1e9
+    if not os.access(nearest, os.W_OK):
+        return Check("data folder", "broken", f"{storage.root} may not be written", "choose another with --data-dir")
+    state = "ok" if free_gb >= 1 else "broken"
+    return Check("data folder", state, f"{storage.root}, {free_gb:.1f} GB free", "" if state == "ok" else "free space")

@@ -1,0 +1,73 @@
+"""`promptreel estimate`: what a run would cost, before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from promptreel.cli.options import data_dir_option, json_option, open_data_dir, settings_of, settings_options
+from promptreel.cli.output import print_json, print_table
+from promptreel.cli.target import expand_target
+from promptreel.prompts import builtin_names, find_prompt
+from providers.registry import provider_of
+
+
+@click.command()
+@click.argument("target", nargs=-1)
+@click.option(
+    "--prompt",
+    "prompt_name",
+    metavar="FILE|NAME",
+    default="measure",
+    show_default=True,
+    help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
+)
+@settings_options
+@click.option(
+    "--analyze",
+    is_flag=True,
+    help="Decode media that has not been analysed yet, for exact figures. The run finds it done.",
+)
+@data_dir_option
+@json_option
+def estimate(
+    target: tuple[str, ...], prompt_name: str, analyze: bool, data_dir: str, as_json: bool, **options: Any
+) -> None:
+    """Say what a run over TARGET would take: segments, calls, tokens, and what is finished already. Calls no model."""
+    from pipelines.estimate import estimate_run
+
+    prompt, settings = find_prompt(prompt_name), settings_of(options)
+    provider = provider_of(settings)
+    provider.check_prompt(prompt)
+    storage = open_data_dir(data_dir)
+    estimated = estimate_run(storage, prompt, settings, provider, expand_target(target), analyze=analyze).to_dict()
+    if as_json:
+        print_json(estimated)
+        return
+    rows = [
+        [
+            item["name"],
+            item["media_type"],
+            item["duration_seconds"],
+            _span(item["segments"]),
+            _span(item["calls"]),
+            item["reused"],
+            sum(item["tokens"].values()),
+            item["error"],
+        ]
+        for item in estimated["details"]
+    ]
+    columns = ["name", "type", "seconds", "segments", "calls", "reused", "input tokens", "would fail"]
+    print_table(f"Estimate with {estimated['model']}", columns, rows)
+    tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
+    click.echo(
+        f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, model calls "
+        f"{_span(estimated['model_calls'])}, reused {estimated['reused_results']}; input tokens at most: {tokens}"
+    )
+    if not estimated["exact"]:
+        click.echo("Segments are bounds until the media is decoded; --analyze counts them.")
+
+
+def _span(bounds: list[int] | tuple[int, int]) -> str:
+    return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]}–{bounds[1]}"

@@ -1,0 +1,63 @@
+"""The entry point: the command group, and how errors become messages and exit codes.
+
+Exit codes: 0 success; 1 the run failed or a file could not be used; 2 the input is wrong; 3 the run completed with
+failures; 130 the run was cancelled.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from promptreel import __version__
+from promptreel.cli.doctor import doctor
+from promptreel.cli.estimate import estimate
+from promptreel.cli.read import failures, results, runs, sql
+from promptreel.cli.run import run
+from promptreel.cli.sample import sample_film
+from schemas.errors import InvalidInput, PromptreelError, RunNotFound
+
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="promptreel")
+def cli() -> None:
+    """Run one prompt over many videos, audio files and images, and read the answers as tables.
+
+    \b
+    promptreel run FOLDER                      the built-in prompt and model: no key, no network
+    promptreel run FOLDER --prompt mine.json   a prompt of your own
+    promptreel results                         the newest run's answers
+    promptreel sql "SELECT * FROM fields"      the same, in SQL
+
+    Exit codes: 0 success, 1 failed, 2 wrong input, 3 completed with failures, 130 cancelled.
+    """
+
+
+for command in (run, estimate, runs, results, failures, sql, doctor, sample_film):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line; ends the process with its exit code."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="promptreel")
+    except click.exceptions.Abort:
+        click.echo("aborted", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (InvalidInput, RunNotFound) as error:
+        click.echo(f"error: {error}", err=True)
+        code = EXIT_INPUT
+    except PromptreelError as error:
+        click.echo(f"error: {error}", err=True)
+        code = EXIT_FAILED
+    except BrokenPipeError:
+        code = 0  # the reader of our output has seen enough
+        sys.stderr.close()
+    sys.exit(code or 0)

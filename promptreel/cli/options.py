@@ -1,0 +1,110 @@
+"""Options that several commands share, and the run settings made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from schemas.segmentation import SegmentationSettings
+
+from providers.registry import default_model
+from schemas.settings import CallSettings, MediaLimits, ModelSettings, RunSettings, SamplingSettings
+from tables.storage import Storage, open_storage
+
+DATA_DIR_VARIABLE = "PROMPTREEL_DATA"
+DEFAULT_DATA_DIR = "promptreel-data"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_dir_option(command: Command) -> Command:
+    """`--data-dir`: where runs, tables and the cache lie."""
+    return click.option(
+        "--data-dir",
+        default=lambda: os.environ.get(DATA_DIR_VARIABLE, DEFAULT_DATA_DIR),
+        metavar="DIR",
+        help=f"Data folder, local or an fsspec URL such as gs://bucket/path. [default: {DEFAULT_DATA_DIR}, or {DATA_DIR_VARIABLE}]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: output for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of tables.")(command)
+
+
+def open_data_dir(data_dir: str) -> Storage:
+    """The storage behind `--data-dir`."""
+    return open_storage(data_dir)
+
+
+_SETTINGS = [
+    click.option("--model", metavar="NAME", help="Model: signals (built in) or a Gemini name. [default: PROMPTREEL_MODEL, else Gemini where a key is set, else signals]"),
+    click.option("--video-segmentation", type=click.Choice(["smart", "fixed", "content_aware"]), default="smart", show_default=True, help="How videos are cut."),
+    click.option("--video-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed video segments."),
+    click.option("--audio-segmentation", type=click.Choice(["content_aware", "fixed"]), default="content_aware", show_default=True, help="How audio is cut."),
+    click.option("--audio-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed audio segments."),
+    click.option("--fps", type=click.FloatRange(0.1, 5), default=1.0, show_default=True, help="Frames kept for each second of video."),
+    click.option("--media-input", type=click.Choice(["clips", "frames", "files"]), default="clips", show_default=True, help="What a model is sent: a small clip, sampled frames, or an uploaded proxy with offsets."),
+    click.option("--media-resolution", type=click.Choice(["low", "medium", "high"]), help="How finely the model looks at frames. [default: the service's]"),
+    click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
+    click.option("--max-output-tokens", type=click.IntRange(1, 65536), default=8192, show_default=True, help="Budget of one answer."),
+    click.option("--thinking-budget", type=int, metavar="N", help="Tokens for thinking; 0 switches it off. [default: the service's]"),
+    click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
+    click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
+    click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
+    click.option("--max-in-flight", type=click.IntRange(1, 1000), default=64, show_default=True, help="Calls under way at once."),
+    click.option("--max-calls-per-second", type=float, metavar="N", help="Upper limit of the call rate. [default: found from the service's answers]"),
+    click.option("--call-deadline", type=float, default=180.0, show_default=True, metavar="SECONDS", help="One attempt at a call is given up after this."),
+    click.option("--max-attempts", type=click.IntRange(1, 20), default=5, show_default=True, help="Attempts at one operation."),
+    click.option("--max-tokens", type=int, metavar="N", help="The run makes no further call once it has used this many tokens."),
+    click.option("--run-deadline", type=float, metavar="SECONDS", help="The run makes no further call after this."),
+    click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Longer items are refused."),
+    click.option("--fresh", is_flag=True, help="Do not reuse results of earlier runs; every call is made (and paid) again."),
+]  # fmt: skip
+
+
+def settings_options(command: Command) -> Command:
+    """Every option that is frozen into a run's settings."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> RunSettings:
+    """Run settings from the options' values.
+
+    Raises:
+        SettingsError: values contradict each other.
+    """
+    return RunSettings(
+        segmentation=SegmentationSettings(
+            video_strategy=options["video_segmentation"],
+            audio_strategy=options["audio_segmentation"],
+            video_duration_s=options["video_segment_seconds"],
+            audio_duration_s=options["audio_segment_seconds"],
+        ),
+        sampling=SamplingSettings(frames_per_second=options["fps"]),
+        model=ModelSettings(
+            model=options["model"] or default_model(),
+            media_input=options["media_input"],
+            media_resolution=options["media_resolution"],
+            temperature=options["temperature"],
+            max_output_tokens=options["max_output_tokens"],
+            thinking_budget=options["thinking_budget"],
+            base_url=options["base_url"],
+            vertex_project=options["vertex_project"],
+            vertex_location=options["vertex_location"],
+        ),
+        calls=CallSettings(
+            max_in_flight=options["max_in_flight"],
+            max_calls_per_second=options["max_calls_per_second"],
+            deadline_s=options["call_deadline"],
+            max_attempts=options["max_attempts"],
+            max_total_tokens=options["max_tokens"],
+            run_deadline_s=options["run_deadline"],
+        ),
+        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600),
+        reuse_results=not options["fresh"],
+    )

@@ -1,0 +1,90 @@
+"""Progress of a run on standard error: a live line on a terminal, plain lines every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from tables.progress import read_progress
+from tables.storage import Storage
+
+_PLAIN_EVERY_S = 3.0
+_LIVE_EVERY_S = 0.5
+
+
+class RunProgress:
+    """Shows what the runner's progress files say, while the `with` block lasts."""
+
+    def __init__(self, storage: Storage, run_id: str, item_count: int) -> None:
+        self._storage = storage
+        self._run_id = run_id
+        self._item_count = item_count
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._started = time.monotonic()
+        self._next = 0.0
+        self._last_line = ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> RunProgress:
+        self.say(f"run {self._run_id}: {self._item_count} {'item' if self._item_count == 1 else 'items'}")
+        if self._console.is_terminal:
+            self._live = Live(Text("starting"), console=self._console, refresh_per_second=4, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+            self._live = None
+        self.say(f"{self._line()}, done")
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text)
+
+    def update(self) -> None:
+        """Looks at the progress and shows it, when it is time to."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        if self._live is not None:
+            self._next = now + _LIVE_EVERY_S
+            self._live.update(Text(self._line()))
+            return
+        line = self._line()
+        self._next = now + _LIVE_EVERY_S
+        if line.split(" ", 1)[-1] != self._last_line and now - self._started >= _PLAIN_EVERY_S:
+            self._next = now + _PLAIN_EVERY_S
+            self._last_line = line.split(" ", 1)[-1]
+            self.say(line)
+
+    def _line(self) -> str:
+        counts = read_progress(self._storage, self._run_id)
+        return f"{time.monotonic() - self._started:5.0f}s {describe(counts, self._item_count)}"
+
+
+def describe(counts: Mapping[str, int], item_count: int) -> str:
+    """The counters as one line."""
+    parts = [f"media {counts.get('items_read', 0)}/{item_count}"]
+    if counts.get("items_failed"):
+        parts.append(f"unreadable {counts['items_failed']}")
+    parts.append(f"segments {counts.get('segments_planned', 0)}")
+    parts.append(f"operations {counts.get('operations_done', 0)}")
+    for name, label in (
+        ("operations_reused", "reused"),
+        ("operations_failed", "failed"),
+        ("operations_cancelled", "cancelled"),
+    ):
+        if counts.get(name):
+            parts.append(f"{label} {counts[name]}")
+    if counts.get("calls"):
+        parts.append(f"calls {counts['calls']}")
+        parts.append(f"tokens {counts.get('input_tokens', 0) + counts.get('output_tokens', 0):,}")
+    return ", ".join(parts)

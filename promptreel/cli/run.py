@@ -1,0 +1,179 @@
+"""`promptreel run`: freezes a run, starts its runner process, shows progress, and sums up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from promptreel.cli.options import data_dir_option, json_option, open_data_dir, settings_of, settings_options
+from promptreel.cli.output import print_json
+from promptreel.cli.progress import RunProgress
+from promptreel.cli.summary import print_summary, summary_of
+from promptreel.cli.target import expand_target
+from promptreel.prompts import builtin_names, find_prompt
+from providers.registry import provider_of
+from schemas.errors import InvalidInput, RunError, SettingsError
+from schemas.ids import new_run_id
+from tables.attempts import is_running
+from tables.layout import log_file
+from tables.manifest import newest_manifest
+from tables.request import RunRequest, read_request, read_target, write_request
+from tables.stop_signal import clear_stop, request_stop
+from tables.storage import LocalStorage, Storage
+
+EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
+LOCAL_RUNNER = "FnApiRunner"
+_POLL_S = 0.2
+_WAIT_FOR_EARLIER_S = 60.0
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("target", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--prompt",
+    "prompt_name",
+    metavar="FILE|NAME",
+    default="measure",
+    show_default=True,
+    help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
+)
+@settings_options
+@click.option("--resume", metavar="RUN_ID", help="Go on with an interrupted or cancelled run instead of a new one.")
+@click.option(
+    "--runner",
+    default=LOCAL_RUNNER,
+    show_default=True,
+    metavar="NAME",
+    help="Beam runner. Options of another runner follow as Beam writes them, e.g. --project=p --region=r.",
+)
+@data_dir_option
+@json_option
+def run(
+    target: tuple[str, ...],
+    prompt_name: str,
+    resume: str | None,
+    runner: str,
+    data_dir: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a prompt over TARGET: media files, folders of them, or URLs.
+
+    Ctrl-C stops the run: calls under way are finished and kept, and what is done is committed. `--resume` goes on with a
+    run that was stopped or killed; nothing that is finished is done, or paid, again.
+    """
+    named, beam_options = _split_beam_options(target, runner)
+    storage = open_data_dir(data_dir)
+    if resume is None:
+        run_id = _create(storage, named, prompt_name, options)
+    else:
+        if named:
+            raise InvalidInput(f"--resume goes on with {resume}'s own target; leave out {' '.join(named)}")
+        run_id = _prepare_resume(storage, resume)
+    before = newest_manifest(storage, run_id)
+    code = _execute(storage, run_id, runner, beam_options)
+    manifest = newest_manifest(storage, run_id)
+    if code != 0 or manifest is None or (before is not None and manifest.number == before.number):
+        where = f"{storage.root}/{log_file(run_id)}"
+        raise RunError(
+            f"run {run_id} ended without a commit{_last_error(storage, run_id)}\n"
+            f"  its log: {where}\n  what is finished is kept; go on with: promptreel run --resume {run_id}"
+        )
+    summary = summary_of(storage, run_id)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(storage, summary)
+    sys.exit(EXIT_CODES[manifest.status])
+
+
+def _split_beam_options(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
+    """Unknown options are Beam's where another runner is named; with the local one they are mistakes."""
+    named = [word for word in words if not word.startswith("--")]
+    beam_options = [word for word in words if word.startswith("--")]
+    if beam_options and runner == LOCAL_RUNNER:
+        raise InvalidInput(
+            f"no such option: {beam_options[0]} (options of a Beam runner need --runner); see promptreel run --help"
+        )
+    return named, beam_options
+
+
+def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
+    prompt = find_prompt(prompt_name)
+    settings = settings_of(options)
+    provider = provider_of(settings)
+    provider.check_prompt(prompt)
+    provider.check_access()
+    items = expand_target(named)
+    request = RunRequest(
+        new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat(timespec="milliseconds")
+    )
+    write_request(storage, request, items)
+    return request.run_id
+
+
+def _prepare_resume(storage: Storage, run_id: str) -> str:
+    provider_of(read_request(storage, run_id).settings).check_access()
+    until = time.monotonic() + _WAIT_FOR_EARLIER_S
+    while is_running(storage, run_id):
+        if time.monotonic() > until:
+            raise SettingsError(f"run {run_id} is still being worked on by another process; wait for it or stop it")
+        time.sleep(_POLL_S)
+    clear_stop(storage, run_id)
+    return run_id
+
+
+def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str]) -> int:
+    """Starts the runner process, shows its progress until it ends, and returns its exit code."""
+    command = [sys.executable, "-m", "pipelines.runner", "--data-dir", storage.root, "--run-id", run_id]
+    command += ["--runner", runner, "--stop-with-parent", *beam_options]
+    progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
+    with _open_log(storage, run_id) as log:
+        # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+        with progress:
+            code = _wait(child, storage, run_id, progress)
+    return code
+
+
+def _wait(child: subprocess.Popen[bytes], storage: Storage, run_id: str, progress: RunProgress) -> int:
+    interrupts = 0
+    while True:
+        try:
+            while child.poll() is None:
+                progress.update()
+                time.sleep(_POLL_S)
+            return child.returncode
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts == 1:
+                progress.say("stopping: calls under way are finished and kept (Ctrl-C again to leave at once)")
+                request_stop(storage, run_id, "Ctrl-C")
+            else:
+                child.kill()
+
+
+def _open_log(storage: Storage, run_id: str) -> IO[bytes]:
+    if isinstance(storage, LocalStorage):
+        path = storage.path / log_file(run_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    return (Path(tempfile.gettempdir()) / f"promptreel-{run_id}-{os.getpid()}.log").open("ab")
+
+
+def _last_error(storage: Storage, run_id: str) -> str:
+    """The last error line of the runner's log, as the end of a sentence."""
+    if not isinstance(storage, LocalStorage) or not storage.exists(log_file(run_id)):
+        return ""
+    lines = storage.read_bytes(log_file(run_id)).decode("utf-8", "replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f": {errors[-1]}" if errors else ""

@@ -1,0 +1,127 @@
+"""What a finished run says of itself: status, media, segments with times, a few results, failures, what to try next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from promptreel.cli.output import print_table
+from schemas.mediatime import format_timecode
+from tables.layout import run_folder
+from tables.reader import committed_run, read_rows
+from tables.storage import LocalStorage, Storage
+
+_MEDIA_SHOWN = 20
+_SEGMENTS_SHOWN = 20
+_FAILURES_SHOWN = 10
+
+
+def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
+    """A committed run as JSON values."""
+    run = committed_run(storage, run_id)
+    manifest = run.manifest
+    return {
+        "run_id": run_id,
+        "status": manifest.status,
+        "error_message": manifest.error_message,
+        "prompt": run.prompt.name,
+        "manifest": manifest.number,
+        "folder": f"{storage.root}/{run_folder(run_id)}",
+        "counts": dict(manifest.counts),
+        "warnings": list(manifest.warnings),
+        "media": read_rows(storage, run, "media"),
+        "failures": read_rows(storage, run, "failures"),
+    }
+
+
+def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
+    """The same for people."""
+    run = committed_run(storage, summary["run_id"])
+    counts = summary["counts"]
+    names = {row["video_id"]: row["name"] for row in summary["media"]}
+    _print_media(summary["media"])
+    _print_segments(storage, run, names)
+    _print_failures(summary["failures"])
+    reused = counts.get("results.reused", 0) + counts.get("video_results.reused", 0)
+    click.echo(f"\nrun      {summary['run_id']}: {summary['status']}")
+    if summary["error_message"]:
+        click.echo(f"why      {summary['error_message']}")
+    click.echo(
+        f"media    {_outcomes(counts, 'media', ('completed', 'partial', 'failed', 'cancelled'))}\n"
+        f"segments {_outcomes(counts, 'segments', ('succeeded', 'failed', 'cancelled'))}\n"
+        f"results  {counts.get('results.total', 0)} of segments, {counts.get('video_results.total', 0)} of whole items; "
+        f"{reused} reused from earlier runs"
+    )
+    if counts.get("calls.total"):
+        click.echo(
+            f"calls    {_outcomes(counts, 'calls', ('success', 'error', 'interrupted'))}; tokens "
+            f"{counts.get('tokens.input', 0):,} in, {counts.get('tokens.output', 0) + counts.get('tokens.thought', 0):,} out"
+        )
+    click.echo(f"tables   {summary['folder']}/tables (named by manifest {summary['manifest']})")
+    _print_next(storage, summary)
+
+
+def _print_media(media: list[dict[str, Any]]) -> None:
+    rows = [
+        [row["name"], row["media_type"], row["status"], _length(row), row["segment_count"], "; ".join(row["warnings"])]
+        for row in media[:_MEDIA_SHOWN]
+    ]
+    print_table(
+        _title("Media", len(rows), len(media)), ["name", "type", "status", "length", "segments", "warnings"], rows
+    )
+
+
+def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
+    segments = read_rows(storage, run, "segments")
+    results = {row["segment_id"]: row for row in read_rows(storage, run, "results")}
+    rows = [
+        [
+            names[row["video_id"]],
+            f"{format_timecode(row['start_us'])}–{format_timecode(row['end_us'])}",
+            f"{row['start_reason']}–{row['end_reason']}",
+            row["status"],
+            (results.get(row["segment_id"]) or {}).get("metadata_text", "").replace("\n", "; "),
+        ]
+        for row in segments[:_SEGMENTS_SHOWN]
+    ]
+    if rows:
+        print_table(_title("Segments", len(rows), len(segments)), ["media", "time", "cut by", "status", "result"], rows)
+
+
+def _print_failures(failures: list[dict[str, Any]]) -> None:
+    rows = [
+        [row["name"], row["operation"], row["code"], "yes" if row["retryable"] else "no", row["message"]]
+        for row in failures[:_FAILURES_SHOWN]
+    ]
+    if rows:
+        print_table(
+            _title("Failures", len(rows), len(failures)), ["media", "operation", "code", "retryable", "message"], rows
+        )
+
+
+def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
+    data = "" if storage.root.endswith("/promptreel-data") else f" --data-dir {storage.root}"
+    run_id = summary["run_id"]
+    click.echo("\nnext:")
+    if summary["status"] == "cancelled" or any(row["retryable"] for row in summary["failures"]):
+        click.echo(f"  promptreel run --resume {run_id}{data}")
+    if summary["failures"]:
+        click.echo(f"  promptreel failures {run_id}{data}")
+    click.echo(f"  promptreel results {run_id}{data}")
+    click.echo(f"  promptreel sql 'SELECT * FROM fields LIMIT 5'{data}")
+    if isinstance(storage, LocalStorage):
+        click.echo(f"  cd {summary['folder']} && duckdb -init tables.sql      # plain DuckDB, nothing of ours needed")
+
+
+def _outcomes(counts: dict[str, int], group: str, names: tuple[str, ...]) -> str:
+    parts = [f"{counts[f'{group}.{name}']} {name}" for name in names if counts.get(f"{group}.{name}")]
+    return f"{counts.get(f'{group}.total', 0)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _length(row: dict[str, Any]) -> str:
+    return "" if row["duration_us"] is None else format_timecode(row["duration_us"])
+
+
+def _title(name: str, shown: int, total: int) -> str:
+    return name if shown == total else f"{name} (first {shown} of {total})"

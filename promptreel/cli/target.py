@@ -1,0 +1,91 @@
+"""From what a user names (files, folders, URLs) to the items of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from schemas.errors import TargetError
+from tables.request import TargetItem
+
+# What is picked out of a folder. A file that is named by itself is taken whatever its ending.
+EXTENSIONS: Final[frozenset[str]] = frozenset(
+    [
+        "mp4",
+        "m4v",
+        "mov",
+        "mkv",
+        "webm",
+        "avi",
+        "mpg",
+        "mpeg",
+        "ts",
+        "mts",
+        "m2ts",
+        "flv",
+        "wmv",
+        "3gp",
+        "ogv",
+        "mp3",
+        "wav",
+        "flac",
+        "m4a",
+        "ogg",
+        "oga",
+        "opus",
+        "aac",
+        "aiff",
+        "aif",
+        "wma",
+        "jpg",
+        "jpeg",
+        "png",
+        "webp",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "heic",
+        "heif",
+        "avif",
+    ]
+)
+
+
+def expand_target(named: Sequence[str]) -> list[TargetItem]:
+    """The items behind files, folders (read to their depths, hidden ones left out) and URLs, in order of name.
+
+    A named file that does not exist stays an item: the run reports it as failed and finishes the others.
+
+    Raises:
+        TargetError: nothing is named, nothing of it exists, or the folders hold no media.
+    """
+    if not named:
+        raise TargetError("name at least one media file or folder")
+    items: dict[str, TargetItem] = {}
+    for text in named:
+        for item in _expand_one(text):
+            items.setdefault(item.uri, item)
+    if not items:
+        raise TargetError(
+            f"no media files in {', '.join(named)}; endings that are looked for: {' '.join(sorted(EXTENSIONS))}"
+        )
+    if all("://" not in item.uri and not Path(item.uri).exists() for item in items.values()):
+        raise TargetError(f"{', '.join(named)}: does not exist; check the path")
+    return list(items.values())
+
+
+def _expand_one(text: str) -> list[TargetItem]:
+    if "://" in text:
+        return [TargetItem(text, text.rstrip("/").rsplit("/", 1)[-1])]
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        return [TargetItem(str(path.absolute()), path.name)]
+    found = sorted(part for part in path.rglob("*") if _is_media(part, path))
+    return [TargetItem(str(part.absolute()), part.relative_to(path).as_posix()) for part in found]
+
+
+def _is_media(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.suffix.lower().lstrip(".") in EXTENSIONS and not path.is_dir()

@@ -1,0 +1,158 @@
+"""From a model's text to a checked answer, with at most one second try for each kind of fault."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import jsonschema
+
+from providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from providers.call_policy import CallPolicy, CallSubject, CallTally
+from schemas.errors import ModelError
+from schemas.ids import canonical_json
+
+_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
+_MESSAGE_CHARS: Final = 300
+# An answer cut at the token limit is asked for once more with this multiple of the budget.
+LARGER_BUDGET: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAnswer:
+    """An answer that fits its schema.
+
+    Attributes:
+        metadata: the answer.
+        text: the model's own text.
+    """
+
+    metadata: dict[str, Any]
+    text: str
+    usage: Usage
+
+
+class AnswerFailed(ModelError):
+    """No usable answer came; `answer` holds the model's last text where it gave one."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool, answer: str | None) -> None:
+        super().__init__(code, message, retryable=retryable)
+        self.answer = answer
+
+
+async def ask_checked(
+    provider: Provider, policy: CallPolicy, request: ModelRequest, subject: CallSubject, tally: CallTally
+) -> CheckedAnswer:
+    """Asks a model and checks what it says.
+
+    An answer that is no JSON or does not fit the schema is asked for once more, saying what was wrong; one that was cut
+    at the token limit once more with a larger budget, the same prompt; one that is empty or was given without having
+    seen the media once more as it was.
+
+    Raises:
+        AnswerFailed: the second try failed too, or the failure is final.
+        ModelError, Halted: from the call policy.
+    """
+    policy.check_halted()
+    prepared = await provider.prepare(request)
+    tried: set[str] = set()
+    original = request
+    while True:
+        if provider.is_called:
+            answer = await policy.call(request, prepared, subject, tally)
+        else:
+            answer = await provider.ask(request, prepared)
+        try:
+            return check_answer(answer, original)
+        except AnswerFailed as failure:
+            again = None if failure.code in tried else _second_try(original, failure)
+            if again is None:
+                raise
+            tried.add(failure.code)
+            request = again
+
+
+def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
+    """Checks one answer against its request.
+
+    Raises:
+        AnswerFailed: with the code of the first thing that is wrong.
+    """
+    if answer.failure is not None:
+        code, message = answer.failure
+        raise AnswerFailed(code, message, retryable=code == "model_stopped", answer=answer.text or None)
+    if not answer.text.strip():
+        raise AnswerFailed("model_empty", "the model answered without content", retryable=True, answer=None)
+    if request.media is not None and answer.usage.media_reported and answer.usage.media_tokens == 0:
+        raise AnswerFailed(
+            "media_not_seen",
+            "the call's usage counts no picture or sound: the model answered without having seen the media",
+            retryable=True,
+            answer=answer.text,
+        )
+    metadata = parse_answer(answer.text)
+    error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
+    if error is not None:
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(
+            "."
+        )
+        message = f"the answer does not fit the schema at {place or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
+        raise AnswerFailed("schema_invalid", message, retryable=True, answer=answer.text)
+    return CheckedAnswer(metadata, answer.text, answer.usage)
+
+
+def parse_answer(text: str) -> dict[str, Any]:
+    """Reads a JSON object, also inside a Markdown fence.
+
+    Raises:
+        AnswerFailed: `answer_not_json`, or `schema_invalid` where it is JSON but no object.
+    """
+    fenced = _FENCE.match(text)
+    try:
+        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise AnswerFailed(
+            "answer_not_json", f"the answer is not JSON: {str(error)[:_MESSAGE_CHARS]}", retryable=True, answer=text
+        ) from error
+    if not isinstance(value, dict):
+        raise AnswerFailed(
+            "schema_invalid", f"the answer is a JSON {type(value).__name__}, not an object", retryable=True, answer=text
+        )
+    return dict(_without_lone_surrogates(value))
+
+
+def _second_try(request: ModelRequest, failure: AnswerFailed) -> ModelRequest | None:
+    if failure.code == "model_truncated":
+        return replace(request, output_token_factor=LARGER_BUDGET)
+    if failure.code in ("answer_not_json", "schema_invalid"):
+        note = (
+            f"An earlier answer could not be used: {failure.message}. Answer with one JSON object that fits the schema."
+        )
+        return replace(request, text=f"{request.text}\n\n{note}")
+    if failure.code in ("model_empty", "media_not_seen", "model_stopped"):
+        return request
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _validator(schema_text: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(schema_text))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """JSON may escape half a surrogate pair; no file can hold it. It becomes U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_lone_surrogates(part) for part in value]
+    if isinstance(value, Mapping):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(part) for key, part in value.items()}
+    return value

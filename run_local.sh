@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# promptreel on one machine. Makes its own virtual environment on first use.
+#
+#   ./run_local.sh                    the built-in prompt and model over a short film that it makes
+#   ./run_local.sh FILE|FOLDER ...    the same over your media (further options: promptreel run --help)
+#   ./run_local.sh test [ARGS]        the test suite (ARGS go to pytest)
+#   ./run_local.sh check              lint and types
+#   ./run_local.sh bench [NAME]       the benchmarks, or one of them
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+VENV=${PROMPTREEL_VENV:-.venv}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "promptreel needs Python 3.11, 3.12 or 3.13; install one, or name it: PYTHON=/path/to/python ./run_local.sh" >&2
+  exit 2
+}
+
+# install EXTRAS: makes the environment and installs what is missing; nothing where it is up to date.
+install() {
+  local extras=$1 python stamp wanted
+  stamp="$VENV/.installed-$extras"
+  wanted=$(cat setup.py constraints.txt | cksum)
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    return
+  fi
+  python=$(find_python)
+  [ -x "$VENV/bin/python" ] || { echo "making the virtual environment $VENV" >&2; "$python" -m venv "$VENV"; }
+  echo "installing promptreel[$extras] (once)" >&2
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
+  echo "$wanted" > "$stamp"
+}
+
+case "${1:-}" in
+  test)
+    shift
+    install speech,dev
+    exec "$VENV/bin/python" -m pytest "$@"
+    ;;
+  check)
+    install speech,dev
+    "$VENV/bin/ruff" check .
+    exec "$VENV/bin/mypy"
+    ;;
+  bench)
+    shift
+    install speech,dev,bench
+    exec "$VENV/bin/python" -m benchmarks "$@"
+    ;;
+  -h | --help)
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    ;;
+  *)
+    install speech
+    if [ $# -eq 0 ]; then
+      film=${PROMPTREEL_DATA:-promptreel-data}/sample/sample_film.mp4
+      [ -f "$film" ] || "$VENV/bin/promptreel" sample-film "$film"
+      set -- "$film"
+    fi
+    exec "$VENV/bin/promptreel" run --model signals "$@"
+    ;;
+esac

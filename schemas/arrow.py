@@ -1,0 +1,88 @@
+"""Arrow schemas and tables from frozen dataclasses: the record class is the one source of names, types and nullability."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.field_paths import Node
+
+_SCALARS: dict[type, pa.DataType] = {
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bool: pa.bool_(),
+}
+
+
+def arrow_schema(record: type) -> pa.Schema:
+    """The Arrow schema of a dataclass: int64, float64, string, bool, list for a tuple, struct for a dataclass; a field
+    is nullable where its type admits None."""
+    hints = typing.get_type_hints(record)
+    return pa.schema([_arrow_field(part.name, hints[part.name]) for part in dataclasses.fields(record)])
+
+
+def to_table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of exactly that schema.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit its column, or a column that may not be null is.
+    """
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    for column in schema:
+        if not column.nullable and table[column.name].null_count:
+            raise pa.ArrowInvalid(f"column '{column.name}' may not be null")
+    return table
+
+
+def row_of(record: Any) -> dict[str, Any]:
+    """A record as the mapping that `to_table` takes."""
+    return dataclasses.asdict(record)
+
+
+def arrow_type_of_node(node: Node) -> pa.DataType | None:
+    """The Arrow type of a prompt's schema part: struct for an object, list for an array; None for an object without a
+    named field, which Parquet cannot hold. A leaf without a simpler type is kept as JSON text."""
+    if node.kind == "object":
+        fields = [(name, arrow_type_of_node(child)) for name, child in node.fields]
+        kept = [pa.field(name, kind) for name, kind in fields if kind is not None]
+        return pa.struct(kept) if kept else None
+    if node.kind == "array":
+        assert node.items is not None
+        items = arrow_type_of_node(node.items)
+        return pa.list_(items) if items is not None else pa.string()
+    return {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}.get(
+        node.type, pa.string()
+    )
+
+
+def _arrow_field(name: str, hint: Any) -> pa.Field:
+    hint, nullable = _split_none(hint)
+    return pa.field(name, _arrow_type(hint), nullable=nullable)
+
+
+def _split_none(hint: Any) -> tuple[Any, bool]:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        beside_none = [part for part in typing.get_args(hint) if part is not type(None)]
+        if len(beside_none) != 1:
+            raise TypeError(f"no Arrow type for the union {hint}")
+        return beside_none[0], True
+    return hint, False
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return pa.string()
+    if origin is tuple:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if dataclasses.is_dataclass(hint):
+        return pa.struct(list(arrow_schema(typing.cast(type, hint))))
+    raise TypeError(f"no Arrow type for {hint!r}")

@@ -1,0 +1,225 @@
+"""Canonical field paths of a JSON schema, their types, and the values behind them.
+
+A path joins object keys with dots and puts `[]` after an array of objects: `scene.location`, `people[].name`. A leaf
+is a scalar, an array of scalars, or a part of the schema that has no named properties (kept as JSON).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from schemas.errors import PromptError
+
+LeafType = Literal["string", "integer", "number", "boolean", "json"]
+
+SCALAR_TYPES: Final[tuple[str, ...]] = ("string", "integer", "number", "boolean")
+_ALL_TYPES: Final[tuple[str, ...]] = (*SCALAR_TYPES, "object", "array", "null")
+_MAX_DEPTH: Final = 12  # deeper schemas are refused by model services, and recursion must end
+_FORBIDDEN: Final = ".[]"
+RESERVED_NAMES: Final[frozenset[str]] = frozenset({"transcription", "metadata_text"})
+
+
+@dataclass(frozen=True, slots=True)
+class LeafField:
+    """One leaf of a schema.
+
+    Attributes:
+        path: canonical path, e.g. `people[].name`.
+        type: type of one value; "json" for values without a simpler one.
+        list_depth: how many lists lie around one value: `tags` 1, `people[].name` 1, `people[].tags` 2.
+        schema: the JSON schema of the leaf.
+    """
+
+    path: str
+    type: LeafType
+    list_depth: int
+    schema: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The last key of the path, without brackets."""
+        return self.path.rsplit(".", 1)[-1].removesuffix("[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A schema part with its references resolved: an object of named fields, an array, or a leaf."""
+
+    kind: Literal["object", "array", "leaf"]
+    type: LeafType = "json"
+    fields: tuple[tuple[str, Node], ...] = ()
+    items: Node | None = None
+    schema: Mapping[str, Any] | None = None
+
+
+def parse_schema(json_schema: Mapping[str, Any], where: str = "json_schema") -> Node:
+    """Reads a schema whose root is an object into a tree of nodes.
+
+    Raises:
+        PromptError: the root is no object, a type is unknown, a field name is reserved or cannot stand in a path, a
+            reference leads nowhere, or the schema is nested too deep; the message names the field.
+    """
+    if not isinstance(json_schema, Mapping):
+        raise PromptError(f"{where}: must be a JSON object, not {type(json_schema).__name__}")
+    if json_schema.get("type") != "object":
+        raise PromptError(f'{where}: the root must have "type": "object", not {json_schema.get("type")!r}')
+    return _parse(json_schema, json_schema, "", where, 0)
+
+
+def leaf_fields(node: Node) -> tuple[LeafField, ...]:
+    """Every leaf below a node, in schema order."""
+    return tuple(_leaves(node, "", 0))
+
+
+def _leaves(node: Node, path: str, depth: int) -> Iterator[LeafField]:
+    if node.kind == "object":
+        for name, child in node.fields:
+            yield from _leaves(child, f"{path}.{name}" if path else name, depth)
+    elif node.kind == "array":
+        items = node.items
+        assert items is not None
+        yield from _leaves(items, f"{path}[]" if items.kind == "object" else path, depth + 1)
+    else:
+        yield LeafField(path, node.type, depth, node.schema or {})
+
+
+def _parse(schema: Mapping[str, Any], root: Mapping[str, Any], path: str, where: str, depth: int) -> Node:
+    label = f"{where}: field '{path}'" if path else where
+    if depth > _MAX_DEPTH:
+        raise PromptError(f"{label} is nested deeper than {_MAX_DEPTH} levels; flatten the schema")
+    schema = resolve(schema, root, label)
+    kind = _single_type(schema, label)
+    if kind == "object":
+        properties = schema.get("properties") or {}
+        if not isinstance(properties, Mapping):
+            raise PromptError(f"{label}: 'properties' must be an object")
+        if not properties:
+            return Node("object", schema=schema) if not path else Node("leaf", "json", schema=schema)
+        fields = []
+        for name, child in properties.items():
+            _check_name(name, f"{path}.{name}" if path else name, where, is_root=not path)
+            fields.append((name, _parse(child, root, f"{path}.{name}" if path else name, where, depth + 1)))
+        return Node("object", fields=tuple(fields), schema=schema)
+    if kind == "array":
+        items = schema.get("items")
+        if not items:
+            return Node("leaf", "json", schema=schema)
+        return Node("array", items=_parse(items, root, f"{path}[]", where, depth + 1), schema=schema)
+    if kind in SCALAR_TYPES:
+        return Node("leaf", kind, schema=schema)  # type: ignore[arg-type]
+    return Node("leaf", "json", schema=schema)
+
+
+def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """Follows local `$ref`s and unwraps "this or null".
+
+    Raises:
+        PromptError: the part is no schema, or its reference leads nowhere or in a circle.
+    """
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(schema, Mapping):
+            raise PromptError(f"{label}: must be a schema object, not {schema!r}")
+        if "$ref" in schema:
+            schema = _lookup(schema["$ref"], root, label)
+            continue
+        options = [part for part in schema.get("anyOf", schema.get("oneOf", ())) if part != {"type": "null"}]
+        if "type" not in schema and len(options) == 1:
+            schema = options[0]
+            continue
+        return schema
+    raise PromptError(f"{label}: its $ref goes in a circle")
+
+
+def _lookup(reference: Any, root: Mapping[str, Any], label: str) -> Any:
+    if reference == "#":
+        return root
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        raise PromptError(f"{label}: $ref {reference!r} is not local; only '#/...' references are read")
+    part: Any = root
+    for key in reference[2:].split("/"):
+        key = key.replace("~1", "/").replace("~0", "~")
+        if not isinstance(part, Mapping) or key not in part:
+            raise PromptError(f"{label}: $ref {reference!r} leads nowhere")
+        part = part[key]
+    return part
+
+
+def _single_type(schema: Mapping[str, Any], label: str) -> str:
+    """The one type of a schema part beside null; "json" where it has none or several."""
+    declared = schema.get("type")
+    if declared is None:
+        if "properties" in schema:
+            return "object"
+        if "enum" in schema:
+            return _type_of_values(schema["enum"])
+        return "json"
+    names = declared if isinstance(declared, list) else [declared]
+    for name in names:
+        if name not in _ALL_TYPES:
+            raise PromptError(f"{label} has the unknown type {name!r}; use one of {', '.join(_ALL_TYPES)}")
+    beside_null = [name for name in names if name != "null"]
+    return str(beside_null[0]) if len(beside_null) == 1 else "json"
+
+
+def _type_of_values(values: Any) -> str:
+    if isinstance(values, list) and values and all(isinstance(value, str) or value is None for value in values):
+        return "string"
+    return "json"
+
+
+def _check_name(name: str, path: str, where: str, *, is_root: bool) -> None:
+    bad = sorted({char for char in name if char in _FORBIDDEN})
+    if bad or not name.strip():
+        raise PromptError(
+            f"{where}: field name {name!r} (at '{path}') must not be blank nor hold '.', '[' or ']'; rename it"
+        )
+    if name.startswith("_") or (is_root and name in RESERVED_NAMES):
+        raise PromptError(
+            f"{where}: field name {name!r} is reserved (transcription, metadata_text, and names that begin with '_'); "
+            "rename it"
+        )
+
+
+def values_at(value: Any, path: str) -> list[Any]:
+    """All scalar values behind a canonical path, lists flattened, absent and null ones left out.
+
+    >>> values_at({"people": [{"name": "Ada"}, {}]}, "people[].name")
+    ['Ada']
+    """
+    found = [value]
+    for key in path.split("."):
+        name = key.removesuffix("[]")
+        found = [part[name] for part in _flat(found) if isinstance(part, Mapping) and name in part]
+    return [part for part in _flat(found) if part is not None]
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    flat = []
+    for value in values:
+        flat.extend(_flat(value) if isinstance(value, list) else [value])
+    return flat
+
+
+def render_text(metadata: Mapping[str, Any], leaves: tuple[LeafField, ...]) -> str:
+    """One `path: value` line for each leaf that has a value, in schema order: the text that is searched.
+
+    >>> render_text({"tags": ["a", "b"]}, (LeafField("tags", "string", 1, {}),))
+    'tags: a, b'
+    """
+    lines = []
+    for leaf in leaves:
+        values = values_at(metadata, leaf.path)
+        if values:
+            lines.append(f"{leaf.path}: {', '.join(_plain(value) for value in values)}")
+    if not leaves:
+        lines = [f"{name}: {_plain(value)}" for name, value in metadata.items() if value is not None]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,281 @@
+"""The rows of a run's tables. Each class is the one source of its table's columns, types and nullability.
+
+Times end in `_us` (integer microseconds of media time, exact); beside them stand `_time` columns (float seconds) for
+analysts. Instants of the clock are ISO-8601 text in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from schemas.media import BoundaryReason, MediaType
+from schemas.outcomes import Operation, Outcome
+
+ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRow:
+    """One media item of the run.
+
+    Attributes:
+        other_uris: further places of the target that hold the same bytes; they are processed once.
+        duration_us: decoded length; None for an image and for an item that could not be read.
+        sound_detector: what found the spans of sound: "silero", "level" or "none".
+        heard_us: time in which speech (or sound, for "level") is heard.
+        truncated: the file ends before its header says.
+    """
+
+    run_id: str
+    video_id: str
+    name: str
+    uri: str
+    other_uris: tuple[str, ...]
+    status: ItemStatus
+    media_type: MediaType | None
+    container: str | None
+    size_bytes: int | None
+    content_hash: str | None
+    duration_us: int | None
+    duration_seconds: float | None
+    width: int | None
+    height: int | None
+    rotation_degrees: int | None
+    frame_rate: float | None
+    video_codec: str | None
+    audio_codec: str | None
+    audio_track_count: int | None
+    sound_detector: str | None
+    heard_us: int | None
+    truncated: bool | None
+    segment_count: int
+    succeeded_segments: int
+    failed_segments: int
+    cancelled_segments: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One segment of an item, with why it begins and ends there and how its operations ended.
+
+    `status` is succeeded when every operation that was asked for succeeded, failed when one failed, else cancelled. An
+    operation that was not asked for is null.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    media_type: MediaType
+    segment_number: int
+    start_us: int
+    end_us: int
+    start_time: float
+    end_time: float
+    start_reason: BoundaryReason
+    start_score: float
+    end_reason: BoundaryReason
+    end_score: float
+    status: Outcome
+    field_extraction: Outcome | None
+    transcription: Outcome | None
+    image_embedding: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """The fields of one segment whose field extraction succeeded.
+
+    In the table a further column `fields`, a struct typed by the prompt's schema, follows these.
+
+    Attributes:
+        metadata: the answer as JSON text.
+        metadata_text: one `path: value` line for each leaf.
+        warning: what a reader should know of this answer, e.g. a time outside the segment.
+        reused: taken from the operation cache; nothing was paid in this run.
+        llm_call_ids: the calls that made it, in this run or an earlier one; empty for a model that is not called.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    prompt_id: str
+    model: str
+    media_type: MediaType
+    start_us: int
+    end_us: int
+    start_time: float
+    end_time: float
+    metadata: str
+    metadata_text: str
+    warning: str | None
+    reused: bool
+    operation_key: str
+    llm_call_ids: tuple[str, ...]
+    executed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One spoken word, with its probability in 0..1."""
+
+    start_us: int
+    end_us: int
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptRow:
+    """What is spoken in one segment."""
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    model: str
+    language: str | None
+    start_us: int
+    end_us: int
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRow:
+    """One sampled frame on disk.
+
+    Attributes:
+        file: path of the JPEG, relative to the data folder.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    time_us: int
+    time: float
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoResultRow:
+    """The synthesis of one media item, with the share of its segments that it covers.
+
+    In the table a further column `fields`, a struct typed by the prompt's video-level schema, follows these.
+
+    Attributes:
+        covered_share: covered_segments / segment_count, 0..1.
+        omitted_segment_ids: segments without a result, or beyond the text limit.
+        source_fingerprint: hash of the segment results that were read.
+        rendered_prompt_chars: length of the text that the model was given.
+    """
+
+    run_id: str
+    video_id: str
+    prompt_id: str
+    model: str
+    media_type: MediaType
+    metadata: str
+    metadata_text: str
+    warning: str | None
+    segment_count: int
+    covered_segments: int
+    covered_share: float
+    omitted_segment_ids: tuple[str, ...]
+    template_fields: tuple[str, ...]
+    source_fingerprint: str
+    rendered_prompt_chars: int
+    reused: bool
+    operation_key: str
+    llm_call_ids: tuple[str, ...]
+    executed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One operation that failed.
+
+    Attributes:
+        segment_id: None where the whole item failed (processing) or its synthesis did.
+        code: a word of `schemas.outcomes.FAILURE_CODES`.
+        attempts: calls made for it in this run.
+        answer: the model's last raw answer where there was one.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str | None
+    name: str
+    operation: Operation
+    code: str
+    message: str
+    retryable: bool
+    attempts: int
+    start_us: int | None
+    end_us: int | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCallRow:
+    """One attempt at one model call.
+
+    Attributes:
+        segment_id: None for a synthesis.
+        purpose: "metadata_extraction" or "video_level_synthesis".
+        status: "success", "error", or "interrupted" (begun, and the process died before an answer was kept).
+        request: what was asked, as JSON text: instruction, text, schema hash and media descriptions, never media bytes.
+        video_seconds: length of the media that was sent.
+    """
+
+    llm_call_id: str
+    run_id: str
+    video_id: str
+    segment_id: str | None
+    operation_key: str
+    model: str
+    purpose: str
+    status: str
+    attempt: int
+    code: str | None
+    message: str | None
+    finish_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    thought_tokens: int
+    cached_tokens: int
+    total_tokens: int
+    text_tokens: int
+    image_tokens: int
+    video_tokens: int
+    audio_tokens: int
+    video_seconds: float
+    invoked_at: str
+    completed_at: str | None
+    duration_ms: int
+    request: str
+    response_text: str | None
+
+
+TABLES: Final[dict[str, type]] = {
+    "media": MediaRow,
+    "segments": SegmentRow,
+    "results": ResultRow,
+    "transcripts": TranscriptRow,
+    "frames": FrameRow,
+    "video_results": VideoResultRow,
+    "failures": FailureRow,
+    "llm_calls": LlmCallRow,
+}
+
+# How the rows of each table are ordered inside a part, so that the rows of one item lie together.
+SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "media": ("video_id",),
+    "segments": ("video_id", "start_us", "segment_id"),
+    "results": ("video_id", "start_us", "segment_id"),
+    "transcripts": ("video_id", "start_us", "segment_id"),
+    "frames": ("video_id", "time_us"),
+    "video_results": ("video_id",),
+    "failures": ("video_id", "start_us", "operation"),
+    "llm_calls": ("video_id", "invoked_at", "llm_call_id"),
+}

@@ -1,0 +1,79 @@
+"""Call records: a line when a model call begins and a line when it ends, kept through the death of the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from schemas.records import LlmCallRow
+from tables import layout
+from tables.storage import LocalStorage, Storage
+
+
+class CallLog:
+    """Appends the call records of one worker to files of its own, one for each shard of the run's tables.
+
+    Args:
+        shard_of: the shard of a video id; a shard's calls can then be read without the others.
+    """
+
+    def __init__(self, storage: Storage, run_id: str, attempt: int, shard_of: Callable[[str], int]) -> None:
+        self._storage = storage
+        self._folder = layout.calls_folder(run_id)
+        self._worker = f"{attempt:06d}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._shard_of = shard_of
+        self._lock = threading.Lock()
+
+    def begin(self, call: LlmCallRow) -> None:
+        """Notes a call before it is sent. Raises StorageError: then it must not be sent."""
+        self._append("begin", call)
+
+    def end(self, call: LlmCallRow) -> None:
+        """Notes a call's end, whatever it was. Raises StorageError."""
+        self._append("end", call)
+
+    def _append(self, event: str, call: LlmCallRow) -> None:
+        name = f"{self._folder}/{_shard_folder(self._shard_of(call.video_id))}/{self._worker}.jsonl"
+        line = json.dumps({"event": event, "call": asdict(call)}, ensure_ascii=False)
+        with self._lock:
+            self._storage.append_line(name, line.encode("utf-8", "replace"))
+
+
+def read_calls(storage: Storage, run_id: str, shard: int) -> dict[str, LlmCallRow]:
+    """The calls of one shard of a run, over all its attempts, by call id. One that never ended has the status
+    "interrupted"."""
+    calls: dict[str, LlmCallRow] = {}
+    for line in _lines(storage, f"{layout.calls_folder(run_id)}/{_shard_folder(shard)}"):
+        try:
+            entry = json.loads(line)
+            call = LlmCallRow(**entry["call"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a killed process may be torn; its call then reads as interrupted
+        if entry["event"] == "end" or call.llm_call_id not in calls:
+            calls[call.llm_call_id] = call
+    return calls
+
+
+def spent_tokens(storage: Storage, run_id: str) -> int:
+    """Tokens that all calls of a run have used up so far."""
+    shards = storage.list_names(layout.calls_folder(run_id))
+    return sum(call.total_tokens for shard in shards for call in read_calls(storage, run_id, int(shard)).values())
+
+
+def _shard_folder(shard: int) -> str:
+    return f"{shard:05d}"
+
+
+def _lines(storage: Storage, folder: str) -> Iterator[bytes]:
+    for name in storage.list_names(folder):
+        if isinstance(storage, LocalStorage):
+            with storage.local_file(f"{folder}/{name}").open("rb") as file:
+                yield from file
+        else:
+            for entry in storage.list_names(f"{folder}/{name}"):
+                yield storage.read_bytes(f"{folder}/{name}/{entry}")

@@ -1,0 +1,86 @@
+"""Names inside the data folder.
+
+runs/<run_id>/
+    request.json            the frozen prompt, settings and target
+    media.parquet           the target, expanded: one row for each file
+    attempts/<n>.json       one for each start of the runner; the number fences older ones off
+    stop                    present once the run was asked to stop
+    progress/<worker>.json  counters of one worker, newest state only
+    calls/<shard>/<worker>.jsonl    a line when a model call begins and one when it ends
+    tables/<table>/*.parquet
+    manifests/<n>.json      each names every live part; the newest one is the truth
+    tables.sql              views over the newest manifest, for any DuckDB
+    runner.log
+cache/operations/           finished operations, by key
+cache/analysis/             decoded items: frames, sound, timeline
+tmp/                        files under construction
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from schemas.errors import InvalidInput
+
+RUNS: Final = "runs"
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def run_folder(run_id: str) -> str:
+    """The folder of a run.
+
+    Raises:
+        InvalidInput: the id could leave the runs folder.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise InvalidInput(f"run id {run_id!r}: use letters, digits, '_' and '-' only")
+    return f"{RUNS}/{run_id}"
+
+
+def request_file(run_id: str) -> str:
+    return f"{run_folder(run_id)}/request.json"
+
+
+def media_file(run_id: str) -> str:
+    return f"{run_folder(run_id)}/media.parquet"
+
+
+def stop_file(run_id: str) -> str:
+    return f"{run_folder(run_id)}/stop"
+
+
+def attempts_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/attempts"
+
+
+def progress_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/progress"
+
+
+def calls_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/calls"
+
+
+def table_folder(run_id: str, table: str) -> str:
+    return f"{run_folder(run_id)}/tables/{table}"
+
+
+def manifests_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/manifests"
+
+
+def views_file(run_id: str) -> str:
+    return f"{run_folder(run_id)}/tables.sql"
+
+
+def log_file(run_id: str) -> str:
+    return f"{run_folder(run_id)}/runner.log"
+
+
+def operation_file(key: str) -> str:
+    return f"cache/operations/{key[:2]}/{key}.json"
+
+
+def analysis_folder(key: str) -> str:
+    return f"cache/analysis/{key[:2]}/{key}"

@@ -1,0 +1,122 @@
+"""Manifests: the one commit point. Each names every live part file; the newest is the truth for every reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from schemas.errors import CommitConflict, StorageError
+from tables import layout
+from tables.parts import Part
+from tables.storage import Storage
+
+RunStatus = Literal["completed", "completed_with_failures", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One committed state of a run's tables.
+
+    Attributes:
+        number: 1, 2, ...; a resume or a retry commits a further one.
+        attempt: the start of the runner that committed it.
+        token: names the commit, so that a writer can tell its own after an unknown outcome.
+        counts: media, segments and operations by outcome, calls and tokens.
+        parts: every live file.
+    """
+
+    run_id: str
+    number: int
+    attempt: int
+    token: str
+    status: RunStatus
+    error_message: str | None
+    committed_at: str
+    counts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = field(default=())
+
+    def parts_of(self, table: str) -> list[Part]:
+        """The parts of one table, in shard order."""
+        return [part for part in self.parts if part.table == table]
+
+    def rows_of(self, table: str) -> int:
+        return sum(part.rows for part in self.parts_of(table))
+
+
+def commit_manifest(
+    storage: Storage,
+    run_id: str,
+    *,
+    attempt: int,
+    token: str,
+    status: RunStatus,
+    counts: Mapping[str, Any],
+    parts: Sequence[Part],
+    error_message: str | None = None,
+    warnings: Sequence[str] = (),
+) -> Manifest:
+    """Commits the next manifest; committing the same token twice gives the first commit's manifest.
+
+    Raises:
+        CommitConflict: a later attempt has committed already; this writer is stale.
+        StorageError: the manifest could not be written. No part is ever removed here: the outcome may be unknown.
+    """
+    for _ in range(100):
+        newest = newest_manifest(storage, run_id)
+        if newest is not None and newest.token == token:
+            return newest
+        if newest is not None and newest.attempt > attempt:
+            raise CommitConflict(f"run {run_id}: attempt {newest.attempt} has committed; attempt {attempt} is stale")
+        manifest = Manifest(
+            run_id=run_id,
+            number=1 if newest is None else newest.number + 1,
+            attempt=attempt,
+            token=token,
+            status=status,
+            error_message=error_message,
+            committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            counts=dict(counts),
+            warnings=tuple(warnings),
+            parts=tuple(sorted(parts, key=lambda part: (part.table, part.file))),
+        )
+        content = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
+        if storage.create_exclusive(_manifest_file(run_id, manifest.number), content):
+            return manifest
+    raise CommitConflict(f"run {run_id}: other writers keep committing; is more than one runner at work?")
+
+
+def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
+    """The newest committed manifest; None before the first commit.
+
+    Raises:
+        StorageError: a manifest is there but cannot be read.
+    """
+    numbers = [
+        int(name[:-5])
+        for name in storage.list_names(layout.manifests_folder(run_id))
+        if name.endswith(".json") and name[:-5].isdigit()
+    ]
+    return read_manifest(storage, run_id, max(numbers)) if numbers else None
+
+
+def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
+    """One manifest by its number.
+
+    Raises:
+        StorageError: it is missing or cannot be read.
+    """
+    name = _manifest_file(run_id, number)
+    try:
+        data = json.loads(storage.read_bytes(name))
+        parts = tuple(Part(**part) for part in data.pop("parts"))
+        return Manifest(**{**data, "warnings": tuple(data["warnings"]), "parts": parts})
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{storage.root}/{name}: is no readable manifest ({error})") from error
+
+
+def _manifest_file(run_id: str, number: int) -> str:
+    return f"{layout.manifests_folder(run_id)}/{number:06d}.json"

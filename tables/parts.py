@@ -1,0 +1,110 @@
+"""Parquet part files: built aside, synced, then named. A part counts only once a manifest names it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.arrow import to_table
+from tables import layout
+from tables.storage import Storage
+
+# One page of one item should read one row group, and a row group has a cost of its own (about 10 KB of footer for 40
+# columns): a thousand rows lie between.
+ROWS_PER_GROUP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet file of one table.
+
+    Attributes:
+        file: path relative to the run folder.
+        min_video_id, max_video_id: range of the rows' items; both empty where the part has no rows.
+    """
+
+    table: str
+    file: str
+    rows: int
+    bytes: int
+    min_video_id: str
+    max_video_id: str
+
+
+class PartWriter:
+    """Writes the rows of one table in row groups of bounded size."""
+
+    def __init__(self, table: str, schema: pa.Schema, path: Path) -> None:
+        self.table = table
+        self.rows = 0
+        self._schema = schema
+        self._pending: list[Mapping[str, Any]] = []
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_statistics=True)
+        self._ids: tuple[str, str] = ("", "")
+        self.path = path
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds one row; rows of one item must come together and in order."""
+        video_id = row["video_id"]
+        self._ids = (min(self._ids[0] or video_id, video_id), max(self._ids[1], video_id))
+        self._pending.append(row)
+        self.rows += 1
+        if len(self._pending) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def close(self) -> tuple[str, str]:
+        """Ends the file; returns the smallest and the largest video id in it."""
+        self._flush()
+        self._writer.close()
+        return self._ids
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_table(to_table(self._schema, self._pending))
+            self._pending = []
+
+
+class ShardWriter:
+    """Writes one part of each table that gets rows, and names them together at the end."""
+
+    def __init__(
+        self, storage: Storage, run_id: str, shard: int, schemas: Mapping[str, pa.Schema], folder: Path
+    ) -> None:
+        self._storage = storage
+        self._run_id = run_id
+        self._shard = shard
+        self._schemas = schemas
+        self._folder = folder
+        self._writers: dict[str, PartWriter] = {}
+
+    def write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Adds one row to a table."""
+        if table not in self._writers:
+            path = self._folder / f"{table}.parquet"
+            self._writers[table] = PartWriter(table, self._schemas[table], path)
+        self._writers[table].write(row)
+
+    def commit(self) -> list[Part]:
+        """Gives every part its name, durably. The names are new each time, so a repeated write hurts nobody."""
+        parts = []
+        for table, writer in sorted(self._writers.items()):
+            first, last = writer.close()
+            name = f"tables/{table}/part-{self._shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
+            size = writer.path.stat().st_size
+            self._storage.commit_file(writer.path, f"{layout.run_folder(self._run_id)}/{name}")
+            parts.append(Part(table, name, writer.rows, size, first, last))
+        return parts
+
+
+@contextmanager
+def shard_writer(storage: Storage, run_id: str, shard: int, schemas: Mapping[str, pa.Schema]) -> Iterator[ShardWriter]:
+    """A writer over a work folder that is removed at the end."""
+    with storage.work_folder() as folder:
+        yield ShardWriter(storage, run_id, shard, schemas, folder)

@@ -1,0 +1,83 @@
+"""Progress: counters that workers keep in memory and write to the run folder once a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from schemas.errors import StorageError
+from tables import layout
+from tables.storage import Storage
+
+WRITE_EVERY_S: Final = 1.0
+
+_boards: dict[tuple[str, str, int], ProgressBoard] = {}
+_boards_lock = threading.Lock()
+
+
+class ProgressBoard:
+    """The counters of one worker process for one attempt at a run. Thread-safe.
+
+    Names in use: items_done, items_failed, segments_planned, segments_done, results_new, results_reused,
+    results_failed, results_cancelled, analyses_reused, calls, calls_failed, input_tokens, output_tokens.
+    """
+
+    def __init__(self, storage: Storage, run_id: str, attempt: int) -> None:
+        self._storage = storage
+        self._name = f"{layout.progress_folder(run_id)}/{attempt:06d}-{socket.gethostname()}-{os.getpid()}.json"
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._dirty = threading.Event()
+        threading.Thread(target=self._write_forever, name="progress", daemon=True).start()
+
+    def add(self, **counts: int) -> None:
+        """Adds to counters."""
+        with self._lock:
+            self._counts.update(counts)
+        self._dirty.set()
+
+    def flush(self) -> None:
+        """Writes the counters now. A refused write is left for the next time: progress is not worth a run."""
+        with self._lock:
+            state = {"updated_at": datetime.now(UTC).isoformat(), "counts": dict(self._counts)}
+        try:
+            self._storage.write_atomic(self._name, json.dumps(state).encode())
+        except StorageError:
+            pass
+
+    def _write_forever(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._dirty.wait()
+            self._dirty.clear()
+            self.flush()
+            pause.wait(WRITE_EVERY_S)
+
+
+def progress_board(storage: Storage, run_id: str, attempt: int) -> ProgressBoard:
+    """The board of this process for one attempt at a run; always the same one."""
+    key = (storage.root, run_id, attempt)
+    with _boards_lock:
+        if key not in _boards:
+            _boards[key] = ProgressBoard(storage, run_id, attempt)
+        return _boards[key]
+
+
+def read_progress(storage: Storage, run_id: str) -> Mapping[str, int]:
+    """The newest attempt's counters, summed over its workers."""
+    names = [name for name in storage.list_names(layout.progress_folder(run_id)) if name.endswith(".json")]
+    newest = max((name.split("-", 1)[0] for name in names), default="")
+    total: Counter[str] = Counter()
+    for name in names:
+        if name.startswith(f"{newest}-"):
+            try:
+                total.update(json.loads(storage.read_bytes(f"{layout.progress_folder(run_id)}/{name}"))["counts"])
+            except (FileNotFoundError, ValueError, KeyError):
+                continue
+    return total

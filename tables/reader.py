@@ -1,0 +1,110 @@
+"""Reads what the newest manifest of a run names, through DuckDB, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from schemas.errors import InvalidInput, RunError
+from schemas.prompt import Prompt
+from schemas.records import SORT_KEYS, TABLES
+from tables import layout
+from tables.manifest import Manifest, newest_manifest
+from tables.request import read_request
+from tables.storage import Storage
+from tables.table_schemas import table_schemas
+from tables.views import run_view_sql, table_view_sql
+
+
+@dataclass(frozen=True)
+class CommittedRun:
+    """A run with a committed manifest."""
+
+    run_id: str
+    prompt: Prompt
+    manifest: Manifest
+
+
+def committed_run(storage: Storage, run_id: str) -> CommittedRun:
+    """The newest committed state of a run.
+
+    Raises:
+        RunNotFound: there is no such run.
+        RunError: it has not committed anything yet.
+    """
+    request = read_request(storage, run_id)
+    manifest = newest_manifest(storage, run_id)
+    if manifest is None:
+        raise RunError(f"run {run_id} has not committed a table yet; `promptreel run --resume {run_id}` finishes it")
+    return CommittedRun(run_id, request.prompt, manifest)
+
+
+def connect(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with one view for each table over the given runs, one view for each run by its id, and
+    `fields`, the view of the first run. It can read the committed parts of these runs and no other file."""
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    paths: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        for part in run.manifest.parts:
+            local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")
+            paths.setdefault((run.run_id, part.table), []).append(str(local))
+    everything = [path for group in paths.values() for path in group]
+    connection.execute(f"SET allowed_paths = {_sql_list(everything)}")
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET lock_configuration = true")
+    for table in TABLES:
+        selects = [
+            table_view_sql(table, paths.get((run.run_id, table), []), table_schemas(run.prompt)[table]) for run in runs
+        ]
+        connection.execute(f'CREATE VIEW "{table}" AS ' + " UNION ALL BY NAME ".join(selects))
+    for run in runs:
+        results = table_view_sql(
+            "results", paths.get((run.run_id, "results"), []), table_schemas(run.prompt)["results"]
+        )
+        connection.execute(f'CREATE VIEW "{run.run_id}" AS {run_view_sql(run.prompt, f"({results})")}')
+    if runs:
+        connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM "{runs[0].run_id}"')
+    return connection
+
+
+def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> pa.Table:
+    """Runs one SELECT and gives its rows, at most `limit` of them.
+
+    Raises:
+        InvalidInput: the text is not exactly one SELECT, or DuckDB refuses it; the message carries DuckDB's own.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise InvalidInput("give exactly one SELECT statement")
+        text = re.sub(r";\s*$", "", sql.strip())
+        bounded = f"SELECT * FROM ({text}\n) AS answer" + (f" LIMIT {limit}" if limit is not None else "")
+        return connection.execute(bounded).to_arrow_table()
+    except duckdb.Error as error:
+        raise InvalidInput(f"SQL: {error}") from error
+
+
+def read_rows(
+    storage: Storage, run: CommittedRun, table: str, where: str = "true", **parameters: Any
+) -> list[dict[str, Any]]:
+    """Rows of one table of one run, in the table's order.
+
+    Args:
+        where: a SQL condition; `$name` stands for the keyword argument of that name.
+    """
+    with connect(storage, [run]) as connection:
+        order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])
+        cursor = connection.execute(f'SELECT * FROM "{table}" WHERE {where} ORDER BY {order}', parameters or None)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _sql_list(values: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"

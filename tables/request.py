@@ -1,0 +1,107 @@
+"""What a run is frozen with: `request.json` and the expanded target in `media.parquet`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from schemas.arrow import arrow_schema, to_table
+from schemas.errors import RunError, RunNotFound
+from schemas.prompt import Prompt, prompt_from_dict
+from schemas.settings import RunSettings, settings_from_dict
+from tables import layout
+from tables.storage import Storage
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One prompt run, frozen.
+
+    Attributes:
+        target: what the caller named, as given.
+        created_at: ISO-8601 in UTC.
+    """
+
+    run_id: str
+    prompt: Prompt
+    settings: RunSettings
+    target: tuple[str, ...]
+    created_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "run_id": self.run_id,
+            "prompt_id": self.prompt.prompt_id,
+            "prompt": self.prompt.to_dict(),
+            "settings": self.settings.to_dict(),
+            "target": list(self.target),
+            "created_at": self.created_at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TargetItem:
+    """One file of the target.
+
+    Attributes:
+        uri: local path, or a URL that fsspec can read.
+        name: short name for people.
+        video_id: given by a catalogue; None lets the content decide.
+    """
+
+    uri: str
+    name: str
+    video_id: str | None = None
+
+
+def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetItem]) -> None:
+    """Creates the run folder: the target first, then the request, whose presence makes the run exist.
+
+    Raises:
+        RunError: a run of that id exists.
+    """
+    sink = io.BytesIO()
+    pq.write_table(to_table(arrow_schema(TargetItem), (asdict(item) for item in items)), sink)
+    exists = RunError(f"run {request.run_id} exists already; each run has an id of its own")
+    if not storage.create_exclusive(layout.media_file(request.run_id), sink.getvalue()):
+        raise exists
+    content = json.dumps(request.to_dict(), indent=2, ensure_ascii=False).encode()
+    if not storage.create_exclusive(layout.request_file(request.run_id), content):
+        raise exists
+
+
+def read_request(storage: Storage, run_id: str) -> RunRequest:
+    """Reads a run's request.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    try:
+        data = json.loads(storage.read_bytes(layout.request_file(run_id)))
+    except FileNotFoundError as error:
+        raise RunNotFound(f"no run {run_id} in {storage.root}; `promptreel runs` lists them") from error
+    return RunRequest(
+        run_id=data["run_id"],
+        prompt=prompt_from_dict(data["prompt"], f"run {run_id}"),
+        settings=settings_from_dict(data["settings"]),
+        target=tuple(data["target"]),
+        created_at=data["created_at"],
+    )
+
+
+def read_target(storage: Storage, run_id: str) -> list[TargetItem]:
+    """Reads a run's expanded target."""
+    table = pq.read_table(io.BytesIO(storage.read_bytes(layout.media_file(run_id))))
+    return [TargetItem(**row) for row in table.to_pylist()]
+
+
+def list_run_ids(storage: Storage) -> list[str]:
+    """Ids of all runs, newest first."""
+    names = storage.list_names(layout.RUNS)
+    return [name for name in reversed(names) if storage.exists(layout.request_file(name))]

@@ -1,0 +1,309 @@
+"""Files on a local disk or an object store, written whole or not at all.
+
+`open_storage("./data")` is a folder; `open_storage("gs://bucket/data")` is any object store that fsspec knows. All names
+are relative to that root, with forward slashes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from schemas.errors import StorageError
+
+_TEMPORARY = "tmp"
+
+
+class Storage(ABC):
+    """A root under which files are read and written whole.
+
+    Every method raises StorageError, naming the file and the cause, where the disk or the service refuses.
+    """
+
+    root: str
+
+    @abstractmethod
+    def read_bytes(self, name: str) -> bytes:
+        """The whole file. Raises FileNotFoundError where there is none."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+
+    @abstractmethod
+    def list_names(self, folder: str) -> list[str]:
+        """Names (last parts) of what lies in a folder, sorted; empty where there is no such folder."""
+
+    @abstractmethod
+    def write_atomic(self, name: str, content: bytes) -> None:
+        """Writes a file so that a reader sees the old content or the new one whole, and the new one survives a crash."""
+
+    @abstractmethod
+    def create_exclusive(self, name: str, content: bytes) -> bool:
+        """Creates a file whole, or returns False where one of that name exists."""
+
+    @abstractmethod
+    def append_line(self, name: str, line: bytes) -> None:
+        """Adds one line to a log; it survives the death of the process, though not of the machine."""
+
+    @abstractmethod
+    def commit_file(self, local: Path, name: str) -> None:
+        """Moves a finished local file to its name, durably."""
+
+    @abstractmethod
+    def commit_folder(self, local: Path, name: str, marker: str) -> None:
+        """Moves a finished local folder to its name. `marker` is the file in it whose presence tells that all of it is
+        there. Where the folder exists already, the local one is discarded."""
+
+    @abstractmethod
+    def local_file(self, name: str) -> Path:
+        """A local path that holds the file's content; an object is fetched once. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Removes a file; no error where there is none."""
+
+    @contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """A local folder to build files in, removed at the end with what is left in it."""
+        folder = self._new_work_folder()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @abstractmethod
+    def _new_work_folder(self) -> Path: ...
+
+
+def open_storage(root: str | Path) -> Storage:
+    """The storage for a local path or an fsspec URL."""
+    text = str(root)
+    if "://" in text and not text.startswith("file://"):
+        return ObjectStorage(text)
+    return LocalStorage(Path(text.removeprefix("file://")))
+
+
+class LocalStorage(Storage):
+    """A folder on a local disk. Written files are synced before they get their name."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root.absolute()
+        self.root = str(self.path)
+
+    def read_bytes(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _storage_error("read", self.path / name, error) from error
+
+    def exists(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def list_names(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.path / folder))
+        except FileNotFoundError:
+            return []
+
+    def write_atomic(self, name: str, content: bytes) -> None:
+        target = self.path / name
+        with _storage_errors("write", target):
+            temporary = _write_beside(target, content)
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+
+    def create_exclusive(self, name: str, content: bytes) -> bool:
+        target = self.path / name
+        with _storage_errors("create", target):
+            temporary = _write_beside(target, content)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+        return True
+
+    def append_line(self, name: str, line: bytes) -> None:
+        target = self.path / name
+        with _storage_errors("append to", target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, line + b"\n")
+            finally:
+                os.close(descriptor)
+
+    def commit_file(self, local: Path, name: str) -> None:
+        target = self.path / name
+        with _storage_errors("write", target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with local.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(local, target)
+            _sync_folder(target.parent)
+
+    def commit_folder(self, local: Path, name: str, marker: str) -> None:
+        target = self.path / name
+        with _storage_errors("write", target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not (target / marker).exists():
+                shutil.rmtree(target)
+            try:
+                os.rename(local, target)
+            except OSError:
+                if not (target / marker).exists():
+                    raise
+            _sync_folder(target.parent)
+
+    def local_file(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return path
+
+    def remove(self, name: str) -> None:
+        with _storage_errors("remove", self.path / name):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _new_work_folder(self) -> Path:
+        base = self.path / _TEMPORARY
+        with _storage_errors("write", base):
+            base.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=base))
+
+
+class ObjectStorage(Storage):
+    """An object store behind fsspec (gs://, s3://, memory://). One object is written whole by the service itself."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        try:
+            self.files, self._base = fsspec.core.url_to_fs(self.root)
+        except (ImportError, ValueError) as error:
+            raise StorageError(
+                f"{root}: no driver for this kind of storage ({error}); install it, e.g. gcsfs"
+            ) from error
+        self._fetched: tempfile.TemporaryDirectory[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"])  # type: ignore[misc]
+
+    def _name(self, name: str) -> str:
+        return f"{self._base}/{name}"
+
+    def read_bytes(self, name: str) -> bytes:
+        with _storage_errors("read", name):
+            return bytes(self.files.cat_file(self._name(name)))
+
+    def exists(self, name: str) -> bool:
+        return bool(self.files.exists(self._name(name)))
+
+    def list_names(self, folder: str) -> list[str]:
+        try:
+            self.files.invalidate_cache()
+            return sorted(
+                path.rstrip("/").rsplit("/", 1)[-1] for path in self.files.ls(self._name(folder), detail=False)
+            )
+        except FileNotFoundError:
+            return []
+
+    def write_atomic(self, name: str, content: bytes) -> None:
+        with _storage_errors("write", name):
+            self.files.pipe_file(self._name(name), content)
+
+    def create_exclusive(self, name: str, content: bytes) -> bool:
+        with _storage_errors("create", name):
+            try:
+                self.files.pipe_file(self._name(name), content, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def append_line(self, name: str, line: bytes) -> None:
+        """Objects cannot grow: each line becomes an object of its own, in a folder of the log's name."""
+        self.write_atomic(f"{name}/{uuid.uuid4().hex}", line + b"\n")
+
+    def commit_file(self, local: Path, name: str) -> None:
+        with _storage_errors("write", name):
+            self.files.put_file(str(local), self._name(name))
+
+    def commit_folder(self, local: Path, name: str, marker: str) -> None:
+        if self.exists(f"{name}/{marker}"):
+            return
+        files = sorted(path for path in local.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.relative_to(local).as_posix() == marker):
+            self.commit_file(path, f"{name}/{path.relative_to(local).as_posix()}")
+
+    def local_file(self, name: str) -> Path:
+        if self._fetched is None:
+            self._fetched = tempfile.TemporaryDirectory(prefix="promptreel-")
+        target = Path(self._fetched.name) / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+            partial.write_bytes(self.read_bytes(name))
+            os.replace(partial, target)
+        return target
+
+    def remove(self, name: str) -> None:
+        with _storage_errors("remove", name):
+            if self.files.exists(self._name(name)):
+                self.files.rm_file(self._name(name))
+
+    def _new_work_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="promptreel-"))
+
+
+def _write_beside(target: Path, content: bytes) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _storage_errors(verb: str, target: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        raise _storage_error(verb, target, error) from error
+
+
+def _storage_error(verb: str, target: Path | str, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot {verb} {target}: {error.strerror or error}; free space or mend permissions, then resume"
+    )

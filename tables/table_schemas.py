@@ -1,0 +1,63 @@
+"""The Arrow schema of every table of a run: the record's columns, and for results a struct typed by the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.arrow import arrow_schema, arrow_type_of_node
+from schemas.field_paths import Node, parse_schema
+from schemas.ids import canonical_json
+from schemas.prompt import Prompt
+from schemas.records import TABLES
+
+FIELDS = "fields"
+
+
+def table_schemas(prompt: Prompt) -> dict[str, pa.Schema]:
+    """Arrow schema by table name."""
+    schemas = {table: arrow_schema(record) for table, record in TABLES.items()}
+    schemas["results"] = _with_fields(schemas["results"], parse_schema(prompt.json_schema))
+    if prompt.video_level is not None:
+        node = parse_schema(prompt.video_level.json_schema, "video_level.json_schema")
+        schemas["video_results"] = _with_fields(schemas["video_results"], node)
+    return schemas
+
+
+def typed_fields(node: Node, value: Any) -> Any:
+    """An answer as the value of its `fields` struct: leaves without a simpler type become JSON text, keys that the
+    schema does not name are left out, and what does not fit its type (an integer beyond 64 bits) becomes null."""
+    if value is None:
+        return None
+    if node.kind == "object":
+        if not isinstance(value, Mapping):
+            return None
+        return {name: typed_fields(child, value.get(name)) for name, child in node.fields}
+    if node.kind == "array":
+        assert node.items is not None
+        if arrow_type_of_node(node.items) is None:
+            return canonical_json(value)
+        return [typed_fields(node.items, part) for part in value] if isinstance(value, list) else None
+    return _typed_leaf(node.type, value)
+
+
+def _typed_leaf(kind: str, value: Any) -> Any:
+    if kind == "string":
+        return value if isinstance(value, str) else None
+    if kind == "boolean":
+        return value if isinstance(value, bool) else None
+    if kind in ("integer", "number"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if kind == "number":
+            return float(value)
+        whole = int(value) if float(value).is_integer() else None
+        return whole if whole is not None and -(2**63) <= whole < 2**63 else None
+    return canonical_json(value)
+
+
+def _with_fields(schema: pa.Schema, node: Node) -> pa.Schema:
+    kind = arrow_type_of_node(node)
+    return schema if kind is None else schema.append(pa.field(FIELDS, kind))

@@ -1,0 +1,118 @@
+"""SQL views over committed parts: one for each table, and one for each run with the prompt's leaf fields as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from schemas.field_paths import Node, parse_schema
+from schemas.prompt import Prompt
+from schemas.records import TABLES
+from tables import layout
+from tables.manifest import Manifest
+from tables.storage import Storage
+from tables.table_schemas import FIELDS, table_schemas
+
+RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = ("video_id", "segment_id", "media_type", "start_time", "end_time")
+
+
+def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema) -> str:
+    """A SELECT over the parts of one table; over none, a SELECT of the same columns without rows."""
+    if files:
+        return f"SELECT * FROM read_parquet([{', '.join(_text(file) for file in files)}])"
+    columns = ", ".join(f"NULL::{duckdb_type(column.type)} AS {quoted(column.name)}" for column in schema)
+    return f"SELECT {columns} WHERE false"
+
+
+def run_view_sql(prompt: Prompt, source: str) -> str:
+    """A SELECT of each segment's leaf fields, one typed column for each, named by its canonical path.
+
+    A leaf below an array of objects is a list. A name that is taken already (case does not count in SQL) gets the
+    prefix `metadata.`, and a number where that is taken too.
+    """
+    columns = [quoted(name) for name in RUN_VIEW_COLUMNS]
+    taken = {name.lower() for name in RUN_VIEW_COLUMNS}
+    for path, expression in _leaf_columns(parse_schema(prompt.json_schema)):
+        columns.append(f"{expression} AS {quoted(_free_name(path, taken))}")
+    return f"SELECT {', '.join(columns)} FROM {source}"
+
+
+def views_sql(prompt: Prompt, manifest: Manifest) -> str:
+    """The views of a committed run as a script for any DuckDB that is started inside the run folder."""
+    schemas = table_schemas(prompt)
+    lines = [
+        f"-- Views over manifest {manifest.number} of {manifest.run_id}; made anew at every commit.",
+        "-- Run it inside this folder: duckdb -init tables.sql",
+    ]
+    for table in TABLES:
+        select = table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table])
+        lines.append(f"CREATE OR REPLACE VIEW {quoted(table)} AS {select};")
+    view = run_view_sql(prompt, quoted("results"))
+    lines.append(f"CREATE OR REPLACE VIEW {quoted(manifest.run_id)} AS {view};")
+    lines.append(f'CREATE OR REPLACE VIEW "fields" AS SELECT * FROM {quoted(manifest.run_id)};')
+    return "\n".join(lines) + "\n"
+
+
+def write_views(storage: Storage, prompt: Prompt, manifest: Manifest) -> None:
+    """Writes `tables.sql` for a committed manifest."""
+    storage.write_atomic(layout.views_file(manifest.run_id), views_sql(prompt, manifest).encode())
+
+
+def duckdb_type(kind: pa.DataType) -> str:
+    """The DuckDB type of an Arrow type that our schemas use."""
+    if pa.types.is_list(kind):
+        return f"{duckdb_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{quoted(part.name)} {duckdb_type(part.type)}' for part in kind)})"
+    names = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
+    return names[kind]
+
+
+def quoted(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _leaf_columns(root: Node) -> list[tuple[str, str]]:
+    return _columns_below(root, quoted(FIELDS), "", 0) if root.fields else []
+
+
+def _columns_below(node: Node, value: str, path: str, depth: int) -> list[tuple[str, str]]:
+    """(path, SQL expression) of each leaf below a node whose value is the given expression."""
+    columns: list[tuple[str, str]] = []
+    for name, child in node.fields:
+        child_path = f"{path}.{name}" if path else name
+        columns += _columns_of(child, f"{value}.{quoted(name)}", child_path, depth)
+    return columns
+
+
+def _columns_of(node: Node, value: str, path: str, depth: int) -> list[tuple[str, str]]:
+    if node.kind == "object":
+        return _columns_below(node, value, path, depth)
+    if node.kind == "array" and node.items is not None and _holds_objects(node.items):
+        element = f"e{depth}"
+        below = f"{path}[]" if node.items.kind == "object" else path
+        inner = _columns_of(node.items, element, below, depth + 1)
+        return [(leaf, f"list_transform({value}, lambda {element}: {expression})") for leaf, expression in inner]
+    return [(path, value)]
+
+
+def _holds_objects(node: Node) -> bool:
+    if node.kind == "array" and node.items is not None:
+        return _holds_objects(node.items)
+    return node.kind == "object" and bool(node.fields)
+
+
+def _free_name(path: str, taken: set[str]) -> str:
+    name, number = path, 1
+    while name.lower() in taken:
+        name = f"metadata.{path}" if number == 1 else f"metadata.{path}_{number}"
+        number += 1
+    taken.add(name.lower())
+    return name
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

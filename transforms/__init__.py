@@ -1,0 +1,1 @@
+"""Thin PTransforms, one concept per file: each wires a plain function that does the work."""

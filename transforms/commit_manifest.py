@@ -1,0 +1,77 @@
+"""CommitManifest: the one moment at which a run's tables become readable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import apache_beam as beam
+
+from schemas.outcomes import FAILURE_CODES
+from tables.manifest import Manifest, RunStatus, commit_manifest
+from tables.stop_signal import StopSignal
+from tables.views import write_views
+from transforms.context import RunContext
+from transforms.write_tables import WrittenShard
+
+_CODE: Final = "failures.code."
+
+
+class CommitManifest(beam.PTransform):
+    """All `WrittenShard`s to the one committed `Manifest`."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
+        context = self._context
+        return (
+            pcoll
+            | "Gather" >> beam.combiners.ToList()
+            | "Commit" >> beam.Map(lambda shards: commit_shards(shards, context))
+        )
+
+
+def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manifest:
+    """Commits a manifest that names every part, with the run's status and counts. Doing it twice commits once."""
+    storage = context.storage()
+    written = list(shards)
+    counts: Counter[str] = Counter()
+    for shard in written:
+        counts.update(shard.counts)
+    status = run_status(counts, stopped=StopSignal(storage, context.run_id).is_set())
+    manifest = commit_manifest(
+        storage,
+        context.run_id,
+        attempt=context.attempt,
+        token=f"{context.run_id}-{context.attempt}",
+        status=status,
+        counts=dict(sorted(counts.items())),
+        parts=[part for shard in written for part in shard.parts],
+        error_message=_error_message(status, counts),
+    )
+    write_views(storage, context.request.prompt, manifest)
+    return manifest
+
+
+def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
+    """The status of a run from how its items ended: cancelled when a stop left items undone; completed when all are;
+    failed when nothing succeeded; else completed with failures."""
+    total, completed = counts.get("media.total", 0), counts.get("media.completed", 0)
+    if stopped and counts.get("media.cancelled", 0):
+        return "cancelled"
+    if completed == total:
+        return "completed"
+    succeeded = completed + counts.get("media.partial", 0) + counts.get("segments.succeeded", 0)
+    return "completed_with_failures" if succeeded else "failed"
+
+
+def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:
+    """Why a run did not complete, from its failures' codes, the commonest first."""
+    if status not in ("failed", "completed_with_failures"):
+        return None
+    codes = {name.removeprefix(_CODE): count for name, count in counts.items() if name.startswith(_CODE)}
+    ordered = sorted(codes.items(), key=lambda pair: (-pair[1], pair[0]))
+    return "; ".join(f"{count} x {code} ({FAILURE_CODES.get(code, 'unknown')})" for code, count in ordered)

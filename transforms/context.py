@@ -1,0 +1,56 @@
+"""What every transform of a run is constructed with: picklable settings, from which workers acquire the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from tables.progress import ProgressBoard, progress_board
+from tables.request import RunRequest
+from tables.storage import Storage, open_storage
+
+ITEMS_PER_SHARD = 100
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One attempt at one run.
+
+    Attributes:
+        data_root: the data folder: a local path or an fsspec URL.
+        attempt: number of this start of the runner.
+        shards: parts into which each table is divided, by a hash of the video id.
+        deadline: moment (`time.time`) after which no call is made; None has none.
+        spent_tokens: tokens that earlier attempts have used up.
+        distributed: the workers share no memory and no disk: segments are redistributed between cutting and asking.
+    """
+
+    data_root: str
+    request: RunRequest
+    attempt: int
+    shards: int
+    deadline: float | None = None
+    spent_tokens: int = 0
+    distributed: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return self.request.run_id
+
+    def storage(self) -> Storage:
+        """A new connection to the data folder."""
+        return open_storage(self.data_root)
+
+    def progress(self, storage: Storage) -> ProgressBoard:
+        """This process's counters for this attempt."""
+        return progress_board(storage, self.run_id, self.attempt)
+
+
+def shards_for(item_count: int) -> int:
+    """How many parts a run of so many items is divided into; a resume finds the same number."""
+    return min(1024, max(1, -(-item_count // ITEMS_PER_SHARD)))
+
+
+def shard_of(video_id: str, shards: int) -> int:
+    """The part that an item's rows lie in."""
+    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % shards

@@ -1,0 +1,112 @@
+"""What flows between transforms: small frozen values of ids, times and outcomes. Media bytes never do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.media import MediaType, PlannedSegment
+from schemas.outcomes import Operation, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed; `code` is a word of `schemas.outcomes.FAILURE_CODES`."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the target after its bytes were read once."""
+
+    uri: str
+    name: str
+    video_id: str
+    content_hash: str | None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaItem:
+    """One distinct media item: files with the same bytes are one item."""
+
+    video_id: str
+    name: str
+    uri: str
+    other_uris: tuple[str, ...]
+    content_hash: str | None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTask:
+    """One segment, ready for its operations."""
+
+    video_id: str
+    segment_id: str
+    number: int
+    media_type: MediaType
+    analysis_key: str
+    planned: PlannedSegment
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlan:
+    """What became of one item before its operations.
+
+    Attributes:
+        analysis_key: where its analysis lies; None where there is none.
+        segment_count: segments that were planned.
+        cancelled: the run was stopped before the item was segmented.
+    """
+
+    item: MediaItem
+    analysis_key: str | None
+    segment_count: int
+    failure: Failure | None = None
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OperationOutcome:
+    """How one operation ended.
+
+    Attributes:
+        key: where the operation cache keeps the result of one that succeeded.
+        reused: the result was made by an earlier run.
+        attempts: calls made for it by this attempt at the run.
+    """
+
+    operation: Operation
+    outcome: Outcome
+    key: str
+    reused: bool = False
+    attempts: int = 0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOutcome:
+    """A segment and how its operations ended."""
+
+    task: SegmentTask
+    outcomes: tuple[OperationOutcome, ...]
+
+    @property
+    def status(self) -> Outcome:
+        """Succeeded when every operation did, failed when one failed, else cancelled."""
+        found = {outcome.outcome for outcome in self.outcomes}
+        if found <= {"succeeded"}:
+            return "succeeded"
+        return "failed" if "failed" in found else "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """One item at its end: its plan, its segments in order, and its synthesis (None where none was due)."""
+
+    plan: ItemPlan
+    segments: tuple[SegmentOutcome, ...]
+    synthesis: OperationOutcome | None

@@ -1,0 +1,128 @@
+"""SegmentMedia: decodes each item once, plans its segments, and keeps what was found."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+from media.planner import plan_segments
+from media.probe import probe_media
+
+from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
+from schemas.errors import MediaError, StorageError
+from schemas.ids import segment_id_of
+from schemas.media import PlannedSegment
+from schemas.settings import RunSettings
+from tables.layout import analysis_folder
+from tables.stop_signal import StopSignal
+from tables.storage import Storage
+from transforms.context import RunContext
+from transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
+from transforms.read_media import local_media
+
+ITEMS: Final = "items"
+SEGMENTS: Final = "segments"
+
+
+class SegmentMedia(beam.PTransform):
+    """`MediaItem`s to two outputs: "items", an `ItemPlan` for every one of them, and "segments", their `SegmentTask`s."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, pcoll: beam.PCollection) -> Any:
+        return pcoll | beam.ParDo(_SegmentMediaFn(self._context)).with_outputs(ITEMS, main=SEGMENTS)
+
+
+class _SegmentMediaFn(beam.DoFn):
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    def setup(self) -> None:
+        self._storage = self._context.storage()
+        self._stop = StopSignal(self._storage, self._context.run_id)
+        self._progress = self._context.progress(self._storage)
+
+    def process(self, item: MediaItem) -> Iterator[Any]:
+        plan, tasks = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
+        self._progress.add(segments_planned=len(tasks), items_read=1, items_failed=int(plan.failure is not None))
+        yield beam.pvalue.TaggedOutput(ITEMS, plan)
+        yield from tasks
+
+
+def segment_media(
+    item: MediaItem, storage: Storage, settings: RunSettings, stop: StopSignal, progress: Any
+) -> tuple[ItemPlan, list[SegmentTask]]:
+    """Plans one item. Whatever is wrong with it becomes its failure, never an exception."""
+    if item.failure is not None or item.content_hash is None:
+        return ItemPlan(item, None, 0, item.failure), []
+    if stop.is_set():
+        return ItemPlan(item, None, 0, cancelled=True), []
+    try:
+        key = analysis_key(item.content_hash, settings.sampling)
+        analysis = _kept_analysis(storage, key)
+        if analysis is None:
+            analysis = _analyze(item, storage, key, settings, stop)
+        else:
+            progress.add(analyses_reused=1)
+        tasks = plan_tasks(item.video_id, key, analysis, settings)
+        return ItemPlan(item, key, len(tasks)), tasks
+    except MediaError as error:
+        if error.code == "cancelled":
+            return ItemPlan(item, None, 0, cancelled=True), []
+        return ItemPlan(item, None, 0, Failure(error.code, _named(item, error.message), error.retryable)), []
+    except StorageError as error:
+        return ItemPlan(item, None, 0, Failure("storage_failed", _named(item, str(error)), True)), []
+    except Exception as error:
+        logging.getLogger(__name__).exception("segmenting %s", item.uri)
+        message = f"{type(error).__name__}: {error}"
+        return ItemPlan(item, None, 0, Failure("internal_error", _named(item, message), True)), []
+
+
+def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings) -> list[SegmentTask]:
+    """The segments of an analysed item, numbered from 0, with ids that derive from the item and the settings."""
+    segmentation = settings.segmentation
+    media_type = analysis.info.media_type
+    planned = plan_segments(media_type, analysis.duration_us, analysis.transitions, analysis.activity, segmentation)
+    identity = segmentation.identity(media_type)
+
+    def task(number: int, segment: PlannedSegment) -> SegmentTask:
+        span = segment.span
+        segment_id = segment_id_of(video_id, identity, span.start_us, span.end_us)
+        return SegmentTask(video_id, segment_id, number, media_type, key, segment)
+
+    return [task(number, segment) for number, segment in enumerate(planned)]
+
+
+@functools.lru_cache(maxsize=8)
+def read_analysis(storage: Storage, key: str) -> tuple[MediaAnalysis, Path]:
+    """A kept analysis and its local folder (of which only this file is sure to be local on an object store)."""
+    path = storage.local_file(f"{analysis_folder(key)}/{ANALYSIS_FILE}")
+    return load_analysis(path.read_bytes()), path.parent
+
+
+def _kept_analysis(storage: Storage, key: str) -> MediaAnalysis | None:
+    try:
+        return load_analysis(storage.read_bytes(f"{analysis_folder(key)}/{ANALYSIS_FILE}"))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _analyze(item: MediaItem, storage: Storage, key: str, settings: RunSettings, stop: StopSignal) -> MediaAnalysis:
+    with local_media(item.uri) as path, storage.work_folder() as work:
+        folder = work / "analysis"
+        folder.mkdir()
+        info = probe_media(path, settings.limits)
+        analysis = analyze_media(info, folder, settings.sampling, settings.limits, stop.is_set)
+        storage.commit_folder(folder, analysis_folder(key), ANALYSIS_FILE)
+        return analysis
+
+
+def _named(item: MediaItem, message: str) -> str:
+    """A message that names the item, whatever raised it."""
+    return message if item.name in message else f"{item.name}: {message}"

@@ -1,0 +1,348 @@
+"""WriteTables: turns the items of one shard into rows, and the rows into part files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from media.analysis import MediaAnalysis, frames_of_span
+from schemas.arrow import row_of
+from schemas.field_paths import parse_schema, render_text
+from schemas.ids import canonical_json
+from schemas.mediatime import seconds_from_us
+from schemas.prompt import Prompt
+from schemas.records import (
+    FailureRow,
+    FrameRow,
+    ItemStatus,
+    LlmCallRow,
+    MediaRow,
+    ResultRow,
+    SegmentRow,
+    VideoResultRow,
+)
+from tables.call_log import read_calls
+from tables.layout import analysis_folder
+from tables.operation_cache import OperationCache
+from tables.parts import Part, shard_writer
+from tables.storage import Storage
+from tables.table_schemas import FIELDS, table_schemas, typed_fields
+from transforms.context import RunContext, shard_of
+from transforms.elements import Failure, ItemOutcome, OperationOutcome, SegmentOutcome
+from transforms.segment_media import read_analysis
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """The parts of one shard and what is in them.
+
+    Attributes:
+        counts: see `shard_counts`.
+    """
+
+    parts: tuple[Part, ...]
+    counts: Mapping[str, int]
+
+
+class WriteTables(beam.PTransform):
+    """`ItemOutcome`s to one `WrittenShard` for every shard that has items."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
+        context = self._context
+        return (
+            pcoll
+            | "Key by shard"
+            >> beam.WithKeys(lambda item: shard_of(item.plan.item.video_id, context.shards)).with_output_types(
+                tuple[int, ItemOutcome]
+            )
+            | "Group shard" >> beam.GroupByKey()
+            | "Write shard" >> beam.MapTuple(lambda shard, items: write_shard(shard, items, context))
+        )
+
+
+def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -> WrittenShard:
+    """Writes the part files of one shard, sorted by item and time."""
+    storage = context.storage()
+    prompt = context.request.prompt
+    calls = read_calls(storage, context.run_id, shard)
+    rows = RowMaker(context, storage, calls)
+    counts: Counter[str] = Counter()
+    with shard_writer(storage, context.run_id, shard, table_schemas(prompt)) as writer:
+        for item in sorted(items, key=lambda outcome: outcome.plan.item.video_id):
+            for table, row in rows.of_item(item):
+                writer.write(table, row)
+                counts.update(_counts_of(table, row))
+        for call in sorted(calls.values(), key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
+            writer.write("llm_calls", row_of(call))
+            counts.update(_counts_of("llm_calls", row_of(call)))
+        return WrittenShard(tuple(writer.commit()), dict(counts))
+
+
+class RowMaker:
+    """Makes the rows of one item, reading its results from the operation cache."""
+
+    def __init__(self, context: RunContext, storage: Storage, calls: Mapping[str, LlmCallRow]) -> None:
+        self._run_id = context.run_id
+        self._prompt: Prompt = context.request.prompt
+        self._storage = storage
+        self._cache = OperationCache(storage)
+        self._leaves = self._prompt.leaves
+        self._node = parse_schema(self._prompt.json_schema)
+        level = self._prompt.video_level
+        self._level_leaves = level.leaves if level is not None else ()
+        self._level_node = parse_schema(level.json_schema, "video_level.json_schema") if level is not None else None
+        self._last_answers = _last_answers(calls.values())
+
+    def of_item(self, item: ItemOutcome) -> Iterator[tuple[str, Row]]:
+        """(table, row) of everything known about one item, each table in its sort order."""
+        key = item.plan.analysis_key
+        analysis = read_analysis(self._storage, key)[0] if key is not None else None
+        yield "media", row_of(self._media_row(item, analysis))
+        for segment in item.segments:
+            yield from self._segment_rows(item, segment, analysis)
+        yield from self._item_failures(item)
+        if item.synthesis is not None and item.synthesis.outcome == "succeeded":
+            yield "video_results", self._video_result_row(item, item.synthesis)
+
+    def _media_row(self, item: ItemOutcome, analysis: MediaAnalysis | None) -> MediaRow:
+        media = item.plan.item
+        info = analysis.info if analysis is not None else None
+        video = info.video if info is not None else None
+        audio = next((t for t in info.audio if t.index == info.audio_index), None) if info is not None else None
+        width, height = video.display_size if video is not None else (None, None)
+        timed = analysis is not None and info is not None and info.media_type != "image"
+        duration_us = analysis.duration_us if analysis is not None and timed else None
+        statuses = Counter(segment.status for segment in item.segments)
+        return MediaRow(
+            run_id=self._run_id,
+            video_id=media.video_id,
+            name=media.name,
+            uri=media.uri,
+            other_uris=media.other_uris,
+            status=item_status(item),
+            media_type=info.media_type if info is not None else None,
+            container=info.container if info is not None else None,
+            size_bytes=info.size_bytes if info is not None else None,
+            content_hash=media.content_hash,
+            duration_us=duration_us,
+            duration_seconds=None if duration_us is None else seconds_from_us(duration_us),
+            width=width,
+            height=height,
+            rotation_degrees=video.rotation_degrees if video is not None else None,
+            frame_rate=video.frame_rate if video is not None else None,
+            video_codec=video.codec if video is not None else None,
+            audio_codec=audio.codec if audio is not None else None,
+            audio_track_count=len(info.audio) if info is not None else None,
+            sound_detector=analysis.activity.detector if analysis is not None else None,
+            heard_us=sum(s.duration_us for s in analysis.activity.spans) if analysis is not None else None,
+            truncated=analysis.truncated if analysis is not None else None,
+            segment_count=len(item.segments),
+            succeeded_segments=statuses["succeeded"],
+            failed_segments=statuses["failed"],
+            cancelled_segments=statuses["cancelled"],
+            warnings=analysis.warnings if analysis is not None else (),
+        )
+
+    def _segment_rows(
+        self, item: ItemOutcome, segment: SegmentOutcome, analysis: MediaAnalysis | None
+    ) -> Iterator[tuple[str, Row]]:
+        task, span = segment.task, segment.task.planned.span
+        start, end = task.planned.start, task.planned.end
+        outcomes = {outcome.operation: outcome for outcome in segment.outcomes}
+        yield (
+            "segments",
+            row_of(
+                SegmentRow(
+                    run_id=self._run_id,
+                    video_id=task.video_id,
+                    segment_id=task.segment_id,
+                    media_type=task.media_type,
+                    segment_number=task.number,
+                    start_us=span.start_us,
+                    end_us=span.end_us,
+                    start_time=seconds_from_us(span.start_us),
+                    end_time=seconds_from_us(span.end_us),
+                    start_reason=start.reason,
+                    start_score=start.score,
+                    end_reason=end.reason,
+                    end_score=end.score,
+                    status=segment.status,
+                    **{
+                        name: outcomes[name].outcome if name in outcomes else None  # type: ignore[index]
+                        for name in ("field_extraction", "transcription", "image_embedding")
+                    },
+                )
+            ),
+        )
+        extraction = outcomes.get("field_extraction")
+        if extraction is not None and extraction.outcome == "succeeded":
+            yield "results", self._result_row(segment, extraction)
+        for outcome in segment.outcomes:
+            if outcome.failure is not None:
+                place = (task.segment_id, span.start_us, span.end_us)
+                yield "failures", self._failure_row(item, outcome, outcome.failure, place)
+        if analysis is not None:
+            for frame in frames_of_span(analysis.frames, span):
+                if span.start_us <= frame.time_us < span.end_us or task.media_type == "image":
+                    folder = analysis_folder(task.analysis_key)
+                    row = FrameRow(
+                        run_id=self._run_id,
+                        video_id=task.video_id,
+                        segment_id=task.segment_id,
+                        time_us=frame.time_us,
+                        time=seconds_from_us(frame.time_us),
+                        file=f"{folder}/{frame.file}",
+                    )
+                    yield "frames", row_of(row)
+
+    def _result_row(self, segment: SegmentOutcome, outcome: OperationOutcome) -> Row:
+        task, span = segment.task, segment.task.planned.span
+        kept = self._kept(outcome)
+        row = ResultRow(
+            run_id=self._run_id,
+            video_id=task.video_id,
+            segment_id=task.segment_id,
+            prompt_id=self._prompt.prompt_id,
+            model=kept["model"],
+            media_type=task.media_type,
+            start_us=span.start_us,
+            end_us=span.end_us,
+            start_time=seconds_from_us(span.start_us),
+            end_time=seconds_from_us(span.end_us),
+            metadata=canonical_json(kept["metadata"]),
+            metadata_text=render_text(kept["metadata"], self._leaves),
+            warning=kept["warning"],
+            reused=outcome.reused,
+            operation_key=outcome.key,
+            llm_call_ids=tuple(kept["llm_call_ids"]),
+            executed_at=kept["executed_at"],
+        )
+        return {**row_of(row), FIELDS: typed_fields(self._node, kept["metadata"])}
+
+    def _video_result_row(self, item: ItemOutcome, outcome: OperationOutcome) -> Row:
+        kept = self._kept(outcome)
+        row = VideoResultRow(
+            run_id=self._run_id,
+            video_id=item.plan.item.video_id,
+            prompt_id=self._prompt.prompt_id,
+            model=kept["model"],
+            media_type=item.segments[0].task.media_type,
+            metadata=canonical_json(kept["metadata"]),
+            metadata_text=render_text(kept["metadata"], self._level_leaves),
+            warning=kept["warning"],
+            segment_count=kept["segment_count"],
+            covered_segments=kept["covered_segments"],
+            covered_share=kept["covered_segments"] / kept["segment_count"],
+            omitted_segment_ids=tuple(kept["omitted_segment_ids"]),
+            template_fields=tuple(kept["template_fields"]),
+            source_fingerprint=kept["source_fingerprint"],
+            rendered_prompt_chars=kept["rendered_prompt_chars"],
+            reused=outcome.reused,
+            operation_key=outcome.key,
+            llm_call_ids=tuple(kept["llm_call_ids"]),
+            executed_at=kept["executed_at"],
+        )
+        assert self._level_node is not None
+        return {**row_of(row), FIELDS: typed_fields(self._level_node, kept["metadata"])}
+
+    def _item_failures(self, item: ItemOutcome) -> Iterator[tuple[str, Row]]:
+        if item.plan.failure is not None:
+            processing = OperationOutcome("processing", "failed", "", failure=item.plan.failure)
+            yield "failures", self._failure_row(item, processing, item.plan.failure, (None, None, None))
+        if item.synthesis is not None and item.synthesis.failure is not None:
+            yield "failures", self._failure_row(item, item.synthesis, item.synthesis.failure, (None, None, None))
+
+    def _failure_row(
+        self,
+        item: ItemOutcome,
+        outcome: OperationOutcome,
+        failure: Failure,
+        place: tuple[str | None, int | None, int | None],
+    ) -> Row:
+        segment_id, start_us, end_us = place
+        row = FailureRow(
+            run_id=self._run_id,
+            video_id=item.plan.item.video_id,
+            segment_id=segment_id,
+            name=item.plan.item.name,
+            operation=outcome.operation,
+            code=failure.code,
+            message=failure.message,
+            retryable=failure.retryable,
+            attempts=outcome.attempts,
+            start_us=start_us,
+            end_us=end_us,
+            answer=self._last_answers.get(outcome.key),
+        )
+        return row_of(row)
+
+    def _kept(self, outcome: OperationOutcome) -> dict[str, Any]:
+        kept = self._cache.get(outcome.key)
+        if kept is None:
+            raise RuntimeError(
+                f"operation {outcome.key} succeeded, but its result is gone from the cache; resume the run"
+            )
+        return kept
+
+
+def item_status(item: ItemOutcome) -> ItemStatus:
+    """Completed when every segment and the synthesis succeeded; partial when something failed beside a success; cancelled
+    when the run was stopped before the item was done; else failed."""
+    if item.plan.failure is not None:
+        return "failed"
+    if item.plan.cancelled:
+        return "cancelled"
+    found = Counter(segment.status for segment in item.segments)
+    if found["cancelled"] or (item.synthesis is not None and item.synthesis.outcome == "cancelled"):
+        return "cancelled"
+    if not found["succeeded"]:
+        return "failed"
+    return "partial" if found["failed"] or (item.synthesis is not None and item.synthesis.failure) else "completed"
+
+
+def _counts_of(table: str, row: Row) -> dict[str, int]:
+    """What one row adds to the manifest's counts; names are `<table>.<what>`."""
+    if table == "media":
+        return {
+            "media.total": 1,
+            f"media.{row['status']}": 1,
+            f"media.{row['media_type'] or 'unread'}.{row['status']}": 1,
+        }
+    if table == "segments":
+        return {"segments.total": 1, f"segments.{row['status']}": 1}
+    if table in ("results", "video_results"):
+        return {f"{table}.total": 1, f"{table}.reused": int(row["reused"])}
+    if table == "failures":
+        return {
+            "failures.total": 1,
+            f"failures.{row['operation']}": 1,
+            f"failures.code.{row['code']}": 1,
+            "failures.retryable": int(row["retryable"]),
+        }
+    if table == "llm_calls":
+        return {
+            "calls.total": 1,
+            f"calls.{row['status']}": 1,
+            "tokens.input": row["input_tokens"],
+            "tokens.output": row["output_tokens"],
+            "tokens.thought": row["thought_tokens"],
+            "tokens.cached": row["cached_tokens"],
+            "tokens.total": row["total_tokens"],
+        }
+    return {}
+
+
+def _last_answers(calls: Iterable[LlmCallRow]) -> dict[str, str]:
+    """The newest text that a model gave for each operation."""
+    ordered = sorted((call for call in calls if call.response_text), key=lambda call: call.invoked_at)
+    return {call.operation_key: call.response_text or "" for call in ordered}
