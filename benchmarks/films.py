@@ -1,22 +1,24 @@
 """Generated films with known changes of shot, to measure shot detection on.
 
-`plan_films(half)` says what to render and what its labels are; `write_film` renders with numpy and encodes with ffmpeg.
-Everything follows from the seeds, so two machines get the same pictures. Nothing here knows the detector.
+`plan_films(half)` says what to render and what its labels are; `write_film` renders with numpy and encodes
+with ffmpeg. Everything follows from the seeds, so two machines get the same pictures. Nothing here knows the
+detector.
 
-The two halves share no picture: TUNE draws hills, rooms, noise and figures; REPORT draws cities, plasma, mosaics and
-stages, from other seeds and other ranges of length, speed and transition time. Settings are chosen on TUNE alone.
+The two halves share no picture: TUNE draws hills, rooms, noise and figures; REPORT draws cities, plasma,
+mosaics and stages, from other seeds and other ranges of length, speed and transition time. Settings are
+chosen on TUNE alone.
 
-What the films hold to trip a detector: flashes of one to three frames, pans (also whip pans), zooms, shake, big objects that
-cross the picture, exposure ramps, grain, neighbouring shots of like colours, cuts inside one location, fades to
-black and white, a fade-out at the very end, a film of a single restless shot. Encodes are with and without B-frames, at 24, 25 and 30
-frames a second and at a varying rate.
+What the films hold to trip a detector: flashes of one to three frames, pans (also whip pans), zooms, shake,
+big objects that cross the picture, exposure ramps, grain, neighbouring shots of like colours, cuts inside
+one location, fades to black and white, a fade-out at the very end, a film of a single restless shot. Encodes
+are with and without B-frames, at 24, 25 and 30 frames a second and at a varying rate.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +38,8 @@ _Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One true change of shot. `start_us` is the last frame wholly of the old shot and `end_us` the first wholly
-    of the new one; for a cut both are the time of the new shot's first frame."""
+    """One true change of shot. `start_us` is the last frame wholly of the old shot and `end_us` the first
+    wholly of the new one; for a cut both are the time of the new shot's first frame."""
 
     kind: Literal["cut", "dissolve", "fade", "wipe"]
     start_us: int
@@ -46,7 +48,8 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """How a shot gives way to the next: `out` + `hold` + `into` frames for a fade, `out` frames for a dissolve or wipe."""
+    """How a shot gives way to the next: `out` + `hold` + `into` frames for a fade, `out` frames for a
+    dissolve or wipe."""
 
     kind: Literal["cut", "dissolve", "fade", "wipe"]
     out: int = 0
@@ -101,13 +104,17 @@ class FilmPlan:
         return sum(s.frames for s in self.shots) + sum(c.frames for c in self.changes)
 
     def time_ticks(self, frame: int) -> int:
-        """Presentation time of a frame in `_TIMESCALE` ticks. A varying rate halves for every other 50 frames and
-        jitters by up to 5 ms, as phones and screen recorders do."""
+        """Presentation time of a frame in `_TIMESCALE` ticks. A varying rate halves for every other 50
+        frames and jitters by up to 5 ms, as phones and screen recorders do."""
         if not self.varying_rate:
             return frame * _TIMESCALE // self.rate
         whole, part = divmod(frame, 100)
         slots = whole * 150 + (part if part < 50 else 50 + (part - 50) * 2)
-        return slots * _TIMESCALE // self.rate + (frame * 37 % 11 - 5) * _TIMESCALE // 1000 + 5 * _TIMESCALE // 1000
+        return (
+            slots * _TIMESCALE // self.rate
+            + (frame * 37 % 11 - 5) * _TIMESCALE // 1000
+            + 5 * _TIMESCALE // 1000
+        )
 
     def time_us(self, frame: int) -> int:
         return round(self.time_ticks(frame) * 1_000_000 / _TIMESCALE)
@@ -124,7 +131,7 @@ class FilmPlan:
         return tuple(found)
 
 
-# -------------------------------------------------------------------------------------------------------- plans
+# ------------------------------------------------------------------------------------------------------ plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +147,34 @@ class _Style:
     fade_s: tuple[float, float]
     hold_s: tuple[float, float]
     grain: tuple[float, float]
+    ramps: tuple[float, ...]
 
 
 _STYLES: dict[Half, _Style] = {
-    "TUNE": _Style(11, ("hills", "room", "noise", "figure"), (1.1, 3.2), (0.08, 0.7), (0.004, 0.03), (0.35, 1.7), (0.25, 0.8), (0.0, 0.5), (0, 7)),
-    "REPORT": _Style(7042, ("city", "plasma", "mosaic", "stage"), (1.0, 3.6), (0.05, 0.8), (0.003, 0.035), (0.4, 1.5), (0.2, 1.0), (0.0, 0.7), (0, 9)),
+    "TUNE": _Style(
+        11,
+        ("hills", "room", "noise", "figure"),
+        (1.1, 3.2),
+        (0.08, 0.7),
+        (0.004, 0.03),
+        (0.35, 1.7),
+        (0.25, 0.8),
+        (0.0, 0.5),
+        (0, 7),
+        (1.0, 1.0, 0.4, 0.6, 1.4, 2.0),
+    ),
+    "REPORT": _Style(
+        7042,
+        ("city", "plasma", "mosaic", "stage"),
+        (1.0, 3.6),
+        (0.05, 0.8),
+        (0.003, 0.035),
+        (0.4, 1.5),
+        (0.2, 1.0),
+        (0.0, 0.7),
+        (0, 9),
+        (1.0, 1.0, 1.0, 0.55, 1.6),
+    ),
 }
 
 # name, rate, varying, B-frames, shots, chance of (dissolve, fade, wipe), chance of motion, chance of flash
@@ -154,7 +184,8 @@ _FILMS: tuple[tuple[str, int, bool, int, int, tuple[float, float, float], float,
     ("party", 30, False, 3, 15, (0.12, 0.08, 0.0), 0.5, 0.9),
     ("drama", 25, False, 2, 15, (0.2, 0.3, 0.0), 0.5, 0.1),
     ("phone", 30, True, 2, 14, (0.2, 0.07, 0.0), 0.7, 0.2),
-    ("restless", 30, False, 0, 1, (0.0, 0.0, 0.0), 1.0, 1.0),
+    ("drift", 25, False, 2, 12, (0.35, 0.1, 0.0), 0.8, 0.0),
+    *((f"restless{n}", 30, False, 0, 1, (0.0, 0.0, 0.0), 1.0, 0.5) for n in range(4)),
 )
 
 
@@ -166,18 +197,22 @@ def plan_films(half: Half) -> tuple[FilmPlan, ...]:
 def _plan_film(half: Half, at: int) -> FilmPlan:
     name, rate, varying, b_frames, count, gradual, motion, flash = _FILMS[at]
     style = _STYLES[half]
-    rng = np.random.default_rng([style.seed, at])
+    rng = np.random.default_rng([style.seed, *name.encode()])
     shots: list[_Shot] = []
-    for number in range(count):
-        shots.append(_plan_shot(rng, style, rate, shots[-1] if shots else None, motion, flash, 14.0 if count == 1 else None, number))
+    for _ in range(count):
+        shots.append(_plan_shot(rng, style, rate, shots[-1] if shots else None, motion, flash))
+    if count == 1:  # a single long shot that never rests, over each of the families in turn
+        move: Any = ("pan", "zoom", "whip", "shake")[at % 4]
+        shots = [replace(shots[0], family=style.families[at % 4], move=move, frames=8 * rate)]
     changes = tuple(_plan_change(rng, style, rate, gradual) for _ in shots[1:])
     fade_in, fade_out = (rate // 2, rate) if name == "drama" else (0, 0)
-    return FilmPlan(f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out)
+    return FilmPlan(
+        f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out
+    )
 
 
-def _plan_shot(rng: _Rng, style: _Style, rate: int, last: _Shot | None, motion: float, flash: float, length_s: float | None, number: int
-               ) -> _Shot:
-    seconds = length_s or float(rng.uniform(*style.shot_s))
+def _plan_shot(rng: _Rng, style: _Style, rate: int, last: _Shot | None, motion: float, flash: float) -> _Shot:
+    seconds = float(rng.uniform(*style.shot_s))
     kin = rng.random()  # how near to the shot before: the same place, the same colours, or neither
     family = str(rng.choice(style.families))
     canvas_seed, palette_seed = (int(v) for v in rng.integers(1 << 30, size=2))
@@ -195,14 +230,39 @@ def _plan_shot(rng: _Rng, style: _Style, rate: int, last: _Shot | None, motion: 
     for _ in range(int(rng.integers(0, 4))):
         big = rng.random() < 0.15
         radius = float(rng.uniform(0.25, 0.4) if big else rng.uniform(0.03, 0.12))
-        objects.append((float(rng.uniform(-0.3, 1.3)), float(rng.uniform(0.1, 0.5)), radius,
-                        float(rng.uniform(-0.6, 0.6)), float(rng.uniform(-0.15, 0.15)), int(rng.integers(1 << 30))))
+        objects.append(
+            (
+                float(rng.uniform(-0.3, 1.3)),
+                float(rng.uniform(0.1, 0.5)),
+                radius,
+                float(rng.uniform(-0.6, 0.6)),
+                float(rng.uniform(-0.15, 0.15)),
+                int(rng.integers(1 << 30)),
+            )
+        )
     flashes = []
     if rng.random() < flash:
-        flashes = [(float(rng.uniform(0.1, 0.95)) * seconds, int(rng.integers(1, 4))) for _ in range(4 if length_s else int(rng.integers(1, 3)))]
-    ramp = float(rng.choice([1.0, 1.0, 1.0, 0.55, 1.6]))
-    return _Shot(family, canvas_seed, palette_seed, x, y, zoom, move, speed, float(rng.uniform(0, 2 * np.pi)), tuple(objects), tuple(flashes),
-                 ramp, float(rng.uniform(*style.grain)), max(round(seconds * rate), 8))
+        flashes = [
+            (float(rng.uniform(0.1, 0.95)) * seconds, int(rng.integers(1, 4)))
+            for _ in range(int(rng.integers(1, 3)))
+        ]
+    ramp = float(rng.choice(style.ramps))
+    return _Shot(
+        family,
+        canvas_seed,
+        palette_seed,
+        x,
+        y,
+        zoom,
+        move,
+        speed,
+        float(rng.uniform(0, 2 * np.pi)),
+        tuple(objects),
+        tuple(flashes),
+        ramp,
+        float(rng.uniform(*style.grain)),
+        max(round(seconds * rate), 8),
+    )
 
 
 def _plan_change(rng: _Rng, style: _Style, rate: int, gradual: tuple[float, float, float]) -> _Change:
@@ -214,17 +274,24 @@ def _plan_change(rng: _Rng, style: _Style, rate: int, gradual: tuple[float, floa
         return _Change("dissolve", frames(style.dissolve_s), eased=bool(rng.random() < 0.3))
     if draw < gradual[0] + gradual[1]:
         level = 255.0 if rng.random() < 0.25 else 0.0
-        return _Change("fade", frames(style.fade_s), round(float(rng.uniform(*style.hold_s)) * rate), frames(style.fade_s), level)
+        return _Change(
+            "fade",
+            frames(style.fade_s),
+            round(float(rng.uniform(*style.hold_s)) * rate),
+            frames(style.fade_s),
+            level,
+        )
     if draw < sum(gradual):
         return _Change("wipe", frames((0.5, 1.0)), axis=int(rng.integers(0, 2)))
     return _Change("cut")
 
 
-# ----------------------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------------------- pictures
 
 
 def _upsample(coarse: NDArray[Any], height: int, width: int) -> _Canvas:
     """Bilinear enlargement of [h, w] or [h, w, c]."""
+
     def weights(size: int, cells: int) -> NDArray[np.float32]:
         at = np.linspace(0, cells - 1, size)
         low = np.minimum(at.astype(int), cells - 2)
@@ -245,7 +312,9 @@ def _fractal(rng: _Rng, first: int, octaves: int, falloff: float = 0.55) -> _Can
     weight = 0.0
     for octave in range(octaves):
         cells = first * 2**octave
-        total += falloff**octave * _upsample(rng.random((max(cells * 9 // 16, 2) + 1, cells + 1)), _CANVAS_HEIGHT, _CANVAS_WIDTH)
+        total += falloff**octave * _upsample(
+            rng.random((max(cells * 9 // 16, 2) + 1, cells + 1)), _CANVAS_HEIGHT, _CANVAS_WIDTH
+        )
         weight += falloff**octave
     return total / np.float32(weight)
 
@@ -272,7 +341,12 @@ def _hills(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
     y, _ = _mesh()
     out = _shade(np.clip(y / 2.2, 0, 1), colours[:2])
     for layer in range(4):
-        ridge = 0.5 + 0.4 * layer + 0.5 * np.interp(np.arange(_CANVAS_WIDTH), np.linspace(0, _CANVAS_WIDTH, 9), rng.normal(0, 0.5, 9))
+        ridge = (
+            0.5
+            + 0.4 * layer
+            + 0.5
+            * np.interp(np.arange(_CANVAS_WIDTH), np.linspace(0, _CANVAS_WIDTH, 9), rng.normal(0, 0.5, 9))
+        )
         ground = _shade(_fractal(rng, 12, 3), colours[2 + layer % 3 : 4 + layer % 3] * (1 - 0.12 * layer))
         out = np.where((y > ridge[None, :])[..., None], ground, out)
     return out
@@ -281,15 +355,19 @@ def _hills(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
 def _room(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
     out = np.broadcast_to(colours[0], (_CANVAS_HEIGHT, _CANVAS_WIDTH, 3)).copy()
     out[int(_CANVAS_HEIGHT * 0.65) :] = colours[1]
-    for _ in range(26):
-        h, w = int(rng.integers(15, 110)), int(rng.integers(15, 120))
+    for _ in range(40):
+        h, w = int(rng.integers(6, 90)), int(rng.integers(6, 100))
         top, left = int(rng.integers(0, _CANVAS_HEIGHT - h)), int(rng.integers(0, _CANVAS_WIDTH - w))
-        out[top : top + h, left : left + w] = colours[int(rng.integers(2, len(colours)))] * rng.uniform(0.5, 1.2)
+        out[top : top + h, left : left + w] = colours[int(rng.integers(2, len(colours)))] * rng.uniform(
+            0.5, 1.2
+        )
     return out * (0.75 + 0.5 * _fractal(rng, 3, 1))[..., None]
 
 
 def _noise(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
-    return _shade(np.clip(_fractal(rng, int(rng.integers(4, 14)), 4) * 2 - 0.5, 0, 1), colours)
+    return _shade(
+        np.clip(_fractal(rng, int(rng.integers(2, 12)), int(rng.integers(1, 5))) * 2 - 0.5, 0, 1), colours
+    )
 
 
 def _figure(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
@@ -313,14 +391,19 @@ def _city(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
         out[top:, left : left + width] = colours[int(rng.integers(3, len(colours)))] * rng.uniform(0.3, 1.0)
         lit = rng.random(((_CANVAS_HEIGHT - top) // 12, max(width // 10, 1))) < 0.4
         for row, col in np.argwhere(lit):
-            out[top + row * 12 + 3 : top + row * 12 + 9, left + col * 10 + 2 : left + min(col * 10 + 7, width)] = (240, 220, 150)
+            out[
+                top + row * 12 + 3 : top + row * 12 + 9, left + col * 10 + 2 : left + min(col * 10 + 7, width)
+            ] = (240, 220, 150)
         left += width
     return out
 
 
 def _plasma(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
     y, x = _mesh()
-    waves = [np.sin(rng.uniform(2, 16) * (x * np.cos(a) + y * np.sin(a)) + rng.uniform(0, 6)) for a in rng.uniform(0, np.pi, 6)]
+    waves = [
+        np.sin(rng.uniform(2, 16) * (x * np.cos(a) + y * np.sin(a)) + rng.uniform(0, 6))
+        for a in rng.uniform(0, np.pi, 6)
+    ]
     return _shade((np.mean(waves, axis=0) * 0.9 + 0.5).astype(np.float32), colours)
 
 
@@ -331,7 +414,11 @@ def _mosaic(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
     out = np.zeros((*y.shape, 3), np.float32)
     for cx, cy in rng.uniform(0, 2.2, (count, 2)):
         away = (x - cx) ** 2 * 3.2 + (y - cy) ** 2
-        out = np.where((away < nearest)[..., None], colours[int(rng.integers(len(colours)))] * np.float32(rng.uniform(0.5, 1.2)), out)
+        out = np.where(
+            (away < nearest)[..., None],
+            colours[int(rng.integers(len(colours)))] * np.float32(rng.uniform(0.5, 1.2)),
+            out,
+        )
         nearest = np.minimum(nearest, away)
     return out
 
@@ -347,8 +434,14 @@ def _stage(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
 
 
 _FAMILIES: dict[str, Callable[[_Rng, NDArray[np.float32]], _Canvas]] = {
-    "hills": _hills, "room": _room, "noise": _noise, "figure": _figure,
-    "city": _city, "plasma": _plasma, "mosaic": _mosaic, "stage": _stage,
+    "hills": _hills,
+    "room": _room,
+    "noise": _noise,
+    "figure": _figure,
+    "city": _city,
+    "plasma": _plasma,
+    "mosaic": _mosaic,
+    "stage": _stage,
 }
 
 
@@ -358,7 +451,9 @@ class _Camera:
     def __init__(self, shot: _Shot, rate: int) -> None:
         self.shot, self.rate = shot, rate
         rng = np.random.default_rng(shot.canvas_seed)
-        self.canvas = np.clip(_FAMILIES[shot.family](rng, _palette(shot.palette_seed, 6)), 0, 255).astype(np.float32)
+        self.canvas = np.clip(_FAMILIES[shot.family](rng, _palette(shot.palette_seed, 6)), 0, 255).astype(
+            np.float32
+        )
         self.rng = np.random.default_rng([shot.canvas_seed, 1])
         self.grain = self.rng.normal(0, 1, (2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
         self.jitter = self.rng.normal(0, 1, (512, 2))
@@ -389,13 +484,19 @@ class _Camera:
         shot, t = self.shot, frame / self.rate
         left, top, zoom = self.view(frame)
         # mirrored at the canvas' edge, so that no camera runs out of picture
-        cols = _mirror(((np.arange(WIDTH) - WIDTH / 2) / zoom + WIDTH / 2 + left * WIDTH).astype(int), _CANVAS_WIDTH)
-        rows = _mirror(((np.arange(HEIGHT) - HEIGHT / 2) / zoom + HEIGHT / 2 + top * HEIGHT).astype(int), _CANVAS_HEIGHT)
+        cols = _mirror(
+            ((np.arange(WIDTH) - WIDTH / 2) / zoom + WIDTH / 2 + left * WIDTH).astype(int), _CANVAS_WIDTH
+        )
+        rows = _mirror(
+            ((np.arange(HEIGHT) - HEIGHT / 2) / zoom + HEIGHT / 2 + top * HEIGHT).astype(int), _CANVAS_HEIGHT
+        )
         out = self.canvas[rows][:, cols]
         for ox, oy, radius, vx, vy, seed in shot.objects:
             cx, cy = ox + vx * t, oy + vy * t
-            box = np.s_[max(int((cy - radius) * WIDTH), 0) : max(int((cy + radius) * WIDTH) + 1, 0),
-                        max(int((cx - radius) * WIDTH), 0) : max(int((cx + radius) * WIDTH) + 1, 0)]
+            box = np.s_[
+                max(int((cy - radius) * WIDTH), 0) : max(int((cy + radius) * WIDTH) + 1, 0),
+                max(int((cx - radius) * WIDTH), 0) : max(int((cx + radius) * WIDTH) + 1, 0),
+            ]
             mask = (self.x[box] - cx) ** 2 + (self.y[box] - cy) ** 2 < radius**2
             out[box][mask] = _palette(seed, 1)[0]
         gain = 1 + (shot.ramp - 1) * float(np.clip(frame / shot.frames, 0, 1))
@@ -424,7 +525,9 @@ def _frames(plan: FilmPlan) -> Iterator[_Canvas]:
             return
         change, following = plan.changes[number], _Camera(plan.shots[number + 1], plan.rate)
         for step in range(change.frames):
-            yield _between(change, step, camera.render(shot.frames + step), following.render(step - change.frames))
+            yield _between(
+                change, step, camera.render(shot.frames + step), following.render(step - change.frames)
+            )
         camera, at = following, 0
 
 
@@ -434,7 +537,9 @@ def _between(change: _Change, step: int, old: _Canvas, new: _Canvas) -> _Canvas:
             return old + (change.level - old) * np.float32((step + 1) / (change.out + 1))
         if step < change.out + change.hold:
             return np.full_like(old, change.level)
-        return change.level + (new - change.level) * np.float32((step - change.out - change.hold + 1) / (change.into + 1))
+        return change.level + (new - change.level) * np.float32(
+            (step - change.out - change.hold + 1) / (change.into + 1)
+        )
     share = (step + 1) / (change.out + 1)
     if change.kind == "wipe":
         out, edge = old.copy(), round(share * old.shape[change.axis])
@@ -454,15 +559,50 @@ def write_film(plan: FilmPlan, folder: Path) -> Path:
     """
     path = folder / f"{plan.name}.mp4"
     count = plan.frame_count
-    command = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(plan.rate), "-i", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{WIDTH}x{HEIGHT}",
+        "-r",
+        str(plan.rate),
+        "-i",
+        "-",
+    ]
     if plan.varying_rate:
-        pattern = (f"settb=1/{_TIMESCALE},setpts='floor((floor(N/100)*150+if(lt(mod(N,100),50),mod(N,100),50+(mod(N,100)-50)*2))"
-                   f"*{_TIMESCALE // plan.rate})+(mod(N*37,11)-5)*{_TIMESCALE // 1000}+{5 * _TIMESCALE // 1000}'")
+        pattern = (
+            f"settb=1/{_TIMESCALE},setpts='floor((floor(N/100)*150+if(lt(mod(N,100),50),mod(N,100),50+(mod(N,100)-50)*2))"
+            f"*{_TIMESCALE // plan.rate})+(mod(N*37,11)-5)*{_TIMESCALE // 1000}+{5 * _TIMESCALE // 1000}'"
+        )
         command += ["-vf", pattern, "-vsync", "passthrough", "-enc_time_base", f"1:{_TIMESCALE}"]
-    command += ["-c:v", "libx264", "-preset", "superfast", "-crf", "23", "-x264-params", f"bframes={plan.b_frames}:b-adapt=0", "-g", "250", "-threads", "1",
-                "-pix_fmt", "yuv420p", "-video_track_timescale", str(_TIMESCALE), str(path)]
+    command += [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "superfast",
+        "-crf",
+        "23",
+        "-x264-params",
+        f"bframes={plan.b_frames}:b-adapt=0",
+        "-g",
+        "250",
+        "-threads",
+        "1",
+        "-pix_fmt",
+        "yuv420p",
+        "-video_track_timescale",
+        str(_TIMESCALE),
+        str(path),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None and process.stderr is not None
+    assert process.stdin is not None
+    assert process.stderr is not None
     for number, frame in enumerate(_frames(plan)):
         gain = 1.0
         if number < plan.fade_in:

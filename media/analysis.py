@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from media.decode import DecodeSettings, decode_media
+from media.decode import decode_media
 from media.shots import FeatureBuilder, Transition, detect_transitions
 from media.speech import ActivityDetector, detector_name
 from media.timeline import build_timeline, save_timeline
@@ -69,7 +69,7 @@ def analyze_media(
     """
     features = FeatureBuilder()
     sound = ActivityDetector()
-    decoded = decode_media(info, folder, _decode_settings(sampling, limits), features.add, sound.add, should_stop)
+    decoded = decode_media(info, folder, sampling, limits, features.add, sound.add, should_stop)
     built = features.build()
     activity = sound.finish()
     save_timeline(build_timeline(built, sound.loudness(), decoded.duration_us), folder / TIMELINE_FILE)
@@ -112,10 +112,6 @@ def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[Sa
         return inside
     before = [frame for frame in frames if frame.time_us <= span.start_us]
     return (*before[-1:], *inside) if before else inside or frames[:1]
-
-
-def _decode_settings(sampling: SamplingSettings, limits: MediaLimits) -> DecodeSettings:
-    raise NotImplementedError
 
 
 def _load_info(data: dict[str, Any]) -> MediaInfo:

@@ -113,9 +113,7 @@ class CallPolicy:
         while True:
             await self._limit.acquire(self.check_halted)
             try:
-                answer = await self._attempt(request, prepared, subject, tally)
-                self._limit.accepted()
-                return answer
+                return await self._attempt(request, prepared, subject, tally)
             except ModelError as error:
                 if error.code == "rate_limited":
                     refusals += 1
@@ -136,8 +134,9 @@ class CallPolicy:
             raise error
 
     async def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while (left := until - clock()) > 0:
             self.check_halted()
             await asyncio.sleep(min(left, CHECK_EVERY_S))
 

@@ -11,14 +11,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-# After a refusal the rate falls to this share of what was accepted in the last window. Shallow, because a refused call
-# costs nothing but itself, while an idle quota is lost time.
-DECREASE: Final = 0.92
-# The rate grows by this share of the last refused rate for each second without a refusal.
-INCREASE_PER_S: Final = 0.02
+# After a refusal the rate falls to this share of itself. Shallow, because a refused call costs nothing but itself, while
+# an idle quota is lost time.
+DECREASE: Final = 0.9
+# The rate grows by this share of the last refused rate for each second without a refusal, and faster the longer none
+# has come (as TCP CUBIC does, RFC 9438), so that a quota that was raised is found too.
+INCREASE_PER_S: Final = 0.01
+ACCELERATION_S: Final = 5.0
+# The first estimate is low where the service allows no burst: until a second refusal the rate grows exponentially
+# (TCP's slow start), by this factor in a second.
+SLOW_START_PER_S: Final = 1.5
+USED_SHARE: Final = 0.5
 WINDOW_S: Final = 1.0
 # A second refusal within this time answers calls sent before the first was known: it does not lower the rate again.
 REACTION_S: Final = 0.5
+# Before any refusal calls are spaced by this rate, doubling every half second, so that the first refusal is known before
+# a whole window of calls has run into it.
+FIRST_RATE: Final = 200.0
+DOUBLING_S: Final = 0.5
 MIN_RATE: Final = 0.05  # one call in 20 s
 CHECK_EVERY_S: Final = 0.5
 
@@ -38,9 +48,11 @@ class AdaptiveRateLimit:
         self._refused_rate: float | None = None
         self._next_slot = float("-inf")
         self._resume_at = float("-inf")
+        self._slow_start = False
         self._last_refusal = float("-inf")
-        self._last_growth = self._clock()
-        self._accepted: deque[float] = deque()
+        self._started = self._last_growth = self._clock()
+        self._sent: deque[float] = deque()
+        self._refused: deque[float] = deque()
         self._lock = asyncio.Lock()
 
     @property
@@ -66,36 +78,57 @@ class AdaptiveRateLimit:
         return max(self._next_slot, self._resume_at) - self._clock()
 
     def _take(self) -> None:
-        if self._rate is not None:
-            now = self._clock()
-            self._next_slot = max(now, self._next_slot + 1 / self._rate)
-
-    def accepted(self) -> None:
-        """Notes that the service took a call."""
         now = self._clock()
-        self._accepted.append(now)
-        while self._accepted and self._accepted[0] < now - WINDOW_S:
-            self._accepted.popleft()
+        self._sent.append(now)
+        _forget(self._sent, now - WINDOW_S)
+        self._next_slot = max(now, self._next_slot) + 1 / self._pace(now)
+
+    def _pace(self, now: float) -> float:
+        if self._rate is not None:
+            return self._rate
+        return FIRST_RATE * 2 ** min(20.0, (now - self._started) / DOUBLING_S)
 
     def refused(self, retry_after_s: float | None) -> None:
         """Notes that the service refused a call as too fast, and when it wants the next one."""
         now = self._clock()
         if retry_after_s is not None:
             self._resume_at = max(self._resume_at, now + retry_after_s)
+        self._refused.append(now)
         if now - self._last_refusal < REACTION_S:
             return
+        self._slow_start = self._rate is None
         self._last_refusal = now
-        recent = sum(1 for moment in self._accepted if moment >= now - WINDOW_S) / WINDOW_S
-        base = recent if self._rate is None else self._rate
+        base = self._accepted_rate(now) if self._rate is None else self._rate
         self._refused_rate = max(MIN_RATE, base)
         self._rate = self._bounded(self._refused_rate * DECREASE)
         self._last_growth = now
 
+    def _accepted_rate(self, now: float) -> float:
+        """Calls of the last window that were not refused, for each second; those still under way count as taken."""
+        _forget(self._sent, now - WINDOW_S)
+        _forget(self._refused, now - WINDOW_S)
+        return (len(self._sent) - len(self._refused)) / WINDOW_S
+
     def _grow(self) -> None:
         now = self._clock()
         elapsed, self._last_growth = now - self._last_growth, now
-        if self._rate is not None and self._refused_rate is not None:
-            self._rate = self._bounded(self._rate + self._refused_rate * INCREASE_PER_S * elapsed)
+        if self._rate is None or self._refused_rate is None or elapsed <= 0 or not self._is_used(now):
+            return
+        if self._slow_start:
+            self._rate = self._bounded(self._rate * SLOW_START_PER_S**elapsed)
+            return
+        quiet = (now - self._last_refusal) / ACCELERATION_S
+        self._rate = self._bounded(self._rate + self._refused_rate * INCREASE_PER_S * (1 + quiet**2) * elapsed)
+
+    def _is_used(self, now: float) -> bool:
+        """Whether the rate is what holds calls back: one that is not used proves nothing (RFC 7661)."""
+        _forget(self._sent, now - WINDOW_S)
+        return self._rate is not None and len(self._sent) >= USED_SHARE * self._rate * WINDOW_S
 
     def _bounded(self, rate: float) -> float:
         return max(MIN_RATE, rate if self._max_rate is None else min(rate, self._max_rate))
+
+
+def _forget(moments: deque[float], before: float) -> None:
+    while moments and moments[0] < before:
+        moments.popleft()

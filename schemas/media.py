@@ -18,6 +18,7 @@ class VideoStream:
         rotation_degrees: clockwise turn that a player applies: 0, 90, 180 or 270.
         frame_rate: mean frames per second, None where the header does not say.
         frame_count: frames that the header promises, None where it does not say.
+        has_b_frames: frames are reordered, so some may be skipped without harm to the others.
     """
 
     index: int
@@ -27,6 +28,7 @@ class VideoStream:
     rotation_degrees: int = 0
     frame_rate: float | None = None
     frame_count: int | None = None
+    has_b_frames: bool = False
 
     @property
     def display_size(self) -> tuple[int, int]:

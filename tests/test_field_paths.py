@@ -16,7 +16,10 @@ SCHEMA = {
     **obj(
         title={"type": "string"},
         scene=obj(location={"type": ["string", "null"]}, indoor={"type": "boolean"}),
-        people={"type": "array", "items": obj(name={"type": "string"}, tags={"type": "array", "items": {"type": "string"}})},
+        people={
+            "type": "array",
+            "items": obj(name={"type": "string"}, tags={"type": "array", "items": {"type": "string"}}),
+        },
         scores={"type": "array", "items": {"type": "number"}},
         grid={"type": "array", "items": {"type": "array", "items": obj(x={"type": "integer"})}},
         mood={"enum": ["calm", "tense"]},
@@ -95,7 +98,11 @@ def test_text_has_one_line_for_each_leaf_with_a_value():
     assert text == "title: a b\nscene.indoor: true\nscores: 1, 2.5"
 
 
-@given(st.recursive(st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_looking_for_a_value_never_fails(value):
     for leaf in leaf_fields(parse_schema(SCHEMA)):
         assert isinstance(values_at(value, leaf.path), list)

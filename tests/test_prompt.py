@@ -13,7 +13,10 @@ GOOD = {
     "prompt_text": "Describe the scene in a sentence.",
     "json_schema": {
         "type": "object",
-        "properties": {"summary": {"type": "string"}, "people": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}}},
+        "properties": {
+            "summary": {"type": "string"},
+            "people": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        },
         "required": ["summary"],
     },
     "video_level": {
@@ -47,11 +50,23 @@ def test_a_definition_survives_the_round_trip_and_keeps_its_id():
         (changed(name=7), "name: must be text"),
         (changed(prompt_text="short"), "prompt_text: must have 10 to 5000"),
         (changed(prompt_text="x" * 5001), "prompt_text: must have 10 to 5000"),
-        (changed(json_schema={"type": "object", "properties": {"n": {"type": "integer", "minimum": "low"}}}), "not a valid JSON schema at properties/n/minimum"),
-        (changed(json_schema={"type": "object", "properties": {"a": {"type": "strng"}}}), "field 'a' has the unknown type 'strng'"),
-        (changed(video_level={**GOOD["video_level"], "included_segment_fields": ["sumary"]}), "no field 'sumary' in the schema; its fields are summary, people[].name"),
+        (
+            changed(json_schema={"type": "object", "properties": {"n": {"type": "integer", "minimum": "low"}}}),
+            "not a valid JSON schema at properties/n/minimum",
+        ),
+        (
+            changed(json_schema={"type": "object", "properties": {"a": {"type": "strng"}}}),
+            "field 'a' has the unknown type 'strng'",
+        ),
+        (
+            changed(video_level={**GOOD["video_level"], "included_segment_fields": ["sumary"]}),
+            "no field 'sumary' in the schema; its fields are summary, people[].name",
+        ),
         (changed(video_level={**GOOD["video_level"], "instructions_text": ""}), "video_level.instructions_text"),
-        (changed(video_level={**GOOD["video_level"], "included_segment_fields": "summary"}), "must be a list of strings"),
+        (
+            changed(video_level={**GOOD["video_level"], "included_segment_fields": "summary"}),
+            "must be a list of strings",
+        ),
         (changed(semantic_indexing={"disabled_segment_fields": ["nope"]}), "no field 'nope'"),
         (changed(semantic_indexing={"disabled_video_level_fields": ["summary"]}), "no field 'summary'"),
     ],

@@ -56,7 +56,10 @@ def result(video, number, metadata, fields):
 FIELDS = {
     "summary": "s",
     "scene": {"location": "dock", "people_count": 2, "bright": True},
-    "products": [{"name": "a", "price": 1.5, "tags": ["x", "y"], "first_seen": None}, {"name": "b", "price": None, "tags": None, "first_seen": 2.0}],
+    "products": [
+        {"name": "a", "price": 1.5, "tags": ["x", "y"], "first_seen": None},
+        {"name": "b", "price": None, "tags": None, "first_seen": 2.0},
+    ],
     "keywords": ["k"],
     "start_time": 3.0,
     "extra": '{"a":1}',
@@ -192,7 +195,9 @@ def test_the_run_view_has_one_typed_column_for_each_leaf(storage):
     commit(storage, [result("v", 0, {}, FIELDS), result("v", 1, {}, {**FIELDS, "products": None, "scene": None})])
     with connect(storage, [committed_run(storage, RUN)]) as connection:
         described = {row[0]: row[1] for row in connection.execute('DESCRIBE "run_a"').fetchall()}
-        answer = query(connection, 'SELECT "scene.location", "products[].name", "products[].tags" FROM fields').to_pylist()
+        answer = query(
+            connection, 'SELECT "scene.location", "products[].name", "products[].tags" FROM fields'
+        ).to_pylist()
         assert query(connection, "SELECT count(*) AS n FROM run_a;").to_pylist() == [{"n": 2}]
     assert described == {
         "video_id": "VARCHAR",
@@ -270,7 +275,9 @@ def test_rows_of_a_part_lie_in_small_groups_with_their_range(tmp_path):
 
 def call(number, **changes):
     values = {name: 0 for name in LlmCallRow.__dataclass_fields__}
-    text = dict.fromkeys(("run_id", "video_id", "operation_key", "model", "purpose", "status", "invoked_at", "request"), "x")
+    text = dict.fromkeys(
+        ("run_id", "video_id", "operation_key", "model", "purpose", "status", "invoked_at", "request"), "x"
+    )
     values |= text | {"llm_call_id": f"llm_{number}", "segment_id": None, "status": "interrupted", "total_tokens": 5}
     return LlmCallRow(**{**values, **changes})
 

@@ -1,0 +1,186 @@
+"""Child processes under limits of memory, file size and time, which the operating system enforces."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.errors import MediaError
+
+_STDERR_TAIL_BYTES: Final = 8192
+_READ_BYTES: Final = 1 << 20
+_LOOK_EVERY_S: Final = 0.25
+
+# The shell sets the limits and then becomes the command. Setting them in Python between fork and exec is not safe where
+# other threads run.
+_SHELL: Final = 'ulimit -c 0; ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child may use.
+
+    Attributes:
+        deadline_s: wall-clock seconds, then it and its children are killed.
+        memory_bytes: address space.
+        file_bytes: size of any one file that it writes.
+    """
+
+    deadline_s: float
+    memory_bytes: int = 3 << 30
+    file_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A child that has ended: its exit code (negative for a signal) and the end of its messages."""
+
+    returncode: int
+    stderr: str
+
+
+class Stopped(Exception):
+    """The child was killed because `should_stop` said so."""
+
+
+class DeadlinePassed(Exception):
+    """The child was killed at its deadline."""
+
+
+def run_bounded(command: Sequence[str], limits: Limits) -> tuple[Completed, bytes]:
+    """Runs a command to its end; returns how it ended and what it wrote to standard output.
+
+    Raises:
+        DeadlinePassed: it did not end in time.
+    """
+    output: list[bytes] = []
+    process = _start(command, limits, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        done = _attend(process, {process.stdout.fileno(): output.append}, limits, None)
+    return done, b"".join(output)
+
+
+def stream_bounded(
+    make_command: Callable[[Mapping[str, int]], Sequence[str]],
+    sinks: Mapping[str, Callable[[bytes], None]],
+    limits: Limits,
+    should_stop: Callable[[], bool] | None = None,
+) -> Completed:
+    """Runs a command to its end, handing over what it writes as it comes. No pipe can block another.
+
+    Args:
+        make_command: makes the command from the file descriptors, by the sinks' names, that it shall write to.
+        sinks: what takes the bytes that come out of each.
+
+    Raises:
+        DeadlinePassed: it did not end in time.
+        Stopped: `should_stop` said so.
+        Exception: whatever a sink raises; the child is killed then.
+    """
+    pipes = {name: os.pipe() for name in sinks}
+    try:
+        try:
+            writers = {name: pipe[1] for name, pipe in pipes.items()}
+            process = _start(make_command(writers), limits, pass_fds=tuple(writers.values()))
+        finally:
+            for pipe in pipes.values():
+                os.close(pipe[1])
+        return _attend(process, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
+    finally:
+        for pipe in pipes.values():
+            os.close(pipe[0])
+
+
+def failure_of(done: Completed, what: str, default_code: str = "media_corrupt") -> MediaError:
+    """The failure that a decoder's bad end means."""
+    last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    if "Cannot allocate memory" in done.stderr or "bad_alloc" in done.stderr:
+        return MediaError("decode_out_of_memory", f"{what}: the decoder went over its memory limit ({last[0]})")
+    if done.returncode == -signal.SIGXFSZ:
+        return MediaError("media_too_large", f"{what}: the decoder wrote more than it may")
+    end = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return MediaError(default_code, f"{what}: cannot be decoded ({end}: {last[0]}); check that it plays, or convert it")
+
+
+def _start(
+    command: Sequence[str], limits: Limits, *, stdout: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    memory_kib, file_blocks = str(limits.memory_bytes // 1024), str(limits.file_bytes // 512)
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _SHELL, "sh", memory_kib, file_blocks, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        pass_fds=pass_fds,
+        env={"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+        start_new_session=True,
+    )
+
+
+def _attend(
+    process: subprocess.Popen[bytes],
+    readers: Mapping[int, Callable[[bytes], None]],
+    limits: Limits,
+    should_stop: Callable[[], bool] | None,
+) -> Completed:
+    """Reads everything that a child writes until it ends, or ends it."""
+    tail = _Tail()
+    assert process.stderr is not None
+    try:
+        with process.stderr:
+            _drain({**readers, process.stderr.fileno(): tail.add}, time.monotonic() + limits.deadline_s, should_stop)
+        process.wait(timeout=limits.deadline_s)
+    except subprocess.TimeoutExpired as error:
+        raise DeadlinePassed from error
+    finally:
+        _kill_group(process)
+        process.wait()
+    return Completed(process.returncode, tail.text())
+
+
+def _drain(
+    readers: Mapping[int, Callable[[bytes], None]], deadline: float, should_stop: Callable[[], bool] | None
+) -> None:
+    with selectors.DefaultSelector() as selector:
+        for descriptor, sink in readers.items():
+            selector.register(descriptor, selectors.EVENT_READ, sink)
+        while selector.get_map():
+            if time.monotonic() > deadline:
+                raise DeadlinePassed
+            if should_stop is not None and should_stop():
+                raise Stopped
+            for key, _ in selector.select(_LOOK_EVERY_S):
+                block = os.read(key.fd, _READ_BYTES)
+                if block:
+                    key.data(block)
+                else:
+                    selector.unregister(key.fd)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends the child and whatever it started; its session is its own, so nobody else is hit."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+class _Tail:
+    """The last bytes of a stream."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def add(self, block: bytes) -> None:
+        self._kept = (self._kept + block)[-_STDERR_TAIL_BYTES:]
+
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")

@@ -1,0 +1,335 @@
+"""The one decode pass over an item: small frames, sampled pictures and sound, all from one bounded ffmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from media.bounded import Completed, DeadlinePassed, Limits, Stopped, failure_of, stream_bounded
+from media.ffmpeg import find_ffmpeg, input_arguments
+from media.probe import picture_format
+from media.shots import FRAME_HEIGHT, FRAME_WIDTH
+from media.speech import SAMPLE_RATE
+from schemas.errors import MediaError
+from schemas.media import MediaInfo, SampledFrame
+from schemas.mediatime import US_PER_SECOND, seconds_from_us
+from schemas.settings import MediaLimits, SamplingSettings
+
+FRAMES_FOLDER: Final = "frames"
+AUDIO_FILE: Final = "audio.flac"
+IMAGE_SIDE: Final = 1568  # a still picture is kept this large at most: two of the models' 768-pixel tiles and a margin
+
+# The pipes that the child writes to.
+_FRAMES, _TIMES, _KEPT_TIMES, _SOUND = "frames", "times", "kept times", "sound"
+_FRAME_BYTES: Final = FRAME_WIDTH * FRAME_HEIGHT * 3
+_BLOCK_FRAMES: Final = 64
+
+# Codecs in which frames that no other refers to can be skipped without harm to the rest.
+_SKIPPABLE_CODECS: Final = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
+# A shot change must be placed within a quarter of a second: where skipping leaves wider gaps than this, all frames are
+# decoded after all.
+_WIDEST_GAP_US: Final = 180_000
+# A file counts as truncated when it ends this much before its header says.
+_MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
+_LEAST_DEADLINE_S: Final = 60.0
+_TRIAL_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class DecodedMedia:
+    """What the pass found.
+
+    Attributes:
+        duration_us: length in microseconds: the header's where the streams bear it out, else what was decoded; 0 for an
+            image.
+        frames: sampled pictures in order of time.
+        audio_file: name of the sound file; None without sound.
+        frame_count: small frames that were handed over.
+        truncated: the streams end before the header says.
+    """
+
+    duration_us: int
+    frames: tuple[SampledFrame, ...]
+    audio_file: str | None
+    frame_count: int
+    truncated: bool
+    warnings: tuple[str, ...]
+
+
+def decode_media(
+    info: MediaInfo,
+    folder: Path,
+    sampling: SamplingSettings,
+    limits: MediaLimits,
+    on_frames: Callable[[NDArray[np.uint8], NDArray[np.int64]], None],
+    on_sound: Callable[[NDArray[np.int16]], None],
+    should_stop: Callable[[], bool] | None = None,
+) -> DecodedMedia:
+    """Decodes an item once.
+
+    Args:
+        folder: where sampled pictures (`frames/*.jpg`) and sound (`audio.flac`, 16 kHz mono) are put; it must exist.
+        on_frames: is given uint8[k, 36, 64, 3] RGB frames and their int64[k] times in microseconds, in order.
+        on_sound: is given int16[m] samples, 16 kHz mono.
+        should_stop: looked at several times a second.
+
+    Raises:
+        MediaError: nothing could be decoded, a limit was reached, or (code "cancelled") the pass was stopped.
+    """
+    (folder / FRAMES_FOLDER).mkdir(exist_ok=True)
+    skip = info.video is not None and info.video.has_b_frames and info.video.codec in _SKIPPABLE_CODECS
+    if skip and not _skipping_leaves_enough(info, limits, should_stop):
+        skip = False
+    sinks = _Sinks(on_frames, on_sound)
+    done = _run(info, lambda pipes: _command(info, folder, sampling, limits, skip, pipes), limits, sinks, should_stop)
+    sinks.finish()
+    if sinks.frame_count == 0 and sinks.samples == 0:
+        raise failure_of(done, info.path)
+    return _decoded(info, folder, sinks, done)
+
+
+def _decoded(info: MediaInfo, folder: Path, sinks: _Sinks, done: Completed) -> DecodedMedia:
+    frames = _kept_frames(folder, sinks.kept_times.values)
+    warnings = []
+    if info.video is not None and sinks.frame_count == 0:
+        warnings.append("no picture could be decoded; only the sound is used")
+    if info.audio_index is not None and sinks.samples == 0:
+        warnings.append("no sound could be decoded")
+    if info.media_type == "image":
+        return DecodedMedia(0, frames[:1], None, sinks.frame_count, False, tuple(warnings))
+    decoded_us = max(sinks.frames_end_us, sinks.sound_end_us)
+    duration_us, truncated = settle_duration(info.duration_us, decoded_us)
+    if truncated:
+        promised, found = seconds_from_us(info.duration_us or 0), seconds_from_us(decoded_us)
+        warnings.append(f"truncated: its header says {promised:.1f} s, but only {found:.1f} s can be decoded")
+    elif done.returncode != 0:
+        warnings.append(f"the decoder ended early: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}")
+    kept = tuple(frame for frame in frames if frame.time_us < duration_us)
+    audio_file = AUDIO_FILE if sinks.samples else None
+    return DecodedMedia(duration_us, kept, audio_file, sinks.frame_count, truncated, tuple(warnings))
+
+
+def settle_duration(promised_us: int | None, decoded_us: int) -> tuple[int, bool]:
+    """(length in microseconds, whether the file is truncated) from the header's promise and what was decoded.
+
+    The header is exact to the frame where the decoded end is not (the last frame's own length is unknown), so it is kept
+    unless the two differ by more than rounding.
+    """
+    if promised_us is None:
+        return decoded_us, False
+    missing_us = promised_us - decoded_us
+    if missing_us > max(_MISSING_US, _MISSING_SHARE * promised_us):
+        return decoded_us, True
+    return (promised_us, False) if missing_us > -US_PER_SECOND // 2 else (decoded_us, False)
+
+
+def _command(
+    info: MediaInfo,
+    folder: Path,
+    sampling: SamplingSettings,
+    limits: MediaLimits,
+    skip_unreferenced: bool,
+    pipes: Mapping[str, int],
+) -> list[str]:
+    """The ffmpeg command of the pass, built with ffmpeg-python."""
+    outputs = []
+    source = ffmpeg.input(**_input(info, limits, skip_unreferenced))
+    if info.video is not None:
+        # From here on times are whole microseconds: what is printed of them is exact.
+        pictures = source[str(info.video.index)].filter("settb", "1/1000000").filter_multi_output("split", 2)
+        small = _timed(pictures[0].filter("scale", FRAME_WIDTH, FRAME_HEIGHT, flags="fast_bilinear"), pipes[_TIMES])
+        outputs.append(
+            small.output(f"pipe:{pipes[_FRAMES]}", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
+        )
+        kept = _timed(_fitted(_sampled(pictures[1], info, sampling), info, sampling), pipes[_KEPT_TIMES])
+        outputs.append(
+            kept.output(
+                str(folder / FRAMES_FOLDER / "%08d.jpg"),
+                format="image2",
+                vcodec="mjpeg",
+                pix_fmt="yuvj420p",
+                fps_mode="passthrough",
+                **{"q:v": 2 if info.media_type == "image" else sampling.jpeg_quality},
+            )
+        )
+    if info.audio_index is not None:
+        sound = source[str(info.audio_index)].filter("aresample", SAMPLE_RATE)
+        sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
+        outputs.append(sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le"))
+        outputs.append(sound[1].output(str(folder / AUDIO_FILE), format="flac", acodec="flac", compression_level=1))
+    return _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+
+
+def _compiled(output: Any) -> list[str]:
+    options = ("-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-filter_complex_threads", "1")
+    return [str(word) for word in output.global_args(*options).compile(cmd=find_ffmpeg().path)]
+
+
+def _input(info: MediaInfo, limits: MediaLimits, skip_unreferenced: bool) -> dict[str, Any]:
+    more: dict[str, Any] = {"max_pixels": limits.max_pixels, "threads": 2}
+    if info.duration_us is not None or info.media_type != "image":
+        more["t"] = limits.max_duration_s
+    if info.media_type == "image":
+        with Path(info.path).open("rb") as file:
+            picture = picture_format(file.read(64))
+        if picture is not None:
+            more["format"] = picture
+            more.pop("format_whitelist", None)
+        more.pop("t", None)
+    if skip_unreferenced:
+        more["skip_frame"] = "noref"
+    return input_arguments(str(Path(info.path).absolute()), **more)
+
+
+def _sampled(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
+    """The first picture of each sampling interval; of a still one, the first."""
+    if info.media_type == "image":
+        return pictures.filter("select", "eq(n,0)")
+    tick = f"floor(t*{sampling.frames_per_second!r}+0.001)"
+    last = f"floor(prev_selected_t*{sampling.frames_per_second!r}+0.001)"
+    return pictures.filter("select", f"isnan(prev_selected_t)+gt({tick},{last})")
+
+
+def _fitted(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
+    """Scaled into the box with square pixels, never enlarged, to even sizes."""
+    box = (IMAGE_SIDE, IMAGE_SIDE) if info.media_type == "image" else (sampling.max_width, sampling.max_height)
+    wide = "iw*if(sar,sar,1)"
+    share = f"min(1,min({box[0]}/({wide}),{box[1]}/ih))"
+    width, height = f"max(2,2*round({wide}*{share}/2))", f"max(2,2*round(ih*{share}/2))"
+    return pictures.filter("scale", width, height, flags="bicubic", out_range="pc").filter("setsar", 1)
+
+
+def _timed(pictures: Any, descriptor: int) -> Any:
+    """Prints each picture's time to a file descriptor. The print filter wants something to print beside it."""
+    marked = pictures.filter("metadata", mode="add", key="p", value="1")
+    return marked.filter("metadata", mode="print", file=f"pipe:{descriptor}")
+
+
+def _run(
+    info: MediaInfo,
+    make_command: Callable[[Mapping[str, int]], list[str]],
+    limits: MediaLimits,
+    sinks: _Sinks,
+    should_stop: Callable[[], bool] | None,
+) -> Completed:
+    takers: dict[str, Callable[[bytes], None]] = {}
+    if info.video is not None:
+        takers |= {_FRAMES: sinks.add_frames, _TIMES: sinks.times.add, _KEPT_TIMES: sinks.kept_times.add}
+    if info.audio_index is not None:
+        takers[_SOUND] = sinks.add_sound
+    length_s = seconds_from_us(info.duration_us) if info.duration_us is not None else limits.max_duration_s / 2
+    deadline_s = max(_LEAST_DEADLINE_S, limits.decode_deadline_factor * length_s)
+    try:
+        return stream_bounded(make_command, takers, Limits(deadline_s, limits.decode_memory_bytes), should_stop)
+    except DeadlinePassed as error:
+        message = f"{info.path}: decoding took longer than {deadline_s:.0f} s; is the file what it claims to be?"
+        raise MediaError("decode_timeout", message, retryable=True) from error
+    except Stopped as error:
+        raise MediaError("cancelled", f"{info.path}: stopped while it was decoded", retryable=True) from error
+
+
+def _skipping_leaves_enough(info: MediaInfo, limits: MediaLimits, should_stop: Callable[[], bool] | None) -> bool:
+    """Whether the frames that others refer to lie close enough, judged on the first seconds of the item."""
+    assert info.video is not None
+    index = str(info.video.index)
+
+    def command(pipes: Mapping[str, int]) -> list[str]:
+        source = ffmpeg.input(**{**_input(info, limits, True), "t": _TRIAL_S})
+        pictures = _timed(source[index].filter("settb", "1/1000000").filter("scale", 16, 16), pipes[_TIMES])
+        return _compiled(pictures.output("-", format="null", fps_mode="passthrough"))
+
+    times = _Times()
+    try:
+        bounds = Limits(_LEAST_DEADLINE_S, limits.decode_memory_bytes)
+        stream_bounded(command, {_TIMES: times.add}, bounds, should_stop)
+    except (DeadlinePassed, Stopped):
+        return False
+    gaps = np.diff(np.array(times.values, np.int64))
+    return len(gaps) > 0 and float(np.percentile(gaps, 95)) <= _WIDEST_GAP_US
+
+
+def _kept_frames(folder: Path, times_us: list[int]) -> tuple[SampledFrame, ...]:
+    """The sampled pictures that are on disk, with their times; a picture cut off by the decoder's end is left out."""
+    frames = []
+    for number, time_us in enumerate(times_us, start=1):
+        name = f"{FRAMES_FOLDER}/{number:08d}.jpg"
+        if (folder / name).is_file() and (folder / name).stat().st_size > 0:
+            frames.append(SampledFrame(max(0, time_us), name))
+    return tuple(frames)
+
+
+class _Times:
+    """Reads picture times in microseconds from what ffmpeg's metadata filter prints: `frame:0    pts:0    pts_time:0`."""
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+        self._rest = b""
+
+    def add(self, block: bytes) -> None:
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            if line.startswith(b"frame:"):
+                value = line.split(b"pts:", 1)[1].split(None, 1)[0]
+                before = self.values[-1] if self.values else 0
+                self.values.append(before if value == b"NOPTS" else int(value))
+
+
+class _Sinks:
+    """Takes what the child writes and hands it over in whole frames and samples."""
+
+    def __init__(
+        self,
+        on_frames: Callable[[NDArray[np.uint8], NDArray[np.int64]], None],
+        on_sound: Callable[[NDArray[np.int16]], None],
+    ) -> None:
+        self.times = _Times()
+        self.kept_times = _Times()
+        self.frame_count = 0
+        self.frames_end_us = 0
+        self.samples = 0
+        self._on_frames = on_frames
+        self._on_sound = on_sound
+        self._pixels = bytearray()
+        self._sound = b""
+        self._last_us = 0
+
+    @property
+    def sound_end_us(self) -> int:
+        return self.samples * US_PER_SECOND // SAMPLE_RATE
+
+    def add_frames(self, block: bytes) -> None:
+        self._pixels += block
+        self._hand_over(_BLOCK_FRAMES)
+
+    def add_sound(self, block: bytes) -> None:
+        joined = self._sound + block
+        whole = len(joined) // 2 * 2
+        self._sound = joined[whole:]
+        self.samples += whole // 2
+        self._on_sound(np.frombuffer(joined[:whole], "<i2"))
+
+    def finish(self) -> None:
+        """Hands over what is left."""
+        self._hand_over(1)
+
+    def _hand_over(self, at_least: int) -> None:
+        """Hands over frames whose times are known. The times of a pass may come later than the pixels."""
+        count = min(len(self._pixels) // _FRAME_BYTES, len(self.times.values))
+        if count < at_least:
+            return
+        pixels = np.frombuffer(bytes(self._pixels[: count * _FRAME_BYTES]), np.uint8)
+        del self._pixels[: count * _FRAME_BYTES]
+        times = np.maximum.accumulate(np.maximum(np.array(self.times.values[:count], np.int64), self._last_us))
+        del self.times.values[:count]
+        self._on_frames(pixels.reshape(count, FRAME_HEIGHT, FRAME_WIDTH, 3), times)
+        gaps = np.diff(times)
+        typical = int(np.median(gaps)) if len(gaps) else 0
+        self.frame_count += count
+        self._last_us = int(times[-1])
+        self.frames_end_us = max(self.frames_end_us, self._last_us + typical)

@@ -1,0 +1,129 @@
+"""Which ffmpeg is used, and the limits that every call of it carries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas.errors import MediaError
+
+VARIABLE: Final = "PROMPTREEL_FFMPEG"
+# 5.1 is the first with -fps_mode, and the oldest that is tested against.
+OLDEST: Final = (5, 1)
+_NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
+_ASK_DEADLINE_S: Final = 20
+
+# Containers and elementary streams that hold media themselves. Left out on purpose is whatever names other files (hls,
+# dash, concat, sdp, image2 patterns, playlists): a file of these kinds under a media name could make the decoder read, or
+# fetch, something else.
+FORMAT_WHITELIST: Final = ",".join(
+    (
+        "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg wav w64 mp3 flac aac ac3 aiff caf amr "
+        "h264 hevc m4v mjpeg gif apng avif jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe jpegxl_pipe"
+    ).split()
+)
+PROTOCOL_WHITELIST: Final = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Ffmpeg:
+    """The ffmpeg in use.
+
+    Attributes:
+        source: where it was found: the environment variable, "PATH", or "imageio-ffmpeg".
+    """
+
+    path: str
+    version: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An ffmpeg that was looked at; `verdict` says why it is not usable, or its version."""
+
+    source: str
+    path: str
+    usable: bool
+    verdict: str
+
+
+def find_ffmpeg() -> Ffmpeg:
+    """The first usable ffmpeg: PROMPTREEL_FFMPEG, the one on the PATH, the one that imageio-ffmpeg carries.
+
+    Raises:
+        MediaError: there is none; the message says why each was passed over.
+    """
+    candidates = ffmpeg_candidates()
+    for candidate in candidates:
+        if candidate.usable:
+            return Ffmpeg(candidate.path, candidate.verdict, candidate.source)
+    reasons = "; ".join(f"{candidate.source}: {candidate.verdict}" for candidate in candidates)
+    raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); pip install imageio-ffmpeg", retryable=True)
+
+
+@functools.cache
+def ffmpeg_candidates() -> tuple[Candidate, ...]:
+    """Every ffmpeg that could be used, in order of preference."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return (_examine(VARIABLE, named),)
+    on_path = shutil.which("ffmpeg")
+    found = [_examine("PATH", on_path) if on_path else Candidate("PATH", "", False, "there is none")]
+    return (*found, _carried())
+
+
+def input_arguments(path: str, **more: Any) -> dict[str, Any]:
+    """Keyword arguments of `ffmpeg.input`: the file and nothing else, whatever it claims to be.
+
+    Args:
+        path: local path. The `file:` prefix keeps its name from being read as another protocol.
+        more: further input options, which win over these.
+    """
+    return {
+        "filename": f"file:{path}",
+        "format_whitelist": FORMAT_WHITELIST,
+        "protocol_whitelist": PROTOCOL_WHITELIST,
+        **more,
+    }
+
+
+def _carried() -> Candidate:
+    try:
+        import imageio_ffmpeg
+
+        return _examine("imageio-ffmpeg", imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        return Candidate("imageio-ffmpeg", "", False, str(error))
+
+
+def _examine(source: str, path: str) -> Candidate:
+    try:
+        banner = _ask(path, "-version")
+        encoders = _ask(path, "-hide_banner", "-encoders")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Candidate(source, path, False, f"{path} does not run ({error})")
+    match = re.search(r"ffmpeg version n?(\d+)\.(\d+)(\S*)", banner)
+    if match is None:
+        return Candidate(source, path, False, f"{path} is of an unknown version: {banner.splitlines()[:1]}")
+    version = (int(match.group(1)), int(match.group(2)))
+    if version < OLDEST:
+        return Candidate(
+            source, path, False, f"{path} is {version[0]}.{version[1]}, older than {OLDEST[0]}.{OLDEST[1]}"
+        )
+    missing = [name for name in _NEEDED_ENCODERS if not re.search(rf"^ \S+ {name}\s", encoders, re.MULTILINE)]
+    if missing:
+        return Candidate(source, path, False, f"{path} lacks {', '.join(missing)}")
+    return Candidate(source, path, True, f"{match.group(1)}.{match.group(2)}{match.group(3)}")
+
+
+def _ask(path: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [path, *arguments], capture_output=True, timeout=_ASK_DEADLINE_S, check=True, stdin=subprocess.DEVNULL
+    )
+    return done.stdout.decode("utf-8", "replace")

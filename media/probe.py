@@ -1,0 +1,203 @@
+"""What a media file is, read from its header by a bounded child process."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
+from media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
+from schemas.errors import MediaError
+from schemas.media import AudioStream, MediaInfo, VideoStream
+from schemas.mediatime import seconds_from_us
+from schemas.settings import MediaLimits
+
+PROBE_DEADLINE_S: Final = 30.0
+_PROBE_MEMORY_BYTES: Final = 2 << 30
+_CHILD: Final = Path(__file__).with_name("probe_child.py")
+
+# First bytes of still pictures, and the demuxer that reads exactly one of them. Without it ffmpeg may take a picture for
+# the first of a numbered sequence of files.
+_PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"\xff\xd8\xff", "jpeg_pipe"),
+    (b"\x89PNG\r\n\x1a\n", "png_pipe"),
+    (b"BM", "bmp_pipe"),
+    (b"II*\x00", "tiff_pipe"),
+    (b"MM\x00*", "tiff_pipe"),
+)
+_STILL_BRANDS: Final = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"heim", b"heis")
+# Beginnings of texts that name other files: told apart so that the message can say what the file is.
+_PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
+
+
+def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
+    """Reads a file's header. What it says is a promise; only decoding tells the truth.
+
+    Raises:
+        MediaError: the file is missing, empty, no media, or over a limit; the message names it and the mend.
+    """
+    limits = limits or MediaLimits()
+    size = _size_of_regular_file(path)
+    head = _first_bytes(path)
+    picture = picture_format(head)
+    found = _ask_child(path, picture, limits, head)
+    streams = [stream for stream in found["streams"] if stream["codec"] is not None]
+    pictures = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
+    sounds = [s for s in streams if s["type"] == "audio" and s["sample_rate"] > 0 and s["channels"] > 0]
+    if not pictures and not sounds:
+        raise MediaError("media_no_streams", f"{path}: has neither pictures nor sound that can be decoded")
+    is_image = bool(pictures) and not sounds and _is_still(found, pictures[0], picture, head)
+    duration_us = None if is_image else _duration_us(found, streams)
+    _check_limits(path, pictures, duration_us, limits)
+    return MediaInfo(
+        path=str(path),
+        media_type="image" if is_image else "video" if pictures else "audio",
+        container=found["format"],
+        size_bytes=size,
+        duration_us=duration_us,
+        video=_video_stream(pictures[0], found["rotation"]) if pictures else None,
+        audio=tuple(_audio_stream(sound) for sound in sounds),
+        audio_index=_chosen_track(sounds),
+        warnings=tuple(_warnings(pictures, sounds, duration_us, is_image)),
+    )
+
+
+def picture_format(head: bytes) -> str | None:
+    """ffmpeg's demuxer for a still picture, by its first bytes; None for everything else."""
+    for magic, name in _PICTURES:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp_pipe"
+    return None
+
+
+def _size_of_regular_file(path: Path) -> int:
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise MediaError(
+            "media_not_found", f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    if not stat.S_ISREG(info.st_mode):
+        raise MediaError("media_not_found", f"{path}: is no regular file; name a media file")
+    if info.st_size == 0:
+        raise MediaError("media_empty", f"{path}: the file is empty; copy it again from its source")
+    return info.st_size
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); check its permissions"
+        raise MediaError("media_not_found", message) from error
+
+
+def _ask_child(path: Path, picture: str | None, limits: MediaLimits, head: bytes) -> dict[str, Any]:
+    command = [sys.executable, "-I", str(_CHILD), f"file:{path.absolute()}", picture or "-"]
+    command += [FORMAT_WHITELIST, PROTOCOL_WHITELIST, str(limits.max_pixels)]
+    try:
+        done, output = run_bounded(command, Limits(PROBE_DEADLINE_S, _PROBE_MEMORY_BYTES, file_bytes=0))
+    except DeadlinePassed as error:
+        message = f"{path}: its header could not be read within {PROBE_DEADLINE_S:g} s"
+        raise MediaError("decode_timeout", message) from error
+    if done.returncode != 0:
+        raise failure_of(done, str(path))
+    found = json.loads(output)
+    if "error" in found:
+        raise _refused(path, head, found["error"])
+    return dict(found)
+
+
+def _refused(path: Path, head: bytes, reason: str) -> MediaError:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(_PLAYLISTS):
+        kind = "a playlist or another text that names other files"
+        return MediaError("media_unsupported", f"{path}: is {kind}, not media; name the media files themselves")
+    if head and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        return MediaError(
+            "media_unsupported", f"{path}: is a text file, not media; check what was saved under this name"
+        )
+    return MediaError(
+        "media_unsupported",
+        f"{path}: is not media that promptreel reads, or its header is damaged ({reason}); check that it plays, or convert "
+        "it with: ffmpeg -i FILE out.mp4",
+    )
+
+
+def _is_still(found: Mapping[str, Any], video: Mapping[str, Any], picture: str | None, head: bytes) -> bool:
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
+        return True
+    if picture is not None:
+        return True
+    return found["format"] in ("gif", "apng") and video["frames"] <= 1 and not found["duration_us"]
+
+
+def _duration_us(found: Mapping[str, Any], streams: Sequence[Mapping[str, Any]]) -> int | None:
+    if found["duration_us"] and found["duration_us"] > 0:
+        return int(found["duration_us"])
+    longest = max((s["duration_us"] or 0 for s in streams if not s["attached_picture"]), default=0)
+    return longest or None
+
+
+def _check_limits(
+    path: Path, pictures: Sequence[Mapping[str, Any]], duration_us: int | None, limits: MediaLimits
+) -> None:
+    if pictures and pictures[0]["width"] * pictures[0]["height"] > limits.max_pixels:
+        size = f"{pictures[0]['width']}x{pictures[0]['height']}"
+        message = f"{path}: its picture of {size} is larger than {limits.max_pixels} pixels; scale it down"
+        raise MediaError("media_too_large", message)
+    if duration_us is not None and seconds_from_us(duration_us) > limits.max_duration_s:
+        hours = seconds_from_us(duration_us) / 3600
+        message = f"{path}: lasts {hours:.1f} hours, longer than the limit of {limits.max_duration_s / 3600:g}; split it or raise it"
+        raise MediaError("media_too_large", message)
+
+
+def _video_stream(found: Mapping[str, Any], rotation: int) -> VideoStream:
+    return VideoStream(
+        index=found["index"],
+        codec=found["codec"],
+        width=found["width"],
+        height=found["height"],
+        rotation_degrees=rotation if rotation in (0, 90, 180, 270) else 0,
+        frame_rate=found["frame_rate"],
+        frame_count=found["frames"] or None,
+        has_b_frames=found["has_b_frames"],
+    )
+
+
+def _audio_stream(found: Mapping[str, Any]) -> AudioStream:
+    return AudioStream(
+        index=found["index"],
+        codec=found["codec"],
+        sample_rate=found["sample_rate"],
+        channels=found["channels"],
+        language=found["language"],
+        is_default=found["default"],
+    )
+
+
+def _chosen_track(sounds: Sequence[Mapping[str, Any]]) -> int | None:
+    """The default track, else the first."""
+    if not sounds:
+        return None
+    return int(next((sound["index"] for sound in sounds if sound["default"]), sounds[0]["index"]))
+
+
+def _warnings(
+    pictures: Sequence[Mapping[str, Any]], sounds: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
+) -> list[str]:
+    found = []
+    if len(sounds) > 1:
+        found.append(f"{len(sounds)} sound tracks; track {_chosen_track(sounds)} is used")
+    if len(pictures) > 1:
+        found.append(f"{len(pictures)} picture tracks; track {pictures[0]['index']} is used")
+    if duration_us is None and not is_image:
+        found.append("the header does not say how long it is")
+    return found

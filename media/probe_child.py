@@ -1,0 +1,64 @@
+"""Reads one file's header and prints it as JSON. Runs as a bounded child of `media.probe`, never imported by it.
+
+    python -I probe_child.py PATH FORMAT|- FORMAT_WHITELIST PROTOCOL_WHITELIST MAX_PIXELS
+"""
+
+import json
+import sys
+
+import av
+
+
+def describe(path, container_format, format_whitelist, protocol_whitelist, max_pixels):
+    """The header as JSON values; one frame is decoded for the display matrix, which some containers keep with frames."""
+    options = {"format_whitelist": format_whitelist, "protocol_whitelist": protocol_whitelist}
+    name = None if container_format == "-" else container_format
+    with av.open(path, format=name, options=options) as container:
+        streams = [_stream(stream) for stream in container.streams if stream.type in ("video", "audio")]
+        found = {
+            "format": container.format.name,
+            "duration_us": container.duration,
+            "start_us": container.start_time,
+            "streams": streams,
+            "rotation": 0,
+        }
+        pictures = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
+        if pictures and pictures[0]["width"] * pictures[0]["height"] <= max_pixels:
+            found["rotation"] = _rotation(container, pictures[0]["index"])
+    return found
+
+
+def _stream(stream):
+    context = stream.codec_context
+    base = {"index": stream.index, "type": stream.type, "codec": context.name if context is not None else None}
+    base["default"] = bool(stream.disposition & av.stream.Disposition.default)
+    base["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
+    base["duration_us"] = int(stream.duration * stream.time_base * 1_000_000) if stream.duration else None
+    if stream.type == "video":
+        rate = stream.average_rate or stream.guessed_rate
+        base |= {"width": context.width if context else 0, "height": context.height if context else 0}
+        base |= {"frame_rate": float(rate) if rate else None, "frames": stream.frames}
+        base["has_b_frames"] = bool(context and context.has_b_frames)
+    else:
+        base |= {"sample_rate": context.sample_rate if context else 0, "channels": context.channels if context else 0}
+        base["language"] = stream.language or stream.metadata.get("language")
+    return base
+
+
+def _rotation(container, index):
+    """Clockwise degrees that a player turns the picture by; PyAV counts counter-clockwise."""
+    try:
+        stream = container.streams[index]
+        stream.thread_count = 1
+        frame = next(container.decode(stream))
+        return -int(frame.rotation) % 360
+    except (av.error.FFmpegError, StopIteration, MemoryError):
+        return 0
+
+
+if __name__ == "__main__":
+    path, container_format, formats, protocols, pixels = sys.argv[1:6]
+    try:
+        print(json.dumps(describe(path, container_format, formats, protocols, int(pixels))))
+    except (av.error.FFmpegError, MemoryError, ValueError) as error:
+        print(json.dumps({"error": getattr(error, "strerror", None) or str(error), "kind": type(error).__name__}))

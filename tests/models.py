@@ -1,0 +1,60 @@
+"""A model that tests script: a provider whose answers are a list of texts, answers and errors."""
+
+import asyncio
+import json
+
+from providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from providers.call_policy import CallPolicy, CallSubject, CallTally
+from schemas.settings import CallSettings
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+REQUEST = ModelRequest("metadata_extraction", "instruction", "text", SCHEMA)
+SUBJECT = CallSubject("run_a", "vid_a", "seg_a", "key_a")
+
+
+class ScriptedModel(Provider):
+    """Answers from a script; the last entry repeats."""
+
+    name = "scripted"
+
+    def __init__(self, *script, latency_s=0.0):
+        self.script = list(script)
+        self.latency_s = latency_s
+        self.requests = []
+
+    def fingerprint(self):
+        return {"provider": "scripted"}
+
+    async def ask(self, request, prepared):
+        self.requests.append(request)
+        await asyncio.sleep(self.latency_s)
+        entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(entry, Exception):
+            raise entry
+        if isinstance(entry, ModelAnswer):
+            return entry
+        text = entry if isinstance(entry, str) else json.dumps(entry)
+        return ModelAnswer(text, "STOP", Usage(input_tokens=10, output_tokens=2, total_tokens=12))
+
+
+class MemorySink:
+    """Keeps call records in lists."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    def begin(self, call):
+        self.begun.append(call)
+
+    def end(self, call):
+        self.ended.append(call)
+
+
+def policy_for(model, sink=None, **options):
+    """A call policy over a scripted model; call it inside an event loop."""
+    settings = options.pop("settings", CallSettings())
+    return CallPolicy(model, settings, sink or MemorySink(), **options)
+
+
+def tally():
+    return CallTally()

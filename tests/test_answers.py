@@ -1,0 +1,137 @@
+"""From a model's text to a checked answer: a corpus of bad ones, and the one second try."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.answers import AnswerFailed, ask_checked, check_answer, parse_answer
+from providers.base import ModelAnswer, ModelRequest, SegmentMedia, Usage
+from providers.extraction import place_times
+from schemas.media import TimeSpan
+from tests.models import REQUEST, SUBJECT, ScriptedModel, policy_for, tally
+from tests.prompts import NESTED
+from tests.virtual_time import run_virtual
+
+TRUNCATED = ModelAnswer('{"n": 1', "MAX_TOKENS", failure=("model_truncated", "cut"))
+
+
+def ask(*script):
+    """(checked answer or failure, requests made)."""
+    model = ScriptedModel(*script)
+
+    async def scenario():
+        try:
+            return await ask_checked(model, policy_for(model), REQUEST, SUBJECT, tally())
+        except AnswerFailed as failure:
+            return failure
+
+    return run_virtual(scenario()), model.requests
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"n": 1}', ' \n{"n": 1}\n', '```json\n{"n": 1}\n```', '```\n{"n": 1}```', '{"n": 1.0}'],
+)
+def test_an_answer_is_read_also_out_of_a_fence(text):
+    answer, requests = ask(text)
+    assert answer.metadata == {"n": 1}
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "model_empty"),
+        ("  \n", "model_empty"),
+        ("I cannot answer.", "answer_not_json"),
+        ('{"n": 1', "answer_not_json"),
+        ('{"n": NaN}', "answer_not_json"),
+        ('{"n": 1e999}', "schema_invalid"),
+        ("[" * 100_000, "answer_not_json"),
+        ('{"n": ' + "9" * 5000 + "}", "answer_not_json"),
+        ("[1]", "schema_invalid"),
+        ('"n"', "schema_invalid"),
+        ("null", "schema_invalid"),
+        ("{}", "schema_invalid"),
+        ('{"n": "1"}', "schema_invalid"),
+        ('{"n": null}', "schema_invalid"),
+        ("<html><body>502</body></html>", "answer_not_json"),
+    ],
+)
+def test_a_bad_answer_is_asked_for_once_more_then_fails_with_its_text(text, code):
+    failure, requests = ask(text)
+    assert failure.code == code
+    assert failure.retryable
+    assert len(requests) == 2
+    assert failure.answer == (text if text.strip() else None)
+    repaired, requests = ask(text, {"n": 3})
+    assert repaired.metadata == {"n": 3}
+    if code in ("answer_not_json", "schema_invalid"):
+        assert requests[1].text.startswith(REQUEST.text)
+        assert len(requests[1].text) < len(REQUEST.text) + 1000
+
+
+def test_a_failure_names_the_place_in_the_answer():
+    bad = {"summary": "x", "scene": {"location": "y"}, "products": [{"name": "a"}, {"name": 5}]}
+    request = ModelRequest("metadata_extraction", "", "", NESTED.json_schema)
+    with pytest.raises(AnswerFailed, match=r"at products\[1\]\.name: 5 is not of type 'string'"):
+        check_answer(ModelAnswer(json.dumps(bad)), request)
+
+
+def test_a_cut_answer_gets_one_larger_budget_and_the_same_prompt():
+    failure, requests = ask(TRUNCATED)
+    assert (failure.code, failure.retryable) == ("model_truncated", False)
+    assert [request.output_token_factor for request in requests] == [1, 4]
+    assert {request.text for request in requests} == {REQUEST.text}
+
+
+def test_blocked_content_is_final():
+    failure, requests = ask(ModelAnswer("", "SAFETY", failure=("model_blocked", "SAFETY")))
+    assert (failure.code, failure.retryable, len(requests)) == ("model_blocked", False, 1)
+
+
+def test_an_answer_that_did_not_see_the_media_is_refused(tmp_path):
+    media = SegmentMedia("video", tmp_path, TimeSpan(0, 1), (), None, "k", 1, ())
+    request = ModelRequest("metadata_extraction", "", "", REQUEST.json_schema, media)
+    unseen = ModelAnswer('{"n": 1}', "STOP", Usage(text_tokens=9, media_reported=True))
+    with pytest.raises(AnswerFailed, match="without having seen the media"):
+        check_answer(unseen, request)
+    seen = ModelAnswer('{"n": 1}', "STOP", Usage(text_tokens=9, video_tokens=258, media_reported=True))
+    assert check_answer(seen, request).metadata == {"n": 1}
+    silent_on_usage = ModelAnswer('{"n": 1}', "STOP", Usage())
+    assert check_answer(silent_on_usage, request).metadata == {"n": 1}
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character():
+    assert parse_answer('{"a": "x\\ud800y", "b": ["\\ud83d\\ude00"]}') == {"a": "x\ufffdy", "b": ["😀"]}
+
+
+@given(st.text())
+def test_any_text_is_an_object_or_a_failure(text):
+    try:
+        assert isinstance(parse_answer(text), dict)
+    except AnswerFailed as failure:
+        assert failure.answer == text
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_any_object_survives(value):
+    parsed = parse_answer(json.dumps(value))
+    assert parsed == value
+    assert all(not isinstance(part, float) or math.isfinite(part) for part in parsed.values())
+
+
+def test_media_times_become_times_of_the_item_and_strays_are_told(tmp_path):
+    media = SegmentMedia("video", tmp_path, TimeSpan(10_000_000, 20_000_000), (), None, "k", 60_000_000, ())
+    answer = {
+        "summary": "s",
+        "products": [{"name": "a", "first_seen": 2.5}, {"name": "b"}, {"name": "c", "first_seen": 99}],
+    }
+    placed, warning = place_times(answer, NESTED.leaves, media)
+    assert [product.get("first_seen") for product in placed["products"]] == [12.5, None, 109]
+    assert warning == "times outside the segment's 10 s: products[].first_seen=99"
+    assert answer["products"][0]["first_seen"] == 2.5
+    assert place_times({"summary": "s"}, NESTED.leaves, media) == ({"summary": "s"}, None)

@@ -1,0 +1,146 @@
+"""The call policy: attempts, pauses, deadlines, halts and records, in virtual time."""
+
+import asyncio
+import time
+
+import pytest
+
+from providers.call_policy import Halted
+from schemas.errors import ModelError, StorageError
+from schemas.settings import CallSettings
+from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
+from tests.virtual_time import run_virtual
+
+UNAVAILABLE = ModelError("model_unavailable", "HTTP 503", retryable=True)
+GOOD = {"n": 1}
+
+
+def ask(model, sink=None, count=1, **options):
+    """(outcomes, virtual seconds, tallies) of some concurrent calls."""
+
+    async def scenario():
+        policy = policy_for(model, sink, **options)
+        tallies = [tally() for _ in range(count)]
+        calls = [policy.call(REQUEST, None, SUBJECT, part) for part in tallies]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        return outcomes, asyncio.get_running_loop().time(), tallies
+
+    return run_virtual(scenario())
+
+
+def test_a_fault_is_tried_again_and_every_attempt_is_recorded():
+    sink = MemorySink()
+    (answer,), seconds, (kept,) = ask(ScriptedModel(UNAVAILABLE, UNAVAILABLE, GOOD), sink)
+    assert answer.text == '{"n": 1}'
+    assert kept.attempts == 3
+    assert [call.llm_call_id for call in sink.ended] == list(kept.call_ids) == [call.llm_call_id for call in sink.begun]
+    assert [(call.status, call.code, call.attempt) for call in sink.ended] == [
+        ("error", "model_unavailable", 1),
+        ("error", "model_unavailable", 2),
+        ("success", None, 3),
+    ]
+    assert sink.ended[2].total_tokens == 12
+    assert 0 < seconds <= 0.5 + 1.0 + 0.1  # full jitter below 0.5 s, then below 1 s
+
+
+def test_attempts_are_bounded():
+    model = ScriptedModel(UNAVAILABLE)
+    (error,), _, _ = ask(model, settings=CallSettings(max_attempts=3))
+    assert error is UNAVAILABLE
+    assert len(model.requests) == 3
+
+
+def test_what_is_not_retryable_is_not_retried():
+    model = ScriptedModel(ModelError("model_bad_request", "HTTP 400"), GOOD)
+    (error,), _, _ = ask(model)
+    assert error.code == "model_bad_request"
+    assert len(model.requests) == 1
+
+
+def test_the_wait_that_the_service_asks_for_is_kept():
+    wait = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=7.0)
+    _, seconds, _ = ask(ScriptedModel(wait, GOOD))
+    assert seconds >= 7
+    too_long = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=1000.0)
+    (error,), seconds, _ = ask(ScriptedModel(too_long, GOOD))
+    assert error is too_long
+    assert seconds < 1
+
+
+def test_a_silent_model_is_given_up_at_the_deadline():
+    sink = MemorySink()
+    model = ScriptedModel(GOOD, latency_s=1e6)
+    (error,), seconds, _ = ask(model, sink, settings=CallSettings(deadline_s=30, max_attempts=2))
+    assert (error.code, error.retryable) == ("model_timeout", True)
+    assert 60 <= seconds <= 61
+    assert [call.code for call in sink.ended] == ["model_timeout"] * 2
+
+
+def test_a_daily_quota_stops_all_further_calls():
+    quota = ModelError("quota_exhausted", "daily", retryable=True)
+    model = ScriptedModel(quota, latency_s=0.5)
+
+    async def scenario():
+        policy = policy_for(model)
+        first = await asyncio.gather(policy.call(REQUEST, None, SUBJECT, tally()), return_exceptions=True)
+        late = await asyncio.gather(
+            *(policy.call(REQUEST, None, SUBJECT, tally()) for _ in range(20)), return_exceptions=True
+        )
+        return first[0], late
+
+    first, late = run_virtual(scenario())
+    assert first is quota
+    assert {(type(error), error.code) for error in late} == {(Halted, "quota_exhausted")}
+    assert len(model.requests) == 1
+
+
+def test_a_stopped_run_makes_no_further_call_not_even_after_a_pause():
+    stopped = [False]
+    model = ScriptedModel(ModelError("model_unavailable", "x", retryable=True, retry_after_s=60.0), GOOD)
+
+    async def scenario():
+        policy = policy_for(model, stopped=lambda: stopped[0])
+        call = asyncio.create_task(policy.call(REQUEST, None, SUBJECT, tally()))
+        await asyncio.sleep(2)
+        stopped[0] = True
+        with pytest.raises(Halted) as caught:
+            await call
+        return caught.value.code, asyncio.get_running_loop().time()
+
+    code, seconds = run_virtual(scenario())
+    assert code == "cancelled"
+    assert seconds <= 3
+    assert len(model.requests) == 1
+
+
+def test_the_token_cap_and_the_deadline_stop_calls():
+    async def capped():
+        policy = policy_for(ScriptedModel(GOOD), settings=CallSettings(max_total_tokens=20), spent_tokens=5)
+        for _ in range(2):
+            await policy.call(REQUEST, None, SUBJECT, tally())  # 5 + 12 is below the cap, 5 + 24 is not
+        with pytest.raises(Halted) as caught:
+            await policy.call(REQUEST, None, SUBJECT, tally())
+        return caught.value.code
+
+    assert run_virtual(capped()) == "budget_exhausted"
+    (late,), _, _ = ask(ScriptedModel(GOOD), deadline=time.time() - 1)
+    assert late.code == "deadline_exceeded"
+
+
+def test_a_call_that_cannot_be_recorded_is_not_made():
+    class FullDisk(MemorySink):
+        def begin(self, call):
+            raise StorageError("disk full")
+
+    model = ScriptedModel(GOOD)
+    (error,), _, _ = ask(model, FullDisk(), settings=CallSettings(max_attempts=1))
+    assert error.code == "storage_failed"
+    assert model.requests == []
+
+
+def test_refusals_for_speed_slow_calls_down_and_do_not_use_up_attempts():
+    refusals = [ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=0.5)] * 6
+    (answer,), seconds, (kept,) = ask(ScriptedModel(*refusals, GOOD), settings=CallSettings(max_attempts=2))
+    assert answer.text == '{"n": 1}'
+    assert kept.attempts == 7
+    assert seconds >= 6 * 0.5
