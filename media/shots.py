@@ -6,7 +6,7 @@ be irregular (variable frame rate) or a subset (a decoder that skips non-referen
 
 * **fade**: does the picture go blank (black or white) and come back?
 * **cut**: does one frame step stand out from the steps around it, *and* do the frames of the quarter second
-  before it all differ from those of the quarter second after it? The second half is what a camera flash fails.
+  before it all differ from those of the quarter second after it? A camera flash fails the second half.
 * **dissolve**: over some window, is every frame in between a linear blend of the two ends, while the picture
   outside the window moves much less than inside it? The first half is what camera motion fails on textured
   pictures, the second what slow pans over smooth pictures fail.
@@ -18,8 +18,9 @@ from 0 to 1; the persistence test on frame *sets* instead of frame pairs is the 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +61,7 @@ _U8 = NDArray[np.uint8]
 _I64 = NDArray[np.int64]
 _F32 = NDArray[np.float32]
 _Bool = NDArray[np.bool_]
+_Lasting = Callable[[int], tuple[float, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,19 +480,23 @@ def _share_changed(features: FrameFeatures, left: _I64, right: _I64) -> _F32:
 def _find_cuts(features: FrameFeatures, steps: _F32, settings: ShotSettings) -> list[Transition]:
     times = features.times_us
     found = []
+    # steps are visited in order, so what is asked again lies within a second or so: 512 frames are plenty
+    lasting = lru_cache(maxsize=512)(lambda step: _lasting_change(features, step, settings))
     for at in np.flatnonzero(steps >= settings.cut_distance).tolist():
-        score = _cut_score(features, steps, at, settings)
+        score = _cut_score(features, steps, at, lasting, settings)
         if score is not None:
             when = int(times[at])
             found.append(Transition("cut", when, when, when, score))
     return found
 
 
-def _cut_score(features: FrameFeatures, steps: _F32, at: int, settings: ShotSettings) -> float | None:
+def _cut_score(
+    features: FrameFeatures, steps: _F32, at: int, lasting: _Lasting, settings: ShotSettings
+) -> float | None:
     """How far apart the frame sets on both sides of the step into frame `at` are, or None where that is no
     cut."""
     times = features.times_us
-    apart, left, right = _lasting_change(features, at, settings)
+    apart, left, right = lasting(at)
     pair = np.array([left]), np.array([right])
     strength = apart * min(1.0, float(_share_changed(features, *pair)[0]) / settings.full_spread)
     if strength < settings.cut_distance or _only_light_changed(features, *pair, settings)[0]:
@@ -505,7 +511,7 @@ def _cut_score(features: FrameFeatures, steps: _F32, at: int, settings: ShotSett
     if not _stands_out(strength, usual, near, settings):
         # flashes near by may be what made the usual step look large: count only what lasts of each large step
         for k in np.flatnonzero(usual > strength / settings.cut_ratio).tolist():
-            usual[k] = min(float(usual[k]), _lasting_change(features, int(around[k]), settings)[0])
+            usual[k] = min(float(usual[k]), lasting(int(around[k]))[0])
         if not _stands_out(strength, usual, near, settings):
             return None
     return min(strength, 1.0)

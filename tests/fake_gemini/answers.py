@@ -1,0 +1,89 @@
+"""Deterministic answers that fit a response schema: the same request always gives the same answer."""
+
+import hashlib
+import random
+import re
+
+_WORDS = "harbour crane crate van driver lamp street night rain river bridge market apple table window voice".split()
+_MAX_DEPTH = 12
+
+
+def answer_for(schema, seed):
+    """A value that fits a JSON Schema (or the OpenAPI form with upper-case types), drawn from a text seed."""
+    rng = random.Random(hashlib.sha256(seed.encode()).hexdigest())
+    return _value(schema or {"type": "string"}, schema or {}, rng, 0)
+
+
+def _value(schema, root, rng, depth):
+    if depth > _MAX_DEPTH:
+        return None
+    if "$ref" in schema:
+        return _value(_lookup(root, schema["$ref"]), root, rng, depth + 1)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return rng.choice(schema["enum"])
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if options:
+        return _value(rng.choice(options), root, rng, depth + 1)
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    if isinstance(kind, list):
+        kind = rng.choice(kind)
+    kind = kind.lower()
+    if schema.get("nullable") and rng.random() < 0.2:
+        return None
+    return _MAKERS[kind](schema, root, rng, depth)
+
+
+def _object(schema, root, rng, depth):
+    required = schema.get("required", ())
+    value = {}
+    for name, part in schema.get("properties", {}).items():
+        if name in required or rng.random() < 0.8:
+            value[name] = _value(part, root, rng, depth + 1)
+    return value
+
+
+def _array(schema, root, rng, depth):
+    low = int(schema.get("minItems", 0))
+    high = int(schema.get("maxItems", max(low, 3)))
+    return [_value(schema.get("items", {}), root, rng, depth + 1) for _ in range(rng.randint(low, max(low, min(high, low + 3))))]
+
+
+def _string(schema, root, rng, depth):
+    if schema.get("format") == "date":
+        return f"2024-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+    if schema.get("format") == "date-time":
+        return f"2024-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}T{rng.randint(0, 23):02d}:00:00Z"
+    text = " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 4)))
+    while len(text) < int(schema.get("minLength", 0)):
+        text += " " + rng.choice(_WORDS)
+    return text[: int(schema.get("maxLength", 10_000))]
+
+
+def _integer(schema, root, rng, depth):
+    low = int(schema.get("minimum", 0))
+    return rng.randint(low, int(schema.get("maximum", low + 9)))
+
+
+def _number(schema, root, rng, depth):
+    low = float(schema.get("minimum", 0))
+    return round(rng.uniform(low, float(schema.get("maximum", low + 1))), 3)
+
+
+_MAKERS = {
+    "object": _object,
+    "array": _array,
+    "string": _string,
+    "integer": _integer,
+    "number": _number,
+    "boolean": lambda schema, root, rng, depth: rng.random() < 0.5,
+    "null": lambda schema, root, rng, depth: None,
+}
+
+
+def _lookup(root, reference):
+    part = root
+    for key in re.split("/", reference.removeprefix("#/")) if reference != "#" else ():
+        part = part[key]
+    return part

@@ -1,0 +1,127 @@
+"""Scripted faults: which requests they hit, and what becomes of those.
+
+As JSON, a list of rules; the first that matches a request decides:
+
+    [{"text": "Segment 0:10", "status": 503},
+     {"first": 3, "status": 429, "retry_delay": 0.2},
+     {"every": 10, "finish_reason": "SAFETY"},
+     {"probability": 0.3, "seed": 7, "status": 500}]
+"""
+
+import json
+import random
+import re
+from dataclasses import dataclass, field, fields
+
+
+@dataclass
+class Fault:
+    """One rule. All the matching fields that are given must hold.
+
+    Matching:
+        first: only this many matching requests, then never again.
+        tries: only the first so many tries of the same content.
+        every: each n-th request of the server.
+        nth: exactly this request of the server, counted from 1.
+        after: requests after this one.
+        probability, seed: a share of the requests, the same for the same seed and request number.
+        text: a pattern to be found in the request's texts.
+        model: a pattern to be found in the model's name.
+    Effect:
+        status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` the header,
+            `quota_id` a QuotaFailure, `reason` an ErrorInfo.
+        finish_reason: ends the candidate so; `text_answer` replaces the text ("" for none).
+        block_reason: no candidate, but prompt feedback.
+        answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
+        no_media_tokens: usage reports text alone.
+        delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with a
+            proxy's page.
+    """
+
+    first: int | None = None
+    tries: int | None = None
+    every: int | None = None
+    nth: int | None = None
+    after: int | None = None
+    probability: float | None = None
+    seed: int = 0
+    text: str | None = None
+    model: str | None = None
+    status: int | None = None
+    message: str | None = None
+    retry_delay: float | None = None
+    retry_after: float | None = None
+    quota_id: str | None = None
+    reason: str | None = None
+    finish_reason: str | None = None
+    text_answer: str | None = None
+    block_reason: str | None = None
+    answer: str | None = None
+    no_media_tokens: bool = False
+    delay: float = 0.0
+    hang: bool = False
+    reset: bool = False
+    html: bool = False
+    hits: int = field(default=0, repr=False)
+
+    def matches(self, number, try_number, text, model):
+        """Whether the rule hits a request: its number at the server, its try of the same content, its text and model."""
+        if self.first is not None and self.hits >= self.first:
+            return False
+        if self.tries is not None and try_number > self.tries:
+            return False
+        if self.every is not None and number % self.every:
+            return False
+        if self.nth is not None and number != self.nth:
+            return False
+        if self.after is not None and number <= self.after:
+            return False
+        if self.text is not None and not re.search(self.text, text):
+            return False
+        if self.model is not None and not re.search(self.model, model):
+            return False
+        return self.probability is None or random.Random(f"{self.seed}:{number}").random() < self.probability
+
+    @property
+    def label(self):
+        """A short name for the ledger."""
+        given = [f"{part.name}={getattr(self, part.name)}" for part in fields(self) if part.name in _EFFECTS]
+        return ", ".join(text for text in given if not text.endswith(("=None", "=False", "=0.0")))
+
+
+_EFFECTS = {
+    "status", "finish_reason", "block_reason", "answer", "no_media_tokens", "delay", "hang", "reset", "html",
+}  # fmt: skip
+
+
+def read_faults(text):
+    """Rules from JSON. Unknown fields are refused."""
+    return [Fault(**rule) for rule in json.loads(text)]
+
+
+_STATUS_NAMES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_body(status, message=None, *, retry_delay=None, quota_id=None, reason=None):
+    """An error as the service words it, with google.rpc details."""
+    details = []
+    if reason:
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason})
+    if quota_id:
+        violation = {"quotaId": quota_id, "quotaMetric": "generativelanguage.googleapis.com/generate_content_requests"}
+        details.append({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]})
+    if retry_delay is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_delay:.3f}s"})
+    name = _STATUS_NAMES.get(status, "UNKNOWN")
+    return {"error": {"code": status, "message": message or f"scripted {name}", "status": name, "details": details}}

@@ -1,0 +1,53 @@
+"""The Files API: resumable upload, PROCESSING for a while, then ACTIVE (or FAILED)."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class StoredFile:
+    """An uploaded file."""
+
+    name: str
+    mime_type: str
+    content: bytes = b""
+    finished_at: float | None = None
+
+
+class FileStore:
+    """Uploaded files by name ("files/abc")."""
+
+    def __init__(self, base_url, processing_s=0.0, fails=False):
+        self.base_url = base_url
+        self.processing_s = processing_s
+        self.fails = fails
+        self.files = {}
+
+    def start(self, mime_type, name=None):
+        """A new upload; its bytes come later."""
+        stored = StoredFile(name or f"files/{secrets.token_hex(6)}", mime_type)
+        self.files[stored.name] = stored
+        return stored
+
+    def state(self, stored):
+        """PROCESSING, ACTIVE or FAILED."""
+        if stored.finished_at is None or time.monotonic() - stored.finished_at < self.processing_s:
+            return "PROCESSING"
+        return "FAILED" if self.fails else "ACTIVE"
+
+    def by_uri(self, uri):
+        """The file behind a URI that was given out; None where there is none that can be used."""
+        stored = self.files.get(uri.rsplit("/v1/", 1)[-1])
+        return stored if stored is not None and self.state(stored) == "ACTIVE" else None
+
+    def describe(self, stored):
+        """A file as the service words it."""
+        return {
+            "name": stored.name,
+            "mimeType": stored.mime_type,
+            "sizeBytes": str(len(stored.content)),
+            "uri": f"{self.base_url}/v1/{stored.name}",
+            "state": self.state(stored),
+            "createTime": "2026-01-01T00:00:00Z",
+        }

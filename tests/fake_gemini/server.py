@@ -1,0 +1,320 @@
+"""The protocol: generateContent, countTokens and files over HTTP, as the google-genai client speaks it."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import random
+import time
+from collections import Counter
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.fake_gemini.answers import answer_for
+from tests.fake_gemini.faults import Fault, error_body
+from tests.fake_gemini.files import FileStore
+from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
+
+_CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached from its second use on
+
+
+class Refused(Exception):
+    """A request that the service answers with an error."""
+
+    def __init__(self, status, message, **details):
+        super().__init__(message)
+        self.status, self.message, self.details = status, message, details
+
+
+class Quota:
+    """A token bucket of `rate` calls a second that holds one second's worth."""
+
+    def __init__(self, rate):
+        self.rate, self._tokens, self._last = rate, rate, time.monotonic()
+
+    def wait(self):
+        """0 where a call is taken, else seconds until one would be."""
+        now = time.monotonic()
+        self._tokens = min(self.rate, self._tokens + (now - self._last) * self.rate)
+        self._last = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self.rate
+
+
+class FakeService:
+    """The state behind the routes. `answer(body, schema)` replaces the built-in answers where it is given."""
+
+    def __init__(self, ledger, *, latency_s=0.0, spread=0.0, rps=None, faults=(), processing_s=0.0, answer=None, seed=0):
+        self.ledger = ledger
+        self.latency_s = latency_s
+        self.spread = spread
+        self.quota = Quota(rps) if rps else None
+        self.faults = list(faults)
+        self.answer = answer
+        self.files = FileStore("", processing_s)
+        self._tries = Counter()
+        self._instructions = Counter()
+        self._random = random.Random(seed)
+
+    def app(self):
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/_ledger", self.show_ledger),
+                Route("/_faults", self.set_faults, methods=["POST"]),
+                Route("/_reset", self.reset, methods=["POST"]),
+                # The version is v1, v1beta, or on Vertex AI v1beta1.
+                Route("/upload/{version}/files", self.upload_start, methods=["POST"]),
+                Route("/upload/{version}/continue/{name:path}", self.upload_bytes, methods=["POST", "PUT"]),
+                Route("/{version}/files", self.files_list),
+                Route("/{version}/{name:path}", self.dispatch, methods=["GET", "POST", "DELETE"]),
+            ]
+        )
+
+    async def dispatch(self, request):
+        name = request.path_params["name"]
+        if name.startswith("files/"):
+            return self._file(request, name)
+        if request.method == "GET" and "models/" in name:
+            return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
+        model, _, method = name.rsplit("/", 1)[-1].partition(":")
+        body = json.loads(await request.body())
+        if method == "countTokens":
+            return self._count(model, body)
+        if method != "generateContent":
+            return JSONResponse(error_body(404, f"no method {method}"), status_code=404)
+        return await self._generate(model, body)
+
+    async def _generate(self, model, body):
+        content = _content_hash(model, body)
+        text = _texts(body)
+        entry = self.ledger.begin("generateContent", model, content, text)
+        self._tries[content] += 1
+        fault = self._fault(entry.number, self._tries[content], text, model)
+        answered = False
+        try:
+            wait = self.quota.wait() if self.quota is not None else 0.0
+            if wait:
+                answered = True
+                return self._error(entry, 429, "quota of requests", retry_delay=wait, quota_id="PerMinute")
+            await self._pause(fault)
+            if fault.reset:
+                answered = True
+                self.ledger.end(entry, 0, fault=fault.label)
+                return _BrokenResponse()
+            if fault.html:
+                answered = True
+                self.ledger.end(entry, 502, fault=fault.label)
+                return Response("<html><body>502 Bad Gateway</body></html>", 502, media_type="text/html")
+            if fault.status is not None:
+                answered = True
+                return self._error(
+                    entry, fault.status, fault.message, retry_after=fault.retry_after, fault=fault.label,
+                    retry_delay=fault.retry_delay, quota_id=fault.quota_id, reason=fault.reason,
+                )  # fmt: skip
+            answer = self._answer(model, body, fault)
+            usage = answer["usageMetadata"]
+            reason = answer["candidates"][0].get("finishReason") if answer.get("candidates") else None
+            answered = True
+            self.ledger.end(
+                entry, 200, finish_reason=reason, fault=fault.label or None,
+                input_tokens=usage["promptTokenCount"], output_tokens=usage["candidatesTokenCount"],
+            )  # fmt: skip
+            return JSONResponse(answer)
+        except Refused as refused:
+            answered = True
+            return self._error(entry, refused.status, refused.message, **refused.details)
+        finally:
+            if not answered:  # the client went away while it waited
+                self.ledger.end(entry, 0, fault=fault.label or "client left")
+
+    def _fault(self, number, try_number, text, model):
+        for fault in self.faults:
+            if fault.matches(number, try_number, text, model):
+                fault.hits += 1
+                return fault
+        return Fault()
+
+    async def _pause(self, fault):
+        if fault.hang:
+            await asyncio.Event().wait()
+        factor = self._random.lognormvariate(0, self.spread) if self.spread else 1.0
+        await asyncio.sleep(self.latency_s * factor + fault.delay)
+
+    def _error(self, entry, status, message, *, retry_after=None, fault=None, **details):
+        self.ledger.end(entry, status, fault=fault)
+        headers = {"Retry-After": f"{retry_after:g}"} if retry_after is not None else {}
+        return JSONResponse(error_body(status, message, **details), status_code=status, headers=headers)
+
+    def _answer(self, model, body, fault):
+        config = body.get("generationConfig", {})
+        schema = config.get("responseJsonSchema") or config.get("responseSchema")
+        counted = self._count_input(body)
+        if fault.no_media_tokens:
+            counted = {"TEXT": counted.get("TEXT", 0)}
+        if self.answer is not None:
+            value = self.answer(body, schema)
+        else:
+            value = answer_for(schema, _content_hash(model, {**body, "generationConfig": schema}))
+        text = value if isinstance(value, str) else json.dumps(value)
+        text, reason = _spoil(text, fault)
+        output = text_tokens(text)
+        budget = config.get("maxOutputTokens")
+        if budget is not None and output > budget and reason == "STOP":
+            text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
+        usage = _usage(counted, output, self._cached(body))
+        if fault.block_reason:
+            return {"promptFeedback": {"blockReason": fault.block_reason}, "usageMetadata": usage, "modelVersion": model}
+        if fault.answer == "no_candidates":
+            return {"usageMetadata": usage, "modelVersion": model}
+        parts = [{"text": text}] if text else []
+        candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
+
+    def _count_input(self, body):
+        low = body.get("generationConfig", {}).get("mediaResolution") == "MEDIA_RESOLUTION_LOW"
+        counted = Counter(TEXT=text_tokens(_texts(body)))
+        for part in _parts(body):
+            if "inlineData" in part:
+                data = part["inlineData"]
+                content, mime_type = base64.b64decode(data["data"]), data["mimeType"]
+            elif "fileData" in part:
+                stored = self.files.by_uri(part["fileData"]["fileUri"])
+                if stored is None:
+                    raise Refused(403, "You do not have permission to access the File or it may not exist.")
+                content, mime_type = stored.content, stored.mime_type
+            else:
+                continue
+            try:
+                counted.update(media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), low))
+            except BadMedia as error:
+                raise Refused(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error
+        return dict(counted)
+
+    def _cached(self, body):
+        instruction = json.dumps(body.get("systemInstruction"))
+        self._instructions[instruction] += 1
+        long_enough = len(instruction) >= _CACHE_FROM_CHARS
+        return text_tokens(instruction) if long_enough and self._instructions[instruction] > 1 else 0
+
+    def _count(self, model, body):
+        entry = self.ledger.begin("countTokens", model, _content_hash(model, body), "")
+        try:
+            total = sum(self._count_input(body.get("generateContentRequest", body)).values())
+        except Refused as refused:
+            return self._error(entry, refused.status, refused.message)
+        self.ledger.end(entry, 200, input_tokens=total)
+        return JSONResponse({"totalTokens": total})
+
+    async def upload_start(self, request):
+        entry = self.ledger.begin("upload", "", "", "")
+        described = json.loads(await request.body() or b"{}").get("file", {})
+        mime_type = request.headers.get("x-goog-upload-header-content-type") or described.get("mimeType", "")
+        stored = self.files.start(mime_type, described.get("name"))
+        self.ledger.end(entry, 200)
+        url = f"{self.files.base_url}/upload/v1/continue/{stored.name}"
+        return JSONResponse({}, headers={"X-Goog-Upload-URL": url, "X-Goog-Upload-Status": "active"})
+
+    async def upload_bytes(self, request):
+        stored = self.files.files[request.path_params["name"]]
+        stored.content += await request.body()
+        if "finalize" not in request.headers.get("x-goog-upload-command", ""):
+            return JSONResponse({}, headers={"X-Goog-Upload-Status": "active"})
+        stored.finished_at = time.monotonic()
+        return JSONResponse({"file": self.files.describe(stored)}, headers={"X-Goog-Upload-Status": "final"})
+
+    def _file(self, request, name):
+        stored = self.files.files.get(name)
+        if stored is None:
+            return JSONResponse(error_body(403, "no such file, or no permission"), status_code=403)
+        if request.method == "DELETE":
+            del self.files.files[name]
+            return JSONResponse({})
+        return JSONResponse(self.files.describe(stored))
+
+    async def files_list(self, request):
+        return JSONResponse({"files": [self.files.describe(stored) for stored in self.files.files.values()]})
+
+    async def show_ledger(self, request):
+        calls = self.ledger.calls()
+        return JSONResponse(
+            {
+                "calls": len(calls),
+                "answered": len(self.ledger.answered()),
+                "repeated": self.ledger.repeated(),
+                "max_in_flight": self.ledger.max_in_flight(),
+                "by_status": dict(Counter(str(entry.status) for entry in calls)),
+            }
+        )
+
+    async def set_faults(self, request):
+        self.faults = [Fault(**rule) for rule in json.loads(await request.body())]
+        return JSONResponse({"faults": len(self.faults)})
+
+    async def reset(self, request):
+        self.ledger.clear()
+        self._tries.clear()
+        return JSONResponse({})
+
+
+class _BrokenResponse(Response):
+    """Promises more bytes than it sends, so that the connection breaks in the middle."""
+
+    async def __call__(self, scope, receive, send):
+        with contextlib.suppress(Exception):
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"candidates": [', "more_body": False})
+
+
+def _spoil(text, fault):
+    """(text, finish reason) as the fault would have it."""
+    reason = fault.finish_reason or "STOP"
+    if fault.text_answer is not None:
+        return fault.text_answer, reason
+    if fault.answer == "malformed":
+        return text[: len(text) // 2] + " oops", reason
+    if fault.answer == "wrong_schema":
+        return json.dumps({"unexpected": [1]}), reason
+    if fault.answer == "fenced":
+        return f"```json\n{text}\n```", reason
+    if fault.answer == "empty":
+        return "", reason
+    if fault.answer == "truncated":
+        return text[: max(1, len(text) // 2)], "MAX_TOKENS"
+    if reason not in ("STOP", "MAX_TOKENS"):
+        return "", reason
+    return text, reason
+
+
+def _usage(counted, output, cached):
+    details = [{"modality": name, "tokenCount": count} for name, count in counted.items() if count]
+    total = sum(counted.values())
+    usage = {
+        "promptTokenCount": total,
+        "candidatesTokenCount": output,
+        "totalTokenCount": total + output,
+        "promptTokensDetails": details,
+    }
+    return usage | ({"cachedContentTokenCount": cached} if cached else {})
+
+
+def _parts(body):
+    contents = body.get("contents", [])
+    for content in contents if isinstance(contents, list) else [contents]:
+        yield from content.get("parts", [])
+
+
+def _texts(body):
+    instruction = body.get("systemInstruction") or {}
+    parts = [*instruction.get("parts", []), *_parts(body)]
+    return "\n".join(part["text"] for part in parts if "text" in part)
+
+
+def _content_hash(model, body):
+    return hashlib.sha256(json.dumps([model, body], sort_keys=True).encode()).hexdigest()[:24]
