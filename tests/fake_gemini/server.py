@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import time
 from collections import Counter
 
@@ -83,7 +84,7 @@ class FakeService:
         if request.method == "GET" and "models/" in name:
             return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
-        body = json.loads(await request.body())
+        body = _normal(json.loads(await request.body()))
         if method == "countTokens":
             return self._count(model, body)
         if method != "generateContent":
@@ -182,7 +183,7 @@ class FakeService:
         for part in _parts(body):
             if "inlineData" in part:
                 data = part["inlineData"]
-                content, mime_type = base64.b64decode(data["data"]), data["mimeType"]
+                content, mime_type = base64.urlsafe_b64decode(_plain_base64(data["data"])), data["mimeType"]
             elif "fileData" in part:
                 stored = self.files.by_uri(part["fileData"]["fileUri"])
                 if stored is None:
@@ -213,7 +214,7 @@ class FakeService:
 
     async def upload_start(self, request):
         entry = self.ledger.begin("upload", "", "", "")
-        described = json.loads(await request.body() or b"{}").get("file", {})
+        described = _normal(json.loads(await request.body() or b"{}")).get("file", {})
         mime_type = request.headers.get("x-goog-upload-header-content-type") or described.get("mimeType", "")
         stored = self.files.start(mime_type, described.get("name"))
         self.ledger.end(entry, 200)
@@ -318,3 +319,18 @@ def _texts(body):
 
 def _content_hash(model, body):
     return hashlib.sha256(json.dumps([model, body], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _plain_base64(text):
+    """The client may write either alphabet of base64."""
+    return text.replace("+", "-").replace("/", "_")
+
+
+def _normal(value):
+    """Keys in camel case, as the service reads both; schemas are left as they are."""
+    if isinstance(value, list):
+        return [_normal(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    named = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), key): part for key, part in value.items()}
+    return {key: part if key.endswith("Schema") else _normal(part) for key, part in named.items()}
