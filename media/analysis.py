@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from media.decode import decode_media
 from media.shots import FeatureBuilder, Transition, detect_transitions
 from media.speech import ActivityDetector, detector_name
-from media.timeline import build_timeline, save_timeline
+from media.timeline import ColourCounter, build_timeline, save_timeline
 from schemas.ids import digest
 from schemas.media import AudioStream, MediaInfo, SampledFrame, SoundActivity, TimeSpan, VideoStream
 from schemas.settings import MediaLimits, SamplingSettings
@@ -68,11 +71,18 @@ def analyze_media(
         MediaError: nothing of it could be decoded, or a limit was reached.
     """
     features = FeatureBuilder()
+    colours = ColourCounter()
     sound = ActivityDetector()
-    decoded = decode_media(info, folder, sampling, limits, features.add, sound.add, should_stop)
+
+    def on_frames(frames: NDArray[np.uint8], times_us: NDArray[np.int64]) -> None:
+        features.add(frames, times_us)
+        colours.add(frames, times_us)
+
+    decoded = decode_media(info, folder, sampling, limits, on_frames, sound.add, should_stop)
     built = features.build()
     activity = sound.finish()
-    save_timeline(build_timeline(built, sound.loudness(), decoded.duration_us), folder / TIMELINE_FILE)
+    timeline = build_timeline(built, colours, sound.loudness(), decoded.duration_us)
+    save_timeline(timeline, folder / TIMELINE_FILE)
     analysis = MediaAnalysis(
         info=info,
         duration_us=decoded.duration_us,

@@ -15,10 +15,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
-from schemas.segmentation import LengthBounds, SegmentationSettings
+from schemas.segmentation import SegmentationSettings
 
 # A gap of less than this between two stretches of speech is a breath inside a sentence, not a pause.
 MIN_PAUSE_US: Final = 300_000
@@ -28,6 +28,7 @@ STRONG_PAUSE_US: Final = 1_000_000
 # Costs, in units of "a segment twice as long or half as long as the target costs 1".
 _WEAKEST_EVIDENCE: Final = 0.6  # cost of a boundary whose score is 0; one of score 1 is free
 _THROUGH_SPEECH: Final = 1.5  # added for a cut inside speech
+_THROUGH_SOUND: Final = 0.2  # added for a cut inside other sound: music goes on over picture cuts as a rule
 _LIMIT: Final = 4.0  # a boundary with no evidence at all is the last resort
 _FILL_EVERY_US: Final = 1_000_000  # such boundaries are tried this far apart
 _PICTURE_IN_PAUSE: Final = 0.3  # taken off a picture boundary that falls into a pause
@@ -42,6 +43,14 @@ class TransitionLike(Protocol):
     def at_us(self) -> int: ...
     @property
     def score(self) -> float: ...
+
+
+class _Lengths(NamedTuple):
+    """Lengths aimed at in microseconds; unlike the settings' these may be of any size."""
+
+    min_us: int
+    target_us: int
+    max_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +77,12 @@ def plan_segments(
     strategy = settings.strategy_of(media_type)
     if strategy == "image" or duration_us <= 0:
         return (PlannedSegment(start, Boundary(max(duration_us, 0), "end", 1.0)),)
-    bounds = settings.bounds_of(media_type)
-    if strategy == "fixed":
-        inner = [Boundary(at, "window", 1.0) for at in range(bounds.max_us, duration_us, bounds.max_us)]
-        return _segments([start, *inner, end])
+    if (window_us := settings.window_us(media_type)) is not None:
+        return _segments(
+            [start, *(Boundary(at, "window", 1.0) for at in range(window_us, duration_us, window_us)), end]
+        )
+    lengths = settings.bounds_of(media_type)
+    bounds = _Lengths(lengths.min_us, lengths.target_us, lengths.max_us)
     pauses = find_pauses(activity, duration_us)
     shots = _shot_boundaries(transitions, duration_us)
     if strategy == "content_aware" and media_type == "video":
@@ -133,7 +144,7 @@ def _keep_strongest(boundaries: Sequence[Boundary], duration_us: int, min_us: in
 
 
 def _split_long(
-    boundaries: Sequence[Boundary], pauses: Sequence[TimeSpan], activity: SoundActivity, bounds: LengthBounds
+    boundaries: Sequence[Boundary], pauses: Sequence[TimeSpan], activity: SoundActivity, bounds: _Lengths
 ) -> list[Boundary]:
     """Splits what is longer than the maximum, at pauses where there are any."""
     result = [boundaries[0]]
@@ -141,7 +152,7 @@ def _split_long(
         if two.time_us - one.time_us > bounds.max_us:
             length = two.time_us - one.time_us
             parts = -(-length // bounds.max_us)
-            aim = LengthBounds(min(bounds.min_us, length // parts), length // parts, bounds.max_us)
+            aim = _Lengths(min(bounds.min_us, length // parts), length // parts, bounds.max_us)
             inside = [p for p in pauses if one.time_us < (p.start_us + p.end_us) // 2 < two.time_us]
             candidates = _candidates([], inside, activity)
             result += _cheapest(one, two, candidates, activity, aim)[1:]
@@ -161,7 +172,7 @@ def _candidates(shots: Sequence[Boundary], pauses: Sequence[TimeSpan], activity:
     for shot in shots:
         cost = _WEAKEST_EVIDENCE * (1 - shot.score)
         if speech.is_inside(shot.time_us):
-            cost += _THROUGH_SPEECH
+            cost += speech.penalty
         elif (at := bisect_right(starts, shot.time_us) - 1) >= 0 and shot.time_us <= pauses[at].end_us:
             cost -= _PICTURE_IN_PAUSE
         known = found.get(shot.time_us)
@@ -171,9 +182,14 @@ def _candidates(shots: Sequence[Boundary], pauses: Sequence[TimeSpan], activity:
 
 
 class _Speech:
-    """Answers whether a moment lies inside a stretch of speech, breaths included."""
+    """Answers whether a moment lies inside a stretch of speech (or other sound), breaths included.
+
+    Attributes:
+        penalty: what a boundary there costs.
+    """
 
     def __init__(self, activity: SoundActivity) -> None:
+        self.penalty = _THROUGH_SPEECH if activity.detector == "silero" else _THROUGH_SOUND
         merged: list[tuple[int, int]] = []
         for span in sorted(activity.spans, key=lambda part: part.start_us):
             if merged and span.start_us - merged[-1][1] < MIN_PAUSE_US:
@@ -193,7 +209,7 @@ def _cheapest(
     end: Boundary,
     candidates: Sequence[_Candidate],
     activity: SoundActivity,
-    bounds: LengthBounds,
+    bounds: _Lengths,
 ) -> list[Boundary]:
     """The boundaries from start to end whose segments and boundaries cost least together.
 
@@ -207,12 +223,12 @@ def _cheapest(
             *_fill_holes(start, end, inner, activity, widest_us, bounds),
             _Candidate(end, 0.0),
         ]
-        if chosen := _cheapest_path(places, LengthBounds(shortest_us, bounds.target_us, bounds.max_us)):
+        if chosen := _cheapest_path(places, _Lengths(shortest_us, bounds.target_us, bounds.max_us)):
             return chosen
     raise AssertionError("places a second apart always leave a way from start to end")
 
 
-def _cheapest_path(places: Sequence[_Candidate], bounds: LengthBounds) -> list[Boundary]:
+def _cheapest_path(places: Sequence[_Candidate], bounds: _Lengths) -> list[Boundary]:
     """The cheapest way from the first place to the last by segments within the bounds; empty where there is none."""
     times = [part.boundary.time_us for part in places]
     best = [float("inf")] * len(places)
@@ -240,7 +256,7 @@ def _fill_holes(
     inner: Sequence[_Candidate],
     activity: SoundActivity,
     widest_us: int,
-    bounds: LengthBounds,
+    bounds: _Lengths,
 ) -> list[_Candidate]:
     """Adds places without evidence between neighbours that lie further apart than `widest_us`."""
     speech = _Speech(activity)
@@ -250,14 +266,14 @@ def _fill_holes(
     for at, (one, two) in enumerate(zip(times, times[1:], strict=False)):
         if two - one > widest_us:
             for time_us in range(one + step, two, step):
-                cost = _LIMIT + (_THROUGH_SPEECH if speech.is_inside(time_us) else 0.0)
+                cost = _LIMIT + (speech.penalty if speech.is_inside(time_us) else 0.0)
                 filled.append(_Candidate(Boundary(time_us, "limit", 0.0), cost))
         if at < len(inner):
             filled.append(inner[at])
     return filled
 
 
-def _length_cost(length_us: int, bounds: LengthBounds) -> float:
+def _length_cost(length_us: int, bounds: _Lengths) -> float:
     """0 at the target, 1 at twice and at half of it, growing with the ratio."""
     ratio = length_us / bounds.target_us
     return max(ratio, 1 / ratio) - 1

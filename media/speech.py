@@ -1,6 +1,7 @@
 """Where an item is heard: speech where a speech detector is installed and finds some, else sound above the floor.
 
-Samples are streamed through in blocks; nothing grows with the length of the item but one number for each window.
+Samples are streamed through in blocks. What grows with the length of an item is one number for each window: about
+0.9 MB for an hour.
 """
 
 from __future__ import annotations
@@ -15,24 +16,45 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import SettingsError
 from schemas.media import SoundActivity, TimeSpan
+from schemas.mediatime import US_PER_SECOND
+
+__all__ = [
+    "LOUDNESS_WINDOW_SAMPLES",
+    "SAMPLE_RATE",
+    "SILENCE_DBFS",
+    "WINDOW_SAMPLES",
+    "ActivityDetector",
+    "SpeechSettings",
+    "detector_name",
+    "level_spans",
+    "pauses",
+    "speech_spans",
+]
 
 SAMPLE_RATE: Final = 16_000
-# The window of the Silero model at 16 kHz, and the samples of the window before that it is given as context.
+# The window of the Silero model at 16 kHz, the samples of the window before that it is given as context, and the
+# shape of its recurrent state (faster_whisper/vad.py, `SileroVADModel.__call__`).
 WINDOW_SAMPLES: Final = 512
 _CONTEXT_SAMPLES: Final = 64
 _STATE_SHAPE: Final = (1, 1, 128)
-_BLOCK_WINDOWS: Final = 256  # windows (8 s) given to the model at once
+
+_BLOCK_SAMPLES: Final = 256 * WINDOW_SAMPLES  # 8 s are worked on at once: more is no faster, and needs more memory
+_JOIN_PARTS: Final = 1024  # results of so many blocks are joined, so that small blocks leave no trail of objects
 
 LOUDNESS_WINDOW_SAMPLES: Final = SAMPLE_RATE // 10
-SILENCE_DBFS: Final = -120.0  # what digital silence is reported as; 16 bits reach down to -96
+SILENCE_DBFS: Final = -120.0  # what digital silence is reported as; 16 bits reach down to about -96
 
-# Sound is louder than this even in a quiet recording; below it lies the hiss of good microphones.
-_LEAST_LEVEL_DBFS: Final = -60.0
+# Thresholds of the level detector, in decibels.
+_LEAST_LEVEL_DBFS: Final = -60.0  # quieter than any sound that was meant to be heard
+_LEAST_FLOOR_DBFS: Final = -80.0  # below the hiss of good microphones: digital silence must not draw the threshold down
 _FLOOR_PERCENTILE: Final = 10
 _TOP_PERCENTILE: Final = 95
-_LEVEL_SHARE: Final = 0.4  # the threshold lies this far up from the floor to the loud parts, in decibels
-_STEADY_DB: Final = 6.0  # sound whose floor and top are nearer than this has no pauses
+_LEVEL_SHARE: Final = 0.4  # sound begins this far up from the floor to the loud parts,
+_LEVEL_DROP_DB: Final = 3.0  # and ends this far below, so that a level at the threshold does not flicker
+_STEADY_DB: Final = 6.0  # floor and top nearer than this are one steady sound
+_LEAST_SOUND_US: Final = 100_000  # shorter than a syllable (0.1 to 0.3 s): a click
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,9 @@ class SpeechSettings:
         min_silence_us: a shorter gap does not end a stretch of speech. 300 ms separates utterances; the detector's
             customary 2 s would merge sentences.
         pad_us: each stretch is widened by this on both sides, for soft onsets.
+
+    Raises:
+        SettingsError: a value is out of range.
     """
 
     threshold: float = 0.5
@@ -51,106 +76,208 @@ class SpeechSettings:
     min_silence_us: int = 300_000
     pad_us: int = 30_000
 
+    def __post_init__(self) -> None:
+        if not 0 < self.release <= self.threshold < 1:
+            raise SettingsError(
+                f"release is {self.release!r} and threshold {self.threshold!r}; they must be probabilities with "
+                "0 < release <= threshold < 1"
+            )
+        for name in ("min_silence_us", "pad_us"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise SettingsError(
+                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up (300000 is 0.3 s)"
+                )
+
 
 def detector_name() -> Literal["silero", "level"]:
-    """The detector that this installation has: part of an analysis' key."""
+    """The detector that this installation has: part of an analysis' key. Imports nothing heavy."""
     return "silero" if _model_file() is not None else "level"
 
 
-class ActivityDetector:
-    """Finds the spans of speech, or of sound, in a stream of 16 kHz mono samples."""
+def pauses(activity: SoundActivity, duration_us: int, min_us: int = 300_000) -> tuple[TimeSpan, ...]:
+    """The gaps of at least `min_us` between spans of sound, in order; the quiet before the first span and after the
+    last counts too. Nothing heard at all gives none: there is nothing to pause.
 
-    def __init__(self, settings: SpeechSettings | None = None) -> None:
-        self._settings = settings or SpeechSettings()
+    Spans may come in any order, overlap, or reach beyond the item [0, duration_us).
+    """
+    spans = sorted((max(0, span.start_us), min(duration_us, span.end_us)) for span in activity.spans)
+    spans = [span for span in spans if span[0] < span[1]]
+    if not spans:
+        return ()
+    found = []
+    heard_until = 0
+    for start_us, end_us in [*spans, (duration_us, duration_us)]:
+        if start_us - heard_until >= max(min_us, 1):
+            found.append(TimeSpan(heard_until, start_us))
+        heard_until = max(heard_until, end_us)
+    return tuple(found)
+
+
+class ActivityDetector:
+    """Finds the spans of speech, or of sound, in a stream of 16 kHz mono samples.
+
+    Silero runs where it is installed. Sound in which it finds no speech at all (music, tones), and all sound where it
+    is not installed, is judged by its level. The result does not depend on how the stream is cut into blocks, and is
+    that of `faster_whisper.vad.get_speech_timestamps` over the whole of it.
+    """
+
+    def __init__(self, settings: SpeechSettings = SpeechSettings()) -> None:
+        self._settings = settings
         self._speech = _SpeechProbability() if _model_file() is not None else None
         self._levels = _Levels(WINDOW_SAMPLES)
         self._loudness = _Levels(LOUDNESS_WINDOW_SAMPLES)
         self._samples = 0
+        self._activity: SoundActivity | None = None
 
     def add(self, samples: NDArray[np.int16]) -> None:
-        """Adds int16[m] samples; blocks may have any size."""
+        """Adds int16[m] samples; blocks may have any size.
+
+        Raises:
+            ValueError: on another dtype or shape, or after `finish`.
+        """
+        if self._activity is not None:
+            raise ValueError("the stream is finished; take a new ActivityDetector for another one")
+        if samples.dtype != np.int16 or samples.ndim != 1:
+            raise ValueError(
+                f"samples are {samples.dtype}{list(samples.shape)}: they must be int16[m], 16 kHz mono; "
+                "convert them in the decoder"
+            )
         self._samples += len(samples)
-        scaled = samples.astype(np.float32) / 32768
-        self._levels.add(scaled)
-        self._loudness.add(scaled)
-        if self._speech is not None:
-            self._speech.add(scaled)
+        for first in range(0, len(samples), _BLOCK_SAMPLES):
+            scaled = samples[first : first + _BLOCK_SAMPLES].astype(np.float32) / 32768
+            self._levels.add(scaled)
+            self._loudness.add(scaled)
+            if self._speech is not None:
+                self._speech.add(scaled)
 
     def finish(self) -> SoundActivity:
-        """What was heard. Where the speech detector finds nothing, pauses in other sound are looked for."""
+        """What was heard, and which detector says so; a second call gives the same answer."""
+        if self._activity is None:
+            self._activity = self._judge()
+        return self._activity
+
+    def loudness(self) -> NDArray[np.float32]:
+        """float32[n], RMS level in dBFS (0 is a square wave at full scale) of each tenth of a second so far; a last
+        part of one counts as one."""
+        return self._loudness.values()
+
+    def _judge(self) -> SoundActivity:
         if self._samples == 0:
             return SoundActivity("none")
-        duration_us = self._samples * 1_000_000 // SAMPLE_RATE
+        duration_us = self._samples * US_PER_SECOND // SAMPLE_RATE
         if self._speech is not None:
             spans = speech_spans(self._speech.finish(), duration_us, self._settings)
             if spans:
                 return SoundActivity("silero", spans)
-        return SoundActivity("level", level_spans(self._levels.finish(), duration_us, self._settings))
-
-    def loudness(self) -> NDArray[np.float32]:
-        """float32[n], RMS level in dBFS of each tenth of a second; call it after `finish`."""
-        return self._loudness.finish()
+        return SoundActivity("level", level_spans(self._levels.values(), duration_us, self._settings))
 
 
-def speech_spans(probability: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
-    """Stretches of speech from the probability of each window, with hysteresis as in Silero's reference code."""
-    spans: list[tuple[int, int]] = []
+def speech_spans(
+    probability: NDArray[np.float32], duration_us: int, settings: SpeechSettings
+) -> tuple[TimeSpan, ...]:
+    """Stretches of speech from the probability float32[n] of each window of 32 ms.
+
+    The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without its
+    maximum length): speech begins at `threshold` and ends where `min_silence_us` have passed since the first window
+    below `release` with none at `threshold` in between.
+    """
+    return _padded(
+        _stretches(probability, settings.threshold, settings.release, duration_us, settings), duration_us, settings
+    )
+
+
+def level_spans(
+    levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings
+) -> tuple[TimeSpan, ...]:
+    """Stretches of sound that stand above the item's own floor, from the level float32[n] of each window of 32 ms;
+    one for steady sound, none for silence.
+
+    The floor is the level that a tenth of the windows stay below. Where that is as loud as the rest (pauses are rare),
+    it is the level of the quietest stretch of `min_silence_us`.
+    """
+    if len(levels_dbfs) == 0:
+        return ()
+    floor, top = (float(part) for part in np.percentile(levels_dbfs, [_FLOOR_PERCENTILE, _TOP_PERCENTILE]))
+    if top < _LEAST_LEVEL_DBFS:
+        return ()
+    if top - floor < _STEADY_DB:
+        floor = _quietest(levels_dbfs, -(-settings.min_silence_us // _window_us(1)))
+    floor = max(floor, _LEAST_FLOOR_DBFS)
+    if top - floor < _STEADY_DB:
+        return (TimeSpan(0, duration_us),)
+    threshold = max(floor + _LEVEL_SHARE * (top - floor), _LEAST_LEVEL_DBFS)
+    spans = _stretches(levels_dbfs, threshold, threshold - _LEVEL_DROP_DB, duration_us, settings)
+    return _padded([span for span in spans if span[1] - span[0] >= _LEAST_SOUND_US], duration_us, settings)
+
+
+def _stretches(
+    values: NDArray[np.float32], threshold: float, release: float, duration_us: int, settings: SpeechSettings
+) -> list[tuple[int, int]]:
+    """(start, end) in microseconds of the stretches that begin at `threshold` and end with a gap below `release`."""
+    found: list[tuple[int, int]] = []
     start = quiet = -1
-    gap = settings.min_silence_us
-    for index, value in enumerate(probability):
+    telling = np.flatnonzero((values >= threshold) | (values < release))
+    for index, value in zip(telling.tolist(), values[telling].tolist(), strict=True):
         at = _window_us(index)
-        if value >= settings.threshold:
+        if value >= threshold:
             quiet = -1
             if start < 0:
                 start = at
-        elif value < settings.release and start >= 0:
+        elif start >= 0:
             if quiet < 0:
                 quiet = at
-            if at - quiet >= gap:
-                spans.append((start, quiet))
+            if at - quiet >= settings.min_silence_us:
+                found.append((start, quiet))
                 start = quiet = -1
     if start >= 0:
-        spans.append((start, duration_us))
-    return _padded(spans, duration_us, settings.pad_us)
+        found.append((start, duration_us))
+    return found
 
 
-def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
-    """Stretches of sound that stand above the item's own floor; one for steady sound, none for silence."""
-    if len(levels_dbfs) == 0:
-        return ()
-    floor, top = np.percentile(levels_dbfs, [_FLOOR_PERCENTILE, _TOP_PERCENTILE])
-    if top < _LEAST_LEVEL_DBFS:
-        return ()
-    floor = max(floor, _LEAST_LEVEL_DBFS - 20)
-    threshold = max(floor + _LEVEL_SHARE * (top - floor), _LEAST_LEVEL_DBFS)
-    if top - floor < _STEADY_DB:
-        return (TimeSpan(0, duration_us),)
-    loud = np.flatnonzero(levels_dbfs >= threshold)
-    spans: list[tuple[int, int]] = []
-    for index in loud.tolist():
-        start, end = _window_us(index), min(duration_us, _window_us(index + 1))
-        if spans and start - spans[-1][1] < settings.min_silence_us:
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
-    return _padded(spans, duration_us, settings.pad_us)
+def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:
+    """The level that the quietest stretch of so many windows stays below."""
+    windows = max(1, min(windows, len(levels_dbfs)))
+    loudest = levels_dbfs[: len(levels_dbfs) - windows + 1].copy()
+    for offset in range(1, windows):
+        np.maximum(loudest, levels_dbfs[offset : offset + len(loudest)], out=loudest)
+    return float(loudest.min())
 
 
-def _padded(spans: Sequence[tuple[int, int]], duration_us: int, pad_us: int) -> tuple[TimeSpan, ...]:
+def _padded(
+    spans: Sequence[tuple[int, int]], duration_us: int, settings: SpeechSettings
+) -> tuple[TimeSpan, ...]:
     """Widens spans on both sides; a gap narrower than both pads is shared in the middle."""
     result = []
     for index, (start, end) in enumerate(spans):
-        before = spans[index - 1][1] if index else 0
-        after = spans[index + 1][0] if index + 1 < len(spans) else duration_us
-        lead = min(pad_us, (start - before) // 2 if index else start)
-        tail = min(pad_us, (after - end) // 2 if index + 1 < len(spans) else after - end)
-        if start - lead < end + tail:
-            result.append(TimeSpan(start - lead, end + tail))
+        lead, tail = start, duration_us - end
+        if index:
+            lead = (start - spans[index - 1][1]) // 2
+        if index + 1 < len(spans):
+            tail = (spans[index + 1][0] - end) // 2
+        first, last = start - min(settings.pad_us, lead), end + min(settings.pad_us, tail)
+        if first < last:
+            result.append(TimeSpan(first, last))
     return tuple(result)
 
 
 def _window_us(index: int) -> int:
-    return index * WINDOW_SAMPLES * 1_000_000 // SAMPLE_RATE
+    return index * WINDOW_SAMPLES * US_PER_SECOND // SAMPLE_RATE
+
+
+class _Column:
+    """A growing float32 column that is fed in parts."""
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.float32]] = []
+
+    def add(self, part: NDArray[np.float32]) -> None:
+        self._parts.append(part)
+        if len(self._parts) >= _JOIN_PARTS:
+            self._parts = [self.values()]
+
+    def values(self) -> NDArray[np.float32]:
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
 
 
 class _Levels:
@@ -159,28 +286,30 @@ class _Levels:
     def __init__(self, window: int) -> None:
         self._window = window
         self._rest = np.zeros(0, np.float32)
-        self._parts: list[NDArray[np.float32]] = []
+        self._column = _Column()
 
     def add(self, samples: NDArray[np.float32]) -> None:
-        joined = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        joined = np.concatenate([self._rest, samples])
         whole = len(joined) // self._window * self._window
         self._rest = joined[whole:].copy()
         if whole:
-            self._parts.append(_decibels(np.mean(joined[:whole].reshape(-1, self._window) ** 2, axis=1)))
+            self._column.add(_decibels(joined[:whole].reshape(-1, self._window)))
 
-    def finish(self) -> NDArray[np.float32]:
-        parts = [*self._parts]
-        if len(self._rest):
-            parts.append(_decibels(np.mean(self._rest**2, keepdims=True)))
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    def values(self) -> NDArray[np.float32]:
+        if not len(self._rest):
+            return self._column.values()
+        return np.concatenate([self._column.values(), _decibels(self._rest[None])])
 
 
-def _decibels(power: NDArray[Any]) -> NDArray[np.float32]:
-    return (10 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10)))).astype(np.float32)
+def _decibels(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """RMS level in dBFS of each row of samples -1..1, float32[k, m] to float32[k]."""
+    power = np.mean(windows * windows, axis=1)
+    least = np.float32(10 ** (SILENCE_DBFS / 10))
+    return np.asarray(10 * np.log10(np.maximum(power, least)), dtype=np.float32)
 
 
 class _SpeechProbability:
-    """The Silero model over a stream, its state carried from block to block, so that the result is that of one run."""
+    """The Silero model over a stream; its state is carried on, so that the result is that of one run."""
 
     def __init__(self) -> None:
         self._session = _session()
@@ -189,33 +318,32 @@ class _SpeechProbability:
         self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
         self._waiting: list[NDArray[np.float32]] = []
         self._waiting_samples = 0
-        self._parts: list[NDArray[np.float32]] = []
+        self._column = _Column()
 
     def add(self, samples: NDArray[np.float32]) -> None:
         self._waiting.append(samples)
         self._waiting_samples += len(samples)
-        if self._waiting_samples >= _BLOCK_WINDOWS * WINDOW_SAMPLES:
+        if self._waiting_samples >= _BLOCK_SAMPLES:
             self._run()
 
     def finish(self) -> NDArray[np.float32]:
-        missing = -self._waiting_samples % WINDOW_SAMPLES
-        self.add(np.zeros(missing, np.float32))
+        """float32[n], the probability of speech in each window; the last window is filled up with silence."""
+        self._waiting.append(np.zeros(-self._waiting_samples % WINDOW_SAMPLES, np.float32))
         self._run()
-        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+        return self._column.values()
 
     def _run(self) -> None:
-        joined = np.concatenate(self._waiting) if self._waiting else np.zeros(0, np.float32)
-        count = len(joined) // WINDOW_SAMPLES
-        for first in range(0, count, _BLOCK_WINDOWS):
-            block = joined[first * WINDOW_SAMPLES : min(count, first + _BLOCK_WINDOWS) * WINDOW_SAMPLES]
-            windows = block.reshape(-1, WINDOW_SAMPLES)
-            context = np.concatenate([self._context[None], windows[:-1, -_CONTEXT_SAMPLES:]])
-            feed = {"input": np.concatenate([context, windows], axis=1), "h": self._h, "c": self._c}
-            output, self._h, self._c = self._session.run(None, feed)
-            self._parts.append(output.reshape(-1).astype(np.float32))
-            self._context = windows[-1, -_CONTEXT_SAMPLES:].copy()
-        rest = joined[count * WINDOW_SAMPLES :]
-        self._waiting, self._waiting_samples = ([rest.copy()] if len(rest) else []), len(rest)
+        joined = np.concatenate(self._waiting)
+        windows = joined[: len(joined) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
+        rest = joined[windows.size :]
+        self._waiting, self._waiting_samples = [rest], len(rest)
+        if not len(windows):
+            return
+        context = np.concatenate([self._context[None], windows[:-1, -_CONTEXT_SAMPLES:]])
+        feed = {"input": np.concatenate([context, windows], axis=1), "h": self._h, "c": self._c}
+        output, self._h, self._c = self._session.run(None, feed)
+        self._column.add(np.asarray(output, np.float32).reshape(-1))
+        self._context = windows[-1, -_CONTEXT_SAMPLES:].copy()
 
 
 @functools.cache
@@ -230,12 +358,12 @@ def _model_file() -> Path | None:
 
 @functools.cache
 def _session() -> Any:
-    """One ONNX session on one thread, shared by the process."""
+    """One ONNX session on one thread, shared by the process: sessions may be run from several threads at once."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = False  # else it keeps the largest block's memory for good
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(str(_model_file()), options, providers=["CPUExecutionProvider"])

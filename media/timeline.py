@@ -41,7 +41,36 @@ class Timeline:
         return _bins(span, len(self.loudness_dbfs))
 
 
-def build_timeline(features: FrameFeatures, loudness_dbfs: NDArray[np.float32], duration_us: int) -> Timeline:
+class ColourCounter:
+    """Counts the coarse colours of a stream of frames: of the first frame in each bin, which is enough for shares."""
+
+    def __init__(self) -> None:
+        self._shares: dict[int, NDArray[np.uint8]] = {}
+
+    def add(self, frames: NDArray[np.uint8], times_us: NDArray[np.int64]) -> None:
+        """Adds uint8[k, h, w, 3] RGB frames with their int64[k] times."""
+        for frame, time_us in zip(frames, times_us.tolist(), strict=True):
+            if time_us // BIN_US not in self._shares:
+                self._shares[time_us // BIN_US] = _colour_shares(frame)
+
+    def shares(self, count: int) -> NDArray[np.uint8]:
+        """uint8[count, 64], 255 x share of each coarse colour; a bin without a frame repeats the one before it."""
+        if not self._shares:
+            return np.zeros((0, COLOUR_BINS), np.uint8)
+        known = sorted(self._shares)
+        nearest = np.maximum(np.searchsorted(known, np.arange(count), side="right") - 1, 0)
+        return np.stack([self._shares[at] for at in known])[nearest]
+
+
+def _colour_shares(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    red, green, blue = frame[..., 0] >> 6, frame[..., 1] >> 6, frame[..., 2] >> 6
+    counts = np.bincount(((red << 4) | (green << 2) | blue).ravel(), minlength=COLOUR_BINS)
+    return np.round(counts / counts.sum() * 255).astype(np.uint8)
+
+
+def build_timeline(
+    features: FrameFeatures, colours: ColourCounter, loudness_dbfs: NDArray[np.float32], duration_us: int
+) -> Timeline:
     """Reduces per-frame features to bins. A bin without a frame of its own repeats the one before it, as a player shows
     the last frame until the next."""
     if len(features) == 0:
@@ -50,19 +79,14 @@ def build_timeline(features: FrameFeatures, loudness_dbfs: NDArray[np.float32], 
     count = max(1, -(-duration_us // BIN_US))
     bins = np.clip(features.times_us // BIN_US, 0, count - 1)
     frames_in_bin = np.bincount(bins, minlength=count)
-    filled = frames_in_bin > 0
-    share = np.zeros((count, COLOUR_BINS), np.float32)
-    np.add.at(share, bins, (features.histogram.astype(np.float32) / 255) ** 2)
-    divisor = np.maximum(frames_in_bin, 1)
-    brightness = np.bincount(bins, features.brightness, count) / divisor
+    brightness = np.bincount(bins, features.brightness, count) / np.maximum(frames_in_bin, 1)
     motion = np.bincount(bins, features.motion, count) * (1_000_000 / BIN_US)
-    source = np.maximum.accumulate(np.where(filled, np.arange(count), -1))
-    first = int(np.argmax(filled))
-    source = np.where(source < 0, first, source)
+    known = np.flatnonzero(frames_in_bin)
+    shown = known[np.maximum(np.searchsorted(known, np.arange(count), side="right") - 1, 0)]
     return Timeline(
-        brightness=brightness[source].astype(np.float32),
+        brightness=brightness[shown].astype(np.float32),
         motion=motion.astype(np.float32),
-        colours=np.round(share / divisor[:, None] * 255).astype(np.uint8)[source],
+        colours=colours.shares(count),
         loudness_dbfs=loudness_dbfs.astype(np.float32),
     )
 

@@ -20,7 +20,7 @@ from providers.base import Provider
 from providers.extraction import PREAMBLE, extraction_key
 from schemas.errors import MediaError
 from schemas.media import MediaInfo, MediaType
-from schemas.mediatime import seconds_from_us
+from schemas.mediatime import US_PER_SECOND, seconds_from_us
 from schemas.prompt import Prompt
 from schemas.settings import RunSettings
 from tables.layout import analysis_folder
@@ -181,9 +181,13 @@ def _segment_bounds(media_type: MediaType, seconds: float, settings: RunSettings
     """Least and most segments; a header without a duration gives one."""
     if media_type == "image":
         return 1, 1
-    shortest, longest = settings.segmentation.length_bounds_s(media_type)
-    least = max(1, math.ceil(seconds / longest))
-    return least, max(least, math.ceil(seconds / shortest) if shortest == longest else int(seconds // shortest))
+    window_us = settings.segmentation.window_us(media_type)
+    if window_us is not None:
+        count = max(1, math.ceil(seconds * US_PER_SECOND / window_us))
+        return count, count
+    lengths = settings.segmentation.bounds_of(media_type)
+    least = max(1, math.ceil(seconds * US_PER_SECOND / lengths.max_us))
+    return least, max(least, int(seconds * US_PER_SECOND // lengths.min_us))
 
 
 def _tokens(info: MediaInfo, seconds: float, calls: int, prompt: Prompt, settings: RunSettings) -> dict[str, int]:

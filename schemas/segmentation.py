@@ -3,7 +3,7 @@
 >>> SegmentationSettings(video_strategy="fixed", video_duration_s=30).window_us("video")
 30000000
 >>> SegmentationSettings().bounds_of("video").target_us
-20000000
+12000000
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class LengthBounds:
             )
 
 
-# 20 s hold several shots or sentences of one scene: long enough to be understood, short enough that an answer can be
-# placed in time. Below 5 s the prompt outweighs the media, and sentences (3 to 8 s) would each be torn apart. 60 s are
-# 60 frames and about 18,000 tokens at one frame a second, where models begin to overlook moments.
-SMART: Final = LengthBounds(5 * US_PER_SECOND, 20 * US_PER_SECOND, 60 * US_PER_SECOND)
+# 12 s hold a few shots or sentences of one scene: long enough to be understood, short enough that an answer can be placed
+# in time. Below 4 s the prompt outweighs the media, and sentences (3 to 8 s) would each be torn apart. 40 s are 40 frames
+# and about 12,000 tokens at one frame a second, where models begin to overlook moments.
+SMART: Final = LengthBounds(4 * US_PER_SECOND, 12 * US_PER_SECOND, 40 * US_PER_SECOND)
 # A shot is a segment. Shots below a second may hold no sampled frame; long takes are cut towards 30 s.
 SHOTS: Final = LengthBounds(1 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
 # Sound has no shots. 30 s is the window that speech recognition models of the Whisper family read at once.

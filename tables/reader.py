@@ -86,7 +86,7 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = N
             raise InvalidInput("give exactly one SELECT statement")
         text = re.sub(r";\s*$", "", sql.strip())
         bounded = f"SELECT * FROM ({text}\n) AS answer" + (f" LIMIT {limit}" if limit is not None else "")
-        return connection.execute(bounded).to_arrow_table()
+        return connection.sql(bounded).to_arrow_table()
     except duckdb.Error as error:
         raise InvalidInput(f"SQL: {error}") from error
 
