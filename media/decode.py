@@ -155,6 +155,7 @@ def _command(
                 vcodec="mjpeg",
                 pix_fmt="yuvj420p",
                 fps_mode="passthrough",
+                huffman="default",  # tables made for each picture cost as much as the picture
                 **{"q:v": 2 if info.media_type == "image" else sampling.jpeg_quality},
             )
         )
@@ -202,7 +203,7 @@ def _fitted(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
     wide = "iw*if(sar,sar,1)"
     share = f"min(1,min({box[0]}/({wide}),{box[1]}/ih))"
     width, height = f"max(2,2*round({wide}*{share}/2))", f"max(2,2*round(ih*{share}/2))"
-    return pictures.filter("scale", width, height, flags="bicubic", out_range="pc").filter("setsar", 1)
+    return pictures.filter("scale", width, height, flags="bilinear", out_range="pc").filter("setsar", 1)
 
 
 def _timed(pictures: Any, descriptor: int) -> Any:

@@ -1,7 +1,7 @@
-"""Where an item is heard: speech where a speech detector is installed and finds some, else sound above the floor.
+"""Where an item is heard: speech where a speech detector is installed and finds some, else loud sound.
 
-Samples are streamed through in blocks. What grows with the length of an item is one number for each window: about
-0.9 MB for an hour.
+Samples are streamed through in blocks. What grows with the length of an item is one number for each window:
+about 0.9 MB for an hour.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ __all__ = [
 ]
 
 SAMPLE_RATE: Final = 16_000
-# The window of the Silero model at 16 kHz, the samples of the window before that it is given as context, and the
-# shape of its recurrent state (faster_whisper/vad.py, `SileroVADModel.__call__`).
+# The window of the Silero model at 16 kHz, the samples of the window before that it is given as context, and
+# the shape of its recurrent state (faster_whisper/vad.py, `SileroVADModel.__call__`).
 WINDOW_SAMPLES: Final = 512
 _CONTEXT_SAMPLES: Final = 64
 _STATE_SHAPE: Final = (1, 1, 128)
 
-_BLOCK_SAMPLES: Final = 256 * WINDOW_SAMPLES  # 8 s are worked on at once: more is no faster, and needs more memory
-_JOIN_PARTS: Final = 1024  # results of so many blocks are joined, so that small blocks leave no trail of objects
+_BLOCK_SAMPLES: Final = 256 * WINDOW_SAMPLES  # 8 s are worked on at once: more is no faster
+_JOIN_PARTS: Final = 1024  # so many results are joined to one, so that small blocks leave no trail of objects
 
 LOUDNESS_WINDOW_SAMPLES: Final = SAMPLE_RATE // 10
 SILENCE_DBFS: Final = -120.0  # what digital silence is reported as; 16 bits reach down to about -96
 
 # Thresholds of the level detector, in decibels.
 _LEAST_LEVEL_DBFS: Final = -60.0  # quieter than any sound that was meant to be heard
-_LEAST_FLOOR_DBFS: Final = -80.0  # below the hiss of good microphones: digital silence must not draw the threshold down
+_LEAST_FLOOR_DBFS: Final = -80.0  # digital silence must not draw the threshold down into hiss
 _FLOOR_PERCENTILE: Final = 10
 _TOP_PERCENTILE: Final = 95
 _LEVEL_SHARE: Final = 0.4  # sound begins this far up from the floor to the loud parts,
@@ -62,9 +62,10 @@ class SpeechSettings:
     """Thresholds of the speech detector.
 
     Attributes:
-        threshold, release: probability at which speech begins, and below which it may end (Silero's own defaults).
-        min_silence_us: a shorter gap does not end a stretch of speech. 300 ms separates utterances; the detector's
-            customary 2 s would merge sentences.
+        threshold, release: probability at which speech begins, and below which it may end (Silero's own
+            defaults).
+        min_silence_us: a shorter gap does not end a stretch of speech. 300 ms separates utterances; the
+            detector's customary 2 s would merge sentences.
         pad_us: each stretch is widened by this on both sides, for soft onsets.
 
     Raises:
@@ -79,14 +80,15 @@ class SpeechSettings:
     def __post_init__(self) -> None:
         if not 0 < self.release <= self.threshold < 1:
             raise SettingsError(
-                f"release is {self.release!r} and threshold {self.threshold!r}; they must be probabilities with "
-                "0 < release <= threshold < 1"
+                f"release is {self.release!r} and threshold {self.threshold!r}; they must be probabilities "
+                "with 0 < release <= threshold < 1"
             )
         for name in ("min_silence_us", "pad_us"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise SettingsError(
-                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up (300000 is 0.3 s)"
+                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up "
+                    "(300000 is 0.3 s)"
                 )
 
 
@@ -96,8 +98,8 @@ def detector_name() -> Literal["silero", "level"]:
 
 
 def pauses(activity: SoundActivity, duration_us: int, min_us: int = 300_000) -> tuple[TimeSpan, ...]:
-    """The gaps of at least `min_us` between spans of sound, in order; the quiet before the first span and after the
-    last counts too. Nothing heard at all gives none: there is nothing to pause.
+    """The gaps of at least `min_us` between spans of sound, in order; the quiet before the first span and
+    after the last counts too. Nothing heard at all gives none: there is nothing to pause.
 
     Spans may come in any order, overlap, or reach beyond the item [0, duration_us).
     """
@@ -117,9 +119,9 @@ def pauses(activity: SoundActivity, duration_us: int, min_us: int = 300_000) -> 
 class ActivityDetector:
     """Finds the spans of speech, or of sound, in a stream of 16 kHz mono samples.
 
-    Silero runs where it is installed. Sound in which it finds no speech at all (music, tones), and all sound where it
-    is not installed, is judged by its level. The result does not depend on how the stream is cut into blocks, and is
-    that of `faster_whisper.vad.get_speech_timestamps` over the whole of it.
+    Silero runs where it is installed. Sound in which it finds no speech at all (music, tones), and all sound
+    where it is not installed, is judged by its level. The result does not depend on how the stream is cut
+    into blocks, and is that of `faster_whisper.vad.get_speech_timestamps` over the whole of it.
     """
 
     def __init__(self, settings: SpeechSettings = SpeechSettings()) -> None:
@@ -145,7 +147,7 @@ class ActivityDetector:
             )
         self._samples += len(samples)
         for first in range(0, len(samples), _BLOCK_SAMPLES):
-            scaled = samples[first : first + _BLOCK_SAMPLES].astype(np.float32) / 32768
+            scaled = samples[first : first + _BLOCK_SAMPLES].astype(np.float32) / np.float32(32768)
             self._levels.add(scaled)
             self._loudness.add(scaled)
             if self._speech is not None:
@@ -158,8 +160,8 @@ class ActivityDetector:
         return self._activity
 
     def loudness(self) -> NDArray[np.float32]:
-        """float32[n], RMS level in dBFS (0 is a square wave at full scale) of each tenth of a second so far; a last
-        part of one counts as one."""
+        """float32[n], RMS level in dBFS (0 is a square wave at full scale) of each tenth of a second so far;
+        a last part of one counts as one."""
         return self._loudness.values()
 
     def _judge(self) -> SoundActivity:
@@ -178,23 +180,22 @@ def speech_spans(
 ) -> tuple[TimeSpan, ...]:
     """Stretches of speech from the probability float32[n] of each window of 32 ms.
 
-    The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without its
-    maximum length): speech begins at `threshold` and ends where `min_silence_us` have passed since the first window
-    below `release` with none at `threshold` in between.
+    The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without
+    its maximum length): speech begins at `threshold` and ends where `min_silence_us` have passed since the
+    first window below `release` with none at `threshold` in between.
     """
-    return _padded(
-        _stretches(probability, settings.threshold, settings.release, duration_us, settings), duration_us, settings
-    )
+    spans = _stretches(probability, settings.threshold, settings.release, duration_us, settings)
+    return _padded(spans, duration_us, settings)
 
 
 def level_spans(
     levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings
 ) -> tuple[TimeSpan, ...]:
-    """Stretches of sound that stand above the item's own floor, from the level float32[n] of each window of 32 ms;
-    one for steady sound, none for silence.
+    """Stretches of sound that stand above the item's own floor, from the level float32[n] of each window of
+    32 ms; one for steady sound, none for silence.
 
-    The floor is the level that a tenth of the windows stay below. Where that is as loud as the rest (pauses are rare),
-    it is the level of the quietest stretch of `min_silence_us`.
+    The floor is the level that a tenth of the windows stay below. Where that is as loud as the rest (pauses
+    are rare), it is the level of the quietest stretch of `min_silence_us`.
     """
     if len(levels_dbfs) == 0:
         return ()
@@ -214,7 +215,8 @@ def level_spans(
 def _stretches(
     values: NDArray[np.float32], threshold: float, release: float, duration_us: int, settings: SpeechSettings
 ) -> list[tuple[int, int]]:
-    """(start, end) in microseconds of the stretches that begin at `threshold` and end with a gap below `release`."""
+    """(start, end) in microseconds of the stretches that begin at `threshold` and end with a gap below
+    `release`."""
     found: list[tuple[int, int]] = []
     start = quiet = -1
     telling = np.flatnonzero((values >= threshold) | (values < release))
@@ -281,7 +283,8 @@ class _Column:
 
 
 class _Levels:
-    """RMS level of consecutive windows, in dB relative to full scale; a last part of a window counts as one."""
+    """RMS level of consecutive windows, in dB relative to full scale; a last part of a window counts as
+    one."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -358,7 +361,8 @@ def _model_file() -> Path | None:
 
 @functools.cache
 def _session() -> Any:
-    """One ONNX session on one thread, shared by the process: sessions may be run from several threads at once."""
+    """One ONNX session on one thread, shared by the process: sessions may be run from several threads at
+    once."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

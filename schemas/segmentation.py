@@ -27,7 +27,8 @@ PLANNER_VERSION: Final = 1  # part of every segment id: raise it when the same i
 # A model may answer about a shorter clip without having seen one frame of it.
 _SHORTEST_US: Final = US_PER_SECOND // 2
 _LONGEST_US: Final = DURATION_S[1] * US_PER_SECOND
-# With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose where.
+# With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose
+# where.
 _LEAST_RANGE: Final = 3
 
 
@@ -62,19 +63,19 @@ class LengthBounds:
             raise SettingsError(f"segment length max_us is {self.max_us}; it must be at most {_LONGEST_US}")
         if not self.min_us <= self.target_us <= self.max_us:
             raise SettingsError(
-                f"segment length target_us is {self.target_us}; it must lie from min_us ({self.min_us}) to max_us "
-                f"({self.max_us})"
+                f"segment length target_us is {self.target_us}; it must lie from min_us ({self.min_us}) "
+                f"to max_us ({self.max_us})"
             )
         if self.max_us < _LEAST_RANGE * self.min_us:
             raise SettingsError(
-                f"segment length max_us is {self.max_us}, which leaves no room above min_us ({self.min_us}); make it "
-                f"at least {_LEAST_RANGE * self.min_us}, or use fixed segmentation"
+                f"segment length max_us is {self.max_us}, which leaves no room above min_us ({self.min_us}); "
+                f"make it at least {_LEAST_RANGE * self.min_us}, or use fixed segmentation"
             )
 
 
-# 12 s hold a few shots or sentences of one scene: long enough to be understood, short enough that an answer can be placed
-# in time. Below 4 s the prompt outweighs the media, and sentences (3 to 8 s) would each be torn apart. 40 s are 40 frames
-# and about 12,000 tokens at one frame a second, where models begin to overlook moments.
+# 12 s hold a few shots or sentences of one scene: long enough to be understood, short enough that an answer
+# can be placed in time. Below 4 s the prompt outweighs the media, and sentences (3 to 8 s) would each be torn
+# apart. 40 s are 40 frames and about 12,000 tokens at one frame a second.
 SMART: Final = LengthBounds(4 * US_PER_SECOND, 12 * US_PER_SECOND, 40 * US_PER_SECOND)
 # A shot is a segment. Shots below a second may hold no sampled frame; long takes are cut towards 30 s.
 SHOTS: Final = LengthBounds(1 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
@@ -87,15 +88,18 @@ class SegmentationSettings:
     """How each type of media is cut.
 
     Attributes:
-        video_strategy: "smart" weighs shots and speech together, "content_aware" follows shots, "fixed" cuts windows.
+        video_strategy: "smart" weighs shots and speech together, "content_aware" follows shots, "fixed" cuts
+            windows.
         audio_strategy: "content_aware" follows pauses, "fixed" cuts windows.
-        video_duration_s, audio_duration_s: window in whole seconds, 1 to 300; given exactly where the strategy is
-            fixed.
-        smart_lengths, shot_lengths, pause_lengths: lengths of smart video, content_aware video and content_aware
+        video_duration_s, audio_duration_s: window in whole seconds, 1 to 300; given exactly where the
+            strategy is fixed.
+        smart_lengths, shot_lengths, pause_lengths: lengths of smart video, content_aware video and
+            content_aware
             audio; a mapping as `to_dict` writes it is taken too.
 
     Raises:
-        SettingsError: a strategy is unknown, a window is missing, superfluous or out of range, or lengths are.
+        SettingsError: a strategy is unknown, a window is missing, superfluous or out of range, or lengths
+        are.
     """
 
     video_strategy: VideoStrategy = "smart"
@@ -163,8 +167,8 @@ def _check(media_type: str, strategy: str, known: tuple[str, ...], duration_s: i
     if strategy != "fixed":
         if duration_s is not None:
             raise SettingsError(
-                f"{media_type} segment length is {duration_s!r}, but {media_type} segmentation is {strategy!r}; "
-                "a length goes with fixed segmentation only"
+                f"{media_type} segment length is {duration_s!r}, but {media_type} segmentation is "
+                f"{strategy!r}; a length goes with fixed segmentation only"
             )
         return
     low, high = DURATION_S
@@ -179,7 +183,9 @@ def _lengths(name: str, value: object) -> LengthBounds:
     if isinstance(value, LengthBounds):
         return value
     if not isinstance(value, Mapping):
-        raise SettingsError(f"{name} is {value!r}; give LengthBounds, or a mapping with min_us, target_us and max_us")
+        raise SettingsError(
+            f"{name} is {value!r}; give LengthBounds, or a mapping with min_us, target_us and max_us"
+        )
     _refuse_unknown(name, value, LengthBounds)
     missing = [part.name for part in dataclasses.fields(LengthBounds) if part.name not in value]
     if missing:
