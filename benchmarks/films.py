@@ -110,11 +110,7 @@ class FilmPlan:
             return frame * _TIMESCALE // self.rate
         whole, part = divmod(frame, 100)
         slots = whole * 150 + (part if part < 50 else 50 + (part - 50) * 2)
-        return (
-            slots * _TIMESCALE // self.rate
-            + (frame * 37 % 11 - 5) * _TIMESCALE // 1000
-            + 5 * _TIMESCALE // 1000
-        )
+        return slots * _TIMESCALE // self.rate + (frame * 37 % 11 - 5) * _TIMESCALE // 1000 + 5 * _TIMESCALE // 1000
 
     def time_us(self, frame: int) -> int:
         return round(self.time_ticks(frame) * 1_000_000 / _TIMESCALE)
@@ -206,9 +202,7 @@ def _plan_film(half: Half, at: int) -> FilmPlan:
         shots = [replace(shots[0], family=style.families[at % 4], move=move, frames=8 * rate)]
     changes = tuple(_plan_change(rng, style, rate, gradual) for _ in shots[1:])
     fade_in, fade_out = (rate // 2, rate) if name == "drama" else (0, 0)
-    return FilmPlan(
-        f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out
-    )
+    return FilmPlan(f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out)
 
 
 def _plan_shot(rng: _Rng, style: _Style, rate: int, last: _Shot | None, motion: float, flash: float) -> _Shot:
@@ -243,8 +237,7 @@ def _plan_shot(rng: _Rng, style: _Style, rate: int, last: _Shot | None, motion: 
     flashes = []
     if rng.random() < flash:
         flashes = [
-            (float(rng.uniform(0.1, 0.95)) * seconds, int(rng.integers(1, 4)))
-            for _ in range(int(rng.integers(1, 3)))
+            (float(rng.uniform(0.1, 0.95)) * seconds, int(rng.integers(1, 4))) for _ in range(int(rng.integers(1, 3)))
         ]
     ramp = float(rng.choice(style.ramps))
     return _Shot(
@@ -344,8 +337,7 @@ def _hills(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
         ridge = (
             0.5
             + 0.4 * layer
-            + 0.5
-            * np.interp(np.arange(_CANVAS_WIDTH), np.linspace(0, _CANVAS_WIDTH, 9), rng.normal(0, 0.5, 9))
+            + 0.5 * np.interp(np.arange(_CANVAS_WIDTH), np.linspace(0, _CANVAS_WIDTH, 9), rng.normal(0, 0.5, 9))
         )
         ground = _shade(_fractal(rng, 12, 3), colours[2 + layer % 3 : 4 + layer % 3] * (1 - 0.12 * layer))
         out = np.where((y > ridge[None, :])[..., None], ground, out)
@@ -358,16 +350,12 @@ def _room(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
     for _ in range(40):
         h, w = int(rng.integers(6, 90)), int(rng.integers(6, 100))
         top, left = int(rng.integers(0, _CANVAS_HEIGHT - h)), int(rng.integers(0, _CANVAS_WIDTH - w))
-        out[top : top + h, left : left + w] = colours[int(rng.integers(2, len(colours)))] * rng.uniform(
-            0.5, 1.2
-        )
+        out[top : top + h, left : left + w] = colours[int(rng.integers(2, len(colours)))] * rng.uniform(0.5, 1.2)
     return out * (0.75 + 0.5 * _fractal(rng, 3, 1))[..., None]
 
 
 def _noise(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
-    return _shade(
-        np.clip(_fractal(rng, int(rng.integers(2, 12)), int(rng.integers(1, 5))) * 2 - 0.5, 0, 1), colours
-    )
+    return _shade(np.clip(_fractal(rng, int(rng.integers(2, 12)), int(rng.integers(1, 5))) * 2 - 0.5, 0, 1), colours)
 
 
 def _figure(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
@@ -391,9 +379,11 @@ def _city(rng: _Rng, colours: NDArray[np.float32]) -> _Canvas:
         out[top:, left : left + width] = colours[int(rng.integers(3, len(colours)))] * rng.uniform(0.3, 1.0)
         lit = rng.random(((_CANVAS_HEIGHT - top) // 12, max(width // 10, 1))) < 0.4
         for row, col in np.argwhere(lit):
-            out[
-                top + row * 12 + 3 : top + row * 12 + 9, left + col * 10 + 2 : left + min(col * 10 + 7, width)
-            ] = (240, 220, 150)
+            out[top + row * 12 + 3 : top + row * 12 + 9, left + col * 10 + 2 : left + min(col * 10 + 7, width)] = (
+                240,
+                220,
+                150,
+            )
         left += width
     return out
 
@@ -451,9 +441,7 @@ class _Camera:
     def __init__(self, shot: _Shot, rate: int) -> None:
         self.shot, self.rate = shot, rate
         rng = np.random.default_rng(shot.canvas_seed)
-        self.canvas = np.clip(_FAMILIES[shot.family](rng, _palette(shot.palette_seed, 6)), 0, 255).astype(
-            np.float32
-        )
+        self.canvas = np.clip(_FAMILIES[shot.family](rng, _palette(shot.palette_seed, 6)), 0, 255).astype(np.float32)
         self.rng = np.random.default_rng([shot.canvas_seed, 1])
         self.grain = self.rng.normal(0, 1, (2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
         self.jitter = self.rng.normal(0, 1, (512, 2))
@@ -484,9 +472,7 @@ class _Camera:
         shot, t = self.shot, frame / self.rate
         left, top, zoom = self.view(frame)
         # mirrored at the canvas' edge, so that no camera runs out of picture
-        cols = _mirror(
-            ((np.arange(WIDTH) - WIDTH / 2) / zoom + WIDTH / 2 + left * WIDTH).astype(int), _CANVAS_WIDTH
-        )
+        cols = _mirror(((np.arange(WIDTH) - WIDTH / 2) / zoom + WIDTH / 2 + left * WIDTH).astype(int), _CANVAS_WIDTH)
         rows = _mirror(
             ((np.arange(HEIGHT) - HEIGHT / 2) / zoom + HEIGHT / 2 + top * HEIGHT).astype(int), _CANVAS_HEIGHT
         )
@@ -525,9 +511,7 @@ def _frames(plan: FilmPlan) -> Iterator[_Canvas]:
             return
         change, following = plan.changes[number], _Camera(plan.shots[number + 1], plan.rate)
         for step in range(change.frames):
-            yield _between(
-                change, step, camera.render(shot.frames + step), following.render(step - change.frames)
-            )
+            yield _between(change, step, camera.render(shot.frames + step), following.render(step - change.frames))
         camera, at = following, 0
 
 

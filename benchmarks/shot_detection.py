@@ -144,8 +144,7 @@ def read_frames(path: Path, skip_noref: bool) -> tuple[NDArray[np.uint8], NDArra
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(
-                f"ffmpeg could not read {path} (exit {done.returncode}): "
-                f"{done.stderr.decode(errors='replace')[-500:]}"
+                f"ffmpeg could not read {path} (exit {done.returncode}): {done.stderr.decode(errors='replace')[-500:]}"
             )
         lines = [line for line in times_file.read_text().splitlines() if line.startswith("frame:")]
     times = np.array([round(float(line.rsplit("pts_time:", 1)[1]) * 1e6) for line in lines], dtype=np.int64)
@@ -172,9 +171,7 @@ def detect_with_pyscenedetect(path: Path) -> list[int]:
     video = open_video(str(path))
     manager = SceneManager()
     manager.add_detector(
-        AdaptiveDetector(
-            adaptive_threshold=3.5, window_width=3, min_scene_len=round(0.6 * float(video.frame_rate))
-        )
+        AdaptiveDetector(adaptive_threshold=3.5, window_width=3, min_scene_len=round(0.6 * float(video.frame_rate)))
     )
     manager.detect_scenes(video)
     return [round(start.seconds * 1e6) for start, _ in manager.get_scene_list()[1:]]
@@ -253,8 +250,7 @@ def run_real(path: Path, labels: Sequence[Label] | None, settings: ShotSettings)
         else:
             found = detect(path, row == "reference frames", settings)[0]
             listed = [
-                (t.kind, t.at_us, f" ({t.start_us / 1e6:.2f}-{t.end_us / 1e6:.2f}, score {t.score:.2f})")
-                for t in found
+                (t.kind, t.at_us, f" ({t.start_us / 1e6:.2f}-{t.end_us / 1e6:.2f}, score {t.score:.2f})") for t in found
             ]
         print(f"\n{path.name}, {row}: {len(listed)} found")
         for kind, at, more in listed:
@@ -266,14 +262,10 @@ def run_real(path: Path, labels: Sequence[Label] | None, settings: ShotSettings)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=_HALVES, help="only this half of the generated films")
     parser.add_argument("--explain", action="store_true", help="list every miss and every false detection")
-    parser.add_argument(
-        "--keep", type=Path, help="folder to keep the generated films in, and to find them in again"
-    )
+    parser.add_argument("--keep", type=Path, help="folder to keep the generated films in, and to find them in again")
     parser.add_argument("--real", type=Path, nargs="+", help="films to run on instead of the generated ones")
     parser.add_argument("--labels", type=Path, nargs="+", help="a labels file for each film of --real")
     options = parser.parse_args()

@@ -349,7 +349,9 @@ def _cheapest_way(route: Sequence[_Place], bounds: LengthBounds) -> list[int]:
 
 
 def _length_costs(lengths_us: _Int64, target_us: int) -> _Int64:
-    """0 at the target, one unit at twice and at half of it, growing with the ratio: int64[k] to int64[k]."""
-    longer = np.maximum(lengths_us, target_us)
-    shorter = np.minimum(lengths_us, target_us)
-    return np.asarray(_UNIT * longer // shorter - _UNIT, dtype=np.int64)
+    """0 at the target, one unit at twice and at half of it, growing with the square of the ratio, so that equal lengths
+    cost less than unequal ones: int64[k] to int64[k]. Lengths are taken in milliseconds: their squares fit 64 bits."""
+    lengths_ms, target_ms = np.maximum(lengths_us // 1000, 1), target_us // 1000
+    longer = np.maximum(lengths_ms, target_ms)
+    shorter = np.minimum(lengths_ms, target_ms)
+    return np.asarray((_UNIT * longer**2 // shorter**2 - _UNIT) // 3, dtype=np.int64)

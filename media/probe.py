@@ -155,7 +155,8 @@ def _check_limits(
         raise MediaError("media_too_large", message)
     if duration_us is not None and seconds_from_us(duration_us) > limits.max_duration_s:
         hours = seconds_from_us(duration_us) / 3600
-        message = f"{path}: lasts {hours:.1f} hours, longer than the limit of {limits.max_duration_s / 3600:g}; split it or raise it"
+        limit = f"the limit of {limits.max_duration_s / 3600:g}"
+        message = f"{path}: lasts {hours:.1f} hours, longer than {limit}; split it or raise the limit"
         raise MediaError("media_too_large", message)
 
 

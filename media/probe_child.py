@@ -1,15 +1,20 @@
 """Reads one file's header and prints it as JSON. Runs as a bounded child of `media.probe`, never imported by it.
 
-    python -I probe_child.py PATH FORMAT|- FORMAT_WHITELIST PROTOCOL_WHITELIST MAX_PIXELS
+python -I probe_child.py PATH FORMAT|- FORMAT_WHITELIST PROTOCOL_WHITELIST MAX_PIXELS
 """
+
+from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import av
 
 
-def describe(path, container_format, format_whitelist, protocol_whitelist, max_pixels):
+def describe(
+    path: str, container_format: str, format_whitelist: str, protocol_whitelist: str, max_pixels: int
+) -> dict[str, Any]:
     """The header as JSON values; one frame is decoded for the display matrix, which some containers keep with frames."""
     options = {"format_whitelist": format_whitelist, "protocol_whitelist": protocol_whitelist}
     name = None if container_format == "-" else container_format
@@ -28,7 +33,7 @@ def describe(path, container_format, format_whitelist, protocol_whitelist, max_p
     return found
 
 
-def _stream(stream):
+def _stream(stream: Any) -> dict[str, Any]:
     context = stream.codec_context
     base = {"index": stream.index, "type": stream.type, "codec": context.name if context is not None else None}
     base["default"] = bool(stream.disposition & av.stream.Disposition.default)
@@ -45,7 +50,7 @@ def _stream(stream):
     return base
 
 
-def _rotation(container, index):
+def _rotation(container: Any, index: int) -> int:
     """Clockwise degrees that a player turns the picture by; PyAV counts counter-clockwise."""
     try:
         stream = container.streams[index]

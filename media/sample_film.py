@@ -124,7 +124,7 @@ def _shot_picture(shot: int, time_s: float, caption: NDArray[np.bool_]) -> NDArr
     top, left = HEIGHT - rows - 14, (WIDTH - columns) // 2
     picture[top - 6 : top + rows + 6, left - 10 : left + columns + 10] *= 0.25
     picture[top : top + rows, left : left + columns][caption] = 250
-    return picture.astype(np.float32)
+    return np.asarray(picture, np.float32)
 
 
 def _caption(text: str, scale: int = 3) -> NDArray[np.bool_]:
@@ -152,7 +152,7 @@ def _sound() -> NDArray[np.int16]:
         edges = np.clip(np.minimum(time_s, time_s[-1] - time_s) / 0.03, 0, 1)
         first = round(start_s * _SAMPLE_RATE)
         samples[first : first + len(time_s)] = hum * syllables * edges
-    return (samples / np.abs(samples).max() * 12_000).astype(np.int16)
+    return np.asarray(samples / np.abs(samples).max() * 12_000, np.int16)
 
 
 def _write_wave(path: Path, samples: NDArray[np.int16]) -> None:

@@ -240,8 +240,7 @@ class FeatureBuilder:
         if len(falls):
             at = int(falls[0])
             raise ValueError(
-                f"times_us falls from {before[at]} to {before[at + 1]}: "
-                "frames must come in presentation order"
+                f"times_us falls from {before[at]} to {before[at + 1]}: frames must come in presentation order"
             )
         for first in range(0, len(frames), _BATCH):
             piece = frames[first : first + _BATCH]
@@ -258,9 +257,7 @@ class FeatureBuilder:
         return self._parts[0]
 
 
-def detect_transitions(
-    features: FrameFeatures, settings: ShotSettings = ShotSettings()
-) -> tuple[Transition, ...]:
+def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSettings()) -> tuple[Transition, ...]:
     """The changes of shot, in order of `at_us`; empty for a single shot and for fewer than two frames.
 
     Temporaries are bounded: a few numbers a frame, and `_CHUNK` frames of wide arrays at a time.
@@ -269,9 +266,7 @@ def detect_transitions(
         return ()
     steps = _step_distances(features)
     blanks = _find_blanks(features, settings)
-    cuts = [
-        c for c in _find_cuts(features, steps, settings) if not any(_in_fade(c, blank) for blank in blanks)
-    ]
+    cuts = [c for c in _find_cuts(features, steps, settings) if not any(_in_fade(c, blank) for blank in blanks)]
     fades = [_clip_to_cuts(blank.fade, cuts) for blank in blanks]
     blocked = [*fades, *cuts]
     dissolves = [d for d in _find_dissolves(features, blocked, settings) if not _overlaps(d, blocked)]
@@ -297,9 +292,7 @@ def _measure(frames: _U8, times_us: _I64, last_luma: _U8 | None) -> tuple[FrameF
     cr = (((red - deep) * np.int16(91) >> 7) + 128).astype(np.uint8)
     grid = _pool(luma.astype(np.uint16), _CELL, _CELL) / np.float32(_CELL**2)
     rows, cols = FRAME_HEIGHT // _CHROMA_ROWS, FRAME_WIDTH // _CHROMA_COLS
-    chroma = np.stack([_pool(plane.astype(np.uint16), rows, cols) for plane in (cb, cr)], axis=1) / (
-        rows * cols
-    )
+    chroma = np.stack([_pool(plane.astype(np.uint16), rows, cols) for plane in (cb, cr)], axis=1) / (rows * cols)
     histogram = np.concatenate(
         [_histogram(plane, bins) for plane, bins in zip((luma, cb, cr), _BINS, strict=True)], axis=1
     )
@@ -327,9 +320,7 @@ def _histogram(plane: _U8, bins: int) -> _F32:
     """Blurred shares of the levels of planes [k, 36, 64]: float32[k, bins], each row summing to 1."""
     count = len(plane)
     offsets = np.arange(count, dtype=np.int64)[:, None] * 256
-    counts = np.bincount((plane.reshape(count, -1) + offsets).ravel(), minlength=count * 256).reshape(
-        count, 256
-    )
+    counts = np.bincount((plane.reshape(count, -1) + offsets).ravel(), minlength=count * 256).reshape(count, 256)
     return np.asarray(counts.astype(np.float32) @ _bin_weights(bins) / _PIXELS, dtype=np.float32)
 
 
@@ -366,9 +357,7 @@ def _join(parts: list[FrameFeatures]) -> FrameFeatures:
         return parts[0]
     if not parts:
         return _EMPTY
-    return FrameFeatures(
-        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(FrameFeatures)}
-    )
+    return FrameFeatures(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(FrameFeatures)})
 
 
 _EMPTY = FrameFeatures(
@@ -454,9 +443,7 @@ def _only_light_changed(features: FrameFeatures, left: _I64, right: _I64, settin
 def _cosine(one: _F32, two: _F32) -> tuple[_F32, _F32]:
     """Cosine of rows, float32[m], and their mean power."""
     power = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", two, two))
-    return np.asarray(np.einsum("ij,ij->i", one, two) / np.maximum(power, 1e-6)), np.asarray(
-        power / one.shape[1]
-    )
+    return np.asarray(np.einsum("ij,ij->i", one, two) / np.maximum(power, 1e-6)), np.asarray(power / one.shape[1])
 
 
 def _share_changed(features: FrameFeatures, left: _I64, right: _I64) -> _F32:
@@ -561,18 +548,12 @@ class _Blank:
 def _find_blanks(features: FrameFeatures, settings: ShotSettings) -> list[_Blank]:
     """Blank stretches, with the ramps that lead in and out; blank flashes are left to the cut test."""
     level, contrast, times = features.brightness, features.contrast, features.times_us
-    blank = (contrast < settings.blank_contrast) & (
-        (level < settings.blank_level) | (level > 1 - settings.blank_level)
-    )
+    blank = (contrast < settings.blank_contrast) & ((level < settings.blank_level) | (level > 1 - settings.blank_level))
     edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8)))
     found = []
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         start = _ramp_end(contrast, times, first - 1, -1, settings.fade_reach_us) if first > 0 else 0
-        end = (
-            _ramp_end(contrast, times, last, 1, settings.fade_reach_us)
-            if last < len(times)
-            else len(times) - 1
-        )
+        end = _ramp_end(contrast, times, last, 1, settings.fade_reach_us) if last < len(times) else len(times) - 1
         inside = first > 0 and last < len(times)
         if inside and times[last] - times[first - 1] < 2 * settings.persist_us:
             ramped = _is_ramp(times, start, first - 1) or _is_ramp(times, last, end)
@@ -593,9 +574,7 @@ def _is_ramp(times: _I64, first: int, last: int) -> bool:
 def _in_fade(cut: Transition, blank: _Blank) -> bool:
     """Whether a cut is only a fade's steep part: in the blank stretch or in the half of a ramp that is
     nearer to it."""
-    return (
-        (blank.fade.start_us + blank.first_us) // 2 <= cut.at_us <= (blank.last_us + blank.fade.end_us) // 2
-    )
+    return (blank.fade.start_us + blank.first_us) // 2 <= cut.at_us <= (blank.last_us + blank.fade.end_us) // 2
 
 
 def _clip_to_cuts(fade: Transition, cuts: list[Transition]) -> Transition:
@@ -646,15 +625,11 @@ class _Windows:
     """Hellinger distance of the two ends' histograms, 0..1."""
 
 
-def _find_dissolves(
-    features: FrameFeatures, blocked: list[Transition], settings: ShotSettings
-) -> list[Transition]:
+def _find_dissolves(features: FrameFeatures, blocked: list[Transition], settings: ShotSettings) -> list[Transition]:
     candidates = []
     for length in settings.dissolve_windows_us:
         for first in range(0, len(features), _CHUNK):
-            windows = _measure_windows(
-                features, first, min(first + _CHUNK, len(features)), length, blocked, settings
-            )
+            windows = _measure_windows(features, first, min(first + _CHUNK, len(features)), length, blocked, settings)
             if windows is not None:
                 candidates += _judge_windows(features, windows, settings)
     found = _take_strongest(candidates, [(c.start_us, c.end_us) for c in candidates])
@@ -728,9 +703,7 @@ def _judge_windows(features: FrameFeatures, windows: _Windows, settings: ShotSet
     """The windows that hold a dissolve, scored."""
     shares = windows.shares
     rising = (shares[:, 0] > 0.04) & (np.diff(shares, axis=1).min(axis=1) > 0.1) & (shares[:, 2] < 0.96)
-    say = 0.5 * np.minimum(
-        1, windows.colour_distance / _FULL_HELLINGER
-    )  # colours that hardly change tell nothing
+    say = 0.5 * np.minimum(1, windows.colour_distance / _FULL_HELLINGER)  # colours that hardly change tell nothing
     outside = settings.side_weight * ((1 - say) * windows.side + say * windows.colour_side)
     score = (1 - windows.residual) * np.clip(1 - outside, 0, 1)
     score *= np.minimum(1, windows.distance / settings.dissolve_distance)
@@ -738,9 +711,7 @@ def _judge_windows(features: FrameFeatures, windows: _Windows, settings: ShotSet
     good = rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
     good &= ~_only_light_changed(features, windows.old, windows.new, settings)
     passed = np.flatnonzero(good)
-    good[passed] = (
-        _share_left_by_shift(features, windows.old[passed], windows.new[passed]) >= settings.shift_share
-    )
+    good[passed] = _share_left_by_shift(features, windows.old[passed], windows.new[passed]) >= settings.shift_share
     return [
         Transition("dissolve", start, end, (start + end) // 2, float(score[at]))
         for at, start, end in zip(

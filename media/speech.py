@@ -87,8 +87,7 @@ class SpeechSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise SettingsError(
-                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up "
-                    "(300000 is 0.3 s)"
+                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up (300000 is 0.3 s)"
                 )
 
 
@@ -175,9 +174,7 @@ class ActivityDetector:
         return SoundActivity("level", level_spans(self._levels.values(), duration_us, self._settings))
 
 
-def speech_spans(
-    probability: NDArray[np.float32], duration_us: int, settings: SpeechSettings
-) -> tuple[TimeSpan, ...]:
+def speech_spans(probability: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
     """Stretches of speech from the probability float32[n] of each window of 32 ms.
 
     The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without
@@ -188,9 +185,7 @@ def speech_spans(
     return _padded(spans, duration_us, settings)
 
 
-def level_spans(
-    levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings
-) -> tuple[TimeSpan, ...]:
+def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
     """Stretches of sound that stand above the item's own floor, from the level float32[n] of each window of
     32 ms; one for steady sound, none for silence.
 
@@ -246,9 +241,7 @@ def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:
     return float(loudest.min())
 
 
-def _padded(
-    spans: Sequence[tuple[int, int]], duration_us: int, settings: SpeechSettings
-) -> tuple[TimeSpan, ...]:
+def _padded(spans: Sequence[tuple[int, int]], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
     """Widens spans on both sides; a gap narrower than both pads is shared in the middle."""
     result = []
     for index, (start, end) in enumerate(spans):

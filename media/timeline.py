@@ -65,7 +65,7 @@ class ColourCounter:
 def _colour_shares(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     red, green, blue = frame[..., 0] >> 6, frame[..., 1] >> 6, frame[..., 2] >> 6
     counts = np.bincount(((red << 4) | (green << 2) | blue).ravel(), minlength=COLOUR_BINS)
-    return np.round(counts / counts.sum() * 255).astype(np.uint8)
+    return np.asarray(np.round(counts / counts.sum() * 255), np.uint8)
 
 
 def build_timeline(

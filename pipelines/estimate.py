@@ -13,9 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from media.probe import probe_media
-
 from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
+from media.probe import probe_media
 from providers.base import Provider
 from providers.extraction import PREAMBLE, extraction_key
 from schemas.errors import MediaError

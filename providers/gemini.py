@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from media.clips import Clip, make_clip
-
 from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
 from providers.extraction import MEDIA_TIME_FORMAT
 from schemas.errors import MediaError, ModelError, SettingsError

@@ -27,8 +27,7 @@ PLANNER_VERSION: Final = 1  # part of every segment id: raise it when the same i
 # A model may answer about a shorter clip without having seen one frame of it.
 _SHORTEST_US: Final = US_PER_SECOND // 2
 _LONGEST_US: Final = DURATION_S[1] * US_PER_SECOND
-# With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose
-# where.
+# With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose where.
 _LEAST_RANGE: Final = 3
 
 
@@ -93,13 +92,11 @@ class SegmentationSettings:
         audio_strategy: "content_aware" follows pauses, "fixed" cuts windows.
         video_duration_s, audio_duration_s: window in whole seconds, 1 to 300; given exactly where the
             strategy is fixed.
-        smart_lengths, shot_lengths, pause_lengths: lengths of smart video, content_aware video and
-            content_aware
+        smart_lengths, shot_lengths, pause_lengths: lengths of smart video, content_aware video and content_aware
             audio; a mapping as `to_dict` writes it is taken too.
 
     Raises:
-        SettingsError: a strategy is unknown, a window is missing, superfluous or out of range, or lengths
-        are.
+        SettingsError: a strategy is unknown, a window is missing, superfluous or out of range, or lengths are.
     """
 
     video_strategy: VideoStrategy = "smart"
@@ -183,9 +180,7 @@ def _lengths(name: str, value: object) -> LengthBounds:
     if isinstance(value, LengthBounds):
         return value
     if not isinstance(value, Mapping):
-        raise SettingsError(
-            f"{name} is {value!r}; give LengthBounds, or a mapping with min_us, target_us and max_us"
-        )
+        raise SettingsError(f"{name} is {value!r}; give LengthBounds, or a mapping with min_us, target_us and max_us")
     _refuse_unknown(name, value, LengthBounds)
     missing = [part.name for part in dataclasses.fields(LengthBounds) if part.name not in value]
     if missing:

@@ -84,7 +84,7 @@ def test_a_prompt_file_that_cannot_be_used_is_named(tmp_path):
         read_prompt_file(broken)
     with pytest.raises(PromptError, match="cannot be read"):
         read_prompt_file(tmp_path / "none.json")
-    with pytest.raises(PromptError, match="no prompt 'nonesuch'.*measure"):
+    with pytest.raises(PromptError, match=r"no prompt 'nonesuch'.*measure"):
         find_prompt("nonesuch")
 
 

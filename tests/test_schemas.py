@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from schemas import ids
 from schemas.arrow import arrow_schema, to_table
 from schemas.errors import MediaError
+from schemas.field_paths import parse_schema
 from schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
 from schemas.records import SORT_KEYS, TABLES
-from tests.prompts import NESTED
 from tables.table_schemas import table_schemas, typed_fields
-from schemas.field_paths import parse_schema
+from tests.prompts import NESTED
 
 
 @given(st.integers(min_value=0, max_value=10**15))
@@ -26,7 +26,14 @@ def test_microseconds_survive_the_wire(time_us):
 
 @pytest.mark.parametrize(
     ("seconds", "time_us"),
-    [(0, 0), (1.1, 1_100_000), ("0.0000005", 0), ("0.0000015", 2), (Decimal("2.5"), 2_500_000), (Fraction(1001, 30000), 33_367)],
+    [
+        (0, 0),
+        (1.1, 1_100_000),
+        ("0.0000005", 0),
+        ("0.0000015", 2),
+        (Decimal("2.5"), 2_500_000),
+        (Fraction(1001, 30000), 33_367),
+    ],
 )
 def test_seconds_are_rounded_half_to_even(seconds, time_us):
     assert us_from_seconds(seconds) == time_us
@@ -99,7 +106,12 @@ def test_the_fields_struct_follows_the_prompt():
 
 def test_values_that_do_not_fit_their_type_become_null_not_errors():
     node = parse_schema(NESTED.json_schema)
-    value = {"summary": 5, "scene": {"people_count": 2**70, "location": "x", "more": 1}, "products": "none", "extra": {"a": [1]}}
+    value = {
+        "summary": 5,
+        "scene": {"people_count": 2**70, "location": "x", "more": 1},
+        "products": "none",
+        "extra": {"a": [1]},
+    }
     typed = typed_fields(node, value)
     assert typed["summary"] is None
     assert typed["scene"] == {"location": "x", "people_count": None, "bright": None}

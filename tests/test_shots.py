@@ -120,15 +120,11 @@ def test_black_between_two_cuts_is_one_transition() -> None:
 
 
 def test_fades_at_both_ends_of_a_film_bound_no_shot() -> None:
-    assert (
-        detect(hold(BLACK, 10), blend(BLACK, A, 25), hold(A, 50), blend(A, BLACK, 25), hold(BLACK, 10)) == ()
-    )
+    assert detect(hold(BLACK, 10), blend(BLACK, A, 25), hold(A, 50), blend(A, BLACK, 25), hold(BLACK, 10)) == ()
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-@pytest.mark.parametrize(
-    "flash", [WHITE, np.clip(A * 1.5 + 90, 0, 255).astype(np.uint8)], ids=["white", "bright"]
-)
+@pytest.mark.parametrize("flash", [WHITE, np.clip(A * 1.5 + 90, 0, 255).astype(np.uint8)], ids=["white", "bright"])
 def test_flashes_are_ignored(flash: Frames, length: int) -> None:
     assert detect(hold(A, 40), hold(flash, length), hold(A, 40)) == ()
 
@@ -261,9 +257,7 @@ def test_long_film_across_the_chunk_border() -> None:
 
 def test_memory_of_features_is_bounded() -> None:
     features = features_of(hold(A, 500))
-    assert (
-        features.nbytes / len(features) <= 300
-    )  # 432,000 frames, two hours at 60 a second, stay below 130 MB
+    assert features.nbytes / len(features) <= 300  # 432,000 frames, two hours at 60 a second, stay below 130 MB
 
 
 def test_measures_are_those_of_the_pixels() -> None:

@@ -274,7 +274,7 @@ def test_rows_of_a_part_lie_in_small_groups_with_their_range(tmp_path):
 
 
 def call(number, **changes):
-    values = {name: 0 for name in LlmCallRow.__dataclass_fields__}
+    values = dict.fromkeys(LlmCallRow.__dataclass_fields__, 0)
     text = dict.fromkeys(
         ("run_id", "video_id", "operation_key", "model", "purpose", "status", "invoked_at", "request"), "x"
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import apache_beam as beam
-from media.planner import plan_segments
-from media.probe import probe_media
 
 from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
+from media.planner import plan_segments
+from media.probe import probe_media
 from schemas.errors import MediaError, StorageError
 from schemas.ids import segment_id_of
 from schemas.media import PlannedSegment

@@ -10,8 +10,8 @@ import sys
 from dataclasses import asdict, dataclass
 
 import click
-from media.ffmpeg import ffmpeg_candidates, find_ffmpeg
 
+from media.ffmpeg import ffmpeg_candidates, find_ffmpeg
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
 from providers.gemini import KEY_VARIABLES, api_key

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from schemas.segmentation import SegmentationSettings
 
 from providers.registry import default_model
+from schemas.segmentation import SegmentationSettings
 from schemas.settings import CallSettings, MediaLimits, ModelSettings, RunSettings, SamplingSettings
 from tables.storage import Storage, open_storage
 
@@ -25,7 +25,8 @@ def data_dir_option(command: Command) -> Command:
         "--data-dir",
         default=lambda: os.environ.get(DATA_DIR_VARIABLE, DEFAULT_DATA_DIR),
         metavar="DIR",
-        help=f"Data folder, local or an fsspec URL such as gs://bucket/path. [default: {DEFAULT_DATA_DIR}, or {DATA_DIR_VARIABLE}]",
+        help="Data folder, local or an fsspec URL such as gs://bucket/path. "
+        f"[default: {DEFAULT_DATA_DIR}, or {DATA_DIR_VARIABLE}]",
     )(command)
 
 
@@ -40,29 +41,97 @@ def open_data_dir(data_dir: str) -> Storage:
 
 
 _SETTINGS = [
-    click.option("--model", metavar="NAME", help="Model: signals (built in) or a Gemini name. [default: PROMPTREEL_MODEL, else Gemini where a key is set, else signals]"),
-    click.option("--video-segmentation", type=click.Choice(["smart", "fixed", "content_aware"]), default="smart", show_default=True, help="How videos are cut."),
-    click.option("--video-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed video segments."),
-    click.option("--audio-segmentation", type=click.Choice(["content_aware", "fixed"]), default="content_aware", show_default=True, help="How audio is cut."),
-    click.option("--audio-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed audio segments."),
-    click.option("--fps", type=click.FloatRange(0.1, 5), default=1.0, show_default=True, help="Frames kept for each second of video."),
-    click.option("--media-input", type=click.Choice(["clips", "frames", "files"]), default="clips", show_default=True, help="What a model is sent: a small clip, sampled frames, or an uploaded proxy with offsets."),
-    click.option("--media-resolution", type=click.Choice(["low", "medium", "high"]), help="How finely the model looks at frames. [default: the service's]"),
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="Model: signals (built in) or a Gemini name. "
+        "[default: PROMPTREEL_MODEL, else Gemini where a key is set, else signals]",
+    ),
+    click.option(
+        "--video-segmentation",
+        type=click.Choice(["smart", "fixed", "content_aware"]),
+        default="smart",
+        show_default=True,
+        help="How videos are cut.",
+    ),
+    click.option(
+        "--video-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed video segments."
+    ),
+    click.option(
+        "--audio-segmentation",
+        type=click.Choice(["content_aware", "fixed"]),
+        default="content_aware",
+        show_default=True,
+        help="How audio is cut.",
+    ),
+    click.option(
+        "--audio-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed audio segments."
+    ),
+    click.option(
+        "--fps",
+        type=click.FloatRange(0.1, 5),
+        default=1.0,
+        show_default=True,
+        help="Frames kept for each second of video.",
+    ),
+    click.option(
+        "--media-input",
+        type=click.Choice(["clips", "frames", "files"]),
+        default="clips",
+        show_default=True,
+        help="What a model is sent: a small clip, sampled frames, or an uploaded proxy with offsets.",
+    ),
+    click.option(
+        "--media-resolution",
+        type=click.Choice(["low", "medium", "high"]),
+        help="How finely the model looks at frames. [default: the service's]",
+    ),
     click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
-    click.option("--max-output-tokens", type=click.IntRange(1, 65536), default=8192, show_default=True, help="Budget of one answer."),
-    click.option("--thinking-budget", type=int, metavar="N", help="Tokens for thinking; 0 switches it off. [default: the service's]"),
+    click.option(
+        "--max-output-tokens",
+        type=click.IntRange(1, 65536),
+        default=8192,
+        show_default=True,
+        help="Budget of one answer.",
+    ),
+    click.option(
+        "--thinking-budget",
+        type=int,
+        metavar="N",
+        help="Tokens for thinking; 0 switches it off. [default: the service's]",
+    ),
     click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
     click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
     click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
-    click.option("--max-in-flight", type=click.IntRange(1, 1000), default=64, show_default=True, help="Calls under way at once."),
-    click.option("--max-calls-per-second", type=float, metavar="N", help="Upper limit of the call rate. [default: found from the service's answers]"),
-    click.option("--call-deadline", type=float, default=180.0, show_default=True, metavar="SECONDS", help="One attempt at a call is given up after this."),
-    click.option("--max-attempts", type=click.IntRange(1, 20), default=5, show_default=True, help="Attempts at one operation."),
-    click.option("--max-tokens", type=int, metavar="N", help="The run makes no further call once it has used this many tokens."),
+    click.option(
+        "--max-in-flight", type=click.IntRange(1, 1000), default=64, show_default=True, help="Calls under way at once."
+    ),
+    click.option(
+        "--max-calls-per-second",
+        type=float,
+        metavar="N",
+        help="Upper limit of the call rate. [default: found from the service's answers]",
+    ),
+    click.option(
+        "--call-deadline",
+        type=float,
+        default=180.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="One attempt at a call is given up after this.",
+    ),
+    click.option(
+        "--max-attempts", type=click.IntRange(1, 20), default=5, show_default=True, help="Attempts at one operation."
+    ),
+    click.option(
+        "--max-tokens", type=int, metavar="N", help="The run makes no further call once it has used this many tokens."
+    ),
     click.option("--run-deadline", type=float, metavar="SECONDS", help="The run makes no further call after this."),
     click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Longer items are refused."),
-    click.option("--fresh", is_flag=True, help="Do not reuse results of earlier runs; every call is made (and paid) again."),
-]  # fmt: skip
+    click.option(
+        "--fresh", is_flag=True, help="Do not reuse results of earlier runs; every call is made (and paid) again."
+    ),
+]
 
 
 def settings_options(command: Command) -> Command:

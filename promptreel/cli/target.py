@@ -11,45 +11,11 @@ from tables.request import TargetItem
 
 # What is picked out of a folder. A file that is named by itself is taken whatever its ending.
 EXTENSIONS: Final[frozenset[str]] = frozenset(
-    [
-        "mp4",
-        "m4v",
-        "mov",
-        "mkv",
-        "webm",
-        "avi",
-        "mpg",
-        "mpeg",
-        "ts",
-        "mts",
-        "m2ts",
-        "flv",
-        "wmv",
-        "3gp",
-        "ogv",
-        "mp3",
-        "wav",
-        "flac",
-        "m4a",
-        "ogg",
-        "oga",
-        "opus",
-        "aac",
-        "aiff",
-        "aif",
-        "wma",
-        "jpg",
-        "jpeg",
-        "png",
-        "webp",
-        "gif",
-        "bmp",
-        "tif",
-        "tiff",
-        "heic",
-        "heif",
-        "avif",
-    ]
+    (
+        "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts flv wmv 3gp ogv "
+        "mp3 wav flac m4a ogg oga opus aac aiff aif wma "
+        "jpg jpeg png webp gif bmp tif tiff heic heif avif"
+    ).split()
 )
 
 

@@ -10,11 +10,15 @@ from tests.fake_gemini import FakeGemini, read_faults
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.fake_gemini", description=__doc__)
     parser.add_argument("--port", type=int, default=8089, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--latency", type=float, default=0.5, metavar="SECONDS", help="of each call (default: %(default)s)")
+    parser.add_argument(
+        "--latency", type=float, default=0.5, metavar="SECONDS", help="of each call (default: %(default)s)"
+    )
     parser.add_argument("--spread", type=float, default=0.0, metavar="SIGMA", help="lognormal spread of the latency")
     parser.add_argument("--rps", type=float, metavar="N", help="calls taken each second; others are answered 429")
     parser.add_argument("--processing", type=float, default=0.0, metavar="SECONDS", help="an upload stays PROCESSING")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of rules, see tests/fake_gemini/faults.py")
+    parser.add_argument(
+        "--faults", type=Path, metavar="FILE", help="JSON list of rules, see tests/fake_gemini/faults.py"
+    )
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="write every call here, a JSON line each")
     options = parser.parse_args()
     faults = read_faults(options.faults.read_text()) if options.faults else []
@@ -22,7 +26,9 @@ if __name__ == "__main__":
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, frame: stop.set())
     settings = {"latency_s": options.latency, "spread": options.spread, "rps": options.rps}
-    server = FakeGemini(port=options.port, ledger_file=options.ledger, faults=faults, processing_s=options.processing, **settings)
+    server = FakeGemini(
+        port=options.port, ledger_file=options.ledger, faults=faults, processing_s=options.processing, **settings
+    )
     with server:
         print(f"{server.base_url}  (GEMINI_API_KEY may be anything)", flush=True)
         stop.wait()

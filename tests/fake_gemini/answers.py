@@ -47,7 +47,10 @@ def _object(schema, root, rng, depth):
 def _array(schema, root, rng, depth):
     low = int(schema.get("minItems", 0))
     high = int(schema.get("maxItems", max(low, 3)))
-    return [_value(schema.get("items", {}), root, rng, depth + 1) for _ in range(rng.randint(low, max(low, min(high, low + 3))))]
+    return [
+        _value(schema.get("items", {}), root, rng, depth + 1)
+        for _ in range(rng.randint(low, max(low, min(high, low + 3))))
+    ]
 
 
 def _string(schema, root, rng, depth):

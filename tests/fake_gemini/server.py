@@ -50,7 +50,9 @@ class Quota:
 class FakeService:
     """The state behind the routes. `answer(body, schema)` replaces the built-in answers where it is given."""
 
-    def __init__(self, ledger, *, latency_s=0.0, spread=0.0, rps=None, faults=(), processing_s=0.0, answer=None, seed=0):
+    def __init__(
+        self, ledger, *, latency_s=0.0, spread=0.0, rps=None, faults=(), processing_s=0.0, answer=None, seed=0
+    ):
         self.ledger = ledger
         self.latency_s = latency_s
         self.spread = spread
@@ -170,7 +172,11 @@ class FakeService:
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
         usage = _usage(counted, output, self._cached(body))
         if fault.block_reason:
-            return {"promptFeedback": {"blockReason": fault.block_reason}, "usageMetadata": usage, "modelVersion": model}
+            return {
+                "promptFeedback": {"blockReason": fault.block_reason},
+                "usageMetadata": usage,
+                "modelVersion": model,
+            }
         if fault.answer == "no_candidates":
             return {"usageMetadata": usage, "modelVersion": model}
         parts = [{"text": text}] if text else []
