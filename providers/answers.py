@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,11 @@ _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTA
 _MESSAGE_CHARS: Final = 300
 # An answer cut at the token limit is asked for once more with this multiple of the budget.
 LARGER_BUDGET: Final = 4
+# What tables can hold: 64-bit numbers, and nesting far beyond the 12 levels of a prompt's schema.
+_INTEGERS: Final = range(-(2**63), 2**63)
+_MAX_DEPTH: Final = 100
+# Both are mended by the same second question, which is asked once.
+_REPAIRED_CODES: Final = ("answer_not_json", "schema_invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,7 @@ async def ask_checked(
         AnswerFailed: the second try failed too, or the failure is final.
         ModelError, Halted: from the call policy.
     """
-    policy.check_halted()
-    prepared = await provider.prepare(request)
+    prepared = await policy.prepare(request)
     tried: set[str] = set()
     original = request
     while True:
@@ -69,10 +74,11 @@ async def ask_checked(
         try:
             return check_answer(answer, original)
         except AnswerFailed as failure:
-            again = None if failure.code in tried else _second_try(original, failure)
+            kind = "repair" if failure.code in _REPAIRED_CODES else failure.code
+            again = None if kind in tried else _second_try(original, failure)
             if again is None:
                 raise
-            tried.add(failure.code)
+            tried.add(kind)
             request = again
 
 
@@ -109,7 +115,8 @@ def parse_answer(text: str) -> dict[str, Any]:
     """Reads a JSON object, also inside a Markdown fence.
 
     Raises:
-        AnswerFailed: `answer_not_json`, or `schema_invalid` where it is JSON but no object.
+        AnswerFailed: `answer_not_json`, or `schema_invalid` where it is JSON but no object, or one that holds what no
+            table can hold.
     """
     fenced = _FENCE.match(text)
     try:
@@ -122,13 +129,16 @@ def parse_answer(text: str) -> dict[str, Any]:
         raise AnswerFailed(
             "schema_invalid", f"the answer is a JSON {type(value).__name__}, not an object", retryable=True, answer=text
         )
-    return dict(_without_lone_surrogates(value))
+    try:
+        return dict(_storable(value))
+    except _NotStorable as error:
+        raise AnswerFailed("schema_invalid", f"the answer {error}", retryable=True, answer=text) from error
 
 
 def _second_try(request: ModelRequest, failure: AnswerFailed) -> ModelRequest | None:
     if failure.code == "model_truncated":
         return replace(request, output_token_factor=LARGER_BUDGET)
-    if failure.code in ("answer_not_json", "schema_invalid"):
+    if failure.code in _REPAIRED_CODES:
         note = (
             f"An earlier answer could not be used: {failure.message}. Answer with one JSON object that fits the schema."
         )
@@ -147,12 +157,26 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _without_lone_surrogates(value: Any) -> Any:
-    """JSON may escape half a surrogate pair; no file can hold it. It becomes U+FFFD."""
+class _NotStorable(Exception):
+    """A value that no table can hold."""
+
+
+def _storable(value: Any, depth: int = 0) -> Any:
+    """A value as files can hold it: half a surrogate pair, which JSON may escape, becomes U+FFFD.
+
+    Raises:
+        _NotStorable: a number needs more than 64 bits, or lists and objects are nested too deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise _NotStorable(f"is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_lone_surrogates(part) for part in value]
+        return [_storable(part, depth + 1) for part in value]
     if isinstance(value, Mapping):
-        return {_without_lone_surrogates(key): _without_lone_surrogates(part) for key, part in value.items()}
+        return {_storable(key): _storable(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _NotStorable("holds a number beyond the range of 64-bit floating point")
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise _NotStorable("holds an integer beyond 64 bits")
     return value

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.media import MediaType, SampledFrame, TimeSpan
 from schemas.prompt import Prompt
+from schemas.records import Word
 
-Purpose = Literal["metadata_extraction", "video_level_synthesis"]
+Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embedding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class SegmentMedia:
         audio_file: the item's sound (16 kHz mono FLAC), relative to the folder; None without sound.
         item_key: identifies the item's analysis, for what a provider keeps per item (an upload).
         item_duration_us, item_frames: the whole item, for providers that hand it over once.
+        words: what is spoken in the segment; None where there is no transcript.
     """
 
     media_type: MediaType
@@ -35,6 +40,7 @@ class SegmentMedia:
     item_key: str
     item_duration_us: int
     item_frames: tuple[SampledFrame, ...]
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class ModelRequest:
         json_schema: JSON Schema of the answer; its root is an object.
         media: None for a synthesis.
         output_token_factor: multiplies the settings' budget for the answer.
+        texts: what is embedded; empty for every other purpose.
     """
 
     purpose: Purpose
@@ -55,6 +62,7 @@ class ModelRequest:
     json_schema: Mapping[str, Any]
     media: SegmentMedia | None = None
     output_token_factor: int = 1
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +93,14 @@ class ModelAnswer:
         text: the answer; empty where there is none.
         finish_reason: in the service's own word.
         failure: (code, message) where the finish reason means that the answer is not usable.
+        vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
     """
 
     text: str
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     failure: tuple[str, str] | None = None
+    vectors: NDArray[np.float32] | None = None
 
 
 class Provider(ABC):

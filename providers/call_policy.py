@@ -102,6 +102,23 @@ class CallPolicy:
         self._limit = AdaptiveRateLimit(settings.max_calls_per_second)
         self._halted: Halted | None = None
 
+    async def prepare(self, request: ModelRequest) -> Any:
+        """Lets the provider build what is sent. An upload that fails on the way is tried again as a call is.
+
+        Raises:
+            ModelError: it could not be built; the last failure is raised.
+            Halted: no further call is made in this run.
+        """
+        faults = 0
+        while True:
+            self.check_halted()
+            try:
+                return await self._provider.prepare(request)
+            except ModelError as error:
+                faults += 1
+                self._give_up_or_halt(error, faults, 0)
+                await self._sleep(self._backoff(error, faults))
+
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
         """Asks until there is an answer, within the attempts that the settings allow.
 
@@ -117,11 +134,14 @@ class CallPolicy:
             except ModelError as error:
                 if error.code == "rate_limited":
                     refusals += 1
-                    self._limit.refused(error.retry_after_s)
+                    wait = error.retry_after_s
+                    self._limit.refused(None if wait is None else min(wait, MAX_RETRY_AFTER_S))
                 else:
                     faults += 1
                 self._give_up_or_halt(error, faults, refusals)
-                await self._sleep(self._pause(error, faults))
+                # After a refusal for speed the limiter holds the call back.
+                refused = error.code == "rate_limited"
+                await self._sleep(self._jitter.uniform(0, 0.05) if refused else self._backoff(error, faults))
 
     def _give_up_or_halt(self, error: ModelError, faults: int, refusals: int) -> None:
         if error.code in HALTING_CODES:
@@ -152,11 +172,9 @@ class CallPolicy:
         if self._deadline is not None and time.time() >= self._deadline:
             raise Halted("deadline_exceeded", "the run's deadline has passed; resume the run to go on")
 
-    def _pause(self, error: ModelError, faults: int) -> float:
+    def _backoff(self, error: ModelError, faults: int) -> float:
         """Seconds before the next attempt: what the service asked for, else full jitter over an exponential back-off
         (M. Brooker, "Exponential Backoff and Jitter", 2015)."""
-        if error.code == "rate_limited":
-            return self._jitter.uniform(0, 0.05)  # the limiter holds the call back
         ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (faults - 1))
         return max(error.retry_after_s or 0.0, self._jitter.uniform(0, ceiling))
 

@@ -1,14 +1,12 @@
-"""Gemini through the google-genai async client: what is sent, and what its answers and errors mean.
+"""Gemini through the google-genai async client: what is sent, and what its answers mean.
 
-Retries, rate and deadlines are the call policy's; the client's own retries are switched off. Rules of the service are
-those of the Gemini API's public reference (generateContent, files, errors).
+Rules of the service are those of the Gemini API's public reference (generateContent, files).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,16 @@ from typing import Any, Final
 from media.clips import Clip, make_clip
 from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
 from providers.extraction import MEDIA_TIME_FORMAT
+from providers.gemini_client import is_lost_file, model_error_of, open_client, require_access
 from schemas.errors import MediaError, ModelError, SettingsError
 from schemas.media import SampledFrame, TimeSpan
 from schemas.mediatime import format_timecode, seconds_from_us
 from schemas.settings import ModelSettings
 
-KEY_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 # A request may have 20 MB in all; base64 makes three bytes into four, and the text needs room too.
 INLINE_LIMIT_BYTES: Final = 14_000_000
+# The service refuses a larger budget for one answer.
+MAX_OUTPUT_TOKENS: Final = 65_536
 # How long an upload may stay PROCESSING, and how often it is looked at.
 UPLOAD_DEADLINE_S: Final = 300.0
 UPLOAD_POLL_S: Final = 1.0
@@ -47,6 +47,8 @@ _BLOCKED: Final = frozenset(
         "ESCALATION",
     ]
 )
+# Keywords of JSON Schema whose keys are names that the prompt chose.
+_NAMED_PARTS: Final = ("properties", "$defs", "definitions")
 _RESOLUTIONS: Final = {
     "low": "MEDIA_RESOLUTION_LOW",
     "medium": "MEDIA_RESOLUTION_MEDIUM",
@@ -86,31 +88,12 @@ class GeminiProvider(Provider):
         }
 
     def check_access(self) -> None:
-        if self._settings.vertex_project:
-            if self._settings.media_input == "files":
-                raise SettingsError(
-                    "media_input 'files' needs the Files API, which Vertex AI lacks; use clips or frames"
-                )
-        elif not api_key():
-            raise SettingsError(
-                f"model {self.name!r} needs a key: set {KEY_VARIABLES[0]}, or --vertex-project and --vertex-location, "
-                "or use the built-in model with --model signals"
-            )
+        require_access(self.name, self._settings)
+        if self._settings.vertex_project and self._settings.media_input == "files":
+            raise SettingsError("media_input 'files' needs the Files API, which Vertex AI lacks; use clips or frames")
 
     async def open(self) -> None:
-        from google import genai
-        from google.genai import types
-
-        options = types.HttpOptions(
-            base_url=self._settings.base_url,
-            retry_options=types.HttpRetryOptions(attempts=1),
-            async_client_args=_connection_arguments(),
-        )
-        if self._settings.vertex_project:
-            project, location = self._settings.vertex_project, self._settings.vertex_location
-            self._client = genai.Client(vertexai=True, project=project, location=location, http_options=options)
-        else:
-            self._client = genai.Client(api_key=api_key(), http_options=options)
+        self._client = open_client(self._settings)
         self._clip_slots = asyncio.Semaphore(CLIP_WORKERS)
         self._uploads: dict[str, asyncio.Task[_Upload]] = {}
 
@@ -120,36 +103,39 @@ class GeminiProvider(Provider):
             self._client = None
 
     async def prepare(self, request: ModelRequest) -> list[Any]:
-        """The media parts of a request, as google-genai `Part`s."""
+        """The media parts of a request, as google-genai `Part`s; the segment itself where its item was uploaded, for
+        `ask` to look the file up: one that is gone by then is uploaded again."""
         media = request.media
         if media is None:
             return []
         if media.media_type == "image" or (self._settings.media_input == "frames" and media.frames):
             return await self._frame_parts(media)
         if self._settings.media_input == "files":
-            return [_file_part(await self._uploaded_item(media), self._fps)]
+            await self._uploaded_item(media)
+            return [media]
         clip, content = await self._clip(media.folder, media.frames, media.audio_file, media.span)
+        fps = self._fps if media.frames else None
         if len(content) <= INLINE_LIMIT_BYTES:
-            return [_inline_part(content, clip.mime_type, self._fps if media.frames else None)]
-        return [_file_part(await self._upload(content, clip.mime_type, None), self._fps if media.frames else None)]
+            return [_inline_part(content, clip.mime_type, fps)]
+        if self._settings.vertex_project:
+            raise _too_large(f"proxy clip of {len(content)} bytes", "cut shorter segments")
+        return [_file_part(await self._upload(content, clip.mime_type, None), fps)]
 
     async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
-        from google.genai import errors, types
+        from google.genai import types
 
-        contents = types.Content(role="user", parts=[*(prepared or ()), types.Part(text=request.text)])
+        parts = [await self._part(part) for part in prepared or ()]
+        contents = types.Content(role="user", parts=[*parts, types.Part(text=request.text)])
         try:
             response = await self._client.aio.models.generate_content(
                 model=self.name, contents=[contents], config=self._config(request)
             )
-        except errors.APIError as error:
-            raise _model_error(error) from error
         except Exception as error:
-            if _is_transport_error(error) or isinstance(error, errors.UnknownApiResponseError | ValueError):
-                message = (
-                    f"the service could not be reached or gave no readable answer ({type(error).__name__}: {error})"
-                )
-                raise ModelError("model_unavailable", message, retryable=True) from error
-            raise
+            if is_lost_file(error):
+                self._forget_upload(request.media, parts)
+            if (failure := model_error_of(error)) is None:
+                raise
+            raise failure from error
         return _answer(response)
 
     def _config(self, request: ModelRequest) -> Any:
@@ -160,9 +146,9 @@ class GeminiProvider(Provider):
         return types.GenerateContentConfig(
             system_instruction=request.instruction,
             response_mime_type="application/json",
-            response_json_schema=wire_schema(request.json_schema),
+            http_options=types.HttpOptions(extra_body=_response_schema(request.json_schema)),
             temperature=settings.temperature,
-            max_output_tokens=settings.max_output_tokens * request.output_token_factor,
+            max_output_tokens=min(MAX_OUTPUT_TOKENS, settings.max_output_tokens * request.output_token_factor),
             media_resolution=types.MediaResolution(_RESOLUTIONS[settings.media_resolution])
             if settings.media_resolution
             else None,
@@ -170,19 +156,37 @@ class GeminiProvider(Provider):
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
 
+    async def _part(self, prepared: Any) -> Any:
+        if not isinstance(prepared, SegmentMedia):
+            return prepared
+        return _file_part(await self._uploaded_item(prepared), self._fps if prepared.item_frames else None)
+
+    def _forget_upload(self, media: SegmentMedia | None, parts: list[Any]) -> None:
+        """Lets the item be uploaded anew, unless another segment has seen to that meanwhile."""
+        task = None if media is None else self._uploads.get(media.item_key)
+        if media is None or task is None or not task.done() or task.exception() is not None:
+            return
+        if any(part.file_data is not None and part.file_data.file_uri == task.result().uri for part in parts):
+            del self._uploads[media.item_key]
+
     async def _frame_parts(self, media: SegmentMedia) -> list[Any]:
         from google.genai import types
 
         parts: list[Any] = []
+        size = 0
         for frame in media.frames:
             if media.media_type != "image":
                 at = format_timecode(max(0, frame.time_us - media.span.start_us))
                 parts.append(types.Part(text=f"Frame at {at} of the segment:"))
             content = await asyncio.to_thread((media.folder / frame.file).read_bytes)
             parts.append(_inline_part(content, "image/jpeg", None))
+            size += len(content)
         if media.audio_file is not None:
             clip, content = await self._clip(media.folder, (), media.audio_file, media.span)
             parts += [types.Part(text="Sound of the segment:"), _inline_part(content, clip.mime_type, None)]
+            size += len(content)
+        if size > INLINE_LIMIT_BYTES:
+            raise _too_large(f"{len(media.frames)} frames of {size} bytes", "send clips, or cut shorter segments")
         return parts
 
     async def _clip(
@@ -211,40 +215,41 @@ class GeminiProvider(Provider):
     async def _upload(self, content: bytes, mime_type: str, span: TimeSpan | None) -> _Upload:
         import io
 
-        from google.genai import errors
-
         try:
             async with asyncio.timeout(UPLOAD_DEADLINE_S):
                 file = await self._client.aio.files.upload(file=io.BytesIO(content), config={"mime_type": mime_type})
                 while file.state is not None and file.state.name == "PROCESSING":
                     await asyncio.sleep(UPLOAD_POLL_S)
                     file = await self._client.aio.files.get(name=file.name)
-        except errors.APIError as error:
-            raise _model_error(error) from error
         except TimeoutError as error:
             message = f"an upload was not ready within {UPLOAD_DEADLINE_S:g} s"
             raise ModelError("model_timeout", message, retryable=True) from error
         except Exception as error:
-            if _is_transport_error(error):
-                raise ModelError(
-                    "model_unavailable", f"upload: {type(error).__name__}: {error}", retryable=True
-                ) from error
-            raise
+            failure = model_error_of(error)
+            # The client raises a bare KeyError or ValueError where the upload protocol was not kept to.
+            if failure is None and isinstance(error, KeyError | ValueError):
+                failure = ModelError("model_unavailable", f"upload: {type(error).__name__}: {error}", retryable=True)
+            if failure is None:
+                raise
+            raise failure from error
         if file.state is not None and file.state.name == "FAILED":
             raise ModelError("model_bad_request", f"the service could not read an uploaded proxy: {file.error}")
         return _Upload(str(file.uri), mime_type, span)
 
 
-def api_key() -> str | None:
-    """The key that the environment gives; None where it gives none."""
-    return next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The response schema as it stands in a request. The client is not told of it: it would read the answer too, and lose
+    one whose numbers or nesting Python's JSON reader refuses."""
+    return {"generationConfig": {"responseJsonSchema": wire_schema(json_schema)}}
 
 
 def wire_schema(json_schema: Any) -> Any:
     """A prompt's schema without what only this product reads (`"format": "media-time"`)."""
     if isinstance(json_schema, Mapping):
         return {
-            key: wire_schema(value)
+            key: {name: wire_schema(part) for name, part in value.items()}
+            if key in _NAMED_PARTS
+            else wire_schema(value)
             for key, value in json_schema.items()
             if not (key == "format" and value == MEDIA_TIME_FORMAT) and key not in ("$schema", "$id")
         }
@@ -270,7 +275,7 @@ def _inline_part(content: bytes, mime_type: str, fps: float | None) -> Any:
     from google.genai import types
 
     part = types.Part.from_bytes(data=content, mime_type=mime_type)
-    if fps is not None and fps != 1.0:  # the service samples one frame a second unless told otherwise
+    if _is_unusual(fps):
         part.video_metadata = types.VideoMetadata(fps=fps)
     return part
 
@@ -280,13 +285,18 @@ def _file_part(upload: _Upload, fps: float | None) -> Any:
 
     part = types.Part.from_uri(file_uri=upload.uri, mime_type=upload.mime_type)
     span = upload.span
-    if span is not None:
+    if span is not None or _is_unusual(fps):
         part.video_metadata = types.VideoMetadata(
-            start_offset=f"{seconds_from_us(span.start_us):.6f}s",
-            end_offset=f"{seconds_from_us(span.end_us):.6f}s",
+            start_offset=None if span is None else f"{seconds_from_us(span.start_us):.6f}s",
+            end_offset=None if span is None else f"{seconds_from_us(span.end_us):.6f}s",
             fps=fps,
         )
     return part
+
+
+def _is_unusual(fps: float | None) -> bool:
+    """The service samples one frame a second unless told otherwise."""
+    return fps is not None and fps != 1.0
 
 
 def _answer(response: Any) -> ModelAnswer:
@@ -301,6 +311,8 @@ def _answer(response: Any) -> ModelAnswer:
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content is not None else None) or []
     text = "".join(part.text for part in parts if part.text and not part.thought)
+    # JSON may escape half a surrogate pair, which no file can hold.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     reason = _word(candidate.finish_reason) if candidate.finish_reason is not None else None
     return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message))
 
@@ -338,58 +350,11 @@ def _usage(metadata: Any) -> Usage:
     )
 
 
-def _model_error(error: Any) -> ModelError:
-    """The meaning of an error of the service, by HTTP status and google.rpc details."""
-    message = f"HTTP {error.code} {error.status or ''}: {str(error.message or error)[:500]}".replace("  ", " ")
-    details = _error_details(error.details)
-    text = f"{error.message} {details}".lower()
-    wait = _retry_delay(details, error)
-    if error.code == 429:
-        if "perday" in text or "per day" in text or "spend" in text or "billing" in text:
-            return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
-        return ModelError("rate_limited", message, retryable=True, retry_after_s=wait)
-    if error.code in (401, 403) or "api_key_invalid" in text or "api key not valid" in text:
-        return ModelError("model_auth", message)
-    if error.code == 404:
-        return ModelError("model_not_found", message)
-    if error.code in (408, 499, 504):
-        return ModelError("model_timeout", message, retryable=True, retry_after_s=wait)
-    if error.code is None or error.code >= 500:
-        return ModelError("model_unavailable", message, retryable=True, retry_after_s=wait)
-    return ModelError("model_bad_request", message)
-
-
-def _error_details(body: Any) -> list[Any]:
-    inner = body.get("error", body) if isinstance(body, Mapping) else {}
-    details = inner.get("details", []) if isinstance(inner, Mapping) else []
-    return details if isinstance(details, list) else []
-
-
-def _retry_delay(details: list[Any], error: Any) -> float | None:
-    """Seconds from google.rpc.RetryInfo, else from the Retry-After header."""
-    for detail in details:
-        if isinstance(detail, Mapping) and "retryDelay" in detail:
-            match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail["retryDelay"]))
-            if match:
-                return float(match.group(1))
-    headers = getattr(error.response, "headers", None) or {}
-    value = headers.get("retry-after") or headers.get("Retry-After")
-    return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else None
-
-
 def _word(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-def _connection_arguments() -> dict[str, Any]:
-    """Connections kept open: by default httpx keeps 20, and more calls than that would open one each time."""
-    try:
-        import httpx2 as httpx
-    except ImportError:
-        import httpx  # type: ignore[no-redef]
-    return {"limits": httpx.Limits(max_connections=None, max_keepalive_connections=None)}
-
-
-def _is_transport_error(error: Exception) -> bool:
-    modules = {part.__module__.split(".", 1)[0] for part in type(error).__mro__}
-    return isinstance(error, OSError) or bool(modules & {"httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "h11"})
+def _too_large(what: str, mend: str) -> ModelError:
+    return ModelError(
+        "model_bad_request", f"a {what} is over the {INLINE_LIMIT_BYTES} bytes that one request may carry; {mend}"
+    )

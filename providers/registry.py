@@ -6,7 +6,8 @@ import os
 from typing import Final
 
 from providers.base import Provider
-from providers.gemini import GeminiProvider, api_key
+from providers.gemini import GeminiProvider
+from providers.gemini_client import api_key
 from providers.signals import SignalsProvider
 from schemas.errors import SettingsError
 from schemas.settings import RunSettings

@@ -19,6 +19,7 @@ PREAMBLE: Final = (
 )
 # About 100,000 tokens of English: well inside the context of the models in use, at a bounded cost.
 MAX_RENDERED_CHARS: Final = 400_000
+_BETWEEN: Final = "\n\n"  # two segments
 
 VERSION: Final = 1
 
@@ -62,13 +63,14 @@ def render_source(prompt: Prompt, findings: Sequence[SegmentFinding]) -> Synthes
             omitted.append(finding.segment_id)
             continue
         block = _render_segment(prompt, finding, fields)
-        if length + len(block) > MAX_RENDERED_CHARS:
+        added = len(block) + (len(_BETWEEN) if blocks else 0)
+        if length + added > MAX_RENDERED_CHARS:
             omitted.append(finding.segment_id)
             continue
         blocks.append(block)
         covered.append(finding.segment_id)
-        length += len(block)
-    text = "\n\n".join(blocks)
+        length += added
+    text = _BETWEEN.join(blocks)
     return SynthesisSource(text, tuple(covered), tuple(omitted), fields, digest([text, list(omitted)]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-Operation = Literal["processing", "field_extraction", "transcription", "image_embedding", "synthesis"]
+Operation = Literal["processing", "field_extraction", "transcription", "image_embedding", "synthesis", "text_embedding"]
 Outcome = Literal["succeeded", "failed", "cancelled"]
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -13,6 +13,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     "transcription",
     "image_embedding",
     "synthesis",
+    "text_embedding",
 )
 
 FAILURE_CODES: Final[dict[str, str]] = {
@@ -42,6 +43,10 @@ FAILURE_CODES: Final[dict[str, str]] = {
     "schema_invalid": "the answer is JSON but does not fit the prompt's schema",
     "media_not_seen": "the answer's usage shows that the model was not given the media",
     "unsupported_field": "the built-in model cannot measure a field that the prompt asks for",
+    # models on this machine
+    "weights_missing": "a local model's weights cannot be loaded",
+    "transcription_failed": "the recogniser could not read the sound",
+    "embedding_failed": "the embedding model could not read a picture or text",
     # the machine
     "storage_failed": "a result could not be written",
     "internal_error": "a defect of promptreel; the message carries the error's type and text",

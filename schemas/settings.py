@@ -74,6 +74,68 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class TranscriptionSettings:
+    """Speech to text of video and audio, on this machine.
+
+    Attributes:
+        enabled: False leaves transcripts out.
+        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 form. The
+            default hears clear speech well at several times real time on two cores.
+        language: ISO 639-1 code of the language spoken; None lets the model find it, for each item.
+        compute_type: arithmetic, as CTranslate2 names it; "int8" is the fastest on a CPU.
+        beam_size: hypotheses kept, 1 to 10.
+    """
+
+    enabled: bool = True
+    model: str = "base"
+    language: str | None = None
+    compute_type: str = "int8"
+    beam_size: int = 1
+
+    def __post_init__(self) -> None:
+        _in_range("beam_size", self.beam_size, 1, 10)
+        _not_blank("transcription model", self.model)
+
+
+@dataclass(frozen=True)
+class ImageEmbeddingSettings:
+    """Embeddings of sampled frames, on this machine.
+
+    Attributes:
+        enabled: False leaves image embeddings out.
+        model: `ARCHITECTURE:WEIGHTS` as open-clip names them, WEIGHTS being a public tag or a local file; or
+            `local-dir:FOLDER`.
+        frames_per_segment: most frames that are embedded of one segment, 1 to 16: its first sharp one, its middle, and
+            others spread evenly.
+    """
+
+    enabled: bool = True
+    model: str = "ViT-B-32:datacomp_xl_s13b_b90k"
+    frames_per_segment: int = 3
+
+    def __post_init__(self) -> None:
+        _in_range("frames_per_segment", self.frames_per_segment, 1, 16)
+        _not_blank("image embedding model", self.model)
+
+
+@dataclass(frozen=True)
+class TextEmbeddingSettings:
+    """Embeddings of results and transcripts, for semantic search.
+
+    Attributes:
+        enabled: False leaves text embeddings out.
+        model: "wordllama", "sentence-transformers:NAME", "clip" (the text tower of the image embedding model), or a
+            Gemini embedding model.
+    """
+
+    enabled: bool = True
+    model: str = "wordllama"
+
+    def __post_init__(self) -> None:
+        _not_blank("text embedding model", self.model)
+
+
+@dataclass(frozen=True)
 class CallSettings:
     """How calls are made. None of it changes an answer, so none of it is part of an operation's key.
 
@@ -125,14 +187,24 @@ class MediaLimits:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that a run is frozen with beside its prompt and its target."""
+    """Everything that a run is frozen with beside its prompt and its target.
+
+    Attributes:
+        reuse_results: take finished operations of earlier runs from the cache.
+        strict_models: refuse a run whose transcription or embedding model cannot be loaded, instead of leaving that
+            operation out with a warning.
+    """
 
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     calls: CallSettings = field(default_factory=CallSettings)
     limits: MediaLimits = field(default_factory=MediaLimits)
+    transcription: TranscriptionSettings = field(default_factory=TranscriptionSettings)
+    image_embedding: ImageEmbeddingSettings = field(default_factory=ImageEmbeddingSettings)
+    text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
+    strict_models: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values; `settings_from_dict` reads them back."""
@@ -151,10 +223,14 @@ def settings_from_dict(values: Mapping[str, Any]) -> RunSettings:
         "model": ModelSettings,
         "calls": CallSettings,
         "limits": MediaLimits,
+        "transcription": TranscriptionSettings,
+        "image_embedding": ImageEmbeddingSettings,
+        "text_embedding": TextEmbeddingSettings,
     }
+    flags = {name: values[name] for name in ("reuse_results", "strict_models") if name in values}
     try:
         groups = {name: kind(**values.get(name, {})) for name, kind in parts.items()}
-        return RunSettings(**groups, reuse_results=values.get("reuse_results", True))
+        return RunSettings(**groups, **flags)
     except TypeError as error:
         raise SettingsError(f"run settings: {error}") from error
 
@@ -162,6 +238,11 @@ def settings_from_dict(values: Mapping[str, Any]) -> RunSettings:
 def _in_range(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise SettingsError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+
+
+def _not_blank(name: str, value: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{name} is {value!r}; name a model, or switch the operation off")
 
 
 def _positive(name: str, value: float) -> None:

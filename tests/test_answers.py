@@ -109,6 +109,35 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character():
     assert parse_answer('{"a": "x\\ud800y", "b": ["\\ud83d\\ude00"]}') == {"a": "x\ufffdy", "b": ["😀"]}
 
 
+@pytest.mark.parametrize(
+    ("number", "kept"), [(2**63 - 1, True), (2**63, False), (-(2**63), True), (-(2**63) - 1, False), ("1e999", False)]
+)
+def test_a_number_of_more_than_64_bits_is_refused_also_deep_inside(number, kept):
+    text = f'{{"a": [{{"b": {number}}}]}}'
+    if kept:
+        assert parse_answer(text) == {"a": [{"b": number}]}
+    else:
+        with pytest.raises(AnswerFailed, match="64") as caught:
+            parse_answer(text)
+        assert (caught.value.code, caught.value.answer) == ("schema_invalid", text)
+
+
+@pytest.mark.parametrize("depth", [99, 101, 400, 900, 5000])
+def test_an_answer_nested_too_deep_is_refused_whatever_the_stack(depth):
+    text = '{"a": ' + "[" * depth + "]" * depth + "}"
+    if depth < 100:
+        assert set(parse_answer(text)) == {"a"}
+    else:
+        with pytest.raises(AnswerFailed) as caught:
+            parse_answer(text)
+        assert caught.value.answer == text
+
+
+def test_two_bad_answers_of_different_kinds_share_one_repair():
+    failure, requests = ask("no JSON", {"n": "x"}, {"n": 1})
+    assert (failure.code, len(requests)) == ("schema_invalid", 2)
+
+
 @given(st.text())
 def test_any_text_is_an_object_or_a_failure(text):
     try:
@@ -118,8 +147,12 @@ def test_any_text_is_an_object_or_a_failure(text):
     assert isinstance(answer, dict) or answer == text
 
 
-@given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)))
-def test_any_object_survives(value):
+@given(
+    st.dictionaries(
+        st.text(), st.integers(-(2**63), 2**63 - 1) | st.text() | st.floats(allow_nan=False, allow_infinity=False)
+    )
+)
+def test_any_object_that_a_table_can_hold_survives(value):
     parsed = parse_answer(json.dumps(value))
     assert parsed == value
     assert all(not isinstance(part, float) or math.isfinite(part) for part in parsed.values())

@@ -138,6 +138,49 @@ def test_a_call_that_cannot_be_recorded_is_not_made():
     assert model.requests == []
 
 
+def test_one_refusal_with_a_long_wait_does_not_hold_all_others_back_for_as_long():
+    hour = ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=3600.0)
+    (first, *others), seconds, _ = ask(ScriptedModel(hour, GOOD), count=3)
+    assert first is hour
+    assert [answer.text for answer in others] == ['{"n": 1}'] * 2
+    assert seconds < 200
+
+
+def test_what_a_call_needs_is_built_again_within_the_attempts():
+    class Uploading(ScriptedModel):
+        builds = 0
+
+        async def prepare(self, request):
+            self.builds += 1
+            if self.builds < 3:
+                raise ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=5.0)
+            return "ready"
+
+    async def scenario(model, attempts):
+        policy = policy_for(model, settings=CallSettings(max_attempts=attempts))
+        return await policy.prepare(REQUEST), asyncio.get_running_loop().time()
+
+    assert run_virtual(scenario(Uploading(GOOD), 3)) == ("ready", 10.0)
+    with pytest.raises(ModelError, match="429"):
+        run_virtual(scenario(Uploading(GOOD), 2))
+
+
+def test_a_refused_key_halts_calls_also_when_an_upload_met_it():
+    class Refused(ScriptedModel):
+        async def prepare(self, request):
+            raise ModelError("model_auth", "HTTP 401")
+
+    async def scenario():
+        policy = policy_for(Refused(GOOD))
+        with pytest.raises(ModelError, match="401"):
+            await policy.prepare(REQUEST)
+        with pytest.raises(Halted) as caught:
+            await policy.prepare(REQUEST)
+        return caught.value.code
+
+    assert run_virtual(scenario()) == "model_auth"
+
+
 def test_refusals_for_speed_slow_calls_down_and_do_not_use_up_attempts():
     refusals = [ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=0.5)] * 6
     (answer,), seconds, (kept,) = ask(ScriptedModel(*refusals, GOOD), settings=CallSettings(max_attempts=2))

@@ -29,7 +29,7 @@ class FakeGemini:
         port: 0 takes a free one.
         ledger_file: where each call is written through to; None keeps them in memory alone.
         options: latency_s, spread (sigma of a lognormal factor on it), rps (calls taken each second), faults,
-            processing_s (of uploads), answer (a function of body and schema), seed.
+            processing_s (of uploads), uploads_fail, answer (a function of body and schema), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):
@@ -41,7 +41,7 @@ class FakeGemini:
         self.service = FakeService(self.ledger, **options)
         self.service.files.base_url = self.base_url
         config = uvicorn.Config(
-            self.service.app(), log_level="error", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+            self.service.app(), log_level="critical", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)

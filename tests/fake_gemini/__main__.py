@@ -16,18 +16,28 @@ if __name__ == "__main__":
     parser.add_argument("--spread", type=float, default=0.0, metavar="SIGMA", help="lognormal spread of the latency")
     parser.add_argument("--rps", type=float, metavar="N", help="calls taken each second; others are answered 429")
     parser.add_argument("--processing", type=float, default=0.0, metavar="SECONDS", help="an upload stays PROCESSING")
+    parser.add_argument("--uploads-fail", action="store_true", help="an upload ends as FAILED")
     parser.add_argument(
         "--faults", type=Path, metavar="FILE", help="JSON list of rules, see tests/fake_gemini/faults.py"
     )
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="write every call here, a JSON line each")
     options = parser.parse_args()
-    faults = read_faults(options.faults.read_text()) if options.faults else []
+    try:
+        faults = read_faults(options.faults.read_text()) if options.faults else []
+    except (OSError, ValueError) as error:
+        parser.error(f"--faults {options.faults}: {error}")
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, frame: stop.set())
-    settings = {"latency_s": options.latency, "spread": options.spread, "rps": options.rps}
     server = FakeGemini(
-        port=options.port, ledger_file=options.ledger, faults=faults, processing_s=options.processing, **settings
+        port=options.port,
+        ledger_file=options.ledger,
+        faults=faults,
+        latency_s=options.latency,
+        spread=options.spread,
+        rps=options.rps,
+        processing_s=options.processing,
+        uploads_fail=options.uploads_fail,
     )
     with server:
         print(f"{server.base_url}  (GEMINI_API_KEY may be anything)", flush=True)

@@ -27,15 +27,17 @@ class Fault:
         probability, seed: a share of the requests, the same for the same seed and request number.
         text: a pattern to be found in the request's texts.
         model: a pattern to be found in the model's name.
+        method: "generateContent" unless told otherwise; "countTokens" and "upload" (its start) know `status` alone.
     Effect:
         status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` the header,
             `quota_id` a QuotaFailure, `reason` an ErrorInfo.
         finish_reason: ends the candidate so; `text_answer` replaces the text ("" for none).
         block_reason: no candidate, but prompt feedback.
         answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
+        thoughts: a text that goes before the answer as a thought, and is counted as one.
         no_media_tokens: usage reports text alone.
         delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with a
-            proxy's page.
+            proxy's page (`status`, else 502).
     """
 
     first: int | None = None
@@ -47,6 +49,7 @@ class Fault:
     seed: int = 0
     text: str | None = None
     model: str | None = None
+    method: str = "generateContent"
     status: int | None = None
     message: str | None = None
     retry_delay: float | None = None
@@ -57,6 +60,7 @@ class Fault:
     text_answer: str | None = None
     block_reason: str | None = None
     answer: str | None = None
+    thoughts: str | None = None
     no_media_tokens: bool = False
     delay: float = 0.0
     hang: bool = False
@@ -64,8 +68,11 @@ class Fault:
     html: bool = False
     hits: int = field(default=0, repr=False)
 
-    def matches(self, number, try_number, text, model):
-        """Whether the rule hits a request: its number at the server, its try of the same content, its text and model."""
+    def matches(self, entry, try_number):
+        """Whether the rule hits a request: its entry in the ledger, and which try of the same content it is."""
+        number = entry.number
+        if self.method != entry.method:
+            return False
         if self.first is not None and self.hits >= self.first:
             return False
         if self.tries is not None and try_number > self.tries:
@@ -76,9 +83,9 @@ class Fault:
             return False
         if self.after is not None and number <= self.after:
             return False
-        if self.text is not None and not re.search(self.text, text):
+        if self.text is not None and not re.search(self.text, entry.text):
             return False
-        if self.model is not None and not re.search(self.model, model):
+        if self.model is not None and not re.search(self.model, entry.model):
             return False
         return self.probability is None or random.Random(f"{self.seed}:{number}").random() < self.probability
 
@@ -90,13 +97,24 @@ class Fault:
 
 
 _EFFECTS = {
-    "status", "finish_reason", "block_reason", "answer", "no_media_tokens", "delay", "hang", "reset", "html",
+    "status", "finish_reason", "block_reason", "answer", "thoughts", "no_media_tokens", "delay", "hang", "reset", "html",
 }  # fmt: skip
 
 
 def read_faults(text):
-    """Rules from JSON. Unknown fields are refused."""
-    return [Fault(**rule) for rule in json.loads(text)]
+    """Rules from JSON.
+
+    Raises:
+        ValueError: a rule has an unknown field, or the text is no list of rules.
+    """
+    known = [part.name for part in fields(Fault) if part.name != "hits"]
+    rules = json.loads(text)
+    if not isinstance(rules, list):
+        raise ValueError("fault rules must be a JSON list")
+    for rule in rules:
+        if not isinstance(rule, dict) or set(rule) - set(known):
+            raise ValueError(f"fault rule {rule!r}: its fields must be among {', '.join(known)}")
+    return [Fault(**rule) for rule in rules]
 
 
 _STATUS_NAMES = {

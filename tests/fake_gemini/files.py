@@ -16,7 +16,12 @@ class StoredFile:
 
 
 class FileStore:
-    """Uploaded files by name ("files/abc")."""
+    """Uploaded files by name ("files/abc").
+
+    Args:
+        processing_s: how long an upload stays PROCESSING.
+        fails: an upload ends as FAILED.
+    """
 
     def __init__(self, base_url, processing_s=0.0, fails=False):
         self.base_url = base_url
@@ -43,7 +48,8 @@ class FileStore:
 
     def describe(self, stored):
         """A file as the service words it."""
-        return {
+        failed = self.state(stored) == "FAILED"
+        return ({"error": {"code": 3, "message": "the file could not be processed"}} if failed else {}) | {
             "name": stored.name,
             "mimeType": stored.mime_type,
             "sizeBytes": str(len(stored.content)),

@@ -14,6 +14,7 @@ class Entry:
     Attributes:
         content: hash of what was asked, the same for every try of the same question.
         in_flight: requests under way when it came, itself included.
+        path: of the URL, which tells Vertex AI and the Gemini API apart.
         status: HTTP status; 0 for a connection that was broken or never answered.
     """
 
@@ -30,6 +31,7 @@ class Entry:
     input_tokens: int = 0
     output_tokens: int = 0
     text: str = ""
+    path: str = ""
 
 
 class Ledger:
@@ -41,11 +43,12 @@ class Ledger:
         self.entries = []
         self._in_flight = 0
 
-    def begin(self, method, model, content, text):
+    def begin(self, method, model, content, text, path=""):
         """Notes a request that came."""
         with self._lock:
             self._in_flight += 1
-            entry = Entry(len(self.entries) + 1, method, model, content, time.monotonic(), self._in_flight, text=text)
+            number, now = len(self.entries) + 1, time.monotonic()
+            entry = Entry(number, method, model, content, now, self._in_flight, text=text, path=path)
             self.entries.append(entry)
             self._write("begin", entry)
             return entry

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import json
 import random
@@ -15,11 +14,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fake_gemini.answers import answer_for
-from tests.fake_gemini.faults import Fault, error_body
+from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
 
+_MOST_OUTPUT_TOKENS = 65_536
+_MOST_BYTES = 20 * 1024 * 1024  # of one request
 _CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached from its second use on
+
+
+# As the service words it, whatever the quota.
+_QUOTA_MESSAGE = "You exceeded your current quota, please check your plan and billing details."
+_TOKEN = "made-up"  # for Vertex AI
+_QUOTA_ID = "GenerateRequestsPerMinutePerProjectPerModel"
 
 
 class Refused(Exception):
@@ -51,7 +58,17 @@ class FakeService:
     """The state behind the routes. `answer(body, schema)` replaces the built-in answers where it is given."""
 
     def __init__(
-        self, ledger, *, latency_s=0.0, spread=0.0, rps=None, faults=(), processing_s=0.0, answer=None, seed=0
+        self,
+        ledger,
+        *,
+        latency_s=0.0,
+        spread=0.0,
+        rps=None,
+        faults=(),
+        processing_s=0.0,
+        uploads_fail=False,
+        answer=None,
+        seed=0,
     ):
         self.ledger = ledger
         self.latency_s = latency_s
@@ -59,7 +76,7 @@ class FakeService:
         self.quota = Quota(rps) if rps else None
         self.faults = list(faults)
         self.answer = answer
-        self.files = FileStore("", processing_s)
+        self.files = FileStore("", processing_s, uploads_fail)
         self._tries = Counter()
         self._instructions = Counter()
         self._random = random.Random(seed)
@@ -71,6 +88,7 @@ class FakeService:
                 Route("/_ledger", self.show_ledger),
                 Route("/_faults", self.set_faults, methods=["POST"]),
                 Route("/_reset", self.reset, methods=["POST"]),
+                Route("/token", self.give_token, methods=["POST"]),
                 # The version is v1, v1beta, or on Vertex AI v1beta1.
                 Route("/upload/{version}/files", self.upload_start, methods=["POST"]),
                 Route("/upload/{version}/continue/{name:path}", self.upload_bytes, methods=["POST", "PUT"]),
@@ -86,25 +104,31 @@ class FakeService:
         if request.method == "GET" and "models/" in name:
             return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
-        body = _normal(json.loads(await request.body()))
+        raw = await request.body()
+        if len(raw) > _MOST_BYTES:
+            message = f"Request payload size exceeds the limit: {_MOST_BYTES} bytes."
+            return JSONResponse(error_body(400, message), status_code=400)
+        body = _normal(json.loads(raw))
         if method == "countTokens":
             return self._count(model, body)
         if method != "generateContent":
             return JSONResponse(error_body(404, f"no method {method}"), status_code=404)
-        return await self._generate(model, body)
+        if name.startswith("projects/") and request.headers.get("authorization") != f"Bearer {_TOKEN}":
+            return JSONResponse(error_body(401, "Vertex AI takes a token of /token"), status_code=401)
+        return await self._generate(model, body, request.url.path)
 
-    async def _generate(self, model, body):
+    async def _generate(self, model, body, path):
         content = _content_hash(model, body)
         text = _texts(body)
-        entry = self.ledger.begin("generateContent", model, content, text)
+        entry = self.ledger.begin("generateContent", model, content, text, path)
         self._tries[content] += 1
-        fault = self._fault(entry.number, self._tries[content], text, model)
+        fault = self._fault(entry, self._tries[content])
         answered = False
         try:
             wait = self.quota.wait() if self.quota is not None else 0.0
             if wait:
                 answered = True
-                return self._error(entry, 429, "quota of requests", retry_delay=wait, quota_id="PerMinute")
+                return self._error(entry, 429, _QUOTA_MESSAGE, retry_delay=wait, quota_id=_QUOTA_ID)
             await self._pause(fault)
             if fault.reset:
                 answered = True
@@ -112,8 +136,9 @@ class FakeService:
                 return _BrokenResponse()
             if fault.html:
                 answered = True
-                self.ledger.end(entry, 502, fault=fault.label)
-                return Response("<html><body>502 Bad Gateway</body></html>", 502, media_type="text/html")
+                status = fault.status or 502
+                self.ledger.end(entry, status, fault=fault.label)
+                return Response(f"<html><body>{status} from a proxy</body></html>", status, media_type="text/html")
             if fault.status is not None:
                 answered = True
                 return self._error(
@@ -128,7 +153,8 @@ class FakeService:
                 entry, 200, finish_reason=reason, fault=fault.label or None,
                 input_tokens=usage["promptTokenCount"], output_tokens=usage["candidatesTokenCount"],
             )  # fmt: skip
-            return JSONResponse(answer)
+            # In ASCII, so that an answer may hold whatever JSON can escape.
+            return Response(json.dumps(answer), media_type="application/json")
         except Refused as refused:
             answered = True
             return self._error(entry, refused.status, refused.message, **refused.details)
@@ -136,9 +162,9 @@ class FakeService:
             if not answered:  # the client went away while it waited
                 self.ledger.end(entry, 0, fault=fault.label or "client left")
 
-    def _fault(self, number, try_number, text, model):
+    def _fault(self, entry, try_number=1):
         for fault in self.faults:
-            if fault.matches(number, try_number, text, model):
+            if fault.matches(entry, try_number):
                 fault.hits += 1
                 return fault
         return Fault()
@@ -157,6 +183,9 @@ class FakeService:
     def _answer(self, model, body, fault):
         config = body.get("generationConfig", {})
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
+        budget = config.get("maxOutputTokens")
+        if budget is not None and not 1 <= budget <= _MOST_OUTPUT_TOKENS:
+            raise Refused(400, f"max_output_tokens must be from 1 to {_MOST_OUTPUT_TOKENS}, not {budget}")
         counted = self._count_input(body)
         if fault.no_media_tokens:
             counted = {"TEXT": counted.get("TEXT", 0)}
@@ -167,10 +196,9 @@ class FakeService:
         text = value if isinstance(value, str) else json.dumps(value)
         text, reason = _spoil(text, fault)
         output = text_tokens(text)
-        budget = config.get("maxOutputTokens")
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        usage = _usage(counted, output, self._cached(body))
+        usage = _usage(counted, output, self._cached(body), text_tokens(fault.thoughts or ""))
         if fault.block_reason:
             return {
                 "promptFeedback": {"blockReason": fault.block_reason},
@@ -179,7 +207,8 @@ class FakeService:
             }
         if fault.answer == "no_candidates":
             return {"usageMetadata": usage, "modelVersion": model}
-        parts = [{"text": text}] if text else []
+        parts = [{"text": fault.thoughts, "thought": True}] if fault.thoughts else []
+        parts += [{"text": text}] if text else []
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
 
@@ -211,6 +240,9 @@ class FakeService:
 
     def _count(self, model, body):
         entry = self.ledger.begin("countTokens", model, _content_hash(model, body), "")
+        fault = self._fault(entry)
+        if fault.status is not None:
+            return self._error(entry, fault.status, fault.message, fault=fault.label)
         try:
             total = sum(self._count_input(body.get("generateContentRequest", body)).values())
         except Refused as refused:
@@ -220,6 +252,9 @@ class FakeService:
 
     async def upload_start(self, request):
         entry = self.ledger.begin("upload", "", "", "")
+        fault = self._fault(entry)
+        if fault.status is not None:
+            return self._error(entry, fault.status, fault.message, fault=fault.label, retry_delay=fault.retry_delay)
         described = _normal(json.loads(await request.body() or b"{}")).get("file", {})
         mime_type = request.headers.get("x-goog-upload-header-content-type") or described.get("mimeType", "")
         stored = self.files.start(mime_type, described.get("name"))
@@ -260,23 +295,37 @@ class FakeService:
         )
 
     async def set_faults(self, request):
-        self.faults = [Fault(**rule) for rule in json.loads(await request.body())]
+        try:
+            self.faults = read_faults(await request.body())
+        except ValueError as error:
+            return JSONResponse(error_body(400, str(error)), status_code=400)
         return JSONResponse({"faults": len(self.faults)})
 
     async def reset(self, request):
-        self.ledger.clear()
-        self._tries.clear()
+        self.forget()
         return JSONResponse({})
+
+    def forget(self):
+        """Forgets every request and upload so far; what was set stays set."""
+        self.ledger.clear()
+        self.files.files.clear()
+        self._tries.clear()
+        self._instructions.clear()
+        for fault in self.faults:
+            fault.hits = 0
+
+    async def give_token(self, request):
+        """The address that a made-up service account names for its tokens, to rehearse Vertex AI."""
+        return JSONResponse({"access_token": _TOKEN, "expires_in": 3600, "token_type": "Bearer"})
 
 
 class _BrokenResponse(Response):
-    """Promises more bytes than it sends, so that the connection breaks in the middle."""
+    """Promises more bytes than it sends and returns, upon which the server closes the connection."""
 
     async def __call__(self, scope, receive, send):
-        with contextlib.suppress(Exception):
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": b'{"candidates": [', "more_body": False})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"candidates": [', "more_body": True})
 
 
 def _spoil(text, fault):
@@ -299,15 +348,17 @@ def _spoil(text, fault):
     return text, reason
 
 
-def _usage(counted, output, cached):
+def _usage(counted, output, cached, thoughts=0):
     details = [{"modality": name, "tokenCount": count} for name, count in counted.items() if count]
     total = sum(counted.values())
     usage = {
         "promptTokenCount": total,
         "candidatesTokenCount": output,
-        "totalTokenCount": total + output,
+        "totalTokenCount": total + output + thoughts,
         "promptTokensDetails": details,
     }
+    if thoughts:
+        usage["thoughtsTokenCount"] = thoughts
     return usage | ({"cachedContentTokenCount": cached} if cached else {})
 
 

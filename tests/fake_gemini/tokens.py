@@ -4,7 +4,7 @@ Rates of the Gemini API's documentation before Gemini 3: 258 a frame or image, 6
 frames sampled once a second unless `videoMetadata.fps` says otherwise; about four characters of text to a token.
 """
 
-import functools
+import hashlib
 import io
 import math
 from dataclasses import dataclass
@@ -28,9 +28,22 @@ class MediaFacts:
     has_sound: bool
 
 
-@functools.lru_cache(maxsize=4096)
+_facts = {}
+
+
 def facts_of(content, mime_type):
-    """Opens media bytes and decodes their first picture."""
+    """What decoding the bytes shows; remembered by their hash.
+
+    Raises:
+        BadMedia: they cannot be decoded.
+    """
+    key = hashlib.sha256(content).digest(), mime_type
+    if key not in _facts:
+        _facts[key] = _examine(content, mime_type)
+    return _facts[key]
+
+
+def _examine(content, mime_type):
     if mime_type.startswith("image/"):
         _decode_first(content)
         return MediaFacts("image", 0.0, 1, False)

@@ -1,0 +1,57 @@
+"""Text embeddings from the Gemini API, called under the same policy as every other call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from providers.gemini_client import model_error_of, open_client, require_access
+from providers.text_embedding import VERSION, unit_rows
+from schemas.errors import ModelError
+from schemas.settings import ModelSettings
+
+
+class GeminiTextEmbedder(Provider):
+    """An embedding model of the Gemini family, at the same address as the run's model."""
+
+    def __init__(self, model: str, access: ModelSettings) -> None:
+        self.name = model
+        self._access = access
+        self._client: Any = None
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"provider": "gemini", "version": VERSION, "model": self.name, "task": "RETRIEVAL_DOCUMENT"}
+
+    def check_access(self) -> None:
+        require_access(self.name, self._access)
+
+    async def open(self) -> None:
+        self._client = open_client(self._access)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aio.aclose()
+            self._client = None
+
+    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+        from google.genai import types
+
+        config = types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT")
+        try:
+            response = await self._client.aio.models.embed_content(
+                model=self.name, contents=list(request.texts), config=config
+            )
+        except Exception as error:
+            if (failure := model_error_of(error)) is None:
+                raise
+            raise failure from error
+        rows = [embedding.values for embedding in response.embeddings or ()]
+        if len(rows) != len(request.texts):
+            message = f"{len(rows)} vectors came for {len(request.texts)} texts"
+            raise ModelError("model_unavailable", message, retryable=True)
+        tokens = sum(len(text) for text in request.texts) // 4  # the service reports no usage for embeddings
+        usage = Usage(input_tokens=tokens, total_tokens=tokens, text_tokens=tokens)
+        return ModelAnswer(text="", usage=usage, vectors=unit_rows(np.asarray(rows, np.float32)))

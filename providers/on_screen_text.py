@@ -1,0 +1,136 @@
+"""Text that is written in the picture, read with rapidocr from sampled frames."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from providers.local_models import COMPUTE, cores, shared_model
+from providers.pictures import look_at, same_as_before
+from providers.weights import Weights, package_version
+from schemas.errors import ModelError
+from schemas.media import SampledFrame
+
+VERSION: Final = 1
+LEAST_SCORE: Final = 0.6  # below it the recogniser guesses
+# Two readings of one caption differ in a letter or two; different captions share less than this.
+SAME_LINE: Final = 0.85
+_NUMBER: Final = re.compile(r"\b\d+\b")
+_FRAMES_KEPT: Final = 4096  # readings kept in memory, so that an item's synthesis reads no frame again
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenLine:
+    """One line of text and when it is seen: the first and the last sampled frame that shows it, in microseconds."""
+
+    text: str
+    first_us: int
+    last_us: int
+
+
+def is_available() -> bool:
+    """Whether on-screen text can be read on this machine."""
+    return find_weights().available
+
+
+def find_weights() -> Weights:
+    """Looks for rapidocr and the models that its wheel carries; never downloads, as the library would."""
+    mend = "pip install 'promptreel[ocr]'"
+    package = importlib.util.find_spec("rapidocr")
+    if package is None or package.origin is None or importlib.util.find_spec("onnxruntime") is None:
+        return Weights("rapidocr", None, reason="rapidocr or onnxruntime is not installed", mend=mend)
+    folder = Path(package.origin).parent / "models"
+    if len(list(folder.glob("*.onnx"))) < 3:  # it finds, turns and reads lines
+        return Weights("rapidocr", None, reason=f"{folder} lacks models", mend="pip install --force-reinstall rapidocr")
+    return Weights("rapidocr", folder, f"rapidocr {package_version('rapidocr')}")
+
+
+def fingerprint() -> dict[str, Any]:
+    """Whatever changes a reading: part of the key of what is made of it."""
+    return {"reader": "rapidocr", "version": VERSION, "package": package_version("rapidocr")}
+
+
+def read_screen(
+    folder: Path, frames: Sequence[SampledFrame], read: Callable[[Path], tuple[str, ...]] | None = None
+) -> tuple[ScreenLine, ...]:
+    """The lines seen in the frames of a segment, in order of their first appearance; near-identical frames are read once.
+
+    Args:
+        folder: the item's analysis folder.
+        read: reads one JPEG; rapidocr where it is None.
+
+    Raises:
+        ModelError: the reader is not installed, or a frame cannot be read.
+    """
+    read = read or read_lines
+    looks = [look_at(folder / frame.file) for frame in frames]
+    readings: dict[int, tuple[str, ...]] = {}
+    lines: list[ScreenLine] = []
+    for number, (frame, same) in enumerate(zip(frames, same_as_before(looks), strict=True)):
+        readings[number] = readings[same] if same is not None else read(folder / frame.file)
+        for text in readings[number]:
+            _add(lines, text, frame.time_us)
+    return tuple(lines)
+
+
+@functools.lru_cache(maxsize=_FRAMES_KEPT)
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The lines of text in one picture, from the top; words side by side are one line."""
+    engine = shared_model("rapidocr", _load)
+    with COMPUTE:
+        found = engine(str(path))
+    if found.boxes is None:
+        return ()
+    parts = [
+        (float(box[:, 1].mean()), float(box[:, 0].min()), float(box[:, 1].max() - box[:, 1].min()), text)
+        for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
+        if score >= LEAST_SCORE and text.strip()
+    ]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[float, float, float, str]]) -> tuple[str, ...]:
+    """Texts at (middle, left, height) as lines: those whose middles lie within half a height of each other are one."""
+    lines: list[list[tuple[float, float, float, str]]] = []
+    for part in sorted(parts):
+        if lines and abs(part[0] - lines[-1][0][0]) < max(part[2], lines[-1][0][2]) / 2:
+            lines[-1].append(part)
+        else:
+            lines.append([part])
+    return tuple(" ".join(text.strip() for _, _, _, text in sorted(line, key=lambda part: part[1])) for line in lines)
+
+
+def _add(lines: list[ScreenLine], text: str, time_us: int) -> None:
+    for number, line in enumerate(lines):
+        if _is_same(line.text, text):
+            lines[number] = ScreenLine(line.text, line.first_us, time_us)
+            return
+    lines.append(ScreenLine(text, time_us, time_us))
+
+
+def _is_same(one: str, two: str) -> bool:
+    if _NUMBER.findall(one) != _NUMBER.findall(two):
+        return False  # a score, a clock or an episode that has changed by one digit is another line
+    one, two = "".join(one.split()).casefold(), "".join(two.split()).casefold()
+    return one == two or difflib.SequenceMatcher(None, one, two, autojunk=False).ratio() >= SAME_LINE
+
+
+def _load() -> Any:
+    found = find_weights()
+    if not found.available:
+        raise ModelError("weights_missing", f"{found.reason}; {found.mend}")
+    logging.getLogger("RapidOCR").setLevel(logging.WARNING)
+    # Without it onnxruntime keeps a record of its use in the home folder and sends it away. Read when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from rapidocr import RapidOCR
+
+    threads = {"EngineConfig.onnxruntime.intra_op_num_threads": cores(), "Global.log_level": "warning"}
+    return RapidOCR(params=threads)

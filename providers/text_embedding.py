@@ -1,0 +1,244 @@
+"""Semantic indexing: which texts of a result are embedded, and the models that run on this machine.
+
+A text is one instance of a leaf field ("people[1].name"), the whole `metadata_text`, or the transcript. Vectors of two
+models are never compared: the model's name stands beside each.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from providers.base import ModelAnswer, ModelRequest, Provider
+from providers.clip import ClipEmbedder
+from providers.local_models import COMPUTE, shared_model
+from providers.weights import Weights, file_identity, is_installed, models_folder, package_version
+from schemas.errors import ModelError
+from schemas.field_paths import LeafField
+from schemas.ids import digest
+
+VERSION: Final = 1
+# Texts that are embedded, and kept, together: the limit of one call to the Gemini API.
+BATCH: Final = 100
+MAX_TEXT_CHARS: Final = 8000  # about 2,000 tokens, the input limit of the Gemini embedding models
+
+METADATA_TEXT: Final = "metadata_text"
+TRANSCRIPTION: Final = "transcription"
+
+_SENTENCE_TRANSFORMERS: Final = "sentence-transformers:"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedText:
+    """One text that is embedded.
+
+    Attributes:
+        field: canonical path of its leaf, or `metadata_text` or `transcription`.
+        instance: the same with the numbers of list elements, e.g. `people[1].name`.
+    """
+
+    field: str
+    instance: str
+    text: str
+
+
+def texts_of(
+    metadata: Mapping[str, Any],
+    metadata_text: str,
+    transcript: str,
+    leaves: Sequence[LeafField],
+    disabled: Sequence[str] = (),
+) -> tuple[IndexedText, ...]:
+    """The texts of one result in schema order, then the whole of it, then the transcript.
+
+    Numbers and flags are left to filters, and so are the paths in `disabled`; blank texts say nothing.
+    """
+    switched_off = {path.removesuffix("[]") for path in disabled}
+    found = []
+    for leaf in leaves:
+        if leaf.type == "string" and leaf.path not in switched_off:
+            for instance, value in instances_of(metadata, leaf.path):
+                if isinstance(value, str):
+                    found.append(IndexedText(leaf.path, instance, value))
+    found.append(IndexedText(METADATA_TEXT, METADATA_TEXT, metadata_text))
+    found.append(IndexedText(TRANSCRIPTION, TRANSCRIPTION, transcript))
+    return tuple(part for part in found if part.text.strip())
+
+
+def instances_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value behind a canonical path, with the path that leads to it alone.
+
+    >>> list(instances_of({"people": [{"name": "Ada"}, {"name": "Bo"}]}, "people[].name"))
+    [('people[0].name', 'Ada'), ('people[1].name', 'Bo')]
+    """
+    yield from _instances(value, path.split("."), "")
+
+
+def _instances(value: Any, keys: Sequence[str], place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _instances(part, keys, f"{place}[{number}]")
+        return
+    if not keys:
+        if value is not None:
+            yield place, value
+        return
+    key = keys[0].removesuffix("[]")
+    if isinstance(value, Mapping) and key in value:
+        yield from _instances(value[key], keys[1:], f"{place}.{key}" if place else key)
+
+
+def text_batches(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Distinct texts, cut to the longest that is embedded, in batches that are embedded and kept together."""
+    distinct = list(dict.fromkeys(text[:MAX_TEXT_CHARS] for text in texts))
+    return [tuple(distinct[first : first + BATCH]) for first in range(0, len(distinct), BATCH)]
+
+
+def embedding_key(provider: Provider, texts: Sequence[str]) -> str:
+    """The key of one batch."""
+    return digest(
+        {"operation": "text_embedding", "version": VERSION, "texts": list(texts), "provider": provider.fingerprint()}
+    )
+
+
+def embedding_request(texts: Sequence[str]) -> ModelRequest:
+    """The request for one batch."""
+    return ModelRequest(purpose="text_embedding", instruction="", text="", json_schema={}, texts=tuple(texts))
+
+
+def pack_vectors(vectors: NDArray[np.float32]) -> dict[str, Any]:
+    """float32[n, d] as JSON values; `unpack_vectors` reads them back to the bit."""
+    return {"dimension": int(vectors.shape[1]), "float32": base64.b64encode(vectors.astype("<f4").tobytes()).decode()}
+
+
+def unpack_vectors(values: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Reads what `pack_vectors` wrote."""
+    flat = np.frombuffer(base64.b64decode(values["float32"]), "<f4")
+    return flat.reshape(-1, values["dimension"]).astype(np.float32)
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to unit length, float32[n, d]; a row of zeros (a text without a known word) stays one."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+
+class LocalTextEmbedder(Provider):
+    """A text embedding model in this process."""
+
+    is_called = False
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n, d] of unit length, a row of zeros where a text says nothing to the model.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"provider": "text", "version": VERSION, "model": self.name}
+
+    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+        import asyncio
+
+        return ModelAnswer(text="", vectors=await asyncio.to_thread(self.embed, request.texts))
+
+
+class WordLlamaEmbedder(LocalTextEmbedder):
+    """WordLlama: static token vectors, averaged; 256 numbers, weights in its wheel, numpy alone."""
+
+    def __init__(self) -> None:
+        self.name = f"wordllama:{package_version('wordllama') or 'missing'}"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        model = shared_model(self.name, _load_wordllama)
+        with COMPUTE:
+            return unit_rows(np.asarray(model.embed(list(texts), norm=False), np.float32))
+
+
+class SentenceTransformersEmbedder(LocalTextEmbedder):
+    """Any sentence-transformers model by name or folder, from weights on this machine."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.name = f"{_SENTENCE_TRANSFORMERS}{_folder_identity(model) or model}"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        model = shared_model(self.name, self._load)
+        with COMPUTE:
+            return np.asarray(model.encode(list(texts), normalize_embeddings=True), np.float32)
+
+    def _load(self) -> Any:
+        found = find_text_weights(f"{_SENTENCE_TRANSFORMERS}{self._model}")
+        if found.path is None:
+            raise ModelError("weights_missing", f"{found.reason}; {found.mend}", retryable=True)
+        from sentence_transformers import SentenceTransformer
+
+        name = str(found.path) if found.source == "path" else self._model
+        return SentenceTransformer(name, cache_folder=models_folder(), local_files_only=True, device="cpu")
+
+
+class ClipTextEmbedder(LocalTextEmbedder):
+    """The text tower of an open-clip model: texts in the space of its image embeddings."""
+
+    def __init__(self, model: str) -> None:
+        self._clip = ClipEmbedder(model)
+        self.name = self._clip.name
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._clip.embed_texts(texts)
+
+
+def find_text_weights(model: str) -> Weights:
+    """Looks for the weights of a local text embedding model; never downloads."""
+    if model == "wordllama":
+        folder = _package_folder("wordllama")
+        if folder is None or not any((folder / "weights").glob("*.safetensors")):
+            return Weights(model, None, reason="wordllama is not installed whole", mend="pip install wordllama")
+        return Weights(model, folder / "weights", f"wordllama {package_version('wordllama')}")
+    name = model.removeprefix(_SENTENCE_TRANSFORMERS)
+    if not is_installed("sentence_transformers"):
+        mend = "pip install 'promptreel[sentence-transformers]'"
+        return Weights(model, None, reason="sentence-transformers is not installed", mend=mend)
+    if Path(name).expanduser().is_dir():
+        return Weights(model, Path(name).expanduser(), "path")
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    found = try_to_load_from_cache(repository, "modules.json", cache_dir=models_folder())
+    if isinstance(found, str):
+        return Weights(model, Path(found).parent, "models folder")
+    reason = f"the weights of {name!r} are not on this machine"
+    return Weights(model, None, reason=reason, mend=f"run: promptreel models pull {model}")
+
+
+def _folder_identity(model: str) -> str:
+    """A folder's name with what its weights hold; empty for a public name."""
+    folder = Path(model).expanduser()
+    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")]) if folder.is_dir() else []
+    return "-".join([folder.name, *(file_identity(file) for file in files[:1])]) if folder.is_dir() else ""
+
+
+def _package_folder(package: str) -> Path | None:
+    found = importlib.util.find_spec(package)
+    return Path(found.origin).parent if found is not None and found.origin is not None else None
+
+
+def _load_wordllama() -> Any:
+    found = find_text_weights("wordllama")
+    if found.path is None:
+        raise ModelError("weights_missing", f"{found.reason}; {found.mend}", retryable=True)
+    from wordllama import WordLlama
+
+    logging.getLogger("wordllama").setLevel(logging.WARNING)
+    return WordLlama.load(cache_dir=found.path.parent, disable_download=True)

@@ -1,0 +1,347 @@
+"""Speech to text with faster-whisper: weights by name or local folder, int8 on a CPU unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from providers.local_models import COMPUTE, cores, shared_model
+from providers.transcription import (
+    CHUNK_US,
+    VERSION,
+    Chunk,
+    Transcript,
+    Utterance,
+    halves_of,
+    is_hallucination,
+    is_loop,
+    near_speech,
+    pack_speech,
+    place_words,
+    spoken_words,
+)
+from providers.weights import Weights, file_identity, is_installed, models_folder
+from schemas.errors import ModelError, SettingsError
+from schemas.media import TimeSpan
+from schemas.mediatime import US_PER_SECOND, us_from_seconds
+from schemas.records import Word
+from schemas.settings import TranscriptionSettings
+
+SAMPLE_RATE: Final = 16_000
+# Chunks decoded together. On a CPU the gain ends near the number of cores; eight bound the memory (30 s each).
+BATCH: Final = 8
+
+_FILES: Final = ("model.bin", "config.json", "tokenizer.json")
+
+_Read = tuple[Chunk, NDArray[np.float32]]  # a chunk with its samples, float32[n] in -1..1
+
+
+class WhisperTranscriber:
+    """One Whisper model, described by picklable settings; the model itself is shared by the process."""
+
+    def __init__(self, settings: TranscriptionSettings) -> None:
+        self._settings = settings
+        self._weights = find_weights(settings.model)
+
+    @property
+    def name(self) -> str:
+        """The model's name beside every transcript; weights without a public name are named by their content."""
+        return f"whisper:{_identity(self._weights)}"
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Whatever changes a transcript: part of its key."""
+        settings = self._settings
+        return {
+            "provider": "whisper",
+            "version": VERSION,
+            "model": self.name,
+            "language": settings.language,
+            "compute_type": settings.compute_type,
+            "beam_size": settings.beam_size,
+        }
+
+    def transcribe(
+        self,
+        audio_file: Path,
+        speech: Sequence[TimeSpan],
+        duration_us: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Transcript | None:
+        """What is spoken in an item; without speech the model is not even loaded.
+
+        Args:
+            audio_file: the item's sound, 16 kHz mono.
+            speech: where it is spoken, on the item's time.
+            should_stop: looked at between batches; None is returned when it says so.
+
+        Raises:
+            ModelError: the weights are gone or cannot be loaded, the sound cannot be read, or the model does not know the
+                language.
+        """
+        chunks = pack_speech(speech, duration_us)
+        if not chunks:
+            return Transcript(self.name, None, ())
+        model = self._model()
+        language = _language_wanted(model, self._settings.language)
+        words: list[Word] = []
+        dropped = 0
+        for group in _groups(_with_samples(audio_file, chunks)):
+            if should_stop():
+                return None
+            with COMPUTE:
+                if language is None:
+                    language = _language_of(model, max((samples for _, samples in group), key=len))
+                found = self._recognise(model, group, language)
+            for chunk, utterances in found:
+                kept = [utterance for utterance in utterances if not is_hallucination(utterance)]
+                dropped += len(utterances) - len(kept)
+                words += place_words(chunk, (word for utterance in kept for word in spoken_words(utterance)))
+        spoken = sorted(near_speech(words, speech), key=lambda word: (word.start_us, word.end_us))
+        return Transcript(self.name, language, tuple(spoken), dropped)
+
+    def _model(self) -> Any:
+        weights = self._weights
+        if weights.path is None:
+            raise ModelError("weights_missing", f"{weights.reason}; {weights.mend}", retryable=True)
+        key = ("whisper", str(weights.path), self._settings.compute_type)
+        return shared_model(key, lambda: _load(weights, self._settings.compute_type))
+
+    def _recognise(self, model: Any, group: Sequence[_Read], language: str) -> list[tuple[Chunk, list[Utterance]]]:
+        """Chunks that fit the model's window go together; a longer one is read window by window. A chunk in which the model is
+        caught in a loop is read again in halves, down to single stretches: the loop costs no words but its own."""
+        # One temperature: those above 0 draw words at random, and the same sound would not give the same words.
+        options = {
+            "language": language,
+            "beam_size": self._settings.beam_size,
+            "word_timestamps": True,
+            "temperature": 0.0,
+        }
+        if len(group) == 1 and group[0][0].duration_us > CHUNK_US:
+            return [(group[0][0], _recognise_long(model, group[0][1], options))]
+        found: list[tuple[Chunk, list[Utterance]]] = []
+        for read, utterances in zip(group, _recognise_batch(model, group, options), strict=True):
+            if len(read[0].pieces) > 1 and any(is_loop(utterance) for utterance in utterances):
+                found += self._recognise(model, _halves(*read), language)
+            else:
+                found.append((read[0], utterances))
+        return found
+
+
+def find_weights(model: str) -> Weights:
+    """Looks for the weights of a model: a folder in CTranslate2 form, or a public name that was pulled before."""
+    if not is_installed("faster_whisper"):
+        reason = "faster-whisper is not installed"
+        return Weights(model, None, reason=reason, mend="pip install 'promptreel[speech]'")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            reason = f"{folder} lacks {', '.join(missing)}"
+            mend = "name a folder in CTranslate2 form (ct2-transformers-converter makes one, with its tokenizer.json)"
+            return Weights(model, None, reason=reason, mend=mend)
+        return Weights(model, folder, "path")
+    if folder.is_absolute() or model.startswith((".", "~")):
+        return Weights(model, None, reason=f"there is no folder {folder}", mend="check the path")
+    mend = f"run: promptreel models pull whisper:{model}"
+    try:
+        found = _hub_folder(model, local_files_only=True)
+    except SettingsError as error:
+        return Weights(model, None, reason=str(error), mend="use one of these names, or a folder")
+    if found is None:
+        return Weights(model, None, reason=f"the weights of whisper model {model!r} are not on this machine", mend=mend)
+    return Weights(model, found, "models folder")
+
+
+def pull_weights(model: str) -> Weights:
+    """Fetches the weights of a public model, for later runs without a network.
+
+    Raises:
+        SettingsError: there is no such model, or the package is missing.
+        ModelError: the model hub cannot be reached.
+    """
+    found = find_weights(model)
+    if found.available:
+        return found
+    if not is_installed("faster_whisper"):
+        raise SettingsError(f"{found.reason}; {found.mend}")
+    _hub_folder(model, local_files_only=False)
+    return find_weights(model)
+
+
+def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
+    from faster_whisper.utils import download_model
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(download_model(model, local_files_only=local_files_only, cache_dir=models_folder()))
+    except LocalEntryNotFoundError as error:
+        if local_files_only:
+            return None
+        raise ModelError("weights_missing", f"whisper model {model!r}: cannot be fetched ({error})") from error
+    except ValueError as error:  # no such name
+        raise SettingsError(str(error)) from error
+    except Exception as error:
+        if local_files_only:
+            return None
+        raise ModelError("weights_missing", f"whisper model {model!r}: cannot be fetched ({error})") from error
+    return folder if all((folder / name).is_file() for name in _FILES) else None
+
+
+def _identity(weights: Weights) -> str:
+    if weights.source == "path" and weights.path is not None:
+        return f"{weights.path.name}-{file_identity(weights.path / 'model.bin')}"
+    return weights.model
+
+
+def _load(weights: Weights, compute_type: str) -> Any:
+    from faster_whisper import WhisperModel
+
+    try:
+        return WhisperModel(str(weights.path), device="auto", compute_type=compute_type, cpu_threads=cores())
+    except Exception as error:  # ctranslate2 and tokenizers each raise their own
+        message = f"whisper weights {weights.path}: cannot be loaded ({error}); pull or convert them again"
+        raise ModelError("weights_missing", message) from error
+
+
+def _language_wanted(model: Any, language: str | None) -> str | None:
+    """The language that the model is told; None where it has to find it. A model of one language knows no other."""
+    if not model.model.is_multilingual:
+        return "en"
+    if language is not None and language not in model.supported_languages:
+        known = ", ".join(sorted(model.supported_languages))
+        raise ModelError("transcription_failed", f"language is {language!r}; the model knows {known}")
+    return language
+
+
+def _language_of(model: Any, samples: NDArray[np.float32]) -> str:
+    language, _, _ = model.detect_language(audio=samples)
+    return str(language)
+
+
+def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[str, Any]) -> list[Utterance]:
+    segments, _ = model.transcribe(
+        samples, condition_on_previous_text=False, compression_ratio_threshold=None, **options
+    )
+    return [_utterance(segment, 0) for segment in segments]
+
+
+def _recognise_batch(model: Any, group: Sequence[_Read], options: Mapping[str, Any]) -> list[list[Utterance]]:
+    from faster_whisper import BatchedInferencePipeline
+
+    clips, starts, at = [], [], 0
+    for _, samples in group:
+        starts.append(at)
+        clips.append({"start": at / SAMPLE_RATE, "end": (at + len(samples)) / SAMPLE_RATE})
+        at += len(samples)
+    joined = np.concatenate([samples for _, samples in group])
+    pipeline = BatchedInferencePipeline(model)
+    segments, _ = pipeline.transcribe(
+        joined, clip_timestamps=clips, batch_size=len(group), without_timestamps=True, vad_filter=False, **options
+    )
+    found: list[list[Utterance]] = [[] for _ in group]
+    for segment in segments:
+        first = segment.seek * SAMPLE_RATE // 100  # the library counts a chunk's start in hundredths of a second
+        number = max(0, int(np.searchsorted(starts, first + SAMPLE_RATE // 50, side="right")) - 1)
+        found[number].append(_utterance(segment, starts[number] * US_PER_SECOND // SAMPLE_RATE))
+    return found
+
+
+def _utterance(segment: Any, offset_us: int) -> Utterance:
+    words = tuple(
+        Word(
+            max(0, us_from_seconds(float(word.start)) - offset_us),
+            max(0, us_from_seconds(float(word.end)) - offset_us),
+            word.word,
+            round(float(word.probability), 4),
+        )
+        for word in segment.words or ()
+        if word.word.strip()
+    )
+    return Utterance(words, segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
+
+
+def _halves(chunk: Chunk, samples: NDArray[np.float32]) -> list[_Read]:
+    first, rest = halves_of(chunk)
+    cut = sum(_sample(piece.span.end_us) - _sample(piece.span.start_us) for piece in first.pieces)
+    return [(first, samples[:cut]), (rest, samples[cut:])]
+
+
+def _groups(chunks: Iterable[_Read]) -> Iterator[list[_Read]]:
+    """Chunks of the model's window in batches, each longer one by itself."""
+    batch: list[_Read] = []
+    for chunk, samples in chunks:
+        if chunk.duration_us > CHUNK_US:
+            if batch:
+                yield batch
+            yield [(chunk, samples)]
+            batch = []
+            continue
+        batch.append((chunk, samples))
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _with_samples(audio_file: Path, chunks: Sequence[Chunk]) -> Iterator[_Read]:
+    """Each chunk with its samples, read in one pass that holds one chunk at a time."""
+    spans = [piece.span for chunk in chunks for piece in chunk.pieces]
+    pieces = _samples_of_spans(audio_file, spans)
+    for chunk in chunks:
+        yield chunk, np.concatenate(list(islice(pieces, len(chunk.pieces))))
+
+
+def _samples_of_spans(audio_file: Path, spans: Sequence[TimeSpan]) -> Iterator[NDArray[np.float32]]:
+    """float32[n] samples of each span of a 16 kHz mono file, spans in order and apart."""
+    wanted = [(_sample(span.start_us), _sample(span.end_us)) for span in spans]
+    number, first, held = 0, 0, 0  # next span; sample at which the waiting ones begin; how many wait
+    waiting: list[NDArray[np.float32]] = []
+
+    def take() -> NDArray[np.float32]:
+        """Cuts the next span out of what waits, and forgets what lies before the one behind it."""
+        nonlocal number, first, held, waiting
+        joined = np.concatenate(waiting) if waiting else np.zeros(0, np.float32)
+        start, end = wanted[number]
+        found = joined[max(0, start - first) : max(0, end - first)].copy()
+        number += 1
+        rest = joined[max(0, (wanted[number][0] if number < len(wanted) else end) - first) :].copy()
+        first, held, waiting = first + held - len(rest), len(rest), [rest]
+        return found
+
+    for samples in _samples_of_file(audio_file):
+        if first + held + len(samples) <= wanted[number][0]:
+            first, held, waiting = first + held + len(samples), 0, []
+            continue
+        waiting.append(samples)
+        held += len(samples)
+        while number < len(wanted) and first + held >= wanted[number][1]:
+            yield take()
+        if number == len(wanted):
+            return
+    while number < len(wanted):  # the sound ends a little before the item does
+        yield take()
+
+
+def _samples_of_file(audio_file: Path) -> Iterator[NDArray[np.float32]]:
+    import av
+
+    try:
+        with av.open(str(audio_file)) as container:
+            for frame in container.decode(audio=0):
+                yield frame.to_ndarray().reshape(-1).astype(np.float32) / np.float32(32768)
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+    ) as error:  # PyAV's errors are of these kinds; no sound track is an IndexError
+        raise ModelError("transcription_failed", f"{audio_file}: cannot be read ({error})") from error
+
+
+def _sample(time_us: int) -> int:
+    return time_us * SAMPLE_RATE // US_PER_SECOND

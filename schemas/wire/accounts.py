@@ -1,0 +1,72 @@
+"""API keys, rate limits, and what a caller may ask of itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.wire.common import RequestModel, WireModel
+
+Scope = Literal["admin", "write", "read", "search"]
+
+
+class ApiKeyBody(WireModel):
+    """A key without its secret."""
+
+    key_id: str
+    key_prefix: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    last_used_at: str | None = None
+    revoked_at: str | None = None
+    expires_at: str | None = None
+    is_active: bool
+
+
+class NewApiKey(ApiKeyBody):
+    """A key with its secret, shown once."""
+
+    key: str
+
+
+class CreateApiKey(RequestModel):
+    """A new key."""
+
+    name: str = Field(min_length=1, max_length=100)
+    scopes: list[Scope] = Field(default=["read"], min_length=1)
+    expires_in_days: int | None = Field(default=None, ge=1, le=365)
+
+
+class RotatedApiKey(WireModel):
+    """The key that takes an old one's place."""
+
+    old_key_id: str
+    new_key: NewApiKey
+
+
+class RateCategory(WireModel):
+    """One category of requests: what was used of its limits, and the epoch second at which the minute ends."""
+
+    minute_used: int
+    minute_limit: int
+    minute_remaining: int
+    hour_used: int
+    hour_limit: int
+    hour_remaining: int
+    reset_at: int
+
+
+class RateStatus(WireModel):
+    """The caller's rate limits."""
+
+    user_id: str
+    plan_id: str
+    categories: dict[str, RateCategory]
+
+
+class Ready(WireModel):
+    """The service is ready."""
+
+    ready: bool = True

@@ -1,0 +1,354 @@
+"""Prompt runs: execution, state, results, failures, retries and call records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictInt, model_validator
+
+from schemas.wire.common import Marker, RequestModel, WireModel
+
+
+class IndexTarget(RequestModel):
+    """Everything in an index."""
+
+    type: Literal["index"]
+    index_id: str = Field(min_length=1)
+
+
+class VideosTarget(RequestModel):
+    """Chosen media of one index, or of the playground where no index is named."""
+
+    type: Literal["videos"]
+    video_ids: list[str] = Field(min_length=1, max_length=10_000)
+    index_id: str | None = Field(default=None, min_length=1)
+
+
+class PlaygroundTarget(RequestModel):
+    """Everything that lies in no index."""
+
+    type: Literal["playground"]
+
+
+Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
+
+
+class ExecuteRun(RequestModel):
+    """What a run is started, or estimated, with."""
+
+    prompt_id: str = Field(min_length=1)
+    target: Target
+    video_segmentation_type: Literal["smart", "fixed", "content_aware"] = "smart"
+    audio_segmentation_type: Literal["fixed", "content_aware"] = "content_aware"
+    video_segment_duration: Annotated[StrictInt, Field(ge=1, le=300)] | None = None
+    audio_segment_duration: Annotated[StrictInt, Field(ge=1, le=300)] | None = None
+    processing_model: str | None = None
+    enable_transcription: bool = True
+    enable_image_embedding: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        """Clients send null for what they leave to the server."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if value is not None}
+        return values
+
+    @model_validator(mode="after")
+    def _durations_go_with_fixed(self) -> ExecuteRun:
+        for kind in ("video", "audio"):
+            is_fixed = getattr(self, f"{kind}_segmentation_type") == "fixed"
+            if is_fixed and getattr(self, f"{kind}_segment_duration") is None:
+                raise ValueError(f"{kind}_segment_duration is required when {kind}_segmentation_type is 'fixed'")
+        return self
+
+
+class StopState(WireModel):
+    """How far a cancellation is."""
+
+    requested_at: str | None = None
+    requested_by: str | None = None
+    mode: str | None = None
+    observed_at: str | None = None
+    completed_at: str | None = None
+
+
+class PromptRunBody(WireModel):
+    """One prompt run.
+
+    Attributes:
+        status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
+        run_context: the target.
+        field_extraction_succeeded and its kin: null where not asked for, or not known yet.
+        warnings: what the run could not do, and how to mend it.
+        estimated_input_tokens, actual_tokens: what was expected before, and what all calls used.
+    """
+
+    run_id: str
+    prompt_id: str
+    prompt_name: str
+    prompt_type: str = "custom"
+    executed_at: str
+    executed_by: str
+    status: str
+    run_context: dict[str, Any]
+    total_videos: int = 0
+    total_audios: int = 0
+    total_images: int = 0
+    completed_videos: int = 0
+    completed_audios: int = 0
+    completed_images: int = 0
+    failed_videos: int = 0
+    failed_audios: int = 0
+    failed_images: int = 0
+    partial_videos: int = 0
+    partial_audios: int = 0
+    partial_images: int = 0
+    cancelled_videos: int = 0
+    cancelled_audios: int = 0
+    cancelled_images: int = 0
+    total_segments: int = 0
+    completed_segments: int = 0
+    field_extraction_failures: int = 0
+    transcription_failures: int = 0
+    image_embedding_failures: int = 0
+    field_extraction_succeeded: bool | None = None
+    transcription_succeeded: bool | None = None
+    image_embedding_succeeded: bool | None = None
+    error_message: str | None = None
+    video_segmentation_type: str = "smart"
+    audio_segmentation_type: str = "content_aware"
+    image_segmentation_type: str = "image"
+    video_segment_duration: int | None = None
+    audio_segment_duration: int | None = None
+    created_new_segments: bool = False
+    processing_model: str | None = None
+    total_video_seconds: float = 0.0
+    enable_transcription: bool = True
+    enable_image_embedding: bool = True
+    video_level_enabled: bool = False
+    video_level_total_items: int = 0
+    video_level_completed_items: int = 0
+    video_level_failed_items: int = 0
+    video_level_partial_items: int = 0
+    billing_estimated_mt: float = 0.0
+    billing_actual_mt: float = 0.0
+    billing_status: str | None = None
+    billing_error: str | None = None
+    stop_state: StopState = StopState()
+    marker: Marker = Marker()
+    started_at: str | None = None
+    completed_at: str | None = None
+    warnings: list[str] = []
+    reused_results: int = 0
+    model_calls: int = 0
+    estimated_input_tokens: int | None = None
+    actual_tokens: dict[str, int] = {}
+
+
+class RunEstimateBody(WireModel):
+    """What a run would take; `breakdown` holds the counts, for a self-hosted service bills nothing."""
+
+    estimated_mt: float = 0.0
+    breakdown: dict[str, Any]
+    sufficient_balance: bool = True
+    current_balance_mt: float = 0.0
+
+
+class MediaUris(WireModel):
+    """Addresses of a result's media; null where there is none."""
+
+    segment_uri: str | None = None
+    gcs_uri: str | None = None
+    thumbnail_uri: str | None = None
+    thumbnail_gcs_uri: str | None = None
+    gif_uri: str | None = None
+    gif_gcs_uri: str | None = None
+    thumbnail_available: bool = False
+    gif_available: bool = False
+
+
+class SegmentResult(MediaUris):
+    """One segment of one run."""
+
+    result_type: str = "segment"
+    result_id: str
+    segment_id: str
+    video_id: str
+    run_id: str
+    prompt_id: str
+    prompt_run_id: str
+    video_name: str | None = None
+    source_index_id: str | None = None
+    executed_at: str
+    start_time: float
+    end_time: float
+    metadata: dict[str, Any]
+    metadata_text: str
+    processing_warning: str | None = None
+    schema_used: str
+    field_extraction_succeeded: bool = False
+    transcription_succeeded: bool | None = None
+    image_embedding_succeeded: bool | None = None
+    field_extraction_error: str | None = None
+    transcription_error: str | None = None
+    image_embedding_error: str | None = None
+    transcript: str | None = None
+    marker: Marker = Marker()
+    extracted_metadata_markers: dict[str, Marker] = {}
+    metadata_markers: dict[str, Marker] = {}
+
+
+class VideoResult(MediaUris):
+    """The synthesis of one media item in one run."""
+
+    result_type: str = "video"
+    result_id: str
+    video_id: str
+    run_id: str
+    prompt_id: str
+    prompt_run_id: str
+    video_name: str | None = None
+    source_index_id: str | None = None
+    executed_at: str
+    status: str
+    metadata: dict[str, Any]
+    metadata_text: str
+    raw_llm_response: str | None = None
+    processing_warning: str | None = None
+    schema_used: str
+    successful_segment_count: int = 0
+    failed_segment_count: int = 0
+    omitted_segment_ids: list[str] = []
+    template_fields: list[str] = []
+    source_fingerprint: str | None = None
+    rendered_prompt_char_count: int = 0
+    llm_attempted: bool = False
+    attempt_id: str | None = None
+    error_message: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    preview_segment_id: str | None = None
+    preview_start_time: float | None = None
+    preview_end_time: float | None = None
+    preview_segment_uri: str | None = None
+    preview_thumbnail_uri: str | None = None
+    preview_gif_uri: str | None = None
+    embedding_status: str | None = None
+    embedding_error: str | None = None
+    marker: Marker = Marker()
+    extracted_metadata_markers: dict[str, Marker] = {}
+    metadata_markers: dict[str, Marker] = {}
+
+
+class OperationCounts(WireModel):
+    """Failed operations by kind; a segment may count in several."""
+
+    field_extraction: int = 0
+    transcription: int = 0
+    image_embedding: int = 0
+    processing: int = 0
+
+
+class FailedSegment(WireModel):
+    """A segment that failed, or (for `processing`) an item that never was cut into segments."""
+
+    segment_id: str
+    failed_operations: list[str]
+    field_extraction_error: str | None = None
+    transcription_error: str | None = None
+    image_embedding_error: str | None = None
+    failure_stage: str | None = None
+    failure_message: str | None = None
+    failure_code: str | None = None
+    retryable: bool | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    projection_only: bool = False
+
+
+class FailedVideo(WireModel):
+    """The failures of one media item."""
+
+    video_id: str
+    failed_segments: int
+    operation_counts: OperationCounts
+    segments: list[FailedSegment]
+
+
+class FailedSegments(WireModel):
+    """Everything of a run that failed."""
+
+    run_id: str
+    status: str
+    videos_with_failures: int
+    failed_segments: int
+    operation_counts: OperationCounts
+    videos: list[FailedVideo]
+
+
+class SegmentRetry(WireModel):
+    """A retry of one segment's failed operations.
+
+    Attributes:
+        status: pending, processing, completed or failed; the last two are final.
+    """
+
+    run_id: str
+    retry_id: str
+    status: str
+    message: str = ""
+    idempotency_key: str | None = None
+    video_id: str
+    segment_id: str
+    created_at: str
+    started_at: str | None = None
+    completed_at: str | None = None
+    error: str | None = None
+    field_extraction_succeeded: bool | None = None
+    transcription_succeeded: bool | None = None
+    image_embedding_succeeded: bool | None = None
+    billing_estimated_mt: float = 0.0
+    billing_actual_mt: float = 0.0
+    billing_status: str | None = None
+    billing_error: str | None = None
+
+
+class RetryFailures(RequestModel):
+    """Which failures of a run to try again; all retryable ones where nothing is named."""
+
+    operations: list[Literal["field_extraction", "transcription", "image_embedding", "processing"]] | None = None
+    codes: list[str] | None = None
+    video_ids: list[str] | None = None
+
+
+class LlmCallBody(WireModel):
+    """One attempt at one model call."""
+
+    llm_call_id: str
+    prompt_run_id: str
+    prompt_id: str
+    video_id: str | None
+    segment_id: str | None
+    user_id: str
+    model: str
+    purpose: str
+    status: str
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_tokens: int = 0
+    thought_tokens: int = 0
+    video_seconds: float
+    segment_start_time: float | None = None
+    segment_end_time: float | None = None
+    prompt_text: str | None = None
+    response_text: str | None = None
+    schema_used: str | None = None
+    invoked_at: str
+    completed_at: str | None = None
+    created_at: str
+    duration_ms: int = 0
+    attempt: int = 1
+    finish_reason: str | None = None
+    error_message: str | None = None

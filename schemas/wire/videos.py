@@ -1,0 +1,254 @@
+"""Media items ("videos", whatever their type), their segments, and how they are registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from schemas.wire.common import Marker, RequestModel, WireModel
+
+
+class SegmentProgress(WireModel):
+    """One segment inside a run's status of a video."""
+
+    segment_id: str
+    video_id: str
+    status: str
+    start_time: float
+    end_time: float
+    started_at: str | None = None
+    completed_at: str | None = None
+    updated_at: str | None = None
+    error_message: str | None = None
+    failure_stage: str | None = None
+    attempt_id: str | None = None
+
+
+class VideoLevelProgress(WireModel):
+    """How a run's synthesis of a video stands."""
+
+    status: str
+    result_available: bool
+    successful_segment_count: int
+    failed_segment_count: int
+    started_at: str | None = None
+    completed_at: str | None = None
+    updated_at: str | None = None
+    error_message: str | None = None
+    attempt_id: str | None = None
+
+
+class RunProcessingStatus(WireModel):
+    """How one run stands on one video."""
+
+    run_id: str
+    prompt_id: str | None
+    status: str
+    total_segments: int
+    pending_segments: int
+    processing_segments: int
+    successful_segments: int
+    failed_segments: int
+    created_at: str
+    updated_at: str
+    attempt_id: str | None = None
+    video_level: VideoLevelProgress | None = None
+    segments: list[SegmentProgress] = []
+
+
+class VideoBody(WireModel):
+    """A media item.
+
+    Attributes:
+        status: not_processed, processing, processed or failed.
+    """
+
+    video_id: str
+    title: str
+    video_uri: str
+    status: str
+    processing_status: list[RunProcessingStatus] | None = None
+    created_at: str
+    updated_at: str
+    duration_seconds: float | None = None
+    metadata_keys: list[str] | None = None
+    media_type: str
+    marker: Marker = Marker()
+    index_id: str | None = None
+    size_bytes: int | None = None
+
+
+class VideoWithDetails(VideoBody):
+    """A media item with previews."""
+
+    gif_data: str | None = None
+    first_thumbnail: str | None = None
+
+
+class VideoStatus(WireModel):
+    """Where a media item stands in its runs."""
+
+    video_id: str
+    status: str
+    processing_status: list[RunProcessingStatus] | None
+
+
+class SegmentBody(WireModel):
+    """A segment, seen through one run or through its newest result."""
+
+    segment_id: str
+    video_id: str
+    start_time: float
+    end_time: float
+    gcs_uri: str | None = None
+    thumbnail_gcs_uri: str | None = None
+    gif_gcs_uri: str | None = None
+    thumbnail_uri: str | None = None
+    gif_uri: str | None = None
+    processed: bool
+    processing_failed: bool
+    segment_status: str = Field(description="pending, processing, successful or failed")
+    failure_stage: str | None = None
+    failure_message: str | None = None
+    attempt_id: str | None = None
+    status_source: str | None = None
+    metadata: dict[str, Any] | None = None
+    metadata_text: str = ""
+    created_at: str | None = None
+    processed_at: str | None = None
+    error_message: str | None = None
+    processing_warning: str | None = None
+    thumbnail_data: str | None = None
+    thumbnail_available: bool = False
+    gif_data: str | None = None
+    gif_available: bool = False
+    from_run_id: str | None = None
+    marker: Marker = Marker()
+    metadata_markers: dict[str, Marker] = {}
+    field_extraction_succeeded: bool | None = None
+    field_extraction_error: str | None = None
+    transcription_succeeded: bool | None = None
+    transcription_error: str | None = None
+    image_embedding_succeeded: bool | None = None
+    image_embedding_error: str | None = None
+
+
+class RegisterVideo(RequestModel):
+    """A media item that lies somewhere already."""
+
+    title: str = Field(min_length=1, max_length=255)
+    video_uri: str = Field(min_length=1, max_length=4096)
+    index_id: str | None = None
+
+
+class ImportProgress(WireModel):
+    """Files of an import job; one for an upload."""
+
+    total_files: int = 1
+    imported: int = 1
+    failed: int = 0
+    skipped: int = 0
+    bytes_transferred: int = 0
+    current_file: str | None = None
+    parts_total: int = 1
+    parts_completed: int = 1
+    parts_failed: int = 0
+
+
+class ImportOutput(WireModel):
+    """One media item that an import job made."""
+
+    file_id: str
+    file_name: str
+    source_ordinal: int
+    part_index: int
+    part_count: int
+    source_start_seconds: float
+    source_end_seconds: float
+    video_id: str
+    title: str
+    status: str
+
+
+class ImportOutputs(WireModel):
+    """What an import job made."""
+
+    items: list[ImportOutput] = []
+    next_cursor: str | None = None
+    total: int = 1
+
+
+class ImportExecution(WireModel):
+    """Whether an import job also starts a run; ours never does."""
+
+    status: str = "not_requested"
+
+
+class RegisteredVideo(VideoBody):
+    """The answer to a registration or an upload: the video, and the finished import job that some clients expect."""
+
+    message: str
+    job_id: str
+    phase: str = "completed"
+    source_kind: str
+    target_index_id: str | None
+    source_prefix: str = ""
+    file_pattern: str = "*"
+    recursive: bool = True
+    progress: ImportProgress
+    outputs: ImportOutputs
+    execution: ImportExecution = ImportExecution()
+    video_ids: list[str]
+    failed_files: list[Any] = []
+    skipped_files: list[Any] = []
+    thumbnail_uri: str | None = None
+    thumbnail_data: str | None = None
+
+
+class VideoBatch(RequestModel):
+    """Up to a hundred videos."""
+
+    video_ids: list[str] = Field(min_length=1, max_length=100)
+
+
+class SegmentTarget(RequestModel):
+    """A video, seen through one run."""
+
+    video_id: str
+    run_id: str | None = None
+
+
+class SegmentBatch(RequestModel):
+    """Videos, or videos seen through runs; never both."""
+
+    video_ids: list[str] | None = Field(default=None, min_length=1, max_length=50)
+    targets: list[SegmentTarget] | None = Field(default=None, min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SegmentBatch:
+        if (self.video_ids is None) == (self.targets is None):
+            raise ValueError("give either video_ids or targets")
+        return self
+
+
+class VideoSegments(WireModel):
+    """The segments of one video, and the run that they are seen through."""
+
+    video_id: str
+    run_id: str | None
+    segments: list[SegmentBody]
+
+
+class SignedUrlRequest(RequestModel):
+    """A URI that this service handed out in a `gcs_uri` field."""
+
+    gcs_uri: str
+    force_refresh: bool | None = False
+
+
+class SignedUrl(WireModel):
+    """An address from which it can be fetched until it expires."""
+
+    signed_url: str
+    expires_at: str

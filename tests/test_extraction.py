@@ -1,0 +1,165 @@
+"""What is asked of one segment, the key of that question, and where its times are placed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from providers.base import SegmentMedia
+from providers.extraction import extraction_key, extraction_request, place_times
+from providers.gemini import GeminiProvider
+from providers.signals import SignalsProvider
+from schemas.field_paths import leaf_fields, parse_schema
+from schemas.media import TimeSpan
+from schemas.prompt import prompt_from_dict
+from schemas.settings import ModelSettings
+from tests.models import ScriptedModel
+from tests.prompts import NESTED
+
+# Times
+
+MOMENT = {"type": "number", "format": "media-time"}
+TIMES = {
+    "type": "object",
+    "properties": {
+        "at": MOMENT,
+        "all": {"type": "array", "items": MOMENT},
+        "lists": {"type": "array", "items": {"type": "array", "items": MOMENT}},
+        "scene": {"type": "object", "properties": {"begins": MOMENT, "length": {"type": "number"}}},
+        "people": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "seen": {"type": "array", "items": {"type": "object", "properties": {"at": MOMENT}}},
+                    "first": {"type": ["number", "null"], "format": "media-time"},
+                },
+            },
+        },
+    },
+}
+LEAVES = leaf_fields(parse_schema(TIMES))
+
+
+def media_of(start_us, end_us, media_type="video"):
+    return SegmentMedia(media_type, Path("."), TimeSpan(start_us, end_us), (), None, "item", 60_000_000, ())
+
+
+SEGMENT = media_of(10_000_000, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("answer", "placed"),
+    [
+        ({"at": 0}, {"at": 10}),
+        ({"at": 2.5}, {"at": 12.5}),
+        ({"at": 0.1234567}, {"at": 10.123457}),
+        ({"at": None}, {"at": None}),
+        ({}, {}),
+        ({"all": [1, 2, 3]}, {"all": [11, 12, 13]}),
+        ({"all": []}, {"all": []}),
+        ({"lists": [[1], [], [2, 3]]}, {"lists": [[11], [], [12, 13]]}),
+        ({"scene": {"begins": 4, "length": 3}}, {"scene": {"begins": 14, "length": 3}}),
+        (
+            {"people": [{"seen": [{"at": 1}, {}], "first": 1}, {"seen": [], "first": None}]},
+            {"people": [{"seen": [{"at": 11}, {}], "first": 11}, {"seen": [], "first": None}]},
+        ),
+        ({"unknown": 5, "at": 1}, {"unknown": 5, "at": 11}),
+    ],
+)
+def test_times_are_placed_wherever_they_stand_and_nothing_else_is_touched(answer, placed):
+    assert place_times(answer, LEAVES, SEGMENT) == (placed, None)
+
+
+@pytest.mark.parametrize(("time_s", "strays"), [(-1, 0), (-1.01, 1), (11, 0), (11.01, 1), (99, 1)])
+def test_a_time_outside_the_segment_by_more_than_a_sampled_frame_is_told_and_kept(time_s, strays):
+    placed, warning = place_times({"at": time_s}, LEAVES, SEGMENT)
+    assert placed["at"] == pytest.approx(10 + time_s)
+    assert warning == (f"times outside the segment's 10 s: at={time_s:g}" if strays else None)
+
+
+def test_a_warning_names_no_more_than_five_strays():
+    _, warning = place_times({"all": [100 + n for n in range(20)]}, LEAVES, SEGMENT)
+    assert warning.count("all=") == 5
+
+
+# The question
+
+
+def test_what_segments_share_stands_in_the_instruction_and_the_rest_in_the_text():
+    first, second = (
+        extraction_request(NESTED, media) for media in (media_of(0, 5_000_000), media_of(5_000_000, 65_040_000))
+    )
+    assert first.instruction == second.instruction
+    assert NESTED.prompt_text in first.instruction
+    assert second.text == "This segment is 0:05.00 to 1:05.04 of a video that lasts 1:00.00."
+    assert first.text != second.text
+    assert first.json_schema == NESTED.json_schema
+    assert extraction_request(NESTED, media_of(0, 0, "image")).text == "This is one image."
+    assert "audio recording" in extraction_request(NESTED, media_of(0, 1, "audio")).text
+
+
+# The key
+
+PROMPT = NESTED.to_dict()
+GEMINI = ModelSettings("gemini-2.5-flash")
+# Another value for each setting: those that change the answer, and those that say where and how it is asked for.
+CHANGES_THE_ANSWER = {
+    "model": "gemini-2.5-pro",
+    "media_input": "frames",
+    "media_resolution": "low",
+    "temperature": 0.5,
+    "max_output_tokens": 100,
+    "thinking_budget": 0,
+}
+LEAVES_THE_ANSWER = {"base_url": "http://127.0.0.1:1", "vertex_project": "p", "vertex_location": "l"}
+
+
+def key_of(prompt=PROMPT, settings=GEMINI, item="item", span=(0, 5_000_000), fps=1.0):
+    return extraction_key(GeminiProvider(settings, fps), prompt_from_dict(prompt), item, span)
+
+
+def test_every_model_setting_is_known_to_change_the_answer_or_not():
+    assert {part.name for part in dataclasses.fields(ModelSettings)} == {*CHANGES_THE_ANSWER, *LEAVES_THE_ANSWER}
+
+
+@pytest.mark.parametrize("name", CHANGES_THE_ANSWER)
+def test_a_setting_that_changes_the_answer_changes_the_key(name):
+    assert key_of(settings=dataclasses.replace(GEMINI, **{name: CHANGES_THE_ANSWER[name]})) != key_of()
+
+
+def test_where_the_model_is_asked_does_not_change_the_key():
+    assert key_of(settings=dataclasses.replace(GEMINI, **LEAVES_THE_ANSWER)) == key_of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": {**PROMPT, "prompt_text": "Describe it in another way."}},
+        {"prompt": {**PROMPT, "json_schema": {**PROMPT["json_schema"], "required": []}}},
+        {"item": "another item"},
+        {"span": (0, 5_000_001)},
+        {"span": (1, 5_000_000)},
+    ],
+)
+def test_another_question_or_other_media_change_the_key(change):
+    assert key_of(**change) != key_of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": {**PROMPT, "name": "renamed"}},
+        {"prompt": {**PROMPT, "description": "described"}},
+        {"prompt": {**PROMPT, "video_level": None}},
+        {"prompt": {**PROMPT, "semantic_indexing": {"disabled_segment_fields": ["summary"]}}},
+        {"prompt": {key: PROMPT[key] for key in reversed(PROMPT)}},
+    ],
+)
+def test_what_the_model_is_not_told_does_not_change_the_key(change):
+    assert key_of(**change) == key_of()
+
+
+def test_providers_do_not_share_keys():
+    providers = (SignalsProvider(), GeminiProvider(GEMINI, 1.0), ScriptedModel({}))
+    assert len({extraction_key(provider, NESTED, "item", (0, 1)) for provider in providers}) == 3

@@ -1,0 +1,66 @@
+"""From a model's name to its provider, and the model of a run that names none."""
+
+import pickle
+
+import pytest
+
+from providers.gemini import GeminiProvider
+from providers.gemini_client import KEY_VARIABLES
+from providers.registry import DEFAULT_GEMINI_MODEL, MODEL_VARIABLE, default_model, provider_of
+from providers.signals import SignalsProvider
+from schemas.errors import SettingsError
+from schemas.settings import ModelSettings, RunSettings
+
+
+@pytest.fixture
+def no_key(monkeypatch):
+    for name in (*KEY_VARIABLES, MODEL_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def provider_named(name):
+    return provider_of(RunSettings(model=ModelSettings(name)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gemini-2.5-flash",
+        "gemini-9-of-tomorrow",
+        "models/gemini-2.5-pro",
+        "tunedModels/mine",
+        "projects/p/locations/l/endpoints/1",
+    ],
+)
+def test_any_name_of_the_family_is_answered_for_also_one_not_known_yet(name):
+    provider = provider_named(name)
+    assert isinstance(provider, GeminiProvider)
+    assert provider.name == name
+    assert provider.is_called
+
+
+def test_the_built_in_model_is_not_called():
+    provider = provider_named("signals")
+    assert isinstance(provider, SignalsProvider)
+    assert not provider.is_called
+
+
+@pytest.mark.parametrize("name", ["gpt-5", "", "Signals", "my-gemini"])
+def test_an_unknown_name_is_refused_with_names_that_work(name):
+    with pytest.raises(SettingsError, match=f"{name!r}; use 'signals' or .*{DEFAULT_GEMINI_MODEL}"):
+        provider_named(name)
+
+
+def test_a_key_decides_the_default_and_a_named_model_wins(no_key):
+    assert default_model() == "signals"
+    no_key.setenv("GOOGLE_API_KEY", "made-up")
+    assert default_model() == DEFAULT_GEMINI_MODEL
+    no_key.setenv(MODEL_VARIABLE, "gemini-x")
+    assert default_model() == "gemini-x"
+
+
+@pytest.mark.parametrize("name", ["signals", "gemini-2.5-flash"])
+def test_a_provider_travels_to_another_process_before_it_is_opened(name):
+    provider = provider_named(name)
+    assert pickle.loads(pickle.dumps(provider)).fingerprint() == provider.fingerprint()

@@ -1,0 +1,268 @@
+"""The built-in model: each measurement against a value known from how the media was made, and what it leaves out."""
+
+import asyncio
+import json
+import math
+import wave
+
+import numpy as np
+import pytest
+
+from media.speech import detector_name
+from providers.base import ModelRequest
+from providers.signals import MEASUREMENTS, SignalsProvider
+from schemas.errors import PromptError
+from schemas.prompt import Prompt, VideoLevel
+from tests.analysed_media import analyse, make_media, segment_of
+from tests.voices import SAMPLE_RATE, draw_voice
+
+PICTURE_FIELDS = {"brightness", "dominant_colors"}
+VIDEO_FIELDS = {"motion", "shot_count", "cut_times"}
+SOUND_FIELDS = {"loudness_dbfs", "peak_loudness_dbfs"}
+
+
+def schema_of(*names):
+    def leaf(name):
+        known = MEASUREMENTS[name]
+        return {"type": "array", "items": {"type": known.type}} if known.list_depth else {"type": known.type}
+
+    return {"type": "object", "properties": {name: leaf(name) for name in names}}
+
+
+EVERYTHING = schema_of(*MEASUREMENTS)
+
+
+def measure(media, schema=EVERYTHING):
+    """The values that the model answers with."""
+    provider = SignalsProvider()
+    request = ModelRequest("metadata_extraction", "instruction", "text", schema, media)
+    answer = asyncio.run(provider.ask(request, None))
+    assert (answer.finish_reason, answer.failure) == ("STOP", None)
+    return json.loads(answer.text)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A function that makes and analyses media, each once."""
+    kept = {}
+
+    def make(name, **options):
+        key = name, *sorted(options.items())
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("media")
+            kept[key] = analyse(make_media(folder / name, **options), folder / "analysis")
+        return kept[key]
+
+    return make
+
+
+def plain(colour, seconds=3):
+    return {"picture": f"color=c={colour}:size=320x180:rate=24", "seconds": seconds}
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("grey", [0x00, 0x40, 0x80, 0xFF])
+def test_brightness_is_that_of_the_grey(made, grey):
+    film = made("grey.mp4", **plain(f"0x{grey:02x}{grey:02x}{grey:02x}"))
+    assert measure(segment_of(film))["brightness"] == pytest.approx(grey / 255, abs=0.02)
+
+
+@pytest.mark.parametrize(("colour", "red", "green", "blue"), [("red", 1, 0, 0), ("lime", 0, 1, 0), ("blue", 0, 0, 1)])
+def test_brightness_weighs_colours_as_luma_does(made, colour, red, green, blue):
+    film = made("colour.mp4", **plain(colour))
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # BT.601
+    assert measure(segment_of(film))["brightness"] == pytest.approx(luma, abs=0.04)
+
+
+def test_colours_are_named_by_how_much_they_cover(made):
+    halves = "color=c=red:s=210x180:r=24[a];color=c=blue:s=90x180:r=24[b];color=c=white:s=20x180:r=24[c]"
+    film = made("halves.mp4", picture=f"{halves};[a][b][c]hstack=inputs=3", seconds=2)
+    colours = measure(segment_of(film))["dominant_colors"]
+    assert colours[:2] == ["#e02020", "#2020e0"]
+    assert len(colours) <= 3
+
+
+def test_a_colour_that_hardly_shows_is_not_called_dominant(made):
+    parts = "color=c=black:s=312x180:r=24[a];color=c=yellow:s=8x180:r=24[b];[a][b]hstack"
+    assert measure(segment_of(made("speck.mp4", picture=parts, seconds=2)))["dominant_colors"] == ["#202020"]
+
+
+def test_a_standing_picture_does_not_move_and_a_moving_one_does(made):
+    still = measure(segment_of(made("still.mp4", **plain("0x808080"))))
+    assert still["motion"] == pytest.approx(0, abs=0.01)
+    assert measure(segment_of(shots(made)))["motion"] > 0.05
+
+
+def test_motion_is_the_change_of_luma_in_a_second(made):
+    # Luma rises from black to white in 4 s: a quarter of its range each second.
+    rise = "color=c=black:size=320x180:rate=25,format=gray,geq=lum='255*min(1,T/4)'"
+    motion = measure(segment_of(made("rise.mp4", picture=rise, seconds=4)))["motion"]
+    assert motion == pytest.approx(0.25, abs=0.05)
+
+
+def shots(made):
+    """Three shots of 2 s each, that move."""
+    sources = ("testsrc2=s=320x180:r=24:d=2", "mandelbrot=s=320x180:r=24", "rgbtestsrc=s=320x180:r=24:d=2")
+    graph = ";".join(f"{source},trim=duration=2,format=yuv420p,setsar=1[{n}]" for n, source in enumerate(sources))
+    return made("shots.mp4", picture=f"{graph};[0][1][2]concat=n=3", sound="sine=frequency=300", seconds=6)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "cuts"), [(0, 6, [2, 4]), (1, 3, [2]), (2.5, 3.5, []), (0, 1.5, []), (3, 6, [4])]
+)
+def test_shots_and_cuts_are_those_inside_the_segment(made, start_s, end_s, cuts):
+    values = measure(segment_of(shots(made), start_s, end_s))
+    assert values["cut_times"] == pytest.approx(cuts, abs=0.1)  # seconds from the item's start
+    assert values["shot_count"] == len(cuts) + 1
+    assert values["duration_seconds"] == end_s - start_s
+
+
+# Sound
+
+
+@pytest.mark.parametrize("amplitude", [0.5, 0.05])
+def test_loudness_is_that_of_the_sine(made, amplitude):
+    item = made("sine.wav", sound=f"aevalsrc={amplitude}*sin(2*PI*440*t):s=16000", seconds=3)
+    values = measure(segment_of(item))
+    level = 20 * math.log10(amplitude / math.sqrt(2))
+    assert values["loudness_dbfs"] == pytest.approx(level, abs=0.1)
+    assert values["peak_loudness_dbfs"] == pytest.approx(level, abs=0.1)
+
+
+def half_silent(made):
+    return made("half.wav", sound="aevalsrc=0.5*sin(2*PI*440*t)*lt(t\\,2):s=16000", seconds=4)
+
+
+def test_loudness_is_a_mean_of_power_and_the_peak_the_loudest_tenth(made):
+    values = measure(segment_of(half_silent(made)))
+    level = 20 * math.log10(0.5 / math.sqrt(2))
+    assert values["loudness_dbfs"] == pytest.approx(level + 10 * math.log10(0.5), abs=0.15)
+    assert values["peak_loudness_dbfs"] == pytest.approx(level, abs=0.1)
+    silent = measure(segment_of(half_silent(made), 2.5, 4))
+    assert silent["loudness_dbfs"] <= -90
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(0, 4), (1, 3), (0, 1), (2.5, 4)])
+def test_the_share_of_sound_is_that_of_the_tone_in_the_segment(made, start_s, end_s):
+    values = measure(segment_of(half_silent(made), start_s, end_s))
+    share = max(0, min(2, end_s) - start_s) / (end_s - start_s)
+    assert values["sound_share"] == pytest.approx(share, abs=0.08)
+    assert "speech_share" not in values  # no speech was found: its share is not claimed
+
+
+@pytest.mark.skipif(detector_name() != "silero", reason="the Silero speech detector is not installed")
+def test_the_share_of_speech_is_that_of_the_voice(tmp_path):
+    voice = draw_voice(12.0, seed=4)
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(voice.samples.tobytes())
+    item = analyse(tmp_path / "voice.wav", tmp_path / "analysis")
+    heard = np.zeros(voice.duration_us // 1000, bool)
+    for span in voice.speech:
+        heard[span.start_us // 1000 : span.end_us // 1000] = True
+    for start_s, end_s in ((0, voice.duration_us // 1_000_000), (2, 7)):
+        values = measure(segment_of(item, start_s, end_s))
+        assert values["speech_share"] == pytest.approx(heard[start_s * 1000 : end_s * 1000].mean(), abs=0.1)
+        assert "sound_share" not in values
+
+
+# What does not apply
+
+
+def test_an_image_has_pictures_values_alone(made):
+    values = measure(segment_of(made("still.png", picture="color=c=0x808080:size=320x180")))
+    assert set(values) - {"duration_seconds"} == PICTURE_FIELDS
+    assert values["brightness"] == pytest.approx(128 / 255, abs=0.02)
+
+
+def test_sound_alone_has_no_picture_values(made):
+    assert set(measure(segment_of(half_silent(made)))) == {"duration_seconds", "sound_share", *SOUND_FIELDS}
+
+
+def test_a_silent_film_has_no_sound_values(made):
+    assert set(measure(segment_of(made("still.mp4", **plain("0x808080"))))) == {
+        "duration_seconds", *PICTURE_FIELDS, *VIDEO_FIELDS
+    }  # fmt: skip
+
+
+# Schemas
+
+
+def test_nested_fields_are_filled_where_they_stand(made):
+    schema = {
+        "type": "object",
+        "properties": {
+            "duration_seconds": {"type": "number"},
+            "picture": {
+                "type": "object",
+                "properties": {"light": {"type": "object", "properties": schema_of("brightness")["properties"]}},
+            },
+            "sound": schema_of("loudness_dbfs"),
+        },
+    }
+    flat = measure(segment_of(shots(made)))
+    assert measure(segment_of(shots(made)), schema) == {
+        "duration_seconds": flat["duration_seconds"],
+        "picture": {"light": {"brightness": flat["brightness"]}},
+        "sound": {"loudness_dbfs": flat["loudness_dbfs"]},
+    }
+
+
+def test_a_field_may_admit_null_and_a_count_be_called_a_number(made):
+    schema = {
+        "type": "object",
+        "properties": {
+            "brightness": {"type": ["number", "null"]},
+            "shot_count": {"type": "number"},
+            "loudness_dbfs": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+        },
+    }
+    SignalsProvider().check_prompt(prompt(schema))
+    assert set(measure(segment_of(shots(made)), schema)) == {"brightness", "shot_count", "loudness_dbfs"}
+
+
+def prompt(schema, video_schema=None):
+    level = None if video_schema is None else VideoLevel("Measure the whole.", video_schema)
+    return Prompt("measured", "Measure the segment.", schema, video_level=level)
+
+
+def test_everything_that_can_be_measured_may_be_asked_for():
+    SignalsProvider().check_prompt(prompt(EVERYTHING, EVERYTHING))
+
+
+@pytest.mark.parametrize(
+    ("properties", "named"),
+    [
+        ({"mood": {"type": "string"}}, "'mood'"),
+        ({"brightness": {"type": "string"}}, r"'brightness' \(it is measured as number\)"),
+        ({"shot_count": {"type": "array", "items": {"type": "integer"}}}, "'shot_count'"),
+        ({"cut_times": {"type": "number"}}, r"'cut_times' \(it is measured as array of number\)"),
+        ({"brightness": {"type": "integer"}}, "'brightness'"),
+        ({"shots": {"type": "array", "items": schema_of("brightness")}}, r"'shots\[\].brightness'"),
+        (
+            {"shots": {"type": "array", "items": {"type": "object", "properties": {"cut_times": {"type": "number"}}}}},
+            r"'shots\[\].cut_times'",
+        ),
+        ({"extra": {"type": "object"}}, "'extra'"),
+        ({}, "no field"),
+    ],
+)
+def test_a_field_that_cannot_be_measured_is_refused_naming_it_and_those_that_can(properties, named):
+    unfit = {"type": "object", "properties": properties}
+    with pytest.raises(PromptError, match=named) as caught:
+        SignalsProvider().check_prompt(prompt(unfit))
+    for name in MEASUREMENTS:
+        assert f"{name} (" in str(caught.value)
+    with pytest.raises(PromptError, match=r"video_level\.json_schema"):
+        SignalsProvider().check_prompt(prompt(schema_of("brightness"), unfit))
+
+
+def test_the_fields_that_can_be_filled_are_not_named_as_unfit():
+    schema = schema_of("brightness", "motion")
+    schema["properties"]["mood"] = {"type": "string"}
+    with pytest.raises(PromptError, match="cannot fill 'mood' of json_schema"):
+        SignalsProvider().check_prompt(prompt(schema))
