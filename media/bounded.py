@@ -17,7 +17,11 @@ from schemas.errors import MediaError
 _STDERR_TAIL_BYTES: Final = 8192
 _READ_BYTES: Final = 1 << 20
 _LOOK_EVERY_S: Final = 0.25
+_SILENT_S: Final = 3.0  # a child that got no memory and then says nothing for so long hangs
 _GATHER_S: Final = 0.004  # what is written meanwhile is read together: a tenth of the reads, and of their cost
+
+# How programs say that they were given no memory; the last is what a thread that cannot be started says.
+_NO_MEMORY: Final = ("Cannot allocate memory", "bad_alloc", "Resource temporarily unavailable")
 
 # The shell sets the limits and then becomes the command. Setting them in Python between fork and exec is not safe where
 # other threads run.
@@ -103,12 +107,19 @@ def stream_bounded(
 def failure_of(done: Completed, what: str, default_code: str = "media_corrupt") -> MediaError:
     """The failure that a decoder's bad end means."""
     last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-    if "Cannot allocate memory" in done.stderr or "bad_alloc" in done.stderr:
+    if _lacks_memory(done.stderr):
         return MediaError("decode_out_of_memory", f"{what}: the decoder went over its memory limit ({last[0]})")
+    if done.returncode == -signal.SIGKILL:
+        message = f"{what}: the decoder was killed from outside, as systems do that run out of memory"
+        return MediaError("decode_out_of_memory", message, retryable=True)
     if done.returncode == -signal.SIGXFSZ:
         return MediaError("media_too_large", f"{what}: the decoder wrote more than it may")
     end = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return MediaError(default_code, f"{what}: cannot be decoded ({end}: {last[0]}); check that it plays, or convert it")
+
+
+def _lacks_memory(message: str) -> bool:
+    return any(sign in message for sign in _NO_MEMORY)
 
 
 def _wide_pipe() -> tuple[int, int]:
@@ -146,9 +157,11 @@ def _attend(
     tail = _Tail()
     assert process.stderr is not None
     try:
+        deadline = time.monotonic() + limits.deadline_s
         with process.stderr:
-            _drain({**readers, process.stderr.fileno(): tail.add}, time.monotonic() + limits.deadline_s, should_stop)
-        process.wait(timeout=limits.deadline_s)
+            ended = _drain({**readers, process.stderr.fileno(): tail.add}, deadline, should_stop, tail)
+        if ended:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise DeadlinePassed from error
     finally:
@@ -158,33 +171,44 @@ def _attend(
 
 
 def _drain(
-    readers: Mapping[int, Callable[[bytes], None]], deadline: float, should_stop: Callable[[], bool] | None
-) -> None:
+    readers: Mapping[int, Callable[[bytes], None]],
+    deadline: float,
+    should_stop: Callable[[], bool] | None,
+    tail: _Tail,
+) -> bool:
+    """Reads until every pipe is closed; False if the child got no memory and has been silent ever since: ffmpeg's other
+    threads then wait for the one that gave up."""
+    heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for descriptor, sink in readers.items():
             selector.register(descriptor, selectors.EVENT_READ, sink)
         while selector.get_map():
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise DeadlinePassed
+            if tail.no_memory and now > heard + _SILENT_S:
+                return False
             if should_stop is not None and should_stop():
                 raise Stopped
             ready = selector.select(_LOOK_EVERY_S)
-            time.sleep(_GATHER_S)
+            if ready:
+                time.sleep(_GATHER_S)
+                heard = time.monotonic()
             for key, _ in ready:
                 block = os.read(key.fd, _READ_BYTES)
                 if block:
                     key.data(block)
                 else:
                     selector.unregister(key.fd)
+    return True
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child and whatever it started; its session is its own, so nobody else is hit."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    """Ends the child and whatever it started and left running; its session is its own, so nobody else is hit."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # nobody of it is left
 
 
 class _Tail:
@@ -192,9 +216,11 @@ class _Tail:
 
     def __init__(self) -> None:
         self._kept = b""
+        self.no_memory = False
 
     def add(self, block: bytes) -> None:
         self._kept = (self._kept + block)[-_STDERR_TAIL_BYTES:]
+        self.no_memory = self.no_memory or _lacks_memory(self.text())
 
     def text(self) -> str:
         return self._kept.decode("utf-8", "replace")

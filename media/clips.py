@@ -14,12 +14,13 @@ from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from media.ffmpeg import find_ffmpeg
 from schemas.errors import MediaError
 from schemas.media import TimeSpan
-from schemas.mediatime import US_PER_SECOND, seconds_from_us
+from schemas.mediatime import US_PER_SECOND
 
 _DEADLINE_S: Final = 120.0
 _MEMORY_BYTES: Final = 2 << 30
 # A clip shorter than this is stretched: below about half a second a model may be shown no frame at all.
 LEAST_CLIP_US: Final = US_PER_SECOND
+_STEP_US: Final = 40_000  # ffmpeg counts single pictures at 25 a second
 _AUDIO_BITRATE: Final = "48k"  # AAC, mono, 16 kHz: speech stays clear
 _CRF: Final = 26  # about 30 kB for a picture of 854x480
 
@@ -64,9 +65,7 @@ def make_clip(
             shown = ffmpeg.input(str(script), format="concat", safe=0, protocol_whitelist="file")
             streams.append(shown.video.filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2", out_range="tv"))
         if audio_file is not None:
-            sound = ffmpeg.input(
-                str(audio_file), ss=seconds_from_us(span.start_us), t=seconds_from_us(span.duration_us)
-            )
+            sound = ffmpeg.input(str(audio_file.absolute()), ss=f"{span.start_us}us", t=f"{span.duration_us}us")
             streams.append(sound.audio)
         options = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
         if pictures:
@@ -77,10 +76,10 @@ def make_clip(
                 "tune": "stillimage",
                 "pix_fmt": "yuv420p",
             }
-            options |= {"fps_mode": "vfr", "threads": 1, "t": seconds_from_us(length_us)}
+            options |= {"fps_mode": "vfr", "threads": 1, "t": f"{length_us}us"}
         if audio_file is not None:
             options |= {"acodec": "aac", "b:a": _AUDIO_BITRATE}
-        output = ffmpeg.output(*streams, str(out), format="mp4", movflags="+faststart", **options)
+        output = ffmpeg.output(*streams, str(out.absolute()), format="mp4", movflags="+faststart", **options)
         command = output.global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-y").compile(
             cmd=find_ffmpeg().path
         )
@@ -89,11 +88,12 @@ def make_clip(
 
 
 def _picture_script(pictures: Sequence[tuple[int, Path]], span: TimeSpan, length_us: int) -> str:
-    """A concat script that shows each picture from its time to the next; the last is named twice, for its end."""
-    starts = [0, *(max(0, time_us - span.start_us) for time_us, _ in pictures[1:]), length_us]
+    """A concat script that shows each picture from its time to the next. A film ends one step after the beginning of its
+    last picture, so the last one is shown once more for that step: without it the clip would be too short."""
+    starts = [0, *(max(0, time_us - span.start_us) for time_us, _ in pictures[1:]), length_us - _STEP_US]
     lines = ["ffconcat version 1.0"]
     for (_, path), start, end in zip(pictures, starts, starts[1:], strict=False):
-        shown_us = max(1, end - start)
+        shown_us = max(_STEP_US, end - start)
         lines += [f"file '{_escaped(path)}'", f"duration {shown_us}us"]
     lines.append(f"file '{_escaped(pictures[-1][1])}'")
     return "\n".join(lines) + "\n"

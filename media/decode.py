@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,11 +32,14 @@ _BLOCK_FRAMES: Final = 64
 
 # Codecs in which frames that no other refers to can be skipped without harm to the rest.
 _SKIPPABLE_CODECS: Final = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
+# Streams that carry no times of their own: the decoder counts pictures, so none may be left out.
+_UNTIMED_CONTAINERS: Final = frozenset({"h264", "hevc", "m4v", "mpegvideo"})
 # A shot change must be placed within a quarter of a second: where skipping leaves wider gaps than this, all frames are
 # decoded after all.
 _WIDEST_GAP_US: Final = 180_000
 # A file counts as truncated when it ends this much before its header says.
 _MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
+_USUAL_STEP_US: Final = 40_000  # of a single picture that does not say how long it is shown
 _LEAST_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
 
@@ -84,12 +87,23 @@ def decode_media(
     """
     (folder / FRAMES_FOLDER).mkdir(exist_ok=True)
     skip = info.video is not None and info.video.has_b_frames and info.video.codec in _SKIPPABLE_CODECS
+    skip = skip and info.container not in _UNTIMED_CONTAINERS
     if skip and not _skipping_leaves_enough(info, limits, should_stop):
         skip = False
-    sinks = _Sinks(on_frames, on_sound)
-    done = _run(info, lambda pipes: _command(info, folder, sampling, limits, skip, pipes), limits, sinks, should_stop)
-    sinks.finish()
-    if sinks.frame_count == 0 and sinks.samples == 0:
+
+    def decode(wanted: MediaInfo) -> tuple[_Sinks, Completed]:
+        sinks = _Sinks(on_frames, on_sound)
+        done = _run(wanted, lambda to: _command(wanted, folder, sampling, limits, skip, to), limits, sinks, should_stop)
+        sinks.finish()
+        failure = failure_of(done, info.path)
+        if done.returncode != 0 and failure.code != "media_corrupt":
+            raise failure  # the machine's end, not the file's: a part of the item is no result
+        return sinks, done
+
+    sinks, done = decode(info)
+    if sinks.is_empty and info.video is not None and info.audio_index is not None:
+        sinks, done = decode(replace(info, video=None))  # pictures that cannot be decoded must not cost the sound
+    if sinks.is_empty:
         raise failure_of(done, info.path)
     return _decoded(info, folder, sinks, done)
 
@@ -103,8 +117,9 @@ def _decoded(info: MediaInfo, folder: Path, sinks: _Sinks, done: Completed) -> D
         warnings.append("no sound could be decoded")
     if info.media_type == "image":
         return DecodedMedia(0, frames[:1], None, sinks.frame_count, False, tuple(warnings))
-    decoded_us = max(sinks.frames_end_us, sinks.sound_end_us)
-    duration_us, truncated = settle_duration(info.duration_us, decoded_us)
+    decoded_us = max(_pictures_end_us(info, sinks), sinks.sound_end_us)
+    picture_stays = info.video is not None and done.returncode == 0 and not done.stderr.strip()
+    duration_us, truncated = settle_duration(info.duration_us, decoded_us, picture_stays)
     if truncated:
         promised, found = seconds_from_us(info.duration_us or 0), seconds_from_us(decoded_us)
         warnings.append(f"truncated: its header says {promised:.1f} s, but only {found:.1f} s can be decoded")
@@ -115,18 +130,35 @@ def _decoded(info: MediaInfo, folder: Path, sinks: _Sinks, done: Completed) -> D
     return DecodedMedia(duration_us, kept, audio_file, sinks.frame_count, truncated, tuple(warnings))
 
 
-def settle_duration(promised_us: int | None, decoded_us: int) -> tuple[int, bool]:
+def settle_duration(promised_us: int | None, decoded_us: int, picture_stays: bool = False) -> tuple[int, bool]:
     """(length in microseconds, whether the file is truncated) from the header's promise and what was decoded.
 
     The header is exact to the frame where the decoded end is not (the last frame's own length is unknown), so it is kept
     unless the two differ by more than rounding.
+
+    Args:
+        picture_stays: there are pictures and the decoder had no complaint, so that the last one may be shown to the end
+            however far that is: a slide show, a recording of a screen that stands still.
     """
     if promised_us is None:
         return decoded_us, False
     missing_us = promised_us - decoded_us
     if missing_us > max(_MISSING_US, _MISSING_SHARE * promised_us):
-        return decoded_us, True
+        return (promised_us, False) if picture_stays else (decoded_us, True)
     return (promised_us, False) if missing_us > -US_PER_SECOND // 2 else (decoded_us, False)
+
+
+def _pictures_end_us(info: MediaInfo, sinks: _Sinks) -> int:
+    """When the last picture ends, as far as can be told: after a step like those before it, but not beyond the
+    header's end."""
+    if info.video is None or sinks.frame_count == 0:
+        return 0
+    step_us = sinks.step_us
+    if step_us is None:
+        step_us = round(US_PER_SECOND / info.video.frame_rate) if info.video.frame_rate else _USUAL_STEP_US
+    if info.duration_us is not None:
+        step_us = min(step_us, max(0, info.duration_us - sinks.last_us))
+    return sinks.last_us + step_us
 
 
 def _command(
@@ -150,7 +182,7 @@ def _command(
         kept = _timed(_fitted(_sampled(pictures[1], info, sampling), info, sampling), pipes[_KEPT_TIMES])
         outputs.append(
             kept.output(
-                str(folder / FRAMES_FOLDER / "%08d.jpg"),
+                f"{_literal(folder / FRAMES_FOLDER)}/%08d.jpg",
                 format="image2",
                 vcodec="mjpeg",
                 pix_fmt="yuvj420p",
@@ -160,11 +192,19 @@ def _command(
             )
         )
     if info.audio_index is not None:
-        sound = source[str(info.audio_index)].filter("aresample", SAMPLE_RATE)
+        # Filled up with silence where the track begins late or has a gap, so that a sample's number tells its time.
+        sound = source[str(info.audio_index)].filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
         sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
         outputs.append(sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le"))
-        outputs.append(sound[1].output(str(folder / AUDIO_FILE), format="flac", acodec="flac", compression_level=1))
+        outputs.append(
+            sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
+        )
     return _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+
+
+def _literal(folder: Path) -> str:
+    """A folder inside a pattern of numbered files."""
+    return str(folder.absolute()).replace("%", "%%")
 
 
 def _compiled(output: Any) -> list[str]:
@@ -292,13 +332,17 @@ class _Sinks:
         self.times = _Times()
         self.kept_times = _Times()
         self.frame_count = 0
-        self.frames_end_us = 0
+        self.last_us = 0
+        self.step_us: int | None = None  # usual time between pictures, lately
         self.samples = 0
         self._on_frames = on_frames
         self._on_sound = on_sound
         self._pixels = bytearray()
         self._sound = b""
-        self._last_us = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self.frame_count == 0 and self.samples == 0
 
     @property
     def sound_end_us(self) -> int:
@@ -326,11 +370,11 @@ class _Sinks:
             return
         pixels = np.frombuffer(bytes(self._pixels[: count * _FRAME_BYTES]), np.uint8)
         del self._pixels[: count * _FRAME_BYTES]
-        times = np.maximum.accumulate(np.maximum(np.array(self.times.values[:count], np.int64), self._last_us))
+        times = np.maximum.accumulate(np.maximum(np.array(self.times.values[:count], np.int64), self.last_us))
         del self.times.values[:count]
         self._on_frames(pixels.reshape(count, FRAME_HEIGHT, FRAME_WIDTH, 3), times)
-        gaps = np.diff(times)
-        typical = int(np.median(gaps)) if len(gaps) else 0
+        gaps = np.diff(times, prepend=[self.last_us] * bool(self.frame_count))
+        if len(gaps):
+            self.step_us = int(np.median(gaps))
         self.frame_count += count
-        self._last_us = int(times[-1])
-        self.frames_end_us = max(self.frames_end_us, self._last_us + typical)
+        self.last_us = int(times[-1])

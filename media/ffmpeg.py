@@ -24,7 +24,7 @@ _ASK_DEADLINE_S: Final = 20
 FORMAT_WHITELIST: Final = ",".join(
     (
         "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg wav w64 mp3 flac aac ac3 aiff caf amr "
-        "h264 hevc m4v mjpeg gif apng avif jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe jpegxl_pipe"
+        "h264 hevc m4v mjpeg gif apng jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe jpegxl_pipe"
     ).split()
 )
 PROTOCOL_WHITELIST: Final = "file"
@@ -64,7 +64,8 @@ def find_ffmpeg() -> Ffmpeg:
         if candidate.usable:
             return Ffmpeg(candidate.path, candidate.verdict, candidate.source)
     reasons = "; ".join(f"{candidate.source}: {candidate.verdict}" for candidate in candidates)
-    raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); pip install imageio-ffmpeg", retryable=True)
+    mend = f"name another in {VARIABLE}, or unset it" if os.environ.get(VARIABLE) else "pip install imageio-ffmpeg"
+    raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); {mend}", retryable=True)
 
 
 @functools.cache

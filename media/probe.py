@@ -30,6 +30,7 @@ _PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"MM\x00*", "tiff_pipe"),
 )
 _STILL_BRANDS: Final = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"heim", b"heis")
+_WEBP_ANIMATION: Final = 0x02  # bit of the flags in the extended header
 # Beginnings of texts that name other files: told apart so that the message can say what the file is.
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 
@@ -43,6 +44,9 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     limits = limits or MediaLimits()
     size = _size_of_regular_file(path)
     head = _first_bytes(path)
+    if _is_animated_webp(head):
+        message = f"{path}: is an animated WebP, which promptreel does not read; convert it to GIF or MP4"
+        raise MediaError("media_unsupported", message)
     picture = picture_format(head)
     found = _ask_child(path, picture, limits, head)
     streams = [stream for stream in found["streams"] if stream["codec"] is not None]
@@ -74,6 +78,10 @@ def picture_format(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp_pipe"
     return None
+
+
+def _is_animated_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _WEBP_ANIMATION)
 
 
 def _size_of_regular_file(path: Path) -> int:
@@ -124,6 +132,9 @@ def _refused(path: Path, head: bytes, reason: str) -> MediaError:
         return MediaError(
             "media_unsupported", f"{path}: is a text file, not media; check what was saved under this name"
         )
+    if head[4:8] == b"ftyp":
+        message = f"{path}: is an MP4 without a readable index ({reason}); it was cut off or damaged, so copy it again"
+        return MediaError("media_corrupt", message)
     return MediaError(
         "media_unsupported",
         f"{path}: is not media that promptreel reads, or its header is damaged ({reason}); check that it plays, or convert "
@@ -136,7 +147,9 @@ def _is_still(found: Mapping[str, Any], video: Mapping[str, Any], picture: str |
         return True
     if picture is not None:
         return True
-    return found["format"] in ("gif", "apng") and video["frames"] <= 1 and not found["duration_us"]
+    if found["format"] not in ("gif", "apng"):
+        return False
+    return video["frames"] == 1 or (video["frames"] == 0 and not found["duration_us"])
 
 
 def _duration_us(found: Mapping[str, Any], streams: Sequence[Mapping[str, Any]]) -> int | None:

@@ -25,6 +25,7 @@ _SHOTS: Final = (
     ("NIGHT SHIFT", 5.5, ((25, 25, 60), (90, 40, 110))),
     ("THE END OF THE LINE", 5.0, ((235, 225, 180), (150, 110, 60))),
 )
+_BOXES: Final = ((190, 30, 30), (20, 90, 190), (240, 200, 40))
 _CROSS_FADE_S: Final = 1.0  # between the third shot and the fourth
 _FADE_OUT_S: Final = 1.5
 
@@ -78,7 +79,7 @@ def make_sample_film(path: Path) -> None:
             assert process.stderr is not None
             try:
                 for frame in _frames():
-                    process.stdin.write(frame.tobytes())
+                    process.stdin.write(frame.data)
                 process.stdin.close()
             except BrokenPipeError:
                 pass
@@ -92,39 +93,50 @@ def _frames() -> Iterator[NDArray[np.uint8]]:
     """uint8[360, 640, 3] RGB frames of the whole film."""
     starts = np.cumsum([0.0, *(seconds for _, seconds, _ in _SHOTS)])
     captions = [_caption(text) for text, _, _ in _SHOTS]
+    palettes = [_palette(*colours) for _, _, colours in _SHOTS]
+
+    def picture_of(shot: int) -> NDArray[np.uint8]:
+        return _shot_picture(shot, time_s - starts[shot], palettes[shot], captions[shot])
+
     for number in range(round(DURATION_S * RATE)):
         time_s = number / RATE
-        shot = int(np.searchsorted(starts, time_s + 1e-9, side="right")) - 1
-        picture = _shot_picture(shot, time_s - starts[shot], captions[shot])
+        picture = picture_of(int(np.searchsorted(starts, time_s + 1e-9, side="right")) - 1)
         into_fade = time_s - CROSS_FADE_S[0]
         if 0 <= into_fade < _CROSS_FADE_S:
-            share = into_fade / _CROSS_FADE_S
-            picture = (1 - share) * _shot_picture(2, time_s - starts[2], captions[2]) + share * _shot_picture(
-                3, time_s - starts[3], captions[3]
-            )
-        left = DURATION_S - time_s
-        if left < _FADE_OUT_S:
-            picture = picture * (left / _FADE_OUT_S)
-        yield np.clip(picture, 0, 255).astype(np.uint8)
+            share = np.float32(into_fade / _CROSS_FADE_S)
+            picture = np.asarray((1 - share) * picture_of(2) + share * picture_of(3), np.uint8)
+        left_s = DURATION_S - time_s
+        if left_s < _FADE_OUT_S:
+            picture = np.asarray(picture * np.float32(left_s / _FADE_OUT_S), np.uint8)
+        yield picture
 
 
-def _shot_picture(shot: int, time_s: float, caption: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _shot_picture(
+    shot: int, time_s: float, palette: NDArray[np.uint8], caption: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
     """One frame: a two-colour ground with drifting texture, something that moves, and the caption."""
-    light, dark = (np.array(colour, np.float32) for colour in _SHOTS[shot][2])
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    drift = time_s * (18 + 7 * shot)
-    waves = np.sin((x + drift) / (23 + 9 * shot) + 1.3 * np.sin(y / 31)) * np.cos(y / (17 + 5 * shot))
-    share = np.clip(y / HEIGHT + 0.18 * waves, 0, 1)[..., None]
-    picture = light * (1 - share) + dark * share
+    y, x = np.arange(HEIGHT, dtype=np.float32), np.arange(WIDTH, dtype=np.float32)
+    # The texture is 0.18 sin(along + down) cos(...), and sin(along + down) a sum of products of a row and a column.
+    along = (x + np.float32(time_s * (18 + 7 * shot))) / (23 + 9 * shot)
+    down, strength = 1.3 * np.sin(y / 31), 0.18 * np.cos(y / (17 + 5 * shot))
+    columns = np.stack([y / HEIGHT, strength * np.cos(down), strength * np.sin(down)], axis=1)
+    share = columns @ np.stack([np.ones(WIDTH, np.float32), np.sin(along), np.cos(along)])
+    picture: NDArray[np.uint8] = palette.take(np.clip(share * 255, 0, 255).astype(np.uint8), axis=0)
     across = (60 + time_s * 90) % (WIDTH + 120) - 60
     centre_y = HEIGHT * (0.35 + 0.1 * shot % 0.4) + 25 * np.sin(time_s * 2 + shot)
-    inside = (np.abs(x - across) < 50) & (np.abs(y - centre_y) < 26 + 6 * shot)
-    picture[inside] = np.array(((190, 30, 30), (20, 90, 190), (240, 200, 40))[shot % 3], np.float32)
-    rows, columns = caption.shape
-    top, left = HEIGHT - rows - 14, (WIDTH - columns) // 2
-    picture[top - 6 : top + rows + 6, left - 10 : left + columns + 10] *= 0.25
-    picture[top : top + rows, left : left + columns][caption] = 250
-    return np.asarray(picture, np.float32)
+    left, top = max(0, round(across) - 50), round(centre_y) - 26 - 6 * shot
+    picture[top : round(centre_y) + 26 + 6 * shot, left : max(0, round(across) + 50)] = _BOXES[shot % 3]
+    rows, width = caption.shape
+    top, left = HEIGHT - rows - 14, (WIDTH - width) // 2
+    picture[top - 6 : top + rows + 6, left - 10 : left + width + 10] //= 4
+    picture[top : top + rows, left : left + width][caption] = 250
+    return picture
+
+
+def _palette(light: tuple[int, int, int], dark: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """uint8[256, 3], from the light colour to the dark one."""
+    share = np.linspace(0, 1, 256)[:, None]
+    return np.asarray(np.array(light) * (1 - share) + np.array(dark) * share, np.uint8)
 
 
 def _caption(text: str, scale: int = 3) -> NDArray[np.bool_]:

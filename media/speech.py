@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,10 +180,10 @@ def speech_spans(probability: NDArray[np.float32], duration_us: int, settings: S
 
     The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without
     its maximum length): speech begins at `threshold` and ends where `min_silence_us` have passed since the
-    first window below `release` with none at `threshold` in between.
+    first window below `release` with none at `threshold` in between. What is shorter than a syllable is dropped.
     """
     spans = _stretches(probability, settings.threshold, settings.release, duration_us, settings)
-    return _padded(spans, duration_us, settings)
+    return _padded(_without_clicks(spans), duration_us, settings)
 
 
 def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
@@ -204,7 +205,7 @@ def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: Sp
         return (TimeSpan(0, duration_us),)
     threshold = max(floor + _LEVEL_SHARE * (top - floor), _LEAST_LEVEL_DBFS)
     spans = _stretches(levels_dbfs, threshold, threshold - _LEVEL_DROP_DB, duration_us, settings)
-    return _padded([span for span in spans if span[1] - span[0] >= _LEAST_SOUND_US], duration_us, settings)
+    return _padded(_without_clicks(spans), duration_us, settings)
 
 
 def _stretches(
@@ -230,6 +231,11 @@ def _stretches(
     if start >= 0:
         found.append((start, duration_us))
     return found
+
+
+def _without_clicks(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The stretches that are long enough to be a syllable. The model hears one now and then where a tone begins or ends."""
+    return [(start, end) for start, end in spans if end - start >= _LEAST_SOUND_US]
 
 
 def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:
@@ -356,6 +362,8 @@ def _model_file() -> Path | None:
 def _session() -> Any:
     """One ONNX session on one thread, shared by the process: sessions may be run from several threads at
     once."""
+    # Without it the library keeps a record of its use in the home folder and sends it away. Read when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,0 +1,148 @@
+"""Which ffmpeg is taken: real ones, and shell scripts that pretend to be one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from media import ffmpeg
+from media.ffmpeg import FORMAT_WHITELIST, VARIABLE, ffmpeg_candidates, find_ffmpeg, input_arguments
+from schemas.errors import MediaError
+
+ENCODERS = " V....D libx264 x\n A....D aac x\n VFS..D mjpeg x\n A....D flac x\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No variable and an empty PATH, but for the shell's own tools."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    ffmpeg_candidates.cache_clear()
+    yield
+    ffmpeg_candidates.cache_clear()
+
+
+def pretend(path: Path, version: str = "ffmpeg version 6.1.1 Copyright", encoders: str = ENCODERS) -> Path:
+    """A script that answers -version and -encoders."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\nif [ \"$1\" = -version ]; then echo '{version}'; else echo '{encoders}'; fi\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_carried_one_is_taken_where_there_is_no_other() -> None:
+    found = find_ffmpeg()
+    assert found.source == "imageio-ffmpeg"
+    assert subprocess.run([found.path, "-version"], capture_output=True, check=True).stdout.startswith(
+        b"ffmpeg version"
+    )
+    assert [candidate.source for candidate in ffmpeg_candidates()] == ["PATH", "imageio-ffmpeg"]
+    assert ffmpeg_candidates()[0].verdict == "there is none"
+
+
+def test_the_one_on_the_path_comes_before_the_carried_one(tmp_path: Path) -> None:
+    path = pretend(tmp_path / "bin" / "ffmpeg")
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "6.1.1", "PATH")
+
+
+def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(tmp_path / "bin" / "ffmpeg")
+    named = pretend(tmp_path / "mine" / "ffmpeg-7", "ffmpeg version n7.0.2-static")
+    monkeypatch.setenv(VARIABLE, str(named))
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(named), "7.0.2-static", VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("banner", "usable"),
+    [
+        ("ffmpeg version 5.1.6-0+deb12u1 Copyright", True),
+        ("ffmpeg version 5.1", True),
+        ("ffmpeg version n10.0 Copyright", True),
+        ("ffmpeg version 5.0.3", False),
+        ("ffmpeg version 4.4.2-0ubuntu0.22.04.1", False),
+        ("ffmpeg version N-109468-gd39b34123d", False),
+        ("something else", False),
+        ("", False),
+    ],
+)
+def test_versions_from_5_1_on_are_usable(banner: str, usable: bool, tmp_path: Path) -> None:
+    pretend(tmp_path / "bin" / "ffmpeg", banner)
+    assert (find_ffmpeg().source == "PATH") == usable
+    if not usable:
+        verdict = ffmpeg_candidates()[0].verdict
+        assert str(tmp_path) in verdict
+        assert "older than 5.1" in verdict or "unknown version" in verdict
+
+
+def test_an_old_one_is_passed_over_with_its_version(tmp_path: Path) -> None:
+    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.4.1")
+    assert find_ffmpeg().source == "imageio-ffmpeg"
+    assert ffmpeg_candidates()[0].verdict == f"{path} is 4.4, older than 5.1"
+
+
+def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: Path) -> None:
+    pretend(tmp_path / "bin" / "ffmpeg", encoders=ENCODERS.replace(" V....D libx264 x\n", " V....D libx264rgb x\n"))
+    assert find_ffmpeg().source == "imageio-ffmpeg"
+    assert ffmpeg_candidates()[0].verdict.endswith("lacks libx264")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("#!/bin/sh\nexit 3\n", "exit status 3"),
+        ("#!/nowhere/sh\n", "No such file"),
+        ("\x7fELF broken", "Exec format error"),
+        ("#!/bin/sh\nexec /bin/sleep 60\n", "timed out"),
+    ],
+    ids=["fails", "no interpreter", "no program", "hangs"],
+)
+def test_one_that_does_not_run_is_passed_over_with_its_reason(
+    script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ffmpeg, "_ASK_DEADLINE_S", 0.5 if reason == "timed out" else 20)
+    path = tmp_path / "bin" / "ffmpeg"
+    path.write_text(script)
+    path.chmod(0o755)
+    assert reason in ffmpeg_candidates()[0].verdict
+    assert not ffmpeg_candidates()[0].usable
+
+
+def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(tmp_path / "bin" / "ffmpeg")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
+    with pytest.raises(MediaError, match=rf"{VARIABLE}: .*missing does not run .*No such file.*unset it") as caught:
+        find_ffmpeg()
+    assert caught.value.retryable
+
+
+def test_without_any_the_message_says_why_each_was_passed_over_and_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.2")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(pretend(tmp_path / "carried", "ffmpeg version 3.0")))
+    with pytest.raises(MediaError, match=r"PATH: .* is 4\.2, older .* imageio-ffmpeg: .* is 3\.0.*pip install"):
+        find_ffmpeg()
+
+
+def test_every_input_carries_the_whitelists_and_is_a_file_whatever_its_name() -> None:
+    arguments = input_arguments("http://127.0.0.1/a.mp4", t=3)
+    assert arguments["filename"] == "file:http://127.0.0.1/a.mp4"
+    assert arguments["protocol_whitelist"] == "file"
+    assert arguments["format_whitelist"] == FORMAT_WHITELIST
+    assert arguments["t"] == 3
+
+
+def test_whitelist_names_real_demuxers_and_none_that_opens_other_files() -> None:
+    listing = subprocess.run([find_ffmpeg().path, "-hide_banner", "-demuxers"], capture_output=True, check=True).stdout
+    lines = [line for line in listing.decode().splitlines() if line.startswith(" D") and "=" not in line[:12]]
+    known = {name for line in lines for name in line.split()[1].split(",")}
+    allowed = set(FORMAT_WHITELIST.split(","))
+    assert allowed <= known, "an unknown name allows nothing"
+    reaching = "hls applehttp dash concat sdp rtsp image2 image2pipe webvtt lavfi imf tee vapoursynth avisynth smil"
+    assert not allowed & set(reaching.split())
