@@ -3,13 +3,17 @@
 #
 #   ./run_local.sh                    the built-in prompt and model over a short film that it makes
 #   ./run_local.sh FILE|FOLDER ...    the same over your media (further options: promptreel run --help)
-#   ./run_local.sh test [ARGS]        the test suite (ARGS go to pytest)
+#   ./run_local.sh serve [OPTIONS]    the prompt-run API (options: promptreel serve --help)
+#   ./run_local.sh test [ARGS]        the test suite without its long matrices (ARGS go to pytest; -m slow runs those)
 #   ./run_local.sh check              lint and types
 #   ./run_local.sh bench [NAME]       the benchmarks, or one of them
 set -euo pipefail
+started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-VENV=${PROMPTREEL_VENV:-.venv}
+VENV=${PROMPTREEL_VENV:-$PWD/.venv}
+RUN_EXTRAS=speech,ocr
+TEST_EXTRAS=speech,ocr,clip,api,dev
 
 find_python() {
   local candidate
@@ -42,24 +46,31 @@ install() {
 case "${1:-}" in
   test)
     shift
-    install speech,dev
-    exec "$VENV/bin/python" -m pytest "$@"
+    install $TEST_EXTRAS
+    exec "$VENV/bin/python" -m pytest -m "not slow" "$@" # a later -m wins
     ;;
   check)
-    install speech,dev
+    install $TEST_EXTRAS
     "$VENV/bin/ruff" check .
     exec "$VENV/bin/mypy"
     ;;
   bench)
     shift
-    install speech,dev,bench
+    install $TEST_EXTRAS,bench
     exec "$VENV/bin/python" -m benchmarks "$@"
     ;;
   -h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' run_local.sh
+    ;;
+  serve)
+    shift
+    install $RUN_EXTRAS,api
+    cd "$started_in"
+    exec "$VENV/bin/promptreel" serve "$@"
     ;;
   *)
-    install speech
+    install $RUN_EXTRAS
+    cd "$started_in" # paths are meant from where the user stands
     if [ $# -eq 0 ]; then
       film=${PROMPTREEL_DATA:-promptreel-data}/sample/sample_film.mp4
       [ -f "$film" ] || "$VENV/bin/promptreel" sample-film "$film"

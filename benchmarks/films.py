@@ -25,6 +25,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from media.ffmpeg import find_ffmpeg
+
 __all__ = ["FilmPlan", "Half", "Label", "plan_films", "write_film"]
 
 WIDTH, HEIGHT = 256, 144
@@ -544,7 +546,7 @@ def write_film(plan: FilmPlan, folder: Path) -> Path:
     path = folder / f"{plan.name}.mp4"
     count = plan.frame_count
     command = [
-        "ffmpeg",
+        find_ffmpeg().path,
         "-v",
         "error",
         "-y",
@@ -564,7 +566,7 @@ def write_film(plan: FilmPlan, folder: Path) -> Path:
             f"settb=1/{_TIMESCALE},setpts='floor((floor(N/100)*150+if(lt(mod(N,100),50),mod(N,100),50+(mod(N,100)-50)*2))"
             f"*{_TIMESCALE // plan.rate})+(mod(N*37,11)-5)*{_TIMESCALE // 1000}+{5 * _TIMESCALE // 1000}'"
         )
-        command += ["-vf", pattern, "-vsync", "passthrough", "-enc_time_base", f"1:{_TIMESCALE}"]
+        command += ["-vf", pattern, "-fps_mode", "passthrough", "-enc_time_base", f"1:{_TIMESCALE}"]
     command += [
         "-c:v",
         "libx264",

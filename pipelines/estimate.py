@@ -3,6 +3,7 @@
 Segments are exact where an item has been analysed before (or `analyze` is set) and for fixed windows; elsewhere they
 are bounds from the settings' lengths. Token rates are the Gemini API's published ones and are estimates for a media
 sampled once a second: 258 tokens a frame (66 at low resolution), 32 a second of sound, about 4 characters of text each.
+The response schema stands apart, for not every service counts it. What a synthesis reads is guessed before it exists.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any, Final
 
 from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
 from media.probe import probe_media
+from media.source import local_media
 from providers.base import Provider
 from providers.extraction import PREAMBLE, extraction_key
+from providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
+from providers.synthesis import SegmentFinding, render_source, synthesis_key
 from schemas.errors import MediaError
 from schemas.media import MediaInfo, MediaType
 from schemas.mediatime import US_PER_SECOND, seconds_from_us
@@ -26,15 +30,16 @@ from tables.layout import analysis_folder
 from tables.operation_cache import OperationCache
 from tables.request import TargetItem
 from tables.storage import Storage
-from transforms.elements import MediaItem
-from transforms.read_media import fingerprint, local_media, merge_sources
+from transforms.elements import MediaItem, SegmentTask
+from transforms.read_media import fingerprint, merge_sources
 from transforms.segment_media import plan_tasks
 
 TOKENS_PER_FRAME: Final = {None: 258, "low": 66, "medium": 258, "high": 258}
-TOKENS_PER_IMAGE: Final = 258
 TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
-_TEXT_PER_SEGMENT_TOKENS: Final = 30  # the line that says where the segment lies
+_PLACE_TOKENS: Final = 20  # the line that says where the segment lies
+_LABEL_TOKENS: Final = 9  # the line before each frame where frames are sent
+_FINDING_TOKENS: Final = 60  # what one segment contributes to a synthesis
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class ItemEstimate:
 
     Attributes:
         segments: least and most; equal where the segments are known.
-        calls: segments that would be asked about, least and most.
-        reused: segments whose result is in the operation cache.
+        calls: segments that would be asked about and the synthesis, least and most.
+        reused: results (the synthesis among them) that are in the operation cache.
         tokens: input tokens by modality for the calls, at most.
         error: why the item would fail; None where it can be read.
     """
@@ -154,15 +159,50 @@ def _exact(
     settings: RunSettings,
     provider: Provider,
 ) -> ItemEstimate:
-    cache = OperationCache(storage)
     tasks = plan_tasks(item.video_id, key, analysis, settings)
-    spans = [task.planned.span for task in tasks]
-    known = [cache.get(extraction_key(provider, prompt, key, (s.start_us, s.end_us))) is not None for s in spans]
-    reused = sum(known) if settings.reuse_results else 0
-    calls = len(tasks) - reused if provider.is_called else 0
-    seconds = seconds_from_us(analysis.duration_us)
-    tokens = _tokens(analysis.info, seconds * calls / max(1, len(tasks)), calls, prompt, settings)
-    return ItemEstimate(item.name, analysis.info.media_type, seconds, (len(tasks),) * 2, (calls, calls), reused, tokens)
+    kept = _kept_results(tasks, key, OperationCache(storage), prompt, settings, provider)
+    unknown = [task for task in tasks if task.segment_id not in kept]
+    synthesis = int(_has_synthesis(prompt, analysis.info.media_type))
+    synthesis_known = int(
+        synthesis and not unknown and _synthesis_is_known(tasks, kept, key, storage, prompt, provider)
+    )
+    reused = len(kept) + synthesis_known
+    calls = len(tasks) + synthesis - reused if provider.is_called else 0
+    seconds = [seconds_from_us(task.planned.span.duration_us) for task in unknown]
+    tokens = _tokens(analysis.info, seconds, synthesis - synthesis_known, prompt, settings) if calls else {}
+    length = seconds_from_us(analysis.duration_us)
+    return ItemEstimate(item.name, analysis.info.media_type, length, (len(tasks),) * 2, (calls, calls), reused, tokens)
+
+
+def _kept_results(
+    tasks: Sequence[SegmentTask],
+    key: str,
+    cache: OperationCache,
+    prompt: Prompt,
+    settings: RunSettings,
+    provider: Provider,
+) -> dict[str, Any]:
+    """The fields of the segments that are finished already, by segment id."""
+    kept = {}
+    for task in tasks if settings.reuse_results else ():
+        span = task.planned.span
+        value = cache.get(extraction_key(provider, prompt, key, (span.start_us, span.end_us)))
+        if value is not None:
+            kept[task.segment_id] = value["metadata"]
+    return kept
+
+
+def _has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:
+    return prompt.video_level is not None and media_type != "image"
+
+
+def _synthesis_is_known(
+    tasks: Sequence[SegmentTask], kept: dict[str, Any], key: str, storage: Storage, prompt: Prompt, provider: Provider
+) -> bool:
+    spans = {task.segment_id: task.planned.span for task in tasks}
+    findings = [SegmentFinding(name, span.start_us, span.end_us, kept[name]) for name, span in spans.items()]
+    source = render_source(prompt, findings)
+    return OperationCache(storage).get(synthesis_key(provider, prompt, source, key)) is not None
 
 
 def _bounds(
@@ -170,10 +210,10 @@ def _bounds(
 ) -> ItemEstimate:
     seconds = seconds_from_us(info.duration_us or 0)
     least, most = _segment_bounds(info.media_type, seconds, settings)
-    calls = (least, most) if provider.is_called else (0, 0)
-    return ItemEstimate(
-        item.name, info.media_type, seconds, (least, most), calls, 0, _tokens(info, seconds, calls[1], prompt, settings)
-    )
+    synthesis = int(_has_synthesis(prompt, info.media_type))
+    calls = (least + synthesis, most + synthesis) if provider.is_called else (0, 0)
+    tokens = _tokens(info, [seconds / most] * most, synthesis, prompt, settings) if provider.is_called else {}
+    return ItemEstimate(item.name, info.media_type, seconds, (least, most), calls, 0, tokens)
 
 
 def _segment_bounds(media_type: MediaType, seconds: float, settings: RunSettings) -> tuple[int, int]:
@@ -189,17 +229,28 @@ def _segment_bounds(media_type: MediaType, seconds: float, settings: RunSettings
     return least, max(least, int(seconds * US_PER_SECOND // lengths.min_us))
 
 
-def _tokens(info: MediaInfo, seconds: float, calls: int, prompt: Prompt, settings: RunSettings) -> dict[str, int]:
-    """Input tokens by modality of `calls` calls over `seconds` of media."""
-    if not calls:
-        return {}
-    text = len(PREAMBLE) + len(prompt.prompt_text) + len(json.dumps(prompt.json_schema))
-    tokens = {"text": calls * (text // CHARS_PER_TOKEN + _TEXT_PER_SEGMENT_TOKENS)}
-    if info.media_type == "image":
-        tokens["image"] = calls * TOKENS_PER_IMAGE
-    elif info.video is not None:
-        frames = seconds * settings.sampling.frames_per_second + calls  # a segment shows at least one frame
-        tokens["video"] = math.ceil(frames * TOKENS_PER_FRAME[settings.model.media_resolution])
-    if info.audio_index is not None:
-        tokens["audio"] = math.ceil(seconds * TOKENS_PER_SOUND_SECOND)
-    return tokens
+def _tokens(
+    info: MediaInfo, seconds: Sequence[float], syntheses: int, prompt: Prompt, settings: RunSettings
+) -> dict[str, int]:
+    """Input tokens by modality of one call for each segment of so many seconds, and of the syntheses over them."""
+    fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
+    shown = sum(max(1, math.ceil(length * fps)) for length in seconds) if info.video is not None else 0
+    labels = shown * _LABEL_TOKENS if as_frames and info.media_type != "image" else 0
+    level = prompt.video_level if syntheses else None
+    tokens = {
+        "text": len(seconds) * _text_tokens(PREAMBLE + prompt.prompt_text, _PLACE_TOKENS) + labels,
+        "schema": len(seconds) * _text_tokens(json.dumps(prompt.json_schema)),
+        "image" if as_frames or info.media_type == "image" else "video": (
+            shown * TOKENS_PER_FRAME[settings.model.media_resolution]
+        ),
+        "audio": math.ceil(sum(seconds) * TOKENS_PER_SOUND_SECOND) if info.audio_index is not None else 0,
+    }
+    if level is not None:
+        findings = max(1, len(seconds)) * _FINDING_TOKENS
+        tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
+        tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
+    return {name: count for name, count in tokens.items() if count}
+
+
+def _text_tokens(text: str, more: int = 0) -> int:
+    return math.ceil(len(text) / CHARS_PER_TOKEN) + more

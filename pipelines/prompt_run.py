@@ -1,7 +1,8 @@
 """The recipe of a prompt run: one prompt over one target, to committed tables.
 
-ReadMedia ─> SegmentMedia ─> ExtractFields ─> SynthesizeMedia ─> WriteTables ─> CommitManifest
-                  └──────────── items ────────────┘
+ReadMedia ─> SegmentMedia ─┬─> ExtractFields ─┐
+                           ├─> Transcribe     ├─> SynthesizeMedia ─> EmbedTexts ─> WriteTables ─> CommitManifest
+                           └─> EmbedFrames   ─┘
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
+from providers.registry import provider_of
 from tables.request import TargetItem
 from transforms.commit_manifest import CommitManifest
 from transforms.context import RunContext
+from transforms.embed_frames import EmbedFrames
+from transforms.embed_texts import EmbedTexts
 from transforms.extract_fields import ExtractFields
 from transforms.read_media import ReadMedia
 from transforms.segment_media import ITEMS, SEGMENTS, SegmentMedia
 from transforms.synthesize_media import SynthesizeMedia
+from transforms.transcribe import OUTCOMES, Transcribe
 from transforms.write_tables import WriteTables
 
 
@@ -32,7 +37,16 @@ class PromptRun(beam.PTransform):
         context = self._context
         media = pbegin | "Target" >> beam.Create(self._target) | "ReadMedia" >> ReadMedia()
         segmented = media | "SegmentMedia" >> SegmentMedia(context)
-        segments = segmented[SEGMENTS] | "ExtractFields" >> ExtractFields(context)
-        items = {"items": segmented[ITEMS], "segments": segments} | "SynthesizeMedia" >> SynthesizeMedia(context)
-        shards = items | "WriteTables" >> WriteTables(context)
+        transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
+        frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
+        # A model that answers from the transcript waits for it; any other is asked while it is made.
+        ready = transcribed[SEGMENTS] if _reads_transcript(context) else segmented[SEGMENTS]
+        fields = ready | "ExtractFields" >> ExtractFields(context)
+        outcomes = (fields, transcribed[OUTCOMES], frames) | "All outcomes" >> beam.Flatten()
+        items = {"items": segmented[ITEMS], "outcomes": outcomes} | "SynthesizeMedia" >> SynthesizeMedia(context)
+        shards = items | "EmbedTexts" >> EmbedTexts(context) | "WriteTables" >> WriteTables(context)
         return shards | "CommitManifest" >> CommitManifest(context)
+
+
+def _reads_transcript(context: RunContext) -> bool:
+    return provider_of(context.request.settings).reads_transcript(context.request.prompt)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from pipelines.runners import LOCAL, is_local, make_pipeline
 from schemas.errors import PromptreelError
 from tables.attempts import begin_attempt, runner_lock
 from tables.call_log import spent_tokens
-from tables.manifest import Manifest, newest_manifest
+from tables.manifest import Manifest, newest_manifest, read_manifest
 from tables.request import read_request, read_target
 from tables.stop_signal import request_stop
 from tables.storage import Storage, open_storage
@@ -60,7 +61,10 @@ def execute_run(data_root: str, run_id: str, runner: str = LOCAL, beam_options: 
 
 
 def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
+    """The manifest of an attempt; on an object store a later attempt may have committed on top of it."""
     manifest = newest_manifest(storage, run_id)
+    while manifest is not None and manifest.attempt > attempt and manifest.number > 1:
+        manifest = read_manifest(storage, run_id, manifest.number - 1)
     if manifest is None or manifest.attempt != attempt:
         raise PromptreelError(f"run {run_id}: the pipeline ended without committing; see its log")
     return manifest
@@ -96,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         logging.getLogger(__name__).exception("the run ended with an error")
-        print(f"error: {_innermost(error)}", file=sys.stderr)
+        print(f"error: {_plain_message(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -107,11 +111,11 @@ def _stop_at_end_of_input(storage: Storage, run_id: str) -> None:
     request_stop(storage, run_id, "the process that started the run is gone")
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """The error that began a chain: Beam wraps what a transform raises."""
+def _plain_message(error: BaseException) -> str:
+    """What the error that began a chain says, without the step that Beam adds to it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return error
+    return re.sub(r" \[while running '.*'\]", "", str(error) or type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,25 @@
 """promptreel: one prompt over many videos, audio files and images, to tables."""
 
+from __future__ import annotations
+
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promptreel.sdk import AsyncPromptReel, PromptReel
+
+__all__ = ["AsyncPromptReel", "PromptReel", "__version__"]
 
 try:
     __version__ = version("promptreel")
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0.0.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The clients, when they are asked for: the command line does not need what they import."""
+    if name in ("PromptReel", "AsyncPromptReel"):
+        from promptreel import sdk
+
+        return getattr(sdk, name)
+    raise AttributeError(f"module 'promptreel' has no attribute {name!r}")

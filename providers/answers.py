@@ -35,11 +35,13 @@ class CheckedAnswer:
     Attributes:
         metadata: the answer.
         text: the model's own text.
+        warning: what a reader of it should know.
     """
 
     metadata: dict[str, Any]
     text: str
     usage: Usage
+    warning: str | None = None
 
 
 class AnswerFailed(ModelError):
@@ -108,7 +110,7 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
         )
         message = f"the answer does not fit the schema at {place or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
         raise AnswerFailed("schema_invalid", message, retryable=True, answer=answer.text)
-    return CheckedAnswer(metadata, answer.text, answer.usage)
+    return CheckedAnswer(metadata, answer.text, answer.usage, answer.warning)
 
 
 def parse_answer(text: str) -> dict[str, Any]:

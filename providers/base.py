@@ -93,6 +93,7 @@ class ModelAnswer:
         text: the answer; empty where there is none.
         finish_reason: in the service's own word.
         failure: (code, message) where the finish reason means that the answer is not usable.
+        warning: what a reader of the answer should know.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
     """
 
@@ -100,6 +101,7 @@ class ModelAnswer:
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     failure: tuple[str, str] | None = None
+    warning: str | None = None
     vectors: NDArray[np.float32] | None = None
 
 
@@ -119,6 +121,14 @@ class Provider(ABC):
         Raises:
             PromptError: naming the fields that it cannot fill, and those that it can.
         """
+
+    def reads_transcript(self, prompt: Prompt) -> bool:
+        """Whether an answer to that prompt is made from the transcript, which then has to be there first."""
+        return False
+
+    def material(self, prompt: Prompt) -> Mapping[str, Any]:
+        """What of this machine, beside the model, an answer to that prompt depends on: part of an operation's key."""
+        return {}
 
     def check_access(self) -> None:
         """Refuses a run that could not make a single call.

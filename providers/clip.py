@@ -50,7 +50,7 @@ class ClipEmbedder:
         """
         import torch
 
-        model, transform, _ = self._loaded()
+        model, transform, _, _ = self._loaded()
         with COMPUTE, torch.inference_mode():
             rows = []
             for first in range(0, len(files), BATCH):
@@ -67,7 +67,7 @@ class ClipEmbedder:
         """
         import torch
 
-        model, _, tokenizer = self._loaded()
+        model, _, tokenizer, _ = self._loaded()
         with COMPUTE, torch.inference_mode():
             rows = []
             for first in range(0, len(texts), BATCH):
@@ -78,14 +78,14 @@ class ClipEmbedder:
     @property
     def dimension(self) -> int:
         """Numbers in each vector; loads the model."""
-        model, _, _ = self._loaded()
-        return int(model.visual.output_dim)
+        *_, dimension = self._loaded()
+        return int(dimension)
 
-    def _loaded(self) -> tuple[Any, Any, Any]:
+    def _loaded(self) -> tuple[Any, Any, Any, int]:
         weights = self._weights
         if weights.path is None:
             raise ModelError("weights_missing", f"{weights.reason}; {weights.mend}", retryable=True)
-        return shared_model(("clip", self.model, str(weights.path)), lambda: _load(self.model, weights))
+        return shared_model((self.name, str(weights.path)), lambda: _load(self.model, weights))
 
 
 def find_weights(model: str) -> Weights:
@@ -248,8 +248,8 @@ def _identity(weights: Weights) -> str:
     return f"{architecture}:{file.stem}-{file_identity(file)}"
 
 
-def _load(model: str, weights: Weights) -> tuple[Any, Any, Any]:
-    """(model, image transform, tokenizer), the model in evaluation mode on the CPU."""
+def _load(model: str, weights: Weights) -> tuple[Any, Any, Any, int]:
+    """(model, image transform, tokenizer, dimension), the model in evaluation mode on the CPU."""
     import torch
 
     open_clip = import_open_clip()
@@ -266,7 +266,7 @@ def _load(model: str, weights: Weights) -> tuple[Any, Any, Any]:
     except Exception as error:  # torch, safetensors and open-clip each raise their own
         message = f"clip weights {weights.path}: cannot be loaded as {name} ({type(error).__name__}: {error})"
         raise ModelError("weights_missing", message) from error
-    return loaded.eval(), transform, tokenizer
+    return loaded.eval(), transform, tokenizer, open_clip.get_model_config(name)["embed_dim"]
 
 
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,10 +36,18 @@ def extraction_request(prompt: Prompt, media: SegmentMedia) -> ModelRequest:
     )
 
 
-def extraction_key(provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int]) -> str:
-    """The key of one segment's field extraction: equal keys mean that the same question was asked of the same media."""
+def extraction_key(
+    provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
+) -> str:
+    """The key of one segment's field extraction: equal keys mean that the same question was asked of the same media.
+
+    Args:
+        transcript_key: key of the transcript that the answer is made from; None where it is made from none.
+    """
+    more = {"transcript": transcript_key, **provider.material(prompt)}
     return digest(
         {
+            **{name: value for name, value in more.items() if value is not None},
             "operation": "field_extraction",
             "version": VERSION,
             "item": item_key,

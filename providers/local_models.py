@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
+# onnxruntime opens a telemetry database in the home folder when it is imported, unless it is told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 Model = TypeVar("Model")
 
 # Held while a local model computes. Each of them uses every core by itself: two at once would only wait for each other.

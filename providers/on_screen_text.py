@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from providers.local_models import COMPUTE, cores, shared_model
-from providers.pictures import look_at, same_as_before
+from providers.pictures import Look, look_at, same_as_before
 from providers.weights import Weights, package_version
 from schemas.errors import ModelError
 from schemas.media import SampledFrame
@@ -24,7 +24,7 @@ LEAST_SCORE: Final = 0.6  # below it the recogniser guesses
 # Two readings of one caption differ in a letter or two; different captions share less than this.
 SAME_LINE: Final = 0.85
 _NUMBER: Final = re.compile(r"\b\d+\b")
-_FRAMES_KEPT: Final = 4096  # readings kept in memory, so that an item's synthesis reads no frame again
+_FRAMES_KEPT: Final = 65_536  # readings kept in memory, so that an item's synthesis reads no frame again
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_screen(
         ModelError: the reader is not installed, or a frame cannot be read.
     """
     read = read or read_lines
-    looks = [look_at(folder / frame.file) for frame in frames]
+    looks = [_look(folder / frame.file) for frame in frames]
     readings: dict[int, tuple[str, ...]] = {}
     lines: list[ScreenLine] = []
     for number, (frame, same) in enumerate(zip(frames, same_as_before(looks), strict=True)):
@@ -85,8 +85,11 @@ def read_screen(
 def read_lines(path: Path) -> tuple[str, ...]:
     """The lines of text in one picture, from the top; words side by side are one line."""
     engine = shared_model("rapidocr", _load)
-    with COMPUTE:
-        found = engine(str(path))
+    try:
+        with COMPUTE:
+            found = engine(str(path))
+    except Exception as error:  # the library has errors of its own for every step
+        raise ModelError("embedding_failed", f"{path}: cannot be read ({error})") from error
     if found.boxes is None:
         return ()
     parts = [
@@ -95,6 +98,13 @@ def read_lines(path: Path) -> tuple[str, ...]:
         if score >= LEAST_SCORE and text.strip()
     ]
     return _joined(parts)
+
+
+def _look(path: Path) -> Look:
+    try:
+        return look_at(path)
+    except OSError as error:
+        raise ModelError("embedding_failed", f"{path}: cannot be read ({error})") from error
 
 
 def _joined(parts: Sequence[tuple[float, float, float, str]]) -> tuple[str, ...]:

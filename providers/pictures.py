@@ -61,18 +61,17 @@ def look_at(path: Path) -> Look:
 def choose_frames(
     frames: Sequence[SampledFrame], looks: Sequence[Look], span: TimeSpan, count: int
 ) -> tuple[SampledFrame, ...]:
-    """At most `count` frames of a segment in order of time: its first sharp one, the one at its middle, then others
-    spread evenly over it."""
+    """At most `count` frames of a segment in order of time: its first sharp one, the one at its middle, then each time the
+    one that is farthest from those."""
     if not frames:
         return ()
     sharpest = max(look.sharpness for look in looks)
     first = next(n for n, look in enumerate(looks) if look.sharpness >= SHARP_SHARE * sharpest)
     middle = _nearest(frames, (span.start_us + span.end_us) // 2)
-    spread = [_nearest(frames, span.start_us + span.duration_us * (2 * n + 1) // (2 * count)) for n in range(count)]
-    chosen: list[int] = []
-    for number in (first, middle, *spread, *range(len(frames))):
-        if number not in chosen and len(chosen) < count:
-            chosen.append(number)
+    chosen = [first, middle][:count] if first != middle else [first]
+    while len(chosen) < min(count, len(frames)):
+        others = [number for number in range(len(frames)) if number not in chosen]
+        chosen.append(max(others, key=lambda other: min(_apart_us(frames, other, number) for number in chosen)))
     return tuple(frames[number] for number in sorted(chosen))
 
 
@@ -96,6 +95,10 @@ def is_same_picture(one: Look, two: Look) -> bool:
     """Whether two looks are at near-identical pictures."""
     near = all(abs(a - b) < SAME_COLOUR for a, b in zip(one.colour, two.colour, strict=True))
     return near and (one.hash ^ two.hash).bit_count() <= SAME_BITS
+
+
+def _apart_us(frames: Sequence[SampledFrame], one: int, two: int) -> int:
+    return abs(frames[one].time_us - frames[two].time_us)
 
 
 def _nearest(frames: Sequence[SampledFrame], time_us: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +14,36 @@ import numpy as np
 
 from media.analysis import ANALYSIS_FILE, TIMELINE_FILE, MediaAnalysis, load_analysis
 from media.timeline import Timeline, load_timeline
+from providers import on_screen_text
 from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
+from providers.transcription import text_of
 from schemas.errors import PromptError
 from schemas.field_paths import LeafField, leaf_fields, parse_schema
-from schemas.media import TimeSpan
+from schemas.media import SampledFrame, TimeSpan
 from schemas.mediatime import seconds_from_us
 from schemas.prompt import Prompt
+from schemas.records import Word
 
 VERSION: Final = 1
 _COLOURS_NAMED: Final = 3
 _LEAST_SHARE: Final = 0.05  # a colour that covers less of the picture is not called dominant
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is measured: one span of an item.
+
+    Attributes:
+        frames: the sampled frames of the span.
+        words: what is spoken in it; None without a transcript.
+    """
+
+    analysis: MediaAnalysis
+    timeline: Timeline
+    span: TimeSpan
+    folder: Path
+    frames: tuple[SampledFrame, ...]
+    words: tuple[Word, ...] | None
 
 
 @dataclass(frozen=True)
@@ -34,12 +54,14 @@ class Measurement:
         type, list_depth: what its leaf in a schema must be.
         meaning: one line for people, with the unit.
         measure: its value over a span, None where the item has no such thing.
+        parts: leaves of each element, with their types, where the field is a list of objects.
     """
 
     type: str
     list_depth: int
     meaning: str
-    measure: Callable[[MediaAnalysis, Timeline, TimeSpan], Any]
+    measure: Callable[[Material], Any]
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 class SignalsProvider(Provider):
@@ -51,6 +73,13 @@ class SignalsProvider(Provider):
     def fingerprint(self) -> Mapping[str, Any]:
         return {"provider": "signals", "version": VERSION}
 
+    def reads_transcript(self, prompt: Prompt) -> bool:
+        return bool(_asked(prompt) & _SPOKEN)
+
+    def material(self, prompt: Prompt) -> Mapping[str, Any]:
+        reads_screen = bool(_asked(prompt) & _WRITTEN) and on_screen_text.is_available()
+        return {"on_screen_text": on_screen_text.fingerprint() if reads_screen else None}
+
     def check_prompt(self, prompt: Prompt) -> None:
         _check_fields("json_schema", prompt.leaves)
         if prompt.video_level is not None:
@@ -58,8 +87,20 @@ class SignalsProvider(Provider):
 
     async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         assert request.media is not None, "signals measures media: a request without it is a defect"
-        values = await asyncio.to_thread(_measure_schema, request.json_schema, request.media)
-        return ModelAnswer(text=json.dumps(values), finish_reason="STOP")
+        values, missing = await asyncio.to_thread(_measure_schema, request.json_schema, request.media)
+        return ModelAnswer(text=json.dumps(values), finish_reason="STOP", warning="; ".join(missing) or None)
+
+
+def _asked(prompt: Prompt) -> set[str]:
+    """Names of the measurements that a prompt asks for."""
+    leaves = (*prompt.leaves, *(prompt.video_level.leaves if prompt.video_level is not None else ()))
+    return {_measurement_name(leaf) for leaf in leaves}
+
+
+def _measurement_name(leaf: LeafField) -> str:
+    """The measurement behind a leaf: its own name, or that of the list of objects that it is a part of."""
+    *parents, last = leaf.path.split(".")
+    return parents[-1].removesuffix("[]") if parents and parents[-1].endswith("[]") else last
 
 
 def _check_fields(where: str, leaves: tuple[LeafField, ...]) -> None:
@@ -73,31 +114,62 @@ def _check_fields(where: str, leaves: tuple[LeafField, ...]) -> None:
 
 
 def _unfit(leaf: LeafField) -> str | None:
-    known = MEASUREMENTS.get(leaf.name)
+    known = MEASUREMENTS.get(_measurement_name(leaf))
     if known is None:
         return f"'{leaf.path}'"
-    same_type = leaf.type == known.type or (leaf.type, known.type) == ("number", "integer")
-    if leaf.list_depth != known.list_depth or not same_type or "[]" in leaf.path:
+    wanted = known.parts.get(leaf.name) if known.parts else known.type
+    same_type = leaf.type == wanted or (leaf.type, wanted) == ("number", "integer")
+    in_lists = leaf.path.count("[]")
+    if leaf.list_depth != known.list_depth or not same_type or in_lists != int(bool(known.parts)):
         return f"'{leaf.path}' (it is measured as {_type_name(known)})"
     return None
 
 
 def _type_name(measurement: Measurement) -> str:
+    if measurement.parts:
+        return f"array of objects of {', '.join(f'{name} {kind}' for name, kind in measurement.parts.items())}"
     return f"array of {measurement.type}" if measurement.list_depth else measurement.type
 
 
-def _measure_schema(json_schema: Mapping[str, Any], media: SegmentMedia) -> dict[str, Any]:
+def _measure_schema(json_schema: Mapping[str, Any], media: SegmentMedia) -> tuple[dict[str, Any], list[str]]:
+    """The measured values, and what could not be measured on this machine, with its mend."""
     analysis, timeline = _load_item(media.folder)
+    material = Material(analysis, timeline, media.span, media.folder, media.frames, media.words)
+    measured: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for leaf in leaf_fields(parse_schema(json_schema)):
-        value = MEASUREMENTS[leaf.name].measure(analysis, timeline, media.span)
-        if value is not None:
-            *parents, last = leaf.path.split(".")
-            place = values
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-    return values
+        name = _measurement_name(leaf)
+        if name not in measured:
+            measured[name] = MEASUREMENTS[name].measure(material)
+        if measured[name] is not None:
+            _place(values, leaf, MEASUREMENTS[name], measured[name])
+    return values, _missing(set(measured), material)
+
+
+def _place(values: dict[str, Any], leaf: LeafField, measurement: Measurement, value: Any) -> None:
+    """Puts a measured value where its leaf stands; of a list of objects only the parts that are asked for."""
+    *parents, last = leaf.path.split(".")
+    elements = parents.pop().removesuffix("[]") if measurement.parts else None
+    place = values
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if elements is None:
+        place[last] = value
+        return
+    rows = place.setdefault(elements, [{} for _ in value])
+    for row, whole in zip(rows, value, strict=True):
+        row[last] = whole[last]
+
+
+def _missing(names: set[str], material: Material) -> list[str]:
+    """What was asked for and is not there for want of a model, with the mend."""
+    found = []
+    if names & _SPOKEN and material.words is None and material.analysis.audio_file is not None:
+        found.append("no transcript: see `promptreel doctor`")
+    if names & _WRITTEN and material.frames and not on_screen_text.is_available():
+        weights = on_screen_text.find_weights()
+        found.append(f"no text on screen: {weights.reason}; {weights.mend}")
+    return found
 
 
 @functools.lru_cache(maxsize=4)  # segments of one item come one after another
@@ -105,33 +177,33 @@ def _load_item(folder: Path) -> tuple[MediaAnalysis, Timeline]:
     return load_analysis((folder / ANALYSIS_FILE).read_bytes()), load_timeline(folder / TIMELINE_FILE)
 
 
-def _duration(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float:
-    return seconds_from_us(span.duration_us)
+def _duration(m: Material) -> float:
+    return seconds_from_us(m.span.duration_us)
 
 
-def _cut_times(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> list[float] | None:
-    if analysis.info.media_type != "video":
+def _cut_times(m: Material) -> list[float] | None:
+    if m.analysis.info.media_type != "video":
         return None
-    return [seconds_from_us(t.at_us) for t in analysis.transitions if span.start_us < t.at_us < span.end_us]
+    return [seconds_from_us(t.at_us) for t in m.analysis.transitions if m.span.start_us < t.at_us < m.span.end_us]
 
 
-def _shot_count(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> int | None:
-    cuts = _cut_times(analysis, timeline, span)
+def _shot_count(m: Material) -> int | None:
+    cuts = _cut_times(m)
     return None if cuts is None else len(cuts) + 1
 
 
-def _brightness(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    return _mean(timeline.brightness[timeline.picture_bins(span)])
+def _brightness(m: Material) -> float | None:
+    return _mean(m.timeline.brightness[m.timeline.picture_bins(m.span)])
 
 
-def _motion(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    if analysis.info.media_type != "video":
+def _motion(m: Material) -> float | None:
+    if m.analysis.info.media_type != "video":
         return None
-    return _mean(timeline.motion[timeline.picture_bins(span)])
+    return _mean(m.timeline.motion[m.timeline.picture_bins(m.span)])
 
 
-def _dominant_colors(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> list[str] | None:
-    shares = timeline.colours[timeline.picture_bins(span)].astype(np.float64)
+def _dominant_colors(m: Material) -> list[str] | None:
+    shares = m.timeline.colours[m.timeline.picture_bins(m.span)].astype(np.float64)
     if len(shares) == 0:
         return None
     mean = shares.mean(axis=0) / 255
@@ -144,33 +216,57 @@ def _hex_of_bin(index: int) -> str:
     return "#" + "".join(f"{level * 64 + 32:02x}" for level in (index >> 4, (index >> 2) & 3, index & 3))
 
 
-def _loudness(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    levels = timeline.loudness_dbfs[timeline.sound_bins(span)].astype(np.float64)
+def _loudness(m: Material) -> float | None:
+    levels = m.timeline.loudness_dbfs[m.timeline.sound_bins(m.span)].astype(np.float64)
     if len(levels) == 0:
         return None
     return round(float(10 * np.log10(np.mean(10 ** (levels / 10)))), 2)  # mean of power, not of decibels
 
 
-def _peak_loudness(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    levels = timeline.loudness_dbfs[timeline.sound_bins(span)]
+def _peak_loudness(m: Material) -> float | None:
+    levels = m.timeline.loudness_dbfs[m.timeline.sound_bins(m.span)]
     return round(float(levels.max()), 2) if len(levels) else None
 
 
-def _speech_share(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    return _heard_share(analysis, span) if analysis.activity.detector == "silero" else None
+def _speech_share(m: Material) -> float | None:
+    return _heard_share(m) if m.analysis.activity.detector == "silero" else None
 
 
-def _sound_share(analysis: MediaAnalysis, timeline: Timeline, span: TimeSpan) -> float | None:
-    return _heard_share(analysis, span) if analysis.activity.detector == "level" else None
+def _sound_share(m: Material) -> float | None:
+    return _heard_share(m) if m.analysis.activity.detector == "level" else None
 
 
-def _heard_share(analysis: MediaAnalysis, span: TimeSpan) -> float | None:
+def _heard_share(m: Material) -> float | None:
+    span = m.span
     if span.duration_us == 0:
         return None
     heard = sum(
-        max(0, min(part.end_us, span.end_us) - max(part.start_us, span.start_us)) for part in analysis.activity.spans
+        max(0, min(part.end_us, span.end_us) - max(part.start_us, span.start_us)) for part in m.analysis.activity.spans
     )
     return round(heard / span.duration_us, 4)
+
+
+def _transcript(m: Material) -> str | None:
+    return None if m.words is None else text_of(m.words)
+
+
+def _word_count(m: Material) -> int | None:
+    return None if m.words is None else len(m.words)
+
+
+def _on_screen_lines(m: Material) -> list[dict[str, Any]] | None:
+    if not m.frames or not on_screen_text.is_available():
+        return None
+    shown = on_screen_text.read_screen(m.folder, m.frames)
+    return [
+        {"text": line.text, "first_seen": seconds_from_us(line.first_us), "last_seen": seconds_from_us(line.last_us)}
+        for line in shown
+    ]
+
+
+def _on_screen_text(m: Material) -> list[str] | None:
+    lines = _on_screen_lines(m)
+    return None if lines is None else [line["text"] for line in lines]
 
 
 def _mean(values: Any) -> float | None:
@@ -192,4 +288,17 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
     "sound_share": Measurement(
         "number", 0, "share of the time in which sound stands above its floor, where no speech is found", _sound_share
     ),
+    "transcript": Measurement("string", 0, "what is spoken (where a speech model is at hand)", _transcript),
+    "word_count": Measurement("integer", 0, "words spoken (where a speech model is at hand)", _word_count),
+    "on_screen_text": Measurement("string", 1, "lines of text in the picture, each once", _on_screen_text),
+    "on_screen_lines": Measurement(
+        "object",
+        1,
+        "lines of text in the picture with the first and last second of the item at which each is seen",
+        _on_screen_lines,
+        {"text": "string", "first_seen": "number", "last_seen": "number"},
+    ),
 }
+
+_SPOKEN: Final = frozenset({"transcript", "word_count"})
+_WRITTEN: Final = frozenset({"on_screen_text", "on_screen_lines"})

@@ -86,11 +86,15 @@ def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentMedi
     )
 
 
-def synthesis_key(provider: Provider, prompt: Prompt, source: SynthesisSource, item_key: str) -> str:
-    """The key of one item's synthesis."""
+def synthesis_key(
+    provider: Provider, prompt: Prompt, source: SynthesisSource, item_key: str, transcript_key: str | None = None
+) -> str:
+    """The key of one item's synthesis; see `providers.extraction.extraction_key`."""
+    more = {"transcript": transcript_key, **provider.material(prompt)}
     assert prompt.video_level is not None
     return digest(
         {
+            **{name: value for name, value in more.items() if value is not None},
             "operation": "synthesis",
             "version": VERSION,
             "item": item_key,

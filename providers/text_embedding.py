@@ -22,7 +22,7 @@ from providers.base import ModelAnswer, ModelRequest, Provider
 from providers.clip import ClipEmbedder
 from providers.local_models import COMPUTE, shared_model
 from providers.weights import Weights, file_identity, is_installed, models_folder, package_version
-from schemas.errors import ModelError
+from schemas.errors import ModelError, SettingsError
 from schemas.field_paths import LeafField
 from schemas.ids import digest
 
@@ -227,6 +227,29 @@ def _folder_identity(model: str) -> str:
     folder = Path(model).expanduser()
     files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")]) if folder.is_dir() else []
     return "-".join([folder.name, *(file_identity(file) for file in files[:1])]) if folder.is_dir() else ""
+
+
+def pull_weights(model: str) -> Weights:
+    """Fetches a sentence-transformers model, for later runs without a network.
+
+    Raises:
+        SettingsError: the package is missing.
+        ModelError: the model hub cannot be reached, or has no such model.
+    """
+    found = find_text_weights(model)
+    if found.available:
+        return found
+    if not is_installed("sentence_transformers"):
+        raise SettingsError(f"{found.reason}; {found.mend}")
+    from huggingface_hub import snapshot_download
+
+    name = model.removeprefix(_SENTENCE_TRANSFORMERS)
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        snapshot_download(repository, cache_dir=models_folder())
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise ModelError("weights_missing", f"{model}: cannot be fetched ({error})") from error
+    return find_text_weights(model)
 
 
 def _package_folder(package: str) -> Path | None:

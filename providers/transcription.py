@@ -7,6 +7,7 @@ word is lost or doubled at a segment's edge.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +34,7 @@ LOG_PROBABILITY: Final = -1.0
 COMPRESSION_RATIO: Final = 2.4
 # Words that a loop repeats beyond what is heard have no sound to be aligned with: they take no time.
 LEAST_WORD_US: Final = 50_000
+LOOP_WORDS: Final = 3  # so many of them in a row were not spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +146,16 @@ def is_loop(utterance: Utterance) -> bool:
 
 
 def spoken_words(utterance: Utterance) -> tuple[Word, ...]:
-    """The words of an utterance that is kept; of one that repeats itself without the end that nobody spoke."""
-    words = utterance.words
-    if utterance.compression_ratio > COMPRESSION_RATIO:
-        while words and not _takes_time(words[-1]):
-            words = words[:-1]
-    return words
+    """The words of an utterance that is kept; of one that repeats itself without the turns of the loop, which take no time.
+    (A single word without time is the recogniser's alignment: it was spoken.)"""
+    if utterance.compression_ratio <= COMPRESSION_RATIO:
+        return utterance.words
+    kept: list[Word] = []
+    for takes_time, run in itertools.groupby(utterance.words, _takes_time):
+        words = list(run)
+        if takes_time or len(words) < LOOP_WORDS:
+            kept += words
+    return tuple(kept)
 
 
 def halves_of(chunk: Chunk) -> tuple[Chunk, Chunk]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -37,6 +39,8 @@ SAMPLE_RATE: Final = 16_000
 BATCH: Final = 8
 
 _FILES: Final = ("model.bin", "config.json", "tokenizer.json")
+
+_EDGE_US: Final = US_PER_SECOND  # a word that ends nearer than this to a window's end may have been cut by it
 
 _Read = tuple[Chunk, NDArray[np.float32]]  # a chunk with its samples, float32[n] in -1..1
 
@@ -108,12 +112,12 @@ class WhisperTranscriber:
         weights = self._weights
         if weights.path is None:
             raise ModelError("weights_missing", f"{weights.reason}; {weights.mend}", retryable=True)
-        key = ("whisper", str(weights.path), self._settings.compute_type)
+        key = (self.name, str(weights.path), self._settings.compute_type)
         return shared_model(key, lambda: _load(weights, self._settings.compute_type))
 
     def _recognise(self, model: Any, group: Sequence[_Read], language: str) -> list[tuple[Chunk, list[Utterance]]]:
-        """Chunks that fit the model's window go together; a longer one is read window by window. A chunk in which the model is
-        caught in a loop is read again in halves, down to single stretches: the loop costs no words but its own."""
+        """Chunks that fit the model's window go together; a longer one is read window by window. A chunk in which the model
+        is caught in a loop is read again in halves, down to single stretches: the loop costs no words but its own."""
         # One temperature: those above 0 draw words at random, and the same sound would not give the same words.
         options = {
             "language": language,
@@ -124,7 +128,7 @@ class WhisperTranscriber:
         if len(group) == 1 and group[0][0].duration_us > CHUNK_US:
             return [(group[0][0], _recognise_long(model, group[0][1], options))]
         found: list[tuple[Chunk, list[Utterance]]] = []
-        for read, utterances in zip(group, _recognise_batch(model, group, options), strict=True):
+        for read, utterances in zip(group, _recognise_batch(model, [read[1] for read in group], options), strict=True):
             if len(read[0].pieces) > 1 and any(is_loop(utterance) for utterance in utterances):
                 found += self._recognise(model, _halves(*read), language)
             else:
@@ -224,21 +228,54 @@ def _language_of(model: Any, samples: NDArray[np.float32]) -> str:
 
 
 def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[str, Any]) -> list[Utterance]:
-    segments, _ = model.transcribe(
-        samples, condition_on_previous_text=False, compression_ratio_threshold=None, **options
+    """Reads speech without a pause window by window; each begins between two words that the one before has heard, and at
+    least half a window further on."""
+    found: list[Utterance] = []
+    first, window_us = 0, CHUNK_US
+    while True:
+        window = samples[first : first + _sample(window_us)]
+        (utterances,) = _recognise_batch(model, [window], options)
+        is_last = first + len(window) >= len(samples)
+        cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _joint(utterances, window_us)
+        found += [_shifted(utterance, cut_us, first * US_PER_SECOND // SAMPLE_RATE) for utterance in utterances]
+        if is_last:
+            return found
+        first += _sample(cut_us)
+
+
+def _joint(utterances: Sequence[Utterance], window_us: int) -> int:
+    """Where the next window begins: in the widest gap between two words of this one's second half; its end without one."""
+    words = [word for utterance in utterances for word in spoken_words(utterance)]
+    gaps = [
+        (after.start_us - word.end_us, (word.end_us + after.start_us) // 2)
+        for word, after in itertools.pairwise(words)
+        if window_us // 2 <= word.end_us <= after.start_us and after.end_us <= window_us - _EDGE_US
+    ]
+    return max(gaps)[1] if gaps else window_us
+
+
+def _shifted(utterance: Utterance, end_us: int, by_us: int) -> Utterance:
+    """An utterance with those of its words that end by `end_us`, moved."""
+    words = (
+        Word(word.start_us + by_us, word.end_us + by_us, word.text, word.probability)
+        for word in utterance.words
+        if word.end_us <= end_us
     )
-    return [_utterance(segment, 0) for segment in segments]
+    return dataclasses.replace(utterance, words=tuple(words))
 
 
-def _recognise_batch(model: Any, group: Sequence[_Read], options: Mapping[str, Any]) -> list[list[Utterance]]:
+def _recognise_batch(
+    model: Any, group: Sequence[NDArray[np.float32]], options: Mapping[str, Any]
+) -> list[list[Utterance]]:
+    """The utterances of each chunk of samples; times are the chunk's."""
     from faster_whisper import BatchedInferencePipeline
 
     clips, starts, at = [], [], 0
-    for _, samples in group:
+    for samples in group:
         starts.append(at)
         clips.append({"start": at / SAMPLE_RATE, "end": (at + len(samples)) / SAMPLE_RATE})
         at += len(samples)
-    joined = np.concatenate([samples for _, samples in group])
+    joined = np.concatenate(list(group))
     pipeline = BatchedInferencePipeline(model)
     segments, _ = pipeline.transcribe(
         joined, clip_timestamps=clips, batch_size=len(group), without_timestamps=True, vad_filter=False, **options
@@ -324,6 +361,12 @@ def _samples_of_spans(audio_file: Path, spans: Sequence[TimeSpan]) -> Iterator[N
             yield take()
         if number == len(wanted):
             return
+    missing = wanted[-1][1] - first - held
+    if missing > SAMPLE_RATE:
+        message = (
+            f"{audio_file}: ends {missing / SAMPLE_RATE:.1f} s before the speech that was found in it; analyse it again"
+        )
+        raise ModelError("transcription_failed", message)
     while number < len(wanted):  # the sound ends a little before the item does
         yield take()
 

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.field_paths import Node
@@ -28,12 +29,19 @@ def arrow_schema(record: type) -> pa.Schema:
 
 
 def to_table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of exactly that schema.
+    """Rows as an Arrow table of exactly that schema. Columns of fixed-size lists (vectors, float32[d]) come last in it.
 
     Raises:
         pa.ArrowInvalid: a value does not fit its column, or a column that may not be null is.
     """
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    listed = [dict(row) for row in rows]
+    vectors = [column for column in schema if pa.types.is_fixed_size_list(column.type)]
+    plain = pa.schema([column for column in schema if column not in vectors])
+    table = pa.Table.from_pylist(listed, schema=plain)
+    for column in vectors:
+        flat = np.concatenate([np.asarray(row[column.name], np.float32) for row in listed] or [np.zeros(0, np.float32)])
+        values = pa.FixedSizeListArray.from_arrays(pa.array(flat, column.type.value_type), column.type.list_size)
+        table = table.append_column(column, values)
     for column in schema:
         if not column.nullable and table[column.name].null_count:
             raise pa.ArrowInvalid(f"column '{column.name}' may not be null")

@@ -158,6 +158,54 @@ class FrameRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageEmbeddingRow:
+    """The embedding of one frame that stands for a segment.
+
+    In the table a further column `vector`, `dimension` numbers of float32 of unit length, follows these.
+
+    Attributes:
+        model: vectors of two models are never compared.
+        file: path of the JPEG, relative to the data folder.
+        same_as_us: the frame is near-identical to that of this time, whose vector it shares; None where it has its own.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    start_us: int
+    time_us: int
+    time: float
+    file: str
+    model: str
+    dimension: int
+    same_as_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbeddingRow:
+    """The embedding of one text of a result: a leaf's value, the whole of a result, or a transcript.
+
+    In the table a further column `vector`, `dimension` numbers of float32 of unit length, follows these.
+
+    Attributes:
+        segment_id: None for a text of the item's synthesis.
+        field: canonical path of the leaf, or `metadata_text` or `transcription`.
+        instance: the same with the numbers of list elements, e.g. `people[1].name`.
+        model: vectors of two models are never compared.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str | None
+    start_us: int | None
+    field: str
+    instance: str
+    text: str
+    model: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
 class VideoResultRow:
     """The synthesis of one media item, with the share of its segments that it covers.
 
@@ -263,6 +311,8 @@ TABLES: Final[dict[str, type]] = {
     "results": ResultRow,
     "transcripts": TranscriptRow,
     "frames": FrameRow,
+    "image_embeddings": ImageEmbeddingRow,
+    "text_embeddings": TextEmbeddingRow,
     "video_results": VideoResultRow,
     "failures": FailureRow,
     "llm_calls": LlmCallRow,
@@ -275,6 +325,8 @@ SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "results": ("video_id", "start_us", "segment_id"),
     "transcripts": ("video_id", "start_us", "segment_id"),
     "frames": ("video_id", "time_us"),
+    "image_embeddings": ("video_id", "start_us", "segment_id", "time_us"),
+    "text_embeddings": ("video_id", "start_us", "segment_id", "instance"),
     "video_results": ("video_id",),
     "failures": ("video_id", "start_us", "operation"),
     "llm_calls": ("video_id", "invoked_at", "llm_call_id"),

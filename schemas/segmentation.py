@@ -130,6 +130,19 @@ class SegmentationSettings:
             return self.pause_lengths
         return self.smart_lengths if self.video_strategy == "smart" else self.shot_lengths
 
+    def segment_bounds(self, media_type: MediaType, duration_us: int | None) -> tuple[int, int]:
+        """The least and the most segments that an item of so many microseconds can have; they are equal for an image, for
+        fixed windows, and where the length is not known (one, at least)."""
+        if media_type == "image" or not duration_us:
+            return 1, 1
+        window_us = self.window_us(media_type)
+        if window_us is not None:
+            count = -(-duration_us // window_us)
+            return count, count
+        lengths = self.bounds_of(media_type)
+        least = -(-duration_us // lengths.max_us)
+        return least, max(least, duration_us // lengths.min_us)
+
     def identity(self, media_type: MediaType) -> dict[str, Any]:
         """What decides the segments of one type of media, and nothing else: part of their ids."""
         if media_type == "image":

@@ -6,20 +6,26 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import IO, Final
 
 from schemas.errors import RunError
 from tables import layout
 from tables.storage import LocalStorage, Storage
+
+# Whoever only asks whether a run is held holds it for that moment: a lock is refused only when this has passed.
+_PATIENCE_S: Final = 1.0
+_TRY_EVERY_S: Final = 0.02
 
 
 def begin_attempt(storage: Storage, run_id: str) -> int:
     """Takes the next attempt number; each is given once."""
     content = {"host": socket.gethostname(), "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat()}
     while True:
-        number = len(storage.list_names(layout.attempts_folder(run_id))) + 1
+        number = last_attempt(storage, run_id) + 1
         name = f"{layout.attempts_folder(run_id)}/{number:06d}.json"
         if storage.create_exclusive(name, json.dumps(content).encode()):
             return number
@@ -38,19 +44,33 @@ def runner_lock(storage: Storage, run_id: str) -> Iterator[None]:
         return
     path = storage.path / layout.run_folder(run_id) / "runner.lock"
     with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"run {run_id}: another process is working on it; wait for it or stop it first") from error
+        until = time.monotonic() + _PATIENCE_S
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                raise RunError(f"run {run_id}: another process is working on it; wait for it or stop it first")
+            time.sleep(_TRY_EVERY_S)
         yield
 
 
 def is_running(storage: Storage, run_id: str) -> bool:
     """Whether a process of this machine holds the run's lock."""
-    if not isinstance(storage, LocalStorage) or not storage.exists(f"{layout.run_folder(run_id)}/runner.lock"):
+    if not isinstance(storage, LocalStorage):
         return False
     try:
-        with runner_lock(storage, run_id):
-            return False
-    except RunError:
-        return True
+        with (storage.path / layout.run_folder(run_id) / "runner.lock").open("rb") as file:
+            return not _try_lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def last_attempt(storage: Storage, run_id: str) -> int:
+    """Number of the newest start of the runner; 0 before the first."""
+    return len(storage.list_names(layout.attempts_folder(run_id)))
+
+
+def _try_lock(file: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ runs/<run_id>/
     stop                    present once the run was asked to stop
     progress/<worker>.json  counters of one worker, newest state only
     calls/<shard>/<worker>.jsonl    a line when a model call begins and one when it ends
+    retries/<retry_id>.json which failures of the run are tried again
     tables/<table>/*.parquet
     manifests/<n>.json      each names every live part; the newest one is the truth
     tables.sql              views over the newest manifest, for any DuckDB
@@ -27,13 +28,18 @@ RUNS: Final = "runs"
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
+def is_run_id(name: str) -> bool:
+    """Whether a run may have that name."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
 def run_folder(run_id: str) -> str:
     """The folder of a run.
 
     Raises:
         InvalidInput: the id could leave the runs folder.
     """
-    if not _RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise InvalidInput(f"run id {run_id!r}: use letters, digits, '_' and '-' only")
     return f"{RUNS}/{run_id}"
 
@@ -64,6 +70,10 @@ def calls_folder(run_id: str) -> str:
 
 def table_folder(run_id: str, table: str) -> str:
     return f"{run_folder(run_id)}/tables/{table}"
+
+
+def retry_file(run_id: str, retry_id: str) -> str:
+    return f"{run_folder(run_id)}/retries/{retry_id}.json"
 
 
 def manifests_folder(run_id: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from schemas.arrow import to_table
 from tables import layout
-from tables.storage import Storage
+from tables.storage import Storage, storage_errors
+from tables.table_schemas import with_dimension
 
 # One page of one item should read one row group, and a row group has a cost of its own (about 10 KB of footer for 40
 # columns): a thousand rows lie between.
@@ -36,6 +37,11 @@ class Part:
     bytes: int
     min_video_id: str
     max_video_id: str
+
+
+def parts_of_item(parts: Sequence[Part], video_id: str) -> list[Part]:
+    """The parts that can hold rows of an item."""
+    return [part for part in parts if part.min_video_id <= video_id <= part.max_video_id]
 
 
 class PartWriter:
@@ -86,16 +92,19 @@ class ShardWriter:
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         """Adds one row to a table."""
-        if table not in self._writers:
-            path = self._folder / f"{table}.parquet"
-            self._writers[table] = PartWriter(table, self._schemas[table], path)
-        self._writers[table].write(row)
+        path = self._folder / f"{table}.parquet"
+        with storage_errors("write", path):
+            if table not in self._writers:
+                schema = with_dimension(self._schemas[table], row.get("dimension", 0))
+                self._writers[table] = PartWriter(table, schema, path)
+            self._writers[table].write(row)
 
     def commit(self) -> list[Part]:
         """Gives every part its name, durably. The names are new each time, so a repeated write hurts nobody."""
         parts = []
         for table, writer in sorted(self._writers.items()):
-            first, last = writer.close()
+            with storage_errors("write", writer.path):
+                first, last = writer.close()
             name = f"tables/{table}/part-{self._shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
             size = writer.path.stat().st_size
             self._storage.commit_file(writer.path, f"{layout.run_folder(self._run_id)}/{name}")

@@ -92,16 +92,19 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = N
 
 
 def read_rows(
-    storage: Storage, run: CommittedRun, table: str, where: str = "true", **parameters: Any
+    storage: Storage, run: CommittedRun, table: str, where: str = "true", limit: int | None = None, **parameters: Any
 ) -> list[dict[str, Any]]:
     """Rows of one table of one run, in the table's order.
 
     Args:
         where: a SQL condition; `$name` stands for the keyword argument of that name.
+        limit: most rows; None has no limit.
     """
     with connect(storage, [run]) as connection:
         order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])
-        cursor = connection.execute(f'SELECT * FROM "{table}" WHERE {where} ORDER BY {order}', parameters or None)
+        bound = "" if limit is None else f" LIMIT {limit}"
+        statement = f'SELECT * FROM "{table}" WHERE {where} ORDER BY {order}{bound}'
+        cursor = connection.execute(statement, parameters or None)
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

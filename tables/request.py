@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,7 +101,13 @@ def read_target(storage: Storage, run_id: str) -> list[TargetItem]:
     return [TargetItem(**row) for row in table.to_pylist()]
 
 
+def iter_run_ids(storage: Storage) -> Iterator[str]:
+    """Ids of all runs, newest first; a run is looked at only when it is asked for."""
+    for name in reversed(storage.list_names(layout.RUNS)):
+        if layout.is_run_id(name) and storage.exists(layout.request_file(name)):
+            yield name
+
+
 def list_run_ids(storage: Storage) -> list[str]:
     """Ids of all runs, newest first."""
-    names = storage.list_names(layout.RUNS)
-    return [name for name in reversed(names) if storage.exists(layout.request_file(name))]
+    return list(iter_run_ids(storage))

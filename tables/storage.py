@@ -116,17 +116,19 @@ class LocalStorage(Storage):
             return sorted(os.listdir(self.path / folder))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise _storage_error("list", self.path / folder, error) from error
 
     def write_atomic(self, name: str, content: bytes) -> None:
         target = self.path / name
-        with _storage_errors("write", target):
+        with storage_errors("write", target):
             temporary = _write_beside(target, content)
             os.replace(temporary, target)
             _sync_folder(target.parent)
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         target = self.path / name
-        with _storage_errors("create", target):
+        with storage_errors("create", target):
             temporary = _write_beside(target, content)
             try:
                 os.link(temporary, target)
@@ -139,7 +141,7 @@ class LocalStorage(Storage):
 
     def append_line(self, name: str, line: bytes) -> None:
         target = self.path / name
-        with _storage_errors("append to", target):
+        with storage_errors("append to", target):
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -149,7 +151,7 @@ class LocalStorage(Storage):
 
     def commit_file(self, local: Path, name: str) -> None:
         target = self.path / name
-        with _storage_errors("write", target):
+        with storage_errors("write", target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with local.open("rb") as file:
                 os.fsync(file.fileno())
@@ -158,7 +160,7 @@ class LocalStorage(Storage):
 
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
         target = self.path / name
-        with _storage_errors("write", target):
+        with storage_errors("write", target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not (target / marker).exists():
                 shutil.rmtree(target)
@@ -176,12 +178,12 @@ class LocalStorage(Storage):
         return path
 
     def remove(self, name: str) -> None:
-        with _storage_errors("remove", self.path / name):
+        with storage_errors("remove", self.path / name):
             (self.path / name).unlink(missing_ok=True)
 
     def _new_work_folder(self) -> Path:
         base = self.path / _TEMPORARY
-        with _storage_errors("write", base):
+        with storage_errors("write", base):
             base.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(dir=base))
 
@@ -197,7 +199,7 @@ class ObjectStorage(Storage):
             raise StorageError(
                 f"{root}: no driver for this kind of storage ({error}); install it, e.g. gcsfs"
             ) from error
-        self._fetched: tempfile.TemporaryDirectory[str] | None = None
+        self._fetched = tempfile.TemporaryDirectory(prefix="promptreel-")  # goes with this object
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -209,7 +211,7 @@ class ObjectStorage(Storage):
         return f"{self._base}/{name}"
 
     def read_bytes(self, name: str) -> bytes:
-        with _storage_errors("read", name):
+        with storage_errors("read", name):
             return bytes(self.files.cat_file(self._name(name)))
 
     def exists(self, name: str) -> bool:
@@ -225,11 +227,11 @@ class ObjectStorage(Storage):
             return []
 
     def write_atomic(self, name: str, content: bytes) -> None:
-        with _storage_errors("write", name):
+        with storage_errors("write", name):
             self.files.pipe_file(self._name(name), content)
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
-        with _storage_errors("create", name):
+        with storage_errors("create", name):
             try:
                 self.files.pipe_file(self._name(name), content, mode="create")
             except FileExistsError:
@@ -241,7 +243,7 @@ class ObjectStorage(Storage):
         self.write_atomic(f"{name}/{uuid.uuid4().hex}", line + b"\n")
 
     def commit_file(self, local: Path, name: str) -> None:
-        with _storage_errors("write", name):
+        with storage_errors("write", name):
             self.files.put_file(str(local), self._name(name))
 
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
@@ -252,8 +254,6 @@ class ObjectStorage(Storage):
             self.commit_file(path, f"{name}/{path.relative_to(local).as_posix()}")
 
     def local_file(self, name: str) -> Path:
-        if self._fetched is None:
-            self._fetched = tempfile.TemporaryDirectory(prefix="promptreel-")
         target = Path(self._fetched.name) / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -263,7 +263,7 @@ class ObjectStorage(Storage):
         return target
 
     def remove(self, name: str) -> None:
-        with _storage_errors("remove", name):
+        with storage_errors("remove", name):
             if self.files.exists(self._name(name)):
                 self.files.rm_file(self._name(name))
 
@@ -294,10 +294,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _storage_errors(verb: str, target: Path | str) -> Iterator[None]:
+def storage_errors(verb: str, target: Path | str) -> Iterator[None]:
+    """Turns what the operating system raises inside the block into a StorageError that says what to do."""
     try:
         yield
-    except (StorageError, FileNotFoundError, FileExistsError):
+    except (StorageError, FileNotFoundError):
         raise
     except OSError as error:
         raise _storage_error(verb, target, error) from error

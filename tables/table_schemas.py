@@ -14,6 +14,8 @@ from schemas.prompt import Prompt
 from schemas.records import TABLES
 
 FIELDS = "fields"
+VECTOR = "vector"
+VECTOR_TABLES = ("image_embeddings", "text_embeddings")
 
 
 def table_schemas(prompt: Prompt) -> dict[str, pa.Schema]:
@@ -23,7 +25,17 @@ def table_schemas(prompt: Prompt) -> dict[str, pa.Schema]:
     if prompt.video_level is not None:
         node = parse_schema(prompt.video_level.json_schema, "video_level.json_schema")
         schemas["video_results"] = _with_fields(schemas["video_results"], node)
+    for table in VECTOR_TABLES:
+        schemas[table] = schemas[table].append(pa.field(VECTOR, pa.list_(pa.float32()), nullable=False))
     return schemas
+
+
+def with_dimension(schema: pa.Schema, dimension: int) -> pa.Schema:
+    """A table's schema with its vectors as lists of exactly that length: float32[d]."""
+    if VECTOR not in schema.names:
+        return schema
+    at = schema.get_field_index(VECTOR)
+    return schema.set(at, pa.field(VECTOR, pa.list_(pa.float32(), dimension), nullable=False))
 
 
 def typed_fields(node: Node, value: Any) -> Any:

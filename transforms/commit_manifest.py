@@ -9,8 +9,9 @@ from typing import Final
 import apache_beam as beam
 
 from schemas.outcomes import FAILURE_CODES
-from tables.manifest import Manifest, RunStatus, commit_manifest
+from tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
 from tables.stop_signal import StopSignal
+from tables.storage import Storage
 from tables.views import write_views
 from transforms.context import RunContext
 from transforms.write_tables import WrittenShard
@@ -51,9 +52,18 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         counts=dict(sorted(counts.items())),
         parts=[part for shard in written for part in shard.parts],
         error_message=_error_message(status, counts),
+        warnings=sorted({warning for shard in written for warning in shard.warnings}),
     )
-    write_views(storage, context.request.prompt, manifest)
+    _write_newest_views(storage, context, manifest)
     return manifest
+
+
+def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifest) -> None:
+    """Views of the newest manifest, also where another attempt commits at the same time."""
+    written = None
+    while written != manifest.number:
+        write_views(storage, context.request.prompt, manifest)
+        written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
 
 
 def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:

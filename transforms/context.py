@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from schemas.ids import digest
 from tables.progress import ProgressBoard, progress_board
 from tables.request import RunRequest
 from tables.storage import Storage, open_storage
@@ -36,6 +37,10 @@ class RunContext:
     @property
     def run_id(self) -> str:
         return self.request.run_id
+
+    def scoped(self, key: str) -> str:
+        """The key under which this run keeps an operation: its own where it may not reuse other runs' results."""
+        return key if self.request.settings.reuse_results else digest([key, self.run_id])
 
     def storage(self) -> Storage:
         """A new connection to the data folder."""

@@ -10,11 +10,15 @@ from schemas.outcomes import Operation, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed; `code` is a word of `schemas.outcomes.FAILURE_CODES`."""
+    """Why something failed; `code` is a word of `schemas.outcomes.FAILURE_CODES`. A message may quote a file name that is
+    not UTF-8: what no table can hold becomes a question mark."""
 
     code: str
     message: str
     retryable: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", self.message.encode("utf-8", "replace").decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,13 @@ class ItemPlan:
 
     Attributes:
         analysis_key: where its analysis lies; None where there is none.
-        segment_count: segments that were planned.
+        tasks: its segments in order of time.
         cancelled: the run was stopped before the item was segmented.
     """
 
     item: MediaItem
     analysis_key: str | None
-    segment_count: int
+    tasks: tuple[SegmentTask, ...] = ()
     failure: Failure | None = None
     cancelled: bool = False
 
@@ -88,6 +92,20 @@ class OperationOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeBatch:
+    """How one operation ended for some or all segments of one item.
+
+    Attributes:
+        outcomes: (segment id, outcome); a segment to which the operation does not apply has none.
+        warnings: what the item goes without, and how to mend it.
+    """
+
+    video_id: str
+    outcomes: tuple[tuple[str, OperationOutcome], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentOutcome:
     """A segment and how its operations ended."""
 
@@ -102,11 +120,23 @@ class SegmentOutcome:
             return "succeeded"
         return "failed" if "failed" in found else "cancelled"
 
+    def outcome_of(self, operation: Operation) -> OperationOutcome | None:
+        """How one operation ended; None where it was not asked for or does not apply."""
+        return next((outcome for outcome in self.outcomes if outcome.operation == operation), None)
+
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """One item at its end: its plan, its segments in order, and its synthesis (None where none was due)."""
+    """One item at its end.
+
+    Attributes:
+        segments: in order of time.
+        synthesis, text_embedding: None where none was due.
+        warnings: what the item goes without, and how to mend it.
+    """
 
     plan: ItemPlan
     segments: tuple[SegmentOutcome, ...]
-    synthesis: OperationOutcome | None
+    synthesis: OperationOutcome | None = None
+    text_embedding: OperationOutcome | None = None
+    warnings: tuple[str, ...] = ()

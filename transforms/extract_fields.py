@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 
 from media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
-from providers.answers import CheckedAnswer
-from providers.base import ModelRequest, SegmentMedia
-from providers.call_policy import CallSubject
+from providers.base import SegmentMedia
+from providers.call_policy import CallSubject, CallTally
 from providers.extraction import extraction_key, extraction_request, place_times
-from schemas.media import TimeSpan
+from providers.registry import provider_of
+from providers.transcription import Transcript, words_of_span
+from schemas.media import SampledFrame, TimeSpan
+from schemas.records import Word
 from tables.layout import analysis_folder
 from tables.storage import Storage
 from transforms.context import RunContext
-from transforms.elements import SegmentOutcome, SegmentTask
-from transforms.model_session import Made, ModelSession
+from transforms.elements import OutcomeBatch, SegmentTask
+from transforms.model_session import ModelSession
 from transforms.segment_media import read_analysis
 from transforms.sliding_window import SlidingWindowDoFn
+from transforms.transcribe import kept_transcript, transcript_key
 
 
 class ExtractFields(beam.PTransform):
-    """`SegmentTask`s to `SegmentOutcome`s."""
+    """`SegmentTask`s to an `OutcomeBatch` for each of them."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -32,64 +36,72 @@ class ExtractFields(beam.PTransform):
     def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
         if self._context.distributed:
             pcoll = pcoll | "Spread segments" >> beam.Reshuffle()
-        return pcoll | "Ask" >> beam.ParDo(_ExtractFieldsFn(self._context)).with_output_types(SegmentOutcome)
+        return pcoll | "Ask" >> beam.ParDo(_ExtractFieldsFn(self._context)).with_output_types(OutcomeBatch)
 
 
-class _ExtractFieldsFn(SlidingWindowDoFn[SegmentTask, SegmentOutcome]):
+class _ExtractFieldsFn(SlidingWindowDoFn[SegmentTask, OutcomeBatch]):
     def __init__(self, context: RunContext) -> None:
         super().__init__(context.request.settings.calls.max_in_flight)
         self._context = context
 
     async def open(self) -> None:
-        self._session = ModelSession(self._context)
+        self._session = ModelSession(self._context, provider_of(self._context.request.settings))
         await self._session.open()
 
     async def close(self) -> None:
         await self._session.close()
 
-    async def handle(self, task: SegmentTask) -> SegmentOutcome:
+    async def handle(self, task: SegmentTask) -> OutcomeBatch:
         return await extract_fields(task, self._context, self._session)
 
 
-async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> SegmentOutcome:
+async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:
     """Runs one segment's field extraction to its outcome."""
-    prompt = context.request.prompt
+    prompt, provider = context.request.prompt, session.provider
     span = task.planned.span
-    key = session.scoped(extraction_key(session.provider, prompt, task.analysis_key, (span.start_us, span.end_us)))
+    spoken = transcript_key(task.analysis_key, context) if provider.reads_transcript(prompt) else None
+    asked = extraction_key(provider, prompt, task.analysis_key, (span.start_us, span.end_us), spoken)
+    key = context.scoped(asked)
     subject = CallSubject(context.run_id, task.video_id, task.segment_id, key)
-    media: SegmentMedia | None = None
 
-    async def build() -> ModelRequest:
-        nonlocal media
-        media = await asyncio.to_thread(segment_media_of, session.storage, task)
-        return extraction_request(prompt, media)
-
-    def finish(answer: CheckedAnswer) -> Made:
-        assert media is not None
+    async def make(tally: CallTally) -> dict[str, Any]:
+        media = await asyncio.to_thread(segment_media_of, session.storage, task, kept_transcript(session.cache, spoken))
+        answer = await session.ask(extraction_request(prompt, media), subject, tally)
         metadata, warning = place_times(answer.metadata, prompt.leaves, media)
-        return Made(metadata, warning)
+        warnings = "; ".join(part for part in (answer.warning, warning) if part)
+        return {"metadata": metadata, "warning": warnings or None, "text": answer.text}
 
-    outcome = await session.run_operation("field_extraction", key, subject, build, finish)
-    return SegmentOutcome(task, (outcome,))
+    outcome = await session.run_operation("field_extraction", key, make)
+    return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
 
 
-def segment_media_of(storage: Storage, task: SegmentTask) -> SegmentMedia:
+def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentMedia:
     """What is at hand of one segment, on local disk."""
     analysis, folder = read_analysis(storage, task.analysis_key)
     span = task.planned.span
     frames = frames_of_span(analysis.frames, span)
     _make_local(storage, task.analysis_key, analysis, [frame.file for frame in frames])
-    return _media(analysis, folder, task.analysis_key, span, frames)
+    is_last = span.end_us >= analysis.duration_us
+    words = None if transcript is None else words_of_span(transcript.words, span, is_last)
+    return _media(analysis, folder, task.analysis_key, span, frames, words)
 
 
-def item_media_of(storage: Storage, key: str) -> SegmentMedia:
+def item_media_of(storage: Storage, key: str, transcript: Transcript | None = None) -> SegmentMedia:
     """What is at hand of a whole item, on local disk, for a model that measures."""
     analysis, folder = read_analysis(storage, key)
-    _make_local(storage, key, analysis, [])
-    return _media(analysis, folder, key, TimeSpan(0, analysis.duration_us), ())
+    _make_local(storage, key, analysis, [frame.file for frame in analysis.frames])
+    words = None if transcript is None else transcript.words
+    return _media(analysis, folder, key, TimeSpan(0, analysis.duration_us), analysis.frames, words)
 
 
-def _media(analysis: MediaAnalysis, folder: Path, key: str, span: TimeSpan, frames: tuple) -> SegmentMedia:  # type: ignore[type-arg]
+def _media(
+    analysis: MediaAnalysis,
+    folder: Path,
+    key: str,
+    span: TimeSpan,
+    frames: tuple[SampledFrame, ...],
+    words: tuple[Word, ...] | None,
+) -> SegmentMedia:
     return SegmentMedia(
         media_type=analysis.info.media_type,
         folder=folder,
@@ -99,6 +111,7 @@ def _media(analysis: MediaAnalysis, folder: Path, key: str, span: TimeSpan, fram
         item_key=key,
         item_duration_us=analysis.duration_us,
         item_frames=analysis.frames,
+        words=words,
     )
 
 

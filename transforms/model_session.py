@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from providers.answers import CheckedAnswer, ask_checked
-from providers.base import ModelRequest
+from providers.base import ModelAnswer, ModelRequest, Provider
 from providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
-from providers.registry import provider_of
 from schemas.errors import ModelError, StorageError
-from schemas.ids import digest
 from schemas.outcomes import Operation
 from schemas.records import LlmCallRow
 from tables.call_log import CallLog
@@ -22,6 +19,7 @@ from tables.operation_cache import OperationCache
 from tables.stop_signal import StopSignal
 from transforms.context import RunContext, shard_of
 from transforms.elements import Failure, OperationOutcome
+from transforms.spending import spending_of
 
 # A failure of one of these kinds may pass when the run is resumed.
 _RETRYABLE_HALTS = frozenset(
@@ -29,24 +27,16 @@ _RETRYABLE_HALTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A finished operation, as the cache keeps it."""
-
-    metadata: dict[str, Any]
-    warning: str | None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
 class ModelSession:
     """Runs operations: from the cache where they are finished, else by asking the model."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, provider: Provider) -> None:
         self._context = context
         self.storage = context.storage()
         self.cache = OperationCache(self.storage)
-        self.provider = provider_of(context.request.settings)
+        self.provider = provider
         self._progress = context.progress(self.storage)
+        self._spending = spending_of(self.storage.root, context.run_id, context.attempt)
         self._stop = StopSignal(self.storage, context.run_id)
 
     async def open(self) -> None:
@@ -60,30 +50,35 @@ class ModelSession:
             stopped=self._stop.is_set,
             on_call=self._count_call,
             deadline=context.deadline,
-            spent_tokens=context.spent_tokens,
+            spent_tokens=context.spent_tokens + self._spending.tokens,
         )
 
     async def close(self) -> None:
         """Releases the model's client."""
         await self.provider.close()
 
-    def scoped(self, key: str) -> str:
-        """The key under which this run keeps an operation: its own where it may not reuse other runs' results."""
-        return key if self._context.request.settings.reuse_results else digest([key, self._context.run_id])
+    async def ask(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
+        """Asks the model, and checks what it says; see `providers.answers.ask_checked`."""
+        return await ask_checked(self.provider, self._policy, request, subject, tally)
+
+    async def embed(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> ModelAnswer:
+        """Asks an embedding model; its answer holds vectors, and there is nothing in it to check.
+
+        Raises:
+            ModelError, Halted: from the call policy.
+        """
+        if self.provider.is_called:
+            return await self._policy.call(request, None, subject, tally)
+        self._policy.check_halted()
+        return await self.provider.ask(request, None)
 
     async def run_operation(
-        self,
-        operation: Operation,
-        key: str,
-        subject: CallSubject,
-        build: Callable[[], Awaitable[ModelRequest]],
-        finish: Callable[[CheckedAnswer], Made],
+        self, operation: Operation, key: str, make: Callable[[CallTally], Awaitable[dict[str, Any]]]
     ) -> OperationOutcome:
         """Ends one operation in exactly one outcome; what succeeded is durable before it counts.
 
         Args:
-            build: makes the request; called only when the model is to be asked.
-            finish: makes the kept value of a checked answer.
+            make: makes what the cache keeps, counting its calls; called only where nothing is kept yet.
         """
         tally = CallTally()
         try:
@@ -92,28 +87,27 @@ class ModelSession:
                 reused = kept.get("run_id") != self._context.run_id
                 self._progress.add(operations_done=1, operations_reused=1)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
-            answer = await ask_checked(self.provider, self._policy, await build(), subject, tally)
-            made = finish(answer)
-            await asyncio.to_thread(self.cache.put, key, self._entry(made, answer, tally))
+            if self.provider.is_called:
+                self._spending.check_halted()
+            made = await make(tally)
+            await asyncio.to_thread(self.cache.put, key, {**made, **self._origin(tally)})
             self._progress.add(operations_done=1)
             return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
         except Halted as halt:
             return self._halted(operation, key, tally, halt)
         except ModelError as error:
+            self._spending.note(error)
             return self._failed(operation, key, tally, Failure(error.code, error.message, error.retryable))
         except StorageError as error:
             return self._failed(operation, key, tally, Failure("storage_failed", str(error), True))
         except Exception as error:
-            logging.getLogger(__name__).exception("%s of %s", operation, subject)
+            logging.getLogger(__name__).exception("%s under key %s", operation, key)
             failure = Failure("internal_error", f"{type(error).__name__}: {error}", True)
             return self._failed(operation, key, tally, failure)
 
-    def _entry(self, made: Made, answer: CheckedAnswer, tally: CallTally) -> dict[str, Any]:
+    def _origin(self, tally: CallTally) -> dict[str, Any]:
+        """Who made a kept value, and when."""
         return {
-            "metadata": made.metadata,
-            "warning": made.warning,
-            **made.details,
-            "text": answer.text,
             "model": self.provider.name,
             "llm_call_ids": list(tally.call_ids),
             "run_id": self._context.run_id,
@@ -132,6 +126,7 @@ class ModelSession:
         return OperationOutcome(operation, "failed", key, attempts=tally.attempts, failure=failure)
 
     def _count_call(self, call: LlmCallRow) -> None:
+        self._spending.add(call.total_tokens)
         self._progress.add(
             calls=1,
             calls_failed=int(call.status != "success"),

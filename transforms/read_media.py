@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
 
 import apache_beam as beam
-import fsspec
 
+from media.source import local_media
 from schemas.errors import MediaError
 from schemas.ids import hash_file, video_id_of_content, video_id_of_unread
 from tables.request import TargetItem
@@ -49,34 +46,3 @@ def merge_sources(sources: Iterable[SourceFile]) -> MediaItem:
     first, *others = sorted(sources, key=lambda source: source.uri)
     other_uris = tuple(source.uri for source in others)
     return MediaItem(first.video_id, first.name, first.uri, other_uris, first.content_hash, first.failure)
-
-
-@contextmanager
-def local_media(uri: str) -> Iterator[Path]:
-    """A local path of a media file; what lies elsewhere is fetched for the time of the block.
-
-    Raises:
-        MediaError: `media_not_found` where it is missing, no regular file, or may not be read.
-    """
-    if "://" not in uri:
-        yield _readable(Path(uri))
-        return
-    if uri.startswith("file://"):
-        yield _readable(Path(uri.removeprefix("file://")))
-        return
-    with tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
-        path = Path(folder) / "media"
-        try:
-            files, name = fsspec.core.url_to_fs(uri)
-            files.get_file(name, str(path))
-        except (OSError, ImportError, ValueError) as error:
-            raise MediaError("media_not_found", f"{uri}: cannot be fetched ({error})", retryable=True) from error
-        yield path
-
-
-def _readable(path: Path) -> Path:
-    if not path.exists():
-        raise MediaError("media_not_found", f"{path}: does not exist; check the path")
-    if not path.is_file():
-        raise MediaError("media_not_found", f"{path}: is no regular file; name a file or a folder of files")
-    return path

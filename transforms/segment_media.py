@@ -13,6 +13,7 @@ import apache_beam as beam
 from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
 from media.planner import plan_segments
 from media.probe import probe_media
+from media.source import local_media
 from schemas.errors import MediaError, StorageError
 from schemas.ids import segment_id_of
 from schemas.media import PlannedSegment
@@ -22,7 +23,6 @@ from tables.stop_signal import StopSignal
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
-from transforms.read_media import local_media
 
 ITEMS: Final = "items"
 SEGMENTS: Final = "segments"
@@ -49,20 +49,21 @@ class _SegmentMediaFn(beam.DoFn):
         self._progress = self._context.progress(self._storage)
 
     def process(self, item: MediaItem) -> Iterator[Any]:
-        plan, tasks = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
-        self._progress.add(segments_planned=len(tasks), items_read=1, items_failed=int(plan.failure is not None))
+        plan = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
+        failed = int(plan.failure is not None)
+        self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
+        yield from plan.tasks  # first, so that calls are under way while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
-        yield from tasks
 
 
 def segment_media(
     item: MediaItem, storage: Storage, settings: RunSettings, stop: StopSignal, progress: Any
-) -> tuple[ItemPlan, list[SegmentTask]]:
+) -> ItemPlan:
     """Plans one item. Whatever is wrong with it becomes its failure, never an exception."""
     if item.failure is not None or item.content_hash is None:
-        return ItemPlan(item, None, 0, item.failure), []
+        return ItemPlan(item, None, failure=item.failure)
     if stop.is_set():
-        return ItemPlan(item, None, 0, cancelled=True), []
+        return ItemPlan(item, None, cancelled=True)
     try:
         key = analysis_key(item.content_hash, settings.sampling)
         analysis = _kept_analysis(storage, key)
@@ -71,17 +72,17 @@ def segment_media(
         else:
             progress.add(analyses_reused=1)
         tasks = plan_tasks(item.video_id, key, analysis, settings)
-        return ItemPlan(item, key, len(tasks)), tasks
+        return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
         if error.code == "cancelled":
-            return ItemPlan(item, None, 0, cancelled=True), []
-        return ItemPlan(item, None, 0, Failure(error.code, _named(item, error.message), error.retryable)), []
+            return ItemPlan(item, None, cancelled=True)
+        return ItemPlan(item, None, failure=Failure(error.code, _named(item, error.message), error.retryable))
     except StorageError as error:
-        return ItemPlan(item, None, 0, Failure("storage_failed", _named(item, str(error)), True)), []
+        return ItemPlan(item, None, failure=Failure("storage_failed", _named(item, str(error)), True))
     except Exception as error:
         logging.getLogger(__name__).exception("segmenting %s", item.uri)
         message = f"{type(error).__name__}: {error}"
-        return ItemPlan(item, None, 0, Failure("internal_error", _named(item, message), True)), []
+        return ItemPlan(item, None, failure=Failure("internal_error", _named(item, message), True))
 
 
 def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings) -> list[SegmentTask]:

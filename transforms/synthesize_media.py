@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 
-from providers.answers import CheckedAnswer
-from providers.base import ModelRequest
-from providers.call_policy import CallSubject
+from providers.call_policy import CallSubject, CallTally
+from providers.registry import provider_of
 from providers.synthesis import SegmentFinding, SynthesisSource, render_source, synthesis_key, synthesis_request
+from schemas.outcomes import OPERATIONS
 from tables.operation_cache import OperationCache
 from transforms.context import RunContext
-from transforms.elements import ItemOutcome, ItemPlan, OperationOutcome, SegmentOutcome
+from transforms.elements import ItemOutcome, ItemPlan, OperationOutcome, OutcomeBatch, SegmentOutcome
 from transforms.extract_fields import item_media_of
-from transforms.model_session import Made, ModelSession
+from transforms.model_session import ModelSession
 from transforms.sliding_window import SlidingWindowDoFn
+from transforms.transcribe import kept_transcript, segment_words, spoken_in, transcript_key
 
 
 class SynthesizeMedia(beam.PTransform):
-    """`{"items": ItemPlan, "segments": SegmentOutcome}` collections to one `ItemOutcome` for every item."""
+    """`{"items": ItemPlan, "outcomes": OutcomeBatch}` collections to one `ItemOutcome` for every item."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -31,13 +33,13 @@ class SynthesizeMedia(beam.PTransform):
         plans = pcolls["items"] | "Key plans" >> beam.WithKeys(lambda plan: plan.item.video_id).with_output_types(
             tuple[str, ItemPlan]
         )
-        segments = pcolls["segments"] | "Key segments" >> beam.WithKeys(
-            lambda segment: segment.task.video_id
-        ).with_output_types(tuple[str, SegmentOutcome])
+        outcomes = pcolls["outcomes"] | "Key outcomes" >> beam.WithKeys(lambda batch: batch.video_id).with_output_types(
+            tuple[str, OutcomeBatch]
+        )
         return (
-            {"items": plans, "segments": segments}
+            {"items": plans, "outcomes": outcomes}
             | "Join" >> beam.CoGroupByKey()
-            | "Assemble" >> beam.MapTuple(lambda _, groups: assemble_item(groups["items"], groups["segments"]))
+            | "Assemble" >> beam.MapTuple(lambda _, groups: assemble_item(groups["items"], groups["outcomes"]))
             | "Synthesize" >> beam.ParDo(_SynthesizeFn(self._context)).with_output_types(ItemOutcome)
         )
 
@@ -48,7 +50,7 @@ class _SynthesizeFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
         self._context = context
 
     async def open(self) -> None:
-        self._session = ModelSession(self._context)
+        self._session = ModelSession(self._context, provider_of(self._context.request.settings))
         await self._session.open()
 
     async def close(self) -> None:
@@ -58,13 +60,22 @@ class _SynthesizeFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
         return await synthesize_item(item, self._context, self._session)
 
 
-def assemble_item(plans: Iterable[ItemPlan], segments: Iterable[SegmentOutcome]) -> ItemOutcome:
-    """One item with its segments in order of time; its synthesis is still to come."""
+def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) -> ItemOutcome:
+    """One item with its segments in order of time and all their outcomes; its synthesis is still to come."""
     (plan,) = plans
-    ordered = sorted(segments, key=lambda segment: segment.task.number)
-    if len(ordered) != plan.segment_count:
-        raise RuntimeError(f"{plan.item.name}: {plan.segment_count} segments were planned, {len(ordered)} arrived")
-    return ItemOutcome(plan, tuple(ordered), None)
+    found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
+    warnings: list[str] = []
+    for batch in batches:
+        warnings += batch.warnings
+        for segment_id, outcome in batch.outcomes:
+            found[segment_id].append(outcome)
+    segments = []
+    for task in plan.tasks:
+        outcomes = sorted(found[task.segment_id], key=lambda outcome: OPERATIONS.index(outcome.operation))
+        if not outcomes or outcomes[0].operation != "field_extraction":
+            raise RuntimeError(f"{plan.item.name}: no outcome of segment {task.segment_id} has arrived")
+        segments.append(SegmentOutcome(task, tuple(outcomes)))
+    return ItemOutcome(plan, tuple(segments), warnings=tuple(sorted(set(warnings))))
 
 
 async def synthesize_item(item: ItemOutcome, context: RunContext, session: ModelSession) -> ItemOutcome:
@@ -77,20 +88,21 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
     source = await asyncio.to_thread(source_of, item, context, session.cache)
     if not source.covered:
         return item
-    operation_key = session.scoped(synthesis_key(session.provider, prompt, source, key))
+    spoken = transcript_key(key, context) if session.provider.reads_transcript(prompt) else None
+    operation_key = context.scoped(synthesis_key(session.provider, prompt, source, key, spoken))
     subject = CallSubject(context.run_id, item.plan.item.video_id, None, operation_key)
 
-    async def build() -> ModelRequest:
+    async def make(tally: CallTally) -> dict[str, Any]:
         media = None
         if not session.provider.is_called:
-            media = await asyncio.to_thread(item_media_of, session.storage, key)
-        return synthesis_request(prompt, source, media)
+            transcript = kept_transcript(session.cache, spoken)
+            media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
+        answer = await session.ask(synthesis_request(prompt, source, media), subject, tally)
+        coverage = _coverage(source, len(item.segments))
+        return {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text, **coverage}
 
-    def finish(answer: CheckedAnswer) -> Made:
-        return Made(answer.metadata, None, _coverage(source, len(item.segments)))
-
-    outcome: OperationOutcome = await session.run_operation("synthesis", operation_key, subject, build, finish)
-    return ItemOutcome(item.plan, item.segments, outcome)
+    outcome = await session.run_operation("synthesis", operation_key, make)
+    return replace(item, synthesis=outcome)
 
 
 def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> SynthesisSource:
@@ -98,9 +110,12 @@ def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> 
     findings = []
     for segment in item.segments:
         span = segment.task.planned.span
-        kept = next((cache.get(o.key) for o in segment.outcomes if o.outcome == "succeeded"), None)
+        extraction = segment.outcome_of("field_extraction")
+        succeeded = extraction is not None and extraction.outcome == "succeeded"
+        kept = cache.get(extraction.key) if extraction is not None and succeeded else None
         metadata = None if kept is None else kept["metadata"]
-        findings.append(SegmentFinding(segment.task.segment_id, span.start_us, span.end_us, metadata))
+        spoken = spoken_in(segment_words(item, segment.task.number, cache))
+        findings.append(SegmentFinding(segment.task.segment_id, span.start_us, span.end_us, metadata, spoken))
     return render_source(context.request.prompt, findings)
 
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+from numpy.typing import NDArray
 
 from media.analysis import MediaAnalysis, frames_of_span
+from providers.registry import text_embedder_of
+from providers.text_embedding import MAX_TEXT_CHARS, unpack_vectors
 from schemas.arrow import row_of
 from schemas.field_paths import parse_schema, render_text
 from schemas.ids import canonical_json
@@ -18,22 +22,28 @@ from schemas.prompt import Prompt
 from schemas.records import (
     FailureRow,
     FrameRow,
+    ImageEmbeddingRow,
     ItemStatus,
     LlmCallRow,
     MediaRow,
     ResultRow,
     SegmentRow,
+    TextEmbeddingRow,
+    TranscriptRow,
     VideoResultRow,
+    Word,
 )
 from tables.call_log import read_calls
 from tables.layout import analysis_folder
 from tables.operation_cache import OperationCache
 from tables.parts import Part, shard_writer
 from tables.storage import Storage
-from tables.table_schemas import FIELDS, table_schemas, typed_fields
+from tables.table_schemas import FIELDS, VECTOR, table_schemas, typed_fields
 from transforms.context import RunContext, shard_of
 from transforms.elements import Failure, ItemOutcome, OperationOutcome, SegmentOutcome
+from transforms.embed_texts import batch_keys, texts_of_item
 from transforms.segment_media import read_analysis
+from transforms.transcribe import kept_transcript, segment_words, spoken_in
 
 Row = dict[str, Any]
 
@@ -43,11 +53,13 @@ class WrittenShard:
     """The parts of one shard and what is in them.
 
     Attributes:
-        counts: see `shard_counts`.
+        counts: see `counts_of`.
+        warnings: what items of the shard go without, and how to mend it.
     """
 
     parts: tuple[Part, ...]
     counts: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 class WriteTables(beam.PTransform):
@@ -78,14 +90,16 @@ def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -
     rows = RowMaker(context, storage, calls)
     counts: Counter[str] = Counter()
     with shard_writer(storage, context.run_id, shard, table_schemas(prompt)) as writer:
+        warnings: set[str] = set()
         for item in sorted(items, key=lambda outcome: outcome.plan.item.video_id):
+            warnings.update(item.warnings)
             for table, row in rows.of_item(item):
                 writer.write(table, row)
-                counts.update(_counts_of(table, row))
+                counts.update(counts_of(table, row))
         for call in sorted(calls.values(), key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
             writer.write("llm_calls", row_of(call))
-            counts.update(_counts_of("llm_calls", row_of(call)))
-        return WrittenShard(tuple(writer.commit()), dict(counts))
+            counts.update(counts_of("llm_calls", row_of(call)))
+        return WrittenShard(tuple(writer.commit()), dict(counts), tuple(sorted(warnings)))
 
 
 class RowMaker:
@@ -102,6 +116,9 @@ class RowMaker:
         self._level_leaves = level.leaves if level is not None else ()
         self._level_node = parse_schema(level.json_schema, "video_level.json_schema") if level is not None else None
         self._last_answers = _last_answers(calls.values())
+        self._context = context
+        settings = context.request.settings
+        self._text_embedder = text_embedder_of(settings) if settings.text_embedding.enabled else None
 
     def of_item(self, item: ItemOutcome) -> Iterator[tuple[str, Row]]:
         """(table, row) of everything known about one item, each table in its sort order."""
@@ -110,6 +127,8 @@ class RowMaker:
         yield "media", row_of(self._media_row(item, analysis))
         for segment in item.segments:
             yield from self._segment_rows(item, segment, analysis)
+        yield from self._image_embedding_rows(item)
+        yield from self._text_embedding_rows(item)
         yield from self._item_failures(item)
         if item.synthesis is not None and item.synthesis.outcome == "succeeded":
             yield "video_results", self._video_result_row(item, item.synthesis)
@@ -150,7 +169,7 @@ class RowMaker:
             succeeded_segments=statuses["succeeded"],
             failed_segments=statuses["failed"],
             cancelled_segments=statuses["cancelled"],
-            warnings=analysis.warnings if analysis is not None else (),
+            warnings=(*(analysis.warnings if analysis is not None else ()), *item.warnings),
         )
 
     def _segment_rows(
@@ -184,9 +203,12 @@ class RowMaker:
                 )
             ),
         )
-        extraction = outcomes.get("field_extraction")
+        extraction = segment.outcome_of("field_extraction")
         if extraction is not None and extraction.outcome == "succeeded":
             yield "results", self._result_row(segment, extraction)
+        words = segment_words(item, task.number, self._cache)
+        if words is not None:
+            yield "transcripts", self._transcript_row(segment, words)
         for outcome in segment.outcomes:
             if outcome.failure is not None:
                 place = (task.segment_id, span.start_us, span.end_us)
@@ -229,6 +251,77 @@ class RowMaker:
         )
         return {**row_of(row), FIELDS: typed_fields(self._node, kept["metadata"])}
 
+    def _transcript_row(self, segment: SegmentOutcome, words: tuple[Word, ...]) -> Row:
+        task, span = segment.task, segment.task.planned.span
+        outcome = segment.outcome_of("transcription")
+        transcript = kept_transcript(self._cache, outcome.key if outcome is not None else None)
+        assert transcript is not None
+        row = TranscriptRow(
+            run_id=self._run_id,
+            video_id=task.video_id,
+            segment_id=task.segment_id,
+            model=transcript.model,
+            language=transcript.language,
+            start_us=span.start_us,
+            end_us=span.end_us,
+            text=spoken_in(words),
+            words=words,
+        )
+        return row_of(row)
+
+    def _image_embedding_rows(self, item: ItemOutcome) -> Iterator[tuple[str, Row]]:
+        outcome = item.segments[0].outcome_of("image_embedding") if item.segments else None
+        if outcome is None or outcome.outcome != "succeeded":
+            return
+        kept = self._kept(outcome)
+        vectors = unpack_vectors(kept["vectors"])
+        new = [number for number, frame in enumerate(kept["frames"]) if frame[3] is None]
+        row_number = {number: at for at, number in enumerate(new)}
+        starts = {part.task.segment_id: part.task.planned.span.start_us for part in item.segments}
+        for number, (segment_id, time_us, file, same_as) in enumerate(kept["frames"]):
+            source = number if same_as is None else same_as
+            row = ImageEmbeddingRow(
+                run_id=self._run_id,
+                video_id=item.plan.item.video_id,
+                segment_id=segment_id,
+                start_us=starts[segment_id],
+                time_us=time_us,
+                time=seconds_from_us(time_us),
+                file=f"{analysis_folder(item.plan.analysis_key or '')}/{file}",
+                model=kept["model"],
+                dimension=vectors.shape[1],
+                same_as_us=None if same_as is None else kept["frames"][same_as][1],
+            )
+            yield "image_embeddings", {**row_of(row), VECTOR: vectors[row_number[source]]}
+
+    def _text_embedding_rows(self, item: ItemOutcome) -> Iterator[tuple[str, Row]]:
+        if self._text_embedder is None or item.text_embedding is None:
+            return
+        placed = texts_of_item(item, self._context, self._cache)
+        found: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        for batch, key in batch_keys([part.text.text for part in placed], self._text_embedder, self._context):
+            kept = self._cache.get(key)
+            if kept is not None:
+                vectors = unpack_vectors(kept["vectors"])
+                found |= {text: (kept["model"], vectors[at]) for at, text in enumerate(batch)}
+        ordered = sorted(placed, key=lambda part: (part.start_us is None, part.start_us or 0, part.text.instance))
+        for part in ordered:
+            model, vector = found.get(part.text.text[:MAX_TEXT_CHARS], ("", None))
+            if vector is None or not vector.any():
+                continue  # not embedded, or without a word that the model knows: nothing could find it
+            row = TextEmbeddingRow(
+                run_id=self._run_id,
+                video_id=item.plan.item.video_id,
+                segment_id=part.segment_id,
+                start_us=part.start_us,
+                field=part.text.field,
+                instance=part.text.instance,
+                text=part.text.text,
+                model=model,
+                dimension=len(vector),
+            )
+            yield "text_embeddings", {**row_of(row), VECTOR: vector}
+
     def _video_result_row(self, item: ItemOutcome, outcome: OperationOutcome) -> Row:
         kept = self._kept(outcome)
         row = VideoResultRow(
@@ -259,8 +352,9 @@ class RowMaker:
         if item.plan.failure is not None:
             processing = OperationOutcome("processing", "failed", "", failure=item.plan.failure)
             yield "failures", self._failure_row(item, processing, item.plan.failure, (None, None, None))
-        if item.synthesis is not None and item.synthesis.failure is not None:
-            yield "failures", self._failure_row(item, item.synthesis, item.synthesis.failure, (None, None, None))
+        for outcome in (item.synthesis, item.text_embedding):
+            if outcome is not None and outcome.failure is not None:
+                yield "failures", self._failure_row(item, outcome, outcome.failure, (None, None, None))
 
     def _failure_row(
         self,
@@ -310,7 +404,7 @@ def item_status(item: ItemOutcome) -> ItemStatus:
     return "partial" if found["failed"] or (item.synthesis is not None and item.synthesis.failure) else "completed"
 
 
-def _counts_of(table: str, row: Row) -> dict[str, int]:
+def counts_of(table: str, row: Row) -> dict[str, int]:
     """What one row adds to the manifest's counts; names are `<table>.<what>`."""
     if table == "media":
         return {
@@ -319,7 +413,9 @@ def _counts_of(table: str, row: Row) -> dict[str, int]:
             f"media.{row['media_type'] or 'unread'}.{row['status']}": 1,
         }
     if table == "segments":
-        return {"segments.total": 1, f"segments.{row['status']}": 1}
+        asked = ("field_extraction", "transcription", "image_embedding")
+        ended = {f"{name}.{row[name]}": 1 for name in asked if row[name] is not None}
+        return {"segments.total": 1, f"segments.{row['status']}": 1, **ended}
     if table in ("results", "video_results"):
         return {f"{table}.total": 1, f"{table}.reused": int(row["reused"])}
     if table == "failures":

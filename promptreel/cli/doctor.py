@@ -14,9 +14,12 @@ import click
 from media.ffmpeg import ffmpeg_candidates, find_ffmpeg
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from providers.gemini import KEY_VARIABLES, api_key
-from providers.registry import default_model
+from providers import on_screen_text
+from providers.gemini_client import KEY_VARIABLES, api_key
+from providers.registry import default_model, local_weights
+from providers.weights import Weights
 from schemas.errors import PromptreelError
+from schemas.settings import RunSettings
 from tables.storage import LocalStorage
 
 
@@ -89,7 +92,22 @@ def _check_models() -> list[Check]:
         Check("model signals", "ok", "built in, no key, no network"),
         gemini,
         Check("default model", "ok", f"{default_model()} (of a run without --model)"),
+        *(model_check(name, weights) for name, weights in default_weights()),
     ]
+
+
+def default_weights() -> list[tuple[str, Weights]]:
+    """(what for, weights) of the models on this machine that a run uses by default."""
+    settings = RunSettings()
+    return [*local_weights(settings), ("on-screen text", on_screen_text.find_weights())]
+
+
+def model_check(operation: str, weights: Weights) -> Check:
+    """Whether a local model can be loaded, from where, how large it is, and what makes it available."""
+    name = f"{operation.replace('_', ' ')} ({weights.model})"
+    if not weights.available:
+        return Check(name, "missing", weights.reason, weights.mend)
+    return Check(name, "ok", f"{weights.size_bytes / 1e6:.0f} MB from {weights.source}: {weights.path}")
 
 
 def _check_data_dir(data_dir: str) -> Check:

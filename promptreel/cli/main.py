@@ -13,9 +13,11 @@ import click
 from promptreel import __version__
 from promptreel.cli.doctor import doctor
 from promptreel.cli.estimate import estimate
+from promptreel.cli.models import models
 from promptreel.cli.read import failures, results, runs, sql
 from promptreel.cli.run import run
 from promptreel.cli.sample import sample_film
+from promptreel.cli.serve import keys, serve
 from schemas.errors import InvalidInput, PromptreelError, RunNotFound
 
 EXIT_FAILED = 1
@@ -37,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (run, estimate, runs, results, failures, sql, doctor, sample_film):
+for command in (run, estimate, runs, results, failures, sql, doctor, models, serve, keys, sample_film):
     cli.add_command(command)
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from providers.registry import default_model
 from schemas.segmentation import SegmentationSettings
-from schemas.settings import CallSettings, MediaLimits, ModelSettings, RunSettings, SamplingSettings
+from schemas.settings import (
+    CallSettings,
+    ImageEmbeddingSettings,
+    MediaLimits,
+    ModelSettings,
+    RunSettings,
+    SamplingSettings,
+    TextEmbeddingSettings,
+    TranscriptionSettings,
+)
 from tables.storage import Storage, open_storage
 
 DATA_DIR_VARIABLE = "PROMPTREEL_DATA"
@@ -19,11 +32,15 @@ DEFAULT_DATA_DIR = "promptreel-data"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _default_data_dir() -> str:
+    return os.environ.get(DATA_DIR_VARIABLE, DEFAULT_DATA_DIR)
+
+
 def data_dir_option(command: Command) -> Command:
     """`--data-dir`: where runs, tables and the cache lie."""
     return click.option(
         "--data-dir",
-        default=lambda: os.environ.get(DATA_DIR_VARIABLE, DEFAULT_DATA_DIR),
+        default=_default_data_dir,
         metavar="DIR",
         help="Data folder, local or an fsspec URL such as gs://bucket/path. "
         f"[default: {DEFAULT_DATA_DIR}, or {DATA_DIR_VARIABLE}]",
@@ -38,6 +55,24 @@ def json_option(command: Command) -> Command:
 def open_data_dir(data_dir: str) -> Storage:
     """The storage behind `--data-dir`."""
     return open_storage(data_dir)
+
+
+def command_line(storage: Storage, *words: str) -> str:
+    """A promptreel command over this data folder, as it can be pasted into the shell that this process came from."""
+    here = [] if storage.root == open_data_dir(_default_data_dir()).root else ["--data-dir", storage.root]
+    return shlex.join([*_program(), *words, *here])
+
+
+def _program() -> list[str]:
+    """How this program is started from where the user stands: by its name where the PATH leads to it."""
+    started = Path(sys.argv[0])
+    if started.name != "promptreel" or not os.access(started, os.X_OK):
+        return [sys.executable, "-m", "promptreel"]
+    on_path = shutil.which("promptreel")
+    if on_path is not None and os.path.samefile(on_path, started):
+        return ["promptreel"]
+    absolute = started.absolute()
+    return [str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)]
 
 
 _SETTINGS = [
@@ -66,6 +101,51 @@ _SETTINGS = [
     ),
     click.option(
         "--audio-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed audio segments."
+    ),
+    click.option(
+        "--transcription/--no-transcription",
+        default=True,
+        show_default=True,
+        help="Transcribe speech, where the model's weights are on this machine.",
+    ),
+    click.option(
+        "--transcription-model",
+        default="base",
+        show_default=True,
+        metavar="NAME|DIR",
+        help="Whisper model: a public name, or a folder in CTranslate2 form.",
+    ),
+    click.option("--language", metavar="CODE", help="Language spoken, e.g. en. [default: found for each item]"),
+    click.option(
+        "--image-embedding/--no-image-embedding",
+        default=True,
+        show_default=True,
+        help="Embed frames, where the model's weights are on this machine.",
+    ),
+    click.option(
+        "--image-embedding-model",
+        default="ViT-B-32:datacomp_xl_s13b_b90k",
+        show_default=True,
+        metavar="ARCH:WEIGHTS",
+        help="open-clip model: a public tag or a file as WEIGHTS, or local-dir:DIR.",
+    ),
+    click.option(
+        "--text-embedding/--no-text-embedding",
+        default=True,
+        show_default=True,
+        help="Embed results and transcripts for semantic search.",
+    ),
+    click.option(
+        "--text-embedding-model",
+        default="wordllama",
+        show_default=True,
+        metavar="NAME",
+        help="wordllama, sentence-transformers:NAME, clip, or a Gemini embedding model.",
+    ),
+    click.option(
+        "--strict-models",
+        is_flag=True,
+        help="Refuse the run where one of these models cannot be loaded, instead of a warning.",
     ),
     click.option(
         "--fps",
@@ -174,6 +254,14 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_total_tokens=options["max_tokens"],
             run_deadline_s=options["run_deadline"],
         ),
+        transcription=TranscriptionSettings(
+            enabled=options["transcription"], model=options["transcription_model"], language=options["language"]
+        ),
+        image_embedding=ImageEmbeddingSettings(
+            enabled=options["image_embedding"], model=options["image_embedding_model"]
+        ),
+        text_embedding=TextEmbeddingSettings(enabled=options["text_embedding"], model=options["text_embedding_model"]),
+        strict_models=options["strict_models"],
         limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600),
         reuse_results=not options["fresh"],
     )

@@ -27,7 +27,7 @@ class RunProgress:
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._started = time.monotonic()
         self._next = 0.0
-        self._last_line = ""
+        self._last_said = ""
         self._live: Live | None = None
 
     def __enter__(self) -> RunProgress:
@@ -43,7 +43,7 @@ class RunProgress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
             self._live = None
-        self.say(f"{self._line()}, done")
+        self.say(f"{self._line(self._counters())}, done")
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -56,18 +56,20 @@ class RunProgress:
             return
         if self._live is not None:
             self._next = now + _LIVE_EVERY_S
-            self._live.update(Text(self._line()))
+            self._live.update(Text(self._line(self._counters())))
             return
-        line = self._line()
+        counters = self._counters()
         self._next = now + _LIVE_EVERY_S
-        if line.split(" ", 1)[-1] != self._last_line and now - self._started >= _PLAIN_EVERY_S:
+        if counters != self._last_said and now - self._started >= _PLAIN_EVERY_S:
             self._next = now + _PLAIN_EVERY_S
-            self._last_line = line.split(" ", 1)[-1]
-            self.say(line)
+            self._last_said = counters
+            self.say(self._line(counters))
 
-    def _line(self) -> str:
-        counts = read_progress(self._storage, self._run_id)
-        return f"{time.monotonic() - self._started:5.0f}s {describe(counts, self._item_count)}"
+    def _counters(self) -> str:
+        return describe(read_progress(self._storage, self._run_id), self._item_count)
+
+    def _line(self, counters: str) -> str:
+        return f"{time.monotonic() - self._started:5.0f}s {counters}"
 
 
 def describe(counts: Mapping[str, int], item_count: int) -> str:

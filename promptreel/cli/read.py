@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 import click
 
-from promptreel.cli.options import data_dir_option, json_option, open_data_dir
+from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from schemas.errors import RunNotFound
+from schemas.errors import InvalidInput, RunNotFound
 from schemas.mediatime import format_timecode
-from tables.attempts import is_running
-from tables.manifest import newest_manifest
+from tables.attempts import is_running, last_attempt
+from tables.manifest import Manifest, newest_manifest
 from tables.reader import CommittedRun, committed_run, connect, query, read_rows
-from tables.request import list_run_ids, read_request
+from tables.request import iter_run_ids, read_request
 from tables.storage import Storage
 
 _DEFAULT_ROWS = 50
 
 
 @click.command()
+@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Most runs.")
 @data_dir_option
 @json_option
-def runs(data_dir: str, as_json: bool) -> None:
+def runs(limit: int, data_dir: str, as_json: bool) -> None:
     """List runs, newest first."""
     storage = open_data_dir(data_dir)
-    listed = [_run_row(storage, run_id) for run_id in list_run_ids(storage)]
+    listed = [_run_row(storage, run_id) for run_id in islice(iter_run_ids(storage), limit)]
     if as_json:
         print_json(listed)
         return
@@ -37,7 +39,7 @@ def runs(data_dir: str, as_json: bool) -> None:
 @click.command()
 @click.argument("run_id", required=False)
 @click.option("--media", metavar="NAME|ID", help="Only results of this item.")
-@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Most results.")
 @click.option("--video-level", is_flag=True, help="The syntheses of whole items instead of segments.")
 @data_dir_option
 @json_option
@@ -46,10 +48,11 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     storage = open_data_dir(data_dir)
     run = _committed(storage, run_id)
     names = {row["video_id"]: row["name"] for row in read_rows(storage, run, "media")}
-    rows = read_rows(storage, run, "video_results" if video_level else "results")
-    if media is not None:
-        rows = [row for row in rows if media in (row["video_id"], names[row["video_id"]])]
-    rows = rows[:limit]
+    meant = [video_id for video_id, name in names.items() if media in (None, video_id, name)]
+    if not meant:
+        raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
+    table = "video_results" if video_level else "results"
+    rows = read_rows(storage, run, table, "list_contains($meant, video_id)", limit, meant=meant)
     if as_json:
         print_json([_result_json(row, names) for row in rows])
         return
@@ -93,7 +96,8 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
         f"Failures of {run.run_id}", ["media", "time", "operation", "code", "retryable", "attempts", "message"], cells
     )
     if any(row["retryable"] for row in rows):
-        click.echo(f"try the retryable ones again, and nothing else: promptreel run --resume {run.run_id}")
+        again = command_line(storage, "run", "--resume", run.run_id)
+        click.echo(f"try the retryable ones again, and nothing else: {again}")
 
 
 @click.command()
@@ -129,7 +133,7 @@ def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
     """The named run, or the newest that has committed."""
     if run_id is not None:
         return committed_run(storage, run_id)
-    for candidate in list_run_ids(storage):
+    for candidate in iter_run_ids(storage):
         if newest_manifest(storage, candidate) is not None:
             return committed_run(storage, candidate)
     raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
@@ -139,10 +143,9 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     request = read_request(storage, run_id)
     manifest = newest_manifest(storage, run_id)
     counts = manifest.counts if manifest is not None else {}
-    status = "running" if is_running(storage, run_id) else manifest.status if manifest is not None else "interrupted"
     return {
         "run_id": run_id,
-        "status": status,
+        "status": _status(storage, run_id, manifest),
         "prompt": request.prompt.name,
         "model": request.settings.model.model,
         "media": counts.get("media.total"),
@@ -150,6 +153,15 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
         "created_at": request.created_at,
     }
+
+
+def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
+    """The newest manifest's status, unless a later start of the runner is at work or died before it committed."""
+    if is_running(storage, run_id):
+        return "running"
+    if manifest is None or last_attempt(storage, run_id) > manifest.attempt:
+        return "interrupted"
+    return manifest.status
 
 
 def _result_json(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -9,18 +9,26 @@ import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from promptreel.cli.options import data_dir_option, json_option, open_data_dir, settings_of, settings_options
+from promptreel.cli.options import (
+    command_line,
+    data_dir_option,
+    json_option,
+    open_data_dir,
+    settings_of,
+    settings_options,
+)
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.prompts import builtin_names, find_prompt
-from providers.registry import provider_of
+from providers.registry import check_run, provider_of
 from schemas.errors import InvalidInput, RunError, SettingsError
 from schemas.ids import new_run_id
 from tables.attempts import is_running
@@ -82,11 +90,16 @@ def run(
     before = newest_manifest(storage, run_id)
     code = _execute(storage, run_id, runner, beam_options)
     manifest = newest_manifest(storage, run_id)
-    if code != 0 or manifest is None or (before is not None and manifest.number == before.number):
+    if manifest is None or (before is not None and manifest.number == before.number):
         where = f"{storage.root}/{log_file(run_id)}"
         raise RunError(
             f"run {run_id} ended without a commit{_last_error(storage, run_id)}\n"
-            f"  its log: {where}\n  what is finished is kept; go on with: promptreel run --resume {run_id}"
+            f"  its log: {where}\n"
+            f"  what is finished is kept; go on with: {command_line(storage, 'run', '--resume', run_id)}"
+        )
+    if code != 0:
+        click.echo(
+            f"warning: the tables are committed, but the run ended badly{_last_error(storage, run_id)}", err=True
         )
     summary = summary_of(storage, run_id)
     if as_json:
@@ -97,22 +110,28 @@ def run(
 
 
 def _split_beam_options(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
-    """Unknown options are Beam's where another runner is named; with the local one they are mistakes."""
+    """Unknown options are Beam's where another runner is named; with the local one they are mistakes.
+
+    Raises:
+        InvalidInput: an option is unknown here, or its value stands apart, where it would be taken for media.
+    """
     named = [word for word in words if not word.startswith("--")]
     beam_options = [word for word in words if word.startswith("--")]
     if beam_options and runner == LOCAL_RUNNER:
         raise InvalidInput(
             f"no such option: {beam_options[0]} (options of a Beam runner need --runner); see promptreel run --help"
         )
+    for option, word in pairwise(words):
+        apart = option.startswith("--") and "=" not in option and not word.startswith("--")
+        if apart and "://" not in word and not os.path.exists(word):
+            raise InvalidInput(f"{word}: no such media; if it is the value of {option}, write {option}={word}")
     return named, beam_options
 
 
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
     prompt = find_prompt(prompt_name)
     settings = settings_of(options)
-    provider = provider_of(settings)
-    provider.check_prompt(prompt)
-    provider.check_access()
+    check_run(prompt, settings)
     items = expand_target(named)
     request = RunRequest(
         new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from typing import Any
 
 import click
 
+from promptreel.cli.options import command_line
 from promptreel.cli.output import print_table
 from schemas.mediatime import format_timecode
 from tables.layout import run_folder
@@ -53,6 +57,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
         f"results  {counts.get('results.total', 0)} of segments, {counts.get('video_results.total', 0)} of whole items; "
         f"{reused} reused from earlier runs"
     )
+    for warning in summary["warnings"]:
+        click.echo(f"warning  {warning}")
     if counts.get("calls.total"):
         click.echo(
             f"calls    {_outcomes(counts, 'calls', ('success', 'error', 'interrupted'))}; tokens "
@@ -73,8 +79,10 @@ def _print_media(media: list[dict[str, Any]]) -> None:
 
 
 def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
-    segments = read_rows(storage, run, "segments")
-    results = {row["segment_id"]: row for row in read_rows(storage, run, "results")}
+    segments = read_rows(storage, run, "segments", limit=_SEGMENTS_SHOWN)
+    shown = [row["segment_id"] for row in segments]
+    found = read_rows(storage, run, "results", "list_contains($shown, segment_id)", shown=shown)
+    results = {row["segment_id"]: row for row in found}
     rows = [
         [
             names[row["video_id"]],
@@ -83,10 +91,11 @@ def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
             row["status"],
             (results.get(row["segment_id"]) or {}).get("metadata_text", "").replace("\n", "; "),
         ]
-        for row in segments[:_SEGMENTS_SHOWN]
+        for row in segments
     ]
     if rows:
-        print_table(_title("Segments", len(rows), len(segments)), ["media", "time", "cut by", "status", "result"], rows)
+        title = _title("Segments", len(rows), run.manifest.rows_of("segments"))
+        print_table(title, ["media", "time", "cut by", "status", "result"], rows)
 
 
 def _print_failures(failures: list[dict[str, Any]]) -> None:
@@ -101,17 +110,24 @@ def _print_failures(failures: list[dict[str, Any]]) -> None:
 
 
 def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
-    data = "" if storage.root.endswith("/promptreel-data") else f" --data-dir {storage.root}"
     run_id = summary["run_id"]
     click.echo("\nnext:")
     if summary["status"] == "cancelled" or any(row["retryable"] for row in summary["failures"]):
-        click.echo(f"  promptreel run --resume {run_id}{data}")
+        click.echo(f"  {command_line(storage, 'run', '--resume', run_id)}")
     if summary["failures"]:
-        click.echo(f"  promptreel failures {run_id}{data}")
-    click.echo(f"  promptreel results {run_id}{data}")
-    click.echo(f"  promptreel sql 'SELECT * FROM fields LIMIT 5'{data}")
+        click.echo(f"  {command_line(storage, 'failures', run_id)}")
+    click.echo(f"  {command_line(storage, 'results', run_id)}")
+    click.echo(f"  {command_line(storage, 'sql', 'SELECT * FROM fields LIMIT 5', '--run', run_id)}")
     if isinstance(storage, LocalStorage):
-        click.echo(f"  cd {summary['folder']} && duckdb -init tables.sql      # plain DuckDB, nothing of ours needed")
+        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_plain_duckdb()}      # nothing of ours needed")
+
+
+def _plain_duckdb() -> str:
+    """DuckDB over the run's views: its own shell where there is one, else its Python module."""
+    if shutil.which("duckdb"):
+        return "duckdb -init tables.sql"
+    script = "import duckdb; duckdb.execute(open('tables.sql').read()); print(duckdb.sql('FROM fields LIMIT 5'))"
+    return f'{shlex.quote(sys.executable)} -c "{script}"'
 
 
 def _outcomes(counts: dict[str, int], group: str, names: tuple[str, ...]) -> str:

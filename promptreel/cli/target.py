@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,7 @@ def expand_target(named: Sequence[str]) -> list[TargetItem]:
         raise TargetError(
             f"no media files in {', '.join(named)}; endings that are looked for: {' '.join(sorted(EXTENSIONS))}"
         )
-    if all("://" not in item.uri and not Path(item.uri).exists() for item in items.values()):
+    if all("://" not in item.uri and not os.path.exists(item.uri) for item in items.values()):
         raise TargetError(f"{', '.join(named)}: does not exist; check the path")
     return list(items.values())
 
@@ -46,12 +47,27 @@ def _expand_one(text: str) -> list[TargetItem]:
     if "://" in text:
         return [TargetItem(text, text.rstrip("/").rsplit("/", 1)[-1])]
     path = Path(text).expanduser()
-    if not path.is_dir():
-        return [TargetItem(str(path.absolute()), path.name)]
+    if not os.path.isdir(path):  # unlike Path.is_dir, it takes a path that may not be read for no folder
+        return [_item(path, path.name)]
     found = sorted(part for part in path.rglob("*") if _is_media(part, path))
-    return [TargetItem(str(part.absolute()), part.relative_to(path).as_posix()) for part in found]
+    return [_item(part, part.relative_to(path).as_posix()) for part in found]
+
+
+def _item(path: Path, name: str) -> TargetItem:
+    """A local file. One whose name is not UTF-8, which no table can hold, is named by its percent-encoded URI."""
+    text = str(path.absolute())
+    uri = text if _is_utf8(text) else path.absolute().as_uri()
+    return TargetItem(uri, os.fsencode(name).decode("utf-8", "replace"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_media(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix.lower().lstrip(".") in EXTENSIONS and not path.is_dir()
+    return not hidden and path.suffix.lower().lstrip(".") in EXTENSIONS and not os.path.isdir(path)

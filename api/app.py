@@ -1,0 +1,96 @@
+"""The application: routes, errors, middleware, and the supervisor's life."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from api.config import ApiConfig
+from api.database import Database
+from api.errors import install_error_handlers
+from api.middleware import Metrics, RequestMiddleware
+from api.migrate import migrate
+from api.rate_limit import RateLimiter
+from api.routes import api_keys, events, indexes, playground, prompt_runs, prompts, service, videos
+from api.supervisor import Supervisor
+from providers.weights import package_version
+from schemas.wire.common import ErrorResponse
+from tables.storage import open_storage
+
+PREFIX = "/api/v2"
+
+_ERRORS = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in (
+        (400, "The body is not JSON, or the request is malformed."),
+        (401, "There is no valid API key."),
+        (403, "The key's scopes do not allow this."),
+        (404, "Nothing of that id belongs to the caller."),
+        (409, "The state of the resource, or an earlier request with the same key, forbids this."),
+        (413, "A file is over a limit."),
+        (422, "The request is well formed and cannot be fulfilled."),
+        (429, "Too many requests; Retry-After says when to come back."),
+        (503, "A part of the service is not available; Retry-After says when to come back."),
+    )
+}
+
+
+def create_app(config: ApiConfig) -> FastAPI:
+    """The application over a database that is brought up to date first."""
+    storage = open_storage(config.data_dir)
+    database = Database(config.sqlalchemy_url)
+    migrate(database)
+    metrics = Metrics()
+    supervisor = Supervisor(database, storage, config, metrics) if config.supervise else None
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        if supervisor is not None:
+            supervisor.start()
+        yield
+        app.state.stopping.set()
+        if supervisor is not None:
+            supervisor.stop()
+        database.close()
+
+    app = FastAPI(
+        title="promptreel",
+        version=package_version("promptreel") or "0.0.0",
+        summary="One prompt over many videos, audio files and images, to open tables.",
+        lifespan=life,
+        redirect_slashes=False,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        responses=_ERRORS,  # type: ignore[arg-type]
+    )
+    app.state.config = config
+    app.state.database = database
+    app.state.storage = storage
+    app.state.metrics = metrics
+    app.state.supervisor = supervisor
+    app.state.rate_limiter = RateLimiter(config.rate_limits)
+    app.state.link_secret = secrets.token_bytes(32)
+    app.state.stopping = threading.Event()
+    install_error_handlers(app)
+    routes = APIRouter(prefix=PREFIX)
+    for router in (
+        prompt_runs.router,
+        prompts.router,
+        indexes.router,
+        videos.router,
+        videos.jobs_router,
+        playground.router,
+        api_keys.router,
+        events.router,
+        service.router,
+    ):
+        routes.include_router(router)
+    app.include_router(routes)
+    app.include_router(service.health_router)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    return app

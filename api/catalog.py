@@ -1,0 +1,127 @@
+"""Media items in the database: looking them up, listing them, and how runs stand on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from api.auth import Principal
+from api.clock import now, required_time
+from api.config import ApiConfig
+from api.database import Video
+from api.errors import not_found
+from api.ids import new_id
+from api.media_store import StoredMedia, discard
+from api.pagination import decode_cursor, encode_cursor, page_body
+from schemas.mediatime import seconds_from_us
+from tables.storage import Storage
+
+NO_MARKER: dict[str, None] = {"marker_id": None, "color": None, "note": None, "updated_at": None}
+
+
+def owned_video(session: Session, caller: Principal, video_id: str, *, deleted_too: bool = False) -> Video:
+    """The caller's media item of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's or deleted.
+    """
+    record = session.get(Video, video_id)
+    if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
+        raise not_found("video", video_id)
+    return record
+
+
+def owned_videos(session: Session, caller: Principal, video_ids: Sequence[str]) -> dict[str, Video]:
+    """The caller's media items among these ids, by id."""
+    found: dict[str, Video] = {}
+    for first in range(0, len(video_ids), 500):  # SQLite takes some thousand values in a statement at most
+        some = select(Video).where(
+            Video.video_id.in_(video_ids[first : first + 500]),
+            Video.account_id == caller.account_id,
+            Video.deletion_id.is_(None),
+        )
+        found |= {video.video_id: video for video in session.scalars(some)}
+    return found
+
+
+def videos_in(caller: Principal, index_id: str | None) -> Select[tuple[Video]]:
+    """Every media item of an index, or of the playground (None)."""
+    place = Video.index_id.is_(None) if index_id is None else Video.index_id == index_id
+    return select(Video).where(Video.account_id == caller.account_id, place, Video.deletion_id.is_(None))
+
+
+def videos_page(
+    session: Session, caller: Principal, index_id: str | None, limit: int, cursor: str | None
+) -> dict[str, Any]:
+    """One page of the media of an index, or of the playground (None), newest first."""
+    scope = ("videos", caller.account_id, index_id)
+    place = decode_cursor(cursor, scope, 2)
+    rows = videos_in(caller, index_id)
+    if place is not None:
+        moment = datetime.fromisoformat(place[0])
+        rows = rows.where(or_(Video.created_at < moment, and_(Video.created_at == moment, Video.video_id < place[1])))
+    found = session.scalars(rows.order_by(Video.created_at.desc(), Video.video_id.desc()).limit(limit + 1)).all()
+    more = len(found) > limit
+    shown = found[:limit]
+    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].video_id]) if more else None
+    return page_body([video_body(video) for video in shown], limit, next_cursor)
+
+
+def add_video(
+    session: Session,
+    caller: Principal,
+    video_id: str,
+    title: str,
+    index_id: str | None,
+    stored: StoredMedia,
+    video_uri: str | None,
+) -> Video:
+    """Adds a media item whose bytes are stored."""
+    moment = now()
+    record = Video(
+        video_id=video_id,
+        account_id=caller.account_id,
+        index_id=index_id,
+        title=title,
+        video_uri=video_uri or f"media://{video_id}",
+        media_uri=stored.media_uri,
+        source_kind=stored.kind,
+        media_type=stored.info.media_type,
+        duration_us=stored.info.duration_us,
+        size_bytes=stored.info.size_bytes,
+        status="not_processed",
+        created_at=moment,
+        updated_at=moment,
+    )
+    session.add(record)
+    return record
+
+
+def delete_video(storage: Storage, config: ApiConfig, video: Video) -> None:
+    """Marks a media item as deleted and removes the bytes that this service stored for it."""
+    video.deletion_id = new_id("deletion")
+    video.updated_at = now()
+    discard(storage, config, video.media_uri, video.source_kind)
+
+
+def video_body(video: Video) -> dict[str, Any]:
+    """A media item as the wire shows it."""
+    return {
+        "video_id": video.video_id,
+        "title": video.title,
+        "video_uri": video.video_uri,
+        "status": video.status,
+        "processing_status": None,
+        "created_at": required_time(video.created_at),
+        "updated_at": required_time(video.updated_at),
+        "duration_seconds": None if video.duration_us is None else seconds_from_us(video.duration_us),
+        "metadata_keys": None,
+        "media_type": video.media_type,
+        "marker": NO_MARKER,
+        "index_id": video.index_id,
+        "size_bytes": video.size_bytes,
+    }

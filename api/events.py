@@ -1,0 +1,52 @@
+"""Events: what happened to runs and media, in order, for those who follow along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.clock import now, required_time
+from api.database import Event
+
+
+def record_event(
+    session: Session,
+    account_id: str,
+    event_type: str,
+    *,
+    run_id: str | None = None,
+    video_id: str | None = None,
+    segment_id: str | None = None,
+    index_id: str | None = None,
+    payload: Mapping[str, Any] | None = None,
+) -> None:
+    """Records an event in the transaction of what it tells of."""
+    session.add(
+        Event(
+            account_id=account_id,
+            event_type=event_type,
+            run_id=run_id,
+            video_id=video_id,
+            segment_id=segment_id,
+            index_id=index_id,
+            payload=dict(payload or {}),
+            created_at=now(),
+        )
+    )
+
+
+def event_body(event: Event) -> dict[str, Any]:
+    """An event as the wire shows it; its id is its number, by which a stream is resumed."""
+    return {
+        "event_id": str(event.number),
+        "event_type": event.event_type,
+        "user_id": event.account_id,
+        "run_id": event.run_id,
+        "video_id": event.video_id,
+        "segment_id": event.segment_id,
+        "index_id": event.index_id,
+        "created_at": required_time(event.created_at),
+        "payload": event.payload,
+    }

@@ -1,0 +1,97 @@
+"""The event stream: server-sent events, resumed by `Last-Event-ID`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from sqlalchemy import func, select
+from starlette.concurrency import run_in_threadpool
+
+from api.auth import Principal, Reader
+from api.database import Database, Event
+from api.events import event_body
+from api.services import Db
+
+router = APIRouter(prefix="/processing/events", tags=["events"])
+
+HEARTBEAT_S = 15.0
+_LOOK_EVERY_S = 0.5
+
+
+@router.get("/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
+async def stream_events(
+    request: Request,
+    caller: Reader,
+    database: Db,
+    run_id: str | None = None,
+    index_id: str | None = None,
+    video_ids: Annotated[list[str] | None, Query()] = None,
+    event_types: Annotated[list[str] | None, Query()] = None,
+    batch_size: Annotated[int, Query(ge=1, le=1000)] = 100,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> StreamingResponse:
+    """Streams what happens to the caller's runs and media, from now on, or from behind `Last-Event-ID`."""
+    conditions = _conditions(caller, run_id, index_id, _words(video_ids), _words(event_types))
+    after = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else None
+    stream = _stream(request, database, conditions, after, batch_size)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _stream(
+    request: Request, database: Database, conditions: Sequence[Any], after: int | None, batch_size: int
+) -> AsyncIterator[str]:
+    clock = asyncio.get_running_loop().time
+    if after is None:
+        after = await run_in_threadpool(_newest, database)
+    yield ": connected\n\n"
+    next_beat = clock() + HEARTBEAT_S
+    try:
+        while not await request.is_disconnected() and not request.app.state.stopping.is_set():
+            events = await run_in_threadpool(_read, database, conditions, after, batch_size)
+            for event in events:
+                after = int(event["event_id"])
+                yield f"id: {after}\nevent: {event['event_type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+            if clock() >= next_beat:
+                next_beat = clock() + HEARTBEAT_S
+                yield ": heartbeat\n\n"
+            if len(events) < batch_size:
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except Exception:
+        yield 'event: processing.stream_error\ndata: {"message": "the stream has ended; resume it by Last-Event-ID"}\n\n'
+        raise
+
+
+def _conditions(
+    caller: Principal, run_id: str | None, index_id: str | None, video_ids: list[str], event_types: list[str]
+) -> list[Any]:
+    found: list[Any] = [Event.account_id == caller.account_id]
+    if run_id:
+        found.append(Event.run_id == run_id)
+    if index_id:
+        found.append(Event.index_id == index_id)
+    if video_ids:
+        found.append(Event.video_id.in_(video_ids))
+    if event_types:
+        found.append(Event.event_type.in_(event_types))
+    return found
+
+
+def _words(values: Sequence[str] | None) -> list[str]:
+    """Repeated and comma-separated values alike."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def _newest(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.max(Event.number))) or 0
+
+
+def _read(database: Database, conditions: Sequence[Any], after: int, limit: int) -> list[dict[str, Any]]:
+    with database.read() as session:
+        rows = select(Event).where(*conditions, Event.number > after).order_by(Event.number).limit(limit)
+        return [event_body(event) for event in session.scalars(rows)]

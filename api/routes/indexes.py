@@ -1,0 +1,140 @@
+"""Indexes: create, list, read, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import ORJSONResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.auth import Admin, Principal, Reader, Searcher, Writer
+from api.catalog import delete_video, videos_page
+from api.clock import now, required_time
+from api.database import MediaIndex, Video
+from api.errors import not_found
+from api.idempotency import IdempotencyKey, answer_once
+from api.ids import new_id
+from api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from api.runs import runs_page
+from api.services import Config, DataFolder, Db
+from schemas.wire.common import DeletionStatus, Page
+from schemas.wire.indexes import CreateIndex, IndexBody
+from schemas.wire.prompt_runs import PromptRunBody
+from schemas.wire.videos import VideoBody
+
+router = APIRouter(prefix="/indexes", tags=["indexes"])
+
+
+@router.post("", status_code=201, response_model=IndexBody)
+def create_index(
+    body: CreateIndex, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
+) -> ORJSONResponse:
+    """Creates an index."""
+
+    def create(session: Session) -> tuple[int, dict[str, Any]]:
+        record = MediaIndex(
+            index_id=new_id("idx"),
+            account_id=caller.account_id,
+            name=body.name,
+            description=body.description,
+            created_at=now(),
+        )
+        session.add(record)
+        return 201, index_body(record)
+
+    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), create)
+
+
+@router.get("", response_model=list[IndexBody])
+def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) -> ORJSONResponse:
+    """Lists indexes, oldest first."""
+    with database.read() as session:
+        mine = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
+        records = session.scalars(mine.order_by(MediaIndex.created_at, MediaIndex.index_id)).all()
+        return ORJSONResponse([index_body(record) for record in records])
+
+
+@router.get("/{index_id}", response_model=IndexBody)
+def get_index(index_id: str, caller: Searcher, database: Db) -> ORJSONResponse:
+    """Gives one index."""
+    with database.read() as session:
+        return ORJSONResponse(index_body(owned_index(session, caller, index_id)))
+
+
+@router.get("/{index_id}/videos", response_model=Page[VideoBody])
+def list_index_videos(
+    index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> ORJSONResponse:
+    """Lists the media of an index, newest first."""
+    with database.read() as session:
+        owned_index(session, caller, index_id)
+        return ORJSONResponse(videos_page(session, caller, index_id, limit, cursor))
+
+
+@router.get("/{index_id}/prompt-runs", response_model=Page[PromptRunBody])
+def list_index_runs(
+    index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> ORJSONResponse:
+    """Lists the runs over an index or over media of it, newest first."""
+    with database.read() as session:
+        owned_index(session, caller, index_id)
+        return ORJSONResponse(runs_page(session, caller, index_id, limit, cursor))
+
+
+@router.delete("/{index_id}", response_model=DeletionStatus)
+def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> ORJSONResponse:
+    """Deletes an index and its media. Tables of runs that have used them stay. Doing it again changes nothing."""
+    with database.write() as session:
+        record = owned_index(session, caller, index_id, deleted_too=True)
+        if record.deletion_id is None:
+            record.deletion_id = new_id("deletion")
+            for video in session.scalars(select(Video).where(Video.index_id == index_id, Video.deletion_id.is_(None))):
+                delete_video(storage, config, video)
+        return ORJSONResponse(_deletion(record))
+
+
+@router.get("/{index_id}/deletion", response_model=DeletionStatus)
+def index_deletion(index_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+    """Says how far a deletion is."""
+    with database.read() as session:
+        record = owned_index(session, caller, index_id, deleted_too=True)
+        if record.deletion_id is None:
+            raise not_found("deletion", index_id)
+        return ORJSONResponse(_deletion(record))
+
+
+def owned_index(session: Session, caller: Principal, index_id: str, *, deleted_too: bool = False) -> MediaIndex:
+    """The caller's index of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's or deleted.
+    """
+    record = session.get(MediaIndex, index_id)
+    if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
+        raise not_found("index", index_id)
+    return record
+
+
+def index_body(record: MediaIndex) -> dict[str, Any]:
+    """An index as the wire shows it."""
+    return {
+        "index_id": record.index_id,
+        "name": record.name,
+        "user_id": record.account_id,
+        "created_at": required_time(record.created_at),
+        "is_default": False,
+        "description": record.description,
+        "sort_order": None,
+    }
+
+
+def _deletion(record: MediaIndex) -> dict[str, Any]:
+    return {
+        "index_id": record.index_id,
+        "deletion_id": record.deletion_id,
+        "status": "deleted",
+        "retry_after_seconds": None,
+        "message": f"Index {record.index_id} and its media are deleted; tables of runs stay.",
+    }

@@ -1,0 +1,184 @@
+"""Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import ORJSONResponse
+from sqlalchemy.orm import Session
+
+from api.auth import Reader, Writer
+from api.database import Video
+from api.errors import not_found
+from api.estimates import estimate_body
+from api.idempotency import IdempotencyKey, answer_once
+from api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from api.results import failed_segments, llm_calls, results_page, video_result
+from api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
+from api.runs import owned_run, plan_run, request_cancel, run_body, runs_of, start_run
+from api.services import Config, DataFolder, Db
+from schemas.wire.common import Page
+from schemas.wire.prompt_runs import (
+    ExecuteRun,
+    FailedSegments,
+    LlmCallBody,
+    PromptRunBody,
+    RetryFailures,
+    RunEstimateBody,
+    SegmentResult,
+    SegmentRetry,
+    VideoResult,
+)
+
+router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
+
+
+@router.post("/execute", status_code=202, response_model=PromptRunBody)
+def execute_run(
+    body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
+) -> ORJSONResponse:
+    """Starts a run. Everything that can be known before it is checked first; it then waits for its turn."""
+
+    def start(session: Session) -> tuple[int, dict[str, Any]]:
+        return 202, run_body(start_run(session, caller, body, config))
+
+    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), start)
+
+
+@router.post("/estimate", response_model=RunEstimateBody)
+def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> ORJSONResponse:
+    """Says what a run would take, and starts nothing: items, segments, calls, tokens, and what is finished already."""
+    with database.read() as session:
+        _, prompt, settings, videos = plan_run(session, caller, body, config)
+    return ORJSONResponse(estimate_body(storage, config, prompt, settings, videos))
+
+
+@router.get("", response_model=list[PromptRunBody])
+def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=200)] = 200) -> ORJSONResponse:
+    """Lists the newest runs."""
+    with database.read() as session:
+        return ORJSONResponse([run_body(run) for run in session.scalars(runs_of(caller).limit(limit))])
+
+
+@router.get("/{run_id}", response_model=PromptRunBody)
+def get_run(run_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+    """Gives one run and how it stands."""
+    with database.read() as session:
+        return ORJSONResponse(run_body(owned_run(session, caller, run_id)))
+
+
+@router.post("/{run_id}/cancel", response_model=PromptRunBody)
+def cancel_run(
+    run_id: str, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
+) -> ORJSONResponse:
+    """Asks a run to stop: no new call begins, calls under way and what is finished are kept."""
+
+    def cancel(session: Session) -> tuple[int, dict[str, Any]]:
+        return 200, run_body(request_cancel(session, caller, run_id))
+
+    return answer_once(database, caller, "POST", request.url.path, key, None, cancel)
+
+
+@router.get("/{run_id}/results", response_model=Page[SegmentResult])
+def list_results(
+    run_id: str,
+    caller: Reader,
+    database: Db,
+    storage: DataFolder,
+    video_id: Annotated[str, Query(description="The media item whose segments are listed.")],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> ORJSONResponse:
+    """Lists the segments of one media item in a run, failed ones too, in order of time."""
+    with database.read() as session:
+        run = owned_run(session, caller, run_id)
+        video = _video_of(session, caller.account_id, video_id)
+    return ORJSONResponse(results_page(storage, run, video_id, video, limit, cursor))
+
+
+@router.get("/{run_id}/videos/{video_id}/video-result", response_model=VideoResult)
+def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+    """Gives the synthesis of one media item."""
+    with database.read() as session:
+        run = owned_run(session, caller, run_id)
+        video = _video_of(session, caller.account_id, video_id)
+    found = video_result(storage, run, video_id, video)
+    if found is None:
+        raise not_found("video_result", video_id)
+    return ORJSONResponse(found)
+
+
+@router.get("/{run_id}/failed-segments", response_model=FailedSegments)
+def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+    """Gives everything of a run that failed, and whether trying again may help."""
+    with database.read() as session:
+        run = owned_run(session, caller, run_id)
+    return ORJSONResponse(failed_segments(storage, run))
+
+
+@router.get("/{run_id}/llm-calls", response_model=list[LlmCallBody])
+def list_llm_calls(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+    """Lists every model call of a run."""
+    with database.read() as session:
+        run = owned_run(session, caller, run_id)
+    return ORJSONResponse(llm_calls(storage, run))
+
+
+@router.post("/{run_id}/videos/{video_id}/segments/{segment_id}/retry", status_code=202, response_model=SegmentRetry)
+def retry_segment(
+    run_id: str,
+    video_id: str,
+    segment_id: str,
+    caller: Writer,
+    database: Db,
+    storage: DataFolder,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> ORJSONResponse:
+    """Tries the failed operations of one segment of a finished run again."""
+
+    def retry(session: Session) -> tuple[int, dict[str, Any]]:
+        return 202, retry_body(start_retry(session, storage, caller, run_id, video_id, segment_id, key))
+
+    return answer_once(database, caller, "POST", request.url.path, key, None, retry)
+
+
+@router.get("/{run_id}/videos/{video_id}/segments/{segment_id}/retries/{retry_id}", response_model=SegmentRetry)
+def get_segment_retry(
+    run_id: str, video_id: str, segment_id: str, retry_id: str, caller: Reader, database: Db
+) -> ORJSONResponse:
+    """Says how a retry of one segment stands."""
+    with database.read() as session:
+        return ORJSONResponse(retry_body(owned_retry(session, caller, run_id, retry_id, video_id, segment_id)))
+
+
+@router.post("/{run_id}/retry-failures", status_code=202, response_model=SegmentRetry)
+def retry_failures(
+    run_id: str,
+    body: RetryFailures,
+    caller: Writer,
+    database: Db,
+    storage: DataFolder,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> ORJSONResponse:
+    """Tries all retryable failures of a finished run again, or those of some operations, codes or items."""
+
+    def retry(session: Session) -> tuple[int, dict[str, Any]]:
+        return 202, retry_body(start_retry_of_failures(session, storage, caller, run_id, body, key))
+
+    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), retry)
+
+
+@router.get("/{run_id}/retries/{retry_id}", response_model=SegmentRetry)
+def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+    """Says how a retry of a run's failures stands."""
+    with database.read() as session:
+        return ORJSONResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
+
+
+def _video_of(session: Session, account_id: str, video_id: str) -> Video | None:
+    """The item behind an id of a run's tables, deleted or not; another account's is none."""
+    video = session.get(Video, video_id)
+    return video if video is not None and video.account_id == account_id else None

@@ -1,0 +1,191 @@
+"""Prompts: create, read, change, delete, and hold an example against a schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import ORJSONResponse
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.auth import Admin, Principal, Reader, Writer
+from api.clock import now, required_time
+from api.database import PromptRecord, PromptRun
+from api.errors import ApiError, invalid, not_found
+from api.idempotency import IdempotencyKey, answer_once
+from api.ids import new_id
+from api.services import Db
+from schemas.errors import PromptError
+from schemas.prompt import Prompt, check_json_schema, prompt_from_dict
+from schemas.wire.common import Message
+from schemas.wire.prompts import (
+    CreatePrompt,
+    PromptBody,
+    PromptList,
+    PromptUsage,
+    SchemaVerdict,
+    TestSchema,
+    UpdatePrompt,
+)
+
+router = APIRouter(prefix="/prompts", tags=["prompts"])
+
+
+@router.post("", status_code=201, response_model=PromptBody)
+def create_prompt(
+    body: CreatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
+) -> ORJSONResponse:
+    """Creates a prompt."""
+    prompt = _checked(body.model_dump(mode="json"))
+
+    def create(session: Session) -> tuple[int, dict[str, Any]]:
+        moment = now()
+        record = PromptRecord(
+            prompt_id=new_id("prompt"),
+            account_id=caller.account_id,
+            definition=prompt.to_dict(),
+            is_active=True,
+            created_at=moment,
+            updated_at=moment,
+        )
+        session.add(record)
+        return 201, prompt_body(record)
+
+    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), create)
+
+
+@router.get("", response_model=PromptList)
+def list_prompts(
+    caller: Reader, database: Db, active_only: bool = True, include_defaults: bool = True
+) -> ORJSONResponse:
+    """Lists prompts, newest first."""
+    with database.read() as session:
+        everything = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
+        records = session.scalars(
+            everything.order_by(PromptRecord.created_at.desc(), PromptRecord.prompt_id.desc())
+        ).all()
+    active = sum(record.is_active for record in records)
+    shown = [prompt_body(record) for record in records if record.is_active or not active_only]
+    return ORJSONResponse({"prompts": shown, "total_count": len(records), "active_count": active})
+
+
+@router.post("/test-schema", response_model=SchemaVerdict)
+def test_schema(body: TestSchema, caller: Writer) -> ORJSONResponse:
+    """Holds an example against a schema; one that does not fit is an answer, not an error."""
+    try:
+        check_json_schema(body.json_schema, "json_schema")
+        jsonschema.Draft202012Validator(body.json_schema).validate(body.sample_data)
+    except (PromptError, ValueError) as error:
+        return _verdict(None, str(error))
+    except jsonschema.ValidationError as error:
+        return _verdict(None, f"{error.json_path}: {error.message}")
+    return _verdict(body.sample_data, None)
+
+
+@router.get("/{prompt_id}", response_model=PromptBody)
+def get_prompt(prompt_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+    """Gives one prompt."""
+    with database.read() as session:
+        return ORJSONResponse(prompt_body(owned_prompt(session, caller, prompt_id)))
+
+
+@router.put("/{prompt_id}", response_model=PromptBody)
+def update_prompt(
+    prompt_id: str, body: UpdatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
+) -> ORJSONResponse:
+    """Changes a prompt: only what is sent. Runs keep the prompt as it was when they were started."""
+    changes = body.model_dump(mode="json", exclude_unset=True)
+
+    def update(session: Session) -> tuple[int, dict[str, Any]]:
+        record = owned_prompt(session, caller, prompt_id)
+        record.definition = _checked(_changed(record.definition, changes)).to_dict()
+        if changes.get("is_active") is not None:
+            record.is_active = changes["is_active"]
+        record.updated_at = now()
+        return 200, prompt_body(record)
+
+    return answer_once(database, caller, "PUT", request.url.path, key, changes, update)
+
+
+@router.delete("/{prompt_id}", response_model=Message)
+def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Query(default=False)) -> ORJSONResponse:
+    """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+    with database.write() as session:
+        record = owned_prompt(session, caller, prompt_id)
+        if not _is_in_use(session, caller, prompt_id):
+            session.delete(record)
+            return ORJSONResponse({"message": f"Prompt {prompt_id} is deleted."})
+        if not force:
+            message = "Runs have used this prompt. With force=true it is deactivated; the runs keep their copies."
+            raise ApiError(409, "prompt_in_use", message, {"prompt_id": prompt_id})
+        record.is_active = False
+    return ORJSONResponse({"message": f"Prompt {prompt_id} is deactivated; runs that used it keep their copies."})
+
+
+@router.get("/{prompt_id}/usage", response_model=PromptUsage)
+def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+    """Says whether runs have used a prompt."""
+    with database.read() as session:
+        record = owned_prompt(session, caller, prompt_id)
+        body = {
+            "prompt_id": prompt_id,
+            "name": record.definition["name"],
+            "is_active": record.is_active,
+            "is_in_use": _is_in_use(session, caller, prompt_id),
+            "created_at": required_time(record.created_at),
+            "schema_properties_count": len(record.definition["json_schema"].get("properties") or {}),
+        }
+    return ORJSONResponse(body)
+
+
+def owned_prompt(session: Session, caller: Principal, prompt_id: str) -> PromptRecord:
+    """The caller's prompt of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's.
+    """
+    record = session.get(PromptRecord, prompt_id)
+    if record is None or record.account_id != caller.account_id:
+        raise not_found("prompt", prompt_id)
+    return record
+
+
+def prompt_body(record: PromptRecord) -> dict[str, Any]:
+    """A prompt as the wire shows it."""
+    return {
+        "prompt_id": record.prompt_id,
+        "user_id": record.account_id,
+        **record.definition,
+        "is_active": record.is_active,
+        "created_at": required_time(record.created_at),
+    }
+
+
+def _checked(definition: dict[str, Any]) -> Prompt:
+    known = ("name", "description", "prompt_text", "json_schema", "video_level", "semantic_indexing")
+    try:
+        return prompt_from_dict({name: definition.get(name) for name in known}, "prompt")
+    except PromptError as error:
+        raise invalid(str(error)) from error
+
+
+def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    taken = {name: value for name, value in changes.items() if name in definition and value is not None}
+    changed = {**definition, **taken}
+    if changes.get("clear_video_level"):
+        changed["video_level"] = None
+        changed["semantic_indexing"] = {**changed["semantic_indexing"], "disabled_video_level_fields": []}
+    return changed
+
+
+def _is_in_use(session: Session, caller: Principal, prompt_id: str) -> bool:
+    used = select(func.count()).where(PromptRun.account_id == caller.account_id, PromptRun.prompt_id == prompt_id)
+    return bool(session.scalar(used))
+
+
+def _verdict(data: Any, error: str | None) -> ORJSONResponse:
+    message = "The example fits the schema." if error is None else "The example does not fit the schema."
+    shown = data if isinstance(data, dict) else None
+    return ORJSONResponse({"valid": error is None, "validated_data": shown, "error": error, "message": message})

@@ -1,0 +1,69 @@
+"""The service itself: whether a key is valid, rate limits, health, readiness, metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import ORJSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+
+from api.auth import AnyCaller, Principal
+from api.errors import ApiError
+from api.services import DataFolder, Db
+from schemas.wire.accounts import RateStatus, Ready
+
+router = APIRouter(tags=["service"])
+health_router = APIRouter(tags=["service"])
+
+
+@router.get("/auth/validate", status_code=204, response_class=Response)
+def validate_key(caller: AnyCaller) -> Response:
+    """204 for a valid key, 401 for any other."""
+    return Response(status_code=204)
+
+
+@router.post("/auth/processing-activity", response_model=Ready)
+def processing_activity(caller: AnyCaller) -> ORJSONResponse:
+    """Some clients announce what they are about to do; nothing needs to be warmed up here."""
+    return ORJSONResponse({"ready": True})
+
+
+@router.get("/rate-limit/status", response_model=RateStatus)
+def rate_limit_status(caller: AnyCaller, request: Request) -> ORJSONResponse:
+    """What the caller has used of its rate limits."""
+    return ORJSONResponse(_rates(request, caller))
+
+
+@router.post("/rate-limit/refresh", response_model=RateStatus)
+def rate_limit_refresh(caller: AnyCaller, request: Request) -> ORJSONResponse:
+    """The same: they are counted as they are used."""
+    return ORJSONResponse(_rates(request, caller))
+
+
+@health_router.get("/healthz", include_in_schema=False)
+def healthz() -> ORJSONResponse:
+    """This process answers."""
+    return ORJSONResponse({"status": "ok"})
+
+
+@health_router.get("/readyz", include_in_schema=False)
+def readyz(database: Db, storage: DataFolder) -> ORJSONResponse:
+    """The database answers and the data folder can be listed."""
+    try:
+        with database.read() as session:
+            session.execute(text("SELECT 1"))
+        storage.list_names("")
+    except Exception as error:
+        raise ApiError(503, "not_ready", f"{type(error).__name__}: {error}", None, 5) from error
+    return ORJSONResponse({"status": "ready"})
+
+
+@health_router.get("/metrics", include_in_schema=False)
+def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _rates(request: Request, caller: Principal) -> dict[str, object]:
+    categories = request.app.state.rate_limiter.status(caller.account_id)
+    return {"user_id": caller.account_id, "plan_id": "self_hosted", "categories": categories}

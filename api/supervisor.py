@@ -1,0 +1,474 @@
+"""The supervisor: executes queued runs and retries, each in a runner process of its own, and takes over what others left.
+
+A runner outlives the service that started it. A service that comes up finds the runs that were under way: it follows those
+whose runners live, takes over what finished ones have committed, and starts dead ones again, a bounded number of times; they
+go on from what is durable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from api.clock import now, required_time
+from api.config import ApiConfig
+from api.database import Database, PromptRun, RunItem, SegmentRetry, Video
+from api.events import record_event
+from api.leases import SILENT_BEATS, Lease, Watch, beat, held_run, new_owner, release, take_lease
+from api.middleware import Metrics
+from api.retries import RETRY_FINAL, outcome_of
+from api.runs import MEDIA_TYPES, cancel_unstarted, finish_run
+from schemas.errors import PromptreelError
+from schemas.prompt import prompt_from_dict
+from schemas.settings import settings_from_dict
+from tables.attempts import is_running
+from tables.layout import log_file, request_file, retry_file
+from tables.manifest import Manifest, newest_manifest
+from tables.progress import read_progress
+from tables.request import RunRequest, TargetItem, write_request
+from tables.stop_signal import clear_stop, request_stop
+from tables.storage import LocalStorage, Storage
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 0.25
+_PROGRESS_EVERY_S: Final = 1.0
+# A runner keeps its run's deadline by itself; one that is this much over it hangs.
+_OVER_DEADLINE_S: Final = 600.0
+_LOG_TAIL_BYTES: Final = 20_000
+
+
+@dataclass
+class _Job:
+    """A run, or a retry of it, that this supervisor executes.
+
+    Attributes:
+        process: the runner; None where it was started by an earlier service, which is then followed through its lock.
+        begun: `time.monotonic` at which the runner was started or found.
+    """
+
+    lease: Lease
+    retry_id: str | None
+    process: subprocess.Popen[bytes] | None
+    begun: float = field(default_factory=time.monotonic)
+    start_again_at: float | None = None
+    next_progress: float = 0.0
+
+
+class Supervisor:
+    """Executes the runs of one database. Several may share it: leases decide."""
+
+    def __init__(self, database: Database, storage: Storage, config: ApiConfig, metrics: Metrics) -> None:
+        self._database = database
+        self._storage = storage
+        self._config = config
+        self._metrics = metrics
+        self._owner = new_owner()
+        self._watch = Watch(SILENT_BEATS * config.heartbeat_s)
+        self._jobs: dict[str, _Job] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
+        self._next_beat = 0.0
+
+    def start(self) -> None:
+        """Begins to work, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the work. Runners go on; their leases are given back for the next supervisor."""
+        self._stopping.set()
+        self._thread.join(timeout=30)
+
+    def _work(self) -> None:
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            try:
+                self.step()
+            except Exception:
+                _log.exception("the supervisor stumbled; it goes on")
+        try:
+            with self._database.write() as session:
+                for job in self._jobs.values():
+                    if (run := held_run(session, job.lease)) is not None:
+                        release(run)
+        except Exception:
+            _log.exception("leases could not be given back; they will run out")
+
+    def step(self) -> None:
+        """Looks at everything once."""
+        self._beat()
+        for job in list(self._jobs.values()):
+            self._attend(job)
+        self._take_over()
+        self._begin_waiting()
+        self._metrics.running.set(len(self._jobs))
+
+    # ------------------------------------------------------------------------------------------- leases
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._next_beat or not self._jobs:
+            return
+        self._next_beat = time.monotonic() + self._config.heartbeat_s
+        with self._database.write() as session:
+            lost = [job for job in self._jobs.values() if not beat(session, job.lease)]
+        for job in lost:
+            _log.warning("lease lost", extra={"run_id": job.lease.run_id})
+            self._drop(job)
+
+    def _drop(self, job: _Job) -> None:
+        """Leaves a job to its new owner, who follows or resumes the runner."""
+        self._jobs.pop(job.lease.run_id, None)
+
+    def _take_over(self) -> None:
+        """Takes the runs whose owners are dead."""
+        with self._database.read() as session:
+            open_retry = select(SegmentRetry.run_id).where(SegmentRetry.status == "processing")
+            rows = session.execute(
+                select(PromptRun.run_id, PromptRun.lease_owner, PromptRun.lease_fence, PromptRun.lease_beat).where(
+                    or_(PromptRun.status == "processing", PromptRun.run_id.in_(open_retry))
+                )
+            ).all()
+        for row in rows:
+            if row.run_id in self._jobs:
+                continue
+            if row.lease_owner is None or self._watch.is_dead(
+                row.run_id, row.lease_owner, row.lease_fence, row.lease_beat
+            ):
+                self._watch.forget(row.run_id)
+                with self._database.write() as session:
+                    lease = take_lease(session, row.run_id, self._owner, row.lease_fence)
+                    retry = _open_retry(session, row.run_id)
+                if lease is not None:
+                    job = _Job(lease, retry.retry_id if retry is not None else None, None)
+                    self._jobs[row.run_id] = job
+                    _log.info("run taken over", extra={"run_id": row.run_id})
+
+    # ------------------------------------------------------------------------------------------- beginning
+
+    def _begin_waiting(self) -> None:
+        """Begins what waits, oldest first, while there is room."""
+        while len(self._jobs) < self._config.max_running and self._begin_one():
+            pass
+
+    def _begin_one(self) -> bool:
+        with self._database.write() as session:
+            retry = session.scalars(
+                select(SegmentRetry)
+                .join(PromptRun, PromptRun.run_id == SegmentRetry.run_id)
+                .where(SegmentRetry.status == "pending", PromptRun.lease_owner.is_(None))
+                .order_by(SegmentRetry.created_at)
+                .limit(1)
+            ).first()
+            waiting = select(PromptRun).where(PromptRun.status == "pending", PromptRun.lease_owner.is_(None))
+            run = session.scalars(waiting.order_by(PromptRun.created_at).limit(1)).first()
+            if retry is not None and (run is None or retry.created_at <= run.created_at):
+                run = session.get(PromptRun, retry.run_id)
+            else:
+                retry = None
+            if run is None:
+                return False
+            if retry is None and run.stop_requested_at is not None:
+                cancel_unstarted(session, run)
+                return True
+            lease = take_lease(session, run.run_id, self._owner, run.lease_fence)
+            if lease is None:
+                return True
+            session.refresh(run)
+            if retry is None:
+                _mark_started(session, run)
+            else:
+                retry.status, retry.started_at = "processing", now()
+        job = _Job(lease, retry.retry_id if retry is not None else None, None)
+        self._jobs[lease.run_id] = job
+        self._start_runner(job)
+        return True
+
+    def _start_runner(self, job: _Job) -> None:
+        """Starts the runner of a job, or ends the job where its starts are used up or its folder cannot be made."""
+        job.start_again_at = None
+        with self._database.write() as session:
+            run = held_run(session, job.lease)
+            if run is None:
+                self._drop(job)
+                return
+            starts = self._count_start(session, run, job)
+        if starts > self._config.max_resumes + 1:
+            self._end_dead(job)
+            return
+        try:
+            self._make_folder(job)
+        except PromptreelError as error:
+            self._end_dead(job, str(error))
+            return
+        if starts > 1:
+            self._metrics.restarts.inc()
+        command = [sys.executable, "-m", "pipelines.runner", "--data-dir", self._storage.root]
+        command += ["--run-id", job.lease.run_id]
+        if job.retry_id is not None:
+            command += ["--retry-id", job.retry_id]
+        with _open_log(self._storage, job.lease.run_id) as log:
+            # A session of its own: what ends this service does not end the runner.
+            job.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        job.begun = time.monotonic()
+        _log.info("runner started", extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
+
+    def _count_start(self, session: Session, run: PromptRun, job: _Job) -> int:
+        if job.retry_id is None:
+            run.starts += 1
+            return run.starts
+        retry = session.get(SegmentRetry, job.retry_id)
+        assert retry is not None
+        retry.starts += 1
+        return retry.starts
+
+    def _make_folder(self, job: _Job) -> None:
+        """Makes the run folder from the database where there is none, and the retry's file."""
+        run_id = job.lease.run_id
+        with self._database.read() as session:
+            run = session.get(PromptRun, run_id)
+            assert run is not None
+            if not self._storage.exists(request_file(run_id)):
+                _write_folder(session, self._storage, run)
+            if job.retry_id is not None:
+                retry = session.get(SegmentRetry, job.retry_id)
+                assert retry is not None
+                clear_stop(self._storage, run_id)
+                self._storage.write_atomic(retry_file(run_id, job.retry_id), json.dumps(retry.scope).encode())
+
+    # ------------------------------------------------------------------------------------------- following
+
+    def _attend(self, job: _Job) -> None:
+        if job.start_again_at is not None:
+            if time.monotonic() >= job.start_again_at:
+                self._start_runner(job)
+            return
+        if self._is_alive(job):
+            self._follow(job)
+            return
+        manifest = newest_manifest(self._storage, job.lease.run_id)
+        if manifest is not None and self._is_new(job, manifest):
+            self._finish(job, manifest)
+            return
+        self._resume_later(job)
+
+    def _is_alive(self, job: _Job) -> bool:
+        if job.process is not None:
+            return job.process.poll() is None
+        return is_running(self._storage, job.lease.run_id)
+
+    def _is_new(self, job: _Job, manifest: Manifest) -> bool:
+        """Whether a manifest was committed for this job, and not before it."""
+        with self._database.read() as session:
+            run = session.get(PromptRun, job.lease.run_id)
+            return run is not None and manifest.number > (run.manifest_number or 0)
+
+    def _resume_later(self, job: _Job) -> None:
+        with self._database.read() as session:
+            run = session.get(PromptRun, job.lease.run_id)
+            retry = session.get(SegmentRetry, job.retry_id) if job.retry_id is not None else None
+        starts = retry.starts if retry is not None else run.starts if run is not None else 0
+        if starts > self._config.max_resumes:
+            self._end_dead(job)
+            return
+        _log.warning("runner died; it is started again", extra={"run_id": job.lease.run_id})
+        job.process = None
+        job.start_again_at = time.monotonic() + min(30.0, 0.5 * 2 ** max(0, starts - 1)) * (starts > 0)
+
+    def _follow(self, job: _Job) -> None:
+        """Passes on the wish to stop, and takes over the progress."""
+        if time.monotonic() < job.next_progress:
+            return
+        job.next_progress = time.monotonic() + _PROGRESS_EVERY_S
+        progress = read_progress(self._storage, job.lease.run_id)
+        limit_s = self._config.run_deadline_s
+        if (
+            limit_s is not None
+            and job.process is not None
+            and time.monotonic() - job.begun > limit_s + _OVER_DEADLINE_S
+        ):
+            job.process.kill()
+        with self._database.read() as session:
+            run = session.get(PromptRun, job.lease.run_id)
+        if run is None:
+            return
+        stop = run.stop_requested_at is not None and run.stop_observed_at is None and job.retry_id is None
+        shown = _live_summary(run.summary, progress) if job.retry_id is None else run.summary
+        if not stop and shown == run.summary:
+            return
+        if stop:
+            request_stop(self._storage, run.run_id, run.stop_requested_by or "api")
+        with self._database.write() as session:
+            held = held_run(session, job.lease)
+            if held is None:
+                return
+            held.summary = shown
+            if stop:
+                held.stop_observed_at = now()
+            record_event(
+                session,
+                held.account_id,
+                "prompt_run.progress",
+                run_id=held.run_id,
+                index_id=held.index_id,
+                payload={key: shown[key] for key in ("total_segments", "completed_segments", "model_calls")},
+            )
+
+    # ------------------------------------------------------------------------------------------- ending
+
+    def _finish(self, job: _Job, manifest: Manifest) -> None:
+        """Takes over what a runner has committed."""
+        values = asdict(manifest)
+        outcome = None
+        with self._database.write() as session:
+            run = held_run(session, job.lease)
+            if run is None:
+                self._drop(job)
+                return
+            finish_run(session, run, values)
+            if job.retry_id is not None:
+                retry = session.get(SegmentRetry, job.retry_id)
+                assert retry is not None
+                outcome, error = outcome_of(self._storage, run.run_id, retry.scope["targets"])
+                _end_retry(retry, outcome, error)
+            _mark_media(session, run, self._storage)
+            release(run)
+            status = run.status
+        self._jobs.pop(job.lease.run_id, None)
+        self._metrics.ended.labels(status).inc()
+        _log.info("run ended: %s", status, extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
+
+    def _end_dead(self, job: _Job, reason: str | None = None) -> None:
+        """Ends a job whose runner cannot be brought to commit."""
+        message = reason or _last_error(self._storage, job.lease.run_id) or "the runner died without a message"
+        with self._database.write() as session:
+            run = held_run(session, job.lease)
+            if run is not None:
+                if job.retry_id is not None:
+                    retry = session.get(SegmentRetry, job.retry_id)
+                    assert retry is not None
+                    _end_retry(retry, {}, message)
+                else:
+                    _mark_failed(session, run, message)
+                release(run)
+        self._jobs.pop(job.lease.run_id, None)
+        self._metrics.ended.labels("failed").inc()
+        _log.error("run given up: %s", message, extra={"run_id": job.lease.run_id})
+
+
+def _open_retry(session: Session, run_id: str) -> SegmentRetry | None:
+    return session.scalars(
+        select(SegmentRetry).where(SegmentRetry.run_id == run_id, SegmentRetry.status == "processing").limit(1)
+    ).first()
+
+
+def _mark_started(session: Session, run: PromptRun) -> None:
+    run.status = "processing"
+    run.started_at = run.started_at or now()
+    record_event(session, run.account_id, "prompt_run.started", run_id=run.run_id, index_id=run.index_id)
+    chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
+    for video in session.scalars(chosen):
+        video.status = "processing"
+
+
+def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
+    moment = now()
+    run.status = "failed"
+    run.error_message = message
+    run.completed_at = moment
+    totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
+    run.summary = {**run.summary, **totals}
+    record_event(
+        session,
+        run.account_id,
+        "prompt_run.failed",
+        run_id=run.run_id,
+        index_id=run.index_id,
+        payload={"error_message": message},
+    )
+
+
+def _mark_media(session: Session, run: PromptRun, storage: Storage) -> None:
+    """Brings the status of a run's media up to date: processed where a run has succeeded on it, else failed."""
+    from api.results import run_tables
+
+    tables = run_tables(storage, run.run_id)
+    rows = tables.all_rows("media") if tables is not None else []
+    status = {row["video_id"]: row["status"] for row in rows}
+    chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
+    for video in session.scalars(chosen):
+        outcome = status.get(video.video_id, "cancelled")
+        words = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
+        video.status = words[outcome]
+        video.updated_at = now()
+
+
+def _end_retry(retry: SegmentRetry, outcome: dict[str, bool | None], error: str | None) -> None:
+    retry.status = "failed" if error is not None else "completed"
+    retry.outcome = dict(outcome)
+    retry.error = error
+    retry.completed_at = now()
+    assert retry.status in RETRY_FINAL
+
+
+def _write_folder(session: Session, storage: Storage, run: PromptRun) -> None:
+    videos = session.scalars(
+        select(Video)
+        .join(RunItem, RunItem.video_id == Video.video_id)
+        .where(RunItem.run_id == run.run_id)
+        .order_by(RunItem.position)
+    )
+    items = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
+    request = RunRequest(
+        run_id=run.run_id,
+        prompt=prompt_from_dict(run.prompt),
+        settings=settings_from_dict(run.settings),
+        target=(json.dumps(run.target),),
+        created_at=required_time(run.created_at),
+    )
+    write_request(storage, request, items)
+
+
+def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
+    """A run's counters while it is under way."""
+    return {
+        **summary,
+        "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
+        "completed_segments": progress.get("segments_done", 0),
+        "reused_results": progress.get("operations_reused", 0),
+        "model_calls": progress.get("calls", 0),
+        "actual_tokens": {
+            "input": progress.get("input_tokens", 0),
+            "output": progress.get("output_tokens", 0),
+            "total": progress.get("input_tokens", 0) + progress.get("output_tokens", 0),
+        },
+    }
+
+
+def _open_log(storage: Storage, run_id: str) -> IO[bytes]:
+    if isinstance(storage, LocalStorage):
+        path = storage.path / log_file(run_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    return (Path(tempfile.gettempdir()) / f"promptreel-{run_id}-{os.getpid()}.log").open("ab")
+
+
+def _last_error(storage: Storage, run_id: str) -> str | None:
+    """The last error that a runner has printed."""
+    if not isinstance(storage, LocalStorage) or not storage.exists(log_file(run_id)):
+        return None
+    tail = storage.read_bytes(log_file(run_id))[-_LOG_TAIL_BYTES:].decode("utf-8", "replace")
+    errors = [line.removeprefix("error: ") for line in tail.splitlines() if line.startswith("error: ")]
+    return errors[-1] if errors else None

@@ -1,0 +1,131 @@
+"""Peak memory of the runner: a long film, and many short items.
+
+    python -m benchmarks memory [--quick]
+
+A two-hour 1080p film with a cut every six seconds, then 20, 200 and 2,000 short items, each run by the whole runner with
+the built-in model. The figure is the runner's own high-water mark of resident memory as the kernel keeps it (VmHWM); its
+ffmpeg and probe children are shown beside it, each by the largest of its kind. The runner should stay under 1 GB, and
+under the same 1 GB whatever the number of items.
+
+The film is one encoded minute, repeated by stream copy; it takes long to decode. `--quick` takes ten minutes of film, and 20
+and 200 items. With --keep the generated media is made once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import MemoryWatch
+from benchmarks.rehearsal import create_run, gemini_settings, run_ffmpeg, start_runner
+from benchmarks.report import print_bar, print_table
+from benchmarks.scratch import fresh_folder, work_folder
+from tables.reader import committed_run
+from tables.storage import LocalStorage
+
+MB = 1_000_000
+_FILM_S = 7200
+_QUICK_FILM_S = 600
+_ITEMS = (20, 200, 2000)
+_QUICK_ITEMS = (20, 200)
+_MINUTE_S = 60
+# Growth from the fewest items to the most that still counts as none: what the rows of the tables themselves take.
+_GROWTH_MB_PER_1000_ITEMS = 50.0
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peaks of one run, in bytes; `children` by program."""
+
+    runner: int
+    children: dict[str, int]
+    together: int
+    segments: int
+    wall_s: float
+
+
+def long_film(folder: Path, length_s: int) -> Path:
+    """A 1080p film of whole minutes: mostly still, with a cut every six seconds, and sound."""
+    still = "color=c=0x204060:s=1920x1080:r=24"
+    hue = "hue='h=floor(t/6)*73':b='mod(floor(t/6)*3\\,5)-2'"
+    picture = f"{still},drawbox=x='mod(t*160\\,1700)':y=300:w=220:h=420:color=orange:t=fill,{hue}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=f=330:r=44100", "-t", str(_MINUTE_S)]
+    coding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "144", "-c:a", "aac"]
+    minute = run_ffmpeg(folder / "minute.mp4", *inputs, *coding)
+    repeats = ["-stream_loop", str(length_s // _MINUTE_S - 1), "-i", str(minute), "-t", str(length_s), "-c", "copy"]
+    return run_ffmpeg(folder / f"film-{length_s}s.mp4", *repeats)
+
+
+def short_items(folder: Path, count: int) -> list[Path]:
+    """So many films of two seconds, no two with the same bytes."""
+    items = folder / "items"
+    items.mkdir(exist_ok=True)
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=12:d=2", "-f", "lavfi", "-i", "sine=f=440:r=16000:d=2"]
+    coding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    first = run_ffmpeg(folder / "item.mp4", *picture, *coding).read_bytes()
+    made = []
+    for number in range(count):
+        path = items / f"{number:05d}.mp4"
+        note = f"item {number}".encode()
+        # A box of the type "free" at the end: decoders pass over it, and the content hash differs.
+        path.write_bytes(first + (8 + len(note)).to_bytes(4, "big") + b"free" + note)
+        made.append(path)
+    return made
+
+
+def peak_of(folder: Path, films: list[Path], window_s: int) -> Peak:
+    """Runs the films with the built-in model and follows the memory.
+
+    Raises:
+        RuntimeError: the run did not complete.
+    """
+    data = fresh_folder(folder)
+    run_id = create_run(data, films, gemini_settings(None, window_s=window_s))
+    begun = time.monotonic()
+    runner = start_runner(data, run_id)
+    with MemoryWatch(runner.pid) as watch:
+        code = runner.wait()
+    wall_s = time.monotonic() - begun
+    manifest = committed_run(LocalStorage(data), run_id).manifest if code == 0 else None
+    if manifest is None or manifest.status != "completed":
+        raise RuntimeError(f"run {run_id} did not complete (exit code {code}); see {data}/{run_id}.log")
+    children = {name: peak for name, peak in watch.peaks.items() if name in ("ffmpeg", "probe")}
+    return Peak(watch.peaks["runner"], children, watch.peak_sum, manifest.counts["segments.total"], wall_s)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="ten minutes of film; 20 and 200 items")
+    parser.add_argument("--only", choices=("film", "items"), help="one half of it")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated media here, and find it again")
+    options = parser.parse_args()
+    found: dict[str, Peak] = {}
+    counts = _QUICK_ITEMS if options.quick else _ITEMS
+    length_s = _QUICK_FILM_S if options.quick else _FILM_S
+    film_name = f"one film of {length_s // 60} min, 1080p"
+    with work_folder(options.keep) as folder:
+        if options.only != "items":
+            found[film_name] = peak_of(folder, [long_film(folder, length_s)], window_s=10)
+        for count in counts if options.only != "film" else ():
+            found[f"{count} items of 2 s"] = peak_of(folder, short_items(folder, count), window_s=10)
+    rows = []
+    for name, peak in found.items():
+        parts = [peak.children.get("ffmpeg", 0), peak.children.get("probe", 0), peak.together]
+        megabytes = [f"{size / MB:.0f}" for size in (peak.runner, *parts)]
+        rows.append([name, peak.segments, *megabytes, f"{peak.wall_s:.0f}"])
+    print()
+    print_table(["", "segments", "runner MB", "an ffmpeg", "a probe", "sum at once", "wall s"], rows)
+    for name, peak in found.items():
+        print_bar(f"runner, {name}", f"{peak.runner / MB:.0f} MB", "< 1000 MB", peak.runner < 1000 * MB)
+    if options.only != "film":
+        low, high = (found[f"{count} items of 2 s"].runner / MB for count in (counts[0], counts[-1]))
+        slope = (high - low) / (counts[-1] - counts[0]) * 1000
+        figure = f"{low:.0f} MB to {high:.0f} MB, {slope:+.0f} MB for each 1,000 items"
+        bar = f"flat: <= {_GROWTH_MB_PER_1000_ITEMS:.0f} MB for each 1,000"
+        print_bar(f"growth from {counts[0]} to {counts[-1]} items", figure, bar, slope <= _GROWTH_MB_PER_1000_ITEMS)
+
+
+if __name__ == "__main__":
+    main()

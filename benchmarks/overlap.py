@@ -1,0 +1,95 @@
+"""Whether media work and model calls overlap in a local run.
+
+    python -m benchmarks overlap
+
+The same run four ways, each the whole runner process, wall time from start to end:
+
+    start-up S      everything is kept from an earlier run: nothing is decoded, nothing is asked
+    media work W    nothing is kept, and the service answers at once: decoding, clips and the cost of asking
+    call time C     the items are analysed already, and the service takes its time
+    both            nothing is kept, and the service takes its time
+
+The bar is both <= 1.25 x max(W - S, C - S) + S. Items and calls are sized so that W and C are of one length, which is
+where overlap is hardest and matters most: work in turn would take W + C. The prompt has no synthesis, which can only
+come after an item's calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+from benchmarks.processes import run_measured
+from benchmarks.rehearsal import ENVIRONMENT, create_run, fake_service, gemini_settings, run_ffmpeg, runner_command
+from benchmarks.report import print_bar, print_table
+from benchmarks.scratch import fresh_folder, work_folder
+
+ITEMS = 10
+ITEM_S = 24
+WINDOW_S = 2
+LATENCY_S = 0.5
+
+
+def make_items(folder: Path) -> list[Path]:
+    """Ten textured, moving 720p films with sound, each of its own."""
+    films = []
+    for number in range(ITEMS):
+        zoom = f"start_scale={3 - number * 0.1:g}:end_scale=0.3"
+        picture = f"mandelbrot=s=320x180:r=30:{zoom},scale=1280x720,format=yuv420p,noise=alls=10:allf=t"
+        tone = f"sine=f={220 + 40 * number}:r=44100"
+        inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone, "-t", str(ITEM_S)]
+        coding = ["-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+        films.append(run_ffmpeg(folder / f"overlap-{number}.mp4", *inputs, *coding))
+    return films
+
+
+def walls(folder: Path, films: list[Path], media_input: str, in_flight: int) -> dict[str, float]:
+    """Wall seconds of the four ways."""
+    analysed = fresh_folder(folder)
+    found = {}
+    with fake_service(folder, latency_s=0.0) as service:
+        settings = gemini_settings(service, window_s=WINDOW_S, max_in_flight=in_flight, media_input=media_input)
+        for name in ("media work W", "start-up S"):
+            run_id = create_run(analysed, films, settings)
+            found[name] = run_measured(runner_command(analysed, run_id), ENVIRONMENT).wall_s
+    for file in (analysed / "cache" / "operations").rglob("*.json"):
+        file.unlink()
+    with fake_service(folder, latency_s=LATENCY_S) as service:
+        settings = gemini_settings(service, window_s=WINDOW_S, max_in_flight=in_flight, media_input=media_input)
+        for name, data in (("call time C", analysed), ("both", fresh_folder(folder))):
+            run_id = create_run(data, films, settings)
+            found[name] = run_measured(runner_command(data, run_id), ENVIRONMENT).wall_s
+        if len(service.ledger().answered()) != 2 * ITEMS * ITEM_S // WINDOW_S:
+            raise RuntimeError(f"{len(service.ledger().answered())} calls were answered; the figures mean nothing")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media-input", choices=("clips", "frames"), default="clips", help="(default: %(default)s)")
+    parser.add_argument("--in-flight", type=int, default=4, help="calls at once (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and leave it")
+    options = parser.parse_args()
+    rows, ratios = [], []
+    with work_folder(options.keep) as folder:
+        films = make_items(folder)
+        for _ in range(options.repeat):
+            found = walls(folder, films, options.media_input, options.in_flight)
+            start, media, calls = found["start-up S"], found["media work W"], found["call time C"]
+            ratios.append((found["both"] - start) / (max(media, calls) - start))
+            in_turn = media + calls - start
+            rows.append(
+                [*(f"{value:.1f}" for value in (start, media, calls, found["both"], in_turn)), f"{ratios[-1]:.2f}"]
+            )
+    print(
+        f"\n{ITEMS} films of {ITEM_S} s, windows of {WINDOW_S} s as {options.media_input}, {options.in_flight} in flight"
+    )
+    print_table(["start-up S", "media work W", "call time C", "both", "in turn", "(both - S) / (max(W, C) - S)"], rows)
+    ratio = statistics.median(ratios)
+    print_bar("wall beyond start-up over the longer of the two, median", f"{ratio:.2f}", "<= 1.25", ratio <= 1.25)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The peer of the call benchmarks: plain asyncio with google-genai and a semaphore, as one would write it by hand.
+
+    python -m benchmarks.plain_client QUESTIONS URL IN_FLIGHT ATTEMPTS
+
+QUESTIONS is a JSON file: model, instruction, json_schema, and for each question a list of parts, which are texts and the
+paths of JPEG files. Answers are parsed and kept in memory. With more than one attempt the client's own retries are on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from google import genai
+from google.genai import types
+
+
+async def ask_all(questions: dict[str, Any], url: str, in_flight: int, attempts: int) -> int:
+    """Asks every question, at most so many at once; returns how many were answered."""
+    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=attempts))
+    client = genai.Client(api_key="any", http_options=options)
+    config = types.GenerateContentConfig(
+        system_instruction=questions["instruction"],
+        response_mime_type="application/json",
+        response_json_schema=questions["json_schema"],
+        temperature=0.0,
+        max_output_tokens=8192,
+    )
+    slots = asyncio.Semaphore(in_flight)
+
+    async def ask(parts: list[dict[str, str]]) -> bool:
+        async with slots:
+            contents = [types.Content(role="user", parts=[_part(part) for part in parts])]
+            try:
+                response = await client.aio.models.generate_content(
+                    model=questions["model"], contents=contents, config=config
+                )
+            except genai.errors.APIError:
+                return False
+            return bool(json.loads(response.text or "null"))
+
+    answered = await asyncio.gather(*(ask(parts) for parts in questions["questions"]))
+    await client.aio.aclose()
+    return sum(answered)
+
+
+def _part(part: dict[str, str]) -> types.Part:
+    if "jpeg" in part:
+        return types.Part(inline_data=types.Blob(data=Path(part["jpeg"]).read_bytes(), mime_type="image/jpeg"))
+    return types.Part(text=part["text"])
+
+
+if __name__ == "__main__":
+    file, url, in_flight, attempts = sys.argv[1:5]
+    questions = json.loads(Path(file).read_text())
+    print(asyncio.run(ask_all(questions, url, int(in_flight), int(attempts))))

@@ -1,0 +1,176 @@
+"""`promptreel serve` and `promptreel keys`: the prompt-run API and the keys to it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from promptreel.cli.options import data_dir_option, json_option
+from promptreel.cli.output import print_json, print_table
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
+@click.option(
+    "--media-root",
+    "media_roots",
+    multiple=True,
+    metavar="DIR",
+    help="Folder under which file:// media may be registered; may be given several times.",
+)
+@data_dir_option
+def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> None:
+    """Serve the prompt-run API under /api/v2, and execute its runs.
+
+    Further settings come from the environment; docs/api.md lists them. DATABASE_URL names a PostgreSQL database; without it
+    a SQLite file in the data folder is used.
+    """
+    import uvicorn
+
+    from api.app import create_app
+    from api.middleware import JsonFormatter
+
+    config = _config(data_dir, media_roots)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    app = create_app(config)
+    _tell_first_steps(app.state.database, data_dir)
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke API keys, on the machine that holds the database."""
+
+
+@keys.command("create")
+@click.option("--name", default="default", show_default=True, help="What the key is for.")
+@click.option(
+    "--account", metavar="ID", help="Account that it belongs to. [default: the only one; made where there is none]"
+)
+@click.option("--new-account", metavar="NAME", help="Make an account of that name for it.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["search", "read", "write", "admin"]),
+    help="What it may do; each includes those before it. [default: admin]",
+)
+@click.option("--expires-in-days", type=click.IntRange(1, 3650), metavar="N", help="It ends after so many days.")
+@data_dir_option
+@json_option
+def create(
+    name: str,
+    account: str | None,
+    new_account: str | None,
+    scopes: tuple[str, ...],
+    expires_in_days: int | None,
+    data_dir: str,
+    as_json: bool,
+) -> None:
+    """Create a key and print its secret, which is shown this once."""
+    from api.auth import create_account, create_key
+    from api.clock import now
+
+    database = _database(data_dir)
+    with database.write() as session:
+        owner = create_account(session, new_account) if new_account else _account(session, account)
+        expires = None if expires_in_days is None else now() + timedelta(days=expires_in_days)
+        record, secret = create_key(session, owner.account_id, name, list(scopes) or ["admin"], expires)
+        created = {"key_id": record.key_id, "account_id": owner.account_id, "scopes": record.scopes, "key": secret}
+    if as_json:
+        print_json(created)
+    else:
+        click.echo(secret)
+        click.echo(f"key {created['key_id']} of {created['account_id']}, scopes {', '.join(record.scopes)}", err=True)
+
+
+@keys.command("list")
+@data_dir_option
+@json_option
+def list_keys(data_dir: str, as_json: bool) -> None:
+    """List keys, without their secrets."""
+    from sqlalchemy import select
+
+    from api.database import ApiKey
+    from api.routes.api_keys import key_body
+
+    with _database(data_dir).read() as session:
+        records = session.scalars(select(ApiKey).order_by(ApiKey.created_at)).all()
+        rows = [{"account_id": record.account_id, **key_body(record)} for record in records]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["key_id", "account_id", "name", "key_prefix", "scopes", "is_active", "created_at", "last_used_at"]
+    print_table("API keys", columns, ([row[column] for column in columns] for row in rows))
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@data_dir_option
+def revoke(key_id: str, data_dir: str) -> None:
+    """Revoke a key at once."""
+    from api.clock import now
+    from api.database import ApiKey
+
+    with _database(data_dir).write() as session:
+        record = session.get(ApiKey, key_id)
+        if record is None:
+            raise click.ClickException(f"no key {key_id}; `promptreel keys list` shows them")
+        record.revoked_at = record.revoked_at or now()
+    click.echo(f"key {key_id} is revoked")
+
+
+def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
+    from dataclasses import replace
+    from pathlib import Path
+
+    from api.config import config_from_environment
+
+    config = config_from_environment()
+    roots = tuple(Path(root).expanduser().resolve() for root in media_roots)
+    return replace(config, data_dir=data_dir, media_roots=(*config.media_roots, *roots))
+
+
+def _database(data_dir: str) -> Any:
+    from api.database import Database
+    from api.migrate import migrate
+
+    database = Database(_config(data_dir, ()).sqlalchemy_url)
+    migrate(database)
+    return database
+
+
+def _account(session: Any, account_id: str | None) -> Any:
+    from sqlalchemy import select
+
+    from api.auth import create_account
+    from api.database import Account
+
+    if account_id is not None:
+        found = session.get(Account, account_id)
+        if found is None:
+            raise click.ClickException(f"no account {account_id}; --new-account NAME makes one")
+        return found
+    accounts = session.scalars(select(Account).limit(2)).all()
+    if len(accounts) > 1:
+        raise click.ClickException(
+            "there are several accounts; name one with --account, or make one with --new-account"
+        )
+    return accounts[0] if accounts else create_account(session, "default")
+
+
+def _tell_first_steps(database: Any, data_dir: str) -> None:
+    from sqlalchemy import select
+
+    from api.database import ApiKey
+
+    with database.read() as session:
+        if session.scalars(select(ApiKey.key_id).limit(1)).first() is None:
+            click.echo(f"no API key yet; make one with: promptreel keys create --data-dir {data_dir}", err=True)

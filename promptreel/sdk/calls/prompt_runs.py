@@ -1,0 +1,168 @@
+"""Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
+from schemas.wire.prompt_runs import (
+    FailedSegments,
+    IndexTarget,
+    LlmCallBody,
+    PlaygroundTarget,
+    PromptRunBody,
+    RunEstimateBody,
+    SegmentResult,
+    SegmentRetry,
+    VideoResult,
+    VideosTarget,
+)
+
+Target = IndexTarget | VideosTarget | PlaygroundTarget
+VideoSegmentation = Literal["smart", "fixed", "content_aware"]
+AudioSegmentation = Literal["fixed", "content_aware"]
+Operation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
+
+
+def execute(
+    prompt_id: str,
+    target: Target | Mapping[str, Any],
+    *,
+    video_segmentation_type: VideoSegmentation | None = None,
+    audio_segmentation_type: AudioSegmentation | None = None,
+    video_segment_duration: int | None = None,
+    audio_segment_duration: int | None = None,
+    processing_model: str | None = None,
+    enable_transcription: bool | None = None,
+    enable_image_embedding: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[PromptRunBody]:
+    """Starts a run; it waits for its turn. What is None is left to the service.
+
+    Args:
+        target: `{"type": "index", "index_id": ...}`, `{"type": "videos", "video_ids": [...]}` (with the `index_id` in which
+            they lie, if any) or `{"type": "playground"}`.
+        video_segment_duration, audio_segment_duration: seconds of a window, 1 to 300; for `fixed` alone, which needs it.
+        idempotency_key: names this start; the same one again gives the same run.
+    """
+    body = _settings(
+        prompt_id,
+        target,
+        video_segmentation_type=video_segmentation_type,
+        audio_segmentation_type=audio_segmentation_type,
+        video_segment_duration=video_segment_duration,
+        audio_segment_duration=audio_segment_duration,
+        processing_model=processing_model,
+        enable_transcription=enable_transcription,
+        enable_image_embedding=enable_image_embedding,
+    )
+    key = key_for("prompt-run-execute", idempotency_key)
+    return Call(Request("POST", "/prompt-runs/execute", json=body, idempotency=key), PromptRunBody)
+
+
+def estimate(
+    prompt_id: str,
+    target: Target | Mapping[str, Any],
+    *,
+    video_segmentation_type: VideoSegmentation | None = None,
+    audio_segmentation_type: AudioSegmentation | None = None,
+    video_segment_duration: int | None = None,
+    audio_segment_duration: int | None = None,
+    processing_model: str | None = None,
+    enable_transcription: bool | None = None,
+    enable_image_embedding: bool | None = None,
+) -> Call[RunEstimateBody]:
+    """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
+    body = _settings(
+        prompt_id,
+        target,
+        video_segmentation_type=video_segmentation_type,
+        audio_segmentation_type=audio_segmentation_type,
+        video_segment_duration=video_segment_duration,
+        audio_segment_duration=audio_segment_duration,
+        processing_model=processing_model,
+        enable_transcription=enable_transcription,
+        enable_image_embedding=enable_image_embedding,
+    )
+    return Call(Request("POST", "/prompt-runs/estimate", json=body, patience_s=SLOW_ANSWER_S), RunEstimateBody)
+
+
+def retrieve(run_id: str) -> Call[PromptRunBody]:
+    """Gives a run and how it stands."""
+    return Call(Request("GET", path_of("prompt-runs", run_id)), PromptRunBody)
+
+
+def list_runs(*, limit: int | None = None) -> Call[list[PromptRunBody]]:
+    """Gives the newest runs, up to `limit` (at most 200)."""
+    return Call(Request("GET", "/prompt-runs", given(limit=limit)), list[PromptRunBody])
+
+
+def list_results(run_id: str, video_id: str, *, limit: int | None = None) -> Listing[SegmentResult]:
+    """Pages through the segments of one media item in a run, failed ones too, in order of time; `limit` on each page."""
+    params = given(video_id=video_id, limit=limit)
+    return Listing(Request("GET", path_of("prompt-runs", run_id, "results"), params), SegmentResult)
+
+
+def get_video_result(run_id: str, video_id: str) -> Call[VideoResult]:
+    """Gives the synthesis of one media item."""
+    return Call(Request("GET", path_of("prompt-runs", run_id, "videos", video_id, "video-result")), VideoResult)
+
+
+def get_failed_segments(run_id: str) -> Call[FailedSegments]:
+    """Gives everything of a run that failed, and whether trying again may help."""
+    return Call(Request("GET", path_of("prompt-runs", run_id, "failed-segments")), FailedSegments)
+
+
+def get_llm_calls(run_id: str) -> Call[list[LlmCallBody]]:
+    """Gives every model call of a run."""
+    return Call(Request("GET", path_of("prompt-runs", run_id, "llm-calls")), list[LlmCallBody])
+
+
+def cancel(run_id: str, *, idempotency_key: str | None = None) -> Call[PromptRunBody]:
+    """Asks a run to stop: no new call begins, what is finished is kept. Wait for its completion to see it cancelled."""
+    key = key_for("prompt-run-cancel", idempotency_key)
+    return Call(Request("POST", path_of("prompt-runs", run_id, "cancel"), idempotency=key), PromptRunBody)
+
+
+def retry_segment(
+    run_id: str, video_id: str, segment_id: str, *, idempotency_key: str | None = None
+) -> Call[SegmentRetry]:
+    """Tries the failed operations of one segment of a finished run again."""
+    path = path_of("prompt-runs", run_id, "videos", video_id, "segments", segment_id, "retry")
+    return Call(Request("POST", path, idempotency=key_for("segment-retry", idempotency_key)), SegmentRetry)
+
+
+def get_segment_retry_status(run_id: str, video_id: str, segment_id: str, retry_id: str) -> Call[SegmentRetry]:
+    """Says how a retry of one segment stands."""
+    path = path_of("prompt-runs", run_id, "videos", video_id, "segments", segment_id, "retries", retry_id)
+    return Call(Request("GET", path), SegmentRetry)
+
+
+def retry_failures(
+    run_id: str,
+    *,
+    operations: Sequence[Operation] | None = None,
+    codes: Sequence[str] | None = None,
+    video_ids: Sequence[str] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[SegmentRetry]:
+    """Tries all retryable failures of a finished run again, or those of some operations, failure codes or items."""
+    body = given(
+        operations=None if operations is None else list(operations),
+        codes=None if codes is None else list(codes),
+        video_ids=None if video_ids is None else list(video_ids),
+    )
+    key = key_for("retry-failures", idempotency_key)
+    path = path_of("prompt-runs", run_id, "retry-failures")
+    return Call(Request("POST", path, json=body, idempotency=key), SegmentRetry)
+
+
+def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
+    """Says how a retry stands, of one segment or of many."""
+    return Call(Request("GET", path_of("prompt-runs", run_id, "retries", retry_id)), SegmentRetry)
+
+
+def _settings(prompt_id: str, target: Target | Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    place = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
+    return {"prompt_id": prompt_id, "target": place, **given(**settings)}

@@ -1,0 +1,105 @@
+"""Prompts: create, read, change, delete, and hold an example against a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promptreel.sdk.request import Call, Request, given, key_for, path_of
+from schemas.wire.common import Message
+from schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
+
+
+def create(
+    name: str,
+    prompt_text: str,
+    json_schema: Mapping[str, Any],
+    *,
+    description: str | None = None,
+    video_level: Mapping[str, Any] | None = None,
+    semantic_indexing: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[PromptBody]:
+    """Creates a prompt.
+
+    Args:
+        prompt_text: what is asked of every segment.
+        json_schema: the fields of an answer; its root has the type "object".
+        video_level: `instructions_text`, `included_segment_fields` and `json_schema` of a synthesis over each item.
+        semantic_indexing: `disabled_segment_fields` and `disabled_video_level_fields`, which are not embedded.
+    """
+    body = given(
+        name=name,
+        prompt_text=prompt_text,
+        json_schema=json_schema,
+        description=description,
+        video_level=video_level,
+        semantic_indexing=semantic_indexing,
+    )
+    key = key_for("prompt-create", idempotency_key)
+    return Call(Request("POST", "/prompts", json=body, idempotency=key), PromptBody)
+
+
+def retrieve(prompt_id: str) -> Call[PromptBody]:
+    """Gives a prompt."""
+    return Call(Request("GET", path_of("prompts", prompt_id)), PromptBody)
+
+
+def list_prompts(*, active_only: bool = True, include_defaults: bool = True) -> Call[PromptList]:
+    """Gives all prompts, newest first."""
+    params = {"active_only": active_only, "include_defaults": include_defaults}
+    return Call(Request("GET", "/prompts", params), PromptList)
+
+
+def update(
+    prompt_id: str,
+    *,
+    name: str | None = None,
+    prompt_text: str | None = None,
+    json_schema: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    video_level: Mapping[str, Any] | None = None,
+    semantic_indexing: Mapping[str, Any] | None = None,
+    clear_video_level: bool = False,
+    is_active: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[PromptBody]:
+    """Changes a prompt: only what is given. Runs keep the prompt as it was when they were started.
+
+    Args:
+        description: "" removes it.
+        clear_video_level: removes the synthesis.
+
+    Raises:
+        ValueError: nothing is given.
+    """
+    body = given(
+        name=name,
+        prompt_text=prompt_text,
+        json_schema=json_schema,
+        description=description,
+        video_level=video_level,
+        semantic_indexing=semantic_indexing,
+        clear_video_level=clear_video_level or None,
+        is_active=is_active,
+    )
+    if not body:
+        raise ValueError(f"nothing of prompt {prompt_id} is to change; give what shall")
+    key = key_for("prompt-update", idempotency_key)
+    return Call(Request("PUT", path_of("prompts", prompt_id), json=body, idempotency=key), PromptBody)
+
+
+def delete(prompt_id: str, *, force: bool = False) -> Call[Message]:
+    """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+    return Call(Request("DELETE", path_of("prompts", prompt_id), {"force": force}), Message)
+
+
+def usage(prompt_id: str) -> Call[PromptUsage]:
+    """Says whether runs have used a prompt."""
+    return Call(Request("GET", path_of("prompts", prompt_id, "usage")), PromptUsage)
+
+
+def test_schema(json_schema: Mapping[str, Any], sample_data: Any) -> Call[SchemaVerdict]:
+    """Holds an example against a schema; one that does not fit is an answer (`valid` false), not an error."""
+    body = {"json_schema": json_schema, "sample_data": sample_data}
+    return Call(Request("POST", "/prompts/test-schema", json=body), SchemaVerdict)

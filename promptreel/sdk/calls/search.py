@@ -1,0 +1,134 @@
+"""Search over results: by meaning, by image, by both, by conditions."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from promptreel.sdk.hits import ImageHit, MultimodalHit, SearchHit
+from promptreel.sdk.request import Call, Listing, Request, given, path_of
+
+Image = bytes | str | os.PathLike[str]
+
+
+def text(
+    index_id: str,
+    query: str,
+    *,
+    top_k: int | None = None,
+    search_fields: Sequence[str] | None = None,
+    run_ids: Sequence[str] | None = None,
+    index_ids: Sequence[str] | None = None,
+) -> Call[list[SearchHit]]:
+    """Searches by meaning and words; best first.
+
+    Args:
+        search_fields: field paths that are looked at; all where None.
+        run_ids: runs whose results are searched; all where None.
+        index_ids: indexes that are searched instead of `index_id`.
+    """
+    body = given(query=query, top_k=top_k, **_scope(search_fields, run_ids, index_ids))
+    return Call(Request("POST", path_of("indexes", index_id, "search"), json=body), list[SearchHit])
+
+
+def image(
+    index_id: str,
+    image: Image,
+    *,
+    top_k: int | None = None,
+    run_ids: Sequence[str] | None = None,
+    index_ids: Sequence[str] | None = None,
+) -> Call[list[ImageHit]]:
+    """Searches for frames that resemble an image (JPEG, PNG or WebP: its bytes or its path); best first."""
+    body = given(image_data=_base64(image), top_k=top_k, **_scope(None, run_ids, index_ids))
+    return Call(Request("POST", path_of("indexes", index_id, "image-search"), json=body), list[ImageHit])
+
+
+def multimodal(
+    index_id: str,
+    *,
+    text_query: str | None = None,
+    image: Image | None = None,
+    text_weight: float | None = None,
+    image_weight: float | None = None,
+    top_k: int | None = None,
+    search_fields: Sequence[str] | None = None,
+    run_ids: Sequence[str] | None = None,
+    index_ids: Sequence[str] | None = None,
+) -> Call[list[MultimodalHit]]:
+    """Searches by text, image, or both; the weights add up to 1.
+
+    Raises:
+        ValueError: neither text nor image is given.
+    """
+    if text_query is None and image is None:
+        raise ValueError("give text_query, image, or both")
+    body = given(
+        text_query=text_query,
+        image_data=None if image is None else _base64(image),
+        text_weight=text_weight,
+        image_weight=image_weight,
+        top_k=top_k,
+        **_scope(search_fields, run_ids, index_ids),
+    )
+    return Call(Request("POST", path_of("indexes", index_id, "multimodal-search"), json=body), list[MultimodalHit])
+
+
+def multi_run(
+    query: str,
+    *,
+    run_ids: Sequence[str] | None = None,
+    index_id: str | None = None,
+    aggregation: Literal["best", "all", "weighted"] | None = None,
+    top_k: int | None = None,
+) -> Call[list[SearchHit]]:
+    """Searches several runs, or all of an index, with `top_k` hits of each.
+
+    Args:
+        aggregation: `best` keeps the best hit of each segment, `all` every one, `weighted` lets newer runs weigh more.
+    """
+    body = given(
+        query=query,
+        run_ids=None if run_ids is None else list(run_ids),
+        index_id=index_id,
+        aggregation=aggregation,
+        top_k=top_k,
+    )
+    return Call(Request("POST", "/search/multi-run", json=body), list[SearchHit])
+
+
+def filter_results(
+    index_id: str,
+    conditions: Sequence[Mapping[str, Any]],
+    *,
+    page_size: int | None = None,
+    run_ids: Sequence[str] | None = None,
+    index_ids: Sequence[str] | None = None,
+) -> Listing[SearchHit]:
+    """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index.
+
+    Args:
+        conditions: one to four of `{"field": ..., "operator": ..., "type": ..., "value": ...}`; `is_empty` and
+            `is_not_empty` take no value.
+    """
+    body = given(
+        conditions=[dict(condition) for condition in conditions],
+        page_size=page_size,
+        **_scope(None, run_ids, index_ids),
+    )
+    return Listing(Request("POST", path_of("search", "filter", index_id), json=body), SearchHit)
+
+
+def _scope(
+    search_fields: Sequence[str] | None, run_ids: Sequence[str] | None, index_ids: Sequence[str] | None
+) -> dict[str, list[str]]:
+    lists = given(search_fields=search_fields, run_ids=run_ids, index_ids=index_ids)
+    return {name: list(values) for name, values in lists.items()}
+
+
+def _base64(image: Image) -> str:
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
+    return base64.b64encode(content).decode()

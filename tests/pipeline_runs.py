@@ -1,0 +1,179 @@
+"""A tiny vocabulary of runs: make media, run a folder of them against a service, and read the tables as rows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from media.ffmpeg import find_ffmpeg
+from pipelines.runner import execute_run
+from promptreel.cli.target import expand_target
+from schemas.ids import new_run_id
+from schemas.records import TABLES
+from schemas.segmentation import SegmentationSettings
+from schemas.settings import CallSettings, ModelSettings, RunSettings
+from tables.manifest import newest_manifest
+from tables.reader import committed_run, read_rows
+from tables.request import RunRequest, write_request
+from tables.storage import open_storage
+from tests.prompts import NESTED
+
+CHECKOUT = Path(__file__).parent.parent
+MODEL = "gemini-2.5-flash"
+# What differs between two runs that did the same: who did it, when, and in which order its calls went out.
+NOT_COMPARED = {"run_id", "llm_call_ids", "executed_at", "reused"}
+
+
+def make_media(path, source, *arguments):
+    """Makes one file with the product's ffmpeg from a lavfi graph."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [find_ffmpeg().path, "-v", "error", "-y", "-f", "lavfi", "-i", source, *arguments, str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def make_video(path, seconds=4, pattern="testsrc2", sound=True):
+    """160x90 pictures, with a tone where sound is wanted."""
+    source = f"{pattern}=size=160x90:rate=10:duration={seconds}"
+    tone = ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=16000:duration={seconds}"]
+    return make_media(
+        path, source, *(tone if sound else ()), "-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-c:a", "aac"
+    )
+
+
+def make_audio(path, seconds=4, frequency=330):
+    """A tone."""
+    return make_media(path, f"sine=frequency={frequency}:sample_rate=16000:duration={seconds}")
+
+
+def make_image(path):
+    """160x90 pixels."""
+    return make_media(path, "testsrc2=size=160x90:rate=1:duration=1", "-frames:v", "1")
+
+
+def settings_for(server=None, *, window_s=1, model=MODEL, reuse=True, media_input="clips", **calls):
+    """Settings of a run in windows of so many seconds, at a fake service (or the built-in model without one)."""
+    segmentation = SegmentationSettings("fixed", "fixed", window_s, window_s)
+    if server is None:
+        return RunSettings(segmentation=segmentation, reuse_results=reuse)
+    return RunSettings(
+        segmentation=segmentation,
+        model=ModelSettings(model=model, base_url=server.base_url, media_input=media_input),
+        calls=CallSettings(**calls),
+        reuse_results=reuse,
+    )
+
+
+def create_run(data, target, settings, prompt=NESTED, run_id=None):
+    """Freezes a run, as `promptreel run` does; returns its id."""
+    named = [str(part) for part in (target if isinstance(target, list | tuple) else [target])]
+    request = RunRequest(run_id or new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat())
+    write_request(open_storage(data), request, expand_target(named))
+    return request.run_id
+
+
+def run_media(data, target, settings, prompt=NESTED):
+    """Runs to the commit inside this process; returns the run's id."""
+    run_id = create_run(data, target, settings, prompt)
+    execute_run(str(data), run_id)
+    return run_id
+
+
+def manifest_of(data, run_id):
+    """The newest manifest."""
+    return newest_manifest(open_storage(data), run_id)
+
+
+def rows_of(data, run_id, table, where="true", **parameters):
+    """The rows of one table, in its order."""
+    storage = open_storage(data)
+    return read_rows(storage, committed_run(storage, run_id), table, where, **parameters)
+
+
+def plain_rows(data, run_id, table):
+    """The same rows by DuckDB alone, over the files that the newest manifest names."""
+    manifest = manifest_of(data, run_id)
+    files = [str(Path(data) / "runs" / run_id / part.file) for part in manifest.parts if part.table == table]
+    if not files:
+        return []
+    with duckdb.connect() as connection:
+        cursor = connection.execute("SELECT * FROM read_parquet(?)", [files])
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def what_was_found(data, run_id):
+    """Every row of every table but the call records, without what differs between equal runs."""
+    found = {}
+    for table in TABLES:
+        if table != "llm_calls":
+            rows = [{k: v for k, v in row.items() if k not in NOT_COMPARED} for row in plain_rows(data, run_id, table)]
+            found[table] = sorted(map(repr, rows))
+    return found
+
+
+def check_counts(data, run_id):
+    """What holds after every run: counts, manifest and rows agree, each segment ended once, each result has its calls."""
+    manifest = manifest_of(data, run_id)
+    counts = manifest.counts
+    rows = {table: plain_rows(data, run_id, table) for table in TABLES}
+    assert {table: manifest.rows_of(table) for table in TABLES} == {table: len(rows[table]) for table in TABLES}
+    for table in ("media", "segments", "results", "video_results", "failures"):
+        assert counts.get(f"{table}.total", 0) == len(rows[table]), table
+    assert counts.get("calls.total", 0) == len(rows["llm_calls"])
+    assert counts.get("tokens.total", 0) == sum(call["total_tokens"] for call in rows["llm_calls"])
+    ended = [counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")]
+    assert sum(ended) == len(rows["segments"])
+    assert len({row["segment_id"] for row in rows["segments"]}) == len(rows["segments"])
+    succeeded = {row["segment_id"] for row in rows["segments"] if row["field_extraction"] == "succeeded"}
+    assert succeeded == {row["segment_id"] for row in rows["results"]}
+    assert len(rows["results"]) == len(succeeded)
+    known = {call["llm_call_id"] for call in rows["llm_calls"]}
+    for row in rows["results"]:
+        assert row["reused"] or set(row["llm_call_ids"]) <= known
+    return rows
+
+
+def start_runner(data, run_id, *words, **options):
+    """The runner process on a frozen run."""
+    command = [sys.executable, "-m", "pipelines.runner", "--data-dir", str(data), "--run-id", run_id, *words]
+    return start(command, **options)
+
+
+def start_promptreel(*words, **options):
+    """The command line as a process of its own."""
+    return start([sys.executable, "-m", "promptreel", *map(str, words)], **options)
+
+
+def start(command, **options):
+    """A child of the checkout with a key in its environment; its output is captured as text."""
+    environment = {**os.environ, "GEMINI_API_KEY": "any", "PYTHONPATH": str(CHECKOUT), **options.pop("env", {})}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **{**pipes, **options})
+
+
+def promptreel(*words, **options):
+    """Runs the command line; returns (exit code, standard output, standard error)."""
+    child = start_promptreel(*words, **options)
+    out, err = child.communicate(timeout=120)
+    return child.returncode, out, err
+
+
+def wait_for(condition, seconds=60):
+    """Waits until a condition of the outside world holds; fails where it does not come about."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"did not come about within {seconds} s: {condition}")
+        time.sleep(0.005)
+
+
+def kill(child):
+    """kill -9, as a machine that runs out of memory does it."""
+    child.send_signal(signal.SIGKILL)
+    child.communicate()

@@ -1,0 +1,130 @@
+"""An estimate is what a run then does: segments, calls, reused results and, near enough, tokens."""
+
+import json
+
+import pytest
+
+from pipelines.estimate import estimate_run
+from promptreel.cli.target import expand_target
+from providers.registry import provider_of
+from schemas.prompt import prompt_from_dict
+from schemas.segmentation import SegmentationSettings
+from schemas.settings import ModelSettings, RunSettings
+from tables.storage import open_storage
+from tests.fake_gemini import FakeGemini
+from tests.pipeline_runs import (
+    MODEL,
+    check_counts,
+    make_audio,
+    make_image,
+    make_video,
+    manifest_of,
+    run_media,
+    settings_for,
+)
+from tests.prompts import NESTED
+
+WITHOUT_SYNTHESIS = prompt_from_dict({**NESTED.to_dict(), "video_level": None})
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    make_video(folder / "a.mp4", 9)
+    make_audio(folder / "b.flac", 7)
+    make_image(folder / "c.png")
+    (folder / "d.mp4").write_text("no film")
+    return folder
+
+
+def estimate(data, media, settings, prompt=NESTED, **options):
+    provider = provider_of(settings)
+    return estimate_run(
+        open_storage(data), prompt, settings, provider, expand_target([str(media)]), **options
+    ).to_dict()
+
+
+@pytest.mark.parametrize("prompt", [NESTED, WITHOUT_SYNTHESIS], ids=["with synthesis", "without"])
+def test_fixed_windows_are_exact_before_anything_is_decoded(tmp_path, media, prompt):
+    with FakeGemini() as server:
+        settings = settings_for(server, window_s=2)
+        before = estimate(tmp_path, media, settings, prompt)
+        assert not (tmp_path / "cache").exists()
+        assert before["exact"]
+        run_id = run_media(tmp_path, media, settings, prompt)
+        rows = check_counts(tmp_path, run_id)
+        assert before["segments"] == [len(rows["segments"])] * 2 == [10, 10]
+        assert before["model_calls"] == [len(server.ledger.calls())] * 2
+        assert (before["reused_results"], before["items"], before["eligible_items"]) == (0, 4, 3)
+        errors = {item["name"]: item["error"] for item in before["details"] if item["error"]}
+        assert list(errors) == ["d.mp4"]
+        assert errors["d.mp4"] == rows["failures"][0]["message"]
+
+        after = estimate(tmp_path, media, settings, prompt)
+        assert after["model_calls"] == [0, 0]
+        assert after["reused_results"] == len(rows["results"]) + len(rows["video_results"])
+        assert after["input_tokens"] == {"total": 0}
+        again = manifest_of(tmp_path, run_media(tmp_path, media, settings, prompt)).counts
+        assert after["reused_results"] == again["results.reused"] + again.get("video_results.reused", 0)
+
+
+def test_input_tokens_are_within_a_tenth_of_what_the_service_counts(tmp_path, media):
+    with FakeGemini() as server:
+        settings = settings_for(server, window_s=3)
+        for where in ("before", "after"):
+            data = tmp_path / where
+            if where == "after":
+                estimate(data, media, settings, WITHOUT_SYNTHESIS, analyze=True)
+            tokens = estimate(data, media, settings, WITHOUT_SYNTHESIS)["input_tokens"]
+            server.ledger.clear()
+            rows = check_counts(data, run_media(data, media, settings, WITHOUT_SYNTHESIS))
+            counted = sum(entry.input_tokens for entry in server.ledger.answered())
+            assert tokens["total"] - tokens["schema"] == pytest.approx(counted, rel=0.1)
+            for kind in ("text", "image", "video", "audio"):
+                assert tokens[kind] == pytest.approx(sum(c[f"{kind}_tokens"] for c in rows["llm_calls"]), rel=0.1), kind
+
+
+def test_frames_instead_of_clips_count_as_images(tmp_path, media):
+    with FakeGemini() as server:
+        settings = settings_for(server, window_s=3, media_input="frames")
+        tokens = estimate(tmp_path, media, settings, WITHOUT_SYNTHESIS)["input_tokens"]
+        rows = check_counts(tmp_path, run_media(tmp_path, media, settings, WITHOUT_SYNTHESIS))
+        assert tokens["image"] == pytest.approx(sum(c["image_tokens"] for c in rows["llm_calls"]), rel=0.1)
+        assert tokens["text"] == pytest.approx(sum(c["text_tokens"] for c in rows["llm_calls"]), rel=0.1)
+        assert "video" not in tokens
+
+
+@pytest.mark.parametrize("strategy", ["smart", "content_aware"])
+def test_cuts_by_content_are_bounds_until_the_media_is_analysed(tmp_path, media, strategy):
+    with FakeGemini() as server:
+        model = ModelSettings(MODEL, base_url=server.base_url)
+        settings = RunSettings(segmentation=SegmentationSettings(video_strategy=strategy), model=model)
+        bounds = estimate(tmp_path, media, settings)
+        exact = estimate(tmp_path, media, settings, analyze=True)
+        assert exact["exact"]
+        run_id = run_media(tmp_path, media, settings)
+        segments, calls = manifest_of(tmp_path, run_id).counts["segments.total"], len(server.ledger.calls())
+    assert exact["segments"] == [segments, segments]
+    assert exact["model_calls"] == [calls, calls]
+    assert bounds["segments"][0] <= segments <= bounds["segments"][1]
+    assert bounds["model_calls"][0] <= calls <= bounds["model_calls"][1]
+    assert not bounds["exact"]
+    assert json.dumps(exact)
+
+
+def test_a_run_that_may_not_reuse_is_foreseen_to_pay_again(tmp_path, media):
+    with FakeGemini() as server:
+        run_media(tmp_path, media, settings_for(server, window_s=2))
+        calls = len(server.ledger.calls())
+        fresh = estimate(tmp_path, media, settings_for(server, window_s=2, reuse=False))
+        assert (fresh["model_calls"], fresh["reused_results"]) == ([calls, calls], 0)
+
+
+def test_the_built_in_model_is_never_called(tmp_path, media):
+    foreseen = estimate(tmp_path, media, settings_for(window_s=2), WITHOUT_SYNTHESIS)
+    assert (foreseen["model_calls"], foreseen["input_tokens"]) == ([0, 0], {"total": 0})

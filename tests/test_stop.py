@@ -1,0 +1,152 @@
+"""Stopping a run: no new call begins, what is under way is kept, the counts add up, and a resume pays nothing again."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from pipelines.runner import execute_run
+from tables.stop_signal import clear_stop, request_stop
+from tables.storage import open_storage
+from tests.fake_gemini import FakeGemini
+from tests.pipeline_runs import (
+    check_counts,
+    create_run,
+    make_video,
+    manifest_of,
+    promptreel,
+    run_media,
+    settings_for,
+    start_promptreel,
+    start_runner,
+    wait_for,
+    what_was_found,
+)
+from tests.prompts import NESTED
+
+MAY_BEGIN_AFTER_S = 5.0
+# The stop file is looked for twice a second and two calls of 0.4 s are under way at once: no more can begin meanwhile.
+MAY_BEGIN = 6
+
+
+def frames_to(server, **calls):
+    return settings_for(server, media_input="frames", **calls)
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    # Silent films sent as frames: no clip is built for a call, so that many calls cost little.
+    make_video(folder / "a.mp4", 20, sound=False)
+    make_video(folder / "b.mp4", 12, "smptebars", sound=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(media, tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
+        patch.setenv("GEMINI_API_KEY", "any")
+        return what_was_found(data, run_media(data, media, frames_to(server)))
+
+
+def check_stopped(data, run_id, server, stopped_at, calls_then):
+    """A stopped run: cancelled, sums add up, nothing was begun late; returns its rows."""
+    rows = check_counts(data, run_id)
+    manifest = manifest_of(data, run_id)
+    counts = manifest.counts
+    assert manifest.status == "cancelled"
+    assert counts["segments.total"] == sum(
+        counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")
+    )
+    assert counts.get("segments.cancelled", 0) + counts.get("media.cancelled", 0) > 0
+    assert rows["failures"] == []
+    assert all(entry.arrived_at <= stopped_at + MAY_BEGIN_AFTER_S for entry in server.ledger.calls())
+    assert len(server.ledger.calls()) <= calls_then + MAY_BEGIN < counts["segments.total"]
+    assert len(rows["results"]) <= len(server.ledger.answered())
+    return rows
+
+
+@pytest.mark.parametrize("means", ["stop file", "SIGTERM"])
+def test_a_stopped_run_keeps_what_is_done_and_a_resume_pays_only_the_rest(tmp_path, media, undisturbed, means):
+    with FakeGemini(latency_s=0.4) as server:
+        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=2))
+        child = start_runner(tmp_path, run_id)
+        wait_for(lambda: len(server.ledger.answered()) >= 3)
+        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
+        if means == "SIGTERM":
+            child.send_signal(signal.SIGTERM)
+        else:
+            request_stop(open_storage(tmp_path), run_id, "test")
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+        rows = check_stopped(tmp_path, run_id, server, stopped_at, calls_then)
+        assert len(rows["results"]) >= 3
+        server.service.latency_s = 0.0
+        clear_stop(open_storage(tmp_path), run_id)
+        execute_run(str(tmp_path), run_id)
+        assert manifest_of(tmp_path, run_id).status == "completed"
+        assert what_was_found(tmp_path, run_id) == undisturbed
+        assert server.ledger.repeated() == 0
+
+
+def test_a_run_that_is_stopped_before_it_starts_makes_no_call_and_commits(tmp_path, media):
+    with FakeGemini() as server:
+        run_id = create_run(tmp_path, media, frames_to(server))
+        request_stop(open_storage(tmp_path), run_id, "test")
+        execute_run(str(tmp_path), run_id)
+        assert server.ledger.calls() == []
+    counts = manifest_of(tmp_path, run_id).counts
+    assert manifest_of(tmp_path, run_id).status == "cancelled"
+    assert counts["media.cancelled"] == counts["media.total"] == 2
+    check_counts(tmp_path, run_id)
+
+
+def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, media):
+    prompt = tmp_path / "prompt.json"
+    prompt.write_text(json.dumps(NESTED.to_dict()))
+    data = tmp_path / "data"
+    with FakeGemini(latency_s=0.4) as server:
+        child = start_promptreel(
+            "run", media, "--prompt", prompt, "--model", "gemini-2.5-flash", "--base-url", server.base_url,
+            "--data-dir", data, "--max-in-flight", 2, "--video-segmentation", "fixed", "--video-segment-seconds", 1,
+            "--media-input", "frames",
+        )  # fmt: skip
+        wait_for(lambda: len(server.ledger.answered()) >= 2)
+        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 130, err
+        (folder,) = (data / "runs").iterdir()
+        rows = check_stopped(data, folder.name, server, stopped_at, calls_then)
+        assert "stopping: calls under way are finished and kept" in err
+        assert "cancelled" in out
+        assert f"run --resume {folder.name}" in out
+        server.service.latency_s = 0.0
+        done = len(rows["results"])
+        code, out, err = promptreel("run", "--resume", folder.name, "--data-dir", data, "--json")
+        assert code == 0, err
+        assert json.loads(out)["status"] == "completed"
+        assert server.ledger.repeated() == 0
+        assert len(server.ledger.answered()) == 32 + 2
+        assert done < 32
+
+
+def test_a_runner_whose_starter_is_gone_stops_and_commits(tmp_path, media):
+    with FakeGemini(latency_s=0.4) as server:
+        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=2))
+        child = start_runner(tmp_path, run_id, "--stop-with-parent", stdin=subprocess.PIPE)
+        wait_for(lambda: len(server.ledger.answered()) >= 2)
+        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
+        child.stdin.close()
+        child.stdin = None
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+        check_stopped(tmp_path, run_id, server, stopped_at, calls_then)

@@ -1,0 +1,67 @@
+"""Operations of whole items that a model on this machine performs, ended for each of the item's segments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.errors import MediaError, ModelError, StorageError
+from schemas.outcomes import Operation
+from tables.operation_cache import OperationCache
+from tables.progress import ProgressBoard
+from transforms.context import RunContext
+from transforms.elements import Failure, ItemPlan, OperationOutcome, OutcomeBatch
+
+
+def run_local_operation(
+    plan: ItemPlan,
+    operation: Operation,
+    key: str,
+    make: Callable[[], dict[str, Any] | None],
+    context: RunContext,
+    cache: OperationCache,
+    progress: ProgressBoard,
+) -> OutcomeBatch:
+    """Runs an operation over one item, and gives its outcome to each of the item's segments.
+
+    Args:
+        make: makes what the cache keeps; called only where nothing is kept yet. None says that the run was stopped.
+    """
+    outcome = _ended(operation, key, make, context, cache)
+    count = len(plan.tasks)
+    progress.add(
+        operations_done=count,
+        operations_reused=count * (outcome.outcome == "succeeded" and outcome.attempts == 0),
+        operations_failed=count * (outcome.outcome == "failed"),
+        operations_cancelled=count * (outcome.outcome == "cancelled"),
+    )
+    return OutcomeBatch(plan.item.video_id, tuple((task.segment_id, outcome) for task in plan.tasks))
+
+
+def _ended(
+    operation: Operation,
+    key: str,
+    make: Callable[[], dict[str, Any] | None],
+    context: RunContext,
+    cache: OperationCache,
+) -> OperationOutcome:
+    try:
+        kept = cache.get(key)
+        if kept is not None:
+            return OperationOutcome(operation, "succeeded", key, reused=kept.get("run_id") != context.run_id)
+        made = make()
+        if made is None:
+            return OperationOutcome(operation, "cancelled", key, attempts=1)
+        origin = {"run_id": context.run_id, "executed_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        cache.put(key, {**made, **origin})
+        return OperationOutcome(operation, "succeeded", key, attempts=1)
+    except (ModelError, MediaError) as error:
+        failure = Failure(error.code, error.message, error.retryable)
+    except StorageError as error:
+        failure = Failure("storage_failed", str(error), True)
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s under key %s", operation, key)
+        failure = Failure("internal_error", f"{type(error).__name__}: {error}", True)
+    return OperationOutcome(operation, "failed", key, attempts=1, failure=failure)
