@@ -36,7 +36,7 @@ setup(
         "ffmpeg-python>=0.2,<0.3",
         "fsspec>=2025.3",
         "google-genai>=3.4,<4",
-        "httpx>=0.27,<1",
+        "httpx2>=2.16,<3",
         "imageio-ffmpeg>=0.6,<1",
         "jsonschema>=4.23,<5",
         "numpy>=2.0,<3",

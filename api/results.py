@@ -18,7 +18,6 @@ from schemas.mediatime import seconds_from_us
 from tables.layout import run_folder
 from tables.manifest import Manifest, newest_manifest, read_manifest
 from tables.pages import ItemRows
-from tables.parts import parts_of_item
 from tables.reader import CommittedRun, read_rows
 from tables.request import read_request
 from tables.storage import Storage
@@ -45,7 +44,7 @@ class RunTables:
     def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
         """The rows of one item in one table, in order."""
         folder = run_folder(self.manifest.run_id)
-        parts = parts_of_item(self.manifest.parts_of(table), video_id)
+        parts = self.manifest.parts_of_item(table, video_id)
         paths = [self.storage.local_file(f"{folder}/{part.file}") for part in parts]
         return ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
 

@@ -34,10 +34,11 @@ from schemas.errors import PromptreelError
 from schemas.prompt import prompt_from_dict
 from schemas.settings import settings_from_dict
 from tables.attempts import is_running
-from tables.layout import log_file, request_file, retry_file
+from tables.layout import log_file, request_file
 from tables.manifest import Manifest, newest_manifest
 from tables.progress import read_progress
 from tables.request import RunRequest, TargetItem, write_request
+from tables.retry_scope import RetryScope, write_retry
 from tables.stop_signal import clear_stop, request_stop
 from tables.storage import LocalStorage, Storage
 
@@ -246,7 +247,8 @@ class Supervisor:
                 retry = session.get(SegmentRetry, job.retry_id)
                 assert retry is not None
                 clear_stop(self._storage, run_id)
-                self._storage.write_atomic(retry_file(run_id, job.retry_id), json.dumps(retry.scope).encode())
+                targets = frozenset((video_id, segment_id) for video_id, segment_id in retry.scope["targets"])
+                write_retry(self._storage, run_id, job.retry_id, RetryScope(targets))
 
     # ------------------------------------------------------------------------------------------- following
 

@@ -24,13 +24,24 @@ from tables.attempts import begin_attempt, runner_lock
 from tables.call_log import spent_tokens
 from tables.manifest import Manifest, newest_manifest, read_manifest
 from tables.request import read_request, read_target
+from tables.retry_scope import read_retry
+from tables.shards import shards_for
 from tables.stop_signal import request_stop
 from tables.storage import Storage, open_storage
-from transforms.context import RunContext, shards_for
+from transforms.context import RunContext
 
 
-def execute_run(data_root: str, run_id: str, runner: str = LOCAL, beam_options: Sequence[str] = ()) -> Manifest:
+def execute_run(
+    data_root: str,
+    run_id: str,
+    runner: str = LOCAL,
+    beam_options: Sequence[str] = (),
+    retry_id: str | None = None,
+) -> Manifest:
     """Executes a run, or goes on with one that was interrupted, and returns the manifest that it committed.
+
+    Args:
+        retry_id: tries what this retry names again, and nothing else.
 
     Raises:
         RunNotFound, RunError: there is no such run, or another process works on it.
@@ -50,11 +61,16 @@ def execute_run(data_root: str, run_id: str, runner: str = LOCAL, beam_options: 
             deadline=None if limit_s is None else time.time() + limit_s,
             spent_tokens=spent_tokens(storage, run_id),
             distributed=not is_local(runner),
+            retry=read_retry(storage, run_id, retry_id) if retry_id is not None else None,
         )
         from pipelines.prompt_run import PromptRun
+        from pipelines.segment_retry import SegmentRetry
 
         pipeline = make_pipeline(runner, beam_options)
-        pipeline | "PromptRun" >> PromptRun(context, target)
+        if context.retry is not None:
+            pipeline | "SegmentRetry" >> SegmentRetry(context, target)
+        else:
+            pipeline | "PromptRun" >> PromptRun(context, target)
         pipeline.run().wait_until_finish()
         context.progress(storage).flush()
         return _committed(storage, run_id, attempt)
@@ -75,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.runner", description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
     parser.add_argument("--run-id", required=True)
+    parser.add_argument("--retry-id", help="try what this retry of the finished run names again, and nothing else")
     parser.add_argument("--runner", default=LOCAL, help="Beam runner (default: %(default)s)")
     parser.add_argument(
         "--stop-with-parent",
@@ -94,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        execute_run(known.data_dir, known.run_id, known.runner, beam_options)
+        execute_run(known.data_dir, known.run_id, known.runner, beam_options, known.retry_id)
     except PromptreelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from schemas.errors import CommitConflict, StorageError
 from tables import layout
 from tables.parts import Part
+from tables.shards import shard_of
 from tables.storage import Storage
 
 RunStatus = Literal["completed", "completed_with_failures", "failed", "cancelled"]
@@ -26,6 +27,7 @@ class Manifest:
         token: names the commit, so that a writer can tell its own after an unknown outcome.
         counts: media, segments and operations by outcome, calls and tokens.
         parts: every live file.
+        shards: divisions of the run's items, see `tables.shards`.
     """
 
     run_id: str
@@ -38,10 +40,16 @@ class Manifest:
     counts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     parts: tuple[Part, ...] = field(default=())
+    shards: int = 1
 
     def parts_of(self, table: str) -> list[Part]:
         """The parts of one table, in shard order."""
         return [part for part in self.parts if part.table == table]
+
+    def parts_of_item(self, table: str, video_id: str) -> list[Part]:
+        """The parts of one table that can hold rows of an item."""
+        shard = shard_of(video_id, self.shards)
+        return [part for part in self.parts_of(table) if part.shard == shard]
 
     def rows_of(self, table: str) -> int:
         return sum(part.rows for part in self.parts_of(table))
@@ -58,6 +66,7 @@ def commit_manifest(
     parts: Sequence[Part],
     error_message: str | None = None,
     warnings: Sequence[str] = (),
+    shards: int = 1,
 ) -> Manifest:
     """Commits the next manifest; committing the same token twice gives the first commit's manifest.
 
@@ -81,6 +90,7 @@ def commit_manifest(
             committed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             counts=dict(counts),
             warnings=tuple(warnings),
+            shards=shards,
             parts=tuple(sorted(parts, key=lambda part: (part.table, part.file))),
         )
         content = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()

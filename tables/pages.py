@@ -47,6 +47,15 @@ class ItemRows:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
 
+    def video_ids(self) -> set[str]:
+        """The items that have rows."""
+        found: set[str] = set()
+        for path in self._paths:
+            part = _open(path)
+            with part.lock:
+                found.update(part.file.read(columns=["video_id"])["video_id"].to_pylist())
+        return found
+
     def of(
         self,
         video_id: str,

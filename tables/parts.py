@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ class Part:
 
     Attributes:
         file: path relative to the run folder.
+        shard: number of the division of the run's items that its rows belong to.
         min_video_id, max_video_id: range of the rows' items; both empty where the part has no rows.
     """
 
@@ -37,11 +38,7 @@ class Part:
     bytes: int
     min_video_id: str
     max_video_id: str
-
-
-def parts_of_item(parts: Sequence[Part], video_id: str) -> list[Part]:
-    """The parts that can hold rows of an item."""
-    return [part for part in parts if part.min_video_id <= video_id <= part.max_video_id]
+    shard: int = 0
 
 
 class PartWriter:
@@ -108,7 +105,7 @@ class ShardWriter:
             name = f"tables/{table}/part-{self._shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
             size = writer.path.stat().st_size
             self._storage.commit_file(writer.path, f"{layout.run_folder(self._run_id)}/{name}")
-            parts.append(Part(table, name, writer.rows, size, first, last))
+            parts.append(Part(table, name, writer.rows, size, first, last, self._shard))
         return parts
 
 

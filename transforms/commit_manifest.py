@@ -14,7 +14,7 @@ from tables.stop_signal import StopSignal
 from tables.storage import Storage
 from tables.views import write_views
 from transforms.context import RunContext
-from transforms.write_tables import WrittenShard
+from transforms.write_tables import EarlierRows, WrittenShard
 
 _CODE: Final = "failures.code."
 
@@ -42,7 +42,17 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
     counts: Counter[str] = Counter()
     for shard in written:
         counts.update(shard.counts)
-    status = run_status(counts, stopped=StopSignal(storage, context.run_id).is_set())
+    parts = [part for shard in written for part in shard.parts]
+    warnings = {warning for shard in written for warning in shard.warnings}
+    stopped = StopSignal(storage, context.run_id).is_set()
+    earlier = newest_manifest(storage, context.run_id) if context.retry is not None else None
+    if earlier is not None and earlier.attempt < context.attempt:
+        replaced = {shard.shard for shard in written}
+        counts = _with_what_stays(counts, earlier, replaced, storage)
+        parts += [part for part in earlier.parts if part.shard not in replaced]
+        warnings.update(earlier.warnings)
+        stopped = stopped or earlier.status == "cancelled"
+    status = run_status(counts, stopped=stopped)
     manifest = commit_manifest(
         storage,
         context.run_id,
@@ -50,12 +60,22 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         token=f"{context.run_id}-{context.attempt}",
         status=status,
         counts=dict(sorted(counts.items())),
-        parts=[part for shard in written for part in shard.parts],
+        parts=parts,
+        shards=context.shards,
         error_message=_error_message(status, counts),
-        warnings=sorted({warning for shard in written for warning in shard.warnings}),
+        warnings=sorted(warnings),
     )
     _write_newest_views(storage, context, manifest)
     return manifest
+
+
+def _with_what_stays(counts: Counter[str], earlier: Manifest, replaced: set[int], storage: Storage) -> Counter[str]:
+    """Counts of a whole run after a retry: the earlier ones, with those of the replaced shards exchanged."""
+    total = Counter(earlier.counts)
+    for shard in replaced:
+        total.subtract(EarlierRows(storage, earlier.run_id, shard).counts())
+    total.update(counts)
+    return Counter({name: count for name, count in total.items() if count})
 
 
 def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifest) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from schemas.ids import digest
 from tables.progress import ProgressBoard, progress_board
 from tables.request import RunRequest
+from tables.retry_scope import RetryScope
 from tables.storage import Storage, open_storage
-
-ITEMS_PER_SHARD = 100
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,7 @@ class RunContext:
         shards: parts into which each table is divided, by a hash of the video id.
         deadline: moment (`time.time`) after which no call is made; None has none.
         spent_tokens: tokens that earlier attempts have used up.
+        retry: which failures are tried again; None for a whole run.
         distributed: the workers share no memory and no disk: segments are redistributed between cutting and asking.
     """
 
@@ -33,6 +32,7 @@ class RunContext:
     deadline: float | None = None
     spent_tokens: int = 0
     distributed: bool = False
+    retry: RetryScope | None = None
 
     @property
     def run_id(self) -> str:
@@ -49,13 +49,3 @@ class RunContext:
     def progress(self, storage: Storage) -> ProgressBoard:
         """This process's counters for this attempt."""
         return progress_board(storage, self.run_id, self.attempt)
-
-
-def shards_for(item_count: int) -> int:
-    """How many parts a run of so many items is divided into; a resume finds the same number."""
-    return min(1024, max(1, -(-item_count // ITEMS_PER_SHARD)))
-
-
-def shard_of(video_id: str, shards: int) -> int:
-    """The part that an item's rows lie in."""
-    return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % shards

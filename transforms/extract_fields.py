@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
-from providers.base import SegmentMedia
+from providers.base import Provider, SegmentMedia
 from providers.call_policy import CallSubject, CallTally
 from providers.extraction import extraction_key, extraction_request, place_times
 from providers.registry import provider_of
@@ -57,11 +57,9 @@ class _ExtractFieldsFn(SlidingWindowDoFn[SegmentTask, OutcomeBatch]):
 
 async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:
     """Runs one segment's field extraction to its outcome."""
-    prompt, provider = context.request.prompt, session.provider
-    span = task.planned.span
-    spoken = transcript_key(task.analysis_key, context) if provider.reads_transcript(prompt) else None
-    asked = extraction_key(provider, prompt, task.analysis_key, (span.start_us, span.end_us), spoken)
-    key = context.scoped(asked)
+    prompt = context.request.prompt
+    spoken = _transcript_read(task, context, session.provider)
+    key = operation_key(task, context, session.provider)
     subject = CallSubject(context.run_id, task.video_id, task.segment_id, key)
 
     async def make(tally: CallTally) -> dict[str, Any]:
@@ -73,6 +71,19 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
 
     outcome = await session.run_operation("field_extraction", key, make)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
+
+
+def operation_key(task: SegmentTask, context: RunContext, provider: Provider) -> str:
+    """Where this run keeps one segment's field extraction."""
+    span = task.planned.span
+    spoken = _transcript_read(task, context, provider)
+    asked = extraction_key(provider, context.request.prompt, task.analysis_key, (span.start_us, span.end_us), spoken)
+    return context.scoped(asked)
+
+
+def _transcript_read(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:
+    """The key of the transcript that an answer is made from; None where it is made from none."""
+    return transcript_key(task.analysis_key, context) if provider.reads_transcript(context.request.prompt) else None
 
 
 def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentMedia:

@@ -16,8 +16,9 @@ from schemas.outcomes import Operation
 from schemas.records import LlmCallRow
 from tables.call_log import CallLog
 from tables.operation_cache import OperationCache
+from tables.shards import shard_of
 from tables.stop_signal import StopSignal
-from transforms.context import RunContext, shard_of
+from transforms.context import RunContext
 from transforms.elements import Failure, OperationOutcome
 from transforms.spending import spending_of
 

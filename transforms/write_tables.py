@@ -20,6 +20,7 @@ from schemas.ids import canonical_json
 from schemas.mediatime import seconds_from_us
 from schemas.prompt import Prompt
 from schemas.records import (
+    TABLES,
     FailureRow,
     FrameRow,
     ImageEmbeddingRow,
@@ -34,12 +35,15 @@ from schemas.records import (
     Word,
 )
 from tables.call_log import read_calls
-from tables.layout import analysis_folder
+from tables.layout import analysis_folder, run_folder
+from tables.manifest import newest_manifest
 from tables.operation_cache import OperationCache
+from tables.pages import ItemRows
 from tables.parts import Part, shard_writer
+from tables.shards import shard_of
 from tables.storage import Storage
 from tables.table_schemas import FIELDS, VECTOR, table_schemas, typed_fields
-from transforms.context import RunContext, shard_of
+from transforms.context import RunContext
 from transforms.elements import Failure, ItemOutcome, OperationOutcome, SegmentOutcome
 from transforms.embed_texts import batch_keys, texts_of_item
 from transforms.segment_media import read_analysis
@@ -54,9 +58,11 @@ class WrittenShard:
 
     Attributes:
         counts: see `counts_of`.
+        shard: its number.
         warnings: what items of the shard go without, and how to mend it.
     """
 
+    shard: int
     parts: tuple[Part, ...]
     counts: Mapping[str, int]
     warnings: tuple[str, ...] = ()
@@ -89,17 +95,55 @@ def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -
     calls = read_calls(storage, context.run_id, shard)
     rows = RowMaker(context, storage, calls)
     counts: Counter[str] = Counter()
+    made = {item.plan.item.video_id: item for item in items}
+    earlier = EarlierRows(storage, context.run_id, shard) if context.retry is not None else None
+    known = {*made, *(earlier.video_ids if earlier is not None else ())}
+    warnings: set[str] = set()
     with shard_writer(storage, context.run_id, shard, table_schemas(prompt)) as writer:
-        warnings: set[str] = set()
-        for item in sorted(items, key=lambda outcome: outcome.plan.item.video_id):
-            warnings.update(item.warnings)
-            for table, row in rows.of_item(item):
+        for video_id in sorted(known):
+            if video_id in made:
+                warnings.update(made[video_id].warnings)
+                found = rows.of_item(made[video_id])
+            else:
+                assert earlier is not None
+                found = earlier.of_item(video_id)
+            for table, row in found:
                 writer.write(table, row)
                 counts.update(counts_of(table, row))
         for call in sorted(calls.values(), key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
             writer.write("llm_calls", row_of(call))
             counts.update(counts_of("llm_calls", row_of(call)))
-        return WrittenShard(tuple(writer.commit()), dict(counts), tuple(sorted(warnings)))
+        return WrittenShard(shard, tuple(writer.commit()), dict(counts), tuple(sorted(warnings)))
+
+
+class EarlierRows:
+    """What the newest manifest of a run holds in one shard: rows that a retry of other items leaves as they are."""
+
+    def __init__(self, storage: Storage, run_id: str, shard: int) -> None:
+        manifest = newest_manifest(storage, run_id)
+        parts = [part for part in manifest.parts if part.shard == shard] if manifest is not None else []
+        folder = run_folder(run_id)
+        self._rows = {
+            table: ItemRows([storage.local_file(f"{folder}/{part.file}") for part in parts if part.table == table])
+            for table in TABLES
+        }
+        self.video_ids = frozenset(self._rows["media"].video_ids())
+
+    def of_item(self, video_id: str) -> Iterator[tuple[str, Row]]:
+        """(table, row) of everything about one item but its call records, which are read from the log."""
+        for table, rows in self._rows.items():
+            if table != "llm_calls":
+                for row in rows.of(video_id):
+                    yield table, row
+
+    def counts(self) -> Counter[str]:
+        """The shard's share of the manifest's counts."""
+        counts: Counter[str] = Counter()
+        for table, rows in self._rows.items():
+            for video_id in self.video_ids:
+                for row in rows.of(video_id):
+                    counts.update(counts_of(table, row))
+        return counts
 
 
 class RowMaker:

