@@ -18,6 +18,7 @@ PACKAGES = [
     "promptreel.cli",
     "promptreel.prompts",
     "promptreel.sdk",
+    "promptreel.sdk.calls",
 ]
 
 setup(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,13 +13,16 @@ from promptreel.cli.options import command_line, data_dir_option, json_option, o
 from promptreel.cli.output import print_json, print_table
 from schemas.errors import InvalidInput, RunNotFound
 from schemas.mediatime import format_timecode
+from tables.analyst_views import connect_views
 from tables.attempts import is_running, last_attempt
+from tables.export import EXPORT_FORMATS, export_rows
 from tables.manifest import Manifest, newest_manifest
-from tables.reader import CommittedRun, committed_run, connect, query, read_rows
+from tables.reader import CommittedRun, committed_run, query, read_rows
 from tables.request import iter_run_ids, read_request
 from tables.storage import Storage
 
 _DEFAULT_ROWS = 50
+_DEFAULT_SQL_ROWS = 1000
 
 
 @click.command()
@@ -109,20 +113,35 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     metavar="RUN_ID",
     help="Read this run; several times for several. [default: the newest]",
 )
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most rows.")
+@click.option("--limit", type=click.IntRange(1), help="Most rows. [default: 1000; with --out all]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"Write the rows to this file instead: {', '.join(EXPORT_FORMATS)}.",
+)
 @data_dir_option
 @json_option
-def sql(statement: str, run_ids: tuple[str, ...], limit: int, data_dir: str, as_json: bool) -> None:
+def sql(
+    statement: str, run_ids: tuple[str, ...], limit: int | None, out: Path | None, data_dir: str, as_json: bool
+) -> None:
     """Ask the tables with one SELECT in DuckDB's SQL.
 
     \b
-    Tables: media, segments, results, transcripts, frames, video_results, failures, llm_calls.
+    Tables: media, segments (with the prompt's fields), results, transcripts, frames, video_results, failures, llm_calls.
     Views:  fields (the run's prompt fields, one typed column each), and the same under the run's id.
     """
     storage = open_data_dir(data_dir)
     chosen = [_committed(storage, run_id) for run_id in run_ids or (None,)]
-    with connect(storage, chosen) as connection:
-        answer = query(connection, statement, limit)
+    with connect_views(storage, chosen) as connection:
+        if out is not None:
+            count = export_rows(connection, statement, out, limit)
+            if as_json:
+                print_json({"file": str(out), "rows": count})
+            else:
+                click.echo(f"{count} rows in {out}")
+            return
+        answer = query(connection, statement, limit or _DEFAULT_SQL_ROWS)
     if as_json:
         print_json(answer.to_pylist())
         return
