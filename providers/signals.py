@@ -257,7 +257,9 @@ def _word_count(m: Material) -> int | None:
 def _on_screen_lines(m: Material) -> list[dict[str, Any]] | None:
     if not m.frames or not on_screen_text.is_available():
         return None
-    shown = on_screen_text.read_screen(m.folder, m.frames)
+    # A segment's frames begin with the one still shown from before it, which is the segment's only where it has no other.
+    inside = tuple(frame for frame in m.frames if m.span.start_us <= frame.time_us < m.span.end_us)
+    shown = on_screen_text.read_screen(m.folder, inside or m.frames)
     return [
         {"text": line.text, "first_seen": seconds_from_us(line.first_us), "last_seen": seconds_from_us(line.last_us)}
         for line in shown

@@ -36,7 +36,7 @@ SECOND = 1_000_000
 
 @st.composite
 def items(draw):
-    """(speech, duration): stretches in order and apart, with pauses of all lengths, in an item that ends with quiet or not."""
+    """(speech, duration): stretches in order and apart, with pauses of all lengths; the item ends with quiet or not."""
     at, speech = 0, []
     for pause, length in draw(
         st.lists(st.tuples(st.integers(1, 40 * SECOND), st.integers(1, 45 * SECOND)), min_size=1, max_size=30)
