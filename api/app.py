@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
+from api.body_limit import BodyLimit
 from api.config import ApiConfig
 from api.database import Database
 from api.errors import install_error_handlers
+from api.links import link_secret
 from api.middleware import Metrics, RequestMiddleware
 from api.migrate import migrate
+from api.openapi import describe
 from api.rate_limit import RateLimiter
 from api.routes import api_keys, events, indexes, playground, prompt_runs, prompts, service, videos
 from api.supervisor import Supervisor
@@ -74,7 +76,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.metrics = metrics
     app.state.supervisor = supervisor
     app.state.rate_limiter = RateLimiter(config.rate_limits)
-    app.state.link_secret = secrets.token_bytes(32)
+    app.state.link_secret = link_secret(storage)
     app.state.stopping = threading.Event()
     install_error_handlers(app)
     routes = APIRouter(prefix=PREFIX)
@@ -92,5 +94,7 @@ def create_app(config: ApiConfig) -> FastAPI:
         routes.include_router(router)
     app.include_router(routes)
     app.include_router(service.health_router)
+    app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)
+    describe(app, PREFIX)
     return app

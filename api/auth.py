@@ -101,6 +101,17 @@ def authenticate(database: Database, request: Request) -> Principal:
     return Principal(found.account_id, found.key_id, tuple(found.scopes))
 
 
+def check_scope(caller: Principal, scope: str) -> None:
+    """Refuses a caller without a scope.
+
+    Raises:
+        ApiError: 403.
+    """
+    if not caller.may(scope):
+        message = f"This needs the scope '{scope}'; the key holds {', '.join(caller.scopes)}."
+        raise ApiError(403, "authorization_insufficient_scope", message, {"required_scope": scope})
+
+
 def requires(scope: str | None) -> Callable[[Request], Principal]:
     """A dependency that gives the caller, who must hold a scope (None asks for any valid key).
 
@@ -110,9 +121,8 @@ def requires(scope: str | None) -> Callable[[Request], Principal]:
     def principal(request: Request) -> Principal:
         state: Any = request.app.state
         caller = authenticate(state.database, request)
-        if scope is not None and not caller.may(scope):
-            message = f"This needs the scope '{scope}'; the key holds {', '.join(caller.scopes)}."
-            raise ApiError(403, "authorization_insufficient_scope", message, {"required_scope": scope})
+        if scope is not None:
+            check_scope(caller, scope)
         state.rate_limiter.take(caller.account_id, category_of(request, scope))
         return caller
 

@@ -59,11 +59,11 @@ def videos_page(
 ) -> dict[str, Any]:
     """One page of the media of an index, or of the playground (None), newest first."""
     scope = ("videos", caller.account_id, index_id)
-    place = decode_cursor(cursor, scope, 2)
+    place = decode_cursor(cursor, scope, (datetime, str))
     rows = videos_in(caller, index_id)
     if place is not None:
-        moment = datetime.fromisoformat(place[0])
-        rows = rows.where(or_(Video.created_at < moment, and_(Video.created_at == moment, Video.video_id < place[1])))
+        moment, video_id = place
+        rows = rows.where(or_(Video.created_at < moment, and_(Video.created_at == moment, Video.video_id < video_id)))
     found = session.scalars(rows.order_by(Video.created_at.desc(), Video.video_id.desc()).limit(limit + 1)).all()
     more = len(found) > limit
     shown = found[:limit]

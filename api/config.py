@@ -116,7 +116,7 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
         media_buckets=words("MEDIA_BUCKETS"),
         allow_https=flag("ALLOW_HTTPS", True),
         default_model=text("MODEL") or None,
-        models=words("MODELS"),
+        models=words("ALLOWED_MODELS"),
         model_aliases=dict(pair.split("=", 1) for pair in words("MODEL_ALIASES") if "=" in pair),
         model_base_url=text("MODEL_BASE_URL") or None,
         max_running=int(number("MAX_RUNNING", 2)),

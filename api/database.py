@@ -202,6 +202,43 @@ class Event(Base):
     created_at: Mapped[datetime]
 
 
+class Export(Base):
+    """A file of results that was asked for, and how far it is.
+
+    Attributes:
+        run_ids: the runs whose results it holds, in this order.
+        params: what the caller sent; None where that was nothing.
+        queue_status: queued, running, succeeded or dead_letter.
+        file: name of the finished file in the data folder.
+        lease_owner, lease_fence, lease_beat: the process that writes it, see PromptRun.
+    """
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        Index("exports_of_account", "account_id", "created_at", "export_id"),
+        Index("exports_by_queue", "queue_status", "available_at"),
+    )
+    export_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    export_type: Mapped[str]
+    target_id: Mapped[str]
+    run_ids: Mapped[list[str]]
+    params: Mapped[dict[str, Any] | None]
+    queue_status: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=0)
+    available_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+    file: Mapped[str | None]
+    file_size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    lease_owner: Mapped[str | None]
+    lease_fence: Mapped[int] = mapped_column(default=0)
+    lease_beat: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
 class Database:
     """One engine, and the two kinds of transactions over it."""
 

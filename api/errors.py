@@ -9,9 +9,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import ORJSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
+from api.json_response import JsonResponse
 from schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
@@ -66,52 +68,60 @@ def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
     }
 
 
-def error_response(request: Request, error: ApiError) -> ORJSONResponse:
+def error_response(request: Request, error: ApiError) -> JsonResponse:
     """An error as a response."""
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    if error.status == 405:
+        headers["Allow"] = str((error.details or {}).get("allowed", ""))
     body = error_body(error, request.scope.get("request_id"))
-    return ORJSONResponse(body, status_code=error.status, headers=headers)
+    return JsonResponse(body, status_code=error.status, headers=headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Makes every way to fail end in the API's error shape."""
 
     @app.exception_handler(ApiError)
-    def _api_error(request: Request, error: ApiError) -> ORJSONResponse:
+    def _api_error(request: Request, error: ApiError) -> JsonResponse:
         return error_response(request, error)
 
     @app.exception_handler(InvalidInput)
-    def _invalid_input(request: Request, error: InvalidInput) -> ORJSONResponse:
+    def _invalid_input(request: Request, error: InvalidInput) -> JsonResponse:
         return error_response(request, invalid(str(error)))
 
     @app.exception_handler(MediaError)
-    def _media_error(request: Request, error: MediaError) -> ORJSONResponse:
+    def _media_error(request: Request, error: MediaError) -> JsonResponse:
         details = {"errors": [{"path": "", "message": error.message}], "failure_code": error.code}
         status = 413 if error.code == "media_too_large" else 422
         return error_response(request, ApiError(status, error.code, error.message, details))
 
     @app.exception_handler(RunNotFound)
-    def _run_not_found(request: Request, error: RunNotFound) -> ORJSONResponse:
+    def _run_not_found(request: Request, error: RunNotFound) -> JsonResponse:
         return error_response(request, ApiError(404, "resource_run_not_found", "This run has no folder any more."))
 
+    @app.exception_handler(DataError)
+    def _unstorable(request: Request, error: DataError) -> JsonResponse:
+        return error_response(request, invalid("The request holds a value that cannot be stored, e.g. a NUL."))
+
     @app.exception_handler(StorageError)
-    def _storage_error(request: Request, error: StorageError) -> ORJSONResponse:
+    def _storage_error(request: Request, error: StorageError) -> JsonResponse:
         _log.error("storage: %s", error)
         return error_response(request, ApiError(503, "storage_unavailable", "The data folder refuses.", None, 5))
 
     @app.exception_handler(RequestValidationError)
-    def _validation(request: Request, error: RequestValidationError) -> ORJSONResponse:
+    def _validation(request: Request, error: RequestValidationError) -> JsonResponse:
         return error_response(request, _validation_error(error))
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> ORJSONResponse:
+    def _http(request: Request, error: HTTPException) -> JsonResponse:
         return error_response(request, _http_error(request, error))
 
     @app.exception_handler(Exception)
-    def _defect(request: Request, error: Exception) -> ORJSONResponse:
+    def _defect(request: Request, error: Exception) -> JsonResponse:
         _log.exception("request %s failed", request.scope.get("request_id"), exc_info=error)
         message = "A defect of this service; its log says more under the request id."
-        return error_response(request, ApiError(500, "internal_error", message))
+        response = error_response(request, ApiError(500, "internal_error", message))
+        response.headers["X-Request-ID"] = request.scope.get("request_id") or ""  # this is made outside the middleware
+        return response
 
 
 def _validation_error(error: RequestValidationError) -> ApiError:
@@ -131,7 +141,17 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
         return ApiError(404, "endpoint_not_supported", message)
     if error.status_code == 405:
         message = f"{request.url.path} does not take {request.method}."
-        return ApiError(405, "method_not_allowed", message)
+        return ApiError(405, "method_not_allowed", message, {"allowed": _allowed_methods(request, error)})
+    if error.status_code == 413:
+        return ApiError(413, "media_too_large", str(error.detail))
     if error.status_code == 400:
         return ApiError(400, "malformed_request", str(error.detail))
     return ApiError(error.status_code, "request_failed", str(error.detail))
+
+
+def _allowed_methods(request: Request, error: HTTPException) -> str:
+    """Every method that a path takes, as the header Allow lists them; a router knows those of one route alone."""
+    paths, path = request.app.openapi()["paths"], request.url.path
+    fitting = [path] if path in paths else [known for known in paths if compile_path(known)[0].fullmatch(path)]
+    allowed = {method.upper() for known in fitting for method in paths[known]}
+    return ", ".join(sorted(allowed)) or (error.headers or {}).get("Allow", "")

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Header
-from fastapi.responses import ORJSONResponse
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -16,6 +15,7 @@ from api.auth import Principal
 from api.clock import now
 from api.database import Database, IdempotentAnswer
 from api.errors import ApiError
+from api.json_response import JsonResponse
 from schemas.ids import digest
 
 LIFETIME = timedelta(hours=24)
@@ -27,7 +27,7 @@ Action = Callable[[Session], tuple[int, dict[str, Any]]]
 
 def answer_once(
     database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any, action: Action
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Does something once for a key, and gives its first answer to everyone who asks with that key again.
 
     Args:
@@ -41,7 +41,7 @@ def answer_once(
     if key is None:
         with database.write() as session:
             status, body = action(session)
-        return ORJSONResponse(body, status_code=status)
+        return JsonResponse(body, status_code=status)
     hashed = digest(content)
     place = (caller.account_id, method, path, key)
     if (kept := _kept(database, place, hashed)) is not None:
@@ -62,7 +62,7 @@ def answer_once(
             session.add(record)
             session.flush()  # another request with this key waits here, or fails
             record.status, record.body = action(session)
-        return ORJSONResponse(record.body, status_code=record.status)
+        return JsonResponse(record.body, status_code=record.status)
     except IntegrityError:
         kept = _kept(database, place, hashed)
         if kept is None:
@@ -72,7 +72,7 @@ def answer_once(
 
 def kept_answer(
     database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any
-) -> ORJSONResponse | None:
+) -> JsonResponse | None:
     """The first answer to a keyed request; None where there is none yet. For what is costly to prepare for an action.
 
     Raises:
@@ -81,7 +81,7 @@ def kept_answer(
     return None if key is None else _kept(database, (caller.account_id, method, path, key), digest(content))
 
 
-def _kept(database: Database, place: tuple[str, str, str, str], hashed: str) -> ORJSONResponse | None:
+def _kept(database: Database, place: tuple[str, str, str, str], hashed: str) -> JsonResponse | None:
     with database.read() as session:
         record = session.get(IdempotentAnswer, place)
         if record is None or now() - _aware(record.created_at) > LIFETIME:
@@ -89,7 +89,7 @@ def _kept(database: Database, place: tuple[str, str, str, str], hashed: str) -> 
         if record.content_hash != hashed:
             message = "This Idempotency-Key came with another request before; use a new one."
             raise ApiError(409, "idempotency_request_mismatch", message)
-        return ORJSONResponse(record.body, status_code=record.status)
+        return JsonResponse(record.body, status_code=record.status)
 
 
 def _forget_old(session: Session) -> None:

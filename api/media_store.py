@@ -15,6 +15,7 @@ from api.errors import ApiError, invalid
 from api.fetch import fetch_https
 from media.probe import probe_media
 from media.source import local_media
+from schemas.errors import MediaError
 from schemas.media import MediaInfo
 from schemas.settings import MediaLimits
 from tables.storage import LocalStorage, Storage
@@ -52,10 +53,13 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
         ApiError: the address is not allowed, or nothing can be fetched from it.
         MediaError: what lies there is no media that can be read, or over a limit.
     """
-    scheme = urlsplit(uri).scheme
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError as error:
+        raise invalid(f"video_uri: is no address ({error})", "video_uri") from error
     if scheme == "file":
         path = _allowed_file(config, uri)
-        return StoredMedia(str(path), "file", probe_media(path, limits_of(config)))
+        return StoredMedia(str(path), "file", _probed(config, path, uri))
     if scheme == "https":
         if not config.allow_https:
             raise invalid("video_uri: https media is switched off here; upload the file instead", "video_uri")
@@ -68,7 +72,7 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
             allowed = ", ".join(config.media_buckets) or "none"
             raise invalid(f"video_uri: this bucket is not among those allowed ({allowed})", "video_uri")
         with local_media(uri) as path:
-            return StoredMedia(uri, "bucket", probe_media(path, limits_of(config)))
+            return StoredMedia(uri, "bucket", _probed(config, path, uri))
     message = "video_uri: use file:// under an allowed folder, https://, or gs:// and s3:// of an allowed bucket"
     raise invalid(message, "video_uri")
 
@@ -92,12 +96,21 @@ def stored_file(storage: Storage, media_uri: str) -> Iterator[Path]:
 
 
 def _keep(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path, kind: str) -> StoredMedia:
-    info = probe_media(source, limits_of(config))
+    info = _probed(config, source, filename or "the file")
     match = _SUFFIX.search(Path(filename).suffix)
     name = f"uploads/{video_id}/source{match.group().lower() if match else ''}"
     storage.commit_file(source, name)
     root = str(storage.path) if isinstance(storage, LocalStorage) else storage.root
     return StoredMedia(f"{root}/{name}", kind, info)
+
+
+def _probed(config: ApiConfig, path: Path, shown: str) -> MediaInfo:
+    """What the probe says of a file; an error names what the caller knows it by, and not the path that it has here."""
+    try:
+        return probe_media(path, limits_of(config))
+    except MediaError as error:
+        message = error.message.replace(str(path), shown)
+        raise MediaError(error.code, message, retryable=error.retryable) from error
 
 
 def _name_in(storage: Storage, media_uri: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -25,8 +26,8 @@ def encode_cursor(scope: Sequence[Any], place: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, scope: Sequence[Any], length: int) -> list[Any] | None:
-    """The place that a cursor holds; None without one.
+def decode_cursor(cursor: str | None, scope: Sequence[Any], kinds: Sequence[type]) -> list[Any] | None:
+    """The place that a cursor holds, in values of these kinds; an instant travels as text. None without a cursor.
 
     Raises:
         ApiError: it is no cursor, or one of another list.
@@ -37,11 +38,20 @@ def decode_cursor(cursor: str | None, scope: Sequence[Any], length: int) -> list
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         signature, place = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
+        values = [_read(value, kind) for value, kind in zip(place, kinds, strict=True)]
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise bad from error
-    if signature != digest(list(scope))[:16] or not isinstance(place, list) or len(place) != length:
+    if signature != digest(list(scope))[:16]:
         raise bad
-    return place
+    return values
+
+
+def _read(value: Any, kind: type) -> Any:
+    if kind is datetime:
+        return datetime.fromisoformat(value)
+    if type(value) is not kind or (kind is int and abs(value) >= 2**63):
+        raise TypeError(value)
+    return value
 
 
 def page_body(rows: Sequence[Any], limit: int, next_cursor: str | None) -> dict[str, Any]:

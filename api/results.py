@@ -13,6 +13,7 @@ from typing import Any, Final
 from api.catalog import NO_MARKER
 from api.clock import required_time
 from api.database import PromptRun, Video
+from api.errors import invalid
 from api.pagination import decode_cursor, encode_cursor, page_body
 from schemas.mediatime import seconds_from_us
 from tables.layout import run_folder
@@ -65,6 +66,9 @@ def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunT
 
 @functools.lru_cache(maxsize=64)  # a manifest never changes
 def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
+    newest = newest_manifest(storage, run_id)
+    if newest is None or not 1 <= number <= newest.number:
+        raise invalid("cursor: names a state of the run that there never was; begin without it", "cursor")
     return read_manifest(storage, run_id, number)
 
 
@@ -74,7 +78,7 @@ def results_page(
     """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
     the first page was read from."""
     scope = ("results", run.run_id, video_id)
-    place = decode_cursor(cursor, scope, 3)
+    place = decode_cursor(cursor, scope, (int, int, str))
     tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
     if tables is None:
         return page_body([], limit, None)
@@ -196,7 +200,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
 def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page of an item's segments, seen through a run."""
     scope = ("segments", run.run_id, video_id)
-    place = decode_cursor(cursor, scope, 3)
+    place = decode_cursor(cursor, scope, (int, int, str))
     tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
     if tables is None:
         return page_body([], limit, None)

@@ -173,12 +173,12 @@ def runs_of(caller: Principal) -> Select[tuple[PromptRun]]:
 def runs_page(session: Session, caller: Principal, index_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page of the runs over an index."""
     scope = ("runs", caller.account_id, index_id)
-    place = decode_cursor(cursor, scope, 2)
+    place = decode_cursor(cursor, scope, (datetime, str))
     rows = runs_of(caller).where(PromptRun.index_id == index_id)
     if place is not None:
-        moment = datetime.fromisoformat(place[0])
+        moment, run_id = place
         rows = rows.where(
-            or_(PromptRun.created_at < moment, and_(PromptRun.created_at == moment, PromptRun.run_id < place[1]))
+            or_(PromptRun.created_at < moment, and_(PromptRun.created_at == moment, PromptRun.run_id < run_id))
         )
     found = session.scalars(rows.limit(limit + 1)).all()
     shown = found[:limit]

@@ -267,8 +267,9 @@ class Supervisor:
         self._resume_later(job)
 
     def _is_alive(self, job: _Job) -> bool:
-        if job.process is not None:
-            return job.process.poll() is None
+        """Whether a runner works on the run: the one started here, or one that an earlier service has started."""
+        if job.process is not None and job.process.poll() is None:
+            return True
         return is_running(self._storage, job.lease.run_id)
 
     def _is_new(self, job: _Job, manifest: Manifest) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.processes import MemoryWatch
-from benchmarks.rehearsal import create_run, gemini_settings, run_ffmpeg, start_runner
+from benchmarks.rehearsal import create_run, distinct_copies, gemini_settings, run_ffmpeg, start_runner
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 from tables.reader import committed_run
@@ -60,19 +60,9 @@ def long_film(folder: Path, length_s: int) -> Path:
 
 def short_items(folder: Path, count: int) -> list[Path]:
     """So many films of two seconds, no two with the same bytes."""
-    items = folder / "items"
-    items.mkdir(exist_ok=True)
     picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=12:d=2", "-f", "lavfi", "-i", "sine=f=440:r=16000:d=2"]
     coding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    first = run_ffmpeg(folder / "item.mp4", *picture, *coding).read_bytes()
-    made = []
-    for number in range(count):
-        path = items / f"{number:05d}.mp4"
-        note = f"item {number}".encode()
-        # A box of the type "free" at the end: decoders pass over it, and the content hash differs.
-        path.write_bytes(first + (8 + len(note)).to_bytes(4, "big") + b"free" + note)
-        made.append(path)
-    return made
+    return distinct_copies(run_ffmpeg(folder / "item.mp4", *picture, *coding), folder / "items", count)
 
 
 def peak_of(folder: Path, films: list[Path], window_s: int) -> Peak:

@@ -9,9 +9,9 @@ The same run four ways, each the whole runner process, wall time from start to e
     call time C     the items are analysed already, and the service takes its time
     both            nothing is kept, and the service takes its time
 
-The bar is both <= 1.25 x max(W - S, C - S) + S. Items and calls are sized so that W and C are of one length, which is
-where overlap is hardest and matters most: work in turn would take W + C. The prompt has no synthesis, which can only
-come after an item's calls.
+The bar is both <= 1.25 x max(W - S, C - S) + S. The latency is chosen from W so that the calls alone would take as long as
+the media work alone, which is where overlap matters most: in turn the two would take twice as long. (C also builds the
+clips that are sent, so it is the longer one.) The prompt has no synthesis, which can only come after an item's calls.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ import statistics
 from pathlib import Path
 
 from benchmarks.processes import run_measured
-from benchmarks.rehearsal import ENVIRONMENT, create_run, fake_service, gemini_settings, run_ffmpeg, runner_command
+from benchmarks.rehearsal import (
+    ENVIRONMENT,
+    create_run,
+    distinct_copies,
+    fake_service,
+    gemini_settings,
+    run_ffmpeg,
+    runner_command,
+)
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 
-ITEMS = 10
-ITEM_S = 24
+ITEMS = 8
+ITEM_S = 12
 WINDOW_S = 2
-LATENCY_S = 0.5
+CALLS = ITEMS * ITEM_S // WINDOW_S
 
 
 def make_items(folder: Path) -> list[Path]:
-    """Ten textured, moving 720p films with sound, each of its own."""
-    films = []
-    for number in range(ITEMS):
-        zoom = f"start_scale={3 - number * 0.1:g}:end_scale=0.3"
-        picture = f"mandelbrot=s=320x180:r=30:{zoom},scale=1280x720,format=yuv420p,noise=alls=10:allf=t"
-        tone = f"sine=f={220 + 40 * number}:r=44100"
-        inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone, "-t", str(ITEM_S)]
-        coding = ["-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-        films.append(run_ffmpeg(folder / f"overlap-{number}.mp4", *inputs, *coding))
-    return films
+    """Films of the same textured, moving 720p picture and a tone, each an item of its own."""
+    picture = "mandelbrot=s=320x180:r=30:start_scale=3:end_scale=0.3,scale=1280x720,format=yuv420p,noise=alls=10:allf=t"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=f=330:r=44100", "-t", str(ITEM_S)]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    return distinct_copies(run_ffmpeg(folder / "overlap.mp4", *inputs, *coding), folder / "items", ITEMS)
 
 
 def walls(folder: Path, films: list[Path], media_input: str, in_flight: int) -> dict[str, float]:
@@ -55,12 +58,13 @@ def walls(folder: Path, films: list[Path], media_input: str, in_flight: int) -> 
             found[name] = run_measured(runner_command(analysed, run_id), ENVIRONMENT).wall_s
     for file in (analysed / "cache" / "operations").rglob("*.json"):
         file.unlink()
-    with fake_service(folder, latency_s=LATENCY_S) as service:
+    latency_s = (found["media work W"] - found["start-up S"]) * in_flight / CALLS
+    with fake_service(folder, latency_s=latency_s) as service:
         settings = gemini_settings(service, window_s=WINDOW_S, max_in_flight=in_flight, media_input=media_input)
         for name, data in (("call time C", analysed), ("both", fresh_folder(folder))):
             run_id = create_run(data, films, settings)
             found[name] = run_measured(runner_command(data, run_id), ENVIRONMENT).wall_s
-        if len(service.ledger().answered()) != 2 * ITEMS * ITEM_S // WINDOW_S:
+        if len(service.ledger().answered()) != 2 * CALLS:
             raise RuntimeError(f"{len(service.ledger().answered())} calls were answered; the figures mean nothing")
     return found
 

@@ -47,18 +47,12 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
 def connect(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with one view for each table over the given runs, one view for each run by its id, and
     `fields`, the view of the first run. It can read the committed parts of these runs and no other file."""
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
     paths: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         for part in run.manifest.parts:
             local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")
             paths.setdefault((run.run_id, part.table), []).append(str(local))
-    everything = [path for group in paths.values() for path in group]
-    connection.execute(f"SET allowed_paths = {_sql_list(everything)}")
-    connection.execute("SET temp_directory = ''")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET python_enable_replacements = false")
-    connection.execute("SET lock_configuration = true")
+    connection = locked_connection([path for group in paths.values() for path in group])
     for table in TABLES:
         selects = [
             table_view_sql(table, paths.get((run.run_id, table), []), table_schemas(run.prompt)[table]) for run in runs
@@ -74,6 +68,17 @@ def connect(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyCo
     return connection
 
 
+def locked_connection(paths: Sequence[str]) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB that can read these files and no other, and whose settings cannot be changed any more."""
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection.execute(f"SET allowed_paths = {_sql_list(paths)}")
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
 def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> pa.Table:
     """Runs one SELECT and gives its rows, at most `limit` of them.
 
@@ -81,14 +86,23 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = N
         InvalidInput: the text is not exactly one SELECT, or DuckDB refuses it; the message carries DuckDB's own.
     """
     try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise InvalidInput("give exactly one SELECT statement")
-        text = re.sub(r";\s*$", "", sql.strip())
-        bounded = f"SELECT * FROM ({text}\n) AS answer" + (f" LIMIT {limit}" if limit is not None else "")
-        return connection.sql(bounded).to_arrow_table()
+        return connection.sql(bounded_select(connection, sql, limit)).to_arrow_table()
     except duckdb.Error as error:
         raise InvalidInput(f"SQL: {error}") from error
+
+
+def bounded_select(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> str:
+    """One SELECT as the source of another, which a statement that writes cannot be.
+
+    Raises:
+        InvalidInput: the text is not exactly one SELECT.
+        duckdb.Error: it cannot be read.
+    """
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise InvalidInput("give exactly one SELECT statement")
+    text = re.sub(r";\s*$", "", sql.strip())
+    return f"SELECT * FROM ({text}\n) AS answer" + (f" LIMIT {limit}" if limit is not None else "")
 
 
 def read_rows(

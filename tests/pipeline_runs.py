@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +19,21 @@ from promptreel.cli.target import expand_target
 from schemas.ids import new_run_id
 from schemas.records import TABLES
 from schemas.segmentation import SegmentationSettings
-from schemas.settings import CallSettings, ModelSettings, RunSettings
+from schemas.settings import (
+    CallSettings,
+    ImageEmbeddingSettings,
+    ModelSettings,
+    RunSettings,
+    TextEmbeddingSettings,
+    TranscriptionSettings,
+)
 from tables.manifest import newest_manifest
 from tables.reader import committed_run, read_rows
 from tables.request import RunRequest, write_request
 from tables.storage import open_storage
+from tests.media_files import write_sound
 from tests.prompts import NESTED
+from tests.voices import draw_voice
 
 CHECKOUT = Path(__file__).parent.parent
 MODEL = "gemini-2.5-flash"
@@ -51,6 +63,17 @@ def make_audio(path, seconds=4, frequency=330):
     return make_media(path, f"sine=frequency={frequency}:sample_rate=16000:duration={seconds}")
 
 
+def make_speech(path, seconds=8, seed=1, picture=None):
+    """Voice-like sound, with pictures of a lavfi source where one is given."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sound = write_sound(Path(scratch) / "voice.wav", draw_voice(seconds, seed).samples)
+        pictures = ["-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast"] if picture else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, "-shortest", str(path)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
 def make_image(path):
     """160x90 pixels."""
     return make_media(path, "testsrc2=size=160x90:rate=1:duration=1", "-frames:v", "1")
@@ -66,6 +89,17 @@ def settings_for(server=None, *, window_s=1, model=MODEL, reuse=True, media_inpu
         model=ModelSettings(model=model, base_url=server.base_url, media_input=media_input),
         calls=CallSettings(**calls),
         reuse_results=reuse,
+    )
+
+
+def with_models(settings, *, whisper=None, clip=None, text=None, **more):
+    """The same settings with the local models given, and without the others."""
+    return replace(
+        settings,
+        transcription=TranscriptionSettings(enabled=whisper is not None, model=str(whisper)),
+        image_embedding=ImageEmbeddingSettings(enabled=clip is not None, model=str(clip)),
+        text_embedding=TextEmbeddingSettings(enabled=text is not None, model=str(text)),
+        **more,
     )
 
 
@@ -127,6 +161,18 @@ def check_counts(data, run_id):
         assert counts.get(f"{table}.total", 0) == len(rows[table]), table
     assert counts.get("calls.total", 0) == len(rows["llm_calls"])
     assert counts.get("tokens.total", 0) == sum(call["total_tokens"] for call in rows["llm_calls"])
+    for operation in ("field_extraction", "transcription", "image_embedding"):
+        outcomes = Counter(row[operation] for row in rows["segments"] if row[operation] is not None)
+        told = {name: counts.get(f"{operation}.{name}", 0) for name in ("succeeded", "failed", "cancelled")}
+        assert told == {name: outcomes[name] for name in told}, operation
+        failed = {row["segment_id"] for row in rows["failures"] if row["operation"] == operation}
+        assert failed == {row["segment_id"] for row in rows["segments"] if row[operation] == "failed"}, operation
+    heard = Counter(row["segment_id"] for row in rows["segments"] if row["transcription"] == "succeeded")
+    assert Counter(row["segment_id"] for row in rows["transcripts"]) == heard
+    seen = {row["segment_id"] for row in rows["segments"] if row["image_embedding"] == "succeeded"}
+    assert {row["segment_id"] for row in rows["image_embeddings"]} <= seen
+    named = [(row["video_id"], row["segment_id"], row["instance"]) for row in rows["text_embeddings"]]
+    assert len(set(named)) == len(named)
     ended = [counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")]
     assert sum(ended) == len(rows["segments"])
     assert len({row["segment_id"] for row in rows["segments"]}) == len(rows["segments"])

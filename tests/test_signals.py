@@ -3,17 +3,23 @@
 import asyncio
 import json
 import math
+import sys
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from media.sample_film import CUT_TIMES_S, make_sample_film
 from media.speech import detector_name
+from providers import on_screen_text
 from providers.base import ModelRequest
 from providers.signals import MEASUREMENTS, SignalsProvider
 from schemas.errors import PromptError
 from schemas.prompt import Prompt, VideoLevel
+from schemas.records import Word
 from tests.analysed_media import analyse, make_media, segment_of
+from tests.pipeline_runs import CHECKOUT, make_image, plain_rows, start
 from tests.voices import SAMPLE_RATE, draw_voice
 
 PICTURE_FIELDS = {"brightness", "dominant_colors"}
@@ -271,3 +277,81 @@ def test_the_fields_that_can_be_filled_are_not_named_as_unfit():
     schema["properties"]["mood"] = {"type": "string"}
     with pytest.raises(PromptError, match="cannot fill 'mood' of json_schema"):
         SignalsProvider().check_prompt(prompt(schema))
+
+
+# What is written
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory):
+    """The sample film: captions that change at its cuts."""
+    folder = tmp_path_factory.mktemp("captioned")
+    make_sample_film(folder / "film.mp4")
+    return analyse(folder / "film.mp4", folder / "analysis")
+
+
+def squeezed(text):
+    """Letters alone: a reader may see a space more or less."""
+    return "".join(text.split())
+
+
+def test_captions_are_read_each_once_with_the_times_of_the_frames_that_show_them(captioned):
+    if not on_screen_text.is_available():
+        pytest.skip("rapidocr is not installed: pip install 'promptreel[ocr]'")
+    segment = segment_of(captioned, 3, 7)
+    values = measure(segment, schema_of(*WRITTEN_FIELDS))
+    assert [squeezed(text) for text in values["on_screen_text"]] == ["HARBOURATDAWN", "AREDVANARRIVES"]
+    assert [line["text"] for line in values["on_screen_lines"]] == values["on_screen_text"]
+    cut_s = CUT_TIMES_S[0]
+    times = [frame.time_us / 1e6 for frame in segment.frames]
+    expected = [[t for t in times if t < cut_s], [t for t in times if t >= cut_s]]
+    seen = [(line["first_seen"], line["last_seen"]) for line in values["on_screen_lines"]]
+    assert seen == [(shown[0], shown[-1]) for shown in expected]  # seconds of the item, not of the segment
+
+
+def test_a_picture_without_text_has_an_empty_list_and_sound_has_none(made):
+    if not on_screen_text.is_available():
+        pytest.skip("rapidocr is not installed: pip install 'promptreel[ocr]'")
+    grey = made("grey.mp4", **plain("0x808080"))
+    assert measure(segment_of(grey), schema_of(*WRITTEN_FIELDS)) == {"on_screen_text": [], "on_screen_lines": []}
+    sound = made("sine.wav", sound="aevalsrc=0.5*sin(2*PI*440*t):s=16000", seconds=3)
+    assert measure(segment_of(sound), schema_of(*WRITTEN_FIELDS)) == {}
+
+
+HIDE_READER = """
+from importlib.machinery import PathFinder
+
+find_spec = PathFinder.find_spec
+PathFinder.find_spec = lambda name, path=None, target=None: None if name == "rapidocr" else find_spec(name, path, target)
+"""
+
+
+def test_without_the_reader_its_fields_are_absent_with_a_warning_that_names_the_mend(tmp_path):
+    still = make_image(tmp_path / "still.png")
+    schema = {"type": "object", "properties": {**schema_of(*WRITTEN_FIELDS, "brightness")["properties"]}}
+    definition = {"name": "written", "prompt_text": "Measure the segment.", "json_schema": schema}
+    (tmp_path / "prompt.json").write_text(json.dumps(definition))
+    words = ["run", still, "--prompt", tmp_path / "prompt.json", "--data-dir", tmp_path / "data", "--model", "signals"]
+    words += ["--no-image-embedding", "--no-text-embedding", "--json"]
+    # The runner is a process of its own: what hides the package has to reach it, too.
+    (tmp_path / "sitecustomize.py").write_text(HIDE_READER)
+    path = f"{tmp_path}:{CHECKOUT}"
+    child = start([sys.executable, "-m", "promptreel", *map(str, words)], env={"PYTHONPATH": path})
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    (row,) = plain_rows(tmp_path / "data", json.loads(out)["run_id"], "results")
+    assert set(json.loads(row["metadata"])) == {"brightness"}
+    assert row["warning"].startswith("no text on screen: ")
+    assert "pip install 'promptreel[ocr]'" in row["warning"]
+    child = start([sys.executable, "-m", "promptreel", "doctor", "--json"], env={"PYTHONPATH": path})
+    told = {check["name"]: check for check in json.loads(child.communicate(timeout=120)[0])}
+    assert told["on-screen text (rapidocr)"]["state"] == "missing"
+
+
+def test_what_is_spoken_is_the_words_of_the_segment_and_their_number(made):
+    sound = segment_of(made("sine.wav", sound="aevalsrc=0.5*sin(2*PI*440*t):s=16000", seconds=3))
+    schema = schema_of("transcript", "word_count")
+    words = tuple(Word(at, at + 1, text, 1.0) for at, text in enumerate((" Leave", " the", " harbour.")))
+    assert measure(replace(sound, words=words), schema) == {"transcript": "Leave the harbour.", "word_count": 3}
+    assert measure(replace(sound, words=()), schema) == {"transcript": "", "word_count": 0}
+    assert measure(sound, schema) == {}

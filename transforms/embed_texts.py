@@ -61,7 +61,7 @@ class _EmbedTextsFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
 
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
         if self._warning:
-            return replace(item, warnings=(*item.warnings, self._warning))
+            return replace(item, warnings=(*item.warnings, self._warning)) if item.segments else item
         return await embed_texts(item, self._context, self._session)
 
 

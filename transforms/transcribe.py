@@ -12,7 +12,7 @@ from providers.transcription import Transcript, speech_of, text_of, transcript_f
 from providers.whisper import WhisperTranscriber, find_weights
 from schemas.ids import digest
 from schemas.records import Word
-from tables.layout import analysis_folder
+from tables.layout import analysis_folder, operation_file
 from tables.operation_cache import OperationCache
 from tables.progress import ProgressBoard
 from tables.stop_signal import StopSignal
@@ -69,14 +69,13 @@ def transcribe_item(
     if not weights.available:
         warning = f"no transcription: {weights.reason}; {weights.mend}"
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
-    kept_under = transcript_key(key, context)
-    assert kept_under is not None
+    transcriber = WhisperTranscriber(settings)
+    kept_under = _key_of(key, transcriber, context)
 
     def make() -> dict[str, Any] | None:
         if stop.is_set():
             return None
         audio = storage.local_file(f"{analysis_folder(key)}/{analysis.audio_file}")
-        transcriber = WhisperTranscriber(settings)
         transcript = transcriber.transcribe(audio, speech_of(analysis.activity), analysis.duration_us, stop.is_set)
         return None if transcript is None else {"transcript": transcript.to_dict()}
 
@@ -84,11 +83,17 @@ def transcribe_item(
 
 
 def transcript_key(analysis_key: str, context: RunContext) -> str | None:
-    """Where an item's transcript is kept; None where the run makes none."""
+    """Where an item's transcript is kept; None where there is none. (What is made without it must not be taken for what is
+    made from it once it is there.)"""
     settings = context.request.settings.transcription
     if not settings.enabled or not find_weights(settings.model).available:
         return None
-    fingerprint = WhisperTranscriber(settings).fingerprint()
+    key = _key_of(analysis_key, WhisperTranscriber(settings), context)
+    return key if context.storage().exists(operation_file(key)) else None
+
+
+def _key_of(analysis_key: str, transcriber: WhisperTranscriber, context: RunContext) -> str:
+    fingerprint = transcriber.fingerprint()
     return context.scoped(digest({"operation": "transcription", "item": analysis_key, "model": fingerprint}))
 
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import ORJSONResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,6 +13,7 @@ from api.auth import Admin, Principal, create_key
 from api.clock import now, required_time, wire_time
 from api.database import ApiKey
 from api.errors import ApiError, not_found
+from api.json_response import JsonResponse
 from api.services import Db
 from schemas.wire.accounts import ApiKeyBody, CreateApiKey, NewApiKey, RotatedApiKey
 from schemas.wire.common import Message
@@ -22,49 +22,49 @@ router = APIRouter(prefix="/api-keys", tags=["api-keys"])
 
 
 @router.post("", status_code=201, response_model=NewApiKey)
-def create_api_key(body: CreateApiKey, caller: Admin, database: Db) -> ORJSONResponse:
+def create_api_key(body: CreateApiKey, caller: Admin, database: Db) -> JsonResponse:
     """Creates a key; its secret is shown in this answer alone."""
     expires_at = None if body.expires_in_days is None else now() + timedelta(days=body.expires_in_days)
     with database.write() as session:
         record, secret = create_key(session, caller.account_id, body.name, list(dict.fromkeys(body.scopes)), expires_at)
-        return ORJSONResponse({**key_body(record), "key": secret}, status_code=201)
+        return JsonResponse({**key_body(record), "key": secret}, status_code=201)
 
 
 @router.get("", response_model=list[ApiKeyBody])
-def list_api_keys(caller: Admin, database: Db) -> ORJSONResponse:
+def list_api_keys(caller: Admin, database: Db) -> JsonResponse:
     """Lists keys, newest first, revoked ones too."""
     with database.read() as session:
         mine = select(ApiKey).where(ApiKey.account_id == caller.account_id)
         records = session.scalars(mine.order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc())).all()
-        return ORJSONResponse([key_body(record) for record in records])
+        return JsonResponse([key_body(record) for record in records])
 
 
 @router.get("/{key_id}", response_model=ApiKeyBody)
-def get_api_key(key_id: str, caller: Admin, database: Db) -> ORJSONResponse:
+def get_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
     """Gives one key, without its secret."""
     with database.read() as session:
-        return ORJSONResponse(key_body(_owned(session, caller, key_id)))
+        return JsonResponse(key_body(_owned(session, caller, key_id)))
 
 
 @router.delete("/{key_id}", response_model=Message)
-def delete_api_key(key_id: str, caller: Admin, database: Db) -> ORJSONResponse:
+def delete_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
     """Deletes a key for good."""
     with database.write() as session:
         session.delete(_owned(session, caller, key_id))
-    return ORJSONResponse({"message": f"Key {key_id} is deleted."})
+    return JsonResponse({"message": f"Key {key_id} is deleted."})
 
 
 @router.post("/{key_id}/revoke", response_model=ApiKeyBody)
-def revoke_api_key(key_id: str, caller: Admin, database: Db) -> ORJSONResponse:
+def revoke_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
     """Revokes a key; it stays in the list."""
     with database.write() as session:
         record = _owned(session, caller, key_id)
         record.revoked_at = record.revoked_at or now()
-        return ORJSONResponse(key_body(record))
+        return JsonResponse(key_body(record))
 
 
 @router.post("/{key_id}/rotate", response_model=RotatedApiKey)
-def rotate_api_key(key_id: str, caller: Admin, database: Db) -> ORJSONResponse:
+def rotate_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
     """Revokes a key and makes one with the same name, scopes and expiry in its place."""
     with database.write() as session:
         old = _owned(session, caller, key_id)
@@ -72,7 +72,7 @@ def rotate_api_key(key_id: str, caller: Admin, database: Db) -> ORJSONResponse:
             raise ApiError(409, "key_revoked", "This key is revoked; create a new one.", {"key_id": key_id})
         old.revoked_at = now()
         record, secret = create_key(session, caller.account_id, old.name, list(old.scopes), old.expires_at)
-        return ORJSONResponse({"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}})
+        return JsonResponse({"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}})
 
 
 def key_body(record: ApiKey) -> dict[str, Any]:

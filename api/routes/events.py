@@ -50,12 +50,12 @@ async def _stream(
         after = await run_in_threadpool(_newest, database)
     yield ": connected\n\n"
     next_beat = clock() + HEARTBEAT_S
-    try:
+    try:  # the data is ASCII: some clients take further characters for the end of a line
         while not await request.is_disconnected() and not request.app.state.stopping.is_set():
             events = await run_in_threadpool(_read, database, conditions, after, batch_size)
             for event in events:
                 after = int(event["event_id"])
-                yield f"id: {after}\nevent: {event['event_type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+                yield f"id: {after}\nevent: {event['event_type']}\ndata: {json.dumps(event)}\n\n"
             if clock() >= next_beat:
                 next_beat = clock() + HEARTBEAT_S
                 yield ": heartbeat\n\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import ORJSONResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -16,6 +15,7 @@ from api.database import MediaIndex, Video
 from api.errors import not_found
 from api.idempotency import IdempotencyKey, answer_once
 from api.ids import new_id
+from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from api.runs import runs_page
 from api.services import Config, DataFolder, Db
@@ -30,7 +30,7 @@ router = APIRouter(prefix="/indexes", tags=["indexes"])
 @router.post("", status_code=201, response_model=IndexBody)
 def create_index(
     body: CreateIndex, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Creates an index."""
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
@@ -48,43 +48,43 @@ def create_index(
 
 
 @router.get("", response_model=list[IndexBody])
-def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) -> ORJSONResponse:
+def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) -> JsonResponse:
     """Lists indexes, oldest first."""
     with database.read() as session:
         mine = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
         records = session.scalars(mine.order_by(MediaIndex.created_at, MediaIndex.index_id)).all()
-        return ORJSONResponse([index_body(record) for record in records])
+        return JsonResponse([index_body(record) for record in records])
 
 
 @router.get("/{index_id}", response_model=IndexBody)
-def get_index(index_id: str, caller: Searcher, database: Db) -> ORJSONResponse:
+def get_index(index_id: str, caller: Searcher, database: Db) -> JsonResponse:
     """Gives one index."""
     with database.read() as session:
-        return ORJSONResponse(index_body(owned_index(session, caller, index_id)))
+        return JsonResponse(index_body(owned_index(session, caller, index_id)))
 
 
 @router.get("/{index_id}/videos", response_model=Page[VideoBody])
 def list_index_videos(
     index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists the media of an index, newest first."""
     with database.read() as session:
         owned_index(session, caller, index_id)
-        return ORJSONResponse(videos_page(session, caller, index_id, limit, cursor))
+        return JsonResponse(videos_page(session, caller, index_id, limit, cursor))
 
 
 @router.get("/{index_id}/prompt-runs", response_model=Page[PromptRunBody])
 def list_index_runs(
     index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists the runs over an index or over media of it, newest first."""
     with database.read() as session:
         owned_index(session, caller, index_id)
-        return ORJSONResponse(runs_page(session, caller, index_id, limit, cursor))
+        return JsonResponse(runs_page(session, caller, index_id, limit, cursor))
 
 
 @router.delete("/{index_id}", response_model=DeletionStatus)
-def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> ORJSONResponse:
+def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> JsonResponse:
     """Deletes an index and its media. Tables of runs that have used them stay. Doing it again changes nothing."""
     with database.write() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
@@ -92,17 +92,17 @@ def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder
             record.deletion_id = new_id("deletion")
             for video in session.scalars(select(Video).where(Video.index_id == index_id, Video.deletion_id.is_(None))):
                 delete_video(storage, config, video)
-        return ORJSONResponse(_deletion(record))
+        return JsonResponse(_deletion(record))
 
 
 @router.get("/{index_id}/deletion", response_model=DeletionStatus)
-def index_deletion(index_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Says how far a deletion is."""
     with database.read() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
         if record.deletion_id is None:
             raise not_found("deletion", index_id)
-        return ORJSONResponse(_deletion(record))
+        return JsonResponse(_deletion(record))
 
 
 def owned_index(session: Session, caller: Principal, index_id: str, *, deleted_too: bool = False) -> MediaIndex:
@@ -133,6 +133,7 @@ def index_body(record: MediaIndex) -> dict[str, Any]:
 def _deletion(record: MediaIndex) -> dict[str, Any]:
     return {
         "index_id": record.index_id,
+        "video_id": None,
         "deletion_id": record.deletion_id,
         "status": "deleted",
         "retry_after_seconds": None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import ORJSONResponse
 
 from api.auth import Reader
 from api.catalog import videos_page
+from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from api.services import Db
 from schemas.wire.common import Page
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/playground", tags=["playground"])
 @router.get("/videos", response_model=Page[VideoBody])
 def list_playground_videos(
     caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists the media of the playground, newest first."""
     with database.read() as session:
-        return ORJSONResponse(videos_page(session, caller, None, limit, cursor))
+        return JsonResponse(videos_page(session, caller, None, limit, cursor))

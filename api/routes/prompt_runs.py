@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import ORJSONResponse
 from sqlalchemy.orm import Session
 
 from api.auth import Reader, Writer
-from api.database import Video
+from api.database import PromptRun, RunItem, Video
 from api.errors import not_found
 from api.estimates import estimate_body
 from api.idempotency import IdempotencyKey, answer_once
+from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from api.results import failed_segments, llm_calls, results_page, video_result
 from api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
 @router.post("/execute", status_code=202, response_model=PromptRunBody)
 def execute_run(
     body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Starts a run. Everything that can be known before it is checked first; it then waits for its turn."""
 
     def start(session: Session) -> tuple[int, dict[str, Any]]:
@@ -47,31 +47,29 @@ def execute_run(
 
 
 @router.post("/estimate", response_model=RunEstimateBody)
-def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> ORJSONResponse:
+def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
     """Says what a run would take, and starts nothing: items, segments, calls, tokens, and what is finished already."""
     with database.read() as session:
         _, prompt, settings, videos = plan_run(session, caller, body, config)
-    return ORJSONResponse(estimate_body(storage, config, prompt, settings, videos))
+    return JsonResponse(estimate_body(storage, config, prompt, settings, videos))
 
 
 @router.get("", response_model=list[PromptRunBody])
-def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=200)] = 200) -> ORJSONResponse:
+def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=200)] = 200) -> JsonResponse:
     """Lists the newest runs."""
     with database.read() as session:
-        return ORJSONResponse([run_body(run) for run in session.scalars(runs_of(caller).limit(limit))])
+        return JsonResponse([run_body(run) for run in session.scalars(runs_of(caller).limit(limit))])
 
 
 @router.get("/{run_id}", response_model=PromptRunBody)
-def get_run(run_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def get_run(run_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Gives one run and how it stands."""
     with database.read() as session:
-        return ORJSONResponse(run_body(owned_run(session, caller, run_id)))
+        return JsonResponse(run_body(owned_run(session, caller, run_id)))
 
 
 @router.post("/{run_id}/cancel", response_model=PromptRunBody)
-def cancel_run(
-    run_id: str, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
-) -> ORJSONResponse:
+def cancel_run(run_id: str, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None) -> JsonResponse:
     """Asks a run to stop: no new call begins, calls under way and what is finished are kept."""
 
     def cancel(session: Session) -> tuple[int, dict[str, Any]]:
@@ -89,40 +87,40 @@ def list_results(
     video_id: Annotated[str, Query(description="The media item whose segments are listed.")],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists the segments of one media item in a run, failed ones too, in order of time."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-        video = _video_of(session, caller.account_id, video_id)
-    return ORJSONResponse(results_page(storage, run, video_id, video, limit, cursor))
+        video = _video_of_run(session, run, video_id)
+    return JsonResponse(results_page(storage, run, video_id, video, limit, cursor))
 
 
 @router.get("/{run_id}/videos/{video_id}/video-result", response_model=VideoResult)
-def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Gives the synthesis of one media item."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-        video = _video_of(session, caller.account_id, video_id)
+        video = _video_of_run(session, run, video_id)
     found = video_result(storage, run, video_id, video)
     if found is None:
         raise not_found("video_result", video_id)
-    return ORJSONResponse(found)
+    return JsonResponse(found)
 
 
 @router.get("/{run_id}/failed-segments", response_model=FailedSegments)
-def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Gives everything of a run that failed, and whether trying again may help."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-    return ORJSONResponse(failed_segments(storage, run))
+    return JsonResponse(failed_segments(storage, run))
 
 
 @router.get("/{run_id}/llm-calls", response_model=list[LlmCallBody])
-def list_llm_calls(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def list_llm_calls(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Lists every model call of a run."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-    return ORJSONResponse(llm_calls(storage, run))
+    return JsonResponse(llm_calls(storage, run))
 
 
 @router.post("/{run_id}/videos/{video_id}/segments/{segment_id}/retry", status_code=202, response_model=SegmentRetry)
@@ -135,7 +133,7 @@ def retry_segment(
     storage: DataFolder,
     request: Request,
     key: IdempotencyKey = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Tries the failed operations of one segment of a finished run again."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
@@ -147,10 +145,10 @@ def retry_segment(
 @router.get("/{run_id}/videos/{video_id}/segments/{segment_id}/retries/{retry_id}", response_model=SegmentRetry)
 def get_segment_retry(
     run_id: str, video_id: str, segment_id: str, retry_id: str, caller: Reader, database: Db
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Says how a retry of one segment stands."""
     with database.read() as session:
-        return ORJSONResponse(retry_body(owned_retry(session, caller, run_id, retry_id, video_id, segment_id)))
+        return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id, video_id, segment_id)))
 
 
 @router.post("/{run_id}/retry-failures", status_code=202, response_model=SegmentRetry)
@@ -162,7 +160,7 @@ def retry_failures(
     storage: DataFolder,
     request: Request,
     key: IdempotencyKey = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Tries all retryable failures of a finished run again, or those of some operations, codes or items."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
@@ -172,13 +170,18 @@ def retry_failures(
 
 
 @router.get("/{run_id}/retries/{retry_id}", response_model=SegmentRetry)
-def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Says how a retry of a run's failures stands."""
     with database.read() as session:
-        return ORJSONResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
+        return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
 
 
-def _video_of(session: Session, account_id: str, video_id: str) -> Video | None:
-    """The item behind an id of a run's tables, deleted or not; another account's is none."""
-    video = session.get(Video, video_id)
-    return video if video is not None and video.account_id == account_id else None
+def _video_of_run(session: Session, run: PromptRun, video_id: str) -> Video | None:
+    """An item of a run, deleted or not.
+
+    Raises:
+        ApiError: 404 where the run has no such item.
+    """
+    if session.get(RunItem, (run.run_id, video_id)) is None:
+        raise not_found("video", video_id)
+    return session.get(Video, video_id)

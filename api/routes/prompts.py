@@ -6,7 +6,6 @@ from typing import Any
 
 import jsonschema
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import ORJSONResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -16,6 +15,7 @@ from api.database import PromptRecord, PromptRun
 from api.errors import ApiError, invalid, not_found
 from api.idempotency import IdempotencyKey, answer_once
 from api.ids import new_id
+from api.json_response import JsonResponse
 from api.services import Db
 from schemas.errors import PromptError
 from schemas.prompt import Prompt, check_json_schema, prompt_from_dict
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/prompts", tags=["prompts"])
 @router.post("", status_code=201, response_model=PromptBody)
 def create_prompt(
     body: CreatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Creates a prompt."""
     prompt = _checked(body.model_dump(mode="json"))
 
@@ -57,9 +57,7 @@ def create_prompt(
 
 
 @router.get("", response_model=PromptList)
-def list_prompts(
-    caller: Reader, database: Db, active_only: bool = True, include_defaults: bool = True
-) -> ORJSONResponse:
+def list_prompts(caller: Reader, database: Db, active_only: bool = True, include_defaults: bool = True) -> JsonResponse:
     """Lists prompts, newest first."""
     with database.read() as session:
         everything = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
@@ -68,11 +66,11 @@ def list_prompts(
         ).all()
     active = sum(record.is_active for record in records)
     shown = [prompt_body(record) for record in records if record.is_active or not active_only]
-    return ORJSONResponse({"prompts": shown, "total_count": len(records), "active_count": active})
+    return JsonResponse({"prompts": shown, "total_count": len(records), "active_count": active})
 
 
 @router.post("/test-schema", response_model=SchemaVerdict)
-def test_schema(body: TestSchema, caller: Writer) -> ORJSONResponse:
+def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
     """Holds an example against a schema; one that does not fit is an answer, not an error."""
     try:
         check_json_schema(body.json_schema, "json_schema")
@@ -85,16 +83,16 @@ def test_schema(body: TestSchema, caller: Writer) -> ORJSONResponse:
 
 
 @router.get("/{prompt_id}", response_model=PromptBody)
-def get_prompt(prompt_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Gives one prompt."""
     with database.read() as session:
-        return ORJSONResponse(prompt_body(owned_prompt(session, caller, prompt_id)))
+        return JsonResponse(prompt_body(owned_prompt(session, caller, prompt_id)))
 
 
 @router.put("/{prompt_id}", response_model=PromptBody)
 def update_prompt(
     prompt_id: str, body: UpdatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Changes a prompt: only what is sent. Runs keep the prompt as it was when they were started."""
     changes = body.model_dump(mode="json", exclude_unset=True)
 
@@ -110,22 +108,22 @@ def update_prompt(
 
 
 @router.delete("/{prompt_id}", response_model=Message)
-def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Query(default=False)) -> ORJSONResponse:
+def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Query(default=False)) -> JsonResponse:
     """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
     with database.write() as session:
         record = owned_prompt(session, caller, prompt_id)
         if not _is_in_use(session, caller, prompt_id):
             session.delete(record)
-            return ORJSONResponse({"message": f"Prompt {prompt_id} is deleted."})
+            return JsonResponse({"message": f"Prompt {prompt_id} is deleted."})
         if not force:
             message = "Runs have used this prompt. With force=true it is deactivated; the runs keep their copies."
             raise ApiError(409, "prompt_in_use", message, {"prompt_id": prompt_id})
         record.is_active = False
-    return ORJSONResponse({"message": f"Prompt {prompt_id} is deactivated; runs that used it keep their copies."})
+    return JsonResponse({"message": f"Prompt {prompt_id} is deactivated; runs that used it keep their copies."})
 
 
 @router.get("/{prompt_id}/usage", response_model=PromptUsage)
-def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Says whether runs have used a prompt."""
     with database.read() as session:
         record = owned_prompt(session, caller, prompt_id)
@@ -137,7 +135,7 @@ def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> ORJSONResponse
             "created_at": required_time(record.created_at),
             "schema_properties_count": len(record.definition["json_schema"].get("properties") or {}),
         }
-    return ORJSONResponse(body)
+    return JsonResponse(body)
 
 
 def owned_prompt(session: Session, caller: Principal, prompt_id: str) -> PromptRecord:
@@ -185,7 +183,7 @@ def _is_in_use(session: Session, caller: Principal, prompt_id: str) -> bool:
     return bool(session.scalar(used))
 
 
-def _verdict(data: Any, error: str | None) -> ORJSONResponse:
+def _verdict(data: Any, error: str | None) -> JsonResponse:
     message = "The example fits the schema." if error is None else "The example does not fit the schema."
     shown = data if isinstance(data, dict) else None
-    return ORJSONResponse({"valid": error is None, "validated_data": shown, "error": error, "message": message})
+    return JsonResponse({"valid": error is None, "validated_data": shown, "error": error, "message": message})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import ORJSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from api.auth import AnyCaller, Principal
 from api.errors import ApiError
+from api.json_response import JsonResponse
 from api.services import DataFolder, Db
 from schemas.wire.accounts import RateStatus, Ready
 
@@ -23,31 +23,31 @@ def validate_key(caller: AnyCaller) -> Response:
 
 
 @router.post("/auth/processing-activity", response_model=Ready)
-def processing_activity(caller: AnyCaller) -> ORJSONResponse:
+def processing_activity(caller: AnyCaller) -> JsonResponse:
     """Some clients announce what they are about to do; nothing needs to be warmed up here."""
-    return ORJSONResponse({"ready": True})
+    return JsonResponse({"ready": True})
 
 
 @router.get("/rate-limit/status", response_model=RateStatus)
-def rate_limit_status(caller: AnyCaller, request: Request) -> ORJSONResponse:
+def rate_limit_status(caller: AnyCaller, request: Request) -> JsonResponse:
     """What the caller has used of its rate limits."""
-    return ORJSONResponse(_rates(request, caller))
+    return JsonResponse(_rates(request, caller))
 
 
 @router.post("/rate-limit/refresh", response_model=RateStatus)
-def rate_limit_refresh(caller: AnyCaller, request: Request) -> ORJSONResponse:
+def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonResponse:
     """The same: they are counted as they are used."""
-    return ORJSONResponse(_rates(request, caller))
+    return JsonResponse(_rates(request, caller))
 
 
 @health_router.get("/healthz", include_in_schema=False)
-def healthz() -> ORJSONResponse:
+def healthz() -> JsonResponse:
     """This process answers."""
-    return ORJSONResponse({"status": "ok"})
+    return JsonResponse({"status": "ok"})
 
 
 @health_router.get("/readyz", include_in_schema=False)
-def readyz(database: Db, storage: DataFolder) -> ORJSONResponse:
+def readyz(database: Db, storage: DataFolder) -> JsonResponse:
     """The database answers and the data folder can be listed."""
     try:
         with database.read() as session:
@@ -55,7 +55,7 @@ def readyz(database: Db, storage: DataFolder) -> ORJSONResponse:
         storage.list_names("")
     except Exception as error:
         raise ApiError(503, "not_ready", f"{type(error).__name__}: {error}", None, 5) from error
-    return ORJSONResponse({"status": "ready"})
+    return JsonResponse({"status": "ready"})
 
 
 @health_router.get("/metrics", include_in_schema=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
-from fastapi.responses import FileResponse, ORJSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -24,6 +23,8 @@ from api.errors import ApiError, invalid, not_found
 from api.events import record_event
 from api.idempotency import IdempotencyKey, answer_once, kept_answer
 from api.ids import new_id
+from api.json_response import JsonResponse
+from api.links import LIFETIME_S, is_valid, link_token
 from api.media_store import StoredMedia, discard, register_uri, store_upload, stored_file
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit, page_body
 from api.processing import processing_status
@@ -31,7 +32,7 @@ from api.results import all_segments, segments_page
 from api.routes.indexes import owned_index
 from api.runs import owned_run, run_body
 from api.services import Config, DataFolder, Db
-from schemas.wire.common import DeletionStatus, Page
+from schemas.wire.common import DeletionStatus, Page, StorableText
 from schemas.wire.prompt_runs import PromptRunBody
 from schemas.wire.videos import (
     ImportOutputs,
@@ -52,7 +53,6 @@ from tables.storage import Storage
 router = APIRouter(prefix="/videos", tags=["videos"])
 jobs_router = APIRouter(prefix="/import-jobs", tags=["videos"])
 
-_LINK_LIFETIME_S = 3600
 _BLOCK = 1 << 20
 
 
@@ -65,7 +65,7 @@ def register_video(
     config: Config,
     request: Request,
     key: IdempotencyKey = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Registers media that lies elsewhere: a file under an allowed folder, an https address, an object of a bucket."""
     _check_index(database, caller, body.index_id)
     new = _NewVideo(new_id("vid"), body.title, body.index_id, body.video_uri)
@@ -81,10 +81,10 @@ def upload_video(
     config: Config,
     request: Request,
     file: Annotated[UploadFile, File(description="A video, audio file or image.")],
-    title: Annotated[str, Form(min_length=1, max_length=255)],
+    title: Annotated[StorableText, Form(min_length=1, max_length=255)],
     index_id: Annotated[str | None, Form()] = None,
     key: IdempotencyKey = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Uploads a media item into an index, or into the playground where none is named."""
     index_id, name = index_id or None, file.filename or ""
     _check_index(database, caller, index_id)
@@ -98,16 +98,16 @@ def upload_video(
 
 
 @router.post("/batch", response_model=list[VideoWithDetails])
-def get_videos(body: VideoBatch, caller: Reader, database: Db) -> ORJSONResponse:
+def get_videos(body: VideoBatch, caller: Reader, database: Db) -> JsonResponse:
     """Gives several media items; ids that are not the caller's are left out."""
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
     details = {"gif_data": None, "first_thumbnail": None}
-    return ORJSONResponse([{**video_body(found[key]), **details} for key in body.video_ids if key in found])
+    return JsonResponse([{**video_body(found[key]), **details} for key in body.video_ids if key in found])
 
 
 @router.post("/batch/status", response_model=list[VideoStatus])
-def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Says where several media items stand in their runs, segment by segment."""
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
@@ -120,11 +120,11 @@ def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: 
             for video_id in body.video_ids
             if video_id in found
         ]
-    return ORJSONResponse(rows)
+    return JsonResponse(rows)
 
 
 @router.post("/batch/segments", response_model=list[VideoSegments])
-def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Gives the segments of several media items, each through a run, or through its newest finished one."""
     wanted = [(target.video_id, target.run_id) for target in body.targets or ()]
     wanted += [(video_id, None) for video_id in body.video_ids or ()]
@@ -137,23 +137,23 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
                 segments = all_segments(storage, run, video_id) if run is not None else []
                 resolved = run.run_id if run is not None else None
                 rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
-    return ORJSONResponse(rows)
+    return JsonResponse(rows)
 
 
 @router.post("/signed-url", response_model=SignedUrl)
-def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Request, config: Config) -> ORJSONResponse:
+def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Request, config: Config) -> JsonResponse:
     """Gives an address from which the bytes behind a `media://` URI can be fetched for an hour, without a key."""
     video_id = body.gcs_uri.removeprefix("media://").split("/", 1)[0]
     if not body.gcs_uri.startswith("media://"):
         raise invalid("gcs_uri: is not one that this service gave out", "gcs_uri")
     with database.read() as session:
         owned_video(session, caller, video_id)
-    expires = int(time.time()) + _LINK_LIFETIME_S
-    token = _link_token(request, video_id, expires)
+    expires = int(time.time()) + LIFETIME_S
+    token = link_token(request.app.state.link_secret, video_id, expires)
     base = config.public_url or str(request.base_url).rstrip("/")
     url = f"{base}/api/v2/videos/{video_id}/content?expires={expires}&token={token}"
     moment = now().fromtimestamp(expires, tz=now().tzinfo)
-    return ORJSONResponse({"signed_url": url, "expires_at": wire_time(moment)})
+    return JsonResponse({"signed_url": url, "expires_at": wire_time(moment)})
 
 
 @router.get(
@@ -163,8 +163,7 @@ def get_content(
     video_id: str, database: Db, storage: DataFolder, request: Request, expires: int, token: str
 ) -> Response:
     """Gives an item's bytes to whoever holds a signed address."""
-    expected = _link_token(request, video_id, expires)
-    if not hmac.compare_digest(expected.encode(), token.encode()) or expires < time.time():
+    if not is_valid(request.app.state.link_secret, video_id, expires, token):
         raise ApiError(403, "link_expired", "This address is wrong or has expired; ask for a new one.")
     with database.read() as session:
         video = session.get(Video, video_id)
@@ -177,32 +176,32 @@ def get_content(
 
 
 @router.get("/{video_id}", response_model=VideoBody)
-def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) -> ORJSONResponse:
+def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
     """Gives one media item and how its runs stand on it."""
     with database.read() as session:
         video = owned_video(session, caller, video_id)
         status = processing_status(session, storage, video)
-        return ORJSONResponse({**video_body(video), "processing_status": status})
+        return JsonResponse({**video_body(video), "processing_status": status})
 
 
 @router.delete("/{video_id}", response_model=DeletionStatus)
-def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> ORJSONResponse:
+def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> JsonResponse:
     """Deletes a media item. Tables of runs that have used it stay. Doing it again changes nothing."""
     with database.write() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
             delete_video(storage, config, video)
-        return ORJSONResponse(_deletion(video))
+        return JsonResponse(_deletion(video))
 
 
 @router.get("/{video_id}/deletion", response_model=DeletionStatus)
-def video_deletion(video_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Says how far a deletion is."""
     with database.read() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
             raise not_found("deletion", video_id)
-        return ORJSONResponse(_deletion(video))
+        return JsonResponse(_deletion(video))
 
 
 @router.get("/{video_id}/segments", response_model=Page[SegmentBody])
@@ -215,39 +214,39 @@ def list_segments(
     latest_run: bool = True,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists an item's segments, seen through a run, or through its newest one."""
     with database.read() as session:
         owned_video(session, caller, video_id)
         run = _run_of_video(session, caller, video_id, run_id)
     if run is None:
-        return ORJSONResponse(page_body([], limit, None))
-    return ORJSONResponse(segments_page(storage, run, video_id, limit, cursor))
+        return JsonResponse(page_body([], limit, None))
+    return JsonResponse(segments_page(storage, run, video_id, limit, cursor))
 
 
 @router.get("/{video_id}/prompt-runs", response_model=list[PromptRunBody])
 def list_video_runs(
     video_id: str, caller: Reader, database: Db, limit: Annotated[int | None, Query(ge=1, le=200)] = None
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Lists the runs over a media item, newest first."""
     with database.read() as session:
         owned_video(session, caller, video_id)
         runs = session.scalars(_runs_of_video(caller, video_id).limit(limit))
-        return ORJSONResponse([run_body(run) for run in runs])
+        return JsonResponse([run_body(run) for run in runs])
 
 
 @jobs_router.get("/{job_id}", response_model=RegisteredVideo)
-def get_import_job(job_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def get_import_job(job_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Gives the finished job behind an upload or a registration."""
     with database.read() as session:
-        return ORJSONResponse(_registered(owned_video(session, caller, _video_of_job(job_id))))
+        return JsonResponse(_registered(owned_video(session, caller, _video_of_job(job_id))))
 
 
 @jobs_router.get("/{job_id}/outputs", response_model=ImportOutputs)
-def get_import_outputs(job_id: str, caller: Reader, database: Db) -> ORJSONResponse:
+def get_import_outputs(job_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Gives what a job made: one media item."""
     with database.read() as session:
-        return ORJSONResponse(_outputs(owned_video(session, caller, _video_of_job(job_id))))
+        return JsonResponse(_outputs(owned_video(session, caller, _video_of_job(job_id))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +270,7 @@ class _Once:
 
 def _add_once(
     once: _Once, storage: Storage, config: ApiConfig, new: _NewVideo, store: Callable[[], StoredMedia]
-) -> ORJSONResponse:
+) -> JsonResponse:
     """Stores an item's bytes, then adds its row, once for a key. Bytes that no row came to be for are removed."""
     place = (once.database, once.caller, "POST", once.path, once.key, once.content)
     if (kept := kept_answer(*place)) is not None:
@@ -405,13 +404,9 @@ def _run_of_video(session: Session, caller: Principal, video_id: str, run_id: st
 def _deletion(video: Video) -> dict[str, Any]:
     return {
         "video_id": video.video_id,
+        "index_id": None,
         "deletion_id": video.deletion_id,
         "status": "deleted",
         "retry_after_seconds": None,
         "message": f"{video.video_id} is deleted; tables of runs stay.",
     }
-
-
-def _link_token(request: Request, video_id: str, expires: int) -> str:
-    secret: bytes = request.app.state.link_secret
-    return hmac.new(secret, f"{video_id}:{expires}".encode(), hashlib.sha256).hexdigest()

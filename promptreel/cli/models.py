@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any, Final
 
 import click
 
@@ -10,8 +12,18 @@ from promptreel.cli.doctor import default_weights, model_check
 from promptreel.cli.options import json_option
 from promptreel.cli.output import print_json, print_table
 from providers import clip, text_embedding, whisper
-from providers.weights import MODELS_VARIABLE
-from schemas.errors import SettingsError
+from providers.weights import MODELS_VARIABLE, Weights
+from schemas.errors import ModelError, SettingsError
+
+HUB_SILENT_S: Final = 10.0
+
+# How a model of each kind is looked for, and fetched.
+_KINDS: Final[dict[str, tuple[Callable[[str], Weights], Callable[[str], Weights]]]] = {
+    "whisper": (whisper.find_weights, whisper.pull_weights),
+    "clip": (clip.find_weights, clip.pull_weights),
+    "sentence-transformers": (text_embedding.find_text_weights, text_embedding.pull_weights),
+}
+_PULL: Final = "run: promptreel models pull"  # how the mend of a model begins that can be fetched
 
 
 @click.group()
@@ -44,16 +56,48 @@ def pull(names: tuple[str, ...]) -> None:
     PROMPTREEL_MODELS names the folder that they are kept in; without it, it is the hub library's own cache.
     """
     for text in names:
-        kind, _, name = text.partition(":")
-        if kind == "whisper" and name:
-            weights = whisper.pull_weights(name)
-        elif kind == "clip" and name:
-            weights = clip.pull_weights(name)
-        elif kind == "sentence-transformers" and name:
-            weights = text_embedding.pull_weights(text)
-        else:
-            raise SettingsError(f"{text}: write whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
+        weights = _pull(text)
         click.echo(f"{text}: {weights.size_bytes / 1e6:.0f} MB in {weights.path}")
+
+
+def _pull(text: str) -> Weights:
+    kind, _, name = text.partition(":")
+    if kind not in _KINDS or not name:
+        raise SettingsError(f"{text}: write whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
+    find, fetch = _KINDS[kind]
+    named = text if kind == "sentence-transformers" else name
+    found = find(named)
+    if found.mend.startswith(_PULL):  # anything else that is missing, its fetch refuses at once
+        _require_hub(text)
+    return fetch(named)
+
+
+def _require_hub(text: str) -> None:
+    """Refuses where the model hub does not answer. Its library waits without end for some of its requests: from here on
+    each is given up after `HUB_SILENT_S`.
+
+    Raises:
+        ModelError: naming the hub, and what to do without a network.
+    """
+    from huggingface_hub import constants, get_session
+
+    session = get_session()
+    session.event_hooks["request"].append(_bound_wait)
+    try:
+        session.head(constants.ENDPOINT)
+    except Exception as error:  # of whatever the library speaks HTTP with
+        message = (
+            f"{text}: the model hub {constants.ENDPOINT} cannot be reached ({type(error).__name__}: {error}); pull it "
+            f"where there is a network and copy the folder that {MODELS_VARIABLE} names, or name a mirror in HF_ENDPOINT"
+        )
+        raise ModelError("weights_missing", message, retryable=True) from error
+
+
+def _bound_wait(request: Any) -> None:
+    told = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {
+        step: told.get(step) or HUB_SILENT_S for step in ("connect", "read", "write", "pool")
+    }
 
 
 assert MODELS_VARIABLE == "PROMPTREEL_MODELS"  # the help text names it

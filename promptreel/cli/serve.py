@@ -41,7 +41,8 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     app = create_app(config)
     _tell_first_steps(app.state.database, data_dir)
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+    # An event stream never ends by itself: who still follows one is cut off a few seconds after the service is to stop.
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
 
 
 @click.group()

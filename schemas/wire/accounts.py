@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.wire.common import RequestModel, WireModel
 
@@ -33,6 +33,10 @@ class NewApiKey(ApiKeyBody):
 
 class CreateApiKey(RequestModel):
     """A new key."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["read"], "expires_in_days": 90}]}
+    )
 
     name: str = Field(min_length=1, max_length=100)
     scopes: list[Scope] = Field(default=["read"], min_length=1)

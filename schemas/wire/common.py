@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+import math
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Item = TypeVar("Item")
+
+_MOST_LEVELS = 64
+
+
+def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
+    """A JSON value, unless it holds what some database or client cannot: NUL, lone surrogates, numbers beyond 64 bits or
+    that are none, or very many levels.
+
+    Raises:
+        ValueError: naming what it holds.
+    """
+    if levels == 0:
+        raise ValueError(f"is nested deeper than {_MOST_LEVELS} levels")
+    if isinstance(value, str):
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
+            raise ValueError("holds a NUL or half of a surrogate pair")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("holds a number that is none (NaN, Infinity)")
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("holds a whole number beyond 64 bits")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            storable(key, levels - 1)
+            storable(part, levels - 1)
+    elif isinstance(value, list):
+        for part in value:
+            storable(part, levels - 1)
+    return value
+
+
+StorableText = Annotated[str, AfterValidator(storable)]
 
 
 class WireModel(BaseModel):
@@ -19,6 +53,11 @@ class RequestModel(BaseModel):
     """Base of request bodies; fields that other versions of the API know are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_stored(cls, values: Any) -> Any:
+        return storable(values)
 
 
 class Marker(WireModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.wire.common import RequestModel, WireModel
 
@@ -21,6 +21,8 @@ class IndexBody(WireModel):
 
 class CreateIndex(RequestModel):
     """A new index."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "spring campaign"}]})
 
     name: str = Field(min_length=1, max_length=255)
     description: str | None = Field(default=None, max_length=2000)

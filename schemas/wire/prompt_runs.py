@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import ConfigDict, Field, StrictInt, model_validator
 
 from schemas.wire.common import Marker, RequestModel, WireModel
 
@@ -35,6 +35,19 @@ Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discrimi
 
 class ExecuteRun(RequestModel):
     """What a run is started, or estimated, with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt_id": "prompt_9f86d081884c7d659a2feaa0",
+                    "target": {"type": "index", "index_id": "idx_9f86d081884c7d659a2feaa0"},
+                    "video_segmentation_type": "fixed",
+                    "video_segment_duration": 10,
+                }
+            ]
+        }
+    )
 
     prompt_id: str = Field(min_length=1)
     target: Target
@@ -316,6 +329,8 @@ class SegmentRetry(WireModel):
 
 class RetryFailures(RequestModel):
     """Which failures of a run to try again; all retryable ones where nothing is named."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"operations": ["field_extraction"]}]})
 
     operations: list[Literal["field_extraction", "transcription", "image_embedding", "processing"]] | None = None
     codes: list[str] | None = None

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.wire.common import RequestModel, WireModel
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "headlines",
+    "description": "What happens.",
+    "prompt_text": "Say in one sentence what happens.",
+    "json_schema": {
+        "type": "object",
+        "properties": {"headline": {"type": "string"}},
+        "required": ["headline"],
+    },
+    "video_level": {
+        "instructions_text": "Sum the headlines up in one.",
+        "included_segment_fields": ["headline"],
+        "json_schema": {"type": "object", "properties": {"headline": {"type": "string"}}},
+    },
+}
 
 
 class VideoLevelBody(RequestModel):
     """The synthesis over one item's segments."""
 
-    instructions_text: str
+    instructions_text: str = Field(min_length=1, max_length=12_000)
     included_segment_fields: list[str] = []
     json_schema: dict[str, Any]
 
@@ -50,9 +66,11 @@ class PromptList(WireModel):
 class CreatePrompt(RequestModel):
     """A new prompt."""
 
-    name: str
-    description: str | None = ""
-    prompt_text: str
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    name: str = Field(min_length=3, max_length=100)
+    description: str | None = Field(default="", max_length=500)
+    prompt_text: str = Field(min_length=10, max_length=5000)
     json_schema: dict[str, Any]
     video_level: VideoLevelBody | None = None
     semantic_indexing: SemanticIndexingBody | None = None
@@ -61,9 +79,11 @@ class CreatePrompt(RequestModel):
 class UpdatePrompt(RequestModel):
     """Changes of a prompt: only what is sent changes."""
 
-    name: str | None = None
-    description: str | None = None
-    prompt_text: str | None = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "What happens, and where."}]})
+
+    name: str | None = Field(default=None, min_length=3, max_length=100)
+    description: str | None = Field(default=None, max_length=500)
+    prompt_text: str | None = Field(default=None, min_length=10, max_length=5000)
     json_schema: dict[str, Any] | None = None
     video_level: VideoLevelBody | None = None
     semantic_indexing: SemanticIndexingBody | None = None
@@ -73,6 +93,12 @@ class UpdatePrompt(RequestModel):
 
 class TestSchema(RequestModel):
     """A schema and an example to hold against it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"json_schema": _EXAMPLE["json_schema"], "sample_data": {"headline": "A crane lifts a box"}}]
+        }
+    )
 
     json_schema: dict[str, Any]
     sample_data: Any

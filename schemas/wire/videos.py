@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from schemas.wire.common import Marker, RequestModel, WireModel
 
@@ -137,6 +137,10 @@ class SegmentBody(WireModel):
 class RegisterVideo(RequestModel):
     """A media item that lies somewhere already."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "dock", "video_uri": "https://media.example/dock.mp4"}]}
+    )
+
     title: str = Field(min_length=1, max_length=255)
     video_uri: str = Field(min_length=1, max_length=4096)
     index_id: str | None = None
@@ -209,6 +213,8 @@ class RegisteredVideo(VideoBody):
 class VideoBatch(RequestModel):
     """Up to a hundred videos."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"video_ids": ["vid_9f86d081884c7d659a2feaa0"]}]})
+
     video_ids: list[str] = Field(min_length=1, max_length=100)
 
 
@@ -221,6 +227,8 @@ class SegmentTarget(RequestModel):
 
 class SegmentBatch(RequestModel):
     """Videos, or videos seen through runs; never both."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"video_ids": ["vid_9f86d081884c7d659a2feaa0"]}]})
 
     video_ids: list[str] | None = Field(default=None, min_length=1, max_length=50)
     targets: list[SegmentTarget] | None = Field(default=None, min_length=1, max_length=50)
@@ -241,7 +249,9 @@ class VideoSegments(WireModel):
 
 
 class SignedUrlRequest(RequestModel):
-    """A URI that this service handed out in a `gcs_uri` field."""
+    """A URI that this service handed out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"gcs_uri": "media://vid_9f86d081884c7d659a2feaa0"}]})
 
     gcs_uri: str
     force_refresh: bool | None = False

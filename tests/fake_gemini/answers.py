@@ -1,4 +1,4 @@
-"""Deterministic answers that fit a response schema: the same request always gives the same answer."""
+"""Deterministic answers that fit a response schema, and vectors of texts: the same request always gives the same answer."""
 
 import hashlib
 import random
@@ -6,12 +6,19 @@ import re
 
 _WORDS = "harbour crane crate van driver lamp street night rain river bridge market apple table window voice".split()
 _MAX_DEPTH = 12
+_DIMENSION = 48  # of a vector, where the request names none
 
 
 def answer_for(schema, seed):
     """A value that fits a JSON Schema (or the OpenAPI form with upper-case types), drawn from a text seed."""
     rng = random.Random(hashlib.sha256(seed.encode()).hexdigest())
     return _value(schema or {"type": "string"}, schema or {}, rng, 0)
+
+
+def embedding_for(model, text, dimension=None):
+    """The vector of a text: as many numbers as are asked for, not of unit length, as the service gives them."""
+    rng = random.Random(hashlib.sha256(f"{model}\n{text}".encode()).hexdigest())
+    return [round(rng.gauss(0, 1), 6) for _ in range(dimension or _DIMENSION)]
 
 
 def _value(schema, root, rng, depth):

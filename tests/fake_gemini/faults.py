@@ -27,7 +27,8 @@ class Fault:
         probability, seed: a share of the requests, the same for the same seed and request number.
         text: a pattern to be found in the request's texts.
         model: a pattern to be found in the model's name.
-        method: "generateContent" unless told otherwise; "countTokens" and "upload" (its start) know `status` alone.
+        method: "generateContent" unless told otherwise; "embedContent" and "batchEmbedContents" know what concerns the call
+            and not its answer; "countTokens" and "upload" (its start) know `status` alone.
     Effect:
         status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` the header,
             `quota_id` a QuotaFailure, `reason` an ErrorInfo.

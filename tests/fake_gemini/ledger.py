@@ -71,9 +71,9 @@ class Ledger:
         """Requests that got an answer with status 200."""
         return [entry for entry in self.calls(method) if entry.status == 200]
 
-    def repeated(self):
+    def repeated(self, method="generateContent"):
         """Answers beyond the first to the same question: what was paid more than once."""
-        return sum(count - 1 for count in Counter(entry.content for entry in self.answered()).values())
+        return sum(count - 1 for count in Counter(entry.content for entry in self.answered(method)).values())
 
     def max_in_flight(self):
         """Most requests under way at once."""

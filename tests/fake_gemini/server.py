@@ -1,4 +1,4 @@
-"""The protocol: generateContent, countTokens and files over HTTP, as the google-genai client speaks it."""
+"""The protocol: generateContent, embeddings, countTokens and files over HTTP, as the google-genai client speaks it."""
 
 import asyncio
 import base64
@@ -13,13 +13,14 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fake_gemini.answers import answer_for
+from tests.fake_gemini.answers import answer_for, embedding_for
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
 
 _MOST_OUTPUT_TOKENS = 65_536
 _MOST_BYTES = 20 * 1024 * 1024  # of one request
+_MOST_EMBEDDED = 100  # texts of one request
 _CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached from its second use on
 
 
@@ -111,16 +112,22 @@ class FakeService:
         body = _normal(json.loads(raw))
         if method == "countTokens":
             return self._count(model, body)
-        if method != "generateContent":
+        makers = {
+            "generateContent": self._generate,
+            "embedContent": self._embed,
+            "batchEmbedContents": self._embed_batch,
+        }
+        if method not in makers:
             return JSONResponse(error_body(404, f"no method {method}"), status_code=404)
         if name.startswith("projects/") and request.headers.get("authorization") != f"Bearer {_TOKEN}":
             return JSONResponse(error_body(401, "Vertex AI takes a token of /token"), status_code=401)
-        return await self._generate(model, body, request.url.path)
+        return await self._call(method, model, body, request.url.path, makers[method])
 
-    async def _generate(self, model, body, path):
+    async def _call(self, method, model, body, path, make):
+        """One call under quota, faults and ledger; `make` gives its answer and what the ledger notes of it."""
         content = _content_hash(model, body)
         text = _texts(body)
-        entry = self.ledger.begin("generateContent", model, content, text, path)
+        entry = self.ledger.begin(method, model, content, text, path)
         self._tries[content] += 1
         fault = self._fault(entry, self._tries[content])
         answered = False
@@ -145,14 +152,9 @@ class FakeService:
                     entry, fault.status, fault.message, retry_after=fault.retry_after, fault=fault.label,
                     retry_delay=fault.retry_delay, quota_id=fault.quota_id, reason=fault.reason,
                 )  # fmt: skip
-            answer = self._answer(model, body, fault)
-            usage = answer["usageMetadata"]
-            reason = answer["candidates"][0].get("finishReason") if answer.get("candidates") else None
+            answer, noted = make(model, body, fault)
             answered = True
-            self.ledger.end(
-                entry, 200, finish_reason=reason, fault=fault.label or None,
-                input_tokens=usage["promptTokenCount"], output_tokens=usage["candidatesTokenCount"],
-            )  # fmt: skip
+            self.ledger.end(entry, 200, fault=fault.label or None, **noted)
             # In ASCII, so that an answer may hold whatever JSON can escape.
             return Response(json.dumps(answer), media_type="application/json")
         except Refused as refused:
@@ -179,6 +181,28 @@ class FakeService:
         self.ledger.end(entry, status, fault=fault)
         headers = {"Retry-After": f"{retry_after:g}"} if retry_after is not None else {}
         return JSONResponse(error_body(status, message, **details), status_code=status, headers=headers)
+
+    def _generate(self, model, body, fault):
+        answer = self._answer(model, body, fault)
+        usage = answer["usageMetadata"]
+        reason = answer["candidates"][0].get("finishReason") if answer.get("candidates") else None
+        tokens = {"input_tokens": usage["promptTokenCount"], "output_tokens": usage["candidatesTokenCount"]}
+        return answer, {"finish_reason": reason, **tokens}
+
+    def _embed(self, model, body, fault):
+        return {"embedding": self._embedding(model, body)}, {"input_tokens": text_tokens(_texts(body))}
+
+    def _embed_batch(self, model, body, fault):
+        requests = body.get("requests", [])
+        if len(requests) > _MOST_EMBEDDED:
+            raise Refused(400, f"at most {_MOST_EMBEDDED} requests can be in one batch, not {len(requests)}")
+        answer = {"embeddings": [self._embedding(model, part) for part in requests]}
+        return answer, {"input_tokens": text_tokens(_texts(body))}
+
+    def _embedding(self, model, body):
+        if not _texts(body):
+            raise Refused(400, "content is empty")
+        return {"values": embedding_for(model, _texts(body), body.get("outputDimensionality"))}
 
     def _answer(self, model, body, fault):
         config = body.get("generationConfig", {})
@@ -366,6 +390,9 @@ def _parts(body):
     contents = body.get("contents", [])
     for content in contents if isinstance(contents, list) else [contents]:
         yield from content.get("parts", [])
+    yield from body.get("content", {}).get("parts", [])  # of an embedding
+    for request in body.get("requests", []):  # of a batch of them
+        yield from _parts(request)
 
 
 def _texts(body):

@@ -1,0 +1,62 @@
+"""Run diff: what differs between two runs over the same media."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.auth import Reader
+from api.database import PromptRun
+from api.json_response import JsonResponse
+from api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page_body
+from api.results import run_tables
+from api.runs import conflict, owned_run
+from api.services import DataFolder, Db
+from schemas.prompt import prompt_from_dict
+from schemas.wire.diff import RunDiffPage
+from tables.diff import DiffPlace, RunDiff
+from tables.reader import CommittedRun
+from tables.storage import Storage
+
+router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
+
+
+@router.get("/{run_id}/diff", response_model=RunDiffPage)
+def compare_runs(
+    run_id: str,
+    caller: Reader,
+    database: Db,
+    storage: DataFolder,
+    other_run_id: Annotated[str, Query(description="The run whose values are `after`.")],
+    include_same: Annotated[bool, Query(description="List what did not change, too.")] = False,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> JsonResponse:
+    """Lists the fields that differ between two runs over the same media, in order of item and time; the first page comes
+    with a summary."""
+    with database.read() as session:
+        runs = [owned_run(session, caller, name) for name in (run_id, other_run_id)]
+    scope = ("diff", run_id, other_run_id, include_same)
+    place = decode_cursor(cursor, scope, (int, int, str, int, str, int))
+    numbers = place[:2] if place is not None else (None, None)
+    before, after = (_committed(storage, run, number) for run, number in zip(runs, numbers, strict=True))
+    diff = RunDiff(storage, before, after)
+    behind = DiffPlace(*place[2:]) if place is not None else None
+    found = list(diff.rows(include_same=include_same, after=behind, limit=limit + 1))
+    next_cursor = None
+    if len(found) > limit:
+        last = found[limit - 1][0]
+        pins = [before.manifest.number, after.manifest.number]
+        next_cursor = encode_cursor(scope, [*pins, last.video_id, last.start_us, last.segment_id, last.field_number])
+    page = page_body([change.to_dict() for _, change in found[:limit]], limit, next_cursor)
+    summary = diff.summary().to_dict() if place is None else None
+    return JsonResponse({"run_id": run_id, "other_run_id": other_run_id, "summary": summary, **page})
+
+
+def _committed(storage: Storage, run: PromptRun, number: int | None) -> CommittedRun:
+    tables = run_tables(storage, run.run_id, number)
+    if tables is None:
+        message = f"Run {run.run_id} has no results yet."
+        raise conflict("run_not_finished", message, run_id=run.run_id, status=run.status)
+    return CommittedRun(run.run_id, prompt_from_dict(run.prompt), tables.manifest)

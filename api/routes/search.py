@@ -1,0 +1,79 @@
+"""Search by text, by image, by both, and over several runs."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from api.auth import Searcher
+from api.json_response import JsonResponse
+from api.search.scope import PLAYGROUND
+from api.search.service import Answer, SearchService
+from schemas.wire.search import (
+    ImageResultBody,
+    ImageSearch,
+    MultimodalResultBody,
+    MultimodalSearch,
+    MultiRunSearch,
+    PlaygroundSearch,
+    SearchResultBody,
+    TextSearch,
+)
+
+router = APIRouter(tags=["search"])
+
+_beginning: Final = threading.Lock()
+
+
+def search_service(request: Request) -> SearchService:
+    """The service's search, begun by the first who asks."""
+    state = request.app.state
+    with _beginning:
+        if getattr(state, "search", None) is None:
+            state.search = SearchService(state.database, state.storage)
+    return state.search  # type: ignore[no-any-return]
+
+
+Search = Annotated[SearchService, Depends(search_service)]
+
+
+@router.post("/indexes/{index_id}/search", response_model=list[SearchResultBody])
+def search_by_text(index_id: str, body: TextSearch, caller: Searcher, search: Search) -> JsonResponse:
+    """Finds segments and media items by meaning and words, best first. What it goes without stands in X-Search-Warning."""
+    return _answered(search.text(caller, body.index_ids or [index_id], body))
+
+
+@router.post("/indexes/{index_id}/image-search", response_model=list[ImageResultBody])
+def search_by_image(index_id: str, body: ImageSearch, caller: Searcher, search: Search) -> JsonResponse:
+    """Finds segments whose frames resemble a picture, best first."""
+    return _answered(search.image(caller, body.index_ids or [index_id], body))
+
+
+@router.post("/indexes/{index_id}/multimodal-search", response_model=list[MultimodalResultBody])
+def search_by_text_and_image(index_id: str, body: MultimodalSearch, caller: Searcher, search: Search) -> JsonResponse:
+    """Finds segments by a text and a picture, the two rankings joined by reciprocal rank."""
+    return _answered(search.multimodal(caller, body.index_ids or [index_id], body))
+
+
+@router.post("/search/multi-run", response_model=list[SearchResultBody])
+def search_several_runs(body: MultiRunSearch, caller: Searcher, search: Search) -> JsonResponse:
+    """Finds segments in several runs, `top_k` of each, and joins them."""
+    return _answered(search.multi_run(caller, body))
+
+
+@router.post("/playground/search", response_model=list[SearchResultBody])
+def search_playground(
+    body: PlaygroundSearch,
+    caller: Searcher,
+    search: Search,
+    run_id: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+) -> JsonResponse:
+    """Finds segments and media items of the playground by text; in the results of one run where it is named."""
+    asked = TextSearch(query=body.query, top_k=body.top_k, run_ids=[run_id] if run_id is not None else None)
+    return _answered(search.text(caller, [PLAYGROUND], asked))
+
+
+def _answered(answer: Answer) -> JsonResponse:
+    return JsonResponse(answer.hits, headers=dict(answer.warnings.headers()))

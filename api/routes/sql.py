@@ -1,0 +1,165 @@
+"""Analyst SQL over the tables of runs: catalog, query, and a model's draft of one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from sqlalchemy.orm import Session
+
+from api.auth import Principal, Searcher
+from api.database import Database
+from api.errors import ApiError
+from api.json_response import JsonResponse
+from api.routes.indexes import owned_index
+from api.services import Config, DataFolder, Db
+from api.sql.catalog import examples, row_contexts, table_bodies
+from api.sql.draft import draft_query
+from api.sql.limits import SqlLimits
+from api.sql.sandbox import Sandbox, SqlError
+from api.sql.scope import RunScope, runs_in_scope
+from schemas.wire.sql import ExecuteSql, GenerateSql, SqlCatalogBody, SqlDraft, SqlRowsBody, SqlScope
+from tables.analyst_views import AnalystViews, analyst_views
+from tables.storage import Storage
+
+_making = threading.Lock()
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Processes for queries stand ready while the service lives."""
+    _sandbox_of(app).warm()
+    yield
+    _sandbox_of(app).close()
+
+
+router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_life)
+
+
+def _sandbox_of(app: FastAPI) -> Sandbox:
+    with _making:
+        if getattr(app.state, "sql_sandbox", None) is None:
+            app.state.sql_sandbox = Sandbox(getattr(app.state, "sql_limits", None) or SqlLimits())
+        return app.state.sql_sandbox  # type: ignore[no-any-return]
+
+
+def _sandbox(request: Request) -> Sandbox:
+    return _sandbox_of(request.app)
+
+
+SqlSandbox = Annotated[Sandbox, Depends(_sandbox)]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What a request reads."""
+
+    scope: RunScope
+    views: AnalystViews
+
+    @property
+    def sql_by_name(self) -> dict[str, str]:
+        return {view.name: view.sql for view in self.views.views}
+
+
+@router.post("/{index_id}/catalog", response_model=SqlCatalogBody)
+def sql_catalog(
+    index_id: str, body: SqlScope, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
+) -> JsonResponse:
+    """Gives the tables that a query may name, its limits, and examples that run."""
+    tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
+    return JsonResponse(
+        {
+            "dialect": "duckdb",
+            "tables": table_bodies(tables.views, tables.scope),
+            "limits": sandbox.limits.to_wire(),
+            "examples": examples(tables.views),
+            **_scope_body(tables.scope),
+        }
+    )
+
+
+@router.post("/{index_id}", response_model=SqlRowsBody)
+def execute_sql(
+    index_id: str, body: ExecuteSql, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
+) -> JsonResponse:
+    """Runs one SELECT in a locked-down process over the caller's tables, and gives its rows."""
+    tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
+    limit = min(body.result_limit or sandbox.limits.default_rows, sandbox.limits.max_rows)
+    started = time.perf_counter()
+    try:
+        answer = sandbox.run(
+            body.query, tables.sql_by_name, tables.views.files, row_limit=limit, account=caller.account_id
+        )
+    except SqlError as error:
+        raise _api_error(error, storage) from error
+    return JsonResponse(
+        {
+            "rows": answer["rows"],
+            "row_context": row_contexts(answer["rows"], answer["tables"], tables.scope.run_ids),
+            "columns": answer["columns"],
+            "truncated": answer["truncated"],
+            "applied_result_limit": limit,
+            "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+            **_scope_body(tables.scope),
+        }
+    )
+
+
+@router.post("/{index_id}/generate", response_model=SqlDraft)
+def generate_sql(
+    index_id: str,
+    body: GenerateSql,
+    caller: Searcher,
+    database: Db,
+    storage: DataFolder,
+    config: Config,
+    sandbox: SqlSandbox,
+) -> JsonResponse:
+    """Lets the configured model write a query from an instruction. It is checked and planned, and not run."""
+    tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
+
+    def check(query: str) -> None:
+        sandbox.run(
+            query, tables.sql_by_name, tables.views.files, row_limit=1, account=caller.account_id, check_only=True
+        )
+
+    bodies = table_bodies(tables.views, tables.scope)
+    try:
+        query, model = draft_query(config, bodies, body.instruction, body.existing_query, check)
+    except SqlError as error:
+        raise _api_error(error, storage) from error
+    return JsonResponse({"query": query, "model": model})
+
+
+def _tables(
+    database: Database, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
+) -> _Tables:
+    with database.read() as session:
+        scope = _scope(session, storage, caller, index_id, body, limits)
+    return _Tables(scope, analyst_views(storage, scope.runs))
+
+
+def _scope(
+    session: Session, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
+) -> RunScope:
+    index_ids = [index_id] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
+    for wanted in dict.fromkeys([index_id, *index_ids]):
+        owned_index(session, caller, wanted)
+    return runs_in_scope(session, storage, caller, index_ids, body.run_ids, limits)
+
+
+def _scope_body(scope: RunScope) -> dict[str, Any]:
+    return {"run_ids": scope.run_ids, "runs_left_out": scope.left_out}
+
+
+def _api_error(error: SqlError, storage: Storage) -> ApiError:
+    """A query's refusal as the API words it; where files lie is no matter of the caller."""
+    if error.code == "sql_busy":
+        return ApiError(429, error.code, error.message, None, 1)
+    return ApiError(422, error.code, error.message.replace(storage.root, "…"), {"dialect": "duckdb"})

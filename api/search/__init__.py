@@ -1,0 +1,1 @@
+"""Search over committed results: by meaning and by words, by image, and by both."""

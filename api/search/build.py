@@ -1,0 +1,307 @@
+"""Makes blocks of a search index from the committed tables of a run.
+
+`python -m api.search.build DATA CACHE RUN MANIFEST BLOCK...` does it in a process of its own, so that a large one neither
+holds up requests nor keeps memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from api.search.block import FRAMES, MARKER, PLACES, TEXTS, VERSION, vector_file, write_marker
+from api.search.files import write_table
+from api.search.words import index_words, write_words
+from providers.text_embedding import texts_of
+from schemas.errors import StorageError
+from schemas.field_paths import LeafField
+from schemas.ids import digest
+from schemas.prompt import Prompt
+from tables.layout import run_folder
+from tables.manifest import Manifest, read_manifest
+from tables.request import read_request
+from tables.storage import LocalStorage, Storage, open_storage
+from tables.table_schemas import VECTOR
+from tables.vectors import write_vectors
+
+SEARCH: Final = "search"
+SHARDS_PER_BLOCK: Final = 16  # a retry makes the blocks of its shards again, a query looks at every block
+PREVIEW_CHARS: Final = 200
+_READ_TABLES: Final = ("segments", "results", "transcripts", "video_results", "text_embeddings", "image_embeddings")
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """A block that a manifest asks for.
+
+    Attributes:
+        name: made from the parts that it is made from, so that a block whose parts stay is kept.
+        rows: rows of those parts, a measure of the work.
+    """
+
+    name: str
+    shards: range
+    rows: int
+
+
+def plan_blocks(manifest: Manifest) -> list[BlockPlan]:
+    """The blocks that cover a manifest."""
+    plans = []
+    for first in range(0, manifest.shards, SHARDS_PER_BLOCK):
+        shards = range(first, min(first + SHARDS_PER_BLOCK, manifest.shards))
+        parts = [part for part in manifest.parts if part.table in _READ_TABLES and part.shard in shards]
+        if parts:
+            key = digest([VERSION, sorted(part.file for part in parts)])[:16]
+            plans.append(BlockPlan(f"{first:04d}-{key}", shards, sum(part.rows for part in parts)))
+    return plans
+
+
+def block_folder(run_id: str, name: str) -> str:
+    """The folder of a block, below the root of the cache."""
+    return f"{SEARCH}/{run_id}/{name}"
+
+
+def build_block(storage: Storage, cache: LocalStorage, manifest: Manifest, plan: BlockPlan) -> None:
+    """Makes one block aside and gives it its name whole.
+
+    Raises:
+        StorageError: a part cannot be read, or the cache not written.
+        RunNotFound: the run's folder is gone.
+    """
+    prompt = read_request(storage, manifest.run_id).prompt
+    parts = _Parts(storage, manifest, plan.shards)
+    with cache.work_folder() as work:
+        folder = work / plan.name
+        try:
+            folder.mkdir()
+            _write_block(parts, prompt, manifest.number, folder)
+        except (OSError, pa.ArrowException) as error:
+            what = f"run {manifest.run_id}, manifest {manifest.number}"
+            raise StorageError(f"{what}: no search block can be made of its tables ({error})") from error
+        cache.commit_folder(folder, block_folder(manifest.run_id, plan.name), MARKER)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The committed parts of some shards."""
+
+    storage: Storage
+    manifest: Manifest
+    shards: range
+
+    def groups(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The row groups of a table, some columns of each."""
+        folder = run_folder(self.manifest.run_id)
+        for part in self.manifest.parts_of(table):
+            if part.shard in self.shards:
+                with pq.ParquetFile(self.storage.local_file(f"{folder}/{part.file}")) as file:
+                    for number in range(file.num_row_groups):
+                        yield file.read_row_group(number, columns=list(columns))
+
+    def rows(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table as tuples of these columns."""
+        for group in self.groups(table, columns):
+            yield from zip(*(group[name].to_pylist() for name in columns), strict=True)
+
+
+@dataclass
+class _Places:
+    """The places of a block under construction, and the number of each by (video id, segment id)."""
+
+    table: dict[str, list[Any]]
+    numbers: dict[tuple[str, str | None], int]
+
+
+@dataclass
+class _Texts:
+    """Its texts, in order of their places."""
+
+    place: list[int] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    instance: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+
+
+def _write_block(parts: _Parts, prompt: Prompt, manifest: int, folder: Path) -> None:
+    places = _read_places(parts)
+    texts = _indexed_texts(places, prompt)
+    names = sorted(set(texts.fields))
+    field_number = {name: number for number, name in enumerate(names)}
+    text_models, text_group, text_vector = _text_vectors(parts, texts, folder)
+    frame_models, frames = _frames(parts, places, folder)
+    write_table(folder / PLACES, pa.table(places.table, schema=_PLACES_SCHEMA))
+    write_table(
+        folder / TEXTS,
+        pa.table(
+            {
+                "place": pa.array(texts.place, pa.int32()),
+                "field": pa.array([field_number[name] for name in texts.fields], pa.int16()),
+                "instance": pa.array(texts.instance, pa.large_string()),
+                "preview": pa.array([text[:PREVIEW_CHARS] for text in texts.text], pa.large_string()),
+                "group": text_group,
+                "vector": text_vector,
+            }
+        ),
+    )
+    write_table(folder / FRAMES, frames)
+    write_words(index_words(texts.text), folder)
+    write_marker(folder, manifest, names, {"text": text_models, "frame": frame_models}, len(places.numbers))
+
+
+_PLACES_SCHEMA: Final = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("segment_id", pa.string()),
+        ("start_us", pa.int64()),
+        ("end_us", pa.int64()),
+        ("media_type", pa.string()),
+        ("metadata", pa.large_string()),
+        ("metadata_text", pa.large_string()),
+        ("transcript", pa.large_string()),
+    ]
+)
+
+
+def _read_places(parts: _Parts) -> _Places:
+    """All segments and syntheses, with what was found in them."""
+    found = list(parts.rows("segments", ("video_id", "start_us", "segment_id", "end_us", "media_type")))
+    rows = [(video_id, False, *rest) for video_id, *rest in found]
+    syntheses = {
+        video_id: (media_type, *rest)
+        for video_id, media_type, *rest in parts.rows(
+            "video_results", ("video_id", "media_type", "metadata", "metadata_text")
+        )
+    }
+    rows += [(video_id, True, 0, "", None, syntheses[video_id][0]) for video_id in syntheses]
+    rows.sort(key=lambda row: row[:4])
+    table: dict[str, list[Any]] = {name: [None] * len(rows) for name in _PLACES_SCHEMA.names}
+    numbers: dict[tuple[str, str | None], int] = {}
+    for at, (video_id, is_synthesis, start_us, segment_id, end_us, media_type) in enumerate(rows):
+        table["video_id"][at], table["media_type"][at] = video_id, media_type
+        if is_synthesis:
+            numbers[video_id, None] = at
+            _, table["metadata"][at], table["metadata_text"][at] = syntheses[video_id]
+        else:
+            numbers[video_id, segment_id] = at
+            table["segment_id"][at], table["start_us"][at], table["end_us"][at] = segment_id, start_us, end_us
+    for video_id, segment_id, metadata, metadata_text in parts.rows(
+        "results", ("video_id", "segment_id", "metadata", "metadata_text")
+    ):
+        if (place := numbers.get((video_id, segment_id))) is not None:
+            table["metadata"][place], table["metadata_text"][place] = metadata, metadata_text
+    for video_id, segment_id, text in parts.rows("transcripts", ("video_id", "segment_id", "text")):
+        if (place := numbers.get((video_id, segment_id))) is not None:
+            table["transcript"][place] = text
+    return _Places(table, numbers)
+
+
+def _indexed_texts(places: _Places, prompt: Prompt) -> _Texts:
+    """Every text that may be searched, as the pipeline chooses what is embedded."""
+    level, indexing = prompt.video_level, prompt.semantic_indexing
+    of_segments = (prompt.leaves, indexing.disabled_segment_fields)
+    of_items = (level.leaves if level is not None else (), indexing.disabled_video_level_fields)
+    texts = _Texts()
+    table = places.table
+    for at, (segment_id, metadata, metadata_text, transcript) in enumerate(
+        zip(table["segment_id"], table["metadata"], table["metadata_text"], table["transcript"], strict=True)
+    ):
+        leaves: tuple[LeafField, ...]
+        leaves, disabled = of_items if segment_id is None else of_segments
+        values = json.loads(metadata) if metadata is not None else {}
+        for part in texts_of(values, metadata_text or "", transcript or "", leaves, disabled):
+            texts.place.append(at)
+            texts.fields.append(part.field)
+            texts.instance.append(part.instance)
+            texts.text.append(part.text)
+    return texts
+
+
+def _text_vectors(parts: _Parts, texts: _Texts, folder: Path) -> tuple[list[str], pa.Array, pa.Array]:
+    """Writes the vectors of all texts, equal ones once; returns (models, group of each text or -1, its vector)."""
+    known: dict[tuple[str, int], dict[str, int]] = {}
+    firsts: list[dict[tuple[str, int], list[int]]] = []  # for each row group: which rows bring a new text
+    for group in parts.groups("text_embeddings", ("model", "dimension", "text")):
+        new: dict[tuple[str, int], list[int]] = {}
+        columns = (group[name].to_pylist() for name in ("model", "dimension", "text"))
+        for at, (model, dimension, text) in enumerate(zip(*columns, strict=True)):
+            numbers = known.setdefault((model, dimension), {})
+            if text not in numbers:
+                numbers[text] = len(numbers)
+                new.setdefault((model, dimension), []).append(at)
+        firsts.append(new)
+    for number, (key, numbers) in enumerate(known.items()):
+        pieces = (
+            _matrix(group)[new[key]]
+            for group, new in zip(parts.groups("text_embeddings", (VECTOR,)), firsts, strict=True)
+            if key in new
+        )
+        write_vectors(folder / vector_file("text", number), len(numbers), key[1], pieces)
+    groups, vectors = [], []
+    for text in texts.text:
+        place = next(((n, known[key][text]) for n, key in enumerate(known) if text in known[key]), (-1, -1))
+        groups.append(place[0])
+        vectors.append(place[1])
+    return [model for model, _ in known], pa.array(groups, pa.int16()), pa.array(vectors, pa.int32())
+
+
+def _frames(parts: _Parts, places: _Places, folder: Path) -> tuple[list[str], pa.Table]:
+    """Writes the vectors of all embedded frames; returns (models, the frames)."""
+    names = ("video_id", "segment_id", "time_us", "file", "model", "dimension")
+    rows = list(parts.rows("image_embeddings", names))
+    models: dict[tuple[str, int], list[int]] = {}
+    for at, (*_, model, dimension) in enumerate(rows):
+        models.setdefault((model, dimension), []).append(at)
+    group, vector = np.zeros(len(rows), np.int16), np.zeros(len(rows), np.int32)
+    for number, (key, members) in enumerate(models.items()):
+        group[members] = number
+        vector[members] = np.arange(len(members))
+        write_vectors(folder / vector_file("frame", number), len(members), key[1], _pieces(parts, members))
+    table = {
+        "place": pa.array([places.numbers[row[0], row[1]] for row in rows], pa.int32()),
+        "time_us": pa.array([row[2] for row in rows], pa.int64()),
+        "file": pa.array([row[3] for row in rows], pa.string()),
+        "group": group,
+        "vector": vector,
+    }
+    return [model for model, _ in models], pa.table(table)
+
+
+def _pieces(parts: _Parts, members: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+    """The vectors of some rows of image_embeddings, by their numbers in the whole."""
+    wanted = np.asarray(members)
+    first = 0
+    for group in parts.groups("image_embeddings", (VECTOR,)):
+        inside = wanted[(wanted >= first) & (wanted < first + len(group))] - first
+        yield _matrix(group)[inside]
+        first += len(group)
+
+
+def _matrix(group: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32[n, d] of a column of vectors."""
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in group[VECTOR].chunks]
+    return np.concatenate(chunks).reshape(len(group), -1).astype(np.float32, copy=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Makes the named blocks."""
+    data, cache, run_id, number, *names = arguments
+    os.nice(10)
+    storage = open_storage(data)
+    manifest = read_manifest(storage, run_id, int(number))
+    for plan in plan_blocks(manifest):
+        if plan.name in names:
+            build_block(storage, LocalStorage(Path(cache)), manifest, plan)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

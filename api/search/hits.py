@@ -1,0 +1,163 @@
+"""Hits as the wire shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from api.catalog import NO_MARKER
+from api.database import PromptRun, Video
+from api.search.image import FrameMatch
+from api.search.ranking import Place, Searched
+from api.search.text import FieldMatch
+from schemas.mediatime import seconds_from_us
+
+Hit = dict[str, Any]
+
+_PREVIEW_CHARS: Final = 200
+_NO_MEDIA: Final[dict[str, Any]] = {
+    **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "thumbnail_data")),
+    **dict.fromkeys(("gif_uri", "gif_gcs_uri", "gif_data")),
+    "thumbnail_available": False,
+    "gif_available": False,
+}
+_NO_PREVIEW: Final[dict[str, Any]] = {
+    f"preview_{name}": None
+    for name in ("segment_id", "start_time", "end_time", "segment_uri", "thumbnail_uri", "gif_uri")
+}
+
+
+def place_hit(
+    searched: Searched,
+    place: int,
+    run: PromptRun,
+    video: Video,
+    similarity: float | None,
+    *,
+    rank_score: float | None = None,
+    matches: Sequence[FieldMatch] = (),
+    preview: int | None = None,
+) -> Hit:
+    """A place as the wire's SearchResult.
+
+    Args:
+        similarity: from 0 to 1.
+        rank_score: what the hits are ordered by, where that is not the similarity.
+        matches: the texts that fit, best first.
+        preview: the segment that stands for a synthesis.
+    """
+    row = searched.block.place(place)
+    is_segment = row["segment_id"] is not None
+    identity = f"segment:{row['segment_id']}:{run.run_id}" if is_segment else f"video:{row['video_id']}:{run.run_id}"
+    metadata = json.loads(row["metadata"]) if row["metadata"] is not None else {}
+    text = row["metadata_text"] or row["transcript"] or ""
+    return {
+        "result_type": "segment" if is_segment else "video",
+        "result_id": identity,
+        "video_id": row["video_id"],
+        "video_uri": video.video_uri,
+        "video_name": video.title,
+        "segment_id": row["segment_id"],
+        "start_time": _seconds(row["start_us"]),
+        "end_time": _seconds(row["end_us"]),
+        **(_NO_PREVIEW if preview is None else _preview(searched, preview)),
+        "text_content": text,
+        "content_preview": text[:_PREVIEW_CHARS],
+        "metadata_text": row["metadata_text"] or "",
+        "transcript": row["transcript"],
+        "similarity_score": _rounded(similarity),
+        "reranked_score": _rounded(rank_score),
+        **_NO_MEDIA,
+        "media_type": row["media_type"],
+        "metadata": metadata,
+        "extracted_metadata": metadata,
+        **_field_scores(matches),
+        "run_id": run.run_id,
+        "source_run_id": run.run_id,
+        "prompt_run_id": run.run_id,
+        "prompt_id": run.prompt_id,
+        "raw_llm_response": None,
+        "source_index_id": video.index_id,
+        "marker": NO_MARKER,
+        "extracted_metadata_markers": {},
+    }
+
+
+def image_fields(frame: FrameMatch | None) -> Hit:
+    """What an image hit has beside a text hit."""
+    seconds = seconds_from_us(frame.time_us) if frame is not None else None
+    return {
+        "matched_image_uri": None,
+        "matched_image_gcs_uri": None,
+        "matched_image_timestamp": seconds,
+        "matched_image_score": _rounded(frame.score) if frame is not None else None,
+        "shot_timestamp": seconds,
+    }
+
+
+def fusion_fields(
+    fused: float, ranks: Mapping[str, int | None], text_score: float | None, image_score: float | None
+) -> Hit:
+    """What a multimodal hit has beside an image hit."""
+    found = [name for name in ("text", "image") if ranks[name] is not None]
+    return {
+        "fused_score": fused,
+        "text_score": _rounded(text_score),
+        "image_score": _rounded(image_score),
+        "text_rank": ranks["text"],
+        "image_rank": ranks["image"],
+        "match_type": "both" if len(found) == 2 else f"{found[0]}_only",
+    }
+
+
+def segments_of(searched: Searched, place: Place) -> range:
+    """The places of the segments of a synthesis' item."""
+    video_id = searched.block.places["video_id"][place[1]].as_py()
+    first, _ = searched.block.items[video_id]
+    return range(first, place[1])
+
+
+def _preview(searched: Searched, segment: int) -> Hit:
+    row = searched.block.place(segment)
+    return {
+        **_NO_PREVIEW,
+        "preview_segment_id": row["segment_id"],
+        "preview_start_time": _seconds(row["start_us"]),
+        "preview_end_time": _seconds(row["end_us"]),
+    }
+
+
+def _field_scores(matches: Sequence[FieldMatch]) -> Hit:
+    by_field: dict[str, float] = {}
+    for match in matches:
+        by_field[match.field] = max(by_field.get(match.field, 0.0), match.score)
+    return {
+        "field_scores": {name: _rounded(score) for name, score in by_field.items()},
+        "field_instance_scores": {match.instance: _rounded(match.score) for match in matches},
+        "matched_field_paths": list(by_field),
+        "matched_field_instances": [
+            {
+                "field_path": match.field,
+                "field_display_label": _label(match.field),
+                "field_instance_key": match.instance,
+                "field_instance_path": match.instance,
+                "field_instance_display_label": _label(match.instance),
+                "score": _rounded(match.score),
+                "value_preview": match.preview,
+            }
+            for match in matches
+        ],
+    }
+
+
+def _label(path: str) -> str:
+    return path.rsplit(".", 1)[-1].removesuffix("[]").replace("_", " ")
+
+
+def _seconds(time_us: int | None) -> float | None:
+    return None if time_us is None else seconds_from_us(time_us)
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 6)

@@ -1,0 +1,125 @@
+"""Image search: segments ranked by their frames' likeness to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from api.errors import ApiError
+from api.search.picture import as_upright_png
+from api.search.questions import QueryVectors, missing_clip
+from api.search.ranking import Place, Ranking, Searched, Warnings, rank, score_places, unit_score
+from api.search.scope import SearchScope
+from schemas.errors import ModelError
+from schemas.settings import RunSettings
+from tables.vectors import Vectors, similarities
+
+
+@dataclass(frozen=True)
+class FrameMatch:
+    """The frame of a segment that is most like the picture.
+
+    Attributes:
+        time_us: its time in the item.
+        score: from 0 to 1.
+    """
+
+    time_us: int
+    score: float
+
+
+@dataclass(frozen=True)
+class ImageRanking:
+    """The answer to a picture: places in order, best first."""
+
+    searched: tuple[Searched, ...]
+    vectors: Mapping[str, Vectors]
+    ranking: Ranking
+
+    def frame(self, place: Place) -> FrameMatch:
+        """The frame that a place was found by."""
+        block = self.searched[place[0]].block
+        found: list[tuple[float, int]] = []
+        for model, vector in self.vectors.items():
+            group = block.group("frame", model)
+            if group is not None:
+                at = np.flatnonzero(group.places == place[1])
+                cosines = similarities(group.vectors, vector, group.numbers[at].astype(np.intp))
+                times = [block.frames["time_us"][int(row)].as_py() for row in group.rows[at]]
+                found += zip(cosines.tolist(), times, strict=True)
+        cosine, time_us = min(found, key=lambda pair: (-round(pair[0], 6), pair[1]))
+        return FrameMatch(time_us, unit_score(cosine))
+
+
+def rank_images(
+    searched: Sequence[Searched],
+    image: bytes,
+    scope: SearchScope,
+    vectors_of: QueryVectors,
+    depth: int,
+    warnings: Warnings,
+) -> ImageRanking:
+    """Ranks segments by a picture.
+
+    Raises:
+        ApiError: 422 where it is no picture, or no CLIP model that made the runs' vectors is available; the message says the
+            mend.
+    """
+    with as_upright_png(image) as path:
+        vectors: dict[str, Vectors] = {}
+        missing: dict[str, str] = {}
+        for part in searched:
+            for group in part.block.groups["frame"]:
+                if group.model not in vectors and group.model not in missing:
+                    try:
+                        vectors[group.model] = vectors_of.of_picture(path, group.model, scope.settings(part.run_id))
+                    except ModelError as error:
+                        missing[group.model] = error.message
+    if not vectors:
+        _explain(missing, scope, warnings)
+    for model, reason in missing.items():
+        warnings.add(f"not ranked by image with {model}: {reason}")
+    rankings = []
+    for model, vector in vectors.items():
+        found: list[tuple[Any, Vectors] | None] = []
+        for part in searched:
+            scored = score_places(part, "frame", model, vector)
+            found.append(None if scored is None else (scored.places, scored.scores))
+        rankings.append(rank(searched, found, depth))
+    return ImageRanking(tuple(searched), vectors, _side_by_side(rankings, depth))
+
+
+def _side_by_side(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Rankings of several models as one, taking turns: their cosines do not compare."""
+    if len(rankings) == 1:
+        return rankings[0]
+    turns = sorted(
+        (number, model, place, score, key)
+        for model, ranking in enumerate(rankings)
+        for number, (place, score, key) in enumerate(zip(ranking.places, ranking.scores, ranking.keys, strict=True))
+    )
+    seen: dict[Place, tuple[float, Any]] = {}
+    for _, _, place, score, key in turns:
+        seen.setdefault(place, (score, key))
+    best = list(seen.items())[:depth]
+    scores, keys = [score for _, (score, _) in best], [key for _, (_, key) in best]
+    return Ranking(tuple(place for place, _ in best), tuple(scores), tuple(keys))
+
+
+def _explain(missing: Mapping[str, str], scope: SearchScope, warnings: Warnings) -> None:
+    """Nothing can be ranked: says why, as an error where a model is what is missing.
+
+    Raises:
+        ApiError: 422.
+    """
+    reasons = list(missing.values())
+    if not reasons:
+        settings = scope.settings(scope.runs[0].run_id) if scope.runs else RunSettings()
+        reasons = [reason] if (reason := missing_clip(settings)) else []
+    if reasons:
+        message = f"Images cannot be searched here: {reasons[0]}"
+        raise ApiError(422, "image_search_unavailable", message, {"errors": [{"path": "", "message": message}]})
+    warnings.add("none of these runs has image embeddings; run with enable_image_embedding")

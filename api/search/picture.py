@@ -1,0 +1,64 @@
+"""Pictures that a caller searches with: bounded, decoded by Pillow alone, and handed on as a small PNG of our own making."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from api.errors import ApiError, invalid
+
+MOST_BYTES: Final = 10 << 20
+MOST_PIXELS: Final = 50_000_000
+_FORMATS: Final = ("JPEG", "PNG", "WEBP")
+_LONGEST_SIDE: Final = 1024  # more than any CLIP model looks at
+
+
+def decode_base64(image_data: str) -> bytes:
+    """The bytes behind `image_data`.
+
+    Raises:
+        ApiError: 422 where it is no base64, or 413 where it holds too much.
+    """
+    if image_data.startswith("data:"):
+        raise invalid("image_data: send base64 alone, without the prefix of a data URL", "image_data")
+    if len(image_data) > MOST_BYTES * 4 // 3 + 4:
+        raise ApiError(413, "media_too_large", f"image_data: holds more than {MOST_BYTES} bytes.")
+    try:
+        return base64.b64decode(image_data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"image_data: is no base64 ({error})", "image_data") from error
+
+
+@contextmanager
+def as_upright_png(image: bytes) -> Iterator[Path]:
+    """The first frame of a JPEG, PNG or WebP as a PNG, at most 1024 pixels long, turned as its camera was held.
+
+    Raises:
+        ApiError: 422 where it is no such picture, or has too many pixels.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
+            width, height = opened.size
+            if width * height > MOST_PIXELS:
+                message = f"image_data: {width} x {height} pixels are more than {MOST_PIXELS}; send a smaller picture"
+                raise invalid(message, "image_data")
+            opened.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except ApiError:
+        raise
+    except Exception as error:  # decoders raise many kinds for what is damaged
+        message = f"image_data: is no readable JPEG, PNG or WebP ({type(error).__name__}: {error})"
+        raise invalid(message, "image_data") from error
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    with tempfile.TemporaryDirectory(prefix="promptreel-picture-") as folder:
+        path = Path(folder) / "query.png"
+        picture.save(path, compress_level=1)
+        yield path

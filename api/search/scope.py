@@ -1,0 +1,114 @@
+"""What a search looks at: the caller's finished runs over the chosen places, and the fields that they know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from api.auth import Principal
+from api.database import PromptRun, RunItem, Video
+from api.errors import ApiError, invalid
+from api.routes.indexes import owned_index
+from api.runs import FINAL, owned_run, runs_of
+from api.search.library import Committed
+from schemas.field_paths import leaf_fields, parse_schema
+from schemas.prompt import SYSTEM_FIELDS
+from schemas.settings import RunSettings, settings_from_dict
+
+PLAYGROUND = None  # stands in index_ids for the media that lies in no index
+
+
+@dataclass(frozen=True)
+class SearchScope:
+    """The runs that are searched, newest first."""
+
+    runs: tuple[PromptRun, ...]
+
+    def committed(self) -> list[Committed]:
+        """Each run with the number of its newest manifest."""
+        return [Committed(run.run_id, run.manifest_number or 0) for run in self.runs]
+
+    def settings(self, run_id: str) -> RunSettings:
+        """What a run was frozen with."""
+        return settings_from_dict(next(run.settings for run in self.runs if run.run_id == run_id))
+
+
+def runs_in_places(
+    session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
+) -> SearchScope:
+    """The named runs, or all finished ones over these indexes.
+
+    Args:
+        index_ids: PLAYGROUND stands for the media that lies in no index.
+
+    Raises:
+        ApiError: 404 where an index or a run is not the caller's, 409 where a named run has not finished, 422 where it is
+            over another place.
+    """
+    for index_id in index_ids:
+        if index_id is not None:
+            owned_index(session, caller, index_id)
+    if run_ids is None:
+        named = PromptRun.index_id.in_([index_id for index_id in index_ids if index_id is not None])
+        inside = or_(named, PromptRun.index_id.is_(None)) if PLAYGROUND in index_ids else named
+        finished = (PromptRun.status.in_(FINAL), PromptRun.manifest_number.is_not(None))
+        return SearchScope(tuple(session.scalars(runs_of(caller).where(inside, *finished))))
+    scope = named_runs(session, caller, run_ids)
+    for run in scope.runs:
+        if run.index_id not in index_ids:
+            place = "the playground" if run.index_id is None else f"index {run.index_id}"
+            raise invalid(f"run_ids: {run.run_id} is over {place}; search there, or leave it out", "run_ids")
+    return scope
+
+
+def named_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> SearchScope:
+    """The named runs.
+
+    Raises:
+        ApiError: 404 where one is not the caller's, 409 where one has no tables yet.
+    """
+    runs = [owned_run(session, caller, run_id) for run_id in dict.fromkeys(run_ids)]
+    for run in runs:
+        if run.manifest_number is None and run.status not in FINAL:
+            message = f"Run {run.run_id} has no tables yet; wait until it has finished."
+            raise ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
+    with_tables = [run for run in runs if run.manifest_number is not None]
+    return SearchScope(tuple(sorted(with_tables, key=lambda run: (run.created_at, run.run_id), reverse=True)))
+
+
+def deleted_videos(session: Session, scope: SearchScope) -> frozenset[str]:
+    """The media of these runs that is deleted."""
+    items = (
+        select(RunItem.video_id)
+        .join(Video, Video.video_id == RunItem.video_id)
+        .where(RunItem.run_id.in_([run.run_id for run in scope.runs]), Video.deletion_id.is_not(None))
+    )
+    return frozenset(session.scalars(items))
+
+
+def chosen_fields(scope: SearchScope, search_fields: Sequence[str] | None) -> frozenset[str] | None:
+    """The fields that count, in canonical form (`tags[]` is `tags`); None for all.
+
+    Raises:
+        ApiError: 422 where no run knows one of them, naming those that they know.
+    """
+    if not search_fields or not scope.runs:
+        return None
+    known = dict.fromkeys(SYSTEM_FIELDS)
+    for run in scope.runs:
+        known |= dict.fromkeys(_leaf_paths(run.prompt["json_schema"]))
+        level: Any = run.prompt.get("video_level")
+        known |= dict.fromkeys(_leaf_paths(level["json_schema"]) if level else ())
+    wanted = [name.strip().removesuffix("[]") for name in search_fields]
+    for name, given in zip(wanted, search_fields, strict=True):
+        if name not in known:
+            raise invalid(f"search_fields: no field {given!r}; there are {', '.join(sorted(known))}", "search_fields")
+    return frozenset(wanted)
+
+
+def _leaf_paths(json_schema: dict[str, Any]) -> list[str]:
+    return [leaf.path for leaf in leaf_fields(parse_schema(json_schema))]

@@ -1,0 +1,132 @@
+"""The catalog of a query's tables, with examples that run, and what ties rows to segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from api.sql.scope import RunScope
+from tables.analyst_views import AnalystView, AnalystViews
+from tables.views import quoted
+
+_CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
+    "video_id": (str,),
+    "segment_id": (str,),
+    "run_id": (str,),
+    "start_time": (int, float),
+    "end_time": (int, float),
+}
+
+
+def table_bodies(views: AnalystViews, scope: RunScope) -> list[dict[str, Any]]:
+    """The tables as the catalog shows them."""
+    return [
+        {
+            "name": view.name,
+            "run_id": view.run.run_id if view.run is not None else None,
+            "prompt_id": scope.prompt_ids[view.run.run_id] if view.run is not None else None,
+            "row_count": view.row_count,
+            "columns": [
+                {"name": column.name, "type": column.type, "field_path": column.field_path} for column in view.columns
+            ],
+        }
+        for view in views.views
+    ]
+
+
+def examples(views: AnalystViews) -> list[dict[str, str]]:
+    """Queries over these tables that run as they stand; those about fields are over the newest run that has such."""
+    shown = [
+        _example(
+            "How the segments ended",
+            "SELECT status, count(*) AS segments FROM segments GROUP BY status ORDER BY segments DESC",
+        ),
+        _example(
+            "The first segments of each item",
+            "SELECT video_id, segment_id, run_id, start_time, end_time, status FROM segments "
+            "ORDER BY video_id, start_time LIMIT 50",
+        ),
+        _example(
+            "Items with their segments and seconds",
+            "SELECT m.name, m.video_id, m.run_id, m.segment_count, m.duration_seconds FROM media AS m "
+            "ORDER BY m.segment_count DESC LIMIT 50",
+        ),
+        _example(
+            "What failed, and why",
+            "SELECT operation, code, count(*) AS failures, any_value(message) AS example FROM failures "
+            "GROUP BY operation, code ORDER BY failures DESC",
+        ),
+        _example(
+            "Where a word is spoken",
+            "SELECT video_id, segment_id, run_id, start_us / 1e6 AS start_time, end_us / 1e6 AS end_time, text "
+            "FROM transcripts WHERE text ILIKE '%the%' ORDER BY video_id, start_us LIMIT 50",
+        ),
+    ]
+    for kinds, make in (
+        (("VARCHAR", "BOOLEAN"), _most_frequent),
+        (("BIGINT", "DOUBLE"), _spread),
+        (("VARCHAR[]",), _parts),
+    ):
+        found = next(((view, column.name) for view, column in _fields(views) if column.type in kinds), None)
+        if found is not None:
+            shown.append(make(*found))
+    return shown
+
+
+def row_contexts(
+    rows: Sequence[Mapping[str, Any]], tables: Sequence[str], run_ids: Sequence[str]
+) -> list[dict[str, Any] | None]:
+    """For each row the segment or item that its columns name; None where they name neither.
+
+    A row without a run takes that of the query, where it can only be one.
+
+    Args:
+        tables: the tables that the query names.
+        run_ids: the runs that it reads.
+    """
+    named = set(tables)
+    only = list(run_ids) if len(run_ids) == 1 else [run_id for run_id in run_ids if named == {run_id}]
+    return [_context(row, only[0] if only else None) for row in rows]
+
+
+def _context(row: Mapping[str, Any], run_id: str | None) -> dict[str, Any] | None:
+    values = {
+        name: row[name] if isinstance(row.get(name), kinds) and not isinstance(row.get(name), bool) else None
+        for name, kinds in _CONTEXT.items()
+    }
+    if values["segment_id"] is None and values["video_id"] is None:
+        return None
+    return {**values, "run_id": values["run_id"] or run_id}
+
+
+def _fields(views: AnalystViews) -> list[tuple[AnalystView, Any]]:
+    of_runs = [view for view in views.views if view.run is not None]
+    return [(view, column) for view in of_runs for column in view.columns if column.field_path is not None]
+
+
+def _most_frequent(view: AnalystView, field: str) -> dict[str, str]:
+    return _example(
+        f"The most frequent values of {field}",
+        f"SELECT {quoted(field)}, count(*) AS segments FROM {quoted(view.name)} "
+        "GROUP BY 1 ORDER BY segments DESC, 1 LIMIT 20",
+    )
+
+
+def _spread(view: AnalystView, field: str) -> dict[str, str]:
+    return _example(
+        f"The spread of {field} in each item",
+        f"SELECT video_id, min({quoted(field)}) AS least, avg({quoted(field)}) AS average, max({quoted(field)}) AS most "
+        f"FROM {quoted(view.name)} GROUP BY video_id ORDER BY average DESC NULLS LAST LIMIT 20",
+    )
+
+
+def _parts(view: AnalystView, field: str) -> dict[str, str]:
+    return _example(
+        f"The most frequent parts of {field}",
+        f"SELECT part, count(*) AS times FROM (SELECT unnest({quoted(field)}) AS part FROM {quoted(view.name)}) "
+        "GROUP BY part ORDER BY times DESC, part LIMIT 20",
+    )
+
+
+def _example(title: str, query: str) -> dict[str, str]:
+    return {"title": title, "query": query}

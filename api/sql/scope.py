@@ -1,0 +1,95 @@
+"""The runs of the caller that a query reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from api.auth import Principal
+from api.database import PromptRun
+from api.errors import ApiError, invalid, not_found
+from api.runs import owned_run, runs_of
+from api.sql.limits import SqlLimits
+from schemas.errors import RunNotFound
+from tables.manifest import newest_manifest
+from tables.reader import CommittedRun
+from tables.request import read_request
+from tables.storage import Storage
+
+
+@dataclass(frozen=True)
+class RunScope:
+    """The runs that a query reads, newest first, with what the newest manifest of each names.
+
+    Attributes:
+        prompt_ids: the prompt of each run, by run id.
+        left_out: older runs beyond the limit.
+    """
+
+    runs: tuple[CommittedRun, ...]
+    prompt_ids: Mapping[str, str]
+    left_out: int
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [run.run_id for run in self.runs]
+
+
+def runs_in_scope(
+    session: Session,
+    storage: Storage,
+    caller: Principal,
+    index_ids: Sequence[str],
+    run_ids: Sequence[str] | None,
+    limits: SqlLimits,
+) -> RunScope:
+    """The named runs, or every run with tables over these indexes.
+
+    Raises:
+        ApiError: 404 where a named run is not the caller's, 409 where it has no tables yet, 422 where there are too many.
+    """
+    left_out = 0
+    if run_ids is not None:
+        wanted = list(dict.fromkeys(run_ids))
+        if len(wanted) > limits.max_runs:
+            message = f"run_ids: {len(wanted)} runs are more than one query reads ({limits.max_runs}); name fewer"
+            raise invalid(message, "run_ids")
+        records = [owned_run(session, caller, run_id) for run_id in wanted]
+    else:
+        over = runs_of(caller).where(PromptRun.index_id.in_(index_ids), PromptRun.manifest_number.is_not(None))
+        found = session.scalars(over).all()
+        records, left_out = list(found[: limits.max_runs]), max(0, len(found) - limits.max_runs)
+    runs = []
+    for record in records:
+        run = _committed(storage, record.run_id)
+        if run is not None:
+            runs.append(run)
+        elif run_ids is not None:
+            message = f"Run {record.run_id} has no tables yet; wait until it has finished."
+            raise ApiError(409, "run_not_finished", message, {"run_id": record.run_id, "status": record.status})
+    _check_files(runs, limits)
+    return RunScope(tuple(runs), {record.run_id: record.prompt_id for record in records}, left_out)
+
+
+def _committed(storage: Storage, run_id: str) -> CommittedRun | None:
+    """The newest committed state of a run; None before the first commit.
+
+    Raises:
+        ApiError: 404 where its folder is gone.
+    """
+    try:
+        manifest = newest_manifest(storage, run_id)
+        return None if manifest is None else CommittedRun(run_id, read_request(storage, run_id).prompt, manifest)
+    except RunNotFound as error:
+        raise not_found("run", run_id) from error
+
+
+def _check_files(runs: Sequence[CommittedRun], limits: SqlLimits) -> None:
+    files = sum(len(run.manifest.parts) for run in runs)
+    if files > limits.max_files:
+        message = (
+            f"The tables of these {len(runs)} runs lie in {files} files; {limits.max_files} are the most of one query."
+        )
+        raise ApiError(422, "sql_too_large", f"{message} Name fewer runs in run_ids.", {"files": files})

@@ -1,0 +1,80 @@
+"""Exports: results of a run or an index as one JSON file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.wire.common import RequestModel, WireModel
+
+
+class CreateRunExport(RequestModel):
+    """Where an export of a run goes. There are no connectors here: it is always downloaded."""
+
+    destination_connector_id: str | None = None
+    destination_base_path: str | None = None
+    destination_subpath: str | None = None
+
+
+class CreateIndexExport(CreateRunExport):
+    """What an export of an index holds.
+
+    Attributes:
+        prompt_run_ids: runs over the index; all that have ended where it is absent.
+    """
+
+    prompt_run_ids: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+
+
+class ExportCreated(WireModel):
+    """An export that waits for its turn."""
+
+    export_id: str
+    status: Literal["pending", "processing", "completed", "failed"]
+
+
+class ExportBody(WireModel):
+    """How far an export is. Clients refuse one in which a key is missing.
+
+    Attributes:
+        queue_status: queued, running, succeeded or dead_letter (it was tried `max_attempts` times).
+        last_error: why the last attempt failed, while another is to come.
+        download_url: path of the finished file, to be asked for with an API key.
+        gcs_uri: names the finished file; opaque.
+        export_params: what the request named; null where that was nothing.
+    """
+
+    export_id: str
+    export_type: Literal["index", "prompt_run"]
+    target_id: str
+    created_at: str
+    status: Literal["pending", "processing", "completed", "failed"]
+    queue_status: Literal["queued", "leased", "running", "failed", "succeeded", "dead_letter"] | None
+    attempts: int
+    max_attempts: int
+    available_at: str | None
+    started_at: str | None
+    completed_at: str | None
+    updated_at: str | None
+    download_url: str | None
+    file_size_bytes: int | None
+    error_message: str | None
+    last_error: str | None
+    destination_type: Literal["download", "connector"]
+    destination_connector_id: str | None
+    destination_base_path: str | None
+    destination_subpath: str | None
+    destination_uri: str | None
+    gcs_uri: str | None
+    export_params: dict[str, Any] | None
+
+
+class ExportDownloadUrl(WireModel):
+    """An address that needs no key for a few minutes; null over plain http, and while the file is not finished."""
+
+    export_id: str
+    status: Literal["pending", "processing", "completed", "failed"]
+    destination_type: Literal["download", "connector"]
+    destination_connector_id: str | None
+    download_url: str | None

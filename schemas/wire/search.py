@@ -1,0 +1,217 @@
+"""Search by text, by image, by both, and over several runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from schemas.wire.common import Marker, StorableText, WireModel
+from schemas.wire.prompt_runs import MediaUris
+
+_WEIGHT_SLACK = 0.01
+
+
+def _is_not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+Query = Annotated[StorableText, StringConstraints(min_length=1, max_length=5000), AfterValidator(_is_not_blank)]
+Ids = Annotated[list[Annotated[StorableText, StringConstraints(min_length=1, max_length=255)]], Field(max_length=200)]
+FieldNames = Annotated[
+    list[Annotated[StorableText, StringConstraints(min_length=1, max_length=1000)]], Field(max_length=200)
+]
+TopK = Annotated[int, Field(ge=1, le=100)]
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class _SearchBody(BaseModel):
+    """Base of the bodies: null is absent, and fields that other versions of the API know are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+
+class _ScopedBody(_SearchBody):
+    """Where is searched.
+
+    Attributes:
+        run_ids: runs whose results are searched; without it all finished ones.
+        index_ids: indexes that are searched instead of the one in the path.
+    """
+
+    run_ids: Ids | None = None
+    index_ids: Ids | None = None
+
+
+class TextSearch(_ScopedBody):
+    """A search by meaning and words.
+
+    Attributes:
+        search_fields: field paths that are looked at; all without it.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "top_k": 10}]})
+
+    query: Query
+    top_k: TopK = 30
+    search_fields: FieldNames | None = None
+
+
+class ImageSearch(_ScopedBody):
+    """A search for frames that resemble a picture.
+
+    Attributes:
+        image_data: a JPEG, PNG or WebP as base64.
+    """
+
+    image_data: str = Field(min_length=1)
+    top_k: TopK = 20
+
+
+class MultimodalSearch(_ScopedBody):
+    """A search by text, by a picture, or by both, whose weights add up to 1."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text_query": "a crane lifts a box", "top_k": 10}]})
+
+    text_query: Query | None = None
+    image_data: Annotated[str, Field(min_length=1)] | None = None
+    text_weight: Weight = 0.5
+    image_weight: Weight = 0.5
+    top_k: TopK = 20
+    search_fields: FieldNames | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> MultimodalSearch:
+        if self.text_query is None and self.image_data is None:
+            raise ValueError("text_query or image_data is required")
+        total = self.text_weight + self.image_weight
+        if abs(total - 1) > _WEIGHT_SLACK + 1e-9:
+            raise ValueError(f"text_weight and image_weight must add up to 1, not {total:g}")
+        return self
+
+
+class MultiRunSearch(_SearchBody):
+    """A search over several runs, or over all of an index.
+
+    Attributes:
+        aggregation: `best` keeps the best hit of each segment, `all` every one, `weighted` lets newer runs weigh more.
+        top_k: hits of each run.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "run_ids": ["run_1"]}]})
+
+    query: Query
+    run_ids: Ids | None = None
+    index_id: StorableText | None = None
+    aggregation: Literal["best", "all", "weighted"] = "best"
+    top_k: Annotated[int, Field(ge=1, le=50)] = 5
+
+    @model_validator(mode="after")
+    def _names_runs(self) -> MultiRunSearch:
+        if not self.run_ids and self.index_id is None:
+            raise ValueError("run_ids or index_id is required")
+        return self
+
+
+class PlaygroundSearch(_SearchBody):
+    """A search over the media that lies in no index."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "top_k": 10}]})
+
+    query: Query
+    top_k: TopK = 30
+
+
+class MatchedField(WireModel):
+    """One value that matched: `people[1].name` of the field `people[].name`; scores are from 0 to 1."""
+
+    field_path: str
+    field_display_label: str | None = None
+    field_instance_key: str
+    field_instance_path: str
+    field_instance_display_label: str | None = None
+    score: float
+    value_preview: str
+
+
+class SearchResultBody(MediaUris):
+    """A segment, or a media item as a whole, that was found.
+
+    Attributes:
+        result_type: segment or video; a video's segment_id and times are null, and `preview_*` show one of its segments.
+        similarity_score: 0 to 1; null where no vector tells.
+        reranked_score: what the hits of a text search are ordered by.
+    """
+
+    result_type: str
+    result_id: str
+    video_id: str
+    video_uri: str | None = None
+    video_name: str | None = None
+    segment_id: str | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    preview_segment_id: str | None = None
+    preview_start_time: float | None = None
+    preview_end_time: float | None = None
+    preview_segment_uri: str | None = None
+    preview_thumbnail_uri: str | None = None
+    preview_gif_uri: str | None = None
+    text_content: str
+    content_preview: str
+    metadata_text: str
+    transcript: str | None = None
+    similarity_score: float | None = None
+    reranked_score: float | None = None
+    thumbnail_data: str | None = None
+    gif_data: str | None = None
+    media_type: str | None = None
+    metadata: dict[str, Any]
+    extracted_metadata: dict[str, Any]
+    field_scores: dict[str, float]
+    field_instance_scores: dict[str, float]
+    matched_field_paths: list[str]
+    matched_field_instances: list[MatchedField]
+    run_id: str
+    source_run_id: str
+    prompt_run_id: str
+    prompt_id: str
+    raw_llm_response: str | None = None
+    source_index_id: str | None = None
+    marker: Marker = Marker()
+    extracted_metadata_markers: dict[str, Marker] = {}
+
+
+class ImageResultBody(SearchResultBody):
+    """A segment that was found by a picture, and the time of the frame that matched."""
+
+    matched_image_uri: str | None = None
+    matched_image_gcs_uri: str | None = None
+    matched_image_timestamp: float | None = None
+    matched_image_score: float | None = None
+    shot_timestamp: float | None = None
+
+
+class MultimodalResultBody(ImageResultBody):
+    """A segment that was found by text, picture, or both.
+
+    Attributes:
+        match_type: both, text_only or image_only.
+        text_rank, image_rank: its places in the two rankings, from 1; null where it is in one only.
+    """
+
+    fused_score: float
+    text_score: float | None = None
+    image_score: float | None = None
+    text_rank: int | None = None
+    image_rank: int | None = None
+    match_type: str

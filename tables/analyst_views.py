@@ -1,0 +1,232 @@
+"""The views that analysts query: one for each run by its id, `segments` over all of them, and the tables of results.
+
+Each view is one SELECT over committed part files and stands alone, so that a query needs only those that it names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from schemas.arrow import arrow_schema
+from schemas.field_paths import leaf_fields, parse_schema
+from schemas.prompt import Prompt
+from schemas.records import TABLES
+from tables import layout
+from tables.reader import CommittedRun, locked_connection
+from tables.storage import Storage
+from tables.table_schemas import FIELDS, table_schemas
+from tables.views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
+
+ANALYST_TABLES: Final = ("media", "results", "transcripts", "video_results", "failures", "frames")
+_SEGMENTS: Final = "segments"
+# Where the service keeps media is no matter of its callers.
+_PLACES: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """One column of a view.
+
+    Attributes:
+        type: in DuckDB's words.
+        field_path: the prompt's leaf field that it holds; None for a column that every run has.
+    """
+
+    name: str
+    type: str
+    field_path: str | None
+
+
+@dataclass(frozen=True)
+class AnalystView:
+    """One view.
+
+    Attributes:
+        sql: the SELECT behind it.
+        run: the run of which it is the view; None for one over all runs.
+        row_count: rows by the manifests.
+    """
+
+    name: str
+    sql: str
+    columns: tuple[ViewColumn, ...]
+    run: CommittedRun | None
+    row_count: int
+
+
+@dataclass(frozen=True)
+class AnalystViews:
+    """The views over some runs, and the part files that they read."""
+
+    views: tuple[AnalystView, ...]
+    files: tuple[str, ...]
+
+
+def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, with_places: bool = False) -> AnalystViews:
+    """The views over these runs, newest manifest of each.
+
+    Args:
+        with_places: whether `media` shows where the files lie.
+    """
+    files = _files(storage, runs, (*ANALYST_TABLES, _SEGMENTS))
+    views = [_run_view(run, files[run.run_id, "results"]) for run in runs]
+    views.append(_segments_view(runs, files))
+    views += [
+        _table_view(table, runs, files, () if with_places else _PLACES.get(table, ())) for table in ANALYST_TABLES
+    ]
+    return AnalystViews(tuple(views), tuple(path for group in files.values() for path in group))
+
+
+def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with these views; beside them the other tables of the runs, and `fields`, the view of the first
+    run. It can read the committed parts of these runs and no other file."""
+    made = analyst_views(storage, runs, with_places=True)
+    others = [table for table in TABLES if table not in (*ANALYST_TABLES, _SEGMENTS)]
+    files = _files(storage, runs, others)
+    connection = locked_connection([*made.files, *(path for group in files.values() for path in group)])
+    for view in made.views:
+        connection.execute(f"CREATE VIEW {quoted(view.name)} AS {view.sql}")
+    for table in others:
+        view = _table_view(table, runs, files, ())
+        connection.execute(f"CREATE VIEW {quoted(table)} AS {view.sql}")
+    if runs:
+        connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM {quoted(runs[0].run_id)}')
+    return connection
+
+
+def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Local paths of the parts, by run id and table."""
+    return {
+        (run.run_id, table): [
+            str(storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}"))
+            for part in run.manifest.parts_of(table)
+        ]
+        for run in runs
+        for table in tables
+    }
+
+
+def _run_view(run: CommittedRun, files: Sequence[str]) -> AnalystView:
+    sql = run_view_sql(run.prompt, f"({_part_sql('results', run.prompt, files)})")
+    return AnalystView(run.run_id, sql, _run_columns(run.prompt), run, run.manifest.rows_of("results"))
+
+
+def _run_columns(prompt: Prompt) -> tuple[ViewColumn, ...]:
+    described = _described(run_view_sql(prompt, f"({_part_sql('results', prompt, ())})"))
+    paths = {leaf.path for leaf in leaf_fields(parse_schema(prompt.json_schema))}
+    columns = [ViewColumn(name, kind, None) for name, kind in described[: len(RUN_VIEW_COLUMNS)]]
+    for name, kind in described[len(RUN_VIEW_COLUMNS) :]:
+        path = name if name in paths else name.removeprefix("metadata.")
+        columns.append(ViewColumn(name, kind, path))
+    return tuple(columns)
+
+
+def _segments_view(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:
+    """Every segment of the runs with how it ended, and its leaf fields where it has a result.
+
+    A field that two prompts type differently is a DOUBLE where both types are numbers, else JSON text.
+    """
+    own = _described(table_view_sql(_SEGMENTS, (), arrow_schema(TABLES[_SEGMENTS])))
+    taken = {name.lower() for name, _ in own}
+    fields: dict[str, dict[str, ViewColumn]] = {}  # run id -> name in `segments` -> column of the run's view
+    types: dict[str, set[str]] = {}
+    for run in runs:
+        leaves = {_free(column.name, taken): column for column in _run_columns(run.prompt) if column.field_path}
+        fields[run.run_id] = leaves
+        for name, column in leaves.items():
+            types.setdefault(name.lower(), set()).add(column.type)
+    selects = []
+    for run in runs:
+        leaves = fields[run.run_id]
+        columns = [
+            f"{_as_common(f'r.{quoted(column.name)}', types[name.lower()])} AS {quoted(name)}"
+            for name, column in leaves.items()
+        ]
+        segments = _part_sql(_SEGMENTS, run.prompt, files[run.run_id, _SEGMENTS])
+        results = run_view_sql(run.prompt, f"({_part_sql('results', run.prompt, files[run.run_id, 'results'])})")
+        selects.append(
+            f"SELECT {', '.join(['s.*', *columns])} FROM ({segments}) AS s "
+            f"LEFT JOIN ({results}) AS r ON r.segment_id = s.segment_id"
+        )
+    sql = _union(selects, _SEGMENTS)
+    shown = [ViewColumn(name, kind, None) for name, kind in own]
+    seen: set[str] = set()
+    for leaves in fields.values():
+        for name, column in leaves.items():
+            if name.lower() not in seen:
+                seen.add(name.lower())
+                shown.append(ViewColumn(name, _common_type(types[name.lower()]), column.field_path))
+    return AnalystView(_SEGMENTS, sql, tuple(shown), None, sum(run.manifest.rows_of(_SEGMENTS) for run in runs))
+
+
+def _table_view(
+    table: str,
+    runs: Sequence[CommittedRun],
+    files: Mapping[tuple[str, str], Sequence[str]],
+    hidden: Sequence[str],
+) -> AnalystView:
+    """One table over all runs. Its struct `fields` is left out where prompts type it differently."""
+    schemas = [table_schemas(run.prompt)[table] for run in runs] or [arrow_schema(TABLES[table])]
+    alike = all(_fields_type(schema) == _fields_type(schemas[0]) for schema in schemas)
+    wanted = [
+        name
+        for name in dict.fromkeys(name for schema in schemas for name in schema.names)
+        if name not in hidden and (alike or name != FIELDS)
+    ]
+    columns = ", ".join(map(quoted, wanted))
+    selects = [f"SELECT {columns} FROM ({_part_sql(table, run.prompt, files[run.run_id, table])})" for run in runs]
+    empty = f"SELECT {columns} FROM ({table_view_sql(table, (), schemas[0])})"
+    shown = tuple(ViewColumn(name, kind, None) for name, kind in _described(empty))
+    rows = sum(run.manifest.rows_of(table) for run in runs)
+    return AnalystView(table, _union(selects, table) if runs else empty, shown, None, rows)
+
+
+def _part_sql(table: str, prompt: Prompt, files: Sequence[str]) -> str:
+    return table_view_sql(table, files, table_schemas(prompt)[table])
+
+
+def _union(selects: Sequence[str], table: str) -> str:
+    if not selects:
+        return table_view_sql(table, (), arrow_schema(TABLES[table]))
+    return " UNION ALL BY NAME ".join(selects)
+
+
+def _fields_type(schema: pa.Schema) -> str | None:
+    return str(schema.field(FIELDS).type) if FIELDS in schema.names else None
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A field's name in `segments`: with the prefix `metadata.` where a column of every segment is called so."""
+    return f"metadata.{name}" if name.lower() in taken else name
+
+
+def _common_type(types: set[str]) -> str:
+    if len(types) == 1:
+        return next(iter(types))
+    return "DOUBLE" if types <= {"BIGINT", "DOUBLE"} else "VARCHAR"
+
+
+def _as_common(value: str, types: set[str]) -> str:
+    if len(types) == 1:
+        return value
+    if types <= {"BIGINT", "DOUBLE"}:
+        return f"CAST({value} AS DOUBLE)"
+    return f"CASE WHEN {value} IS NOT NULL THEN CAST(to_json({value}) AS VARCHAR) END"
+
+
+@functools.lru_cache(maxsize=256)
+def _described(select: str) -> tuple[tuple[str, str], ...]:
+    """Names and types of a SELECT's columns, as DuckDB tells them."""
+    return tuple(_rows_of(f"DESCRIBE {select}"))
+
+
+def _rows_of(statement: str) -> Iterator[tuple[str, str]]:
+    with duckdb.connect(":memory:", config={"threads": 1, "autoload_known_extensions": "false"}) as connection:
+        for row in connection.execute(statement).fetchall():
+            yield str(row[0]), str(row[1])

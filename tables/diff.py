@@ -1,0 +1,348 @@
+"""What differs between two runs over the same media, field by field for each segment.
+
+Segments have the same ids where both runs cut the item alike. Where they did not, a segment of the first run is compared
+with the segment of the second that it shares most time with, and every row says so; one that shares time with none is
+compared with nothing, and a segment of the second run that no other was compared with stands alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import duckdb
+
+from schemas.errors import InvalidInput
+from schemas.field_paths import LeafField
+from schemas.mediatime import seconds_from_us
+from tables.layout import run_folder
+from tables.reader import CommittedRun
+from tables.storage import Storage
+from tables.table_schemas import table_schemas
+from tables.views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
+
+Change = Literal["added", "removed", "changed", "same"]
+MatchedBy = Literal["id", "overlap", "none"]
+
+CHANGES: Final[tuple[Change, ...]] = ("added", "removed", "changed", "same")
+_FIRST_PORTION: Final = 2_000  # segments
+_LARGEST_PORTION: Final = 100_000
+_MEMORY: Final = "2GB"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of one segment in both runs.
+
+    Attributes:
+        segment_id: that of the first run, or of the second where only that has it.
+        other_segment_id: what it was compared with; None where there is nothing.
+        matched_by: "id", "overlap" (the runs cut differently), or "none".
+        start_us, end_us: of the segment, in microseconds of media time.
+        field: canonical path.
+        before, after: the values as JSON values; None where the field has none.
+    """
+
+    video_id: str
+    segment_id: str
+    other_segment_id: str | None
+    matched_by: MatchedBy
+    start_us: int
+    end_us: int
+    field: str
+    before: Any
+    after: Any
+    change: Change
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same with times in float seconds."""
+        return {
+            "video_id": self.video_id,
+            "segment_id": self.segment_id,
+            "other_segment_id": self.other_segment_id,
+            "matched_by": self.matched_by,
+            "start_time": seconds_from_us(self.start_us),
+            "end_time": seconds_from_us(self.end_us),
+            "field": self.field,
+            "before": self.before,
+            "after": self.after,
+            "change": self.change,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DiffPlace:
+    """The place of a row: behind it a later page goes on."""
+
+    video_id: str
+    start_us: int
+    segment_id: str
+    field_number: int
+
+
+@dataclass(frozen=True)
+class DiffSummary:
+    """Counts over everything that two runs share.
+
+    Attributes:
+        items: media that both runs have; `only_before` and `only_after` are those of one alone, which are not compared.
+        segments: by how they were matched.
+        changed_segments: those in which a field differs.
+        fields: counts of added, removed, changed and same by field, in the order of the schema.
+    """
+
+    items: int
+    only_before: int
+    only_after: int
+    segments: dict[str, int]
+    changed_segments: int
+    fields: dict[str, dict[str, int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "items": self.items,
+            "only_before": self.only_before,
+            "only_after": self.only_after,
+            "segments": self.segments,
+            "changed_segments": self.changed_segments,
+            "fields": self.fields,
+        }
+
+
+class RunDiff:
+    """Two committed runs, to be compared.
+
+    Raises:
+        InvalidInput: they share no media, or their prompts have no named field.
+    """
+
+    def __init__(self, storage: Storage, before: CommittedRun, after: CommittedRun) -> None:
+        self._storage = storage
+        self._runs = (before, after)
+        self._connection = _connect()
+        self._fields = _fields_of(before, after)
+        if not self._fields:
+            raise InvalidInput("the prompts of these runs have no named fields to compare")
+        counts = [self._segment_counts(run) for run in self._runs]
+        self._items = {video_id: count for video_id, count in sorted(counts[0].items()) if video_id in counts[1]}
+        self._only = (len(counts[0]) - len(self._items), len(counts[1]) - len(self._items))
+        if not self._items:
+            raise InvalidInput(f"{before.run_id} and {after.run_id} share no media: there is nothing to compare")
+
+    def rows(
+        self, *, include_same: bool = False, after: DiffPlace | None = None, limit: int | None = None
+    ) -> Iterator[tuple[DiffPlace, FieldChange]]:
+        """The fields of every segment that both runs share the item of, in order of item and time, each with its place.
+
+        Args:
+            include_same: also what did not change.
+            after: begin behind this place.
+            limit: most rows.
+        """
+        left = limit
+        wanted = "true" if include_same else "change <> 'same'"
+        for videos in self._portions(after.video_id if after is not None else ""):
+            if left is not None and left <= 0:
+                return
+            parameters: dict[str, Any] = {}
+            condition = wanted
+            if after is not None:
+                condition += " AND (video_id, start_us, segment_id, field_number) > ($video, $start, $segment, $field)"
+                parameters = {
+                    "video": after.video_id,
+                    "start": after.start_us,
+                    "segment": after.segment_id,
+                    "field": after.field_number,
+                }
+            bound = "" if left is None else f" LIMIT {left}"
+            statement = (
+                f"SELECT * FROM compared WHERE {condition} ORDER BY video_id, start_us, segment_id, field_number{bound}"
+            )
+            found = self._query(videos, statement, parameters)
+            for row in found:
+                yield self._row(row)
+            if left is not None:
+                left -= len(found)
+
+    def summary(self) -> DiffSummary:
+        """Counts of everything."""
+        fields = {leaf.path: dict.fromkeys(map(str, CHANGES), 0) for leaf in self._fields}
+        segments = dict.fromkeys(("id", "overlap", "none"), 0)
+        changed = 0
+        paths = list(fields)
+        by_field = "SELECT field_number, change, count(*) FROM compared GROUP BY ALL"
+        by_segment = (
+            "SELECT matched_by, count(*), count(*) FILTER (differs) FROM (SELECT p.matched_by, "
+            "p.segment_id IN (SELECT segment_id FROM compared WHERE change <> 'same') AS differs FROM pairs p) "
+            "GROUP BY ALL"
+        )
+        for videos in self._portions(""):
+            for number, change, count in self._query(videos, by_field, {}):
+                fields[paths[number]][change] += count
+            for matched_by, count, differing in self._query(videos, by_segment, {}):
+                segments[matched_by] += count
+                changed += differing
+        return DiffSummary(len(self._items), *self._only, segments, changed, fields)
+
+    def _row(self, row: Sequence[Any]) -> tuple[DiffPlace, FieldChange]:
+        video_id, segment_id, other_id, matched_by, start_us, end_us, number, before, after, change = row
+        leaf = self._fields[number]
+        place = DiffPlace(video_id, start_us, segment_id, number)
+        change_of = FieldChange(
+            video_id,
+            segment_id,
+            other_id,
+            matched_by,
+            start_us,
+            end_us,
+            leaf.path,
+            _value(before),
+            _value(after),
+            change,
+        )
+        return place, change_of
+
+    def _portions(self, first_video: str) -> Iterator[list[str]]:
+        """Shared items from one on, in portions that grow: a first page reads little, a whole comparison reads in bulk."""
+        size, portion, held = _FIRST_PORTION, list[str](), 0
+        for video_id, segments in self._items.items():
+            if video_id < first_video:
+                continue
+            portion.append(video_id)
+            held += segments
+            if held >= size:
+                yield portion
+                size, portion, held = min(size * 4, _LARGEST_PORTION), [], 0
+        if portion:
+            yield portion
+
+    def _segment_counts(self, run: CommittedRun) -> dict[str, int]:
+        source, parameters = self._source(run, "media", "files")
+        statement = f"SELECT video_id, segment_count FROM ({source})"
+        return dict(self._connection.execute(statement, parameters or None).fetchall())
+
+    def _query(self, videos: list[str], statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Asks the relations `pairs` (segments that are compared) and `compared` (their fields) of some items."""
+        parameters = {**parameters, "videos": videos, "first": videos[0], "last": videos[-1]}
+        tables = {}
+        for side, run in zip(("before", "after"), self._runs, strict=True):
+            for table in ("segments", "results"):
+                tables[side, table], files = self._source(run, table, f"{side}_{table}")
+                parameters |= files
+        sides = ", ".join(
+            f"{side}_segments AS ({_segments_sql(tables[side, 'segments'])}), "
+            f"{side}_values AS ({self._values_sql(run, tables[side, 'results'])})"
+            for side, run in zip(("before", "after"), self._runs, strict=True)
+        )
+        each = ", ".join(
+            f"{{'n': {number}, 'before': b.v{number}, 'after': a.v{number}}}" for number in range(len(self._fields))
+        )
+        text = f"WITH {sides}, {_PAIRS}, {_COMPARED.format(each=each)} {statement}"
+        return self._connection.execute(text, parameters).fetchall()
+
+    def _source(self, run: CommittedRun, table: str, name: str) -> tuple[str, dict[str, Any]]:
+        """SQL of one table of a run, with the parameter that holds its files."""
+        parts = run.manifest.parts_of(table)
+        if not parts:
+            return table_view_sql(table, (), table_schemas(run.prompt)[table]), {}
+        files = [str(self._storage.local_file(f"{run_folder(run.run_id)}/{part.file}")) for part in parts]
+        return f"SELECT * FROM read_parquet(${name})", {name: files}
+
+    def _values_sql(self, run: CommittedRun, source: str) -> str:
+        """Each segment's values of all compared fields as JSON text, null where there is none."""
+        own = {leaf.path: (number, leaf) for number, leaf in enumerate(run.prompt.leaves)}
+        columns = []
+        for number, wanted in enumerate(self._fields):
+            if wanted.path in own:
+                at, leaf = own[wanted.path]
+                columns.append(f"{_json_text(f'c{at}', leaf, wanted)} AS v{number}")
+            else:
+                columns.append(f"NULL::VARCHAR AS v{number}")
+        names = ", ".join(quoted(name) for name in (*RUN_VIEW_COLUMNS, *(f"c{at}" for at in range(len(own)))))
+        rows = run_view_sql(run.prompt, f"(SELECT * FROM ({source}) {_OF_THESE})")
+        return f"SELECT segment_id, {', '.join(columns)} FROM ({rows}) AS t({names})"
+
+
+_OF_THESE: Final = "WHERE video_id BETWEEN $first AND $last AND video_id IN (SELECT unnest($videos))"
+
+_PAIRS: Final = """
+by_id AS (
+    SELECT video_id, segment_id, segment_id AS other_segment_id, 'id' AS matched_by, b.start_us, b.end_us
+    FROM before_segments b JOIN after_segments a USING (video_id, segment_id)
+),
+before_left AS (SELECT * FROM before_segments WHERE segment_id NOT IN (SELECT segment_id FROM by_id)),
+after_left AS (SELECT * FROM after_segments WHERE segment_id NOT IN (SELECT segment_id FROM by_id)),
+by_overlap AS (
+    SELECT b.video_id, b.segment_id, a.segment_id AS other_segment_id, 'overlap' AS matched_by, b.start_us, b.end_us
+    FROM before_left b JOIN after_left a ON b.video_id = a.video_id
+        AND ((b.start_us < a.end_us AND a.start_us < b.end_us)
+            OR (b.start_us = a.start_us AND b.end_us = a.end_us))
+    QUALIFY row_number() OVER (
+        PARTITION BY b.segment_id
+        ORDER BY least(b.end_us, a.end_us) - greatest(b.start_us, a.start_us) DESC, a.start_us, a.segment_id
+    ) = 1
+),
+pairs AS (
+    SELECT * FROM by_id
+    UNION ALL SELECT * FROM by_overlap
+    UNION ALL
+    SELECT video_id, segment_id, NULL, 'none', start_us, end_us FROM before_left
+    WHERE segment_id NOT IN (SELECT segment_id FROM by_overlap)
+    UNION ALL
+    SELECT video_id, segment_id, segment_id, 'none', start_us, end_us FROM after_left
+    WHERE segment_id NOT IN (SELECT other_segment_id FROM by_overlap)
+)"""
+
+_COMPARED: Final = """
+compared AS (
+    SELECT video_id, segment_id, CASE WHEN matched_by <> 'none' THEN other_segment_id END AS other_segment_id, matched_by,
+        start_us, end_us, value.n AS field_number, value.before AS before, value.after AS after,
+        CASE
+            WHEN value.before IS NULL THEN 'added'
+            WHEN value.after IS NULL THEN 'removed'
+            WHEN value.before = value.after THEN 'same'
+            ELSE 'changed'
+        END AS change
+    FROM (
+        SELECT p.*, unnest([{each}]) AS value
+        FROM pairs p
+        LEFT JOIN before_values b ON b.segment_id = p.segment_id
+        LEFT JOIN after_values a ON a.segment_id = p.other_segment_id
+    )
+    WHERE value.before IS NOT NULL OR value.after IS NOT NULL
+)"""
+
+
+def _segments_sql(source: str) -> str:
+    return f"SELECT video_id, segment_id, start_us, end_us FROM ({source}) {_OF_THESE}"
+
+
+def _fields_of(before: CommittedRun, after: CommittedRun) -> list[LeafField]:
+    """The leaves of both prompts, each path once. Where one holds whole numbers and the other any, both count as any."""
+    merged = {leaf.path: leaf for leaf in before.prompt.leaves}
+    for leaf in after.prompt.leaves:
+        if leaf.path not in merged or leaf.type == "number":
+            merged[leaf.path] = leaf
+    return list(merged.values())
+
+
+def _json_text(column: str, leaf: LeafField, wanted: LeafField) -> str:
+    """A column as JSON text, so that equal values are equal text."""
+    if leaf.type == "json" and leaf.list_depth == 0:
+        return column
+    if leaf.type == "integer" and wanted.type == "number":
+        column = f"{column}::DOUBLE{'[]' * leaf.list_depth}"
+    return f"to_json({column})::VARCHAR"
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute("SET temp_directory = ''")
+    return connection

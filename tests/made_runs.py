@@ -1,0 +1,130 @@
+"""Runs whose results a test writes itself: committed tables, and the rows of the database that make them an account's."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from api.database import MediaIndex, PromptRun, RunItem, Video
+from api.ids import new_id
+from schemas.field_paths import parse_schema, render_text
+from schemas.ids import new_run_id
+from schemas.settings import RunSettings
+from tables.manifest import commit_manifest
+from tables.parts import shard_writer
+from tables.request import RunRequest, TargetItem, write_request
+from tables.shards import shard_of
+from tables.table_schemas import table_schemas, typed_fields
+from tests.prompts import NESTED
+
+WINDOW_US = 5_000_000
+FIRST_MOMENT = datetime(2026, 4, 20, 10, tzinfo=UTC)
+
+
+def make_run(storage, answers, prompt=NESTED, *, run_id=None, **options):
+    """A new run folder with one committed manifest; see `commit`. Returns the run's id."""
+    run_id = run_id or new_run_id()
+    request = RunRequest(run_id, prompt, RunSettings(), ("x",), FIRST_MOMENT.isoformat())
+    write_request(storage, request, [TargetItem("/x/a.mp4", "a.mp4")])
+    commit(storage, run_id, answers, prompt, **options)
+    return run_id
+
+
+def commit(storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None):
+    """Commits a manifest of a run.
+
+    Args:
+        answers: for each video id its segments' answers in order of time; None is a segment that failed.
+        cut: part of the segments' ids: runs with the same one have the same ids.
+        spoken: segment id to transcript.
+    """
+    schemas, node = table_schemas(prompt), parse_schema(prompt.json_schema)
+    parts = []
+    for shard in range(shards):
+        with shard_writer(storage, run_id, shard, schemas) as writer:
+            for video_id in sorted(video_id for video_id in answers if shard_of(video_id, shards) == shard):
+                _write_item(writer, schemas, run_id, prompt, node, video_id, answers[video_id], window_us, cut, spoken)
+            parts += writer.commit()
+    return commit_manifest(
+        storage, run_id, attempt=attempt, token=f"t{attempt}", status="completed", counts={}, parts=parts, shards=shards
+    )
+
+
+def segment_id(video_id, number, cut="a"):
+    return f"seg_{video_id}_{cut}_{number}"
+
+
+def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken):
+    def write(table, **values):
+        filled = {column.name: None if column.nullable else _filler(column.type) for column in schemas[table]}
+        known = {name: value for name, value in values.items() if name in filled}
+        writer.write(table, {**filled, "run_id": run_id, "video_id": video_id, "media_type": "video", **known})
+
+    failed = sum(answer is None for answer in answers)
+    write("media", name=f"{video_id}.mp4", status="partial" if failed else "completed", segment_count=len(answers),
+          succeeded_segments=len(answers) - failed, failed_segments=failed)  # fmt: skip
+    for number, answer in enumerate(answers):
+        start, end = number * window_us, (number + 1) * window_us
+        place = {"segment_id": segment_id(video_id, number, cut), "start_us": start, "end_us": end,
+                 "start_time": start / 1e6, "end_time": end / 1e6, "segment_number": number}  # fmt: skip
+        outcome = "failed" if answer is None else "succeeded"
+        write("segments", **place, status=outcome, field_extraction=outcome)
+        if answer is None:
+            write(
+                "failures", **place, operation="field_extraction", code="schema_invalid", message="no", retryable=True
+            )
+        else:
+            write("results", **place, prompt_id="p", model="m", metadata=json.dumps(answer),
+                  metadata_text=render_text(answer, prompt.leaves), executed_at="2026-04-20T10:00:00Z",
+                  fields=typed_fields(node, answer))  # fmt: skip
+        if spoken and place["segment_id"] in spoken:
+            write("transcripts", **place, text=spoken[place["segment_id"]])
+
+
+def _filler(kind):
+    return {"string": "x", "int64": 0, "double": 0.0, "bool": False}.get(str(kind), [])
+
+
+class Catalogue:
+    """What an account owns, in the database of a service."""
+
+    def __init__(self, server, account_id):
+        self.database, self.storage, self.account_id = server.app.state.database, server.app.state.storage, account_id
+        self._moment = FIRST_MOMENT
+
+    def index(self):
+        row = MediaIndex(index_id=new_id("idx"), account_id=self.account_id, name="films", created_at=self._tick())
+        return self._add(row).index_id
+
+    def video(self, index_id=None):
+        video_id, moment = new_id("vid"), self._tick()
+        row = Video(
+            video_id=video_id, account_id=self.account_id, index_id=index_id, title=f"{video_id}.mp4",
+            video_uri=f"media://{video_id}", media_uri=f"uploads/{video_id}", source_kind="upload", media_type="video",
+            duration_us=60_000_000, size_bytes=1, status="processed", created_at=moment, updated_at=moment,
+        )  # fmt: skip
+        return self._add(row).video_id
+
+    def run(self, answers, prompt=NESTED, index_id=None, *, status="completed", prompt_id=None, **options):
+        """A run over these items, later than those before it. Returns its id."""
+        run_id = make_run(self.storage, answers, prompt, **options)
+        moment = self._tick()
+        self._add(
+            PromptRun(
+                run_id=run_id, account_id=self.account_id, prompt_id=prompt_id or prompt.prompt_id,
+                prompt_name=prompt.name, prompt=prompt.to_dict(), settings=RunSettings().to_dict(),
+                target={"type": "index", "index_id": index_id} if index_id else {"type": "playground"},
+                index_id=index_id, status=status, summary={}, created_at=moment, completed_at=moment, manifest_number=1,
+            ),
+            *(RunItem(run_id=run_id, video_id=video_id, position=at) for at, video_id in enumerate(answers)),
+        )  # fmt: skip
+        return run_id
+
+    def _tick(self):
+        self._moment += timedelta(seconds=1)
+        return self._moment
+
+    def _add(self, first, *others):
+        with self.database.write() as session:
+            session.add(first)
+            session.flush()
+            session.add_all(others)
+        return first

@@ -1,0 +1,276 @@
+"""Makes every call of a published client that the API serves, and checks what the client makes of the answers.
+
+Run as a script by tests/test_published_clients.py, in a process in which `videovector` is importable: base URL, key, media
+folder, and a segment's failure that is there to be retried come from the environment as JSON.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+import videovector
+
+GIVEN = json.loads(os.environ["GIVEN"])
+MAJOR = int(videovector.__version__.split(".")[0])
+RUN = {"video_segmentation_type": "fixed", "video_segment_duration": 1, "audio_segmentation_type": "fixed"}
+RUN |= {"audio_segment_duration": 1, "enable_transcription": False, "enable_image_embedding": False}
+SCHEMA = {"type": "object", "properties": {"duration_seconds": {"type": "number"}}, "required": ["duration_seconds"]}
+LEVEL = {"instructions_text": "Measure the whole.", "json_schema": SCHEMA}
+if MAJOR == 1:
+    LEVEL["included_segment_fields"] = ["duration_seconds"]
+
+
+def path_of(name):
+    return os.path.join(GIVEN["media"], name)
+
+
+def refuses(error, call, *arguments, code=None, **options):
+    """A call must raise this error of the client's, with the code of the service."""
+    raised = None
+    try:
+        call(*arguments, **options)
+    except error as caught:
+        raised = caught
+    assert raised is not None, f"{call} raised no {error.__name__}"
+    assert code is None or raised.error_code == code, repr(raised)
+    assert raised.request_id, repr(raised)
+
+
+def accounts(client):
+    made = client.api_keys.create(name="made", scopes=["read"], expires_in_days=30)
+    assert made.key.startswith("sk_live_")
+    assert client.api_keys.retrieve(made.key_id).name == "made"
+    assert made.key_id in [key.key_id for key in client.api_keys.list()]
+    rotated = client.api_keys.rotate(made.key_id)
+    assert rotated.key != made.key
+    with videovector.VideoVector(api_key=rotated.key, base_url=GIVEN["base_url"]) as reader:
+        refuses(
+            videovector.AuthorizationError, reader.indexes.create, name="no", code="authorization_insufficient_scope"
+        )
+    assert client.api_keys.revoke(rotated.key_id).is_active is False
+    assert client.api_keys.delete(made.key_id).message
+    with videovector.VideoVector(api_key=made.key, base_url=GIVEN["base_url"]) as gone:
+        refuses(videovector.AuthenticationError, gone.indexes.list, code="invalid_api_key")
+    with videovector.VideoVector(bearer_token=GIVEN["key"], base_url=GIVEN["base_url"]) as bearer:
+        assert isinstance(bearer.indexes.list(), list)
+    status = client.rate_limits.get_status()
+    assert status.categories["read"].minute_limit > 0
+    assert client.rate_limits.refresh().user_id == status.user_id
+    if MAJOR >= 2:
+        assert client.authenticate() is None or client.authenticate().get("ready") is True
+
+
+def prompts(client):
+    made = client.prompts.create(
+        name="client's prompt",
+        prompt_text="Say how long the segment is.",
+        json_schema=SCHEMA,
+        description="first",
+        video_level=LEVEL,
+        semantic_indexing={"disabled_segment_fields": ["duration_seconds"], "disabled_video_level_fields": []},
+        idempotency_key="prompt-of-the-client",
+    )
+    again = client.prompts.create(
+        name="client's prompt",
+        prompt_text="Say how long the segment is.",
+        json_schema=SCHEMA,
+        description="first",
+        video_level=LEVEL,
+        semantic_indexing={"disabled_segment_fields": ["duration_seconds"], "disabled_video_level_fields": []},
+        idempotency_key="prompt-of-the-client",
+    )
+    assert again.prompt_id == made.prompt_id
+    refuses(
+        videovector.ConflictError,
+        client.prompts.create,
+        name="another",
+        prompt_text="Say how long the segment is.",
+        json_schema=SCHEMA,
+        idempotency_key="prompt-of-the-client",
+        code="idempotency_request_mismatch",
+    )
+    assert client.prompts.retrieve(made.prompt_id) == made
+    assert client.prompts.list(active_only=True, include_defaults=True).total_count >= 1
+    changed = client.prompts.update(made.prompt_id, description="second", semantic_indexing={})
+    assert changed.description == "second"
+    assert client.prompts.get_usage(made.prompt_id).is_in_use is False
+    verdict = client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": "long"})
+    assert verdict.valid is False
+    assert client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": 1}).valid is True
+    refuses(videovector.ValidationError, client.prompts.create, name="x", prompt_text="short", json_schema={})
+    plain = client.prompts.create(name="plain", prompt_text="Say how long the segment is.", json_schema=SCHEMA)
+    assert client.prompts.update(made.prompt_id, clear_video_level=True).video_level is None
+    client.prompts.update(made.prompt_id, video_level=LEVEL)
+    assert client.prompts.delete(plain.prompt_id).message
+    refuses(videovector.NotFoundError, client.prompts.retrieve, plain.prompt_id, code="resource_prompt_not_found")
+    return made.prompt_id
+
+
+def media(client):
+    index = client.indexes.create(name="client's index", idempotency_key="index-of-the-client")
+    assert client.indexes.retrieve(index.index_id).name == "client's index"
+    assert index.index_id in [found.index_id for found in client.indexes.list(include_defaults=True)]
+    uploaded = client.videos.upload(file=path_of("a.mp4"), title="film", index_id=index.index_id)
+    with open(path_of("b.flac"), "rb") as file:
+        sound = client.videos.upload(file=file, title="sound", index_id=index.index_id)
+    registered = client.videos.create(title="image", video_uri=GIVEN["image_uri"], index_id=index.index_id)
+    client.videos.upload(file=path_of("c.png"), title="loose")
+    assert [video.title for video in client.videos.list_playground(limit=10)] == ["loose"]
+    if MAJOR == 1:
+        video_id, sound_id, image_id = uploaded.video_id, sound.video_id, registered.video_id
+        assert uploaded.media_type == "video"
+    else:
+        video_id, sound_id, image_id = uploaded.video_ids[0], sound.video_ids[0], registered.video_ids[0]
+        assert uploaded.status == "completed"
+        assert client.import_jobs.retrieve(uploaded.job_id).status == "completed"
+        job = client.import_jobs.wait_for_completion(uploaded.job_id)
+        assert job.video_ids == [video_id]
+        assert [output.video_id for output in client.import_jobs.iter_outputs(uploaded.job_id)] == [video_id]
+    video = client.videos.retrieve(video_id)
+    assert (video.title, video.media_type, video.status) == ("film", "video", "not_processed")
+    listed = client.indexes.list_videos(index.index_id, limit=2)
+    assert listed.has_more
+    assert {found.video_id for found in listed.auto_paging_iter()} == {video_id, sound_id, image_id}
+    assert len(client.videos.batch_retrieve([video_id, image_id])) == 2
+    assert client.videos.get_signed_url(video.video_uri, force_refresh=True).signed_url.startswith("http")
+    refuses(videovector.NotFoundError, client.videos.process, video_id, segment_duration=5)
+    with open(os.path.join(GIVEN["media"], "text.mp4"), "w") as file:
+        file.write("this is no film")
+    refuses(videovector.ValidationError, client.videos.upload, file=path_of("text.mp4"), title="text")
+    return index.index_id, video_id
+
+
+def runs(client, prompt_id, index_id, video_id):
+    target = {"type": "index", "index_id": index_id}
+    estimate = client.prompt_runs.estimate(prompt_id=prompt_id, target=target, processing_model="signals", **RUN)
+    assert estimate.breakdown["prompt_run_estimate"]["eligible_item_count"] == 3
+    run = client.prompt_runs.execute(prompt_id=prompt_id, target=target, processing_model="signals", **RUN)
+    assert (run.status, run.total_videos, run.total_audios, run.total_images) == ("pending", 1, 1, 1)
+    waiting = client.prompt_runs.execute(prompt_id=prompt_id, target=target, processing_model="signals", **RUN)
+    cancelled = client.prompt_runs.cancel(waiting.run_id)
+    assert cancelled.stop_state.requested_at
+    done = client.prompt_runs.wait_for_completion(run.run_id, poll_interval=0.2, timeout=120)
+    assert (done.status, done.completed_videos) == ("completed", 1)
+    assert client.prompt_runs.retrieve(run.run_id) == done
+    assert run.run_id in [found.run_id for found in client.prompt_runs.list(limit=10)]
+    page = client.prompt_runs.list_results(run.run_id, video_id=video_id, limit=2)
+    assert (len(page), page.has_more) == (2, True)
+    results = list(page.auto_paging_iter())
+    assert [(result.start_time, result.end_time) for result in results] == [(0, 1), (1, 2), (2, 3)]
+    assert all(abs(result.metadata["duration_seconds"] - 1) < 0.1 for result in results)
+    whole = client.prompt_runs.get_video_result(run.run_id, video_id)
+    assert abs(whole.metadata["duration_seconds"] - 3) < 0.2
+    assert client.prompt_runs.get_failed_segments(run.run_id).videos == []
+    assert client.prompt_runs.get_llm_calls(run.run_id) == []
+    assert run.run_id in [
+        found.run_id for found in client.indexes.list_prompt_runs(index_id, limit=1).auto_paging_iter()
+    ]
+    assert run.run_id in [found.run_id for found in client.videos.list_prompt_runs(video_id, limit=5)]
+    segments = client.videos.list_segments(video_id, run_id=run.run_id, limit=2)
+    assert len(list(segments.auto_paging_iter())) == 3
+    assert len(client.videos.list_segments(video_id, latest_run=True)) == 3
+    assert client.videos.batch_status([video_id])[0].status == "processed"
+    assert len(client.videos.batch_segments([video_id])[0].segments) == 3
+    through = videovector.BatchVideoSegmentsTarget(video_id=video_id, run_id=run.run_id)
+    by_run = client.videos.batch_segments_for_targets([through])
+    assert by_run[0].run_id == run.run_id
+    refuses(videovector.NotFoundError, client.prompt_runs.retrieve, "run_none", code="resource_run_not_found")
+    refuses(videovector.ConflictError, client.prompts.delete, prompt_id, code="prompt_in_use")
+    stopped = client.prompt_runs.wait_for_completion(waiting.run_id, poll_interval=0.2, timeout=120)
+    assert stopped.status in ("cancelled", "completed")  # it may have ended before the cancel came
+    assert client.prompt_runs.cancel(run.run_id).status == "completed"
+    return run.run_id
+
+
+def failures(client):
+    """A run of the account that ended with one failed segment."""
+    found = GIVEN["failed"]
+    manifest = client.prompt_runs.get_failed_segments(found["run_id"])
+    failed = manifest.videos[0].segments[0]
+    assert (manifest.failed_segments, failed.retryable) == (1, True)
+    calls = client.prompt_runs.get_llm_calls(found["run_id"])
+    assert {call.status for call in calls} >= {"success"}
+    started = client.prompt_runs.retry_segment(found["run_id"], found["video_id"], failed.segment_id)
+    assert started.retry_id
+    until = time.monotonic() + 90
+    while True:
+        state = client.prompt_runs.get_segment_retry_status(
+            found["run_id"], found["video_id"], failed.segment_id, started.retry_id
+        )
+        if state.status in ("completed", "failed"):
+            break
+        assert time.monotonic() < until, state
+        time.sleep(0.2)
+    assert state.status == "completed", state
+    assert client.prompt_runs.get_failed_segments(found["run_id"]).failed_segments == 0
+    assert client.prompt_runs.retrieve(found["run_id"]).status == "completed"
+    refuses(
+        videovector.ConflictError,
+        client.prompt_runs.retry_segment,
+        found["run_id"],
+        found["video_id"],
+        failed.segment_id,
+        code="segment_not_failed",
+    )
+
+
+def later(client, index_id, run_id):
+    """What the API does not serve (yet) is a clean error, and the client goes on."""
+    calls = {
+        "search": lambda: client.search.text(index_id=index_id, query="a"),
+        "webhooks": lambda: client.webhooks.list(),
+        "exports": lambda: client.exports.list(),
+        "connectors": lambda: client.connectors.list(),
+    }
+    for name, call in calls.items():
+        if name not in GIVEN["served_by_now"]:
+            refuses(videovector.NotFoundError, call, code="endpoint_not_supported")
+    assert client.prompt_runs.retrieve(run_id).run_id == run_id
+
+
+def deletions(client, prompt_id, index_id, video_id):
+    gone = client.videos.delete(video_id)
+    assert gone.status == "deleted"
+    assert client.videos.get_deletion(video_id) == gone
+    gone = client.indexes.delete(index_id)
+    assert gone.status == "deleted"
+    assert client.indexes.get_deletion(index_id) == gone
+    assert client.prompts.delete(prompt_id, force=True).message
+
+
+async def asynchronously(run_id, video_id):
+    async with videovector.AsyncVideoVector(api_key=GIVEN["key"], base_url=GIVEN["base_url"]) as client:
+        assert (await client.prompt_runs.wait_for_completion(run_id, poll_interval=0.1, timeout=30)).run_id == run_id
+        page = await client.prompt_runs.list_results(run_id, video_id=video_id, limit=1)
+        assert len([result async for result in page.auto_paging_iter()]) == 3
+        index = await client.indexes.create(name="asynchronous")
+        uploaded = await client.videos.upload(file=path_of("c.png"), title="image", index_id=index.index_id)
+        assert (uploaded.video_id if MAJOR == 1 else uploaded.video_ids[0]).startswith("vid_")
+        assert (await client.prompts.list()).total_count >= 1
+        assert (await client.rate_limits.get_status()).categories
+        assert (await client.api_keys.list())[0].key_id
+        try:
+            await client.prompt_runs.retrieve("run_none")
+        except videovector.NotFoundError:
+            pass
+        else:
+            raise AssertionError("no NotFoundError")
+
+
+def main():
+    with videovector.VideoVector(api_key=GIVEN["key"], base_url=GIVEN["base_url"]) as client:
+        accounts(client)
+        prompt_id = prompts(client)
+        index_id, video_id = media(client)
+        run_id = runs(client, prompt_id, index_id, video_id)
+        asyncio.run(asynchronously(run_id, video_id))
+        failures(client)
+        later(client, index_id, run_id)
+        deletions(client, prompt_id, index_id, video_id)
+    print(videovector.__version__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

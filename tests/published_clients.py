@@ -1,0 +1,33 @@
+"""The public API's own Python clients, each in a process of its own, against a server of a test."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+CLIENTS = ["1.1.0", "2.0.0"]  # versions
+_HEAD = """
+import json, os, sys
+import videovector
+given = json.loads(os.environ["GIVEN"])
+def say(*values):
+    print(json.dumps(values))
+client = videovector.VideoVector(api_key=given["key"], base_url=given["base_url"])
+"""
+
+
+def run_client(version, caller, program, **given):
+    """Runs a program with a `client` and the values in `given`; returns what it `say`s. Skips where the client is absent."""
+    folder = Path(sys.prefix) / "clients" / version
+    if not (folder / "videovector").is_dir():
+        pytest.skip(f"the client videovector {version} is not in {folder}; ./run_local.sh test installs it")
+    given |= {"key": caller.key, "base_url": str(caller.http.base_url).rstrip("/")}
+    environment = {**os.environ, "PYTHONPATH": str(folder), "GIVEN": json.dumps(given)}
+    command = [sys.executable, "-c", _HEAD + textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

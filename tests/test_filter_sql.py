@@ -1,0 +1,234 @@
+"""Filter conditions as SQL over committed tables, against the same conditions in plain Python."""
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.database import PromptRun
+from api.filter_search import FilterEngine, ScopedRun
+from api.filter_sql import FilterMismatch, compile_filter, filter_fields, find_field
+from api.results import run_tables
+from schemas.prompt import prompt_from_dict
+from schemas.wire.filter import FilterSearch
+from tables.storage import open_storage
+from tests.made_runs import make_run
+from tests.naive_filter import holds
+from tests.prompts import NESTED
+
+# Words that meet often, and what SQL, patterns and letters of other scripts could trip over.
+WORDS = ["dock", "Dock", "a dock", "crane", "", "  ", "100%", "a_b", "o'neil", '"x"', "\\S", "$given0", "ÄRGER", "ärger",
+         "ΑΣ", "ß", "日本", "a\nb", "e0", "--"]  # fmt: skip
+words = st.sampled_from(WORDS)
+numbers = st.sampled_from([-1, 0, 1, 2, 3, 2**53, 2**62])
+floats = st.sampled_from([-0.5, 0.0, 1.0, 1.5, 2.0, 1e300])
+
+
+def maybe(strategy):
+    return st.none() | strategy
+
+
+answers = st.fixed_dictionaries(
+    {},
+    optional={
+        "summary": maybe(words),
+        "scene": maybe(
+            st.fixed_dictionaries(
+                {}, optional={"location": maybe(words), "people_count": maybe(numbers), "bright": maybe(st.booleans())}
+            )
+        ),
+        "products": maybe(
+            st.lists(
+                st.fixed_dictionaries(
+                    {},
+                    optional={"name": maybe(words), "price": maybe(floats), "tags": maybe(st.lists(words, max_size=3))},
+                ),
+                max_size=3,
+            )
+        ),
+        "keywords": maybe(st.lists(words, max_size=3)),
+        "start_time": maybe(floats),
+        "extra": maybe(st.sampled_from([{}, {"a": 1}, {"dock": [1]}, "dock", 3, True])),
+    },
+)
+texts = st.sampled_from([word for word in WORDS if word.strip()])
+
+
+def condition(fields, kind, operators, values=None):
+    parts = {"field": st.sampled_from(fields), "type": st.just(kind), "operator": st.sampled_from(operators)}
+    return st.fixed_dictionaries({**parts, **({"value": values} if values is not None else {})})
+
+
+TEXT_FIELDS = ["summary", "scene.location", "products[].name", "products[].tags", "keywords", "keywords[]", "extra"]
+COMPARE = ["equals", "greater_than", "greater_equal", "less_than", "less_equal"]
+LISTS = ["keywords", "keywords[]", "products[].tags", "products[].tags[]", "products"]
+conditions = st.one_of(
+    condition(TEXT_FIELDS, "string", ["equals", "contains", "starts_with", "ends_with"], texts),
+    condition(TEXT_FIELDS, "string", ["is_empty", "is_not_empty"]),
+    condition(["scene.people_count"], "integer", COMPARE, numbers),
+    condition(["scene.people_count", "products[].price", "start_time"], "number", COMPARE, floats),
+    condition(["products[].price", "start_time"], "integer", COMPARE, st.sampled_from([0, 1, 2])),
+    condition(["scene.bright"], "boolean", ["equals"], st.booleans()),
+    condition(LISTS, "array", ["is_empty", "is_not_empty"]),
+    condition(LISTS, "array", ["length_equals", "length_greater", "length_less"], st.integers(0, 3)),
+    condition(LISTS[:-1], "array", ["item_equals", "item_contains"], texts),
+)
+nodes = st.recursive(
+    conditions,
+    lambda inner: st.one_of(
+        st.builds(lambda parts: {"any": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda parts: {"all": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda part: {"not": part}, inner),
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = FilterEngine()
+    yield engine
+    engine.close()
+
+
+def scoped_run(storage, run_id, prompt=NESTED, items=None):
+    run = PromptRun(run_id=run_id, prompt=prompt.to_dict())
+    return ScopedRun(run, run_tables(storage, run_id), items)
+
+
+def segments_of(engine, scoped, wanted, after=None, limit=10_000):
+    body = FilterSearch.model_validate({"groups": [wanted]})
+    return engine.find(scoped, body.groups, after, limit)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(documents=st.lists(answers, min_size=1, max_size=12), wanted=st.lists(nodes, min_size=6, max_size=6))
+def test_sql_finds_what_plain_python_finds(tmp_path_factory, engine, documents, wanted):
+    storage = open_storage(tmp_path_factory.mktemp("d"))
+    scoped = scoped_run(storage, make_run(storage, {"v": documents}))
+    for node in wanted:
+        found = [hit.segment_id for hit in segments_of(engine, scoped, node)]
+        assert found == [f"seg_v_a_{at}" for at, answer in enumerate(documents) if holds(node, answer)], node
+
+
+def test_a_value_is_never_read_as_sql_or_as_a_pattern(tmp_path, engine):
+    storage = open_storage(tmp_path)
+    hostile = ["100%", "1000", "a_b", "axb", "') OR true --", "\\", "'", "a\0b", "a" * 5000, "$given0", "[ab]*"]
+    scoped = scoped_run(storage, make_run(storage, {"v": [{"summary": word} for word in hostile]}))
+    for operator in ("equals", "contains", "starts_with", "ends_with"):
+        for at, word in enumerate(hostile):
+            wanted = {"field": "summary", "type": "string", "operator": operator, "value": word}
+            found = [hit.segment_id for hit in segments_of(engine, scoped, wanted)]
+            assert found == [f"seg_v_a_{n}" for n, text in enumerate(hostile) if holds(wanted, {"summary": text})]
+            assert f"seg_v_a_{at}" in found
+
+
+def test_field_names_of_any_letters_are_quoted(tmp_path, engine):
+    names = ['a"b', "select", "e0", "with space", "$given0", "fields", "naïve", "x;y"]
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    prompt = prompt_from_dict({"name": "odd", "prompt_text": "Say what is seen.", "json_schema": schema})
+    storage = open_storage(tmp_path)
+    scoped = scoped_run(storage, make_run(storage, {"v": [{name: name} for name in names]}, prompt), prompt)
+    for at, name in enumerate(names):
+        wanted = {"field": name, "type": "string", "operator": "is_not_empty"}
+        assert [hit.segment_id for hit in segments_of(engine, scoped, wanted)] == [f"seg_v_a_{at}"]
+
+
+def test_names_that_differ_in_case_alone_are_fields_of_their_own(tmp_path, engine):
+    inner = {"type": "object", "properties": {"Tag": {"type": "string"}, "tag": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"Name": {"type": "string"}, "name": {"type": "integer"}, "parts": inner,
+              "Parts": {"type": "array", "items": inner}}}  # fmt: skip
+    prompt = prompt_from_dict({"name": "cases", "prompt_text": "Say what is seen.", "json_schema": schema})
+    documents = [
+        {"Name": "a"},
+        {"name": 1},
+        {"parts": {"tag": "a"}},
+        {"parts": {"Tag": "a"}},
+        {"Parts": [{"tag": "a"}]},
+    ]
+    storage = open_storage(tmp_path)
+    scoped = scoped_run(storage, make_run(storage, {"v": documents}, prompt), prompt)
+    for at, field in enumerate(["Name", "name", "parts.tag", "parts.Tag", "Parts[].tag"]):
+        kind, value = ("integer", 1) if field == "name" else ("string", "a")
+        wanted = {"field": field, "type": kind, "operator": "equals", "value": value}
+        assert [hit.segment_id for hit in segments_of(engine, scoped, wanted)] == [f"seg_v_a_{at}"], field
+
+
+def test_transcripts_and_the_plain_text_can_be_asked_like_fields(tmp_path, engine):
+    storage = open_storage(tmp_path)
+    spoken = {"seg_v_a_0": "The crane lifts", "seg_v_a_2": " "}
+    answers = {"v": [{"summary": "a"}, {"summary": "b"}, {"summary": "c"}]}
+    scoped = scoped_run(storage, make_run(storage, answers, spoken=spoken))
+    silent = scoped_run(storage, make_run(storage, answers))
+
+    def found(scoped, field, operator, **value):
+        wanted = {"field": field, "type": "string", "operator": operator, **value}
+        return [hit.segment_id[-1] for hit in segments_of(engine, scoped, wanted)]
+
+    assert found(scoped, "transcription", "contains", value="CRANE") == ["0"]
+    assert found(scoped, "transcription", "is_empty") == ["1", "2"]
+    assert found(silent, "transcription", "is_empty") == ["0", "1", "2"]
+    assert found(silent, "transcription", "contains", value="crane") == []
+    assert found(scoped, "metadata_text", "equals", value="summary: b") == ["1"]
+
+
+def test_numbers_at_the_edge_of_64_bits_compare_exactly(tmp_path, engine):
+    storage = open_storage(tmp_path)
+    counts = [2**63 - 1, 2**63 - 2, 2**53 + 1, 2**53, -(2**63)]
+    scoped = scoped_run(storage, make_run(storage, {"v": [{"scene": {"people_count": n}} for n in counts]}))
+    for operator in COMPARE:
+        for value in counts:
+            wanted = {"field": "scene.people_count", "type": "integer", "operator": operator, "value": value}
+            expected = [n for n, count in enumerate(counts) if holds(wanted, {"scene": {"people_count": count}})]
+            assert [int(hit.segment_id[-1]) for hit in segments_of(engine, scoped, wanted)] == expected
+
+
+def test_pages_of_one_run_meet_without_gap_or_overlap_across_part_files(tmp_path, engine):
+    storage = open_storage(tmp_path)
+    answers = {f"v{video}": [{"scene": {"people_count": n % 3}} for n in range(30)] for video in range(40)}
+    run_id = make_run(storage, answers, shards=5)
+    scoped = scoped_run(storage, run_id)
+    wanted = {"field": "scene.people_count", "type": "integer", "operator": "equals", "value": 1}
+    whole = [hit.segment_id for hit in segments_of(engine, scoped, wanted)]
+    paged, after = [], None
+    while page := segments_of(engine, scoped, wanted, after, 7):
+        paged += [hit.segment_id for hit in page]
+        after = page[-1].place
+    assert paged == whole
+    assert sorted(whole) == sorted(f"seg_{video}_a_{n}" for video in answers for n in range(30) if n % 3 == 1)
+    # The order is that of the files.
+    rows = [
+        row
+        for part in scoped.tables.manifest.parts_of("results")
+        for row in pq.read_table(storage.local_file(f"runs/{run_id}/{part.file}"))["segment_id"].to_pylist()
+    ]
+    assert [row for row in rows if row in set(whole)] == whole
+    some = scoped_run(storage, run_id, items=frozenset({"v3", "v17"}))
+    assert {hit.video_id for hit in segments_of(engine, some, wanted)} == {"v3", "v17"}
+
+
+def test_unknown_fields_and_wrong_types_are_named_with_what_there_is():
+    fields = filter_fields(NESTED)
+
+    def problem(**wanted):
+        body = FilterSearch.model_validate({"conditions": [wanted]})
+        with pytest.raises(FilterMismatch) as caught:
+            compile_filter(body.conditions, fields)
+        return str(caught.value)
+
+    equals = {"type": "string", "operator": "equals", "value": "x"}
+    unknown = problem(field="scene.place", **equals)
+    for path in ("scene.location", "products[].name", "products[].tags", "keywords", "transcription", "metadata_text"):
+        assert path in unknown
+    for field in ("products.name", "scene", "scene.location[]", "products[]", "[]", "summary.x", "SUMMARY"):
+        if field != "products[]":
+            assert "no field" in problem(field=field, **equals)
+    assert "holds string" in problem(field="summary", type="integer", operator="equals", value=1)
+    assert "holds integer" in problem(field="scene.people_count", **equals)
+    assert "holds boolean" in problem(field="scene.bright", **equals)
+    assert "no array" in problem(field="summary", type="array", operator="is_empty")
+    assert "no array" in problem(field="products[].name", type="array", operator="length_equals", value=1)
+    assert "an array of objects" in problem(field="products", **equals)
+    assert "cannot be number" in problem(field="keywords", type="array", operator="item_equals", value=1)
+    assert "cannot be boolean" in problem(field="keywords", type="array", operator="item_equals", value=True)
+    assert find_field(fields, "keywords[]") is find_field(fields, "keywords")

@@ -1,0 +1,319 @@
+"""The search index: made of committed tables alone, made again when it is damaged, and never in a query's way."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from api.errors import ApiError
+from api.search import library as library_module
+from api.search.block import MARKER, open_block
+from api.search.build import SHARDS_PER_BLOCK, plan_blocks
+from api.search.library import Committed, SearchLibrary
+from providers.text_embedding import WordLlamaEmbedder, texts_of
+from schemas.errors import StorageError
+from schemas.field_paths import render_text
+from tables.layout import run_folder
+from tables.manifest import newest_manifest, read_manifest
+from tables.parts import shard_writer
+from tables.shards import shard_of
+from tables.storage import open_storage
+from tables.table_schemas import table_schemas
+from tests.pipeline_runs import wait_for
+from tests.search_runs import SCENES, Segment, commit_results, segment_id
+
+RUN = "run_a"
+FILMS = {
+    "vid_a": [Segment(summary="a dog", tags=["x", "dog"]), Segment(summary="a cat", transcript="meow it says")],
+    "vid_b": [Segment(summary="a dog")],
+}
+
+
+@pytest.fixture
+def make_library():
+    """Libraries that are stopped at the end."""
+    made = []
+
+    def make(storage, **options):
+        made.append(SearchLibrary(storage, **options))
+        return made[-1]
+
+    yield make
+    for library in made:
+        library.stop()
+
+
+def summaries(index):
+    """What the segments of an index say, by segment."""
+    rows = [row for block in index.blocks for row in block.places.to_pylist()]
+    return {row["segment_id"]: json.loads(row["metadata"])["summary"] for row in rows if row["segment_id"]}
+
+
+def newest(library, number=1):
+    return library.indexes([Committed(RUN, number)])[0]
+
+
+def said_by(films):
+    return {segment_id(v, n): part.metadata["summary"] for v, parts in films.items() for n, part in enumerate(parts)}
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_library, kind):
+    storage = open_storage(tmp_path if kind == "local" else f"memory://{tmp_path.name}")
+    commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
+    (block,) = newest(make_library(storage)).blocks
+    rows = block.places.to_pylist()
+    assert [(row["video_id"], row["segment_id"], row["start_us"]) for row in rows] == [
+        ("vid_a", segment_id("vid_a", 0), 0),
+        ("vid_a", segment_id("vid_a", 1), 10_000_000),
+        ("vid_a", None, None),
+        ("vid_b", segment_id("vid_b", 0), 0),
+    ]
+    assert [row["transcript"] for row in rows] == [None, "meow it says", None, None]
+    texts = [
+        (int(place), block.fields[field], row["instance"], row["preview"])
+        for place, field, row in zip(block.text_places, block.text_fields, block.texts.to_pylist(), strict=True)
+    ]
+    expected = []
+    for place, part in ((0, FILMS["vid_a"][0]), (1, FILMS["vid_a"][1]), (3, FILMS["vid_b"][0])):
+        whole = render_text(part.metadata, SCENES.leaves)
+        found = texts_of(part.metadata, whole, part.transcript, SCENES.leaves)
+        expected += [(place, text.field, text.instance, text.text) for text in found]
+    expected += [(2, "topic", "topic", "pets"), (2, "metadata_text", "metadata_text", "topic: pets")]
+    assert sorted(texts) == sorted(expected)
+    (group,) = block.groups["text"]
+    embedder = WordLlamaEmbedder()
+    assert group.model == embedder.name
+    whole = [text for *_, text in texts]
+    np.testing.assert_allclose(
+        group.vectors[group.numbers], embedder.embed([whole[row] for row in group.rows]), atol=1e-6
+    )
+    assert len(group.vectors) == len(set(whole))  # equal texts share a vector
+    assert dict(block.items) == {"vid_a": (0, 3), "vid_b": (3, 4)}
+
+
+def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_path, make_library):
+    shards = SHARDS_PER_BLOCK + 3
+    films = {
+        f"vid_{n:03d}": [Segment(summary=f"scene {n}", frames=[(f"clip:{n % 2}", np.eye(3)[n % 2])])]
+        for n in range(60)
+    }
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, films, shards=shards)
+    index = newest(make_library(storage))
+    assert len(index.blocks) == 2
+    assert summaries(index) == said_by(films)
+    for number, block in enumerate(index.blocks):
+        inside = [v for v in films if (shard_of(v, shards) >= SHARDS_PER_BLOCK) == bool(number)]
+        assert list(block.items) == sorted(inside)
+        for group in block.groups["frame"]:
+            ids = [block.places["video_id"][int(place)].as_py() for place in group.places]
+            assert sorted(ids) == [v for v in sorted(inside) if int(v[-3:]) % 2 == int(group.model[-1])]
+            assert group.vectors[group.numbers].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
+
+
+def test_what_no_manifest_names_is_not_in_the_index(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    manifest = commit_results(storage, RUN, FILMS)
+    storage.write_atomic(f"{run_folder(RUN)}/tables/results/part-00000-stray.parquet", b"torn")
+    with shard_writer(storage, RUN, 0, table_schemas(SCENES)) as writer:
+        for table, row in rows_of_other_film():
+            writer.write(table, row)
+        writer.commit()
+    assert newest_manifest(storage, RUN) == manifest
+    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+
+
+def rows_of_other_film():
+    from tests.search_runs import _rows_of_item
+
+    rows = _rows_of_item(RUN, "vid_stray", [Segment(summary="uncommitted")], SCENES, None)
+    return [(table, row) for table, row in rows if table != "text_embeddings"]
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+def block_folders(data):
+    return sorted(path.parent for path in data.glob(f"search/{RUN}/*/{MARKER}"))
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "removed"])
+def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
+    storage = open_storage(tmp_path)
+    commit_results(
+        storage,
+        RUN,
+        {**FILMS, "vid_c": [Segment(summary="", frames=[("clip:a", np.eye(3)[0])])]},
+        topics={"vid_a": "pets"},
+    )
+    newest(make_library(storage))
+    (folder,) = block_folders(tmp_path)
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 9
+    for name in names:
+        content = (folder / name).read_bytes()
+        if harm == "removed":
+            (folder / name).unlink()
+        else:
+            middle = len(content) // 2
+            flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            (folder / name).write_bytes({"cut": content[:middle], "flipped": flipped, "emptied": b""}[harm])
+        if name != MARKER:
+            with pytest.raises(StorageError, match=name.split(".")[0]):
+                open_block(folder)
+        index = newest(make_library(storage))
+        assert summaries(index)[segment_id("vid_a", 1)] == "a cat"
+        assert sorted(path.name for path in folder.iterdir()) == names
+        assert (folder / name).read_bytes() == content or name == MARKER
+
+
+def test_an_index_under_construction_is_never_seen(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    manifest = commit_results(storage, RUN, FILMS)
+    (plan,) = plan_blocks(manifest)
+    torn = tmp_path / "search" / RUN / plan.name
+    torn.mkdir(parents=True)
+    (torn / "places.arrow").write_bytes(b"half")
+    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+
+
+def test_a_built_index_is_opened_and_not_built_again(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS)
+    newest(make_library(storage))
+    before = [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))]
+    assert before
+    (tmp_path / run_folder(RUN) / "tables").rename(tmp_path / "gone")
+    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+    assert [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))] == before
+
+
+# ------------------------------------------------------------------------------------------------ commits
+
+
+LATER = {**FILMS, "vid_b": [Segment(summary="a wolf")]}
+
+
+def hide_parts(data, manifest, other):
+    """Takes the parts away that only one manifest names, so that it has no index; returns how to give them back."""
+    folder = data / run_folder(RUN)
+    kept = {part.file for part in other.parts}
+    moved = [folder / part.file for part in manifest.parts if part.file not in kept]
+    assert moved
+    for path in moved:
+        path.rename(path.with_suffix(".hidden"))
+
+    def give_back():
+        for path in moved:
+            path.with_suffix(".hidden").rename(path)
+
+    return give_back
+
+
+def test_until_the_new_index_is_built_the_one_before_answers_at_once(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS)
+    library = make_library(storage)
+    newest(library)
+    second = commit_results(storage, RUN, LATER, attempt=2)
+    give_back = hide_parts(tmp_path, second, read_manifest(storage, RUN, 1))
+    assert summaries(newest(library, 2)) == said_by(FILMS)
+    again = make_library(storage)  # another process, or the next start
+    assert summaries(newest(again, 2)) == said_by(FILMS)
+    give_back()
+    for part in (library, again):
+        wait_for(lambda part=part: newest(part, 2).number == 2, 30)
+        assert summaries(newest(part, 2)) == said_by(LATER)
+
+
+def test_where_no_index_can_be_built_a_query_says_so_and_the_next_may_succeed(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    first = commit_results(storage, RUN, FILMS)
+    empty = read_manifest(storage, RUN, 1)
+    give_back = hide_parts(tmp_path, first, type(empty)(**{**vars(empty), "parts": ()}))
+    library = make_library(storage)
+    with pytest.raises(ApiError, match="cannot be built") as caught:
+        newest(library)
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "search_index_unavailable", 5)
+    give_back()
+    assert summaries(newest(library)) == said_by(FILMS)
+
+
+def test_a_first_build_that_takes_long_is_told_of(tmp_path, make_library, monkeypatch):
+    monkeypatch.setattr(library_module, "LARGE_ROWS", 0)  # in a process of its own: it takes at least a moment
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS)
+    library = make_library(storage, first_build_s=0)
+    with pytest.raises(ApiError, match="first time") as caught:
+        newest(library)
+    assert (caught.value.status, caught.value.code) == (503, "search_index_building")
+
+
+def test_a_process_of_its_own_builds_the_same(tmp_path, make_library, monkeypatch):
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
+    newest(make_library(storage))
+    (folder,) = block_folders(tmp_path)
+    here = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.rename(tmp_path / "kept")
+    monkeypatch.setattr(library_module, "LARGE_ROWS", 0)
+    newest(make_library(storage))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == here
+
+
+def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later(tmp_path, make_library, monkeypatch):
+    shards = 2 * SHARDS_PER_BLOCK
+    films = {f"vid_{number:03d}": [Segment(summary=f"scene {number}")] for number in range(80)}
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, films, shards=shards)
+    library = make_library(storage)
+    before = newest(library)
+    first, second = block_folders(tmp_path)
+    changed = next(v for v in films if shard_of(v, shards) == 3)
+    retried = {**films, changed: [Segment(summary="said anew")]}
+    monkeypatch.setattr(library_module, "_KEPT_AFTER_S", 0.0)
+    commit_results(storage, RUN, retried, shards=shards, attempt=2, only={3})
+    inode = second.stat().st_ino
+    wait_for(lambda: newest(library, 2).number == 2, 30)
+    assert summaries(newest(library, 2)) == said_by(retried)
+    assert second.stat().st_ino == inode
+    wait_for(lambda: not first.exists(), 30)
+    assert len(block_folders(tmp_path)) == 2
+    assert summaries(before) == said_by(films)  # whoever holds the old index reads on
+
+
+def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS)
+    library = make_library(storage)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(newest(library))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16
+    assert all(summaries(index) == said_by(FILMS) for index in found)
+    assert len(block_folders(tmp_path)) == 1
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monkeypatch):
+    monkeypatch.setattr(library_module, "_MOST_BLOCKS", 2)
+    storage = open_storage(tmp_path)
+    runs = [f"run_{number}" for number in range(5)]
+    for run_id in runs:
+        commit_results(storage, run_id, {"vid_a": [Segment(summary=run_id)]}, embed=False)
+    library = make_library(storage)
+    for _ in range(2):
+        indexes = library.indexes([Committed(run_id, 1) for run_id in runs])
+        assert [next(iter(summaries(index).values())) for index in indexes] == runs
+
+
+def test_a_run_without_results_has_an_index_without_places(tmp_path, make_library):
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, {})
+    assert newest(make_library(storage)).blocks == ()
