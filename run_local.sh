@@ -91,6 +91,6 @@ case "${1:-}" in
       [ -f "$film" ] || "$VENV/bin/promptreel" sample-film "$film"
       set -- "$film"
     fi
-    exec "$VENV/bin/promptreel" run --model signals "$@"
+    exec "$VENV/bin/promptreel" run --model signals --prompt measure_and_read "$@"
     ;;
 esac
