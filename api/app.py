@@ -17,7 +17,21 @@ from api.middleware import Metrics, RequestMiddleware
 from api.migrate import migrate
 from api.openapi import describe
 from api.rate_limit import RateLimiter
-from api.routes import api_keys, events, indexes, playground, prompt_runs, prompts, service, videos
+from api.routes import (
+    api_keys,
+    diff,
+    events,
+    exports,
+    filter,
+    indexes,
+    playground,
+    prompt_runs,
+    prompts,
+    search,
+    service,
+    sql,
+    videos,
+)
 from api.supervisor import Supervisor
 from providers.weights import package_version
 from schemas.wire.common import ErrorResponse
@@ -57,6 +71,8 @@ def create_app(config: ApiConfig) -> FastAPI:
         app.state.stopping.set()
         if supervisor is not None:
             supervisor.stop()
+        if (begun := getattr(app.state, "search", None)) is not None:
+            begun.library.stop()
         database.close()
 
     app = FastAPI(
@@ -87,6 +103,11 @@ def create_app(config: ApiConfig) -> FastAPI:
         videos.router,
         videos.jobs_router,
         playground.router,
+        filter.router,
+        search.router,
+        sql.router,
+        diff.router,
+        exports.router,
         api_keys.router,
         events.router,
         service.router,

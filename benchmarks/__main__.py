@@ -6,7 +6,18 @@ import importlib
 import logging
 import sys
 
-NAMES = ("shot_detection", "decode_cost", "model_calls", "resume", "overlap", "memory")
+NAMES = (
+    "shot_detection",
+    "decode_cost",
+    "model_calls",
+    "resume",
+    "overlap",
+    "memory",
+    "local_models",
+    "search_speed",
+    "filter_speed",
+    "sql_queries",
+)
 
 
 def main() -> int:

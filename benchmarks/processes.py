@@ -48,9 +48,13 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
     assert process.stderr is not None
     reader = threading.Thread(target=lambda stream: errors.append(stream.read()), args=(process.stderr,))
     reader.start()
-    output = process.stdout.read()
-    reader.join()
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        output = process.stdout.read()
+        reader.join()
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:  # a benchmark that is interrupted leaves nothing running
+        process.kill()
+        raise
     wall_s = time.monotonic() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()

@@ -3,12 +3,12 @@
     python -m benchmarks search_speed [--segments N] [--queries N] [--keep FOLDER] [--only vectors|text]
 
 Vectors: the exact top 10 of 100,000 x 512 and 1,000,000 x 512 float32, memory-mapped as an index maps them, beside a plain
-matmul and argpartition over the same numbers in memory; both sides take turns, and the median of the ratios counts. Then with a
-filter that keeps 1 % of the rows.
+matmul and argpartition over the same numbers in memory; both sides take turns, and the median of the ratios counts. Then
+with a filter that keeps 1 % of the rows.
 
-Text: a run of so many segments (a summary, a place and two tags each, by true WordLlama vectors) behind the service. Every query
-is another one, so that none is answered from memory, and asks for 10 hits. Then another manifest is committed, and one client
-goes on asking while the index of it is built.
+Text: a run of so many segments (a summary, a place and two tags each, by true WordLlama vectors) behind the service. Every
+query is another one, so that none is answered from memory, and asks for 10 hits. Then another manifest is committed, and one
+client goes on asking while the index of it is built.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def export_rows(connection: duckdb.DuckDBPyConnection, sql: str, path: Path, lim
         raise InvalidInput(f"--out {path}: the ending must be one of {', '.join(EXPORT_FORMATS)}")
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        reader = connection.execute(bounded_select(connection, sql, limit)).to_arrow_reader(_ROWS_AT_ONCE)
+        reader = connection.sql(bounded_select(connection, sql, limit)).to_arrow_reader(_ROWS_AT_ONCE)
         write = _write_parquet if path.suffix.lower() == ".parquet" else _write_csv
         count = write(reader, partial)
         os.replace(partial, path)

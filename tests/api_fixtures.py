@@ -1,6 +1,6 @@
 """Fixtures that the API's tests share; a file asks for them by `pytest_plugins = ["tests.api_fixtures"]`.
 
-`service` is one server for the whole session, with a made-up Gemini service behind it; `world` is an account with three runs
+`service` is one server for all of them, with a made-up Gemini service behind it; `world` is an account with three runs
 that have ended, among them one with a failed segment.
 """
 
@@ -61,7 +61,7 @@ def gemini():
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory, gemini):
-    """One server for the session; each test takes an account of its own."""
+    """One server for all tests; each takes an account of its own."""
     before = os.environ.get("GEMINI_API_KEY")
     os.environ["GEMINI_API_KEY"] = "any"
     folder = tmp_path_factory.mktemp("service")

@@ -1,9 +1,12 @@
 """What the API answers: every body is exactly that of its model in schemas.wire, and says what the run's tables say."""
 
+import json
+
 import httpx2 as httpx
 import pydantic
 import pytest
 
+from api.json_response import JsonResponse
 from schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
 from schemas.wire.common import DeletionStatus, Message, Page
 from schemas.wire.indexes import IndexBody
@@ -97,6 +100,11 @@ def test_answers_to_writes_are_exactly_what_their_models_say(caller, api_media):
     exactly(DeletionStatus, said(caller.get(f"/videos/{video_id}/deletion")))
     exactly(DeletionStatus, said(caller.delete(f"/indexes/{index_id}")))
     exactly(DeletionStatus, said(caller.get(f"/indexes/{index_id}/deletion")))
+
+
+@pytest.mark.parametrize("value", [2**70, "half \ud83d of a pair", "\0", 0.1, {"ä": [None, True]}])
+def test_whatever_a_model_has_answered_can_be_told(value):
+    assert json.loads(JsonResponse({"metadata": value}).body) == {"metadata": value}
 
 
 def test_batches_show_media_through_runs(world):

@@ -106,6 +106,15 @@ def test_nobody_uploads_without_a_key_that_may_write(small, someone, api_media):
     refused(reader.upload(api_media / "c.png"), 403, "authorization_insufficient_scope")
 
 
+def test_an_upload_without_a_key_is_refused_before_its_body_comes(small):
+    head = "POST /api/v2/videos/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    port = int(small.base_url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head.encode())  # and nothing more
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
 def test_a_json_body_over_its_limit_is_refused_before_it_is_read(small, someone):
     head = f"POST /api/v2/prompts HTTP/1.1\r\nHost: x\r\nContent-Length: {40 << 20}\r\nX-API-Key: {someone.key}\r\n\r\n"
     port = int(small.base_url.rsplit(":", 1)[1])

@@ -22,7 +22,6 @@ from tables.analyst_views import analyst_views
 from tables.layout import run_folder
 from tables.reader import committed_run
 from tables.storage import open_storage
-from tests.pipeline_runs import wait_for
 from tests.sql_runs import (
     FIRST_RUN,
     OTHER_RUN,

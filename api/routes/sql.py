@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -97,7 +98,7 @@ def execute_sql(
             body.query, tables.sql_by_name, tables.views.files, row_limit=limit, account=caller.account_id
         )
     except SqlError as error:
-        raise _api_error(error, storage) from error
+        raise _api_error(error, storage, tables.views) from error
     return JsonResponse(
         {
             "rows": answer["rows"],
@@ -133,7 +134,7 @@ def generate_sql(
     try:
         query, model = draft_query(config, bodies, body.instruction, body.existing_query, check)
     except SqlError as error:
-        raise _api_error(error, storage) from error
+        raise _api_error(error, storage, tables.views) from error
     return JsonResponse({"query": query, "model": model})
 
 
@@ -158,8 +159,11 @@ def _scope_body(scope: RunScope) -> dict[str, Any]:
     return {"run_ids": scope.run_ids, "runs_left_out": scope.left_out}
 
 
-def _api_error(error: SqlError, storage: Storage) -> ApiError:
+def _api_error(error: SqlError, storage: Storage, views: AnalystViews) -> ApiError:
     """A query's refusal as the API words it; where files lie is no matter of the caller."""
     if error.code == "sql_busy":
         return ApiError(429, error.code, error.message, None, 1)
-    return ApiError(422, error.code, error.message.replace(storage.root, "…"), {"dialect": "duckdb"})
+    message = error.message
+    for path in views.files:
+        message = message.replace(path, Path(path).name)
+    return ApiError(422, error.code, message.replace(storage.root, "…"), {"dialect": "duckdb"})

@@ -93,7 +93,7 @@ class Block:
 
     def texts_of(self, number: int) -> range:
         """Numbers of the texts of one place."""
-        first, last = np.searchsorted(self.text_places, [number, number + 1])
+        first, last = np.searchsorted(self.text_places, np.array([number, number + 1], np.int32))
         return range(int(first), int(last))
 
     def group(self, kind: Kind, model: str) -> VectorGroup | None:

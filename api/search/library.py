@@ -1,8 +1,8 @@
 """Which search indexes are open, and how they come to be: built in the background, never in a request's way.
 
-The index of a run is the blocks that its manifest asks for (`api.search.build`). They lie in `search/` of the data folder; for
-an object store, in a temporary folder. A query is answered from the newest index that is built: after a commit the one before,
-until the new one is there. Only where there is none at all does a query wait.
+The index of a run is the blocks that its manifest asks for (`api.search.build`). They lie in `search/` of the data folder,
+or in a temporary one where the data is in an object store. A query is answered from the newest index that is built: after a
+commit the one before, until the new one is there. Only where there is none at all does a query wait.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 
 from providers.clip import ClipEmbedder, find_weights
 from providers.registry import text_embedder_of
-from providers.text_embedding import LocalTextEmbedder, embedding_request
+from providers.text_embedding import LocalTextEmbedder, WordLlamaEmbedder, embedding_request
 from schemas.errors import InvalidInput, ModelError
 from schemas.settings import RunSettings
 from tables.vectors import Vectors
@@ -73,7 +74,7 @@ def missing_clip(settings: RunSettings) -> str:
 
 def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:
     try:
-        embedder: Any = text_embedder_of(settings)
+        embedder = _embedder_of(settings)
         _check_name(embedder.name, model)
         embedder.check_access()
     except InvalidInput as error:
@@ -81,6 +82,15 @@ def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:
     if isinstance(embedder, LocalTextEmbedder):
         return np.ascontiguousarray(embedder.embed([query])[0], np.float32)
     return asyncio.run(_ask(embedder, query))
+
+
+def _embedder_of(settings: RunSettings) -> Any:
+    return _wordllama() if settings.text_embedding.model == "wordllama" else text_embedder_of(settings)
+
+
+@functools.cache
+def _wordllama() -> WordLlamaEmbedder:
+    return WordLlamaEmbedder()  # looks its version up, which takes as long as a query
 
 
 async def _ask(embedder: Any, query: str) -> Vectors:

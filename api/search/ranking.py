@@ -58,7 +58,7 @@ class PlaceScores:
 
     def of(self, place: int) -> float | None:
         """The cosine of one place."""
-        at = int(np.searchsorted(self.places, place))
+        at = int(np.searchsorted(self.places, self.places.dtype.type(place)))
         return float(self.scores[at]) if at < len(self.places) and self.places[at] == place else None
 
 

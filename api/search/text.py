@@ -90,15 +90,16 @@ class TextRanking:
     def _text_scores(self, number: int, texts: range) -> dict[int, float]:
         """Number of a text to its score; one that neither has a vector nor holds a word of the query is left out."""
         block = self.searched[number].block
+        ends = np.array([texts.start, texts.stop], np.int32)
         scores: dict[int, float] = {}
         for holding in self._holding(number):
-            first, last = np.searchsorted(holding, [texts.start, texts.stop])
+            first, last = np.searchsorted(holding, ends)
             for text in holding[first:last].tolist():
                 scores[text] = scores.get(text, 0.0) + 1 / len(self.words)
         for model, vector in self.vectors.items():
             group = block.group("text", model)
             if group is not None:
-                first, last = np.searchsorted(group.rows, [texts.start, texts.stop])
+                first, last = np.searchsorted(group.rows, ends)
                 cosines = group.vectors[group.numbers[first:last]] @ vector
                 for text, cosine in zip(group.rows[first:last].tolist(), cosines.tolist(), strict=True):
                     scores[text] = max(scores.get(text, 0.0), unit_score(cosine))

@@ -86,17 +86,17 @@ def row_contexts(
     """
     named = set(tables)
     only = list(run_ids) if len(run_ids) == 1 else [run_id for run_id in run_ids if named == {run_id}]
-    return [_context(row, only[0] if only else None) for row in rows]
+    return [_context(row, run_ids, only[0] if only else None) for row in rows]
 
 
-def _context(row: Mapping[str, Any], run_id: str | None) -> dict[str, Any] | None:
+def _context(row: Mapping[str, Any], run_ids: Sequence[str], only: str | None) -> dict[str, Any] | None:
     values = {
         name: row[name] if isinstance(row.get(name), kinds) and not isinstance(row.get(name), bool) else None
         for name, kinds in _CONTEXT.items()
     }
     if values["segment_id"] is None and values["video_id"] is None:
         return None
-    return {**values, "run_id": values["run_id"] or run_id}
+    return {**values, "run_id": values["run_id"] if values["run_id"] in run_ids else only}
 
 
 def _fields(views: AnalystViews) -> list[tuple[AnalystView, Any]]:

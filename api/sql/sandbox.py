@@ -170,7 +170,8 @@ class Sandbox:
         try:
             child = _Child(self._folder, self.limits)
         except (OSError, SqlError) as error:
-            _log.error("a process for SQL could not be started: %s", error)
+            if not self._closed:
+                _log.error("a process for SQL could not be started: %s", error)
         finally:
             with self._lock:
                 self._starting -= 1
@@ -235,10 +236,8 @@ class _Child:
 
     def end(self) -> None:
         """Kills the process and its session, and reaps it. Nothing is left of it."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)  # not reaped yet: the id is its own
-        except ProcessLookupError:
-            pass
+        if self.is_alive():  # only then is the id surely its own
+            os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 pipe.close()  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ import sys
 import click
 
 from promptreel import __version__
+from promptreel.cli.diff import diff
 from promptreel.cli.doctor import doctor
 from promptreel.cli.estimate import estimate
 from promptreel.cli.models import models
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (run, estimate, runs, results, failures, sql, doctor, models, serve, keys, sample_film):
+for command in (run, estimate, runs, results, failures, sql, diff, doctor, models, serve, keys, sample_film):
     cli.add_command(command)
 
 
