@@ -17,7 +17,14 @@ from promptreel.prompts import find_prompt
 from schemas.ids import new_run_id
 from schemas.prompt import Prompt
 from schemas.segmentation import SegmentationSettings
-from schemas.settings import CallSettings, ModelSettings, RunSettings
+from schemas.settings import (
+    CallSettings,
+    ImageEmbeddingSettings,
+    ModelSettings,
+    RunSettings,
+    TextEmbeddingSettings,
+    TranscriptionSettings,
+)
 from tables.request import RunRequest, TargetItem, write_request
 from tables.storage import LocalStorage
 from tests.fake_gemini.ledger import Entry, Ledger
@@ -96,10 +103,14 @@ def read_ledger(path: Path) -> Ledger:
 def gemini_settings(
     service: Service | None, *, window_s: int, max_in_flight: int = 64, media_input: str = "frames"
 ) -> RunSettings:
-    """Settings of a run over fixed windows, asked of the fake service, or of the built-in model where there is none."""
+    """Settings of a run over fixed windows, asked of the fake service, or of the built-in model where there is none. Local
+    models are left out: they have a benchmark of their own."""
     settings = RunSettings(
         segmentation=SegmentationSettings(video_strategy="fixed", video_duration_s=window_s),
         calls=CallSettings(max_in_flight=max_in_flight),
+        transcription=TranscriptionSettings(enabled=False),
+        image_embedding=ImageEmbeddingSettings(enabled=False),
+        text_embedding=TextEmbeddingSettings(enabled=False),
     )
     if service is None:
         return settings

@@ -370,7 +370,7 @@ def test_progress_of_a_run_whose_media_is_all_known_counts_what_is_reused(tmp_pa
         _, _, err = promptreel("run", *target, "--data-dir", tmp_path / "data", "--model", "signals")
     last = err.strip().splitlines()[-1]
     assert "media 2/2" in last  # two files, one item
-    assert "operations 2, reused 2" in last
+    assert "operations 3, reused 3" in last  # its segment, its synthesis, its texts
     newest = sorted((tmp_path / "data" / "runs").iterdir())[-1].name
     counts = read_progress(open_storage(tmp_path / "data"), newest)
     assert counts["analyses_reused"] == 1

@@ -51,7 +51,7 @@ def as_upright_png(image: bytes) -> Iterator[Path]:
                 message = f"image_data: {width} x {height} pixels are more than {MOST_PIXELS}; send a smaller picture"
                 raise invalid(message, "image_data")
             opened.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
-            picture = opened.convert("RGB")
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
     except ApiError:
         raise
     except Exception as error:  # decoders raise many kinds for what is damaged
