@@ -85,6 +85,12 @@ def peak_of(folder: Path, films: list[Path], window_s: int) -> Peak:
     return Peak(watch.peaks["runner"], children, watch.peak_sum, manifest.counts["segments.total"], wall_s)
 
 
+def measure(found: dict[str, Peak], name: str, folder: Path, films: list[Path]) -> None:
+    """Adds one run's peak, and says so at once: the next run may take long."""
+    found[name] = peak_of(folder, films, window_s=10)
+    print(f"{name}: runner {found[name].runner / MB:.0f} MB", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ten minutes of film; 20 and 200 items")
@@ -94,12 +100,11 @@ def main() -> None:
     found: dict[str, Peak] = {}
     counts = _QUICK_ITEMS if options.quick else _ITEMS
     length_s = _QUICK_FILM_S if options.quick else _FILM_S
-    film_name = f"one film of {length_s // 60} min, 1080p"
     with work_folder(options.keep) as folder:
         if options.only != "items":
-            found[film_name] = peak_of(folder, [long_film(folder, length_s)], window_s=10)
+            measure(found, f"one film of {length_s // 60} min, 1080p", folder, [long_film(folder, length_s)])
         for count in counts if options.only != "film" else ():
-            found[f"{count} items of 2 s"] = peak_of(folder, short_items(folder, count), window_s=10)
+            measure(found, f"{count} items of 2 s", folder, short_items(folder, count))
     rows = []
     for name, peak in found.items():
         parts = [peak.children.get("ffmpeg", 0), peak.children.get("probe", 0), peak.together]

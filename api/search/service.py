@@ -247,7 +247,7 @@ def _of_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[Place, tuple[fl
         searched = ranking.searched[place[0]]
         taken[searched.run_id] = taken.get(searched.run_id, 0) + 1
         if taken[searched.run_id] <= body.top_k:
-            factor = 1.0 if body.aggregation == "weighted" else 1.0
+            factor = _OLDER_RUN_COUNTS**searched.run_age if body.aggregation == "weighted" else 1.0
             chosen[place] = (score * factor, factor)
     # Equal scores stay in the ranking's order, which puts the newer run first.
     ordered = dict(sorted(chosen.items(), key=lambda entry: -round(entry[1][0], 12)))
