@@ -93,9 +93,10 @@ class MemoryWatch:
         while not self._end.is_set():
             total = 0
             for pid in _tree(self._root):
+                command = _command(pid)
                 found = _memory_of(pid)
                 # Between fork and exec a child still is its parent, memory and all.
-                if found is not None and (pid == self._root or _command(pid) != _command(self._root)):
+                if found is not None and (pid == self._root or command != _command(self._root)):
                     name, peak, now = found
                     name = "runner" if pid == self._root else name
                     self.peaks[name] = max(self.peaks.get(name, 0), peak)

@@ -57,6 +57,8 @@ def test_every_operation_is_named_described_and_says_how_it_fails(description):
 
 def test_every_json_body_has_examples_that_hold(description):
     def resolve(schema):
+        if "anyOf" in schema:  # a body that may be absent
+            schema = next(part for part in schema["anyOf"] if "$ref" in part)
         return description["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
 
     seen = 0
@@ -101,6 +103,7 @@ def fuzz(server, folder, examples):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_no_made_up_request_breaks_the_service_or_its_description(fuzzed, tmp_path):
     shown = fuzz(fuzzed, tmp_path, examples=2)
     assert int(re.search(r"Tested: (\d+)", shown).group(1)) >= 50

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.wire.common import RequestModel, WireModel
 
 
 class CreateRunExport(RequestModel):
     """Where an export of a run goes. There are no connectors here: it is always downloaded."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
     destination_connector_id: str | None = None
     destination_base_path: str | None = None
@@ -23,6 +25,8 @@ class CreateIndexExport(CreateRunExport):
     Attributes:
         prompt_run_ids: runs over the index; all that have ended where it is absent.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"prompt_run_ids": ["run_20260420-100000-3f9a1c"]}]})
 
     prompt_run_ids: list[str] | None = Field(default=None, min_length=1, max_length=1000)
 

@@ -234,6 +234,14 @@ class FilterSearch(_Strict):
         index_ids: indexes that are searched instead of that of the path.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"conditions": [{"field": "headline", "type": "string", "operator": "contains", "value": "crane"}]}
+            ]
+        }
+    )
+
     conditions: list[Condition] | None = Field(default=None, min_length=1, max_length=4)
     groups: list[FilterNode] | None = Field(default=None, min_length=1, max_length=MAX_CONDITIONS)
     page_size: Annotated[StrictInt, Field(ge=1, le=100)] = 50

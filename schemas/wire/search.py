@@ -73,6 +73,8 @@ class ImageSearch(_ScopedBody):
         image_data: a JPEG, PNG or WebP as base64.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image_data": "iVBORw0KGgo=", "top_k": 10}]})
+
     image_data: str = Field(min_length=1)
     top_k: TopK = 20
 

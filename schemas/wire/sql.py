@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.wire.common import RequestModel, StorableText, WireModel
 
@@ -17,6 +17,8 @@ class SqlScope(RequestModel):
         index_ids: these indexes instead of the one in the path.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"run_ids": ["run_20260420-100000-3f9a1c"]}]})
+
     run_ids: list[StorableText] | None = Field(default=None, max_length=1000)
     index_ids: list[StorableText] | None = Field(default=None, max_length=100)
 
@@ -24,12 +26,16 @@ class SqlScope(RequestModel):
 class ExecuteSql(SqlScope):
     """A query: exactly one SELECT in DuckDB's SQL."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "SELECT count(*) FROM segments"}]})
+
     query: StorableText = Field(min_length=1)
     result_limit: int | None = Field(default=None, ge=1, le=2000)
 
 
 class GenerateSql(SqlScope):
     """What a query shall answer, in words; `existing_query` is changed rather than a new one written."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"instruction": "Count the segments of each item."}]})
 
     instruction: StorableText = Field(min_length=1, max_length=4000)
     existing_query: StorableText | None = Field(default=None, max_length=10_000)
