@@ -62,7 +62,6 @@ setup(
             "psycopg[binary]>=3.2,<4",
             "python-multipart>=0.0.20",
             "sqlalchemy>=2.0.40,<3",
-            "tantivy>=0.25,<0.28",
             "uvicorn[standard]>=0.34,<1",
         ],
         "gcp": ["apache-beam[gcp]>=2.77,<3", "gcsfs>=2025.3"],
