@@ -47,8 +47,6 @@ _BINS = (32, 16, 16)  # of luma, Cb and Cr
 _BIN_BLUR = 10.0  # levels: blurred, so that a slow change of light does not jump from bin to bin
 _BIN_SHARES = 4096  # bin weights are multiples of its inverse: float32 sums of them over a frame are exact
 _PIXELS = FRAME_WIDTH * FRAME_HEIGHT
-# A product with it is a sum over pixels: several times faster than a sum over an axis, exact below 2**24.
-_ONES = np.ones(_PIXELS, np.float32)
 _BLACK = 20  # luma at or below which a cell counts as black: 16 is black in limited range
 _FLAT = 0.002  # contrast, half a level: steps below it are no longer part of a ramp
 _SHORTEST_RAMP_US = 120_000
@@ -313,7 +311,7 @@ def _measure(frames: _U8, times_us: _I64, last_luma: _U8 | None) -> tuple[FrameF
 
 def _sums(planes: _U8) -> NDArray[np.float64]:
     """Sums of planes [k, 36, 64]: float64[k], exact and so the same however frames are batched."""
-    return (planes.reshape(len(planes), -1).astype(np.float32) @ _ONES).astype(np.float64)
+    return np.add.reduce(planes.reshape(len(planes), -1), axis=1, dtype=np.uint32).astype(np.float64)
 
 
 def _histogram(plane: _U8, bins: int) -> _F32:
@@ -321,7 +319,9 @@ def _histogram(plane: _U8, bins: int) -> _F32:
     count = len(plane)
     offsets = np.arange(count, dtype=np.int64)[:, None] * 256
     counts = np.bincount((plane.reshape(count, -1) + offsets).ravel(), minlength=count * 256).reshape(count, 256)
-    return np.asarray(counts.astype(np.float32) @ _bin_weights(bins) / _PIXELS, dtype=np.float32)
+    # Not `@`: BLAS would wake a thread for each core, which then spins longer than this takes.
+    shares = np.einsum("kl,lb->kb", counts.astype(np.float32), _bin_weights(bins))
+    return np.asarray(shares / _PIXELS, dtype=np.float32)
 
 
 @cache

@@ -142,8 +142,7 @@ class LocalStorage(Storage):
     def append_line(self, name: str, line: bytes) -> None:
         target = self.path / name
         with storage_errors("append to", target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = _open_to_append(target)
             try:
                 os.write(descriptor, line + b"\n")
             finally:
@@ -269,6 +268,16 @@ class ObjectStorage(Storage):
 
     def _new_work_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="promptreel-"))
+
+
+def _open_to_append(target: Path) -> int:
+    """A descriptor of a log. Its folder is made only where it is missing: a log is added to twice for every call."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        return os.open(target, flags, 0o644)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(target, flags, 0o644)
 
 
 def _write_beside(target: Path, content: bytes) -> Path:
