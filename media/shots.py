@@ -311,7 +311,7 @@ def _measure(frames: _U8, times_us: _I64, last_luma: _U8 | None) -> tuple[FrameF
 
 def _sums(planes: _U8) -> NDArray[np.float64]:
     """Sums of planes [k, 36, 64]: float64[k], exact and so the same however frames are batched."""
-    return np.add.reduce(planes.reshape(len(planes), -1), axis=1, dtype=np.uint32).astype(np.float64)
+    return np.asarray(np.add.reduce(planes.reshape(len(planes), -1), axis=1, dtype=np.uint32), np.float64)
 
 
 def _histogram(plane: _U8, bins: int) -> _F32:

@@ -199,6 +199,8 @@ SCOPE_OF = {
         "POST /videos/upload",
         "POST /prompt-runs/execute",
         "POST /prompt-runs/{run_id}/cancel",
+        "POST /exports/index/{index_id}",
+        "POST /exports/prompt-run/{run_id}",
         "POST /prompt-runs/{run_id}/retry-failures",
         "POST /prompt-runs/{run_id}/videos/{video_id}/segments/{segment_id}/retry",
     ],
