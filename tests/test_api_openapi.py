@@ -108,7 +108,6 @@ def fuzz(server, folder, examples):
     return done.stdout
 
 
-@pytest.mark.slow
 def test_no_made_up_request_breaks_the_service_or_its_description(fuzzed, tmp_path):
     shown = fuzz(fuzzed, tmp_path, examples=2)
     assert int(re.search(r"Tested: (\d+)", shown).group(1)) >= 50

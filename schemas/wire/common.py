@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
     if levels == 0:
         raise ValueError(f"is nested deeper than {_MOST_LEVELS} levels")
     if isinstance(value, str):
-        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
+        if "\0" in value or not _is_utf_8(value):
             raise ValueError("holds a NUL or half of a surrogate pair")
     elif isinstance(value, float):
         if not math.isfinite(value):
@@ -38,6 +39,14 @@ def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
         for part in value:
             storable(part, levels - 1)
     return value
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 StorableText = Annotated[str, AfterValidator(storable)]
@@ -58,6 +67,28 @@ class RequestModel(BaseModel):
     @classmethod
     def _can_be_stored(cls, values: Any) -> Any:
         return storable(values)
+
+
+class NullIsAbsent(RequestModel):
+    """Base of request bodies in which null means the same as nothing, for clients send it for what they leave to the
+    server; the description says so."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if value is not None}
+        return values
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        required = schema.get("required", ())
+        for name, part in schema.get("properties", {}).items():
+            if name not in required and {"type": "null"} not in part.get("anyOf", ()):
+                schema["properties"][name] = {"anyOf": [part, {"type": "null"}]}
+        return reference
 
 
 class Marker(WireModel):

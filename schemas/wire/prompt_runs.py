@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictInt, model_validator
 
-from schemas.wire.common import Marker, RequestModel, WireModel
+from schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
 
 
 class IndexTarget(RequestModel):
@@ -33,7 +33,7 @@ class PlaygroundTarget(RequestModel):
 Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
 
 
-class ExecuteRun(RequestModel):
+class ExecuteRun(NullIsAbsent):
     """What a run is started, or estimated, with."""
 
     model_config = ConfigDict(
@@ -58,14 +58,6 @@ class ExecuteRun(RequestModel):
     processing_model: str | None = None
     enable_transcription: bool = True
     enable_image_embedding: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, values: Any) -> Any:
-        """Clients send null for what they leave to the server."""
-        if isinstance(values, dict):
-            return {key: value for key, value in values.items() if value is not None}
-        return values
 
     @model_validator(mode="after")
     def _durations_go_with_fixed(self) -> ExecuteRun:

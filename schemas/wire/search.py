@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from schemas.wire.common import Marker, StorableText, WireModel
+from schemas.wire.common import Marker, NullIsAbsent, StorableText, WireModel
 from schemas.wire.prompt_runs import MediaUris
 
 _WEIGHT_SLACK = 0.01
@@ -27,20 +27,7 @@ TopK = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
-class _SearchBody(BaseModel):
-    """Base of the bodies: null is absent, and fields that other versions of the API know are ignored."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, values: Any) -> Any:
-        return (
-            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
-        )
-
-
-class _ScopedBody(_SearchBody):
+class _ScopedBody(NullIsAbsent):
     """Where is searched.
 
     Attributes:
@@ -101,7 +88,7 @@ class MultimodalSearch(_ScopedBody):
         return self
 
 
-class MultiRunSearch(_SearchBody):
+class MultiRunSearch(NullIsAbsent):
     """A search over several runs, or over all of an index.
 
     Attributes:
@@ -124,7 +111,7 @@ class MultiRunSearch(_SearchBody):
         return self
 
 
-class PlaygroundSearch(_SearchBody):
+class PlaygroundSearch(NullIsAbsent):
     """A search over the media that lies in no index."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "top_k": 10}]})
