@@ -1,8 +1,8 @@
 """A DoFn that keeps a window of coroutines under way while the pipeline goes on feeding it.
 
-One event loop in a thread for each DoFn instance. `process` gives out what is done and schedules; `finish_bundle` drains the
-tail. Elements beyond the window wait in the loop, not in `process`, so that whatever is fused in front of it (decoding, say)
-runs on while a backlog is worked off. Batches with a gather would wait for the slowest call of each batch.
+One event loop in a thread for each DoFn instance. `process` gives out what is done, waits only while the window is full,
+and schedules; `finish_bundle` drains the tail. So whatever is fused in front of it (decoding, say) runs while calls are
+under way. Batches with a gather would wait for the slowest call of each batch.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import threading
 from abc import abstractmethod
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
-
-# Elements that may wait for a place in the window before `process` waits too. They are small: this bounds memory.
-BACKLOG: Final = 10_000
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -48,7 +45,6 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def setup(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._places = asyncio.Semaphore(self._max_in_flight)
         self._thread = threading.Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
         self._thread.start()
         self._wait(self.open())
@@ -59,12 +55,12 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def process(self, element: In) -> Iterator[Out]:
         yield from self._done_now()
-        while self._pending >= self._max_in_flight + BACKLOG:
+        while self._in_flight >= self._max_in_flight:
             yield self._take(self._finished.get())
         self._schedule(element)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        while self._pending:
+        while self._in_flight:
             yield GlobalWindows.windowed_value(self._take(self._finished.get()))
 
     def teardown(self) -> None:
@@ -79,16 +75,12 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def _begin_bundle(self) -> None:
         self._finished: queue.SimpleQueue[Future[Out]] = queue.SimpleQueue()
-        self._pending = 0
+        self._in_flight = 0
 
     def _schedule(self, element: In) -> None:
-        future = asyncio.run_coroutine_threadsafe(self._handle_in_turn(element), self._loop)
-        self._pending += 1
+        future = asyncio.run_coroutine_threadsafe(self.handle(element), self._loop)
+        self._in_flight += 1
         future.add_done_callback(self._finished.put)
-
-    async def _handle_in_turn(self, element: In) -> Out:
-        async with self._places:
-            return await self.handle(element)
 
     def _done_now(self) -> Iterator[Out]:
         while True:
@@ -99,7 +91,7 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
             yield self._take(future)
 
     def _take(self, future: Future[Out]) -> Out:
-        self._pending -= 1
+        self._in_flight -= 1
         return future.result()
 
     def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
