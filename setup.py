@@ -29,7 +29,12 @@ setup(
     description="One prompt over many videos, audio files and images, to open tables.",
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
-    package_data={"api.migrations": ["*.mako"], "promptreel.prompts": ["*.json"]},
+    package_data={
+        "api.migrations": ["*.mako"],
+        "promptreel": ["py.typed"],
+        "schemas": ["py.typed"],
+        "promptreel.prompts": ["*.json"],
+    },
     entry_points={"console_scripts": ["promptreel = promptreel.cli.main:main"]},
     install_requires=[
         "apache-beam>=2.77,<3",

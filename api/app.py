@@ -6,8 +6,9 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
+from api.auth import KnownKeys
 from api.body_limit import BodyLimit
 from api.config import ApiConfig
 from api.database import Database
@@ -71,8 +72,6 @@ def create_app(config: ApiConfig) -> FastAPI:
         app.state.stopping.set()
         if supervisor is not None:
             supervisor.stop()
-        if (begun := getattr(app.state, "search", None)) is not None:
-            begun.library.stop()
         database.close()
 
     app = FastAPI(
@@ -90,12 +89,12 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.database = database
     app.state.storage = storage
     app.state.metrics = metrics
+    app.state.known_keys = KnownKeys()
     app.state.supervisor = supervisor
     app.state.rate_limiter = RateLimiter(config.rate_limits)
     app.state.link_secret = link_secret(storage)
     app.state.stopping = threading.Event()
     install_error_handlers(app)
-    routes = APIRouter(prefix=PREFIX)
     for router in (
         prompt_runs.router,
         prompts.router,
@@ -112,8 +111,7 @@ def create_app(config: ApiConfig) -> FastAPI:
         events.router,
         service.router,
     ):
-        routes.include_router(router)
-    app.include_router(routes)
+        app.include_router(router, prefix=PREFIX)
     app.include_router(service.health_router)
     app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)

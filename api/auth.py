@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api.clock import now
 from api.database import Account, ApiKey, Database
@@ -22,6 +25,8 @@ from api.ids import new_id
 KEY_FORM: Final = re.compile(r"sk_live_[0-9a-f]{48}")
 SCOPES: Final = ("search", "read", "write", "admin")  # each includes those before it
 _SEEN_EVERY: Final = timedelta(seconds=60)  # `last_used_at` is written at most this often
+_KNOWN_FOR_S: Final = 1.0
+_MOST_KNOWN: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,44 @@ class Principal:
     def may(self, scope: str) -> bool:
         """Whether a scope is among the caller's, or included in one of them."""
         return any(SCOPES.index(held) >= SCOPES.index(scope) for held in self.scopes)
+
+
+class KnownKeys:
+    """The callers whose keys were looked up within the last second, so that a burst of requests asks the database once.
+
+    A key that this process revokes is refused at once, one that another process revokes within that second. Thread-safe.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._callers: dict[str, tuple[float, Principal]] = {}
+        self._generation = 0
+        self._lock = threading.Lock()
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever everything is forgotten; to be read before a key is looked up."""
+        return self._generation
+
+    def find(self, key_hash: str) -> Principal | None:
+        """The caller with this key, where it was looked up just now."""
+        until, caller = self._callers.get(key_hash, (0.0, None))
+        return caller if self._clock() < until else None
+
+    def keep(self, key_hash: str, caller: Principal, generation: int) -> None:
+        """Keeps a caller that was looked up under this generation; one that is outdated by now is not kept."""
+        with self._lock:
+            if generation != self._generation:
+                return
+            if len(self._callers) >= _MOST_KNOWN:
+                self._callers.clear()
+            self._callers[key_hash] = (self._clock() + _KNOWN_FOR_S, caller)
+
+    def forget(self) -> None:
+        """Forgets everyone: a key was revoked, exchanged or deleted."""
+        with self._lock:
+            self._generation += 1
+            self._callers.clear()
 
 
 def hash_key(key: str) -> str:
@@ -70,18 +113,24 @@ def create_account(session: Session, name: str) -> Account:
     return account
 
 
-def authenticate(database: Database, request: Request) -> Principal:
+def authenticate(request: Request) -> Principal:
     """The caller of a request, by `X-API-Key` or else by a bearer token.
 
     Raises:
         ApiError: 401 where there is no key, or it is unknown, revoked or expired.
     """
-    key = _key_of(request)
-    if key is None:
-        raise ApiError(401, "authentication_required", "Send an API key in X-API-Key.")
-    refused = ApiError(401, "invalid_api_key", "This API key is unknown, revoked or expired.")
-    if not KEY_FORM.fullmatch(key):
-        raise refused
+    key_hash = _key_hash_of(request)
+    known: KnownKeys = request.app.state.known_keys
+    caller = known.find(key_hash)
+    if caller is None:
+        generation = known.generation
+        caller, expires_at = _look_up(request.app.state.database, key_hash)
+        if expires_at is None or _age(expires_at) < -timedelta(seconds=_KNOWN_FOR_S):
+            known.keep(key_hash, caller, generation)
+    return caller
+
+
+def _look_up(database: Database, key_hash: str) -> tuple[Principal, datetime | None]:
     with database.read() as session:
         found = session.execute(
             select(
@@ -91,14 +140,14 @@ def authenticate(database: Database, request: Request) -> Principal:
                 ApiKey.revoked_at,
                 ApiKey.expires_at,
                 ApiKey.last_used_at,
-            ).where(ApiKey.key_hash == hash_key(key))
+            ).where(ApiKey.key_hash == key_hash)
         ).one_or_none()
     if found is None or found.revoked_at is not None or _has_passed(found.expires_at):
-        raise refused
+        raise _refused()
     if found.last_used_at is None or _age(found.last_used_at) > _SEEN_EVERY:
         with database.write() as session:
             session.execute(update(ApiKey).where(ApiKey.key_id == found.key_id).values(last_used_at=now()))
-    return Principal(found.account_id, found.key_id, tuple(found.scopes))
+    return Principal(found.account_id, found.key_id, tuple(found.scopes)), found.expires_at
 
 
 def check_scope(caller: Principal, scope: str) -> None:
@@ -112,19 +161,29 @@ def check_scope(caller: Principal, scope: str) -> None:
         raise ApiError(403, "authorization_insufficient_scope", message, {"required_scope": scope})
 
 
-def requires(scope: str | None) -> Callable[[Request], Principal]:
-    """A dependency that gives the caller, who must hold a scope (None asks for any valid key).
+def admit(request: Request, scope: str | None) -> Principal:
+    """The caller of a request, who must hold a scope (None asks for any valid key), counted against its rate limit.
 
-    A plain function over the request's state: it takes no parameters that would appear in the API's description.
+    Raises:
+        ApiError: 401, 403 or 429.
+    """
+    caller = authenticate(request)
+    if scope is not None:
+        check_scope(caller, scope)
+    request.app.state.rate_limiter.take(caller.account_id, category_of(request, scope))
+    return caller
+
+
+def requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency that gives the caller; see `admit`.
+
+    It takes no parameters that would appear in the API's description, and a thread only where the database must be asked.
     """
 
-    def principal(request: Request) -> Principal:
-        state: Any = request.app.state
-        caller = authenticate(state.database, request)
-        if scope is not None:
-            check_scope(caller, scope)
-        state.rate_limiter.take(caller.account_id, category_of(request, scope))
-        return caller
+    async def principal(request: Request) -> Principal:
+        if request.app.state.known_keys.find(_key_hash_of(request)) is None:
+            return await run_in_threadpool(admit, request, scope)
+        return admit(request, scope)
 
     return principal
 
@@ -143,12 +202,21 @@ def category_of(request: Request, scope: str | None) -> str:
     return {"search": "search", "read": "read", None: "read"}.get(scope, "write")
 
 
-def _key_of(request: Request) -> str | None:
+def _key_hash_of(request: Request) -> str:
     key = request.headers.get("x-api-key")
-    if key is not None:
-        return key.strip()
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+    if key is None:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        key = token if kind.lower() == "bearer" else ""
+        if not key.strip():
+            raise ApiError(401, "authentication_required", "Send an API key in X-API-Key.")
+    key = key.strip()
+    if not KEY_FORM.fullmatch(key):
+        raise _refused()
+    return hash_key(key)
+
+
+def _refused() -> ApiError:
+    return ApiError(401, "invalid_api_key", "This API key is unknown, revoked or expired.")
 
 
 def _has_passed(moment: datetime | None) -> bool:

@@ -62,4 +62,4 @@ def too_large(limit: int) -> ApiError:
 
 
 def _check_uploader(request: Request) -> None:
-    check_scope(authenticate(request.app.state.database, request), "write")
+    check_scope(authenticate(request), "write")

@@ -48,7 +48,7 @@ def owned_videos(session: Session, caller: Principal, video_ids: Sequence[str]) 
     return found
 
 
-def videos_in(caller: Principal, index_id: str | None) -> Select[tuple[Video]]:
+def videos_in(caller: Principal, index_id: str | None) -> Select[Video]:
     """Every media item of an index, or of the playground (None)."""
     place = Video.index_id.is_(None) if index_id is None else Video.index_id == index_id
     return select(Video).where(Video.account_id == caller.account_id, place, Video.deletion_id.is_(None))

@@ -6,17 +6,36 @@ query names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, String, Text, create_engine, event
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Text,
+    create_engine,
+    event,
+)
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-_BUSY_TIMEOUT_MS = 30_000  # a writer waits this long for another one, then the request fails
+_BUSY_TIMEOUT_MS: Final = 30_000  # a writer waits this long for another one, then the request fails
+_POOL_SIZE: Final = 20
 _BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself in an INTEGER key alone
+
+T = TypeVar("T")
 
 
 class Base(DeclarativeBase):
@@ -246,6 +265,9 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        # SQLite's own waiting is polling; writers of one process take turns without it.
+        self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+        self._turns = CapacityLimiter(1 if self.is_sqlite else _POOL_SIZE)
 
     @property
     def is_sqlite(self) -> bool:
@@ -263,11 +285,30 @@ class Database:
 
         On SQLite it takes the one write lock at once, so that it never has to be begun again.
         """
-        with self._sessions() as session:
+        with self._writer, self._sessions() as session:
             if self.is_sqlite:
                 session.connection(execution_options={"begin_immediate": True})
             yield session
             session.commit()
+
+    async def in_turn(self, write: Callable[..., T], *arguments: Any) -> T:
+        """Calls a function that writes, in a thread. Where only one can write the others wait as coroutines, in the order in
+        which they came: threads that wait cost the one that works its time."""
+        return await to_thread.run_sync(functools.partial(write, *arguments), limiter=self._turns)
+
+    async def look_up(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """The one row that a statement finds by a key; None where there is none.
+
+        On SQLite it is read at once: that takes less time than a change of threads, and never waits for a writer. A server
+        of databases is asked from a thread.
+        """
+        if self.is_sqlite:
+            return self._look_up(statement, parameters)
+        return await to_thread.run_sync(self._look_up, statement, parameters)
+
+    def _look_up(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
+        with self.engine.connect() as connection:
+            return connection.execute(statement, parameters).one_or_none()
 
     def close(self) -> None:
         """Closes all connections."""
@@ -276,8 +317,8 @@ class Database:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=20, max_overflow=40, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=60)
+        return create_engine(url, pool_size=_POOL_SIZE, max_overflow=40, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=_POOL_SIZE, max_overflow=60)
 
     @event.listens_for(engine, "connect")
     def _settle(connection: Any, record: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.config import ApiConfig
-from api.database import Video
+from api.runs import TargetMedia
 from providers.registry import provider_of
 from schemas.prompt import Prompt
 from schemas.settings import RunSettings
@@ -15,22 +15,23 @@ from tables.storage import Storage
 
 
 def estimate_body(
-    storage: Storage, config: ApiConfig, prompt: Prompt, settings: RunSettings, videos: Sequence[Video]
+    storage: Storage, config: ApiConfig, prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]
 ) -> dict[str, Any]:
     """The estimate of a run as the wire shows it. Nothing is billed here, so the counts stand in `breakdown`."""
     from pipelines.estimate import estimate_run  # Beam comes with it: only who asks for an estimate pays for that
 
     target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
     estimated = estimate_run(storage, prompt, settings, provider_of(settings), target).to_dict()
+    within = {
+        "items": estimated["items"] <= config.max_run_items,
+        "segments": estimated["segments"][1] <= config.max_run_segments,
+        "tokens": config.max_run_tokens is None or estimated["input_tokens"]["total"] <= config.max_run_tokens,
+    }
     limits = {
         "max_items": config.max_run_items,
         "max_segments": config.max_run_segments,
         "max_tokens": config.max_run_tokens,
-        "within": {
-            "items": estimated["items"] <= config.max_run_items,
-            "segments": estimated["segments"][1] <= config.max_run_segments,
-            "tokens": config.max_run_tokens is None or estimated["input_tokens"]["total"] <= config.max_run_tokens,
-        },
+        "within": within,
     }
     counts = {
         "eligible_item_count": estimated["eligible_items"],
@@ -48,6 +49,6 @@ def estimate_body(
     return {
         "estimated_mt": 0.0,
         "breakdown": {"prompt_run_estimate": counts},
-        "sufficient_balance": all(limits["within"].values()),
+        "sufficient_balance": all(within.values()),
         "current_balance_mt": 0.0,
     }

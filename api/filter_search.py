@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +39,14 @@ from tables.shards import shard_of
 from tables.storage import Storage
 from tables.table_schemas import FIELDS
 
+TIMEOUT_S: Final = 10.0
 SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have ended otherwise
 _MAX_RUNS: Final = 500
 _FIRST_PORTION: Final = 50_000  # rows
 _PORTION_GROWTH: Final = 4
 _PREVIEW_CHARS: Final = 200
 _MEMORY: Final = "2GB"
+_INTERRUPT_EVERY_S: Final = 0.1
 _HIT_COLUMNS: Final = (
     "video_id",
     "segment_id",
@@ -90,49 +96,76 @@ class Found:
 
 
 class FilterEngine:
-    """One DuckDB that reads committed Parquet; requests share it, each through a cursor of its own."""
+    """One DuckDB that reads committed Parquet; requests share it, each through a cursor of its own.
 
-    def __init__(self) -> None:
-        self._connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-        self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        self._connection.execute("SET temp_directory = ''")
+    Args:
+        timeout_s: seconds after which a request is stopped.
+    """
 
-    def find(self, scoped: ScopedRun, nodes: Sequence[Any], after: Place | None, limit: int) -> list[Found]:
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
+        self._connection = _connect()
+
+    def find(
+        self, scoped: ScopedRun, nodes: Sequence[Any], after: Place | None, limit: int, deadline: float = math.inf
+    ) -> list[Found]:
         """The first segments of a run, behind a place, that meet all conditions.
+
+        Args:
+            deadline: moment of `time.monotonic` at which the search is stopped.
 
         Raises:
             FilterMismatch: the run's prompt has no such field, or one of another type.
+            ApiError: 422 at the deadline.
         """
-        manifest = scoped.tables.manifest
-        parts = manifest.parts_of("results")
-        if scoped.items == frozenset() or not parts:
+        if scoped.items == frozenset() or not scoped.tables.manifest.parts_of("results"):
             return []
-        with self._connection.cursor() as cursor:
-            fields = self.fields(cursor, scoped)
-            transcripts = _files(scoped.tables.storage, manifest, "transcripts")
-            names = {condition.field for condition in conditions_of(list(nodes))}
-            reads_transcripts = bool(transcripts) and "transcription" in names
-            source = "read_parquet($transcripts)" if reads_transcripts else _NO_TRANSCRIPTS
-            where, parameters = compile_filter(nodes, fields, source)
-            if reads_transcripts:
-                parameters["transcripts"] = transcripts
-            if scoped.items is not None:
-                where += " AND video_id IN (SELECT unnest($items))"
-                parameters["items"] = sorted(scoped.items)
-            found: list[Found] = []
-            for portion in _portions(scoped, [part.rows for part in parts], after):
-                files = _files(scoped.tables.storage, manifest, "results", portion)
-                bounds = {"files": files, "behind": after.row if after and after.part == portion[0] else -1}
-                rows = cursor.execute(
-                    "SELECT file_index, file_row_number, video_id, segment_id, start_us "
-                    "FROM read_parquet($files, file_row_number = true) "
-                    f"WHERE (file_index > 0 OR file_row_number > $behind) AND {where} "
-                    f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
-                    {**parameters, **bounds},
-                ).fetchall()
-                found += [Found(Place(portion[at], row), *rest) for at, row, *rest in rows]
-                if len(found) == limit:
-                    break
+        try:
+            with self._connection.cursor() as cursor, _interrupted_at(deadline, cursor):
+                found = self._find(cursor, scoped, nodes, after, limit)
+        except duckdb.InterruptException as error:
+            raise _too_slow(self.timeout_s) from error
+        except (duckdb.InternalException, duckdb.FatalException):  # the database takes no query after such an error
+            self._connection = _connect()
+            raise
+        if time.monotonic() >= deadline:
+            raise _too_slow(self.timeout_s)
+        return found
+
+    def _find(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        scoped: ScopedRun,
+        nodes: Sequence[Any],
+        after: Place | None,
+        limit: int,
+    ) -> list[Found]:
+        manifest = scoped.tables.manifest
+        fields = self.fields(cursor, scoped)
+        transcripts = _files(scoped.tables.storage, manifest, "transcripts")
+        names = {condition.field for condition in conditions_of(list(nodes))}
+        reads_transcripts = bool(transcripts) and "transcription" in names
+        source = "read_parquet($transcripts)" if reads_transcripts else _NO_TRANSCRIPTS
+        where, parameters = compile_filter(nodes, fields, source)
+        if reads_transcripts:
+            parameters["transcripts"] = transcripts
+        if scoped.items is not None:
+            where += " AND video_id IN (SELECT unnest($items))"
+            parameters["items"] = sorted(scoped.items)
+        found: list[Found] = []
+        for portion in _portions(scoped, [part.rows for part in manifest.parts_of("results")], after):
+            files = _files(scoped.tables.storage, manifest, "results", portion)
+            bounds = {"files": files, "behind": after.row if after and after.part == portion[0] else -1}
+            rows = cursor.execute(
+                "SELECT file_index, file_row_number, video_id, segment_id, start_us "
+                "FROM read_parquet($files, file_row_number = true) "
+                f"WHERE (file_index > 0 OR file_row_number > $behind) AND {where} "
+                f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
+                {**parameters, **bounds},
+            ).fetchall()
+            found += [Found(Place(portion[at], row), *rest) for at, row, *rest in rows]
+            if len(found) == limit:
+                break
         return found
 
     def fields(self, cursor: duckdb.DuckDBPyConnection, scoped: ScopedRun) -> dict[str, FilterField]:
@@ -149,6 +182,41 @@ class FilterEngine:
         self._connection.close()
 
 
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    # DuckDB 2.0.0 reads few ordered rows a second time, and fails where a key of a struct chose them.
+    connection.execute("SET GLOBAL late_materialization_max_rows = 0")
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute("SET temp_directory = ''")
+    return connection
+
+
+@contextmanager
+def _interrupted_at(deadline: float, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupts whatever a cursor executes at the deadline and behind it."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(max(0.0, deadline - time.monotonic()) or _INTERRUPT_EVERY_S):
+            cursor.interrupt()  # again and again: one between two queries meets none
+
+    if deadline == math.inf:
+        yield
+        return
+    watcher = threading.Thread(target=watch, name="filter-deadline", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _too_slow(timeout_s: float) -> ApiError:
+    message = f"the filter was stopped after {timeout_s:g} s; name fewer runs in run_ids, or use fewer conditions"
+    return ApiError(422, "filter_timeout", message, {"timeout_seconds": timeout_s})
+
+
 def filter_page(
     session: Session,
     storage: Storage,
@@ -163,8 +231,10 @@ def filter_page(
         index_id: the index of the path; None is the playground.
 
     Raises:
-        ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has.
+        ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has, or a search that
+            takes longer than the engine allows.
     """
+    deadline = time.monotonic() + engine.timeout_s
     asked = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
     scope = ("filter", caller.account_id, index_id, asked)
     place = decode_cursor(body.cursor, scope, (list, int, int, int))
@@ -184,7 +254,7 @@ def filter_page(
         if number in fitting and len(found) <= body.page_size:
             behind = after if number == at else None
             left = body.page_size + 1 - len(found)
-            found += [(number, hit) for hit in engine.find(runs[number], nodes, behind, left)]
+            found += [(number, hit) for hit in engine.find(runs[number], nodes, behind, left, deadline)]
     shown = found[: body.page_size]
     next_cursor = None
     if len(found) > body.page_size:
@@ -294,7 +364,7 @@ def _scoped(
         yield ScopedRun(run, tables, None if items == everything else frozenset(items))
 
 
-def _count(caller: Principal, index_id: str | None) -> Select[tuple[int]]:
+def _count(caller: Principal, index_id: str | None) -> Select[int]:
     return select(func.count()).select_from(videos_in(caller, index_id).subquery())
 
 

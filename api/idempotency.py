@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Header
-from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from api.auth import Principal
@@ -25,6 +25,12 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_lengt
 Action = Callable[[Session], tuple[int, dict[str, Any]]]
 
 
+_COLUMNS = ("account_id", "method", "path", "key")
+_PLACE = [getattr(IdempotentAnswer, name) == bindparam(name) for name in _COLUMNS]
+_ANSWER = select(IdempotentAnswer.__table__).where(*_PLACE)
+_INSERT = insert(IdempotentAnswer)
+
+
 def answer_once(
     database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any, action: Action
 ) -> JsonResponse:
@@ -38,36 +44,23 @@ def answer_once(
     Raises:
         ApiError: 409 where the key came with another content; whatever `action` raises.
     """
-    if key is None:
-        with database.write() as session:
+    with database.write() as session:
+        if key is None:
             status, body = action(session)
+            return JsonResponse(body, status_code=status)
+        place = (caller.account_id, method, path, key)
+        _wait_for_same(session, place)
+        hashed = digest(content)
+        connection, named = session.connection(), _named(place)
+        record = connection.execute(_ANSWER, named).one_or_none()
+        if record is not None:
+            if (kept := _answer_of(record, hashed)) is not None:
+                return kept
+            connection.execute(delete(IdempotentAnswer).where(*_PLACE), named)
+        status, body = action(session)
+        values = {**named, "content_hash": hashed, "status": status, "body": body, "created_at": now()}
+        connection.execute(_INSERT, values)
         return JsonResponse(body, status_code=status)
-    hashed = digest(content)
-    place = (caller.account_id, method, path, key)
-    if (kept := _kept(database, place, hashed)) is not None:
-        return kept
-    try:
-        with database.write() as session:
-            _forget_old(session)
-            record = IdempotentAnswer(
-                account_id=place[0],
-                method=method,
-                path=path,
-                key=key,
-                content_hash=hashed,
-                status=0,
-                body={},
-                created_at=now(),
-            )
-            session.add(record)
-            session.flush()  # another request with this key waits here, or fails
-            record.status, record.body = action(session)
-        return JsonResponse(record.body, status_code=record.status)
-    except IntegrityError:
-        kept = _kept(database, place, hashed)
-        if kept is None:
-            raise
-        return kept
 
 
 def kept_answer(
@@ -78,24 +71,38 @@ def kept_answer(
     Raises:
         ApiError: 409 where the key came with another content.
     """
-    return None if key is None else _kept(database, (caller.account_id, method, path, key), digest(content))
-
-
-def _kept(database: Database, place: tuple[str, str, str, str], hashed: str) -> JsonResponse | None:
+    if key is None:
+        return None
     with database.read() as session:
-        record = session.get(IdempotentAnswer, place)
-        if record is None or now() - _aware(record.created_at) > LIFETIME:
-            return None
-        if record.content_hash != hashed:
-            message = "This Idempotency-Key came with another request before; use a new one."
-            raise ApiError(409, "idempotency_request_mismatch", message)
-        return JsonResponse(record.body, status_code=record.status)
+        place = _named((caller.account_id, method, path, key))
+        record = session.connection().execute(_ANSWER, place).one_or_none()
+        return None if record is None else _answer_of(record, digest(content))
 
 
-def _forget_old(session: Session) -> None:
-    oldest = session.scalar(select(IdempotentAnswer.created_at).order_by(IdempotentAnswer.created_at).limit(1))
-    if oldest is not None and now() - _aware(oldest) > LIFETIME:
-        session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now() - LIFETIME))
+def _named(place: tuple[str, str, str, str]) -> dict[str, str]:
+    return dict(zip(_COLUMNS, place, strict=True))
+
+
+def _answer_of(record: Row[Any], hashed: str) -> JsonResponse | None:
+    """The answer in a record; None where it is too old to be given."""
+    if now() - _aware(record.created_at) > LIFETIME:
+        return None
+    if record.content_hash != hashed:
+        message = "This Idempotency-Key came with another request before; use a new one."
+        raise ApiError(409, "idempotency_request_mismatch", message)
+    return JsonResponse(record.body, status_code=record.status)
+
+
+def _wait_for_same(session: Session, place: tuple[str, str, str, str]) -> None:
+    """Waits until no other transaction works on this key. SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256("\0".join(place).encode()).digest()[:8], signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def forget_old(session: Session) -> None:
+    """Removes the answers that are older than `LIFETIME`."""
+    session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now() - LIFETIME))
 
 
 def _aware(moment: Any) -> Any:

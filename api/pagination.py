@@ -49,7 +49,7 @@ def decode_cursor(cursor: str | None, scope: Sequence[Any], kinds: Sequence[type
 def _read(value: Any, kind: type) -> Any:
     if kind is datetime:
         return datetime.fromisoformat(value)
-    if type(value) is not kind or (kind is int and abs(value) >= 2**63):
+    if type(value) is not kind or (isinstance(value, int) and abs(value) >= 2**63):
         raise TypeError(value)
     return value
 

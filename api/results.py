@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -77,13 +77,30 @@ def results_page(
 ) -> dict[str, Any]:
     """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
     the first page was read from."""
-    scope = ("results", run.run_id, video_id)
+    return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
+
+
+def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+    """One page of an item's segments, seen through a run."""
+    return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
+
+
+def _page(
+    kind: str,
+    storage: Storage,
+    run: PromptRun,
+    video_id: str,
+    limit: int,
+    cursor: str | None,
+    body_of: Callable[[SegmentView], Row],
+) -> dict[str, Any]:
+    scope = (kind, run.run_id, video_id)
     place = decode_cursor(cursor, scope, (int, int, str))
     tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
     if tables is None:
         return page_body([], limit, None)
     segments, more = _segments_after(tables, video_id, place[1:] if place is not None else None, limit)
-    shown = [segment_result(run, video, view) for view in segment_views(tables, video_id, segments)]
+    shown = [body_of(view) for view in segment_views(tables, video_id, segments)]
     next_cursor = None
     if more:
         last = segments[-1]
@@ -195,22 +212,6 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "metadata_markers": {},
         **operation_flags(view),
     }
-
-
-def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """One page of an item's segments, seen through a run."""
-    scope = ("segments", run.run_id, video_id)
-    place = decode_cursor(cursor, scope, (int, int, str))
-    tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
-    if tables is None:
-        return page_body([], limit, None)
-    segments, more = _segments_after(tables, video_id, place[1:] if place is not None else None, limit)
-    shown = [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
-    next_cursor = None
-    if more:
-        last = segments[-1]
-        next_cursor = encode_cursor(scope, [tables.manifest.number, last["start_us"], last["segment_id"]])
-    return page_body(shown, limit, next_cursor)
 
 
 def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Row, Select, and_, bindparam, insert, or_, select
 from sqlalchemy.orm import Session
 
 from api.auth import Principal
-from api.catalog import NO_MARKER, owned_videos, videos_in
+from api.catalog import NO_MARKER, owned_videos
 from api.clock import now, required_time, wire_time
 from api.config import ApiConfig
-from api.database import MediaIndex, PromptRecord, PromptRun, RunItem, Video
+from api.database import Database, MediaIndex, PromptRecord, PromptRun, RunItem, Video
 from api.errors import ApiError, invalid, not_found
 from api.events import record_event
 from api.pagination import decode_cursor, encode_cursor, page_body
@@ -40,56 +42,81 @@ ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
 OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
 
 
+# What is asked for most, made once: to make a statement, and to make objects of its rows, costs several times its execution.
+_RUN_BY_ID: Final = select(PromptRun.__table__).where(PromptRun.run_id == bindparam("run_id"))
+_PROMPT_BY_ID: Final = select(PromptRecord.__table__).where(PromptRecord.prompt_id == bindparam("prompt_id"))
+_INDEX_BY_ID: Final = select(MediaIndex.__table__).where(MediaIndex.index_id == bindparam("index_id"))
+_MEDIA: Final = (
+    select(Video.__table__)
+    .where(Video.account_id == bindparam("account_id"), Video.deletion_id.is_(None))
+    .order_by(Video.created_at, Video.video_id)
+)
+_MEDIA_OF_INDEX: Final = _MEDIA.where(Video.index_id == bindparam("index_id"))
+_MEDIA_OF_PLAYGROUND: Final = _MEDIA.where(Video.index_id.is_(None))
+_INSERT_RUN: Final = insert(PromptRun.__table__)  # type: ignore[arg-type]
+_INSERT_ITEMS: Final = insert(RunItem.__table__)  # type: ignore[arg-type]
+
+TargetMedia = Video | Row[Any]  # an item of a target: the columns of `Video`
+
+
 def plan_run(
     session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig
-) -> tuple[PromptRecord, Prompt, RunSettings, list[Video]]:
+) -> tuple[Prompt, RunSettings, Sequence[TargetMedia]]:
     """Checks everything about a run that can be known before it, and gives what it would be made of.
 
     Raises:
         ApiError: 404 for what does not exist, 422 for what cannot be run; nothing is stored.
     """
-    record = session.get(PromptRecord, body.prompt_id)
+    record = session.connection().execute(_PROMPT_BY_ID, {"prompt_id": body.prompt_id}).one_or_none()
     if record is None or record.account_id != caller.account_id:
         raise not_found("prompt", body.prompt_id)
     if not record.is_active:
         raise invalid(f"prompt_id: prompt {body.prompt_id} is deactivated; activate it or choose another", "prompt_id")
     settings = run_settings(body, config)
-    prompt = prompt_from_dict(record.definition)
+    prompt = _checked_prompt(json.dumps(record.definition))
     try:
         check_run(prompt, settings)
     except InvalidInput as error:
         raise invalid(str(error), "processing_model") from error
     videos = target_videos(session, caller, body)
     _check_limits(videos, settings, config)
-    return record, prompt, settings, videos
+    return prompt, settings, videos
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_prompt(definition: str) -> Prompt:
+    """A stored definition, which was checked when it came; checking it costs more than all the rest of an execute."""
+    return prompt_from_dict(json.loads(definition))
 
 
 def start_run(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> PromptRun:
-    """Stores a run for the supervisor to execute.
+    """Stores a run for the supervisor to execute. What is returned belongs to no session.
 
     Raises:
         ApiError: see `plan_run`.
     """
-    prompt_record, prompt, settings, videos = plan_run(session, caller, body, config)
-    run = PromptRun(
-        run_id=new_run_id(),
-        account_id=caller.account_id,
-        key_id=caller.key_id,
-        prompt_id=prompt_record.prompt_id,
-        prompt_name=prompt.name,
-        prompt=prompt.to_dict(),
-        settings=settings.to_dict(),
-        target=body.target.model_dump(mode="json", exclude_none=True),
-        index_id=getattr(body.target, "index_id", None),
-        status="pending",
-        summary=_first_summary(prompt, settings, videos),
-        created_at=now(),
-    )
-    session.add(run)
-    session.flush()
-    rows = [{"run_id": run.run_id, "video_id": video.video_id, "position": at} for at, video in enumerate(videos)]
-    session.execute(RunItem.__table__.insert(), rows)  # type: ignore[attr-defined]
-    return run
+    prompt, settings, videos = plan_run(session, caller, body, config)
+    values = {
+        "run_id": new_run_id(),
+        "account_id": caller.account_id,
+        "key_id": caller.key_id,
+        "prompt_id": body.prompt_id,
+        "prompt_name": prompt.name,
+        "prompt": prompt.to_dict(),
+        "settings": settings.to_dict(),
+        "target": body.target.model_dump(mode="json", exclude_none=True),
+        "index_id": getattr(body.target, "index_id", None),
+        "status": "pending",
+        "summary": _first_summary(prompt, settings, videos),
+        "created_at": now(),
+    }
+    items = [
+        {"run_id": values["run_id"], "video_id": video.video_id, "position": at} for at, video in enumerate(videos)
+    ]
+    connection = session.connection()
+    connection.execute(_INSERT_RUN, values)
+    connection.execute(_INSERT_ITEMS, items)
+    return PromptRun(**values)
 
 
 def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
@@ -122,7 +149,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
         raise invalid(str(error)) from error
 
 
-def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> list[Video]:
+def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequence[TargetMedia]:
     """The media of a target, in the order in which they were added (or named).
 
     Raises:
@@ -131,7 +158,7 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> list
     target = body.target
     index_id = getattr(target, "index_id", None)
     if index_id is not None:
-        index = session.get(MediaIndex, index_id)
+        index = session.connection().execute(_INDEX_BY_ID, {"index_id": index_id}).one_or_none()
         if index is None or index.account_id != caller.account_id or index.deletion_id is not None:
             raise not_found("index", index_id)
     if isinstance(target, VideosTarget):
@@ -144,8 +171,9 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> list
                 place = f"index {index_id}" if index_id else "the playground (name its index in target.index_id)"
                 raise invalid(f"target.video_ids: {video_id} does not lie in {place}", "target.video_ids")
         return [found[video_id] for video_id in wanted]
-    everything = videos_in(caller, index_id).order_by(Video.created_at, Video.video_id)
-    videos = list(session.scalars(everything))
+    everything = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
+    where = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
+    videos = session.connection().execute(everything, where).all()
     if not videos:
         place = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
         raise invalid(f"target: there is no media in {place}; upload or register some first", "target")
@@ -164,7 +192,19 @@ def owned_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
     return run
 
 
-def runs_of(caller: Principal) -> Select[tuple[PromptRun]]:
+async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row[Any]:
+    """The columns of the caller's run of that id, for those who ask how it stands again and again.
+
+    Raises:
+        ApiError: 404, also where it is another account's.
+    """
+    found = await database.look_up(_RUN_BY_ID, {"run_id": run_id})
+    if found is None or found.account_id != caller.account_id:
+        raise not_found("run", run_id)
+    return found
+
+
+def runs_of(caller: Principal) -> Select[PromptRun]:
     """The caller's runs, newest first."""
     mine = select(PromptRun).where(PromptRun.account_id == caller.account_id)
     return mine.order_by(PromptRun.created_at.desc(), PromptRun.run_id.desc())
@@ -277,7 +317,7 @@ def _share_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Ma
             left -= share
 
 
-def run_body(run: PromptRun) -> dict[str, Any]:
+def run_body(run: PromptRun | Row[Any]) -> dict[str, Any]:
     """A run as the wire shows it."""
     segmentation = run.settings["segmentation"]
     return {
@@ -335,7 +375,7 @@ _NOTHING_YET: Final[dict[str, Any]] = {
 }
 
 
-def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Video]) -> dict[str, Any]:
+def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> dict[str, Any]:
     by_type = Counter(video.media_type for video in videos)
     timed = by_type["video"] + by_type["audio"]
     exact = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
@@ -349,11 +389,12 @@ def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Video
     }
 
 
-def _check_limits(videos: Sequence[Video], settings: RunSettings, config: ApiConfig) -> None:
+def _check_limits(videos: Sequence[TargetMedia], settings: RunSettings, config: ApiConfig) -> None:
     if len(videos) > config.max_run_items:
         message = f"target: {len(videos)} items are more than one run may have ({config.max_run_items}); divide them"
         raise invalid(message, "target")
-    least = sum(settings.segmentation.segment_bounds(v.media_type, v.duration_us)[0] for v in videos)  # type: ignore[arg-type]
+    bounds: list[tuple[int, int]] = [settings.segmentation.segment_bounds(v.media_type, v.duration_us) for v in videos]  # type: ignore[arg-type]
+    least = sum(fewest for fewest, _ in bounds)
     if least > config.max_run_segments:
         message = f"target: at least {least} segments, more than one run may have ({config.max_run_segments})"
         raise invalid(message, "target")

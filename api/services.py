@@ -1,4 +1,4 @@
-"""What routes share: the service's parts, as typed dependencies."""
+"""What routes share: the service's parts, as typed dependencies; coroutines, for a plain function would take a thread."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from api.database import Database
 from tables.storage import Storage
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     return request.app.state.database  # type: ignore[no-any-return]
 
 
-def _config(request: Request) -> ApiConfig:
+async def _config(request: Request) -> ApiConfig:
     return request.app.state.config  # type: ignore[no-any-return]
 
 
-def _storage(request: Request) -> Storage:
+async def _storage(request: Request) -> Storage:
     return request.app.state.storage  # type: ignore[no-any-return]
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -26,21 +23,23 @@ from api.clock import now, required_time
 from api.config import ApiConfig
 from api.database import Database, PromptRun, RunItem, SegmentRetry, Video
 from api.events import record_event
+from api.idempotency import forget_old
 from api.leases import SILENT_BEATS, Lease, Watch, beat, held_run, new_owner, release, take_lease
 from api.middleware import Metrics
 from api.retries import RETRY_FINAL, outcome_of
-from api.runs import MEDIA_TYPES, cancel_unstarted, finish_run
+from api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
 from schemas.errors import PromptreelError
 from schemas.prompt import prompt_from_dict
 from schemas.settings import settings_from_dict
 from tables.attempts import is_running
-from tables.layout import log_file, request_file
+from tables.layout import request_file
 from tables.manifest import Manifest, newest_manifest
 from tables.progress import read_progress
 from tables.request import RunRequest, TargetItem, write_request
 from tables.retry_scope import RetryScope, write_retry
+from tables.runner_log import last_runner_error, open_runner_log
 from tables.stop_signal import clear_stop, request_stop
-from tables.storage import LocalStorage, Storage
+from tables.storage import Storage
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ _LOOK_EVERY_S: Final = 0.25
 _PROGRESS_EVERY_S: Final = 1.0
 # A runner keeps its run's deadline by itself; one that is this much over it hangs.
 _OVER_DEADLINE_S: Final = 600.0
-_LOG_TAIL_BYTES: Final = 20_000
+_CLEAN_EVERY_S: Final = 600.0
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Supervisor:
         self._jobs: dict[str, _Job] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
-        self._next_beat = 0.0
+        self._next_beat = self._next_cleaning = 0.0
 
     def start(self) -> None:
         """Begins to work, in a thread."""
@@ -113,7 +112,14 @@ class Supervisor:
             self._attend(job)
         self._take_over()
         self._begin_waiting()
+        self._keep_house()
         self._metrics.running.set(len(self._jobs))
+
+    def _keep_house(self) -> None:
+        if time.monotonic() >= self._next_cleaning:
+            self._next_cleaning = time.monotonic() + _CLEAN_EVERY_S
+            with self._database.write() as session:
+                forget_old(session)
 
     # ------------------------------------------------------------------------------------------- leases
 
@@ -218,7 +224,7 @@ class Supervisor:
         command += ["--run-id", job.lease.run_id]
         if job.retry_id is not None:
             command += ["--retry-id", job.retry_id]
-        with _open_log(self._storage, job.lease.run_id) as log:
+        with open_runner_log(self._storage, job.lease.run_id) as log:
             # A session of its own: what ends this service does not end the runner.
             job.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -355,7 +361,7 @@ class Supervisor:
 
     def _end_dead(self, job: _Job, reason: str | None = None) -> None:
         """Ends a job whose runner cannot be brought to commit."""
-        message = reason or _last_error(self._storage, job.lease.run_id) or "the runner died without a message"
+        message = reason or last_runner_error(self._storage, job.lease.run_id) or "the runner died without a message"
         with self._database.write() as session:
             run = held_run(session, job.lease)
             if run is not None:
@@ -449,7 +455,8 @@ def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
     return {
         **summary,
         "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
-        "completed_segments": progress.get("segments_done", 0),
+        "completed_segments": progress.get("field_extraction.succeeded", 0),
+        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
         "actual_tokens": {
@@ -458,20 +465,3 @@ def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
             "total": progress.get("input_tokens", 0) + progress.get("output_tokens", 0),
         },
     }
-
-
-def _open_log(storage: Storage, run_id: str) -> IO[bytes]:
-    if isinstance(storage, LocalStorage):
-        path = storage.path / log_file(run_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
-    return (Path(tempfile.gettempdir()) / f"promptreel-{run_id}-{os.getpid()}.log").open("ab")
-
-
-def _last_error(storage: Storage, run_id: str) -> str | None:
-    """The last error that a runner has printed."""
-    if not isinstance(storage, LocalStorage) or not storage.exists(log_file(run_id)):
-        return None
-    tail = storage.read_bytes(log_file(run_id))[-_LOG_TAIL_BYTES:].decode("utf-8", "replace")
-    errors = [line.removeprefix("error: ") for line in tail.splitlines() if line.startswith("error: ")]
-    return errors[-1] if errors else None

@@ -14,6 +14,8 @@ NAMES = (
     "overlap",
     "memory",
     "local_models",
+    "api_requests",
+    "api_pages",
     "search_speed",
     "filter_speed",
     "sql_queries",

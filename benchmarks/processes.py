@@ -65,6 +65,12 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
     return Cost(usage.ru_utime + usage.ru_stime, wall_s, output.decode("utf-8", "replace"))
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system CPU seconds that a process on Linux has taken so far, without its children."""
+    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class MemoryWatch:
     """Follows the memory of a process and its descendants while the `with` block lasts.
 

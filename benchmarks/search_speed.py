@@ -117,7 +117,6 @@ def service(data: Path) -> Iterator[tuple[Any, str]]:
     """The service in a thread: (application, address)."""
     limits = RateLimits(search=10**6)
     app = create_app(ApiConfig(data_dir=str(data), supervise=False, default_model="signals", rate_limits=limits))
-    _with_search(app)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
@@ -130,13 +129,6 @@ def service(data: Path) -> Iterator[tuple[Any, str]]:
         server.should_exit = True
         thread.join(timeout=30)
         app.state.search.library.stop()
-
-
-def _with_search(app: Any) -> None:
-    from api.routes import search
-
-    if not any(getattr(route, "path", "") == f"{PREFIX}/search/multi-run" for route in app.routes):
-        app.include_router(search.router, prefix=PREFIX)
 
 
 def ask(client: httpx.Client, index_id: str, number: int) -> float:

@@ -19,55 +19,29 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import httpx2 as httpx
 import uvicorn
 
 from api.app import create_app
 from api.auth import create_account, create_key
 from api.config import ApiConfig
-from api.database import PromptRun
 from api.sql.catalog import examples
 from api.sql.limits import SqlLimits
 from api.sql.sandbox import Sandbox, SqlError
+from benchmarks.large_runs import commit_large_run, finished_run
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
 from tables.analyst_views import AnalystViews, analyst_views
 from tables.layout import run_folder
-from tables.manifest import commit_manifest
-from tables.parts import ROWS_PER_GROUP, Part
 from tables.reader import committed_run
-from tables.request import RunRequest, TargetItem, write_request
 from tables.storage import LocalStorage
-from tables.table_schemas import table_schemas
 
 RUN_ID = "run_20260101-000000-abcdef"
-PROMPT = Prompt(
-    name="benchmark",
-    prompt_text="Describe the segment and list what is seen in it.",
-    json_schema={
-        "type": "object",
-        "properties": {
-            "summary": {"type": "string"},
-            "scene": {
-                "type": "object",
-                "properties": {"location": {"type": "string"}, "people": {"type": "integer"}},
-            },
-            "things": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-)
-PARTS = 20
-WORDS = ("dock", "yard", "road", "hall", "room", "wood", "roof", "lake")
+ITEMS = 1000
 BOMBS = (
     "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000000) c",
     "SELECT levenshtein(repeat('ab', 100000), repeat('ba', 100000))",
@@ -80,91 +54,6 @@ BOMBS = (
     "SELECT count(DISTINCT hash(range)) FROM range(1000000000)",
     "SELECT regexp_replace(repeat('a', 100000000) || range, '(a+)+b', 'x', 'g') FROM range(1000)",
 )
-
-
-def commit_large_run(storage: LocalStorage, segments: int) -> None:
-    """Commits one run with so many segments; every twentieth has failed."""
-    request = RunRequest(RUN_ID, PROMPT, RunSettings(), ("made up",), datetime.now(UTC).isoformat())
-    write_request(storage, request, [TargetItem("/made/up.mp4", "up.mp4")])
-    parts: list[Part] = []
-    for at, numbers in enumerate(np.array_split(np.arange(segments), PARTS)):
-        for table, columns in _columns(numbers, per_item=max(1, segments // 1000)).items():
-            parts.append(_write_part(storage, table, at, columns))
-    commit_manifest(storage, RUN_ID, attempt=1, token="t", status="completed", counts={}, parts=parts)
-
-
-def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str, pa.Array]]:
-    """The columns that differ from row to row, by table."""
-    random = np.random.default_rng(int(numbers[0]))
-    items = numbers // per_item
-
-    def of(chosen: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
-        start = (numbers[chosen] % per_item) * 5_000_000
-        return {
-            "video_id": pa.array([f"vid_{item:06d}" for item in items[chosen]]),
-            "segment_id": pa.array([f"seg_{number:028x}" for number in numbers[chosen]]),
-            "name": pa.array([f"{item}.mp4" for item in items[chosen]]),
-            "start_us": pa.array(start),
-            "end_us": pa.array(start + 5_000_000),
-            "start_time": pa.array(start / 1e6),
-            "end_time": pa.array(start / 1e6 + 5),
-        }
-
-    failed = numbers % 20 == 7
-    everything, done = np.ones(len(numbers), bool), ~failed
-    words = [WORDS[at] for at in random.integers(0, len(WORDS), int(done.sum()))]
-    fields = pa.StructArray.from_arrays(
-        [
-            pa.array([f"a {word} is seen with many people in it" for word in words]),
-            pa.StructArray.from_arrays(
-                [pa.array(words), pa.array(random.integers(0, 12, len(words)))], ["location", "people"]
-            ),
-            pa.array([[word, "person", f"thing {at % 50}"] for at, word in enumerate(words)]),
-        ],
-        ["summary", "scene", "things"],
-    )
-    outcome = pa.array(["failed" if part else "succeeded" for part in failed])
-    heads = np.flatnonzero(np.diff(items, prepend=-1))
-    return {
-        "media": {**of(heads), "duration_seconds": pa.array([5.0 * per_item] * len(heads)),
-                  "segment_count": pa.array([per_item] * len(heads)), "status": pa.array(["partial"] * len(heads))},
-        "segments": {**of(everything), "status": outcome, "field_extraction": outcome},
-        "results": {**of(done), "fields": fields, "metadata_text": pa.array([f"summary: a {word}" for word in words])},
-        "transcripts": {**of(everything), "text": pa.array([f"so many {WORDS[n % 8]} and the rest" for n in numbers])},
-        "failures": {**of(failed), "operation": pa.array(["field_extraction"] * int(failed.sum())),
-                     "code": pa.array([("model_timeout", "model_blocked")[int(n % 40 == 7)] for n in numbers[failed]]),
-                     "message": pa.array(["the service did not answer"] * int(failed.sum()))},
-    }  # fmt: skip
-
-
-def _write_part(storage: LocalStorage, table: str, shard: int, columns: dict[str, pa.Array]) -> Part:
-    schema = table_schemas(PROMPT)[table]
-    count = len(columns["video_id"])
-    made = []
-    for column in schema:
-        if column.name in columns:
-            made.append(columns[column.name].cast(column.type))
-        elif column.name == "run_id":
-            made.append(pa.array([RUN_ID] * count))
-        elif column.nullable:
-            made.append(pa.nulls(count, column.type))
-        else:
-            made.append(pa.array([_filler(column.type)] * count, column.type))
-    name = f"tables/{table}/part-{shard:05d}.parquet"
-    path = storage.path / run_folder(RUN_ID) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pa.Table.from_arrays(made, schema=schema)
-    pq.write_table(rows, path, compression="zstd", row_group_size=ROWS_PER_GROUP)
-    ids = columns["video_id"]
-    return Part(table, name, count, path.stat().st_size, ids[0].as_py(), ids[-1].as_py(), shard)
-
-
-def _filler(kind: pa.DataType) -> Any:
-    if pa.types.is_string(kind):
-        return "video"
-    if pa.types.is_list(kind):
-        return []
-    return False if pa.types.is_boolean(kind) else 0
 
 
 def time_examples(made: AnalystViews, repeat: int) -> list[list[Any]]:
@@ -224,7 +113,7 @@ def other_client(folder: Path) -> Iterator[list[float]]:
     with app.state.database.write() as session:
         account = create_account(session, "other").account_id
         _, key = create_key(session, account, "k", ["read"])
-        session.add(_finished_run(account))
+        session.add(finished_run(account, RUN_ID))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     serving = threading.Thread(target=server.run, daemon=True)
     serving.start()
@@ -252,22 +141,6 @@ def other_client(folder: Path) -> Iterator[list[float]]:
         serving.join()
 
 
-def _finished_run(account: str) -> PromptRun:
-    return PromptRun(
-        run_id=RUN_ID,
-        account_id=account,
-        prompt_id="prompt_x",
-        prompt_name=PROMPT.name,
-        prompt=PROMPT.to_dict(),
-        settings=RunSettings().to_dict(),
-        target={},
-        index_id=None,
-        status="completed",
-        summary={},
-        created_at=datetime.now(UTC),
-    )
-
-
 def _share(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
@@ -282,7 +155,7 @@ def main() -> None:
     with work_folder(options.keep) as folder:
         storage = LocalStorage(folder / "data")
         if not (storage.path / run_folder(RUN_ID)).exists():
-            commit_large_run(storage, options.segments)
+            commit_large_run(storage, RUN_ID, options.segments, ITEMS)
         made = analyst_views(storage, [committed_run(storage, RUN_ID)])
         timed = time_examples(made, options.repeat)
         bombs, waits = time_bombs(made, folder, options.deadline)

@@ -3,7 +3,8 @@
 Segments are exact where an item has been analysed before (or `analyze` is set) and for fixed windows; elsewhere they
 are bounds from the settings' lengths. Token rates are the Gemini API's published ones and are estimates for a media
 sampled once a second: 258 tokens a frame (66 at low resolution), 32 a second of sound, about 4 characters of text each.
-The response schema stands apart, for not every service counts it. What a synthesis reads is guessed before it exists.
+The response schema stands apart, for not every service counts it. What a synthesis reads and what is embedded is
+guessed before it exists.
 """
 
 from __future__ import annotations
@@ -11,28 +12,36 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
 from media.probe import probe_media
 from media.source import local_media
 from providers.base import Provider
-from providers.extraction import PREAMBLE, extraction_key
+from providers.extraction import PREAMBLE
+from providers.registry import text_embedder_of
 from providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
-from providers.synthesis import SegmentFinding, render_source, synthesis_key
+from providers.synthesis import synthesis_key
+from providers.text_embedding import BATCH
 from schemas.errors import MediaError
+from schemas.field_paths import LeafField
 from schemas.media import MediaInfo, MediaType
 from schemas.mediatime import US_PER_SECOND, seconds_from_us
 from schemas.prompt import Prompt
 from schemas.settings import RunSettings
 from tables.layout import analysis_folder
 from tables.operation_cache import OperationCache
-from tables.request import TargetItem
+from tables.request import RunRequest, TargetItem
 from tables.storage import Storage
-from transforms.elements import MediaItem, SegmentTask
+from transforms.context import RunContext
+from transforms.elements import ItemOutcome, ItemPlan, MediaItem, OperationOutcome, SegmentOutcome
+from transforms.embed_texts import batch_keys, texts_of_item
+from transforms.extract_fields import operation_key
 from transforms.read_media import fingerprint, merge_sources
 from transforms.segment_media import plan_tasks
+from transforms.synthesize_media import source_of
+from transforms.transcribe import transcript_key
 
 TOKENS_PER_FRAME: Final = {None: 258, "low": 66, "medium": 258, "high": 258}
 TOKENS_PER_SOUND_SECOND: Final = 32
@@ -40,6 +49,9 @@ CHARS_PER_TOKEN: Final = 4
 _PLACE_TOKENS: Final = 20  # the line that says where the segment lies
 _LABEL_TOKENS: Final = 9  # the line before each frame where frames are sent
 _FINDING_TOKENS: Final = 60  # what one segment contributes to a synthesis
+_EMBEDDED_TOKENS: Final = 2 * _FINDING_TOKENS  # each text of a result, and the whole of it
+_SPOKEN_TOKENS_PER_SECOND: Final = 4
+_LIST_LENGTH: Final = 3  # what a list in a result holds
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,10 @@ class ItemEstimate:
 
     Attributes:
         segments: least and most; equal where the segments are known.
-        calls: segments that would be asked about and the synthesis, least and most.
+        calls: segments that would be asked about, the synthesis, and the batches of texts that a called model would embed,
+            least and most.
         reused: results (the synthesis among them) that are in the operation cache.
-        tokens: input tokens by modality for the calls, at most.
+        tokens: input tokens by modality for the calls, at most; "embedding" are those of the texts that are embedded.
         error: why the item would fail; None where it can be read.
     """
 
@@ -160,49 +173,107 @@ def _exact(
     provider: Provider,
 ) -> ItemEstimate:
     tasks = plan_tasks(item.video_id, key, analysis, settings)
-    kept = _kept_results(tasks, key, OperationCache(storage), prompt, settings, provider)
-    unknown = [task for task in tasks if task.segment_id not in kept]
-    synthesis = int(_has_synthesis(prompt, analysis.info.media_type))
-    synthesis_known = int(
-        synthesis and not unknown and _synthesis_is_known(tasks, kept, key, storage, prompt, provider)
-    )
-    reused = len(kept) + synthesis_known
-    calls = len(tasks) + synthesis - reused if provider.is_called else 0
+    context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), ""), attempt=1, shards=1)
+    cache = OperationCache(storage)
+    found = _finished(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
+    unknown = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    due = int(_has_synthesis(prompt, analysis.info.media_type))
+    syntheses = due - int(found.synthesis is not None)
+    reused = len(tasks) - len(unknown) + due - syntheses
+    asked = len(unknown) + syntheses if provider.is_called else 0
     seconds = [seconds_from_us(task.planned.span.duration_us) for task in unknown]
-    tokens = _tokens(analysis.info, seconds, synthesis - synthesis_known, prompt, settings) if calls else {}
+    tokens = _tokens(analysis.info, seconds, syntheses, prompt, settings) if asked else {}
+    if unknown or syntheses:
+        embedded = _embedding(analysis.info, (len(tasks),) * 2, due, prompt, settings, provider)
+    else:
+        embedded = _embedding_of(found, context, cache, settings)
     length = seconds_from_us(analysis.duration_us)
-    return ItemEstimate(item.name, analysis.info.media_type, length, (len(tasks),) * 2, (calls, calls), reused, tokens)
+    return ItemEstimate(
+        item.name,
+        analysis.info.media_type,
+        length,
+        (len(tasks),) * 2,
+        (asked + embedded.calls[0], asked + embedded.calls[1]),
+        reused,
+        {**tokens, **embedded.tokens},
+    )
 
 
-def _kept_results(
-    tasks: Sequence[SegmentTask],
-    key: str,
-    cache: OperationCache,
-    prompt: Prompt,
-    settings: RunSettings,
-    provider: Provider,
-) -> dict[str, Any]:
-    """The fields of the segments that are finished already, by segment id."""
-    kept = {}
-    for task in tasks if settings.reuse_results else ():
-        span = task.planned.span
-        value = cache.get(extraction_key(provider, prompt, key, (span.start_us, span.end_us)))
-        if value is not None:
-            kept[task.segment_id] = value["metadata"]
-    return kept
+def _finished(plan: ItemPlan, context: RunContext, cache: OperationCache, provider: Provider) -> ItemOutcome:
+    """What a run would find done of an item: each operation that the cache holds, and no other."""
+    assert plan.analysis_key is not None
+    spoken = transcript_key(plan.analysis_key, context)
+    heard = () if spoken is None else (OperationOutcome("transcription", "succeeded", spoken),)
+    segments = []
+    for task in plan.tasks:
+        key = operation_key(task, context, provider)
+        kept = cache.get(key) is not None
+        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if kept else ()
+        segments.append(SegmentOutcome(task, (*extracted, *heard)))
+    item = ItemOutcome(plan, tuple(segments))
+    is_whole = all(segment.outcome_of("field_extraction") is not None for segment in segments)
+    prompt = context.request.prompt
+    if not is_whole or not segments or not _has_synthesis(prompt, segments[0].task.media_type):
+        return item
+    read = spoken if provider.reads_transcript(prompt) else None
+    key = context.scoped(synthesis_key(provider, prompt, source_of(item, context, cache), plan.analysis_key, read))
+    known = cache.get(key) is not None
+    return replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key)) if known else item
 
 
 def _has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:
     return prompt.video_level is not None and media_type != "image"
 
 
-def _synthesis_is_known(
-    tasks: Sequence[SegmentTask], kept: dict[str, Any], key: str, storage: Storage, prompt: Prompt, provider: Provider
-) -> bool:
-    spans = {task.segment_id: task.planned.span for task in tasks}
-    findings = [SegmentFinding(name, span.start_us, span.end_us, kept[name]) for name, span in spans.items()]
-    source = render_source(prompt, findings)
-    return OperationCache(storage).get(synthesis_key(provider, prompt, source, key)) is not None
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """Calls, least and most, and input tokens, at most, for the texts of one item."""
+
+    calls: tuple[int, int] = (0, 0)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+def _embedder(settings: RunSettings) -> Provider | None:
+    """The model that is called to embed texts; None where texts are embedded on this machine, or not at all."""
+    embedder = text_embedder_of(settings) if settings.text_embedding.enabled else None
+    return embedder if embedder is not None and embedder.is_called else None
+
+
+def _embedding_of(item: ItemOutcome, context: RunContext, cache: OperationCache, settings: RunSettings) -> _Embedding:
+    """What is still to be embedded of an item whose results are there."""
+    embedder = _embedder(settings)
+    if embedder is None:
+        return _Embedding()
+    texts = [part.text.text for part in texts_of_item(item, context, cache)]
+    missing = [batch for batch, key in batch_keys(texts, embedder, context) if cache.get(key) is None]
+    tokens = sum(len(text) for batch in missing for text in batch) // CHARS_PER_TOKEN
+    return _Embedding((len(missing),) * 2, {"embedding": tokens} if tokens else {})
+
+
+def _embedding(
+    info: MediaInfo,
+    segments: tuple[int, int],
+    syntheses: int,
+    prompt: Prompt,
+    settings: RunSettings,
+    provider: Provider,
+) -> _Embedding:
+    """A guess at what is embedded of an item before there are results. A model that measures may find nothing to say."""
+    if _embedder(settings) is None:
+        return _Embedding()
+    has_speech = info.audio_index is not None and settings.transcription.enabled
+    texts = segments[1] * (_texts_of_result(prompt.leaves) + has_speech)
+    if prompt.video_level is not None:
+        texts += syntheses * _texts_of_result(prompt.video_level.leaves)
+    tokens = (segments[1] + syntheses) * _EMBEDDED_TOKENS
+    if has_speech:
+        tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPOKEN_TOKENS_PER_SECOND)
+    return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens})
+
+
+def _texts_of_result(leaves: Iterable[LeafField]) -> int:
+    """Texts of one result that are embedded: one for each text in it, and the whole."""
+    return 1 + sum(_LIST_LENGTH ** leaf.path.count("[]") for leaf in leaves if leaf.type == "string")
 
 
 def _bounds(
@@ -211,9 +282,11 @@ def _bounds(
     seconds = seconds_from_us(info.duration_us or 0)
     least, most = _segment_bounds(info.media_type, seconds, settings)
     synthesis = int(_has_synthesis(prompt, info.media_type))
-    calls = (least + synthesis, most + synthesis) if provider.is_called else (0, 0)
+    asked = (least + synthesis, most + synthesis) if provider.is_called else (0, 0)
     tokens = _tokens(info, [seconds / most] * most, synthesis, prompt, settings) if provider.is_called else {}
-    return ItemEstimate(item.name, info.media_type, seconds, (least, most), calls, 0, tokens)
+    embedded = _embedding(info, (least, most), synthesis, prompt, settings, provider)
+    calls = (asked[0] + embedded.calls[0], asked[1] + embedded.calls[1])
+    return ItemEstimate(item.name, info.media_type, seconds, (least, most), calls, 0, {**tokens, **embedded.tokens})
 
 
 def _segment_bounds(media_type: MediaType, seconds: float, settings: RunSettings) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 
 from pipelines.runners import LOCAL, is_local, make_pipeline
+from providers.registry import check_access
 from schemas.errors import PromptreelError
 from tables.attempts import begin_attempt, runner_lock
 from tables.call_log import spent_tokens
@@ -44,11 +45,13 @@ def execute_run(
         retry_id: tries what this retry names again, and nothing else.
 
     Raises:
+        SettingsError: a model of the run has no access here.
         RunNotFound, RunError: there is no such run, or another process works on it.
         StorageError: the data folder refuses.
     """
     storage = open_storage(data_root)
     request = read_request(storage, run_id)
+    check_access(request.settings)
     target = read_target(storage, run_id)
     with runner_lock(storage, run_id):
         attempt = begin_attempt(storage, run_id)

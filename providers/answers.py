@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ class AnswerFailed(ModelError):
 async def ask_checked(
     provider: Provider, policy: CallPolicy, request: ModelRequest, subject: CallSubject, tally: CallTally
 ) -> CheckedAnswer:
-    """Asks a model and checks what it says.
+    """Asks a model and checks what it says. Where an earlier attempt at the run died between an answer and its keeping, that
+    answer is taken from its record, if it passes the same check; nothing is asked then.
 
     An answer that is no JSON or does not fit the schema is asked for once more, saying what was wrong; one that was cut
     at the token limit once more with a larger budget, the same prompt; one that is empty or was given without having
@@ -65,6 +67,12 @@ async def ask_checked(
         AnswerFailed: the second try failed too, or the failure is final.
         ModelError, Halted: from the call policy.
     """
+    if provider.is_called:
+        for call_id, answer in await policy.earlier_answers(subject):
+            with suppress(AnswerFailed):
+                checked = check_answer(answer, request)
+                tally.call_ids += (call_id,)
+                return checked
     prepared = await policy.prepare(request)
     tried: set[str] = set()
     original = request

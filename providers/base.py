@@ -54,6 +54,7 @@ class ModelRequest:
         media: None for a synthesis.
         output_token_factor: multiplies the settings' budget for the answer.
         texts: what is embedded; empty for every other purpose.
+        is_query: the texts look for others, instead of being found.
     """
 
     purpose: Purpose
@@ -63,6 +64,7 @@ class ModelRequest:
     media: SegmentMedia | None = None
     output_token_factor: int = 1
     texts: tuple[str, ...] = ()
+    is_query: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -36,6 +37,12 @@ class CallSink(Protocol):
     def begin(self, call: LlmCallRow) -> None: ...
 
     def end(self, call: LlmCallRow) -> None: ...
+
+    async def sync(self, call: LlmCallRow) -> None:
+        """Returns once a call's end is sure to be found again."""
+
+    async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
+        """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,15 @@ class CallPolicy:
                 self._give_up_or_halt(error, faults, 0)
                 await self._sleep(self._backoff(error, faults))
 
+    async def earlier_answers(self, subject: CallSubject) -> list[tuple[str, ModelAnswer]]:
+        """(call id, answer) of what an earlier attempt at the run was told for an operation, and died before it was kept.
+
+        A record holds an answer's text and tokens, which is all that a service says; it holds no vectors, so that an
+        embedding is asked for again.
+        """
+        calls = await self._sink.answers(subject.video_id, subject.operation_key)
+        return [(call.llm_call_id, _answer_of(call)) for call in calls]
+
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
         """Asks until there is an answer, within the attempts that the settings allow.
 
@@ -184,7 +200,8 @@ class CallPolicy:
         tally.attempts += 1
         begun = _begun_record(self._provider, request, subject, tally.attempts)
         tally.call_ids += (begun.llm_call_id,)
-        await self._keep(self._sink.begin, begun)
+        with self._kept():
+            self._sink.begin(begun)
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.deadline_s):
@@ -228,14 +245,36 @@ class CallPolicy:
             response_text=answer.text if answer is not None else None,
         )
         self._spent_tokens += usage.total_tokens
-        await self._keep(self._sink.end, ended)
+        with self._kept():
+            self._sink.end(ended)
+            await self._sink.sync(ended)
         self._on_call(ended)
 
-    async def _keep(self, write: Callable[[LlmCallRow], None], call: LlmCallRow) -> None:
+    @staticmethod
+    @contextmanager
+    def _kept() -> Iterator[None]:
+        """Inside the block a record that cannot be written fails the call."""
         try:
-            write(call)
+            yield
         except StorageError as error:
             raise ModelError("storage_failed", str(error), retryable=True) from error
+
+
+def _answer_of(call: LlmCallRow) -> ModelAnswer:
+    """A recorded answer, as the provider gave it."""
+    usage = Usage(
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        thought_tokens=call.thought_tokens,
+        cached_tokens=call.cached_tokens,
+        total_tokens=call.total_tokens,
+        text_tokens=call.text_tokens,
+        image_tokens=call.image_tokens,
+        video_tokens=call.video_tokens,
+        audio_tokens=call.audio_tokens,
+        media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
+    )
+    return ModelAnswer(call.response_text or "", call.finish_reason, usage)
 
 
 def _begun_record(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:

@@ -23,6 +23,9 @@ BATCH: Final = 16  # pictures or texts computed together: more is no faster on a
 _LOCAL_FOLDER: Final = "local-dir:"
 # What open-clip calls the weights in a folder, in the order in which it prefers them.
 _FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+# The default model and where the hub keeps it: to look for its weights open-clip, slow to import, need not be asked.
+_DEFAULT: Final = "ViT-B-32:datacomp_xl_s13b_b90k"
+_DEFAULT_HUB: Final = "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K/"
 _INSTALL: Final = "pip install 'promptreel[clip]'"
 
 
@@ -89,7 +92,8 @@ class ClipEmbedder:
 
 
 def find_weights(model: str) -> Weights:
-    """Looks for a model's weights; never downloads. (To know the public names open-clip is imported: some seconds.)
+    """Looks for a model's weights; never downloads. (To know public names other than the default open-clip is imported: some
+    seconds.)
 
     Random weights are never used: open-clip would take them, with a mere warning, where a name has none.
     """
@@ -115,6 +119,8 @@ def find_weights(model: str) -> Weights:
         return Weights(model, path, "path")
     if path.is_absolute() or "/" in weights or weights.startswith("~"):
         return Weights(model, None, reason=f"there is no file {path}", mend="check the path")
+    if model == _DEFAULT:
+        return _cached(model, {"hf_hub": _DEFAULT_HUB})
     return _find_public(model, architecture, weights)
 
 
@@ -201,9 +207,14 @@ def _find_public(model: str, architecture: str, tag: str) -> Weights:
             "choose an architecture without one (ViT-B-32), or save it with its tokenizer and name it local-dir:FOLDER"
         )
         return Weights(model, None, reason=reason, mend=mend)
-    mend = f"run: promptreel models pull clip:{model}"
+    return _cached(model, config)
+
+
+def _cached(model: str, config: Mapping[str, Any]) -> Weights:
+    """The weights of open-clip's entry `config`, where they were pulled before."""
     path = _cached_file(config)
     if path is None:
+        mend = f"run: promptreel models pull clip:{model}"
         return Weights(model, None, reason=f"the weights of clip model {model!r} are not on this machine", mend=mend)
     return Weights(model, path, "models folder")
 

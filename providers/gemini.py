@@ -6,6 +6,7 @@ Rules of the service are those of the Gemini API's public reference (generateCon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ MAX_OUTPUT_TOKENS: Final = 65_536
 # How long an upload may stay PROCESSING, and how often it is looked at.
 UPLOAD_DEADLINE_S: Final = 300.0
 UPLOAD_POLL_S: Final = 1.0
+# How long a worker that ends spends on deleting what it has uploaded, and how many deletions are under way at once.
+DELETE_DEADLINE_S: Final = 30.0
+DELETES_AT_ONCE: Final = 16
 # ffmpeg children that build clips at once: more than the cores only wait for each other.
 CLIP_WORKERS: Final = max(1, os.cpu_count() or 1)
 
@@ -92,7 +96,7 @@ class GeminiProvider(Provider):
         }
 
     def check_access(self) -> None:
-        require_access(self.name, self._settings)
+        require_access(self.name, self._settings, "use the built-in model with --model signals")
         if self._settings.vertex_project and self._settings.media_input == "files":
             raise SettingsError("media_input 'files' needs the Files API, which Vertex AI lacks; use clips or frames")
 
@@ -102,9 +106,11 @@ class GeminiProvider(Provider):
         self._turn = 0
         self._clip_slots = asyncio.Semaphore(CLIP_WORKERS)
         self._uploads: dict[str, asyncio.Task[_Upload]] = {}
+        self._uploaded: list[str] = []  # names at the service
 
     async def close(self) -> None:
         if self._client is not None:
+            await self._delete_uploads()
             for client in self._clients:
                 await client.aio.aclose()
             self._client = None
@@ -227,6 +233,7 @@ class GeminiProvider(Provider):
         try:
             async with asyncio.timeout(UPLOAD_DEADLINE_S):
                 file = await self._client.aio.files.upload(file=io.BytesIO(content), config={"mime_type": mime_type})
+                self._uploaded.append(str(file.name))
                 while file.state is not None and file.state.name == "PROCESSING":
                     await asyncio.sleep(UPLOAD_POLL_S)
                     file = await self._client.aio.files.get(name=file.name)
@@ -244,6 +251,15 @@ class GeminiProvider(Provider):
         if file.state is not None and file.state.name == "FAILED":
             raise ModelError("model_bad_request", f"the service could not read an uploaded proxy: {file.error}")
         return _Upload(str(file.uri), mime_type, span)
+
+    async def _delete_uploads(self) -> None:
+        """Deletes what this worker has uploaded, as far as that works: the service deletes the rest after 48 hours."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DELETE_DEADLINE_S):
+                while self._uploaded:
+                    names = [self._uploaded.pop() for _ in range(min(DELETES_AT_ONCE, len(self._uploaded)))]
+                    deletions = [self._client.aio.files.delete(name=name) for name in names]
+                    await asyncio.gather(*deletions, return_exceptions=True)
 
 
 def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:

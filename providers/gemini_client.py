@@ -10,6 +10,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from schemas.errors import ModelError, SettingsError
@@ -23,8 +25,11 @@ def api_key() -> str | None:
     return next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
 
 
-def require_access(model: str, settings: ModelSettings) -> None:
+def require_access(model: str, settings: ModelSettings, instead: str) -> None:
     """Refuses a run that could not make a single call.
+
+    Args:
+        instead: what works without access, for the message.
 
     Raises:
         SettingsError: naming the key or setting that is missing.
@@ -32,7 +37,7 @@ def require_access(model: str, settings: ModelSettings) -> None:
     if not settings.vertex_project and not api_key():
         raise SettingsError(
             f"model {model!r} needs a key: set {KEY_VARIABLES[0]}, or --vertex-project and --vertex-location, "
-            "or use the built-in model with --model signals"
+            f"or {instead}"
         )
 
 
@@ -101,15 +106,29 @@ def _error_details(body: Any) -> list[Any]:
 
 
 def _retry_delay(details: list[Any], error: Any) -> float | None:
-    """Seconds from google.rpc.RetryInfo, else from the Retry-After header."""
+    """Seconds from google.rpc.RetryInfo, else from the Retry-After header: a number, or a date, which is measured from the
+    answer's own, so that this machine's clock need not be right."""
     for detail in details:
         if isinstance(detail, Mapping) and "retryDelay" in detail:
             match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail["retryDelay"]))
             if match:
                 return float(match.group(1))
-    headers = getattr(error.response, "headers", None) or {}
-    value = headers.get("retry-after") or headers.get("Retry-After")
-    return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else None
+    # The client's headers are of httpx, which knows no case, or of another library, which gives a dict.
+    headers = {name.lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
+    value = headers.get("retry-after", "")
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    until, now = _moment(value), _moment(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds()) if until is not None else None
+
+
+def _moment(value: str) -> datetime | None:
+    """The moment that an HTTP date names; None for any other text."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _connection_arguments() -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Text embeddings from the Gemini API, called under the same policy as every other call."""
+"""Text embeddings from the Gemini API, called under the same policy as every other call.
+
+A text that is to be found and one that looks for it are embedded as such, into the same space."""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class GeminiTextEmbedder(Provider):
         return {"provider": "gemini", "version": VERSION, "model": self.name, "task": "RETRIEVAL_DOCUMENT"}
 
     def check_access(self) -> None:
-        require_access(self.name, self._access)
+        require_access(self.name, self._access, "embed texts on this machine with --text-embedding-model wordllama")
 
     async def open(self) -> None:
         self._client = open_client(self._access)
@@ -39,19 +41,19 @@ class GeminiTextEmbedder(Provider):
     async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         from google.genai import types
 
-        config = types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT")
+        config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY" if request.is_query else "RETRIEVAL_DOCUMENT")
+        # Each text is a content of its own: models from gemini-embedding-2 on take a list of texts for the parts of one.
+        contents = [types.Content(parts=[types.Part(text=text)]) for text in request.texts]
         try:
-            response = await self._client.aio.models.embed_content(
-                model=self.name, contents=list(request.texts), config=config
-            )
+            response = await self._client.aio.models.embed_content(model=self.name, contents=contents, config=config)
         except Exception as error:
             if (failure := model_error_of(error)) is None:
                 raise
             raise failure from error
         rows = [embedding.values for embedding in response.embeddings or ()]
         if len(rows) != len(request.texts):
-            message = f"{len(rows)} vectors came for {len(request.texts)} texts"
-            raise ModelError("model_unavailable", message, retryable=True)
+            message = f"model {self.name!r} gave {len(rows)} vectors for {len(request.texts)} texts; use another model"
+            raise ModelError("embedding_failed", message)
         tokens = sum(len(text) for text in request.texts) // 4  # the service reports no usage for embeddings
         usage = Usage(input_tokens=tokens, total_tokens=tokens, text_tokens=tokens)
         return ModelAnswer(text="", usage=usage, vectors=unit_rows(np.asarray(rows, np.float32)))

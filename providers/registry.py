@@ -43,17 +43,27 @@ def provider_of(settings: RunSettings) -> Provider:
 
 
 def check_run(prompt: Prompt, settings: RunSettings) -> None:
-    """Refuses what could not be run: a model that nobody answers for, one without access, a prompt that it cannot fill, and
+    """Refuses what could not be run: models that nobody answers for, or without access, a prompt that cannot be filled, and
     (with `strict_models`) local models whose weights cannot be loaded.
 
     Raises:
         InvalidInput: the message says what is wrong, and the mend.
     """
-    provider = provider_of(settings)
-    provider.check_prompt(prompt)
-    provider.check_access()
+    provider_of(settings).check_prompt(prompt)
+    check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
+
+
+def check_access(settings: RunSettings) -> None:
+    """Refuses settings of which a model could not be asked: nobody answers for its name, or its service needs a key.
+
+    Raises:
+        SettingsError: naming the model, and the mend.
+    """
+    provider_of(settings).check_access()
+    if settings.text_embedding.enabled:
+        text_embedder_of(settings).check_access()
 
 
 def default_model() -> str:

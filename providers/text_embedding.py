@@ -110,9 +110,15 @@ def embedding_key(provider: Provider, texts: Sequence[str]) -> str:
     )
 
 
-def embedding_request(texts: Sequence[str]) -> ModelRequest:
-    """The request for one batch."""
-    return ModelRequest(purpose="text_embedding", instruction="", text="", json_schema={}, texts=tuple(texts))
+def embedding_request(texts: Sequence[str], *, is_query: bool = False) -> ModelRequest:
+    """The request for one batch.
+
+    Args:
+        is_query: the texts look for others, instead of being found.
+    """
+    return ModelRequest(
+        purpose="text_embedding", instruction="", text="", json_schema={}, texts=tuple(texts), is_query=is_query
+    )
 
 
 def pack_vectors(vectors: NDArray[np.float32]) -> dict[str, Any]:

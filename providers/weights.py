@@ -60,6 +60,7 @@ def is_installed(package: str) -> bool:
         return False
 
 
+@functools.cache  # it is looked for on the disk
 def package_version(distribution: str) -> str:
     """The version of an installed distribution; empty where there is none."""
     try:

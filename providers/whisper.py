@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.machinery
+import importlib.util
 import itertools
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -178,11 +182,10 @@ def pull_weights(model: str) -> Weights:
 
 
 def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
-    from faster_whisper.utils import download_model
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(download_model(model, local_files_only=local_files_only, cache_dir=models_folder()))
+        folder = Path(_hub_names().download_model(model, local_files_only=local_files_only, cache_dir=models_folder()))
     except LocalEntryNotFoundError as error:
         if local_files_only:
             return None
@@ -194,6 +197,18 @@ def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
             return None
         raise ModelError("weights_missing", f"whisper model {model!r}: cannot be fetched ({error})") from error
     return folder if all((folder / name).is_file() for name in _FILES) else None
+
+
+@functools.cache
+def _hub_names() -> Any:
+    """The module of faster-whisper that knows its public names, without the rest of it, which is slow to import."""
+    package = importlib.util.find_spec("faster_whisper")
+    assert package is not None, "whoever calls has looked whether it is installed"
+    file = Path(str(package.origin)).with_name("utils.py")
+    loader = importlib.machinery.SourceFileLoader("_faster_whisper_utils", str(file))
+    module = types.ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
 
 
 def _identity(weights: Weights) -> str:

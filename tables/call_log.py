@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from schemas.records import LlmCallRow
 from tables import layout
-from tables.storage import LocalStorage, Storage
+from tables.storage import LocalStorage, Storage, storage_errors
 
 
 class CallLog:
@@ -24,10 +26,14 @@ class CallLog:
 
     def __init__(self, storage: Storage, run_id: str, attempt: int, shard_of: Callable[[str], int]) -> None:
         self._storage = storage
+        self._run_id = run_id
+        self._attempt = attempt
         self._folder = layout.calls_folder(run_id)
         self._worker = f"{attempt:06d}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._shard_of = shard_of
         self._lock = threading.Lock()
+        self._unkept: dict[int, dict[str, list[LlmCallRow]]] = {}
+        self._reading = threading.Lock()
 
     def begin(self, call: LlmCallRow) -> None:
         """Notes a call before it is sent. Raises StorageError: then it must not be sent."""
@@ -37,8 +43,31 @@ class CallLog:
         """Notes a call's end, whatever it was. Raises StorageError."""
         self._append("end", call)
 
+    async def sync(self, call: LlmCallRow) -> None:
+        """Returns once what was noted of a call survives the death of the machine too. Raises StorageError."""
+        if isinstance(self._storage, LocalStorage):  # an object is durable when it is written
+            await asyncio.to_thread(_sync_file, self._storage.path / self._name(call.video_id))
+
+    async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
+        """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first. The records of a
+        shard are read once."""
+        if self._attempt == 1:
+            return ()
+        shard = self._shard_of(video_id)
+        if shard not in self._unkept:
+            await asyncio.to_thread(self._read_unkept, shard)
+        return self._unkept[shard].get(operation_key, ())
+
+    def _read_unkept(self, shard: int) -> None:
+        with self._reading:
+            if shard not in self._unkept:
+                self._unkept[shard] = unkept_answers(self._storage, self._run_id, shard)
+
+    def _name(self, video_id: str) -> str:
+        return f"{self._folder}/{_shard_folder(self._shard_of(video_id))}/{self._worker}.jsonl"
+
     def _append(self, event: str, call: LlmCallRow) -> None:
-        name = f"{self._folder}/{_shard_folder(self._shard_of(call.video_id))}/{self._worker}.jsonl"
+        name = self._name(call.video_id)
         line = json.dumps({"event": event, "call": asdict(call)}, ensure_ascii=False)
         with self._lock:
             self._storage.append_line(name, line.encode("utf-8", "replace"))
@@ -59,10 +88,24 @@ def read_calls(storage: Storage, run_id: str, shard: int) -> dict[str, LlmCallRo
     return calls
 
 
+def unkept_answers(storage: Storage, run_id: str, shard: int) -> dict[str, list[LlmCallRow]]:
+    """The calls of one shard that gave a text, the newest first, by the key of an operation that the cache does not hold."""
+    found: dict[str, list[LlmCallRow]] = {}
+    for call in sorted(read_calls(storage, run_id, shard).values(), key=lambda call: call.invoked_at, reverse=True):
+        if call.status == "success" and call.response_text:
+            found.setdefault(call.operation_key, []).append(call)
+    return {key: calls for key, calls in found.items() if not storage.exists(layout.operation_file(key))}
+
+
 def spent_tokens(storage: Storage, run_id: str) -> int:
     """Tokens that all calls of a run have used up so far."""
     shards = storage.list_names(layout.calls_folder(run_id))
     return sum(call.total_tokens for shard in shards for call in read_calls(storage, run_id, int(shard)).values())
+
+
+def _sync_file(path: Path) -> None:
+    with storage_errors("sync", path), path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _shard_folder(shard: int) -> str:

@@ -15,6 +15,14 @@ runs/<run_id>/
 cache/operations/           finished operations, by key
 cache/analysis/             decoded items: frames, sound, timeline
 tmp/                        files under construction
+
+A service keeps more beside them, under names of its own:
+
+uploads/<video_id>/         media that was uploaded or fetched
+exports/                    exports that are written
+search/<run_id>/            search indexes, made anew where they are missing
+api/                        the secret of signed addresses
+promptreel.db               its database, unless that is PostgreSQL
 """
 
 from __future__ import annotations

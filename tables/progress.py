@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from schemas.errors import StorageError
+from schemas.outcomes import Operation, Outcome
 from tables import layout
 from tables.storage import Storage
 
@@ -24,8 +25,9 @@ _boards_lock = threading.Lock()
 class ProgressBoard:
     """The counters of one worker process for one attempt at a run. Thread-safe.
 
-    Names in use: items_done, items_failed, segments_planned, segments_done, results_new, results_reused,
-    results_failed, results_cancelled, analyses_reused, calls, calls_failed, input_tokens, output_tokens.
+    Names in use: items_read, items_failed, segments_planned, analyses_reused, calls, calls_failed, input_tokens,
+    output_tokens, and of `add_outcomes`: operations_done, operations_reused, operations_failed, operations_cancelled, and
+    `<operation>.<outcome>`, such as field_extraction.succeeded.
     """
 
     def __init__(self, storage: Storage, run_id: str, attempt: int) -> None:
@@ -41,6 +43,18 @@ class ProgressBoard:
         with self._lock:
             self._counts.update(counts)
         self._dirty.set()
+
+    def add_outcomes(self, operation: Operation, outcome: Outcome, count: int = 1, *, reused: bool = False) -> None:
+        """Counts operations that have ended.
+
+        Args:
+            count: of how many segments.
+            reused: whether they were finished before.
+        """
+        counts = {"operations_done": count, f"{operation}.{outcome}": count, "operations_reused": count * reused}
+        if outcome != "succeeded":
+            counts[f"operations_{outcome}"] = count
+        self.add(**counts)
 
     def flush(self) -> None:
         """Writes the counters now. A refused write is left for the next time: progress is not worth a run."""

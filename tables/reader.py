@@ -18,7 +18,7 @@ from tables.manifest import Manifest, newest_manifest
 from tables.request import read_request
 from tables.storage import Storage
 from tables.table_schemas import table_schemas
-from tables.views import run_view_sql, table_view_sql
+from tables.views import quoted, run_view_sql, table_view_sql
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,28 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
     return CommittedRun(run_id, request.prompt, manifest)
 
 
-def connect(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with one view for each table over the given runs, one view for each run by its id, and
-    `fields`, the view of the first run. It can read the committed parts of these runs and no other file."""
-    paths: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
-        for part in run.manifest.parts:
-            local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")
-            paths.setdefault((run.run_id, part.table), []).append(str(local))
+def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with one view for each table of a run, and `fields`, its results by leaf field. It can read the
+    committed parts of this run and no other file. Several runs share the views of `tables.analyst_views`."""
+    paths: dict[str, list[str]] = {table: [] for table in TABLES}
+    for part in run.manifest.parts:
+        local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")
+        paths[part.table].append(str(local))
     connection = locked_connection([path for group in paths.values() for path in group])
+    schemas = table_schemas(run.prompt)
     for table in TABLES:
-        selects = [
-            table_view_sql(table, paths.get((run.run_id, table), []), table_schemas(run.prompt)[table]) for run in runs
-        ]
-        connection.execute(f'CREATE VIEW "{table}" AS ' + " UNION ALL BY NAME ".join(selects))
-    for run in runs:
-        results = table_view_sql(
-            "results", paths.get((run.run_id, "results"), []), table_schemas(run.prompt)["results"]
-        )
-        connection.execute(f'CREATE VIEW "{run.run_id}" AS {run_view_sql(run.prompt, f"({results})")}')
-    if runs:
-        connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM "{runs[0].run_id}"')
+        connection.execute(f"CREATE VIEW {quoted(table)} AS {table_view_sql(table, paths[table], schemas[table])}")
+    view = run_view_sql(run.prompt, quoted("results"))
+    connection.execute(f"CREATE VIEW {quoted(run.run_id)} AS {view}")
+    connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM {quoted(run.run_id)}')
     return connection
 
 
 def locked_connection(paths: Sequence[str]) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that can read these files and no other, and whose settings cannot be changed any more."""
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    # DuckDB 2.0.0 reads few ordered rows a second time, and fails where a key of a struct chose them.
+    connection.execute("SET GLOBAL late_materialization_max_rows = 0")
     connection.execute(f"SET allowed_paths = {_sql_list(paths)}")
     connection.execute("SET temp_directory = ''")
     connection.execute("SET enable_external_access = false")
@@ -114,7 +109,7 @@ def read_rows(
         where: a SQL condition; `$name` stands for the keyword argument of that name.
         limit: most rows; None has no limit.
     """
-    with connect(storage, [run]) as connection:
+    with connect(storage, run) as connection:
         order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])
         bound = "" if limit is None else f" LIMIT {limit}"
         statement = f'SELECT * FROM "{table}" WHERE {where} ORDER BY {order}{bound}'

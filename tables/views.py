@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -65,7 +66,9 @@ def duckdb_type(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
         return f"{duckdb_type(kind.value_type)}[]"
     if pa.types.is_struct(kind):
-        return f"STRUCT({', '.join(f'{quoted(part.name)} {duckdb_type(part.type)}' for part in kind)})"
+        keys = _distinct([part.name for part in kind])
+        parts = (f"{quoted(key)} {duckdb_type(part.type)}" for key, part in zip(keys, kind, strict=True))
+        return f"STRUCT({', '.join(parts)})"
     names = {
         pa.float32(): "FLOAT",
         pa.string(): "VARCHAR",
@@ -86,11 +89,16 @@ def _leaf_columns(root: Node) -> list[tuple[str, str]]:
 
 
 def _columns_below(node: Node, value: str, path: str, depth: int) -> list[tuple[str, str]]:
-    """(path, SQL expression) of each leaf below a node whose value is the given expression."""
+    """(path, SQL expression) of each leaf below a node whose value is the given expression.
+
+    A key is taken by its name, and by its place where another differs from it in case alone: to DuckDB they are one name.
+    """
     columns: list[tuple[str, str]] = []
-    for name, child in node.fields:
-        child_path = f"{path}.{name}" if path else name
-        columns += _columns_of(child, f"{value}.{quoted(name)}", child_path, depth)
+    uses = Counter(name.casefold() for name, _ in node.fields)
+    for at, (name, child) in enumerate(node.fields, 1):
+        alone = uses[name.casefold()] == 1
+        part = f"{value}.{quoted(name)}" if alone else f"struct_extract_at({value}, {at})"
+        columns += _columns_of(child, part, f"{path}.{name}" if path else name, depth)
     return columns
 
 
@@ -109,6 +117,17 @@ def _holds_objects(node: Node) -> bool:
     if node.kind == "array" and node.items is not None:
         return _holds_objects(node.items)
     return node.kind == "object" and bool(node.fields)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The keys of a struct as DuckDB names them: one that differs from an earlier one in case alone gets a number."""
+    found: dict[str, str] = {}
+    for name in names:
+        shown, number = name, 1
+        while shown.lower() in found:
+            shown, number = f"{name}_{number}", number + 1
+        found[shown.lower()] = shown
+    return list(found.values())
 
 
 def _free_name(path: str, taken: set[str]) -> str:

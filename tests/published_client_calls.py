@@ -5,6 +5,7 @@ folder, and a segment's failure that is there to be retried come from the enviro
 """
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -184,6 +185,88 @@ def runs(client, prompt_id, index_id, video_id):
     return run.run_id
 
 
+def searches(client, index_id, video_id, run_id):
+    scope = {"index_id": index_id, "run_ids": [run_id]}
+    with open(path_of("c.png"), "rb") as file:
+        picture = base64.b64encode(file.read()).decode()
+    hits = client.search.text(query="duration seconds", top_k=20, search_fields=["metadata_text"], **scope)
+    of_video = [hit for hit in hits if hit.video_id == video_id and hit.result_type == "segment"]
+    assert {hit.run_id for hit in hits} == {run_id}
+    assert sorted((hit.start_time, hit.end_time) for hit in of_video) == [(0, 1), (1, 2), (2, 3)]
+    listed = {segment.segment_id for segment in client.videos.list_segments(video_id, run_id=run_id)}
+    assert {hit.segment_id for hit in of_video} == listed
+    assert of_video[0].matched_field_instances[0].field_path == "metadata_text"
+    both = client.search.multimodal(text_query="duration", text_weight=1.0, image_weight=0.0, **scope)
+    assert {hit.match_type for hit in both} == {"text_only"}
+    assert [hit.text_rank for hit in both] == list(range(1, len(both) + 1))
+    if GIVEN["has_clip"]:
+        assert client.search.image(image_data=picture, top_k=3, **scope) == []  # the run embedded no frames
+    else:
+        unavailable = "image_search_unavailable"
+        refuses(videovector.ValidationError, client.search.image, image_data=picture, code=unavailable, **scope)
+    for aggregation in ("best", "all", "weighted"):
+        found = client.search.multi_run(query="duration", run_ids=[run_id], aggregation=aggregation, top_k=2)
+        assert len(found) == 2
+    assert client.search.multi_run(query="duration", index_id=index_id)
+    assert client.search.playground(query="duration") == []
+    refuses(videovector.ValidationError, client.search.text, query="a", search_fields=["none"], **scope)
+    refuses(videovector.ValidationError, client.search.image, image_data="AAAA", **scope)
+    refuses(
+        videovector.NotFoundError, client.search.text, index_id="idx_none", query="a", code="resource_index_not_found"
+    )
+    refuses(
+        videovector.NotFoundError,
+        client.search.multi_run,
+        query="a",
+        run_ids=["run_none"],
+        code="resource_run_not_found",
+    )
+
+
+def filters(client, index_id, video_id, run_id):
+    condition = {"field": "duration_seconds", "type": "number", "operator": "greater_than", "value": 0.5}
+    first = client.search.filter(index_id, conditions=[condition], page_size=2, run_ids=[run_id])
+    assert (first.total_shown, bool(first.next_page_token)) == (2, True)
+    found, cursor = list(first.results), first.next_page_token
+    while cursor:
+        page = client.search.filter(index_id, conditions=[condition], page_size=2, run_ids=[run_id], cursor=cursor)
+        found, cursor = found + page.results, page.next_page_token
+    of_video = [hit for hit in found if hit.video_id == video_id]
+    assert [(hit.start_time, hit.end_time) for hit in of_video] == [(0, 1), (1, 2), (2, 3)]
+    assert all(abs(hit.metadata["duration_seconds"] - 1) < 0.1 for hit in of_video)
+    none = {**condition, "operator": "less_than"}
+    assert client.search.filter(index_id, conditions=[condition, none]).results == []
+    assert client.search.filter_playground(conditions=[condition]).results == []
+    unknown = {**condition, "field": "none"}
+    refuses(videovector.ValidationError, client.search.filter, index_id, conditions=[unknown], run_ids=[run_id])
+
+
+def exports(client, index_id, video_id, run_id):
+    made = client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client")
+    assert client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client") == made
+    done = client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=60)
+    assert (done.status, done.export_type, done.target_id) == ("completed", "prompt_run", run_id)
+    target = os.path.join(GIVEN["media"], f"export-{MAJOR}.json")
+    assert client.exports.download(made.export_id, target) == done.file_size_bytes
+    with open(target, "rb") as file:
+        (of_run,) = json.loads(file.read())["runs"]
+    os.remove(target)
+    segments = {part["video"]["video_id"]: part["segments"] for part in of_run["media"]}
+    listed = client.prompt_runs.list_results(run_id, video_id=video_id).auto_paging_iter()
+    assert [segment["segment_id"] for segment in segments[video_id]] == [row.segment_id for row in listed]
+    whole = client.exports.create_index_export(index_id, prompt_run_ids=[run_id])
+    assert client.exports.wait_for_completion(whole.export_id, poll_interval=0.1, timeout=60).status == "completed"
+    streamed = b"".join(client.exports.iter_download(whole.export_id, chunk_size=1000))
+    assert json.loads(streamed)["target_id"] == index_id
+    assert client.exports.retrieve(whole.export_id).export_params == {"prompt_run_ids": [run_id]}
+    assert client.exports.download_url(made.export_id) is None  # the test's server speaks plain http
+    assert {export.export_id for export in client.exports.list(limit=5)} >= {made.export_id, whole.export_id}
+    refuses(
+        videovector.NotFoundError, client.exports.create_prompt_run_export, "run_none", code="resource_run_not_found"
+    )
+    refuses(videovector.ValidationError, client.exports.create_prompt_run_export, run_id, destination_connector_id="c")
+
+
 def failures(client):
     """A run of the account that ended with one failed segment."""
     found = GIVEN["failed"]
@@ -216,17 +299,10 @@ def failures(client):
     )
 
 
-def later(client, index_id, run_id):
-    """What the API does not serve (yet) is a clean error, and the client goes on."""
-    calls = {
-        "search": lambda: client.search.text(index_id=index_id, query="a"),
-        "webhooks": lambda: client.webhooks.list(),
-        "exports": lambda: client.exports.list(),
-        "connectors": lambda: client.connectors.list(),
-    }
-    for name, call in calls.items():
-        if name not in GIVEN["served_by_now"]:
-            refuses(videovector.NotFoundError, call, code="endpoint_not_supported")
+def elsewhere(client, run_id):
+    """What the API does not serve is a clean error, and the client goes on."""
+    for call in (client.webhooks.list, client.connectors.list):
+        refuses(videovector.NotFoundError, call, code="endpoint_not_supported")
     assert client.prompt_runs.retrieve(run_id).run_id == run_id
 
 
@@ -251,6 +327,12 @@ async def asynchronously(run_id, video_id):
         assert (await client.prompts.list()).total_count >= 1
         assert (await client.rate_limits.get_status()).categories
         assert (await client.api_keys.list())[0].key_id
+        hits = await client.search.multi_run(query="duration", run_ids=[run_id])
+        assert {hit.run_id for hit in hits} == {run_id}
+        made = await client.exports.create_prompt_run_export(run_id)
+        done = await client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=60)
+        content = [chunk async for chunk in client.exports.iter_download(made.export_id)]
+        assert len(b"".join(content)) == done.file_size_bytes
         try:
             await client.prompt_runs.retrieve("run_none")
         except videovector.NotFoundError:
@@ -267,7 +349,10 @@ def main():
         run_id = runs(client, prompt_id, index_id, video_id)
         asyncio.run(asynchronously(run_id, video_id))
         failures(client)
-        later(client, index_id, run_id)
+        searches(client, index_id, video_id, run_id)
+        filters(client, index_id, video_id, run_id)
+        exports(client, index_id, video_id, run_id)
+        elsewhere(client, run_id)
         deletions(client, prompt_id, index_id, video_id)
     print(videovector.__version__)
 

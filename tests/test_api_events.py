@@ -25,7 +25,10 @@ class Follower:
         assert self._response.status_code == 200
         assert self._response.headers["Content-Type"].startswith("text/event-stream")
         self._lines = self._response.iter_lines()
-        assert self.comment() == "connected"
+        begin, connected = self._block()
+        assert connected == ": connected"
+        assert begin.startswith("id: ")
+        self.begin = begin.removeprefix("id: ")
 
     def __enter__(self):
         return self
@@ -112,6 +115,16 @@ def test_a_stream_begins_now_and_is_taken_up_behind_the_last_event_that_was_seen
     with Follower(someone, last="nonsense") as stream:
         happen(quiet, someone, "media.created")
         assert [event["event_type"] for event in stream.take(1)] == ["media.created"]
+
+
+def test_a_stream_says_first_where_it_begins_so_that_nothing_is_missed_before_its_first_event(quiet, someone):
+    happen(quiet, someone, "media.created")
+    with Follower(someone) as stream:
+        begin = stream.begin
+    happen(quiet, someone, "prompt_run.started", "prompt_run.progress")
+    with Follower(someone, last=begin) as stream:
+        assert stream.begin == begin
+        assert [event["event_type"] for event in stream.take(2)] == ["prompt_run.started", "prompt_run.progress"]
 
 
 def test_more_events_than_one_batch_come_all(quiet, someone):

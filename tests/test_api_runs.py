@@ -146,7 +146,6 @@ def test_calls_show_while_a_run_is_under_way_and_counters_only_rise(watched):
         assert sum(run[f"{word}_videos"] for word in ("completed", "failed", "partial", "cancelled")) <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="no worker counts segments_done, which the supervisor shows")
 def test_finished_segments_show_while_a_run_is_under_way(watched):
     assert any(run["status"] == "processing" and run["completed_segments"] > 0 for run in watched)
 

@@ -1,5 +1,6 @@
 """Image and text embeddings by the true open-clip on tiny random weights."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from providers import clip, local_models
 from providers.clip import ClipEmbedder, find_weights, pull_weights
 from providers.weights import MODELS_VARIABLE, is_installed
 from schemas.errors import ModelError, SettingsError
+from schemas.settings import ImageEmbeddingSettings
 from tests.tiny_models import CLIP_ARCHITECTURE, CLIP_CONFIG, make_clip_file, make_clip_folder, register_clip
 
 if not (is_installed("torch") and is_installed("open_clip")):
@@ -176,6 +178,33 @@ def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reaso
     done = subprocess.run([sys.executable, "-c", program, model], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert reason in done.stdout
+
+
+LOOK = """
+import sys
+from providers import clip, whisper
+from schemas.settings import ImageEmbeddingSettings, TranscriptionSettings
+assert "run: promptreel models pull" in clip.find_weights(ImageEmbeddingSettings().model).mend
+assert "run: promptreel models pull" in whisper.find_weights(TranscriptionSettings().model).mend
+print({name.split(".")[0] for name in sys.modules} & {"torch", "open_clip", "faster_whisper", "ctranslate2"})
+"""
+
+
+def test_looking_for_the_default_weights_imports_none_of_the_libraries(tmp_path):
+    environment = {**os.environ, MODELS_VARIABLE: str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
+
+
+def test_the_default_model_is_known_as_open_clip_knows_it():
+    model = ImageEmbeddingSettings().model
+    architecture, _, tag = model.partition(":")
+    assert model == clip._DEFAULT
+    assert clip.import_open_clip().get_pretrained_cfg(architecture, tag)["hf_hub"] == clip._DEFAULT_HUB
+    text = clip.import_open_clip().get_model_config(architecture)["text_cfg"]
+    assert not text.get("hf_tokenizer_name")
 
 
 def test_random_weights_are_never_used_silently(tmp_path, pictures):

@@ -17,12 +17,16 @@ from tests.pipeline_runs import (
     check_counts,
     make_audio,
     make_image,
+    make_speech,
     make_video,
     manifest_of,
     run_media,
     settings_for,
+    with_models,
 )
 from tests.prompts import NESTED
+from tests.test_embed_texts import MEASURED
+from tests.tiny_models import make_whisper
 
 WITHOUT_SYNTHESIS = prompt_from_dict({**NESTED.to_dict(), "video_level": None})
 
@@ -123,6 +127,97 @@ def test_a_run_that_may_not_reuse_is_foreseen_to_pay_again(tmp_path, media):
         calls = len(server.ledger.calls())
         fresh = estimate(tmp_path, media, settings_for(server, window_s=2, reuse=False))
         assert (fresh["model_calls"], fresh["reused_results"]) == ([calls, calls], 0)
+
+
+EMBEDDER = "gemini-embedding-001"
+SPOKEN = prompt_from_dict(
+    {
+        **NESTED.to_dict(),
+        "video_level": {
+            **NESTED.to_dict()["video_level"],
+            "included_segment_fields": ["summary", "transcription"],
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    return make_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("talk")
+    make_speech(folder / "talk.mp4", 9, 1, "testsrc2=size=160x90:rate=10")
+    make_image(folder / "still.png")
+    return folder
+
+
+def called(server):
+    return len(server.ledger.calls()) + len(server.ledger.calls("batchEmbedContents"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "speech", "text"),
+    [
+        (WITHOUT_SYNTHESIS, False, None),
+        (NESTED, False, None),
+        (NESTED, True, "wordllama"),
+        (NESTED, False, EMBEDDER),
+        (WITHOUT_SYNTHESIS, True, EMBEDDER),
+        (SPOKEN, True, EMBEDDER),
+    ],
+    ids=["fields", "synthesis", "speech", "embedding", "fields, speech, embedding", "all, and speech read"],
+)
+def test_the_calls_of_every_option_are_foreseen(tmp_path, talk, whisper, prompt, speech, text):
+    with FakeGemini() as server:
+        settings = with_models(settings_for(server, window_s=2), whisper=whisper if speech else None, text=text)
+        before = estimate(tmp_path, talk, settings, prompt)
+        rows = check_counts(tmp_path, run_media(tmp_path, talk, settings, prompt))
+        asked = called(server)
+        assert before["model_calls"] == [asked, asked] == [len(rows["llm_calls"])] * 2
+        embedded = sum(c["input_tokens"] for c in rows["llm_calls"] if c["purpose"] == "text_embedding")
+        assert ("embedding" in before["input_tokens"]) == bool(embedded)
+        assert embedded <= before["input_tokens"].get("embedding", 0) <= 3 * embedded
+        after = estimate(tmp_path, talk, settings, prompt)
+        run_media(tmp_path, talk, settings, prompt)
+        assert called(server) == asked
+        assert (after["model_calls"], after["input_tokens"]) == ([0, 0], {"total": 0})
+        assert after["reused_results"] == len(rows["results"]) + len(rows["video_results"])
+
+
+def test_texts_that_another_model_has_embedded_are_counted_exactly(tmp_path, talk):
+    with FakeGemini() as server:
+        run_media(tmp_path, talk, with_models(settings_for(server, window_s=2), text="wordllama"))
+        server.ledger.clear()
+        settings = with_models(settings_for(server, window_s=2), text=EMBEDDER)
+        foreseen = estimate(tmp_path, talk, settings)
+        rows = check_counts(tmp_path, run_media(tmp_path, talk, settings))
+        assert foreseen["model_calls"] == [called(server)] * 2 == [2, 2]
+        assert foreseen["input_tokens"] == {
+            kind: sum(call["input_tokens"] for call in rows["llm_calls"]) for kind in ("embedding", "total")
+        }
+
+
+def test_many_texts_are_foreseen_as_several_calls(tmp_path):
+    with FakeGemini() as server:
+        settings = with_models(settings_for(server, window_s=1), text=EMBEDDER)
+        long = make_video(tmp_path / "media" / "long.mp4", 40, sound=False)
+        least, most = estimate(tmp_path / "data", long, settings)["model_calls"]
+        run_media(tmp_path / "data", long, settings)
+        batches = len(server.ledger.calls("batchEmbedContents"))
+        assert batches > 1
+        assert least <= called(server) <= most
+
+
+def test_a_model_that_measures_may_leave_nothing_to_embed(tmp_path, media):
+    with FakeGemini() as server:
+        service = ModelSettings(base_url=server.base_url)
+        settings = with_models(settings_for(window_s=2), text=EMBEDDER, model=service)
+        least, most = estimate(tmp_path, media, settings, MEASURED)["model_calls"]
+        run_media(tmp_path, media, settings, MEASURED)
+        assert least == 0 < called(server) <= most == 3
 
 
 def test_the_built_in_model_is_never_called(tmp_path, media):

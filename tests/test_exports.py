@@ -1,17 +1,25 @@
 """Exports: what the file holds, how it is followed and downloaded, and that the queue survives what kills its worker."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
 
+import api.exports
+import api.routes.exports
 from api.clock import now
 from api.config import ApiConfig
 from api.database import Database, Event, Export
-from api.exports import MAX_ATTEMPTS, ExportWorker, write_export
+from api.exports import _STATUS as STATUSES
+from api.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS, ExportWorker, write_export
 from api.migrate import _FOLDER, migrate
 from schemas.wire.exports import ExportBody
 from tests.api_server import MEASURE, ApiServer, refused, said
@@ -419,3 +427,46 @@ def test_a_published_client_exports_waits_and_downloads(caller, catalogue, versi
     assert said_by_client == ["completed", True, None, True, {"prompt_run_ids": [run]}]
     segments = json.loads(target.read_bytes())["runs"][0]["media"][0]["segments"]
     assert [segment["metadata"] for segment in segments] == [CRANE, SHIP]
+
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "exports.md").read_text()
+
+
+def test_the_documented_calls_work_as_they_are_written(service, caller, catalogue, tmp_path):
+    if not shutil.which("curl") or not shutil.which("jq"):
+        pytest.skip("curl or jq is not installed")
+    index = catalogue.index()
+    run = catalogue.run({catalogue.video(index): [CRANE, None]}, index_id=index)
+    script = "set -euo pipefail\n" + DOCUMENT.split("```bash\n", 1)[1].split("```", 1)[0]
+    environment = {**os.environ, "KEY": caller.key, "RUN": run, "INDEX": index}
+    done = subprocess.run(
+        ["bash", "-c", script.replace("http://127.0.0.1:8080", service.base_url)], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ['"pending"', "index", "prompt_run", "null"]
+    shown = json.loads(DOCUMENT.split("```json shape\n", 1)[1].split("```", 1)[0])
+    holds_all_of(json.loads((tmp_path / "export.json").read_bytes()), shown)
+
+
+def holds_all_of(found, shown):
+    """What is shown has no key that the file does not have; objects of the file's own have no further ones."""
+    if isinstance(shown, dict):
+        assert set(shown) <= set(found)
+        if {"runs", "media", "segments"} & set(shown):
+            assert set(shown) == set(found)
+        for key, value in shown.items():
+            holds_all_of(found[key], value)
+    if isinstance(shown, list):
+        for part in found:
+            holds_all_of(part, shown[0])
+
+
+def test_the_document_names_the_limits_and_errors_that_there_are():
+    source = "".join(path.read_text() for path in (Path(api.exports.__file__), Path(api.routes.exports.__file__)))
+    named = set(re.findall(r'(?:ApiError\(\d+|conflict\()[, ]*"([a-z_]+)"', source)) | {"validation_failed"}
+    assert {"run_not_finished", "export_not_ready", "link_expired"} <= named
+    for name in (*named, *STATUSES, *STATUSES.values()):
+        assert f"`{name}`" in DOCUMENT, name
+    assert f"for {DOWNLOAD_URL_LIFETIME_S} seconds" in DOCUMENT
+    assert f"tried {['', 'once', 'twice', 'three times'][MAX_ATTEMPTS]}" in DOCUMENT

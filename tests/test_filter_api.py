@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api import filter_search
 from schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, refused, said
 from tests.made_runs import Catalogue, commit
@@ -348,6 +349,25 @@ def test_it_takes_the_search_scope_alone(service, catalogue, caller):
     refused(
         service.stranger().post(f"/search/filter/{index}", {"conditions": [EQUALS]}), 401, "authentication_required"
     )
+
+
+ENDLESS = "(SELECT sum(hash(a.range * b.range)) FROM range(10000000) AS a, range(10000000) AS b) > 0"
+
+
+def test_a_filter_that_takes_too_long_is_stopped_and_the_next_one_served(service, caller, catalogue, monkeypatch):
+    index = catalogue.index()
+    catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
+    body = {"conditions": [EQUALS]}
+    assert search(caller, index, EQUALS)["total_shown"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(service.app.state.filter_engine, "timeout_s", 0.3)
+        compiled = filter_search.compile_filter
+        patch.setattr(filter_search, "compile_filter", lambda *given: (ENDLESS, {}) if given[2:] else compiled(*given))
+        error = refused(caller.post(f"/search/filter/{index}", body), 422, "filter_timeout")
+        assert error["details"] == {"timeout_seconds": 0.3}
+        assert "run_ids" in error["message"]
+        refused(caller.post("/search/filter/playground", {**body, "index_ids": [index]}), 422, "filter_timeout")
+    assert search(caller, index, EQUALS)["total_shown"] == 1
 
 
 @pytest.mark.parametrize("client", CLIENTS)

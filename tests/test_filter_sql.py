@@ -1,10 +1,12 @@
 """Filter conditions as SQL over committed tables, against the same conditions in plain Python."""
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api import filter_search
 from api.database import PromptRun
 from api.filter_search import FilterEngine, ScopedRun
 from api.filter_sql import FilterMismatch, compile_filter, filter_fields, find_field
@@ -152,6 +154,43 @@ def test_names_that_differ_in_case_alone_are_fields_of_their_own(tmp_path, engin
         kind, value = ("integer", 1) if field == "name" else ("string", "a")
         wanted = {"field": field, "type": kind, "operator": "equals", "value": value}
         assert [hit.segment_id for hit in segments_of(engine, scoped, wanted)] == [f"seg_v_a_{at}"], field
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50, 51])
+def test_conditions_on_keys_of_any_type_fill_pages_of_any_size(tmp_path, engine, limit):
+    kinds = {"seconds": "number", "count": "integer", "bright": "boolean", "word": "string"}
+    scene = {"type": "object", "properties": {name: {"type": kind} for name, kind in kinds.items()}}
+    schema = {**scene, "properties": {**scene["properties"], "scene": scene}}
+    prompt = prompt_from_dict({"name": "flat", "prompt_text": "Say what is seen.", "json_schema": schema})
+    inner = [{"seconds": float(n), "count": n, "bright": n >= 5, "word": "ab"[n >= 5]} for n in range(60)]
+    storage = open_storage(tmp_path)
+    scoped = scoped_run(storage, make_run(storage, {"v": [{**part, "scene": part} for part in inner]}, prompt), prompt)
+    values = {"seconds": 5.0, "count": 5, "bright": True, "word": "b"}
+    for name, kind in kinds.items():
+        operator = "greater_equal" if kind in ("number", "integer") else "equals"
+        for field in (name, f"scene.{name}"):
+            wanted = {"field": field, "type": kind, "operator": operator, "value": values[name]}
+            hits = [hit.segment_id for hit in segments_of(engine, scoped, wanted, limit=limit)]
+            assert hits == [f"seg_v_a_{n}" for n in range(5, 60)][:limit], field
+
+
+def test_a_database_that_has_broken_is_replaced(tmp_path, monkeypatch):
+    storage = open_storage(tmp_path)
+    scoped = scoped_run(storage, make_run(storage, {"v": [{"summary": "a"}]}))
+    wanted = {"field": "summary", "type": "string", "operator": "equals", "value": "a"}
+    broken = FilterEngine()
+    before = broken._connection
+
+    def breaks(*arguments):
+        before.close()  # as good as one that takes no query any more
+        raise duckdb.FatalException("FATAL Error: database has been invalidated")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filter_search, "compile_filter", breaks)
+        with pytest.raises(duckdb.FatalException):
+            segments_of(broken, scoped, wanted)
+    assert len(segments_of(broken, scoped, wanted)) == 1
+    broken.close()
 
 
 def test_transcripts_and_the_plain_text_can_be_asked_like_fields(tmp_path, engine):

@@ -12,20 +12,26 @@ import socket
 import struct
 import threading
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import av
+import httpx2
 import pytest
+from google.genai import errors
+from starlette.responses import JSONResponse
 
 from providers import gemini
 from providers.answers import AnswerFailed, ask_checked
 from providers.base import ModelRequest
 from providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from providers.gemini import GeminiProvider, wire_schema
-from providers.gemini_client import KEY_VARIABLES
+from providers.gemini_client import KEY_VARIABLES, model_error_of
 from schemas.errors import ModelError, SettingsError
 from schemas.settings import CallSettings, ModelSettings
 from tests.analysed_media import analyse, make_media, run_ffmpeg, segment_of
 from tests.fake_gemini import FakeGemini, Fault
+from tests.fake_gemini.faults import error_body
 from tests.models import SCHEMA, MemorySink
 from tests.prompts import NESTED
 
@@ -260,14 +266,14 @@ def test_segments_that_ask_at_once_share_one_upload_and_differ_in_offsets(servic
         told = part["videoMetadata"]
         offsets[question_of(body)] = (told["startOffset"], told["endOffset"])
     assert {part["fileData"]["fileUri"] for body in service.bodies for part in media_parts(body)} == {
-        f"{service.base_url}/v1/{name}" for name in service.service.files.files
+        f"{service.base_url}/v1/{name}" for name in service.service.files.deleted
     }
     assert offsets == {f"segment {start:g}": (f"{start:.6f}s", f"{end:.6f}s") for start, end in bounds}
 
 
 def test_an_uploaded_item_holds_all_of_it(service, film, tmp_path):
     ask(service, question(segment_of(film, 4, 6)), media_input="files")
-    (stored,) = service.service.files.files.values()
+    (stored,) = service.service.files.deleted.values()
     assert stored.mime_type == "video/mp4"
     assert sound_length(stored.content, tmp_path) == pytest.approx(12, abs=0.13)
     assert len(pictures_of(stored.content)[0]) in (12, 13)  # the last may stand once more at the end
@@ -290,7 +296,7 @@ def test_a_clip_over_the_inline_limit_goes_by_upload(service, film, monkeypatch,
     (part,) = media_parts(service.bodies[0])
     assert part["fileData"]["mimeType"] == "video/mp4"
     assert part["videoMetadata"] == {"fps": 2.0}
-    (stored,) = service.service.files.files.values()
+    (stored,) = service.service.files.deleted.values()
     assert pictures_of(stored.content)[1] == pytest.approx(3, abs=0.13)
 
 
@@ -517,11 +523,25 @@ def test_a_refusal_for_speed_is_not_taken_for_a_spent_quota(service):
         (Fault(status=429, retry_after=7), 7.0),
         (Fault(status=429, retry_delay=2, retry_after=7), 2.0),
         (Fault(status=503, retry_after=3), 3.0),
+        (Fault(status=503, retry_after="soon"), None),
+        (Fault(status=503, retry_after="Sun, 06 Nov 1994 08:49:37 GMT"), 0.0),
         (Fault(status=503), None),
     ],
 )
 def test_the_wait_that_the_service_asks_for_is_read(service, fault, wait_s):
     assert refusal(service, fault).retry_after_s == wait_s
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_until_a_moment_is_counted_from_that_of_the_answer(service, status):
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    assert refusal(service, Fault(status=status, retry_after=until)).retry_after_s == pytest.approx(40, abs=5)
+
+
+def test_the_clock_of_this_machine_does_not_change_a_wait(monkeypatch):
+    answered = {"Retry-After": "Sun, 06 Nov 1994 08:50:07 GMT", "Date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    refused = errors.APIError(503, error_body(503), httpx2.Response(503, headers=answered))
+    assert model_error_of(refused).retry_after_s == 30.0
 
 
 def test_a_daily_quota_ends_all_calling(service):
@@ -669,6 +689,46 @@ def test_an_upload_that_is_gone_is_made_again_and_does_not_end_the_run(service, 
     answers = asyncio.run(scenario())
     assert [answer.metadata for answer in answers] == [{"n": 1}] * 5
     assert len(service.ledger.calls("upload")) == 2
+
+
+def test_what_was_uploaded_is_deleted_when_the_worker_ends_and_not_before(service, film, tone):
+    files = service.service.files
+    requests = [question(segment_of(film, 0, 2, "film")), question(segment_of(tone, 0, 2, "tone"))]
+
+    async def scenario():
+        async with opened(service.base_url, media_input="files") as provider:
+            policy = CallPolicy(provider, CallSettings(), MemorySink())
+            subject = CallSubject("run_a", "vid_a", "seg_a", "key_a")
+            for request in (*requests, *requests):
+                await ask_checked(provider, policy, request, subject, CallTally())
+            assert (len(files.files), len(files.deleted)) == (2, 0)
+
+    asyncio.run(scenario())
+    assert (len(files.files), len(files.deleted)) == (0, 2)
+
+
+def test_uploads_that_cannot_be_deleted_are_left_to_the_service(service, film, monkeypatch):
+    answer = service.service._file
+
+    def refuse(request, name):
+        return JSONResponse(error_body(500), 500) if request.method == "DELETE" else answer(request, name)
+
+    monkeypatch.setattr(service.service, "_file", refuse)
+    outcome, _ = ask(service, question(segment_of(film, 0, 2)), media_input="files")
+    assert outcome.metadata == {"n": 1}
+    assert len(service.service.files.files) == 1
+
+
+def test_deleting_is_given_up_where_the_service_is_silent(service, film, monkeypatch):
+    monkeypatch.setattr(gemini, "DELETE_DEADLINE_S", 0.2)
+
+    async def scenario():
+        async with opened(service.base_url, media_input="files") as provider:
+            await provider.prepare(question(segment_of(film, 0, 2)))
+            provider._client.aio.files.delete = lambda **name: asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert len(service.service.files.files) == 1
 
 
 # Two hundred answers

@@ -108,7 +108,7 @@ def kill_and_resume(data, media, undisturbed, moment, seed):
         assert after.status == "completed"
         assert what_was_found(data, run_id) == undisturbed
         rows = check_counts(data, run_id)
-        # An answer that was given, but not yet kept when the process died, is asked for again: it was in flight as well.
+        # An answer that was given, but not yet recorded when the process died, is asked for again: it was in flight as well.
         assert server.ledger.repeated() <= IN_FLIGHT
         assert len(server.ledger.calls()) <= CALLS + IN_FLIGHT
         ended = sum(call["status"] == "success" for call in rows["llm_calls"])

@@ -26,6 +26,7 @@ import uvicorn
 from api.app import create_app
 from api.auth import create_account, create_key
 from api.config import ApiConfig
+from api.events import record_event
 from promptreel import AsyncPromptReel, PromptReel, sdk
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
@@ -35,7 +36,9 @@ from promptreel.sdk.events import stream_request
 from promptreel.sdk.request import Listing
 from promptreel.sdk.retry import retry_after_s
 from promptreel.sdk.waiting import Patience
+from schemas.wire.accounts import NewApiKey, RotatedApiKey
 from schemas.wire.videos import SegmentTarget
+from tests.made_runs import Catalogue
 from tests.media_files import plain, tone, write_film
 from tests.pipeline_runs import make_image
 
@@ -60,6 +63,18 @@ VIDEO = {
     "created_at": "2026-04-20T10:00:00Z",
     "updated_at": "2026-04-20T10:00:00Z",
     "media_type": "video",
+}
+HIT = {
+    **dict.fromkeys(("video_id", "run_id", "source_run_id", "prompt_run_id", "prompt_id"), "x"),
+    **dict.fromkeys(("text_content", "content_preview", "metadata_text"), "t"),
+    "result_type": "segment",
+    "result_id": "segment:s:r",
+    "segment_id": "s",
+    "start_time": 0.0,
+    "end_time": 1.0,
+    "metadata": {},
+    "extracted_metadata": {},
+    "matched_field_paths": [],
 }
 RETRY = {"run_id": "run_1", "retry_id": "retry_1", "video_id": "v", "segment_id": "s", "created_at": "2026-04-20"}
 
@@ -477,6 +492,13 @@ def test_a_key_that_is_none_is_refused_without_being_shown(make_client):
         assert bad not in str(caught.value)
 
 
+def test_the_key_of_a_new_key_is_read_and_never_shown():
+    body = {"key_id": "k", "key_prefix": "sk_live_0123", "name": "n", "scopes": ["read"], "created_at": "2026-04-20"}
+    made = NewApiKey.model_validate({**body, "is_active": True, "key": KEY})
+    assert made.key == KEY
+    assert KEY not in repr(RotatedApiKey(old_key_id="k", new_key=made)) + str(made)
+
+
 def test_the_key_is_never_shown(make_client):
     client = make_client(base_url="http://127.0.0.1:1", retries=sdk.RetryPolicy(max_retries=0))
     with pytest.raises(sdk.ConnectionFailed) as caught:
@@ -553,12 +575,12 @@ def test_a_cursor_that_leads_nowhere_new_ends_the_list(make_client, cursors):
 
 
 def test_a_filter_sends_its_cursor_in_its_body(make_client):
-    hit = {"result_id": "segment:s:r", "video_id": "v", "text_content": "t", "new_field": 1}
+    hit = {**HIT, "a_field_of_a_newer_service": 1}
     condition = {"field": "a", "operator": "is_empty", "type": "string"}
     with Script({**page([hit], "c1"), "results": [hit], "total_shown": 1}, page([hit])) as script:
         found = make_client(base_url=script.base_url).search.filter("playground", [condition], page_size=1)
         hits = list(found)
-    assert [hit.model_extra["new_field"] for hit in hits] == [1, 1]
+    assert [(hit.segment_id, hit.similarity_score) for hit in hits] == [("s", None)] * 2
     bodies = [json.loads(asked.body) for asked in script.asked]
     assert bodies == [
         {"conditions": [condition], "page_size": 1},
@@ -787,6 +809,27 @@ def test_the_command_line_does_not_load_the_client():
     assert done.stdout.split() == ["False", "False", "promptreel.sdk.client", "False"]
 
 
+def test_the_client_loads_nothing_that_is_slow_to_import():
+    code = "import sys; from promptreel import PromptReel; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"promptreel", "schemas", "pydantic"} <= loaded
+    heavy = {
+        "api",
+        "tables",
+        "media",
+        "providers",
+        "pyarrow",
+        "duckdb",
+        "numpy",
+        "torch",
+        "apache_beam",
+        "google",
+        "av",
+    }
+    assert not heavy & loaded
+
+
 SEARCHES = [
     (
         search.text("idx_1", "a dog", top_k=3, search_fields=["a"], run_ids=["r"], index_ids=["i"]),
@@ -826,16 +869,25 @@ def test_a_search_is_asked_as_the_contract_words_it(call, path, body):
 
 
 def test_search_answers_are_typed(make_client):
-    hit = {"result_id": "segment:s:r", "video_id": "v", "text_content": "t", "fused_score": 0.5, "match_type": "both"}
-    hit |= {"matched_field_instances": [{"field_path": "people[].name", "score": 0.5}], "similarity_score": 0.25}
-    with Script(
-        [hit], [hit], [hit], {"tables": [{"name": "run_1"}]}, {"rows": [{"n": 1}]}, {"query": "SELECT"}
-    ) as script:
+    match = {"field_path": "people[].name", "field_instance_key": "k", "field_instance_path": "people[0].name"}
+    hit = {
+        **HIT,
+        "matched_field_instances": [{**match, "score": 0.5, "value_preview": "Ada"}],
+        "similarity_score": 0.25,
+    }
+    hit |= {"field_scores": {}, "field_instance_scores": {}, "fused_score": 0.5, "match_type": "both"}
+    limits = {"default_result_limit": 1, "max_result_limit": 1, "timeout_seconds": 1, "max_query_chars": 1}
+    limits |= {"max_answer_bytes": 1, "max_runs": 1}
+    scope = {"run_ids": ["run_1"], "runs_left_out": 0}
+    tables = {"tables": [{"name": "run_1", "row_count": 1, "columns": []}], "limits": limits, "examples": [], **scope}
+    rows = {"rows": [{"n": 1}], "row_context": [None], "columns": [], "truncated": False, **scope}
+    rows |= {"applied_result_limit": 1, "duration_ms": 1.5}
+    with Script([hit], [hit], [hit], tables, rows, {"query": "SELECT", "model": "m"}) as script:
         client = make_client(base_url=script.base_url)
         assert client.search.text("idx_1", "a")[0].matched_field_instances[0].field_path == "people[].name"
         assert client.search.image("idx_1", b"a")[0].similarity_score == 0.25
         assert client.search.multimodal("idx_1", text_query="a")[0].match_type == "both"
-        assert client.search.sql.catalog("idx_1").tables[0]["name"] == "run_1"
+        assert client.search.sql.catalog("idx_1").tables[0].name == "run_1"
         assert client.search.sql.execute("idx_1", "SELECT 1").rows == [{"n": 1}]
         assert client.search.sql.generate("idx_1", "a").query == "SELECT"
 
@@ -956,6 +1008,69 @@ def test_a_run_from_the_upload_to_the_retry_of_what_failed(client, real_service,
     assert seen[0] == "prompt_run.started"
 
 
+def test_a_stream_that_breaks_before_its_first_event_misses_nothing(client, real_service, monkeypatch):
+    account_id = client.rate_limits.status().user_id
+    opened = []
+
+    class BrokenAtFirst(httpx.EventSource):
+        """Breaks the first connection once the service has said where the stream begins; something happens meanwhile."""
+
+        def __init__(self, response):
+            super().__init__(response)
+            self._is_first = not opened
+            opened.append(response.request.headers.get("Last-Event-ID"))
+
+        def __iter__(self):
+            for event in super().__iter__():
+                yield event
+                self._break()
+
+        async def __aiter__(self):
+            async for event in super().__aiter__():
+                yield event
+                self._break()
+
+        def _break(self):
+            if self._is_first:
+                happen("media.created")
+                raise httpx.ReadError("cut off")
+
+    def happen(kind):
+        with real_service.app.state.database.write() as session:
+            record_event(session, account_id, kind)
+
+    monkeypatch.setattr(httpx, "EventSource", BrokenAtFirst)
+    last = threading.Timer(20, happen, ["prompt_run.failed"])  # comes first where the other is missed
+    last.start()
+    events = client.events.stream()
+    assert next(events).event_type == "media.created"
+    events.close()
+    last.cancel()
+    assert opened[0] is None
+    assert opened[1].isdigit()
+
+
+def test_what_differs_between_two_runs_comes_with_a_summary_and_in_pages(client, real_service):
+    made = Catalogue(real_service, client.rate_limits.status().user_id)
+    index_id = made.index()
+    videos = [made.video(index_id) for _ in range(3)]
+    before, after = (
+        made.run({video: [{"summary": f"{side} {n}"}, {"summary": "kept"}] for n, video in enumerate(videos)},
+                 index_id=index_id)
+        for side in ("old", "new")
+    )  # fmt: skip
+    page = client.prompt_runs.diff(before, after, limit=2)
+    assert (page.summary.items, page.summary.changed_segments) == (3, 3)
+    assert page.summary.fields["summary"] == {"added": 0, "removed": 0, "changed": 3, "same": 3}
+    assert (len(page.data), page.has_more, client.prompt_runs.diff(before, after).has_more) == (2, True, False)
+    found = {(row.video_id, row.field, row.before, row.after, row.change) for row in page}
+    assert found == {(video, "summary", f"old {n}", f"new {n}", "changed") for n, video in enumerate(videos)}
+    every = list(client.prompt_runs.diff(before, after, include_same=True, limit=5))
+    assert sorted(row.change for row in every) == ["changed"] * 3 + ["same"] * 3
+    with pytest.raises(sdk.NotFoundError, match="run_none"):
+        client.prompt_runs.diff(before, "run_none")
+
+
 def test_a_run_over_nothing_readable_fails_and_a_waiting_run_is_cancelled(client, real_service, clip):
     prompt = client.prompts.create("length", PROMPT_TEXT, SCHEMA)
     file = real_service.media / f"{os.urandom(4).hex()}.mp4"
@@ -1062,6 +1177,7 @@ BUILDERS = [
     prompt_runs.retrieve("r"),
     prompt_runs.list_runs(limit=1),
     prompt_runs.list_results("r", "v", limit=1).after("c"),
+    prompt_runs.diff("r", "o", include_same=True, limit=1).after("c"),
     prompt_runs.get_video_result("r", "v"),
     prompt_runs.get_failed_segments("r"),
     prompt_runs.get_llm_calls("r"),

@@ -15,7 +15,6 @@ from api.config import ApiConfig
 from api.database import MediaIndex, PromptRun
 from api.routes import sql
 from api.sql.limits import SqlLimits
-from promptreel.sdk.hits import SqlCatalog, SqlRows
 from schemas.wire.sql import SqlCatalogBody, SqlRowsBody
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import wait_for
@@ -116,7 +115,6 @@ def test_the_catalog_names_each_run_and_the_tables_over_all(service):
     assert answer.status_code == 200
     body = answer.json()
     SqlCatalogBody.model_validate(body)
-    SqlCatalog.model_validate(body)
     tables = {table["name"]: table for table in body["tables"]}
     assert list(tables) == [
         SECOND_RUN, FIRST_RUN, "segments", "media", "results", "transcripts", "video_results", "failures", "frames",
@@ -169,7 +167,6 @@ def test_rows_are_those_that_plain_duckdb_reads(service):
         result_limit=50,
     )
     SqlRowsBody.model_validate(answer)
-    SqlRows.model_validate(answer)
     with duckdb.connect() as plain:
         plain.execute(f"CREATE VIEW r AS FROM read_parquet('{service.data}/runs/{FIRST_RUN}/tables/results/*.parquet')")
         wanted = plain.execute(
@@ -224,11 +221,53 @@ def test_the_context_of_a_row_is_what_its_columns_tell(service):
 def test_run_ids_and_index_ids_choose_what_is_read(service):
     count = "SELECT count(DISTINCT run_id) AS n, min(run_id) AS r FROM segments"
     assert service.rows(count, run_ids=[FIRST_RUN])["rows"] == [{"n": 1, "r": FIRST_RUN}]
-    assert service.rows(count, run_ids=[FIRST_RUN, ELSEWHERE])["rows"][0]["n"] == 2
+    assert service.rows(count, run_ids=[FIRST_RUN, ELSEWHERE], index_ids=["idx_mine", "idx_two"])["rows"][0]["n"] == 2
     assert service.rows(count, index_ids=["idx_two"])["rows"] == [{"n": 1, "r": ELSEWHERE}]
     assert service.rows(count, index_ids=["idx_two", "idx_mine"])["rows"][0]["n"] == 3
     assert service.rows(count, run_ids=[])["rows"] == [{"n": 0, "r": None}]
     assert service.rows(count, "idx_two")["run_ids"] == [ELSEWHERE]
+
+
+@pytest.mark.parametrize("path", ["{}/catalog", "{}", "{}/generate"])
+def test_a_run_over_another_place_is_refused_as_every_search_refuses_it(service, path):
+    body = {"query": "SELECT 1", "instruction": "count", "run_ids": [FIRST_RUN, ELSEWHERE]}
+    searches = ["/indexes/idx_mine/search", "/search/filter/idx_mine"]
+    condition = {"field": "summary", "type": "string", "operator": "is_not_empty"}
+    said = []
+    for asked, content in (
+        (f"/search/sql/{path.format('idx_mine')}", body),
+        (f"/search/sql/{path.format('playground')}", body),
+        (searches[0], {"query": "dock", "run_ids": body["run_ids"]}),
+        (searches[1], {"conditions": [condition], "run_ids": body["run_ids"]}),
+    ):
+        answer = service.client.post(PREFIX + asked, json=content, headers={"X-API-Key": service.keys["mine"]})
+        said.append(
+            (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["details"]["errors"][0])
+        )
+    assert [(status, code, first["path"]) for status, code, first in said] == [
+        (422, "validation_failed", "run_ids")
+    ] * 4
+    assert [(ELSEWHERE in first["message"], "idx_two" in first["message"]) for _, _, first in said] == [
+        (True, True), (False, False), (True, True), (True, True),
+    ]  # fmt: skip
+    for run_id in (OTHER_RUN, "run_none"):
+        answer = service.post(path.format("idx_mine"), {**body, "run_ids": [run_id]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "resource_run_not_found")
+
+
+def test_runs_over_the_playground_are_read_there_alone(service):
+    with service.app.state.database.write() as session:
+        session.get(PromptRun, ELSEWHERE).index_id = None
+    try:
+        count = "SELECT count(DISTINCT run_id) AS n, min(run_id) AS r FROM segments"
+        assert service.rows(count, "playground")["rows"] == [{"n": 1, "r": ELSEWHERE}]
+        assert service.rows(count, "playground", run_ids=[ELSEWHERE])["rows"] == [{"n": 1, "r": ELSEWHERE}]
+        assert service.rows(count, "idx_two")["rows"] == [{"n": 0, "r": None}]
+        assert service.post("idx_two", {"query": count, "run_ids": [ELSEWHERE]}).status_code == 422
+        assert service.post("playground", {"query": count}, "other").json()["run_ids"] == []
+    finally:
+        with service.app.state.database.write() as session:
+            session.get(PromptRun, ELSEWHERE).index_id = "idx_two"
 
 
 def test_a_run_that_has_not_finished_is_said_to_be_so(service):

@@ -18,6 +18,7 @@ import pytest
 from api.sql.landlock import landlock_version
 from api.sql.limits import SqlLimits
 from api.sql.sandbox import Sandbox, SqlError
+from schemas.prompt import prompt_from_dict
 from tables.analyst_views import analyst_views
 from tables.layout import run_folder
 from tables.reader import committed_run
@@ -419,6 +420,24 @@ def test_the_sandbox_tells_what_a_query_names_and_reads(world, sandbox):
     answer = run(sandbox, world, f'SELECT count(*) AS n FROM "{FIRST_RUN}" JOIN media USING (video_id);')
     assert answer["tables"] == sorted([FIRST_RUN, "media"])
     assert answer["columns"] == [{"name": "n", "type": "BIGINT"}]
+
+
+def test_the_first_rows_of_those_that_a_field_chooses_are_read(tmp_path, sandbox):
+    prompt = prompt_from_dict(
+        {
+            "name": "flat",
+            "prompt_text": "Say how long it is.",
+            "json_schema": {"type": "object", "properties": {"seconds": {"type": "number"}}},
+        }
+    )
+    commit_run(tmp_path, FIRST_RUN, prompt, lambda number, word: {"seconds": float(number)})
+    storage = open_storage(tmp_path)
+    tables = analyst_views(storage, [committed_run(storage, FIRST_RUN)])
+    views = {view.name: view.sql for view in tables.views}
+    for source in (f'"{FIRST_RUN}"', "segments"):
+        statement = f"SELECT video_id, start_time, seconds FROM {source} WHERE seconds >= 2 ORDER BY start_time LIMIT 2"
+        rows = sandbox.run(statement, views, tables.files, row_limit=100)["rows"]
+        assert [row["seconds"] for row in rows] == [2.0, 4.0]  # the third of four has failed
 
 
 def test_rows_and_bytes_are_limited_and_the_answer_says_so(world, sandbox):

@@ -193,7 +193,7 @@ def test_a_reader_sees_only_what_the_newest_manifest_names(storage):
 def test_the_run_view_has_one_typed_column_for_each_leaf(storage):
     make_run(storage)
     commit(storage, [result("v", 0, {}, FIELDS), result("v", 1, {}, {**FIELDS, "products": None, "scene": None})])
-    with connect(storage, [committed_run(storage, RUN)]) as connection:
+    with connect(storage, committed_run(storage, RUN)) as connection:
         described = {row[0]: row[1] for row in connection.execute('DESCRIBE "run_a"').fetchall()}
         answer = query(
             connection, 'SELECT "scene.location", "products[].name", "products[].tags" FROM fields'
@@ -257,7 +257,7 @@ def test_sql_that_is_no_single_select_over_the_run_is_refused(tmp_path, monkeypa
     make_run(storage)
     commit(storage, [result("v", 0, {}, FIELDS)])
     before = sorted(tmp_path.rglob("*"))
-    with connect(storage, [committed_run(storage, RUN)]) as connection, pytest.raises(InvalidInput):
+    with connect(storage, committed_run(storage, RUN)) as connection, pytest.raises(InvalidInput):
         query(connection, statement)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -30,13 +30,8 @@ def run_local_operation(
         make: makes what the cache keeps; called only where nothing is kept yet. None says that the run was stopped.
     """
     outcome = _ended(operation, key, make, context, cache)
-    count = len(plan.tasks)
-    progress.add(
-        operations_done=count,
-        operations_reused=count * (outcome.outcome == "succeeded" and outcome.attempts == 0),
-        operations_failed=count * (outcome.outcome == "failed"),
-        operations_cancelled=count * (outcome.outcome == "cancelled"),
-    )
+    reused = outcome.outcome == "succeeded" and outcome.attempts == 0
+    progress.add_outcomes(operation, outcome.outcome, len(plan.tasks), reused=reused)
     return OutcomeBatch(plan.item.video_id, tuple((task.segment_id, outcome) for task in plan.tasks))
 
 

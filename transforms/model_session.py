@@ -86,13 +86,13 @@ class ModelSession:
             kept = await asyncio.to_thread(self.cache.get, key)
             if kept is not None:
                 reused = kept.get("run_id") != self._context.run_id
-                self._progress.add(operations_done=1, operations_reused=1)
+                self._progress.add_outcomes(operation, "succeeded", reused=True)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
             if self.provider.is_called:
                 self._spending.check_halted()
             made = await make(tally)
             await asyncio.to_thread(self.cache.put, key, {**made, **self._origin(tally)})
-            self._progress.add(operations_done=1)
+            self._progress.add_outcomes(operation, "succeeded")
             return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
         except Halted as halt:
             return self._halted(operation, key, tally, halt)
@@ -117,13 +117,13 @@ class ModelSession:
 
     def _halted(self, operation: Operation, key: str, tally: CallTally, halt: Halted) -> OperationOutcome:
         if halt.code == "cancelled":
-            self._progress.add(operations_done=1, operations_cancelled=1)
+            self._progress.add_outcomes(operation, "cancelled")
             return OperationOutcome(operation, "cancelled", key, attempts=tally.attempts)
         failure = Failure(halt.code, halt.message, halt.code in _RETRYABLE_HALTS)
         return self._failed(operation, key, tally, failure)
 
     def _failed(self, operation: Operation, key: str, tally: CallTally, failure: Failure) -> OperationOutcome:
-        self._progress.add(operations_done=1, operations_failed=1)
+        self._progress.add_outcomes(operation, "failed")
         return OperationOutcome(operation, "failed", key, attempts=tally.attempts, failure=failure)
 
     def _count_call(self, call: LlmCallRow) -> None:

@@ -434,18 +434,20 @@ class RowMaker:
 
 
 def item_status(item: ItemOutcome) -> ItemStatus:
-    """Completed when every segment and the synthesis succeeded; partial when something failed beside a success; cancelled
-    when the run was stopped before the item was done; else failed."""
+    """Completed when every operation succeeded; partial when one failed beside another that succeeded; failed when none
+    succeeded; cancelled when the run was stopped before the item was done."""
     if item.plan.failure is not None:
         return "failed"
     if item.plan.cancelled:
         return "cancelled"
-    found = Counter(segment.status for segment in item.segments)
-    if found["cancelled"] or (item.synthesis is not None and item.synthesis.outcome == "cancelled"):
+    of_item = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
+    ended = {outcome.outcome for outcome in of_item}
+    ended.update(outcome.outcome for segment in item.segments for outcome in segment.outcomes)
+    if "cancelled" in ended:
         return "cancelled"
-    if not found["succeeded"]:
+    if "succeeded" not in ended:
         return "failed"
-    return "partial" if found["failed"] or (item.synthesis is not None and item.synthesis.failure) else "completed"
+    return "partial" if "failed" in ended else "completed"
 
 
 def counts_of(table: str, row: Row) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -47,24 +47,27 @@ def get_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
 
 
 @router.delete("/{key_id}", response_model=Message)
-def delete_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
+def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Deletes a key for good."""
     with database.write() as session:
         session.delete(_owned(session, caller, key_id))
+    request.app.state.known_keys.forget()
     return JsonResponse({"message": f"Key {key_id} is deleted."})
 
 
 @router.post("/{key_id}/revoke", response_model=ApiKeyBody)
-def revoke_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
+def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Revokes a key; it stays in the list."""
     with database.write() as session:
         record = _owned(session, caller, key_id)
         record.revoked_at = record.revoked_at or now()
-        return JsonResponse(key_body(record))
+        body = key_body(record)
+    request.app.state.known_keys.forget()
+    return JsonResponse(body)
 
 
 @router.post("/{key_id}/rotate", response_model=RotatedApiKey)
-def rotate_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
+def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Revokes a key and makes one with the same name, scopes and expiry in its place."""
     with database.write() as session:
         old = _owned(session, caller, key_id)
@@ -72,7 +75,9 @@ def rotate_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
             raise ApiError(409, "key_revoked", "This key is revoked; create a new one.", {"key_id": key_id})
         old.revoked_at = now()
         record, secret = create_key(session, caller.account_id, old.name, list(old.scopes), old.expires_at)
-        return JsonResponse({"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}})
+        body = {"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}}
+    request.app.state.known_keys.forget()
+    return JsonResponse(body)
 
 
 def key_body(record: ApiKey) -> dict[str, Any]:

@@ -48,7 +48,7 @@ async def _stream(
     clock = asyncio.get_running_loop().time
     if after is None:
         after = await run_in_threadpool(_newest, database)
-    yield ": connected\n\n"
+    yield f"id: {after}\n: connected\n\n"  # who is cut off before the first event is resumed here
     next_beat = clock() + HEARTBEAT_S
     try:  # the data is ASCII: some clients take further characters for the end of a line
         while not await request.is_disconnected() and not request.app.state.stopping.is_set():

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Reader, Writer, requires
+from api.auth import Reader, Writer, admit
 from api.database import Export
 from api.errors import ApiError, not_found
 from api.exports import (
@@ -127,7 +127,7 @@ def download_export(
     token: Annotated[str | None, Query(max_length=2048)] = None,
 ) -> FileResponse:
     """Gives the file of a finished export, to a caller with a key or to whoever holds a signed address."""
-    caller = requires("read")(request) if token is None else None
+    caller = admit(request, "read") if token is None else None
     with database.read() as session:
         if caller is not None:
             export: Export | None = owned_export(session, caller, export_id)

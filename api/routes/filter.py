@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 
 from api.auth import Searcher
 from api.filter_search import FilterEngine, filter_page
@@ -12,15 +15,28 @@ from api.json_response import JsonResponse
 from api.services import DataFolder, Db
 from schemas.wire.filter import FilterPage, FilterSearch
 
-router = APIRouter(prefix="/search/filter", tags=["search"])
+_making: Final = threading.Lock()
 
 
-def _engine(request: Request) -> FilterEngine:
-    """The engine of this process, made when it is first asked for."""
-    state: Any = request.app.state
-    if not hasattr(state, "filter_engine"):
-        state.filter_engine = FilterEngine()
-    return state.filter_engine  # type: ignore[no-any-return]
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """The engine lives as long as the service."""
+    yield
+    _engine_of(app).close()
+
+
+router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_life)
+
+
+def _engine_of(app: FastAPI) -> FilterEngine:
+    with _making:
+        if getattr(app.state, "filter_engine", None) is None:
+            app.state.filter_engine = FilterEngine()
+        return app.state.filter_engine  # type: ignore[no-any-return]
+
+
+async def _engine(request: Request) -> FilterEngine:
+    return _engine_of(request.app)
 
 
 Engine = Annotated[FilterEngine, Depends(_engine)]

@@ -16,7 +16,7 @@ from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from api.results import failed_segments, llm_calls, results_page, video_result
 from api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
-from api.runs import owned_run, plan_run, request_cancel, run_body, runs_of, start_run
+from api.runs import look_up_run, owned_run, plan_run, request_cancel, run_body, runs_of, start_run
 from api.services import Config, DataFolder, Db
 from schemas.wire.common import Page
 from schemas.wire.prompt_runs import (
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
 
 
 @router.post("/execute", status_code=202, response_model=PromptRunBody)
-def execute_run(
+async def execute_run(
     body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
     """Starts a run. Everything that can be known before it is checked first; it then waits for its turn."""
@@ -43,14 +43,15 @@ def execute_run(
     def start(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, run_body(start_run(session, caller, body, config))
 
-    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), start)
+    content = body.model_dump(mode="json")
+    return await database.in_turn(answer_once, database, caller, "POST", request.url.path, key, content, start)
 
 
 @router.post("/estimate", response_model=RunEstimateBody)
 def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
     """Says what a run would take, and starts nothing: items, segments, calls, tokens, and what is finished already."""
     with database.read() as session:
-        _, prompt, settings, videos = plan_run(session, caller, body, config)
+        prompt, settings, videos = plan_run(session, caller, body, config)
     return JsonResponse(estimate_body(storage, config, prompt, settings, videos))
 
 
@@ -62,10 +63,9 @@ def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le
 
 
 @router.get("/{run_id}", response_model=PromptRunBody)
-def get_run(run_id: str, caller: Reader, database: Db) -> JsonResponse:
+async def get_run(run_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Gives one run and how it stands."""
-    with database.read() as session:
-        return JsonResponse(run_body(owned_run(session, caller, run_id)))
+    return JsonResponse(run_body(await look_up_run(database, caller, run_id)))
 
 
 @router.post("/{run_id}/cancel", response_model=PromptRunBody)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
 from api.auth import Searcher
 from api.json_response import JsonResponse
@@ -22,21 +24,33 @@ from schemas.wire.search import (
     TextSearch,
 )
 
-router = APIRouter(tags=["search"])
-
-_beginning: Final = threading.Lock()
+_making: Final = threading.Lock()
 
 
-def search_service(request: Request) -> SearchService:
-    """The service's search, begun by the first who asks."""
-    state = request.app.state
-    with _beginning:
-        if getattr(state, "search", None) is None:
-            state.search = SearchService(state.database, state.storage)
-    return state.search  # type: ignore[no-any-return]
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Search indexes are built while the service lives, from its start on."""
+    library = _search_of(app).library
+    library.start()
+    yield
+    library.stop()
 
 
-Search = Annotated[SearchService, Depends(search_service)]
+router = APIRouter(tags=["search"], lifespan=_life)
+
+
+def _search_of(app: FastAPI) -> SearchService:
+    with _making:
+        if getattr(app.state, "search", None) is None:
+            app.state.search = SearchService(app.state.database, app.state.storage)
+        return app.state.search  # type: ignore[no-any-return]
+
+
+async def _search(request: Request) -> SearchService:
+    return _search_of(request.app)
+
+
+Search = Annotated[SearchService, Depends(_search)]
 
 
 @router.post("/indexes/{index_id}/search", response_model=list[SearchResultBody])

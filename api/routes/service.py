@@ -17,31 +17,31 @@ health_router = APIRouter(tags=["service"])
 
 
 @router.get("/auth/validate", status_code=204, response_class=Response)
-def validate_key(caller: AnyCaller) -> Response:
+async def validate_key(caller: AnyCaller) -> Response:
     """204 for a valid key, 401 for any other."""
     return Response(status_code=204)
 
 
 @router.post("/auth/processing-activity", response_model=Ready)
-def processing_activity(caller: AnyCaller) -> JsonResponse:
+async def processing_activity(caller: AnyCaller) -> JsonResponse:
     """Some clients announce what they are about to do; nothing needs to be warmed up here."""
     return JsonResponse({"ready": True})
 
 
 @router.get("/rate-limit/status", response_model=RateStatus)
-def rate_limit_status(caller: AnyCaller, request: Request) -> JsonResponse:
+async def rate_limit_status(caller: AnyCaller, request: Request) -> JsonResponse:
     """What the caller has used of its rate limits."""
     return JsonResponse(_rates(request, caller))
 
 
 @router.post("/rate-limit/refresh", response_model=RateStatus)
-def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonResponse:
+async def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonResponse:
     """The same: they are counted as they are used."""
     return JsonResponse(_rates(request, caller))
 
 
 @health_router.get("/healthz", include_in_schema=False)
-def healthz() -> JsonResponse:
+async def healthz() -> JsonResponse:
     """This process answers."""
     return JsonResponse({"status": "ok"})
 

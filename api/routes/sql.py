@@ -18,6 +18,7 @@ from api.database import Database
 from api.errors import ApiError
 from api.json_response import JsonResponse
 from api.routes.indexes import owned_index
+from api.search.scope import PLAYGROUND
 from api.services import Config, DataFolder, Db
 from api.sql.catalog import examples, row_contexts, table_bodies
 from api.sql.draft import draft_query
@@ -49,7 +50,7 @@ def _sandbox_of(app: FastAPI) -> Sandbox:
         return app.state.sql_sandbox  # type: ignore[no-any-return]
 
 
-def _sandbox(request: Request) -> Sandbox:
+async def _sandbox(request: Request) -> Sandbox:
     return _sandbox_of(request.app)
 
 
@@ -149,10 +150,11 @@ def _tables(
 def _scope(
     session: Session, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
 ) -> RunScope:
-    index_ids = [index_id] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
-    for wanted in dict.fromkeys([index_id, *index_ids]):
-        owned_index(session, caller, wanted)
-    return runs_in_scope(session, storage, caller, index_ids, body.run_ids, limits)
+    place = PLAYGROUND if index_id == "playground" else index_id
+    if place is not None:
+        owned_index(session, caller, place)
+    places = [place] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
+    return runs_in_scope(session, storage, caller, places, body.run_ids, limits)
 
 
 def _scope_body(scope: RunScope) -> dict[str, Any]:

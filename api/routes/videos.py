@@ -398,7 +398,7 @@ def _run_of_video(session: Session, caller: Principal, video_id: str, run_id: st
     if run_id is not None:
         return owned_run(session, caller, run_id)
     committed = _runs_of_video(caller, video_id).where(PromptRun.manifest_number.is_not(None))
-    return session.scalars(committed.limit(1)).first()  # type: ignore[no-any-return]
+    return session.scalars(committed.limit(1)).first()
 
 
 def _deletion(video: Video) -> dict[str, Any]:

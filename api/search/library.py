@@ -212,7 +212,8 @@ class SearchLibrary:
                 thread.start()
 
     def start(self) -> None:
-        """Begins to notice commits. Without it the first query does."""
+        """Begins to notice commits: those from now on. Without it the first query does."""
+        self._look()
         with self._changed:
             self._begin_threads()
 

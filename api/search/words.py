@@ -6,8 +6,9 @@ Statistics are gathered when a query is asked, over all that is searched, so tha
 from __future__ import annotations
 
 import bisect
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ _MARKS: Final = r"[\x{0300}-\x{036F}]"  # accents, once they are apart from thei
 _IDEOGRAPHS: Final = r"([\p{Han}\p{Hiragana}\p{Katakana}])"  # written without spaces: each is a word
 _BETWEEN: Final = r"[^\p{L}\p{M}\p{N}]+"
 _CHUNK: Final = 50_000  # texts that are split at once
+_KEPT_WORDS: Final = 32
 _MOST_COUNT: Final = np.iinfo(np.uint16).max
 
 
@@ -157,6 +159,21 @@ class WordPart:
         lengths = self.index.lengths[self.chosen]
         return np.bincount(self.place_of[self.chosen], lengths, minlength=self.places).astype(np.float64)
 
+    @cached_property
+    def occurrences(self) -> Callable[[str], tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Gives (places that hold a word, how often they do). The last words that were asked for are kept: some stand in
+        nearly every question, and in nearly every text."""
+        return functools.lru_cache(maxsize=_KEPT_WORDS)(self._occurrences)
+
+    def _occurrences(self, word: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        texts, counts = self.index.find(word)
+        kept = self.chosen[texts]
+        places = self.place_of[texts[kept]]
+        if not len(places):
+            return np.zeros(0, np.intp), np.zeros(0, np.float32)
+        firsts = np.flatnonzero(np.diff(places, prepend=-1))
+        return places[firsts].astype(np.intp), np.add.reduceat(counts[kept].astype(np.float32), firsts)
+
 
 def bm25(parts: Sequence[WordPart], words: Iterable[str]) -> list[tuple[NDArray[np.intp], NDArray[np.float32]]]:
     """(places found by words, their BM25 scores) for each part. The texts of a place count as one, and the statistics are
@@ -168,7 +185,7 @@ def bm25(parts: Sequence[WordPart], words: Iterable[str]) -> list[tuple[NDArray[
     held = [np.zeros(part.places, np.float32) for part in parts]
     asked = 0.0
     for word in words:
-        found = [_occurrences(part, word) for part in parts]
+        found = [part.occurrences(word) for part in parts]
         holding = sum(len(places) for places, _ in found)
         rarity = math.log1p((total - holding + 0.5) / (holding + 0.5))
         asked += rarity
@@ -179,14 +196,3 @@ def bm25(parts: Sequence[WordPart], words: Iterable[str]) -> list[tuple[NDArray[
                 share[places] += rarity
     enough = [np.flatnonzero((share > 0) & (share >= LEAST_SHARE * asked - 1e-6)) for share in held]
     return [(places, score[places]) for score, places in zip(scores, enough, strict=True)]
-
-
-def _occurrences(part: WordPart, word: str) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """(places that hold a word, how often they do)."""
-    texts, counts = part.index.find(word)
-    kept = part.chosen[texts]
-    places = part.place_of[texts[kept]]
-    if not len(places):
-        return np.zeros(0, np.intp), np.zeros(0)
-    firsts = np.flatnonzero(np.diff(places, prepend=-1))
-    return places[firsts].astype(np.intp), np.add.reduceat(counts[kept].astype(np.float64), firsts)

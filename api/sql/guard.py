@@ -46,7 +46,7 @@ def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> Named:
     nodes = list(_nodes(tree))
     known = {name.lower(): name for name in tables}
     own = {name.lower() for node in nodes for name in _cte_names(node)}
-    named = set()
+    named: set[str] = set()
     for node in nodes:
         kind = node.get("type")
         if not isinstance(kind, str):

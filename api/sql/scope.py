@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api.auth import Principal
-from api.database import PromptRun
 from api.errors import ApiError, invalid, not_found
-from api.runs import owned_run, runs_of
+from api.search.scope import runs_in_places
 from api.sql.limits import SqlLimits
 from schemas.errors import RunNotFound
 from tables.manifest import newest_manifest
@@ -41,36 +40,28 @@ def runs_in_scope(
     session: Session,
     storage: Storage,
     caller: Principal,
-    index_ids: Sequence[str],
+    index_ids: Sequence[str | None],
     run_ids: Sequence[str] | None,
     limits: SqlLimits,
 ) -> RunScope:
-    """The named runs, or every run with tables over these indexes.
+    """The runs that a search over the same places looks at: those named, or every finished one with tables.
+
+    Args:
+        index_ids: PLAYGROUND stands for the media that lies in no index.
 
     Raises:
-        ApiError: 404 where a named run is not the caller's, 409 where it has no tables yet, 422 where there are too many.
+        ApiError: as `runs_in_places`, and 422 where there are too many.
     """
-    left_out = 0
-    if run_ids is not None:
-        wanted = list(dict.fromkeys(run_ids))
-        if len(wanted) > limits.max_runs:
-            message = f"run_ids: {len(wanted)} runs are more than one query reads ({limits.max_runs}); name fewer"
-            raise invalid(message, "run_ids")
-        records = [owned_run(session, caller, run_id) for run_id in wanted]
-    else:
-        over = runs_of(caller).where(PromptRun.index_id.in_(index_ids), PromptRun.manifest_number.is_not(None))
-        found = session.scalars(over).all()
-        records, left_out = list(found[: limits.max_runs]), max(0, len(found) - limits.max_runs)
-    runs = []
-    for record in records:
-        run = _committed(storage, record.run_id)
-        if run is not None:
-            runs.append(run)
-        elif run_ids is not None:
-            message = f"Run {record.run_id} has no tables yet; wait until it has finished."
-            raise ApiError(409, "run_not_finished", message, {"run_id": record.run_id, "status": record.status})
+    named = len(set(run_ids or ()))
+    if named > limits.max_runs:
+        message = f"run_ids: {named} runs are more than one query reads ({limits.max_runs}); name fewer"
+        raise invalid(message, "run_ids")
+    found = runs_in_places(session, caller, index_ids, run_ids).runs
+    records, left_out = found[: limits.max_runs], max(0, len(found) - limits.max_runs)
+    committed = (_committed(storage, record.run_id) for record in records)
+    runs = tuple(run for run in committed if run is not None)
     _check_files(runs, limits)
-    return RunScope(tuple(runs), {record.run_id: record.prompt_id for record in records}, left_out)
+    return RunScope(runs, {record.run_id: record.prompt_id for record in records}, left_out)
 
 
 def _committed(storage: Storage, run_id: str) -> CommittedRun | None:

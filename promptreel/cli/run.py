@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -35,8 +33,9 @@ from tables.attempts import is_running
 from tables.layout import log_file
 from tables.manifest import newest_manifest
 from tables.request import RunRequest, read_request, read_target, write_request
+from tables.runner_log import last_runner_error, open_runner_log
 from tables.stop_signal import clear_stop, request_stop
-from tables.storage import LocalStorage, Storage
+from tables.storage import Storage
 
 EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
 LOCAL_RUNNER = "FnApiRunner"
@@ -93,13 +92,13 @@ def run(
     if manifest is None or (before is not None and manifest.number == before.number):
         where = f"{storage.root}/{log_file(run_id)}"
         raise RunError(
-            f"run {run_id} ended without a commit{_last_error(storage, run_id)}\n"
+            f"run {run_id} ended without a commit{_said(storage, run_id)}\n"
             f"  its log: {where}\n"
             f"  what is finished is kept; go on with: {command_line(storage, 'run', '--resume', run_id)}"
         )
     if code != 0:
         click.echo(
-            f"warning: the tables are committed, but the run ended badly{_last_error(storage, run_id)}", err=True
+            f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True
         )
     summary = summary_of(storage, run_id)
     if as_json:
@@ -156,7 +155,7 @@ def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[
     command = [sys.executable, "-m", "pipelines.runner", "--data-dir", storage.root, "--run-id", run_id]
     command += ["--runner", runner, "--stop-with-parent", *beam_options]
     progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
-    with _open_log(storage, run_id) as log:
+    with open_runner_log(storage, run_id) as log:
         # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
         with progress:
@@ -181,18 +180,7 @@ def _wait(child: subprocess.Popen[bytes], storage: Storage, run_id: str, progres
                 child.kill()
 
 
-def _open_log(storage: Storage, run_id: str) -> IO[bytes]:
-    if isinstance(storage, LocalStorage):
-        path = storage.path / log_file(run_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
-    return (Path(tempfile.gettempdir()) / f"promptreel-{run_id}-{os.getpid()}.log").open("ab")
-
-
-def _last_error(storage: Storage, run_id: str) -> str:
-    """The last error line of the runner's log, as the end of a sentence."""
-    if not isinstance(storage, LocalStorage) or not storage.exists(log_file(run_id)):
-        return ""
-    lines = storage.read_bytes(log_file(run_id)).decode("utf-8", "replace").splitlines()
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f": {errors[-1]}" if errors else ""
+def _said(storage: Storage, run_id: str) -> str:
+    """The last error of the runner, as the end of a sentence."""
+    error = last_runner_error(storage, run_id)
+    return f": {error}" if error else ""

@@ -9,6 +9,7 @@ from promptreel.sdk.errors import PromptReelError
 from promptreel.sdk.request import Listing
 from promptreel.sdk.sender import AsyncSender, Sender
 from schemas.wire.common import Page as PageBody
+from schemas.wire.diff import DiffSummaryBody, FieldChangeBody, RunDiffPage
 
 Item = TypeVar("Item")
 
@@ -80,3 +81,19 @@ class AsyncPage(_OnePage[Item]):
             for item in page.data:
                 yield item
             page = await page.next_page()
+
+
+class DiffPage(Page[FieldChangeBody]):
+    """The first page of what differs between two runs; `summary` counts what is on all of them."""
+
+    def __init__(self, sender: Sender, listing: Listing[FieldChangeBody], body: RunDiffPage) -> None:
+        super().__init__(sender, listing, body)
+        self.summary: DiffSummaryBody | None = body.summary
+
+
+class AsyncDiffPage(AsyncPage[FieldChangeBody]):
+    """The first page of what differs between two runs; `summary` counts what is on all of them."""
+
+    def __init__(self, sender: AsyncSender, listing: Listing[FieldChangeBody], body: RunDiffPage) -> None:
+        super().__init__(sender, listing, body)
+        self.summary: DiffSummaryBody | None = body.summary

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
 from promptreel.sdk.events import Event, stream_events, stream_events_async, stream_request
 from promptreel.sdk.methods import AsyncResource, Resource, lists, lists_async, sends, sends_async
+from promptreel.sdk.pages import AsyncDiffPage, DiffPage
+from promptreel.sdk.request import Call
 from promptreel.sdk.sender import AsyncSender, Sender
 from promptreel.sdk.waiting import (
     Patience,
@@ -19,6 +21,7 @@ from promptreel.sdk.waiting import (
     wait_for_async,
 )
 from schemas.wire.common import DeletionStatus
+from schemas.wire.diff import RunDiffPage
 from schemas.wire.prompt_runs import PromptRunBody, SegmentRetry
 
 RUN_TIMEOUT_S = 3600.0
@@ -41,6 +44,20 @@ class PromptRuns(Resource):
     get_segment_retry_status = sends(prompt_runs.get_segment_retry_status)
     retry_failures = sends(prompt_runs.retry_failures)
     get_retry_status = sends(prompt_runs.get_retry_status)
+
+    def diff(
+        self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+    ) -> DiffPage:
+        """Pages through the fields that differ between two runs over the same media, in order of item and time. The first
+        page holds the `summary`.
+
+        Args:
+            base_run_id: the run whose values are `before`; those of the other are `after`.
+            include_same: whether what did not change is listed too.
+            limit: rows of each page.
+        """
+        listing = prompt_runs.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
+        return DiffPage(self._sender, listing, self._sender.send(Call(listing.request, RunDiffPage)))
 
     def wait_for_completion(
         self,
@@ -99,6 +116,13 @@ class AsyncPromptRuns(AsyncResource):
     get_segment_retry_status = sends_async(prompt_runs.get_segment_retry_status)
     retry_failures = sends_async(prompt_runs.retry_failures)
     get_retry_status = sends_async(prompt_runs.get_retry_status)
+
+    async def diff(
+        self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+    ) -> AsyncDiffPage:
+        """See `PromptRuns.diff`."""
+        listing = prompt_runs.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
+        return AsyncDiffPage(self._sender, listing, await self._sender.send(Call(listing.request, RunDiffPage)))
 
     async def wait_for_completion(
         self,

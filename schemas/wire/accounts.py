@@ -28,7 +28,7 @@ class ApiKeyBody(WireModel):
 class NewApiKey(ApiKeyBody):
     """A key with its secret, shown once."""
 
-    key: str
+    key: str = Field(repr=False)
 
 
 class CreateApiKey(RequestModel):

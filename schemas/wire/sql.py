@@ -13,11 +13,11 @@ class SqlScope(RequestModel):
     """Which runs are read.
 
     Attributes:
-        run_ids: these runs of the caller, whatever index they are over; absent: every run with tables over the indexes.
+        run_ids: these of the runs over the indexes; absent: every finished run with tables over them.
         index_ids: these indexes instead of the one in the path.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"run_ids": ["run_20260420-100000-3f9a1c"]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"run_ids": ["run_20260420-100000-3f9a1c02e7"]}]})
 
     run_ids: list[StorableText] | None = Field(default=None, max_length=1000)
     index_ids: list[StorableText] | None = Field(default=None, max_length=100)

@@ -30,8 +30,8 @@ class Fault:
         method: "generateContent" unless told otherwise; "embedContent" and "batchEmbedContents" know what concerns the call
             and not its answer; "countTokens" and "upload" (its start) know `status` alone.
     Effect:
-        status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` the header,
-            `quota_id` a QuotaFailure, `reason` an ErrorInfo.
+        status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` (seconds, or any
+            text) the header, `quota_id` a QuotaFailure, `reason` an ErrorInfo.
         finish_reason: ends the candidate so; `text_answer` replaces the text ("" for none).
         block_reason: no candidate, but prompt feedback.
         answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
@@ -54,7 +54,7 @@ class Fault:
     status: int | None = None
     message: str | None = None
     retry_delay: float | None = None
-    retry_after: float | None = None
+    retry_after: float | str | None = None
     quota_id: str | None = None
     reason: str | None = None
     finish_reason: str | None = None

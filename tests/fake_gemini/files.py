@@ -28,6 +28,7 @@ class FileStore:
         self.processing_s = processing_s
         self.fails = fails
         self.files = {}
+        self.deleted = {}  # what was in `files`, and was deleted by request
 
     def start(self, mime_type, name=None):
         """A new upload; its bytes come later."""

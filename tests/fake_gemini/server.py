@@ -179,7 +179,8 @@ class FakeService:
 
     def _error(self, entry, status, message, *, retry_after=None, fault=None, **details):
         self.ledger.end(entry, status, fault=fault)
-        headers = {"Retry-After": f"{retry_after:g}"} if retry_after is not None else {}
+        value = retry_after if isinstance(retry_after, str) else f"{retry_after or 0:g}"
+        headers = {"Retry-After": value} if retry_after is not None else {}
         return JSONResponse(error_body(status, message, **details), status_code=status, headers=headers)
 
     def _generate(self, model, body, fault):
@@ -299,7 +300,7 @@ class FakeService:
         if stored is None:
             return JSONResponse(error_body(403, "no such file, or no permission"), status_code=403)
         if request.method == "DELETE":
-            del self.files.files[name]
+            self.files.deleted[name] = self.files.files.pop(name)
             return JSONResponse({})
         return JSONResponse(self.files.describe(stored))
 
@@ -333,6 +334,7 @@ class FakeService:
         """Forgets every request and upload so far; what was set stays set."""
         self.ledger.clear()
         self.files.files.clear()
+        self.files.deleted.clear()
         self._tries.clear()
         self._instructions.clear()
         for fault in self.faults:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from promptreel.sdk.hits import SearchHit
 from promptreel.sdk.request import Call, Listing, Request, given
+from schemas.wire.search import SearchResultBody
 from schemas.wire.videos import VideoBody
 
 
@@ -12,8 +12,9 @@ def list_videos(*, limit: int | None = None) -> Listing[VideoBody]:
     return Listing(Request("GET", "/playground/videos", given(limit=limit)), VideoBody)
 
 
-def search(query: str, *, run_id: str | None = None, top_k: int | None = None) -> Call[list[SearchHit]]:
+def search(query: str, *, run_id: str | None = None, top_k: int | None = None) -> Call[list[SearchResultBody]]:
     """Searches the playground by text; best first."""
     return Call(
-        Request("POST", "/playground/search", given(run_id=run_id), given(query=query, top_k=top_k)), list[SearchHit]
+        Request("POST", "/playground/search", given(run_id=run_id), given(query=query, top_k=top_k)),
+        list[SearchResultBody],
     )

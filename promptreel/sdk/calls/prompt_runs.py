@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
+from schemas.wire.diff import FieldChangeBody
 from schemas.wire.prompt_runs import (
     FailedSegments,
     IndexTarget,
@@ -102,6 +103,15 @@ def list_results(run_id: str, video_id: str, *, limit: int | None = None) -> Lis
     """Pages through the segments of one media item in a run, failed ones too, in order of time; `limit` on each page."""
     params = given(video_id=video_id, limit=limit)
     return Listing(Request("GET", path_of("prompt-runs", run_id, "results"), params), SegmentResult)
+
+
+def diff(
+    base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+) -> Listing[FieldChangeBody]:
+    """Pages through the fields that differ between two runs over the same media; see `PromptRuns.diff`."""
+    params = given(other_run_id=other_run_id, include_same=include_same, limit=limit)
+    request = Request("GET", path_of("prompt-runs", base_run_id, "diff"), params, patience_s=SLOW_ANSWER_S)
+    return Listing(request, FieldChangeBody)
 
 
 def get_video_result(run_id: str, video_id: str) -> Call[VideoResult]:

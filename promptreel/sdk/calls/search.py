@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from promptreel.sdk.hits import ImageHit, MultimodalHit, SearchHit
 from promptreel.sdk.request import Call, Listing, Request, given, path_of
+from schemas.wire.filter import FilterHit
+from schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
 
 Image = bytes | str | os.PathLike[str]
 
@@ -22,7 +23,7 @@ def text(
     search_fields: Sequence[str] | None = None,
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
-) -> Call[list[SearchHit]]:
+) -> Call[list[SearchResultBody]]:
     """Searches by meaning and words; best first.
 
     Args:
@@ -31,7 +32,7 @@ def text(
         index_ids: indexes that are searched instead of `index_id`.
     """
     body = given(query=query, top_k=top_k, **_scope(search_fields, run_ids, index_ids))
-    return Call(Request("POST", path_of("indexes", index_id, "search"), json=body), list[SearchHit])
+    return Call(Request("POST", path_of("indexes", index_id, "search"), json=body), list[SearchResultBody])
 
 
 def image(
@@ -41,10 +42,10 @@ def image(
     top_k: int | None = None,
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
-) -> Call[list[ImageHit]]:
+) -> Call[list[ImageResultBody]]:
     """Searches for frames that resemble an image (JPEG, PNG or WebP: its bytes or its path); best first."""
     body = given(image_data=_base64(image), top_k=top_k, **_scope(None, run_ids, index_ids))
-    return Call(Request("POST", path_of("indexes", index_id, "image-search"), json=body), list[ImageHit])
+    return Call(Request("POST", path_of("indexes", index_id, "image-search"), json=body), list[ImageResultBody])
 
 
 def multimodal(
@@ -58,7 +59,7 @@ def multimodal(
     search_fields: Sequence[str] | None = None,
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
-) -> Call[list[MultimodalHit]]:
+) -> Call[list[MultimodalResultBody]]:
     """Searches by text, image, or both; the weights add up to 1.
 
     Raises:
@@ -74,7 +75,9 @@ def multimodal(
         top_k=top_k,
         **_scope(search_fields, run_ids, index_ids),
     )
-    return Call(Request("POST", path_of("indexes", index_id, "multimodal-search"), json=body), list[MultimodalHit])
+    return Call(
+        Request("POST", path_of("indexes", index_id, "multimodal-search"), json=body), list[MultimodalResultBody]
+    )
 
 
 def multi_run(
@@ -84,7 +87,7 @@ def multi_run(
     index_id: str | None = None,
     aggregation: Literal["best", "all", "weighted"] | None = None,
     top_k: int | None = None,
-) -> Call[list[SearchHit]]:
+) -> Call[list[SearchResultBody]]:
     """Searches several runs, or all of an index, with `top_k` hits of each.
 
     Args:
@@ -97,7 +100,7 @@ def multi_run(
         aggregation=aggregation,
         top_k=top_k,
     )
-    return Call(Request("POST", "/search/multi-run", json=body), list[SearchHit])
+    return Call(Request("POST", "/search/multi-run", json=body), list[SearchResultBody])
 
 
 def filter_results(
@@ -107,7 +110,7 @@ def filter_results(
     page_size: int | None = None,
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
-) -> Listing[SearchHit]:
+) -> Listing[FilterHit]:
     """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index.
 
     Args:
@@ -119,7 +122,7 @@ def filter_results(
         page_size=page_size,
         **_scope(None, run_ids, index_ids),
     )
-    return Listing(Request("POST", path_of("search", "filter", index_id), json=body), SearchHit)
+    return Listing(Request("POST", path_of("search", "filter", index_id), json=body), FilterHit)
 
 
 def _scope(

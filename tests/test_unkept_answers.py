@@ -1,0 +1,225 @@
+"""An answer that was recorded, but not kept when the process died, is taken from its record: nothing is paid twice."""
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+
+from pipelines.runner import execute_run
+from providers.answers import ask_checked
+from providers.base import ModelAnswer, Usage
+from schemas.errors import ModelError, StorageError
+from schemas.settings import CallSettings
+from tables.call_log import CallLog, read_calls
+from tables.storage import open_storage
+from tests.fake_gemini import FakeGemini, Fault
+from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
+from tests.pipeline_runs import (
+    check_counts,
+    create_run,
+    make_video,
+    manifest_of,
+    run_media,
+    settings_for,
+    start,
+    what_was_found,
+    with_models,
+)
+from tests.prompts import NESTED
+
+SEGMENTS, CALLS = 4, 5  # and a synthesis
+# The runner, killed as it is about to keep the n-th finished operation.
+KILLED_AT_PUT = """
+import os, signal, sys
+from tables.operation_cache import OperationCache
+left, put = int(sys.argv.pop(1)), OperationCache.put
+def put_or_die(self, key, value):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, key, value)
+OperationCache.put = put_or_die
+from pipelines.runner import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp("media") / "film.mp4", SEGMENTS, sound=False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(film, tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
+        patch.setenv("GEMINI_API_KEY", "any")
+        return what_was_found(data, run_media(data, film, settings(server)))
+
+
+def settings(server, **models):
+    return with_models(settings_for(server, media_input="frames", max_in_flight=1), **models)
+
+
+def killed_run(data, film, server, nth, **models):
+    """The id of a run that was killed between the record of an answer and its keeping."""
+    run_id = create_run(data, film, settings(server, **models), NESTED)
+    child = start([sys.executable, "-c", KILLED_AT_PUT, str(nth), "--data-dir", str(data), "--run-id", run_id])
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == -9, err
+    assert manifest_of(data, run_id) is None
+    return run_id
+
+
+@pytest.mark.parametrize("nth", [1, 3, CALLS], ids=["first segment", "third segment", "synthesis"])
+def test_a_recorded_answer_is_not_asked_for_again(tmp_path, film, undisturbed, nth):
+    with FakeGemini() as server:
+        run_id = killed_run(tmp_path, film, server, nth)
+        assert len(server.ledger.answered()) == nth
+        execute_run(str(tmp_path), run_id)
+        assert len(server.ledger.calls()) == CALLS
+        assert server.ledger.repeated() == 0
+    assert what_was_found(tmp_path, run_id) == undisturbed
+    rows = check_counts(tmp_path, run_id)
+    made = [row["llm_call_ids"] for row in (*rows["results"], *rows["video_results"])]
+    # Every result names the one call that made it, also the one that was made from a record; none counts as reused.
+    assert sorted(name for names in made for name in names) == sorted(c["llm_call_id"] for c in rows["llm_calls"])
+    assert not any(row["reused"] for row in rows["results"])
+
+
+def test_an_answer_that_came_at_the_second_try_is_taken_and_the_first_is_not(tmp_path, film):
+    with FakeGemini(faults=[Fault(first=1, answer="wrong_schema")]) as server:
+        run_id = killed_run(tmp_path, film, server, 1)
+        assert len(server.ledger.answered()) == 2
+        execute_run(str(tmp_path), run_id)
+        assert len(server.ledger.calls()) == CALLS + 1
+    assert len(check_counts(tmp_path, run_id)["results"]) == SEGMENTS
+    assert manifest_of(tmp_path, run_id).status == "completed"
+
+
+def test_an_answer_that_did_not_pass_the_check_is_asked_for_again(tmp_path, film, undisturbed):
+    with FakeGemini(faults=[Fault(answer="wrong_schema")]) as server:
+        run_id = create_run(tmp_path, film, settings(server), NESTED)
+        execute_run(str(tmp_path), run_id)
+        assert manifest_of(tmp_path, run_id).status == "failed"
+        asked = len(server.ledger.calls())
+        server.set_faults()
+        execute_run(str(tmp_path), run_id)
+        assert len(server.ledger.calls()) == asked + CALLS
+    assert what_was_found(tmp_path, run_id) == undisturbed
+
+
+def test_vectors_are_in_no_record_and_are_asked_for_again(tmp_path, film):
+    with FakeGemini() as server:
+        run_id = killed_run(tmp_path, film, server, CALLS + 1, text="gemini-embedding-001")
+        execute_run(str(tmp_path), run_id)
+        assert len(server.ledger.calls()) == CALLS
+        assert len(server.ledger.answered("batchEmbedContents")) == 2
+    assert check_counts(tmp_path, run_id)["text_embeddings"]
+
+
+# One question over records in memory
+
+
+def recorded(*answers):
+    """The records of an attempt before, the newest first."""
+
+    async def scenario():
+        for answer in answers:
+            policy = policy_for(ScriptedModel(answer), sink)
+            await policy.call(REQUEST, None, SUBJECT, tally())
+
+    sink = MemorySink()
+    asyncio.run(scenario())
+    return sink.ended[::-1]
+
+
+def resumed(earlier):
+    """(answer, its tally, how often the model was asked) after an attempt that left those records."""
+    model, counted = ScriptedModel({"n": 99}), tally()
+
+    async def scenario():
+        return await ask_checked(model, policy_for(model, MemorySink(earlier)), REQUEST, SUBJECT, counted)
+
+    return asyncio.run(scenario()), counted, len(model.requests)
+
+
+def test_the_answer_of_a_record_is_the_one_that_was_given():
+    usage = Usage(10, 5, 1, 2, 16, 4, 0, 6, 0, media_reported=True)
+    earlier = recorded(ModelAnswer('{"n": 3}', "STOP", usage))
+    answer, counted, asked = resumed(earlier)
+    assert (answer.metadata, answer.text, answer.usage, answer.warning) == ({"n": 3}, '{"n": 3}', usage, None)
+    assert (counted.attempts, counted.call_ids, asked) == (0, (earlier[0].llm_call_id,), 0)
+
+
+@pytest.mark.parametrize("text", ['{"n": "three"}', "no JSON", "[3]"])
+def test_the_newest_answer_that_passes_is_taken(text):
+    assert resumed(recorded('{"n": 3}', '{"n": 4}', text))[0].metadata == {"n": 4}
+    answer, counted, asked = resumed(recorded(text))
+    assert (answer.metadata, counted.attempts, asked) == ({"n": 99}, 1, 1)
+
+
+# The log
+
+
+def log(storage, attempt):
+    return CallLog(storage, "run_a", attempt, lambda video_id: 0)
+
+
+def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_once(tmp_path, monkeypatch):
+    storage = open_storage(tmp_path)
+    (call,) = recorded('{"n": 3}')
+    (failed,) = recorded(ModelAnswer("half", "MAX_TOKENS", failure=("model_truncated", "cut")))
+    for ended in (call, failed):
+        log(storage, 1).end(ended)
+    assert asyncio.run(log(storage, 1).answers(call.video_id, call.operation_key)) == ()
+    second = log(storage, 2)
+    assert asyncio.run(second.answers(call.video_id, call.operation_key)) == [call]
+    assert list(asyncio.run(second.answers(call.video_id, "key_b"))) == []
+    monkeypatch.setattr("tables.call_log.read_calls", lambda *arguments: pytest.fail("read again"))
+    assert asyncio.run(second.answers(call.video_id, call.operation_key)) == [call]
+    monkeypatch.undo()
+    storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"kept")
+    assert list(asyncio.run(log(storage, 2).answers(call.video_id, call.operation_key))) == []
+
+
+def test_the_record_is_synced_before_the_answer_is_used(tmp_path, monkeypatch):
+    storage, happened = open_storage(tmp_path), []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append(_ended_in(number)) or sync(number))
+
+    async def scenario():
+        policy = policy_for(ScriptedModel({"n": 3}), log(storage, 1))
+        await ask_checked(policy._provider, policy, REQUEST, SUBJECT, tally())
+        happened.append("used")
+
+    asyncio.run(scenario())
+    assert happened == [["begin", "end"], "used"]
+    assert [call.status for call in read_calls(storage, "run_a", 0).values()] == ["success"]
+
+
+def _ended_in(number):
+    """The events in the log behind an open file."""
+    with open(f"/proc/self/fd/{number}") as file:
+        return [json.loads(line)["event"] for line in file]
+
+
+def test_a_record_that_cannot_be_synced_is_no_answer(tmp_path):
+    class Unsure(MemorySink):
+        async def sync(self, call):
+            raise StorageError("input/output error")
+
+    async def scenario():
+        policy = policy_for(ScriptedModel({"n": 3}), Unsure(), settings=CallSettings(max_attempts=1))
+        await policy.call(REQUEST, None, SUBJECT, tally())
+
+    with pytest.raises(ModelError, match="input/output error"):
+        asyncio.run(scenario())
