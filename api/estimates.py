@@ -15,13 +15,18 @@ from tables.storage import Storage
 
 
 def estimate_body(
-    storage: Storage, config: ApiConfig, prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]
+    storage: Storage,
+    config: ApiConfig,
+    account_id: str,
+    prompt: Prompt,
+    settings: RunSettings,
+    videos: Sequence[TargetMedia],
 ) -> dict[str, Any]:
     """The estimate of a run as the wire shows it. Nothing is billed here, so the counts stand in `breakdown`."""
     from pipelines.estimate import estimate_run  # Beam comes with it: only who asks for an estimate pays for that
 
     target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
-    estimated = estimate_run(storage, prompt, settings, provider_of(settings), target).to_dict()
+    estimated = estimate_run(storage, prompt, settings, provider_of(settings), target, owner=account_id).to_dict()
     within = {
         "items": estimated["items"] <= config.max_run_items,
         "segments": estimated["segments"][1] <= config.max_run_segments,

@@ -206,7 +206,7 @@ def _write_run(
             for view in segment_views(tables, video.video_id, portion):
                 target.write((b"" if first else b",") + _json(segment_result(run, video, view)))
                 first = False
-        target.write(b'],"video_result":' + _json(video_result(storage, run, video.video_id, video)) + b"}")
+        target.write(b'],"video_result":' + _json(video_result(tables, run, video.video_id, video)) + b"}")
     target.write(b"]}")
 
 

@@ -223,10 +223,9 @@ def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
     return [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
 
 
-def video_result(storage: Storage, run: PromptRun, video_id: str, video: Video | None) -> Row | None:
+def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video: Video | None) -> Row | None:
     """The synthesis of an item, or why there is none; None where the run makes none or has not come to it."""
     level = run.prompt.get("video_level")
-    tables = run_tables(storage, run.run_id)
     if level is None or tables is None:
         return None
     media = next(tables.rows("media", video_id), None)

@@ -20,9 +20,11 @@ from api.database import Database, MediaIndex, PromptRecord, PromptRun, RunItem,
 from api.errors import ApiError, invalid, not_found
 from api.events import record_event
 from api.pagination import decode_cursor, encode_cursor, page_body
-from providers.registry import check_run, default_model
+from providers.registry import check_run, default_model, provider_of
+from providers.token_estimate import has_synthesis, input_tokens
 from schemas.errors import InvalidInput
 from schemas.ids import new_run_id
+from schemas.media import MediaType
 from schemas.mediatime import seconds_from_us
 from schemas.prompt import Prompt, prompt_from_dict
 from schemas.segmentation import SegmentationSettings
@@ -386,7 +388,24 @@ def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Targe
         "total_video_seconds": round(sum(seconds_from_us(video.duration_us or 0) for video in videos), 3),
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed if prompt.video_level is not None else 0,
+        "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
     }
+
+
+def _estimated_tokens(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> int:
+    """Input tokens of a run that finds nothing finished, at most, from what was registered of its media."""
+    if not provider_of(settings).is_called:
+        return 0
+    total = 0
+    for video in videos:
+        kind: MediaType = video.media_type  # type: ignore[assignment]
+        _, most = settings.segmentation.segment_bounds(kind, video.duration_us)
+        lengths = {seconds_from_us(video.duration_us or 0) / most: most}
+        is_seen, is_heard = kind != "audio", kind != "image"
+        due = int(has_synthesis(prompt, kind))
+        tokens = input_tokens(prompt, settings, kind, lengths, due, has_pictures=is_seen, has_sound=is_heard)
+        total += sum(tokens.values())
+    return total
 
 
 def _check_limits(videos: Sequence[TargetMedia], settings: RunSettings, config: ApiConfig) -> None:

@@ -446,6 +446,7 @@ def _write_folder(session: Session, storage: Storage, run: PromptRun) -> None:
         settings=settings_from_dict(run.settings),
         target=(json.dumps(run.target),),
         created_at=required_time(run.created_at),
+        owner=run.account_id,
     )
     write_request(storage, request, items)
 

@@ -1,17 +1,15 @@
 """What a run would cost, without calling a model: items, segments, calls and tokens, and what is finished already.
 
 Segments are exact where an item has been analysed before (or `analyze` is set) and for fixed windows; elsewhere they
-are bounds from the settings' lengths. Token rates are the Gemini API's published ones and are estimates for a media
-sampled once a second: 258 tokens a frame (66 at low resolution), 32 a second of sound, about 4 characters of text each.
-The response schema stands apart, for not every service counts it. What a synthesis reads and what is embedded is
-guessed before it exists.
+are bounds from the settings' lengths. Tokens are those of `providers.token_estimate`; what is embedded is guessed before
+it exists.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -19,15 +17,14 @@ from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_m
 from media.probe import probe_media
 from media.source import local_media
 from providers.base import Provider
-from providers.extraction import PREAMBLE
 from providers.registry import text_embedder_of
-from providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
 from providers.synthesis import synthesis_key
 from providers.text_embedding import BATCH
+from providers.token_estimate import CHARS_PER_TOKEN, FINDING_TOKENS, has_synthesis, input_tokens
 from schemas.errors import MediaError
 from schemas.field_paths import LeafField
 from schemas.media import MediaInfo, MediaType
-from schemas.mediatime import US_PER_SECOND, seconds_from_us
+from schemas.mediatime import seconds_from_us
 from schemas.prompt import Prompt
 from schemas.settings import RunSettings
 from tables.layout import analysis_folder
@@ -43,13 +40,7 @@ from transforms.segment_media import plan_tasks
 from transforms.synthesize_media import source_of
 from transforms.transcribe import transcript_key
 
-TOKENS_PER_FRAME: Final = {None: 258, "low": 66, "medium": 258, "high": 258}
-TOKENS_PER_SOUND_SECOND: Final = 32
-CHARS_PER_TOKEN: Final = 4
-_PLACE_TOKENS: Final = 20  # the line that says where the segment lies
-_LABEL_TOKENS: Final = 9  # the line before each frame where frames are sent
-_FINDING_TOKENS: Final = 60  # what one segment contributes to a synthesis
-_EMBEDDED_TOKENS: Final = 2 * _FINDING_TOKENS  # each text of a result, and the whole of it
+_EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the whole of it
 _SPOKEN_TOKENS_PER_SECOND: Final = 4
 _LIST_LENGTH: Final = 3  # what a list in a result holds
 
@@ -113,13 +104,16 @@ def estimate_run(
     target: Sequence[TargetItem],
     *,
     analyze: bool = False,
+    owner: str | None = None,
 ) -> RunEstimate:
     """Estimates a run over a target.
 
     Args:
         analyze: decode items that have not been analysed, for exact figures; the run then finds them done.
+        owner: whose finished operations the run would reuse, see `RunRequest`.
     """
-    items = [_estimate_item(item, storage, prompt, settings, provider, analyze) for item in _distinct(target)]
+    context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
+    items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
     return RunEstimate(provider.name, tuple(items))
 
 
@@ -132,15 +126,17 @@ def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:
 
 
 def _estimate_item(
-    item: MediaItem, storage: Storage, prompt: Prompt, settings: RunSettings, provider: Provider, analyze: bool
+    item: MediaItem, storage: Storage, context: RunContext, provider: Provider, analyze: bool
 ) -> ItemEstimate:
+    prompt, settings = context.request.prompt, context.request.settings
     if item.failure is not None or item.content_hash is None:
-        return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=item.failure and item.failure.message)
+        error = item.failure.message if item.failure is not None else None
+        return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=error)
     key = analysis_key(item.content_hash, settings.sampling)
     try:
         analysis = _analysis(item, key, storage, settings, analyze)
         if analysis is not None:
-            return _exact(item, key, analysis, storage, prompt, settings, provider)
+            return _exact(item, key, analysis, OperationCache(storage), context, provider)
         with local_media(item.uri) as path:
             return _bounds(item, probe_media(path, settings.limits), prompt, settings, provider)
     except MediaError as error:
@@ -167,22 +163,20 @@ def _exact(
     item: MediaItem,
     key: str,
     analysis: MediaAnalysis,
-    storage: Storage,
-    prompt: Prompt,
-    settings: RunSettings,
+    cache: OperationCache,
+    context: RunContext,
     provider: Provider,
 ) -> ItemEstimate:
+    prompt, settings = context.request.prompt, context.request.settings
     tasks = plan_tasks(item.video_id, key, analysis, settings)
-    context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), ""), attempt=1, shards=1)
-    cache = OperationCache(storage)
     found = _finished(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
     unknown = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
-    due = int(_has_synthesis(prompt, analysis.info.media_type))
+    due = int(has_synthesis(prompt, analysis.info.media_type))
     syntheses = due - int(found.synthesis is not None)
     reused = len(tasks) - len(unknown) + due - syntheses
     asked = len(unknown) + syntheses if provider.is_called else 0
-    seconds = [seconds_from_us(task.planned.span.duration_us) for task in unknown]
-    tokens = _tokens(analysis.info, seconds, syntheses, prompt, settings) if asked else {}
+    lengths = Counter(seconds_from_us(task.planned.span.duration_us) for task in unknown)
+    tokens = _tokens(analysis.info, lengths, syntheses, prompt, settings) if asked else {}
     if unknown or syntheses:
         embedded = _embedding(analysis.info, (len(tasks),) * 2, due, prompt, settings, provider)
     else:
@@ -213,16 +207,12 @@ def _finished(plan: ItemPlan, context: RunContext, cache: OperationCache, provid
     item = ItemOutcome(plan, tuple(segments))
     is_whole = all(segment.outcome_of("field_extraction") is not None for segment in segments)
     prompt = context.request.prompt
-    if not is_whole or not segments or not _has_synthesis(prompt, segments[0].task.media_type):
+    if not is_whole or not segments or not has_synthesis(prompt, segments[0].task.media_type):
         return item
     read = spoken if provider.reads_transcript(prompt) else None
     key = context.scoped(synthesis_key(provider, prompt, source_of(item, context, cache), plan.analysis_key, read))
     known = cache.get(key) is not None
     return replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key)) if known else item
-
-
-def _has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:
-    return prompt.video_level is not None and media_type != "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,50 +270,19 @@ def _bounds(
     item: MediaItem, info: MediaInfo, prompt: Prompt, settings: RunSettings, provider: Provider
 ) -> ItemEstimate:
     seconds = seconds_from_us(info.duration_us or 0)
-    least, most = _segment_bounds(info.media_type, seconds, settings)
-    synthesis = int(_has_synthesis(prompt, info.media_type))
+    least, most = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
+    synthesis = int(has_synthesis(prompt, info.media_type))
     asked = (least + synthesis, most + synthesis) if provider.is_called else (0, 0)
-    tokens = _tokens(info, [seconds / most] * most, synthesis, prompt, settings) if provider.is_called else {}
+    tokens = _tokens(info, {seconds / most: most}, synthesis, prompt, settings) if provider.is_called else {}
     embedded = _embedding(info, (least, most), synthesis, prompt, settings, provider)
     calls = (asked[0] + embedded.calls[0], asked[1] + embedded.calls[1])
     return ItemEstimate(item.name, info.media_type, seconds, (least, most), calls, 0, {**tokens, **embedded.tokens})
 
 
-def _segment_bounds(media_type: MediaType, seconds: float, settings: RunSettings) -> tuple[int, int]:
-    """Least and most segments; a header without a duration gives one."""
-    if media_type == "image":
-        return 1, 1
-    window_us = settings.segmentation.window_us(media_type)
-    if window_us is not None:
-        count = max(1, math.ceil(seconds * US_PER_SECOND / window_us))
-        return count, count
-    lengths = settings.segmentation.bounds_of(media_type)
-    least = max(1, math.ceil(seconds * US_PER_SECOND / lengths.max_us))
-    return least, max(least, int(seconds * US_PER_SECOND // lengths.min_us))
-
-
 def _tokens(
-    info: MediaInfo, seconds: Sequence[float], syntheses: int, prompt: Prompt, settings: RunSettings
+    info: MediaInfo, lengths: Mapping[float, int], syntheses: int, prompt: Prompt, settings: RunSettings
 ) -> dict[str, int]:
-    """Input tokens by modality of one call for each segment of so many seconds, and of the syntheses over them."""
-    fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
-    shown = sum(max(1, math.ceil(length * fps)) for length in seconds) if info.video is not None else 0
-    labels = shown * _LABEL_TOKENS if as_frames and info.media_type != "image" else 0
-    level = prompt.video_level if syntheses else None
-    tokens = {
-        "text": len(seconds) * _text_tokens(PREAMBLE + prompt.prompt_text, _PLACE_TOKENS) + labels,
-        "schema": len(seconds) * _text_tokens(json.dumps(prompt.json_schema)),
-        "image" if as_frames or info.media_type == "image" else "video": (
-            shown * TOKENS_PER_FRAME[settings.model.media_resolution]
-        ),
-        "audio": math.ceil(sum(seconds) * TOKENS_PER_SOUND_SECOND) if info.audio_index is not None else 0,
-    }
-    if level is not None:
-        findings = max(1, len(seconds)) * _FINDING_TOKENS
-        tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
-        tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
-    return {name: count for name, count in tokens.items() if count}
-
-
-def _text_tokens(text: str, more: int = 0) -> int:
-    return math.ceil(len(text) / CHARS_PER_TOKEN) + more
+    has_pictures, has_sound = info.video is not None, info.audio_index is not None
+    return input_tokens(
+        prompt, settings, info.media_type, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
+    )

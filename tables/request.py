@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from schemas.arrow import arrow_schema, to_table
 from schemas.errors import RunError, RunNotFound
+from schemas.ids import digest
 from schemas.prompt import Prompt, prompt_from_dict
 from schemas.settings import RunSettings, settings_from_dict
 from tables import layout
@@ -25,6 +26,7 @@ class RunRequest:
     Attributes:
         target: what the caller named, as given.
         created_at: ISO-8601 in UTC.
+        owner: the account whose finished operations this run reuses and adds to; None shares those of all runs without one.
     """
 
     run_id: str
@@ -32,6 +34,13 @@ class RunRequest:
     settings: RunSettings
     target: tuple[str, ...]
     created_at: str
+    owner: str | None = None
+
+    def scoped(self, key: str) -> str:
+        """The key under which this run keeps an operation: its owner's, or its own where it may not reuse other results."""
+        if not self.settings.reuse_results:
+            return digest([key, self.run_id])
+        return key if self.owner is None else digest([key, self.owner])
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,6 +51,7 @@ class RunRequest:
             "settings": self.settings.to_dict(),
             "target": list(self.target),
             "created_at": self.created_at,
+            "owner": self.owner,
         }
 
 
@@ -92,6 +102,7 @@ def read_request(storage: Storage, run_id: str) -> RunRequest:
         settings=settings_from_dict(data["settings"]),
         target=tuple(data["target"]),
         created_at=data["created_at"],
+        owner=data.get("owner"),
     )
 
 

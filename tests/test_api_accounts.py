@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.api_server import DESCRIBE, MEASURE, WINDOWS, refused, said
+from tests.api_server import DESCRIBE, MEASURE, MODEL, WINDOWS, refused, said
 from tests.test_api_errors import operations
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -151,3 +151,37 @@ def test_the_same_names_and_keys_of_two_accounts_do_not_meet(service, api_media)
 def test_an_account_in_the_body_changes_nothing(caller, world):
     body = {**MEASURE, "user_id": world.caller.account_id, "account_id": world.caller.account_id}
     assert said(caller.post("/prompts", body), 201)["user_id"] == caller.account_id
+
+
+def test_finished_operations_are_reused_within_an_account_and_not_by_another(service, gemini, api_media):
+    """The same file and prompt: an account pays for itself, and does not learn that another has asked before."""
+    calls = {}
+    for who in (service.caller(), service.caller()):
+        who.video(api_media / "b.flac")
+        prompt_id = who.prompt({**DESCRIBE, "prompt_text": "Describe the segment, for whoever pays for it."})
+        for turn in ("first", "again"):
+            run = who.wait(who.start(prompt_id, {"type": "playground"}, processing_model=MODEL))
+            assert run["status"] == "completed"
+            calls[who.account_id, turn] = (run["model_calls"], run["reused_results"])
+    assert [found for (_, turn), found in calls.items() if turn == "first"] == [(3, 0), (3, 0)]
+    assert [found for (_, turn), found in calls.items() if turn == "again"] == [(0, 3), (0, 3)]
+
+
+def test_an_estimate_knows_what_the_account_has_finished_and_the_record_what_was_expected(service, gemini, api_media):
+    one, other = service.caller(), service.caller()
+    for who in (one, other):
+        who.video(api_media / "b.flac")
+    text = {**DESCRIBE, "prompt_text": "Describe the segment, and say what it costs."}
+    prompts = {who: who.prompt(text) for who in (one, other)}
+    run = one.wait(one.start(prompts[one], {"type": "playground"}, processing_model=MODEL))
+    actual = run["actual_tokens"]["input"]
+    assert actual * 0.8 <= run["estimated_input_tokens"] <= actual * 1.5
+    found = {}
+    for who in (one, other):
+        body = {"prompt_id": prompts[who], "target": {"type": "playground"}, "processing_model": MODEL, **WINDOWS}
+        estimate = said(who.post("/prompt-runs/estimate", body))["breakdown"]["prompt_run_estimate"]
+        found[who] = (estimate["reused_result_count"], estimate["model_call_count"]["most"])
+    assert found[other] == (0, run["model_calls"])
+    assert found[one][0] == run["completed_segments"] + run["video_level_completed_items"]
+    measured = one.wait(one.start(one.prompt(), {"type": "playground"}))
+    assert measured["estimated_input_tokens"] == 0

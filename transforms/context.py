@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.ids import digest
 from tables.progress import ProgressBoard, progress_board
 from tables.request import RunRequest
 from tables.retry_scope import RetryScope
@@ -39,8 +38,8 @@ class RunContext:
         return self.request.run_id
 
     def scoped(self, key: str) -> str:
-        """The key under which this run keeps an operation: its own where it may not reuse other runs' results."""
-        return key if self.request.settings.reuse_results else digest([key, self.run_id])
+        """The key under which this run keeps an operation; see `RunRequest.scoped`."""
+        return self.request.scoped(key)
 
     def storage(self) -> Storage:
         """A new connection to the data folder."""

@@ -14,7 +14,7 @@ from api.estimates import estimate_body
 from api.idempotency import IdempotencyKey, answer_once
 from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from api.results import failed_segments, llm_calls, results_page, video_result
+from api.results import failed_segments, llm_calls, results_page, run_tables, video_result
 from api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
 from api.runs import look_up_run, owned_run, plan_run, request_cancel, run_body, runs_of, start_run
 from api.services import Config, DataFolder, Db
@@ -52,7 +52,7 @@ def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config,
     """Says what a run would take, and starts nothing: items, segments, calls, tokens, and what is finished already."""
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
-    return JsonResponse(estimate_body(storage, config, prompt, settings, videos))
+    return JsonResponse(estimate_body(storage, config, caller.account_id, prompt, settings, videos))
 
 
 @router.get("", response_model=list[PromptRunBody])
@@ -101,7 +101,7 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
-    found = video_result(storage, run, video_id, video)
+    found = video_result(run_tables(storage, run_id), run, video_id, video)
     if found is None:
         raise not_found("video_result", video_id)
     return JsonResponse(found)

@@ -86,7 +86,8 @@ class PromptRunBody(WireModel):
         run_context: the target.
         field_extraction_succeeded and its kin: null where not asked for, or not known yet.
         warnings: what the run could not do, and how to mend it.
-        estimated_input_tokens, actual_tokens: what was expected before, and what all calls used.
+        estimated_input_tokens: what its calls take in at most where nothing is finished before; 0 for a model that measures.
+        actual_tokens: what all calls used: input, output, cached, thought and total.
     """
 
     run_id: str
