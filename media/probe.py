@@ -13,7 +13,7 @@ from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
 from schemas.errors import MediaError
 from schemas.media import AudioStream, MediaInfo, VideoStream
-from schemas.mediatime import seconds_from_us
+from schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
 from schemas.settings import MediaLimits
 
 PROBE_DEADLINE_S: Final = 30.0
@@ -167,9 +167,8 @@ def _check_limits(
         message = f"{path}: its picture of {size} is larger than {limits.max_pixels} pixels; scale it down"
         raise MediaError("media_too_large", message)
     if duration_us is not None and seconds_from_us(duration_us) > limits.max_duration_s:
-        hours = seconds_from_us(duration_us) / 3600
-        limit = f"the limit of {limits.max_duration_s / 3600:g}"
-        message = f"{path}: lasts {hours:.1f} hours, longer than {limit}; split it or raise the limit"
+        lasts, limit = (format_timecode(time_us) for time_us in (duration_us, us_from_seconds(limits.max_duration_s)))
+        message = f"{path}: lasts {lasts}, longer than the limit of {limit}; split it or raise the limit"
         raise MediaError("media_too_large", message)
 
 

@@ -92,6 +92,7 @@ class ResultRow:
     Attributes:
         metadata: the answer as JSON text.
         metadata_text: one `path: value` line for each leaf.
+        prompt_id: derived from the definition: all runs of the same definition have the same one.
         warning: what a reader should know of this answer, e.g. a time outside the segment.
         reused: taken from the operation cache; nothing was paid in this run.
         llm_call_ids: the calls that made it, in this run or an earlier one; empty for a model that is not called.

@@ -190,14 +190,16 @@ def test_picture_over_the_limit_is_refused_and_one_at_the_limit_is_not(tmp_path:
 def test_item_over_the_longest_duration_is_refused(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "long.flac", silence(8))
     assert probe_media(sound, MediaLimits(max_duration_s=8)).duration_us == 8_000_000
-    assert refused(sound, MediaLimits(max_duration_s=7.9)).code == "media_too_large"
+    error = refused(sound, MediaLimits(max_duration_s=7.9))
+    assert error.code == "media_too_large"
+    assert "lasts 0:08.00, longer than the limit of 0:07.90" in error.message
 
 
 def test_small_file_that_lasts_for_days_is_refused(tmp_path: Path) -> None:
     path = write_film(tmp_path / "slow.mp4", plain(["red"], 10), 0.0002)
     error = refused(path)
     assert error.code == "media_too_large"
-    assert "hours" in error.message
+    assert "longer than the limit of 12:00:00.00" in error.message
 
 
 @pytest.mark.parametrize(
