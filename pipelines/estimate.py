@@ -263,7 +263,7 @@ def _embedding(
 
 def _texts_of_result(leaves: Iterable[LeafField]) -> int:
     """Texts of one result that are embedded: one for each text in it, and the whole."""
-    return 1 + sum(_LIST_LENGTH ** leaf.path.count("[]") for leaf in leaves if leaf.type == "string")
+    return 1 + sum(int(_LIST_LENGTH ** leaf.path.count("[]")) for leaf in leaves if leaf.type == "string")
 
 
 def _bounds(

@@ -330,8 +330,8 @@ def _answer(response: Any) -> ModelAnswer:
     feedback = response.prompt_feedback
     if not response.candidates:
         if feedback is not None and feedback.block_reason is not None:
-            reason = _word(feedback.block_reason)
-            return ModelAnswer("", reason, usage, ("model_blocked", f"the service blocked the request: {reason}"))
+            blocked = _word(feedback.block_reason)
+            return ModelAnswer("", blocked, usage, ("model_blocked", f"the service blocked the request: {blocked}"))
         return ModelAnswer("", None, usage, None)
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content is not None else None) or []

@@ -135,7 +135,8 @@ def unpack_vectors(values: Mapping[str, Any]) -> NDArray[np.float32]:
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to unit length, float32[n, d]; a row of zeros (a text without a known word) stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    scaled: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return scaled
 
 
 class LocalTextEmbedder(Provider):

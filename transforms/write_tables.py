@@ -241,7 +241,7 @@ class RowMaker:
                     end_score=end.score,
                     status=segment.status,
                     **{
-                        name: outcomes[name].outcome if name in outcomes else None  # type: ignore[index]
+                        name: outcomes[name].outcome if name in outcomes else None
                         for name in ("field_extraction", "transcription", "image_embedding")
                     },
                 )

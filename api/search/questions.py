@@ -97,7 +97,7 @@ async def _ask(embedder: Any, query: str) -> Vectors:
     """Asks a service, once: whoever searches waits for it, and words answer without it."""
     await embedder.open()
     try:
-        request = embedding_request([query])
+        request = embedding_request([query], is_query=True)
         answer = await asyncio.wait_for(embedder.ask(request, None), _SERVICE_DEADLINE_S)
     except TimeoutError as error:
         raise ModelError("model_timeout", f"{embedder.name} did not answer in {_SERVICE_DEADLINE_S:g} s") from error

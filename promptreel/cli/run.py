@@ -26,7 +26,7 @@ from promptreel.cli.progress import RunProgress
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.prompts import builtin_names, find_prompt
-from providers.registry import check_run, provider_of
+from providers.registry import check_access, check_run
 from schemas.errors import InvalidInput, RunError, SettingsError
 from schemas.ids import new_run_id
 from tables.attempts import is_running
@@ -140,7 +140,7 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
 
 
 def _prepare_resume(storage: Storage, run_id: str) -> str:
-    provider_of(read_request(storage, run_id).settings).check_access()
+    check_access(read_request(storage, run_id).settings)
     until = time.monotonic() + _WAIT_FOR_EARLIER_S
     while is_running(storage, run_id):
         if time.monotonic() > until:
