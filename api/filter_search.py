@@ -184,8 +184,6 @@ class FilterEngine:
 
 def _connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    # DuckDB 2.0.0 reads few ordered rows a second time, and fails where a key of a struct chose them.
-    connection.execute("SET GLOBAL late_materialization_max_rows = 0")
     connection.execute(f"SET memory_limit = '{_MEMORY}'")
     connection.execute("SET temp_directory = ''")
     return connection

@@ -64,8 +64,6 @@ def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
 def locked_connection(paths: Sequence[str]) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that can read these files and no other, and whose settings cannot be changed any more."""
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    # DuckDB 2.0.0 reads few ordered rows a second time, and fails where a key of a struct chose them.
-    connection.execute("SET GLOBAL late_materialization_max_rows = 0")
     connection.execute(f"SET allowed_paths = {_sql_list(paths)}")
     connection.execute("SET temp_directory = ''")
     connection.execute("SET enable_external_access = false")

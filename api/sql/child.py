@@ -138,8 +138,6 @@ def _config(limits: Mapping[str, Any]) -> dict[str, Any]:
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "allow_community_extensions": "false",
-        # DuckDB 2.0.0 reads few ordered rows a second time, and fails where a key of a struct chose them.
-        "late_materialization_max_rows": 0,
     }
 
 
