@@ -21,7 +21,8 @@ class Seen:
         self.lock = threading.Lock()
         self.produced = self.begun = self.ended = self.cancelled = 0
         self.in_flight = self.most_in_flight = 0
-        self.produced_while_under_way = 0
+        self.most_ahead = 0
+        self.gave_up = False
         self.opened, self.closed = 0, 0
 
 
@@ -32,18 +33,18 @@ def _fresh():
 
 
 def produce(number):
-    """Stands for decoding: notes whether something is under way meanwhile."""
+    """Stands for decoding: notes how far it is ahead."""
     with seen.lock:
         seen.produced += 1
-        seen.produced_while_under_way += seen.in_flight > 0
+        seen.most_ahead = max(seen.most_ahead, seen.produced - seen.ended)
     return number
 
 
 class Squares(SlidingWindowDoFn):
     """Squares numbers after a while; one number may break."""
 
-    def __init__(self, max_in_flight, *, broken=None, open_fails=False):
-        super().__init__(max_in_flight)
+    def __init__(self, max_in_flight, *, broken=None, open_fails=False, **options):
+        super().__init__(max_in_flight, **options)
         self._broken = broken
         self._open_fails = open_fails
 
@@ -96,10 +97,43 @@ def test_the_outputs_are_those_of_a_plain_loop_in_any_order(count, window):
     assert (seen.in_flight, seen.begun, seen.ended) == (0, count, count)
 
 
-def test_the_window_fills_and_the_producer_goes_on_meanwhile():
-    run(range(100), Squares(8))
+class Waiting(SlidingWindowDoFn):
+    """Ends no call before so many are under way, and so many elements were produced."""
+
+    def __init__(self, max_in_flight, *, until_in_flight=0, until_produced=0, **options):
+        super().__init__(max_in_flight, **options)
+        self._until = (until_in_flight, until_produced)
+
+    async def handle(self, number):
+        with seen.lock:
+            seen.in_flight += 1
+            seen.most_in_flight = max(seen.most_in_flight, seen.in_flight)
+        for _ in range(2000):
+            if seen.gave_up or (seen.most_in_flight >= self._until[0] and seen.produced >= self._until[1]):
+                break
+            await asyncio.sleep(0.01)
+        else:
+            seen.gave_up = True
+        with seen.lock:
+            seen.in_flight -= 1
+        return number
+
+
+def test_the_window_fills():
+    run(range(40), Waiting(8, until_in_flight=8))
+    assert not seen.gave_up
     assert seen.most_in_flight == 8
-    assert seen.produced_while_under_way >= 90
+
+
+def test_the_producer_goes_on_while_the_window_is_full():
+    run(range(100), Waiting(2, until_produced=100))
+    assert not seen.gave_up
+    assert seen.most_in_flight <= 2
+
+
+def test_a_full_backlog_holds_the_producer_up():
+    run(range(100), Squares(3, backlog=5))
+    assert seen.most_ahead <= 3 + 5 + 1  # and the one that waits at the door
 
 
 def test_what_opens_is_closed():

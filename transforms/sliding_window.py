@@ -1,8 +1,9 @@
 """A DoFn that keeps a window of coroutines under way while the pipeline goes on feeding it.
 
-One event loop in a thread for each DoFn instance. `process` gives out what is done, waits only while the window is full,
-and schedules; `finish_bundle` drains the tail. So whatever is fused in front of it (decoding, say) runs while calls are
-under way. Batches with a gather would wait for the slowest call of each batch.
+One event loop in a thread for each DoFn instance. `process` gives out what is done and schedules; what finds the window full
+waits in the loop, in a backlog, and only a full backlog holds `process` up. `finish_bundle` drains the tail. So whatever is fused
+in front of it (decoding, say) goes on while calls are under way: an item is decoded in one piece and comes as many segments at
+once, more than the window holds. Batches with a gather would wait for the slowest call of each batch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -22,16 +23,20 @@ from apache_beam.utils.windowed_value import WindowedValue
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+BACKLOG: Final = 1000
+
 
 class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
     """Maps each element to one output by a coroutine, out of order, in the global window.
 
     Args:
         max_in_flight: coroutines under way at once.
+        backlog: further elements that wait for their turn; they are small.
     """
 
-    def __init__(self, max_in_flight: int) -> None:
+    def __init__(self, max_in_flight: int, backlog: int = BACKLOG) -> None:
         self._max_in_flight = max_in_flight
+        self._backlog = backlog
 
     @abstractmethod
     async def handle(self, element: In) -> Out:
@@ -47,6 +52,7 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
         self._thread.start()
+        self._window = asyncio.Semaphore(self._max_in_flight)
         self._wait(self.open())
         self._begin_bundle()
 
@@ -55,12 +61,12 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def process(self, element: In) -> Iterator[Out]:
         yield from self._done_now()
-        while self._in_flight >= self._max_in_flight:
+        while self._scheduled >= self._max_in_flight + self._backlog:
             yield self._take(self._finished.get())
         self._schedule(element)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        while self._in_flight:
+        while self._scheduled:
             yield GlobalWindows.windowed_value(self._take(self._finished.get()))
 
     def teardown(self) -> None:
@@ -75,11 +81,11 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def _begin_bundle(self) -> None:
         self._finished: queue.SimpleQueue[Future[Out]] = queue.SimpleQueue()
-        self._in_flight = 0
+        self._scheduled = 0
 
     def _schedule(self, element: In) -> None:
-        future = asyncio.run_coroutine_threadsafe(self.handle(element), self._loop)
-        self._in_flight += 1
+        future = asyncio.run_coroutine_threadsafe(self._in_turn(element), self._loop)
+        self._scheduled += 1
         future.add_done_callback(self._finished.put)
 
     def _done_now(self) -> Iterator[Out]:
@@ -90,8 +96,12 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
                 return
             yield self._take(future)
 
+    async def _in_turn(self, element: In) -> Out:
+        async with self._window:
+            return await self.handle(element)
+
     def _take(self, future: Future[Out]) -> Out:
-        self._in_flight -= 1
+        self._scheduled -= 1
         return future.result()
 
     def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
