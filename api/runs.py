@@ -81,7 +81,9 @@ def plan_run(
     except InvalidInput as error:
         raise invalid(str(error), "processing_model") from error
     videos = target_videos(session, caller, body)
-    _check_limits(videos, settings, config)
+    if len(videos) > config.max_run_items:
+        message = f"target: {len(videos)} items are more than one run may have ({config.max_run_items}); divide them"
+        raise invalid(message, "target")
     return prompt, settings, videos
 
 
@@ -98,6 +100,7 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
         ApiError: see `plan_run`.
     """
     prompt, settings, videos = plan_run(session, caller, body, config)
+    _check_limits(prompt, settings, videos, config)
     values = {
         "run_id": new_run_id(),
         "account_id": caller.account_id,
@@ -392,15 +395,17 @@ def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Targe
     }
 
 
-def _estimated_tokens(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> int:
-    """Input tokens of a run that finds nothing finished, at most, from what was registered of its media."""
+def _estimated_tokens(
+    prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], *, with_most_segments: bool = True
+) -> int:
+    """Input tokens of a run that finds nothing finished, from what was registered of its media."""
     if not provider_of(settings).is_called:
         return 0
     total = 0
     for video in videos:
         kind: MediaType = video.media_type  # type: ignore[assignment]
-        _, most = settings.segmentation.segment_bounds(kind, video.duration_us)
-        lengths = {seconds_from_us(video.duration_us or 0) / most: most}
+        count = settings.segmentation.segment_bounds(kind, video.duration_us)[with_most_segments]
+        lengths = {seconds_from_us(video.duration_us or 0) / count: count}
         is_seen, is_heard = kind != "audio", kind != "image"
         due = int(has_synthesis(prompt, kind))
         tokens = input_tokens(prompt, settings, kind, lengths, due, has_pictures=is_seen, has_sound=is_heard)
@@ -408,15 +413,20 @@ def _estimated_tokens(prompt: Prompt, settings: RunSettings, videos: Sequence[Ta
     return total
 
 
-def _check_limits(videos: Sequence[TargetMedia], settings: RunSettings, config: ApiConfig) -> None:
-    if len(videos) > config.max_run_items:
-        message = f"target: {len(videos)} items are more than one run may have ({config.max_run_items}); divide them"
-        raise invalid(message, "target")
+def _check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], config: ApiConfig) -> None:
     bounds: list[tuple[int, int]] = [settings.segmentation.segment_bounds(v.media_type, v.duration_us) for v in videos]  # type: ignore[arg-type]
     least = sum(fewest for fewest, _ in bounds)
     if least > config.max_run_segments:
         message = f"target: at least {least} segments, more than one run may have ({config.max_run_segments})"
         raise invalid(message, "target")
+    if config.max_run_tokens is not None:
+        tokens = _estimated_tokens(prompt, settings, videos, with_most_segments=False)
+        if tokens > config.max_run_tokens:
+            message = (
+                f"target: its calls take in about {tokens} tokens or more, and one run may use {config.max_run_tokens}; "
+                "divide the target, or ask POST /prompt-runs/estimate what each item takes"
+            )
+            raise invalid(message, "target")
 
 
 def conflict(code: str, message: str, **details: Any) -> ApiError:
