@@ -37,6 +37,7 @@ _MOST_LEVELS: Final = (
     10_000  # of a syntax tree as JSON: DuckDB takes expressions of 1,000 levels, each some levels of JSON
 )
 _NO_MEMORY: Final = ("out of memory", "failed to allocate", "could not allocate", "bad_alloc")
+_TIME_ZONE: Final = "SET TimeZone = 'UTC'"
 # One value of every kind that is turned into a Python object: what it needs is imported before files are out of reach.
 _WARM_UP: Final = (
     "SELECT 1.5, 'nan'::DOUBLE, DATE '2020-01-01', TIMESTAMPTZ '2020-01-01 10:00:00+02', TIME '10:00', uuid(), 'a'::BLOB, "
@@ -83,6 +84,7 @@ def _lock_down(memory_bytes: int) -> None:
 
 def _warm_up() -> None:
     with duckdb.connect(":memory:", config=_config({"threads": 1, "table_bytes": 64 << 20})) as connection:
+        connection.execute(_TIME_ZONE)  # its file is read once, and kept
         connection.execute(_WARM_UP).fetchall()
 
 
@@ -124,7 +126,7 @@ def _connect(request: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in request["files"])
     connection.execute(f"SET allowed_paths = [{listed}]")
     connection.execute("SET temp_directory = ''")
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(_TIME_ZONE)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET lock_configuration = true")
