@@ -45,7 +45,9 @@ OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
 
 
 # What is asked for most, made once: to make a statement, and to make objects of its rows, costs several times its execution.
-_RUN_BY_ID: Final = select(PromptRun.__table__).where(PromptRun.run_id == bindparam("run_id"))
+_RUN_BY_ID: Final = select(*(column for column in PromptRun.__table__.columns if column.name != "prompt")).where(
+    PromptRun.run_id == bindparam("run_id")
+)
 _PROMPT_BY_ID: Final = select(PromptRecord.__table__).where(PromptRecord.prompt_id == bindparam("prompt_id"))
 _INDEX_BY_ID: Final = select(MediaIndex.__table__).where(MediaIndex.index_id == bindparam("index_id"))
 _MEDIA: Final = (
@@ -198,7 +200,7 @@ def owned_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
 
 
 async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row[Any]:
-    """The columns of the caller's run of that id, for those who ask how it stands again and again.
+    """The caller's run of that id without its prompt, for those who ask how it stands again and again.
 
     Raises:
         ApiError: 404, also where it is another account's.

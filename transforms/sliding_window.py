@@ -1,9 +1,9 @@
 """A DoFn that keeps a window of coroutines under way while the pipeline goes on feeding it.
 
-One event loop in a thread for each DoFn instance. `process` gives out what is done and schedules; what finds the window full
-waits in the loop, in a backlog, and only a full backlog holds `process` up. `finish_bundle` drains the tail. So whatever is fused
-in front of it (decoding, say) goes on while calls are under way: an item is decoded in one piece and comes as many segments at
-once, more than the window holds. Batches with a gather would wait for the slowest call of each batch.
+One event loop in a thread for each DoFn instance. `process` gives out what is done and schedules; what finds the window
+full waits in the loop, in a backlog, and only a full backlog holds `process` up. `finish_bundle` drains the tail. So
+whatever is fused in front of it (decoding, say) goes on while calls are under way: an item is decoded in one piece and
+comes as many segments at once, more than the window holds. Batches with a gather would wait for the slowest call of each.
 """
 
 from __future__ import annotations
