@@ -38,9 +38,6 @@ class CallSink(Protocol):
 
     def end(self, call: LlmCallRow) -> None: ...
 
-    async def sync(self, call: LlmCallRow) -> None:
-        """Returns once a call's end is sure to be found again."""
-
     async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
         """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first."""
 
@@ -212,15 +209,15 @@ class CallPolicy:
                 f"no answer within {self._settings.deadline_s:g} s (deadline of one call)",
                 retryable=True,
             )
-            await self._end(begun, started, error=timeout)
+            self._end(begun, started, error=timeout)
             raise timeout from error
         except ModelError as error:
-            await self._end(begun, started, error=error)
+            self._end(begun, started, error=error)
             raise
-        await self._end(begun, started, answer=answer)
+        self._end(begun, started, answer=answer)
         return answer
 
-    async def _end(
+    def _end(
         self, begun: LlmCallRow, started: float, *, answer: ModelAnswer | None = None, error: ModelError | None = None
     ) -> None:
         failure = (error.code, error.message) if error is not None else answer.failure if answer is not None else None
@@ -247,7 +244,6 @@ class CallPolicy:
         self._spent_tokens += usage.total_tokens
         with self._kept():
             self._sink.end(ended)
-            await self._sink.sync(ended)
         self._on_call(ended)
 
     @staticmethod

@@ -25,8 +25,8 @@ USED_SHARE: Final = 0.5
 WINDOW_S: Final = 1.0
 # A second refusal within this time answers calls sent before the first was known: it does not lower the rate again.
 REACTION_S: Final = 0.5
-# Before any refusal calls are spaced by this rate, doubling every half second, so that the first refusal is known before
-# a whole window of calls has run into it.
+# Before any refusal calls are spaced by this rate, doubling every half second from the first call on, so that the first
+# refusal is known before a whole window of calls has run into it.
 FIRST_RATE: Final = 200.0
 DOUBLING_S: Final = 0.5
 MIN_RATE: Final = 0.05  # one call in 20 s
@@ -50,7 +50,8 @@ class AdaptiveRateLimit:
         self._resume_at = float("-inf")
         self._slow_start = False
         self._last_refusal = float("-inf")
-        self._started = self._last_growth = self._clock()
+        self._first_call: float | None = None
+        self._last_growth = self._clock()
         self._sent: deque[float] = deque()
         self._refused: deque[float] = deque()
         self._lock = asyncio.Lock()
@@ -86,7 +87,9 @@ class AdaptiveRateLimit:
     def _pace(self, now: float) -> float:
         if self._rate is not None:
             return self._rate
-        return FIRST_RATE * 2 ** min(20.0, (now - self._started) / DOUBLING_S)
+        if self._first_call is None:
+            self._first_call = now
+        return FIRST_RATE * 2 ** min(20.0, (now - self._first_call) / DOUBLING_S)
 
     def refused(self, retry_after_s: float | None) -> None:
         """Notes that the service refused a call as too fast, and when it wants the next one."""

@@ -34,6 +34,8 @@ class CallLog:
         self._lock = threading.Lock()
         self._unkept: dict[int, dict[str, list[LlmCallRow]]] = {}
         self._reading = threading.Lock()
+        self._unsynced: set[str] = set()
+        self._syncing = threading.Lock()
 
     def begin(self, call: LlmCallRow) -> None:
         """Notes a call before it is sent. Raises StorageError: then it must not be sent."""
@@ -43,10 +45,15 @@ class CallLog:
         """Notes a call's end, whatever it was. Raises StorageError."""
         self._append("end", call)
 
-    async def sync(self, call: LlmCallRow) -> None:
-        """Returns once what was noted of a call survives the death of the machine too. Raises StorageError."""
-        if isinstance(self._storage, LocalStorage):  # an object is durable when it is written
-            await asyncio.to_thread(_sync_file, self._storage.path / self._name(call.video_id))
+    def sync(self) -> None:
+        """Returns once all that was noted before survives the death of the machine too. Raises StorageError."""
+        if not isinstance(self._storage, LocalStorage):  # an object is durable when it is written
+            return
+        with self._syncing:
+            with self._lock:
+                names, self._unsynced = self._unsynced, set()
+            for name in names:
+                _sync_file(self._storage.path / name)
 
     async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
         """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first. The records of a
@@ -70,6 +77,7 @@ class CallLog:
         name = self._name(call.video_id)
         line = json.dumps({"event": event, "call": asdict(call)}, ensure_ascii=False)
         with self._lock:
+            self._unsynced.add(name)
             self._storage.append_line(name, line.encode("utf-8", "replace"))
 
 

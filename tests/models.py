@@ -49,9 +49,6 @@ class MemorySink:
     def end(self, call):
         self.ended.append(call)
 
-    async def sync(self, call):
-        pass
-
     async def answers(self, video_id, operation_key):
         return [call for call in self.earlier if call.operation_key == operation_key]
 

@@ -1,7 +1,6 @@
 """An answer that was recorded, but not kept when the process died, is taken from its record: nothing is paid twice."""
 
 import asyncio
-import json
 import os
 import sys
 
@@ -10,9 +9,11 @@ import pytest
 from pipelines.runner import execute_run
 from providers.answers import ask_checked
 from providers.base import ModelAnswer, Usage
-from schemas.errors import ModelError, StorageError
-from schemas.settings import CallSettings
-from tables.call_log import CallLog, read_calls
+from providers.registry import provider_of
+from schemas.errors import StorageError
+from schemas.settings import ModelSettings, RunSettings
+from tables.call_log import CallLog
+from tables.request import RunRequest
 from tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
@@ -28,6 +29,8 @@ from tests.pipeline_runs import (
     with_models,
 )
 from tests.prompts import NESTED
+from transforms.context import RunContext
+from transforms.model_session import ModelSession
 
 SEGMENTS, CALLS = 4, 5  # and a synthesis
 # The runner, killed as it is about to keep the n-th finished operation.
@@ -191,35 +194,53 @@ def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_on
     assert list(asyncio.run(log(storage, 2).answers(call.video_id, call.operation_key))) == []
 
 
-def test_the_record_is_synced_before_the_answer_is_used(tmp_path, monkeypatch):
-    storage, happened = open_storage(tmp_path), []
+def test_the_records_of_calls_are_synced_once_and_before_the_result_is_kept(tmp_path, monkeypatch):
+    storage, synced = open_storage(tmp_path), []
     sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: happened.append(_ended_in(number)) or sync(number))
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(_path_of(number)) or sync(number))
+    request = RunRequest("run_a", NESTED, RunSettings(model=ModelSettings("signals")), (), "")
+    session = ModelSession(RunContext(storage.root, request, attempt=1, shards=1), provider_of(request.settings))
+    (call,) = recorded(ModelAnswer("{}"))
+
+    async def call_a_model(counted):
+        session._calls.begin(call)
+        session._calls.end(call)
+        return {"metadata": {}}
+
+    async def call_none(counted):
+        return {"metadata": {}}
 
     async def scenario():
-        policy = policy_for(ScriptedModel({"n": 3}), log(storage, 1))
-        await ask_checked(policy._provider, policy, REQUEST, SUBJECT, tally())
-        happened.append("used")
+        for key, make in (("key_a", call_a_model), ("key_b", call_none)):
+            assert (await session.run_operation("field_extraction", key, make)).outcome == "succeeded"
 
     asyncio.run(scenario())
-    assert happened == [["begin", "end"], "used"]
-    assert [call.status for call in read_calls(storage, "run_a", 0).values()] == ["success"]
+    kinds = ["record" if path.endswith(".jsonl") else "result" for path in synced if _is_of_a_call(path)]
+    assert kinds == ["record", "result", "result"]
 
 
-def _ended_in(number):
-    """The events in the log behind an open file."""
-    with open(f"/proc/self/fd/{number}") as file:
-        return [json.loads(line)["event"] for line in file]
+def _is_of_a_call(path):
+    """Neither a folder, nor the file of the progress, which is written now and then."""
+    return not os.path.isdir(path) and "/progress/" not in path
 
 
-def test_a_record_that_cannot_be_synced_is_no_answer(tmp_path):
-    class Unsure(MemorySink):
-        async def sync(self, call):
-            raise StorageError("input/output error")
+def _path_of(number):
+    return os.readlink(f"/proc/self/fd/{number}")
 
-    async def scenario():
-        policy = policy_for(ScriptedModel({"n": 3}), Unsure(), settings=CallSettings(max_attempts=1))
-        await policy.call(REQUEST, None, SUBJECT, tally())
 
-    with pytest.raises(ModelError, match="input/output error"):
-        asyncio.run(scenario())
+def test_a_result_whose_record_cannot_be_synced_is_not_kept(tmp_path, monkeypatch):
+    storage = open_storage(tmp_path)
+    request = RunRequest("run_a", NESTED, RunSettings(model=ModelSettings("signals")), (), "")
+    session = ModelSession(RunContext(storage.root, request, attempt=1, shards=1), provider_of(request.settings))
+
+    def refuse():
+        raise StorageError("input/output error")
+
+    monkeypatch.setattr(session._calls, "sync", refuse)
+
+    async def make(counted):
+        return {"metadata": {}}
+
+    outcome = asyncio.run(session.run_operation("field_extraction", "key_a", make))
+    assert (outcome.failure.code, outcome.failure.retryable) == ("storage_failed", True)
+    assert session.cache.get("key_a") is None

@@ -39,6 +39,9 @@ class ModelSession:
         self._progress = context.progress(self.storage)
         self._spending = spending_of(self.storage.root, context.run_id, context.attempt)
         self._stop = StopSignal(self.storage, context.run_id)
+        self._calls = CallLog(
+            self.storage, context.run_id, context.attempt, lambda video_id: shard_of(video_id, context.shards)
+        )
 
     async def open(self) -> None:
         """Acquires the model's client and the call policy in the running event loop."""
@@ -47,7 +50,7 @@ class ModelSession:
         self._policy = CallPolicy(
             self.provider,
             context.request.settings.calls,
-            CallLog(self.storage, context.run_id, context.attempt, lambda video_id: shard_of(video_id, context.shards)),
+            self._calls,
             stopped=self._stop.is_set,
             on_call=self._count_call,
             deadline=context.deadline,
@@ -91,7 +94,7 @@ class ModelSession:
             if self.provider.is_called:
                 self._spending.check_halted()
             made = await make(tally)
-            await asyncio.to_thread(self.cache.put, key, {**made, **self._origin(tally)})
+            await asyncio.to_thread(self._keep, key, {**made, **self._origin(tally)})
             self._progress.add_outcomes(operation, "succeeded")
             return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
         except Halted as halt:
@@ -105,6 +108,11 @@ class ModelSession:
             logging.getLogger(__name__).exception("%s under key %s", operation, key)
             failure = Failure("internal_error", f"{type(error).__name__}: {error}", True)
             return self._failed(operation, key, tally, failure)
+
+    def _keep(self, key: str, value: dict[str, Any]) -> None:
+        """Makes a result durable, and before it the records of the calls that it was made by."""
+        self._calls.sync()
+        self.cache.put(key, value)
 
     def _origin(self, tally: CallTally) -> dict[str, Any]:
         """Who made a kept value, and when."""
