@@ -22,6 +22,7 @@ from tables.stop_signal import StopSignal
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import ItemPlan, OutcomeBatch
+from transforms.item_dofn import ItemDoFn
 from transforms.local_operation import run_local_operation
 from transforms.segment_media import read_analysis
 
@@ -39,15 +40,7 @@ class EmbedFrames(beam.PTransform):
         return pcoll | "Embed" >> beam.ParDo(_EmbedFramesFn(self._context)).with_output_types(OutcomeBatch)
 
 
-class _EmbedFramesFn(beam.DoFn):
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-
-    def setup(self) -> None:
-        self._storage = self._context.storage()
-        self._stop = StopSignal(self._storage, self._context.run_id)
-        self._progress = self._context.progress(self._storage)
-
+class _EmbedFramesFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[OutcomeBatch]:
         yield embed_frames(plan, self._context, self._storage, self._stop, self._progress)
 

@@ -23,6 +23,7 @@ from tables.stop_signal import StopSignal
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
+from transforms.item_dofn import ItemDoFn
 
 ITEMS: Final = "items"
 SEGMENTS: Final = "segments"
@@ -39,15 +40,7 @@ class SegmentMedia(beam.PTransform):
         return pcoll | beam.ParDo(_SegmentMediaFn(self._context)).with_outputs(ITEMS, main=SEGMENTS)
 
 
-class _SegmentMediaFn(beam.DoFn):
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-
-    def setup(self) -> None:
-        self._storage = self._context.storage()
-        self._stop = StopSignal(self._storage, self._context.run_id)
-        self._progress = self._context.progress(self._storage)
-
+class _SegmentMediaFn(ItemDoFn):
     def process(self, item: MediaItem) -> Iterator[Any]:
         plan = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
         failed = int(plan.failure is not None)

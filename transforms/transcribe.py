@@ -19,6 +19,7 @@ from tables.stop_signal import StopSignal
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
+from transforms.item_dofn import ItemDoFn
 from transforms.local_operation import run_local_operation
 from transforms.segment_media import read_analysis
 
@@ -38,15 +39,7 @@ class Transcribe(beam.PTransform):
         return pcoll | beam.ParDo(_TranscribeFn(self._context)).with_outputs(SEGMENTS, main=OUTCOMES)
 
 
-class _TranscribeFn(beam.DoFn):
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-
-    def setup(self) -> None:
-        self._storage = self._context.storage()
-        self._stop = StopSignal(self._storage, self._context.run_id)
-        self._progress = self._context.progress(self._storage)
-
+class _TranscribeFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[Any]:
         yield transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
         for task in plan.tasks:
