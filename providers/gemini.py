@@ -96,7 +96,7 @@ class GeminiProvider(Provider):
         }
 
     def check_access(self) -> None:
-        require_access(self.name, self._settings, "use the built-in model with --model signals")
+        require_access(self.name, self._settings, "use the built-in model signals")
         if self._settings.vertex_project and self._settings.media_input == "files":
             raise SettingsError("media_input 'files' needs the Files API, which Vertex AI lacks; use clips or frames")
 

@@ -109,7 +109,7 @@ def _check_fields(where: str, leaves: tuple[LeafField, ...]) -> None:
         known = "; ".join(f"{name} ({_type_name(m)}): {m.meaning}" for name, m in MEASUREMENTS.items())
         raise PromptError(
             f"the built-in model 'signals' only measures, it cannot fill {', '.join(filter(None, unfit)) or 'no field'} "
-            f"of {where}. It can fill: {known}. Ask for these, or choose a model with --model"
+            f"of {where}. It can fill: {known}. Ask for these, or choose another model"
         )
 
 
