@@ -14,14 +14,13 @@ import duckdb
 import pyarrow as pa
 
 from schemas.arrow import arrow_schema
-from schemas.field_paths import leaf_fields, parse_schema
 from schemas.prompt import Prompt
 from schemas.records import TABLES
 from tables import layout
 from tables.reader import CommittedRun, locked_connection
 from tables.storage import Storage
 from tables.table_schemas import FIELDS, table_schemas
-from tables.views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
+from tables.views import RUN_VIEW_COLUMNS, leaf_columns, quoted, run_view_sql, table_view_sql
 
 ANALYST_TABLES: Final = ("media", "results", "transcripts", "video_results", "failures", "frames")
 _SEGMENTS: Final = "segments"
@@ -119,10 +118,9 @@ def _run_view(run: CommittedRun, files: Sequence[str]) -> AnalystView:
 
 def _run_columns(prompt: Prompt) -> tuple[ViewColumn, ...]:
     described = _described(run_view_sql(prompt, f"({_part_sql('results', prompt, ())})"))
-    paths = {leaf.path for leaf in leaf_fields(parse_schema(prompt.json_schema))}
-    columns = [ViewColumn(name, kind, None) for name, kind in described[: len(RUN_VIEW_COLUMNS)]]
-    for name, kind in described[len(RUN_VIEW_COLUMNS) :]:
-        path = name if name in paths else name.removeprefix("metadata.")
+    of_segment, of_fields = described[: len(RUN_VIEW_COLUMNS)], described[len(RUN_VIEW_COLUMNS) :]
+    columns = [ViewColumn(name, kind, None) for name, kind in of_segment]
+    for (name, kind), (path, _) in zip(of_fields, leaf_columns(prompt), strict=True):
         columns.append(ViewColumn(name, kind, path))
     return tuple(columns)
 

@@ -35,7 +35,7 @@ def run_view_sql(prompt: Prompt, source: str) -> str:
     """
     columns = [quoted(name) for name in RUN_VIEW_COLUMNS]
     taken = {name.lower() for name in RUN_VIEW_COLUMNS}
-    for path, expression in _leaf_columns(parse_schema(prompt.json_schema)):
+    for path, expression in leaf_columns(prompt):
         columns.append(f"{expression} AS {quoted(_free_name(path, taken))}")
     return f"SELECT {', '.join(columns)} FROM {source}"
 
@@ -84,7 +84,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _leaf_columns(root: Node) -> list[tuple[str, str]]:
+def leaf_columns(prompt: Prompt) -> list[tuple[str, str]]:
+    """(canonical path, SQL expression over the results) of each leaf field, in the order of the run's view."""
+    root = parse_schema(prompt.json_schema)
     return _columns_below(root, quoted(FIELDS), "", 0) if root.fields else []
 
 

@@ -138,3 +138,13 @@ def test_a_reader_of_one_run_names_no_other(tmp_path):
         assert query(connection, "SELECT DISTINCT run_id FROM results").to_pylist() == [{"run_id": run.run_id}]
         with pytest.raises(InvalidInput, match=other.run_id):
             query(connection, f'SELECT * FROM "{other.run_id}"')
+
+
+def test_the_catalog_names_the_field_of_each_column_though_keys_differ_in_case_alone(tmp_path):
+    storage = open_storage(tmp_path)
+    prompt = prompt_of({key: {"type": "string"} for key in ("name", "Name", "NAME", "video_id")})
+    run_id = make_run(storage, {"vid_a": [{"name": "one", "Name": "two", "NAME": "three", "video_id": "four"}]}, prompt)
+    (view,) = [view for view in analyst_views(storage, [committed_run(storage, run_id)]).views if view.name == run_id]
+    (row,) = duckdb.sql(view.sql).fetchall()
+    shown = {column.field_path: value for column, value in zip(view.columns, row, strict=True) if column.field_path}
+    assert shown == {"name": "one", "Name": "two", "NAME": "three", "video_id": "four"}
