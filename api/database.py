@@ -265,8 +265,9 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        # SQLite's own waiting is polling; writers of one process take turns without it.
-        self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+        # SQLite's own waiting is polling; writers of one process take turns without it. A writer inside another one would
+        # be a defect: with an RLock it fails at SQLite's timeout, and does not wait for itself for ever.
+        self._writer: AbstractContextManager[Any] = threading.RLock() if self.is_sqlite else nullcontext()
         self._turns = CapacityLimiter(1 if self.is_sqlite else _POOL_SIZE)
 
     @property
@@ -299,8 +300,8 @@ class Database:
     async def look_up(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
         """The one row that a statement finds by a key; None where there is none.
 
-        On SQLite it is read at once: that takes less time than a change of threads, and never waits for a writer. A server
-        of databases is asked from a thread.
+        On SQLite it is read at once: that takes less time than a change of threads, and never waits for a writer. A
+        database server is asked from a thread.
         """
         if self.is_sqlite:
             return self._look_up(statement, parameters)
