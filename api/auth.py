@@ -167,7 +167,10 @@ def admit(request: Request, scope: str | None) -> Principal:
     Raises:
         ApiError: 401, 403 or 429.
     """
-    caller = authenticate(request)
+    return _admitted(request, authenticate(request), scope)
+
+
+def _admitted(request: Request, caller: Principal, scope: str | None) -> Principal:
     if scope is not None:
         check_scope(caller, scope)
     request.app.state.rate_limiter.take(caller.account_id, category_of(request, scope))
@@ -181,9 +184,8 @@ def requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
     """
 
     async def principal(request: Request) -> Principal:
-        if request.app.state.known_keys.find(_key_hash_of(request)) is None:
-            return await run_in_threadpool(admit, request, scope)
-        return admit(request, scope)
+        known = request.app.state.known_keys.find(_key_hash_of(request))
+        return _admitted(request, known or await run_in_threadpool(authenticate, request), scope)
 
     return principal
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import threading
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 
 from api.config import ApiConfig
 from api.database import Database
 from tables.storage import Storage
+
+Part = TypeVar("Part")
+
+_making: Final = threading.Lock()
+
+
+def part_of(app: FastAPI, name: str, make: Callable[[], Part]) -> Part:
+    """A part of the service by its name in the application's state; made by whoever needs it first, once."""
+    with _making:
+        if getattr(app.state, name, None) is None:
+            setattr(app.state, name, make())
+        return getattr(app.state, name)  # type: ignore[no-any-return]
 
 
 async def _database(request: Request) -> Database:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from api.auth import Searcher
 from api.filter_search import FilterEngine, filter_page
 from api.json_response import JsonResponse
-from api.services import DataFolder, Db
+from api.services import DataFolder, Db, part_of
 from schemas.wire.filter import FilterPage, FilterSearch
-
-_making: Final = threading.Lock()
 
 
 @asynccontextmanager
@@ -29,10 +26,7 @@ router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_life)
 
 
 def _engine_of(app: FastAPI) -> FilterEngine:
-    with _making:
-        if getattr(app.state, "filter_engine", None) is None:
-            app.state.filter_engine = FilterEngine()
-        return app.state.filter_engine  # type: ignore[no-any-return]
+    return part_of(app, "filter_engine", FilterEngine)
 
 
 async def _engine(request: Request) -> FilterEngine:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
@@ -13,6 +12,7 @@ from api.auth import Searcher
 from api.json_response import JsonResponse
 from api.search.scope import PLAYGROUND
 from api.search.service import Answer, SearchService
+from api.services import part_of
 from schemas.wire.search import (
     ImageResultBody,
     ImageSearch,
@@ -23,8 +23,6 @@ from schemas.wire.search import (
     SearchResultBody,
     TextSearch,
 )
-
-_making: Final = threading.Lock()
 
 
 @asynccontextmanager
@@ -40,10 +38,7 @@ router = APIRouter(tags=["search"], lifespan=_life)
 
 
 def _search_of(app: FastAPI) -> SearchService:
-    with _making:
-        if getattr(app.state, "search", None) is None:
-            app.state.search = SearchService(app.state.database, app.state.storage)
-        return app.state.search  # type: ignore[no-any-return]
+    return part_of(app, "search", lambda: SearchService(app.state.database, app.state.storage))
 
 
 async def _search(request: Request) -> SearchService:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from api.errors import ApiError
 from api.json_response import JsonResponse
 from api.routes.indexes import owned_index
 from api.search.scope import PLAYGROUND
-from api.services import Config, DataFolder, Db
+from api.services import Config, DataFolder, Db, part_of
 from api.sql.catalog import examples, row_contexts, table_bodies
 from api.sql.draft import draft_query
 from api.sql.limits import SqlLimits
@@ -28,8 +27,6 @@ from api.sql.scope import RunScope, runs_in_scope
 from schemas.wire.sql import ExecuteSql, GenerateSql, SqlCatalogBody, SqlDraft, SqlRowsBody, SqlScope
 from tables.analyst_views import AnalystViews, analyst_views
 from tables.storage import Storage
-
-_making = threading.Lock()
 
 
 @asynccontextmanager
@@ -44,10 +41,7 @@ router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_life)
 
 
 def _sandbox_of(app: FastAPI) -> Sandbox:
-    with _making:
-        if getattr(app.state, "sql_sandbox", None) is None:
-            app.state.sql_sandbox = Sandbox(getattr(app.state, "sql_limits", None) or SqlLimits())
-        return app.state.sql_sandbox  # type: ignore[no-any-return]
+    return part_of(app, "sql_sandbox", lambda: Sandbox(getattr(app.state, "sql_limits", None) or SqlLimits()))
 
 
 async def _sandbox(request: Request) -> Sandbox:
