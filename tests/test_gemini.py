@@ -835,7 +835,7 @@ def test_half_a_surrogate_pair_in_the_text_itself_ends_in_a_failure_not_in_a_def
 def test_a_run_without_a_key_is_refused_naming_the_ways_to_one(monkeypatch):
     for name in KEY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SettingsError, match=r"GEMINI_API_KEY, or --vertex-project .* --model signals"):
+    with pytest.raises(SettingsError, match=r"GEMINI_API_KEY, or --vertex-project .* the built-in model signals"):
         GeminiProvider(ModelSettings(MODEL), 1.0).check_access()
     monkeypatch.setenv("GOOGLE_API_KEY", "made-up")
     GeminiProvider(ModelSettings(MODEL), 1.0).check_access()
