@@ -104,6 +104,7 @@ class CallPolicy:
         self._spent_tokens = spent_tokens
         self._jitter = jitter or random.Random()
         self._limit = AdaptiveRateLimit(settings.max_calls_per_second)
+        self._in_flight = asyncio.Semaphore(settings.max_in_flight)
         self._halted: Halted | None = None
 
     async def prepare(self, request: ModelRequest) -> Any:
@@ -141,9 +142,10 @@ class CallPolicy:
         """
         faults = refusals = 0
         while True:
-            await self._limit.acquire(self.check_halted)
             try:
-                return await self._attempt(request, prepared, subject, tally)
+                async with self._in_flight:
+                    await self._limit.acquire(self.check_halted)
+                    return await self._attempt(request, prepared, subject, tally)
             except ModelError as error:
                 if error.code == "rate_limited":
                     refusals += 1

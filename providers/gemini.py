@@ -81,6 +81,7 @@ class GeminiProvider(Provider):
         self._settings = settings
         self._fps = sampled_frames_per_second
         self._client: Any = None
+        self._configured: tuple[Any, Any] | None = None
 
     def fingerprint(self) -> Mapping[str, Any]:
         settings = self._settings
@@ -154,6 +155,13 @@ class GeminiProvider(Provider):
         return _answer(response)
 
     def _config(self, request: ModelRequest) -> Any:
+        """The configuration of a request; most requests of a run have the one before's."""
+        asked = (request.instruction, request.json_schema, request.output_token_factor)
+        if self._configured is None or self._configured[0] != asked:
+            self._configured = (asked, self._make_config(request))
+        return self._configured[1]
+
+    def _make_config(self, request: ModelRequest) -> Any:
         from google.genai import types
 
         settings = self._settings

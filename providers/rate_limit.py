@@ -14,6 +14,13 @@ from typing import Final
 # After a refusal the rate falls to this share of itself. Shallow, because a refused call costs nothing but itself, while
 # an idle quota is lost time.
 DECREASE: Final = 0.9
+# Where enough calls were sent since the refusal before, what the service accepted of them is its limit: the rate falls to
+# that, so that a first estimate that took a burst for the limit is mended at once; at most to this share of itself.
+DEEPEST_DECREASE: Final = 0.5
+MEASURED_CALLS: Final = 10
+# So large a share of refusals is the price of a quota that is used up, or comes of load that is not ours: it does not
+# lower the rate.
+TOLERATED_SHARE: Final = 0.03
 # The rate grows by this share of the last refused rate for each second without a refusal, and faster the longer none
 # has come (as TCP CUBIC does, RFC 9438), so that a quota that was raised is found too.
 INCREASE_PER_S: Final = 0.01
@@ -97,20 +104,33 @@ class AdaptiveRateLimit:
         if retry_after_s is not None:
             self._resume_at = max(self._resume_at, now + retry_after_s)
         self._refused.append(now)
-        if now - self._last_refusal < REACTION_S:
+        if now - self._last_refusal < REACTION_S or self._is_tolerated(now):
             return
         self._slow_start = self._rate is None
         self._last_refusal = now
-        base = self._accepted_rate(now) if self._rate is None else self._rate
-        self._refused_rate = max(MIN_RATE, base)
-        self._rate = self._bounded(self._refused_rate * DECREASE)
+        if self._rate is None:
+            self._refused_rate = max(MIN_RATE, self._accepted_rate(now, WINDOW_S))
+            self._rate = self._bounded(self._refused_rate * DECREASE)
+        else:
+            self._refused_rate = self._rate
+            self._rate = self._bounded(self._lowered(self._rate, now))
         self._last_growth = now
 
-    def _accepted_rate(self, now: float) -> float:
-        """Calls of the last window that were not refused, for each second; those still under way count as taken."""
+    def _is_tolerated(self, now: float) -> bool:
         _forget(self._sent, now - WINDOW_S)
         _forget(self._refused, now - WINDOW_S)
-        return (len(self._sent) - len(self._refused)) / WINDOW_S
+        return self._rate is not None and len(self._refused) <= TOLERATED_SHARE * len(self._sent)
+
+    def _lowered(self, rate: float, now: float) -> float:
+        lowered = rate * DECREASE
+        if _count(self._sent, now - REACTION_S) < MEASURED_CALLS:
+            return lowered
+        return min(lowered, max(self._accepted_rate(now, REACTION_S), rate * DEEPEST_DECREASE))
+
+    def _accepted_rate(self, now: float, window_s: float) -> float:
+        """Calls of the last so many seconds that were not refused, for each second; those still under way count as taken."""
+        begin = now - window_s
+        return (_count(self._sent, begin) - _count(self._refused, begin)) / window_s
 
     def _grow(self) -> None:
         now = self._clock()
@@ -130,6 +150,10 @@ class AdaptiveRateLimit:
 
     def _bounded(self, rate: float) -> float:
         return max(MIN_RATE, rate if self._max_rate is None else min(rate, self._max_rate))
+
+
+def _count(moments: deque[float], since: float) -> int:
+    return sum(moment >= since for moment in moments)
 
 
 def _forget(moments: deque[float], before: float) -> None:

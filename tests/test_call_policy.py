@@ -187,3 +187,34 @@ def test_refusals_for_speed_slow_calls_down_and_do_not_use_up_attempts():
     assert answer.text == '{"n": 1}'
     assert kept.attempts == 7
     assert seconds >= 6 * 0.5
+
+
+class CountingModel(ScriptedModel):
+    """Knows how many of its calls were under way at once."""
+
+    under_way = most_under_way = 0
+
+    async def ask(self, request, prepared):
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await super().ask(request, prepared)
+        finally:
+            self.under_way -= 1
+
+
+def test_no_more_calls_are_under_way_than_allowed():
+    model = CountingModel(GOOD, latency_s=1.0)
+    outcomes, seconds, _ = ask(model, count=20, settings=CallSettings(max_in_flight=3))
+    assert {answer.text for answer in outcomes} == {'{"n": 1}'}
+    assert model.most_under_way == 3
+    assert 7 <= seconds <= 7.2  # ceil(20 / 3) turns
+
+
+def test_a_pause_before_the_next_attempt_leaves_its_place_to_another_call():
+    pause = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=10.0)
+    model = CountingModel(pause, GOOD, latency_s=1.0)
+    _, seconds, _ = ask(model, count=5, settings=CallSettings(max_in_flight=1))
+    # The first call fails at 1 s, the four others follow until 5 s, and the first one's second attempt is at 11 s.
+    assert model.most_under_way == 1
+    assert 12 <= seconds <= 12.1

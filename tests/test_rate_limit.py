@@ -24,8 +24,9 @@ class Quota:
         return (1 - self.tokens) / self.rate
 
 
-async def make_calls(count, quota, latency_s=0.5, window=64, max_rate=None, tells_delay=True):
-    """(calls per second, share of calls refused) of a caller that repeats what is refused."""
+async def make_calls(count, quota, latency_s=0.5, window=64, max_rate=None, tells_delay=True, travel_s=0.003):
+    """(calls per second, share of calls refused) of a caller that repeats what is refused; a refusal is known after
+    `travel_s`."""
     clock = asyncio.get_running_loop().time
     limit, slots, jitter = AdaptiveRateLimit(max_rate), asyncio.Semaphore(window), random.Random(1)
     sent = refused = 0
@@ -41,7 +42,7 @@ async def make_calls(count, quota, latency_s=0.5, window=64, max_rate=None, tell
                     await asyncio.sleep(latency_s)
                     return
                 refused += 1
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(travel_s)
                 limit.refused(wait if tells_delay else None)
                 await asyncio.sleep(jitter.uniform(0, 0.05))
 
@@ -60,6 +61,24 @@ def test_a_quota_with_a_burst_is_used_up_and_seldom_overrun(tells_delay):
     rate, refused = run_virtual(make_calls(2000, Quota(40, 40), tells_delay=tells_delay))
     assert rate >= 0.95 * 40
     assert refused <= 0.07
+
+
+def test_a_burst_is_not_taken_for_the_rate_for_long():
+    # 400 calls are ten seconds of this quota, so that what the first estimate costs shows.
+    rate, refused = run_virtual(make_calls(400, Quota(40, 40), travel_s=0.05))
+    assert rate >= 0.95 * 40
+    assert refused <= 0.07
+
+
+def test_a_few_refusals_whatever_the_rate_do_not_slow_calls_down():
+    class Unlucky:
+        chance = random.Random(3)
+
+        def retry_after(self, now):
+            return 0.0 if self.chance.random() < 0.01 else None
+
+    rate, _ = run_virtual(make_calls(2000, Unlucky()))
+    assert rate > 0.85 * 64 / 0.5
 
 
 def test_a_quota_without_a_burst_is_found_in_time():

@@ -25,7 +25,7 @@ from schemas.prompt import Prompt
 from tables.operation_cache import OperationCache
 from transforms.context import RunContext
 from transforms.elements import ItemOutcome, OperationOutcome
-from transforms.model_session import ModelSession
+from transforms.model_session import ModelSession, window_of
 from transforms.sliding_window import SlidingWindowDoFn
 from transforms.transcribe import segment_words, spoken_in
 
@@ -45,7 +45,7 @@ class EmbedTexts(beam.PTransform):
 
 class _EmbedTextsFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
     def __init__(self, context: RunContext) -> None:
-        super().__init__(context.request.settings.calls.max_in_flight)
+        super().__init__(window_of(context.request.settings.calls))
         self._context = context
 
     async def open(self) -> None:

@@ -20,7 +20,7 @@ from tables.layout import analysis_folder
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import OutcomeBatch, SegmentTask
-from transforms.model_session import ModelSession
+from transforms.model_session import ModelSession, window_of
 from transforms.segment_media import read_analysis
 from transforms.sliding_window import SlidingWindowDoFn
 from transforms.transcribe import kept_transcript, transcript_key
@@ -41,7 +41,7 @@ class ExtractFields(beam.PTransform):
 
 class _ExtractFieldsFn(SlidingWindowDoFn[SegmentTask, OutcomeBatch]):
     def __init__(self, context: RunContext) -> None:
-        super().__init__(context.request.settings.calls.max_in_flight)
+        super().__init__(window_of(context.request.settings.calls))
         self._context = context
 
     async def open(self) -> None:

@@ -17,7 +17,7 @@ from tables.operation_cache import OperationCache
 from transforms.context import RunContext
 from transforms.elements import ItemOutcome, ItemPlan, OperationOutcome, OutcomeBatch, SegmentOutcome
 from transforms.extract_fields import item_media_of
-from transforms.model_session import ModelSession
+from transforms.model_session import ModelSession, window_of
 from transforms.sliding_window import SlidingWindowDoFn
 from transforms.transcribe import kept_transcript, segment_words, spoken_in, transcript_key
 
@@ -46,7 +46,7 @@ class SynthesizeMedia(beam.PTransform):
 
 class _SynthesizeFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
     def __init__(self, context: RunContext) -> None:
-        super().__init__(context.request.settings.calls.max_in_flight)
+        super().__init__(window_of(context.request.settings.calls))
         self._context = context
 
     async def open(self) -> None:
