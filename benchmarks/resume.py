@@ -108,7 +108,7 @@ def main() -> None:
                 ledger = service.ledger()
             found = stable_rows(data, run_id)
             equal = found == wanted
-            held = held and ledger.repeated() <= in_flight <= IN_FLIGHT and equal
+            held = held and ledger.repeated() <= min(in_flight, IN_FLIGHT) and equal
             counts = f"{len(found['results'])} rows"
             rows.append(
                 [
