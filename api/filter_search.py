@@ -24,12 +24,13 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from api.auth import Principal
-from api.catalog import NO_MARKER, owned_videos, videos_in
+from api.catalog import owned_videos, videos_in
 from api.database import MediaIndex, PromptRun, RunItem, Video
 from api.errors import ApiError, invalid, not_found
 from api.filter_sql import FilterField, FilterMismatch, compile_filter, filter_fields, find_field
 from api.pagination import decode_cursor, encode_cursor, page_body
 from api.results import RunTables, run_tables
+from api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
 from schemas.prompt import Prompt, prompt_from_dict
 from schemas.wire.filter import FilterSearch, conditions_of
 from tables.layout import run_folder
@@ -44,7 +45,6 @@ SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids;
 _MAX_RUNS: Final = 500
 _FIRST_PORTION: Final = 50_000  # rows
 _PORTION_GROWTH: Final = 4
-_PREVIEW_CHARS: Final = 200
 _MEMORY: Final = "2GB"
 _INTERRUPT_EVERY_S: Final = 0.1
 _HIT_COLUMNS: Final = (
@@ -457,9 +457,6 @@ def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str
         fields: paths that are named as matched.
     """
     metadata = json.loads(row["metadata"])
-    no_media = ("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "gif_uri", "gif_gcs_uri")
-    no_preview = ("segment_id", "start_time", "end_time", "segment_uri", "thumbnail_uri", "gif_uri")
-    no_scores = ("similarity_score", "reranked_score", "field_scores", "field_instance_scores")
     return {
         "result_type": "segment",
         "result_id": f"segment:{row['segment_id']}:{run.run_id}",
@@ -469,27 +466,16 @@ def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str
         "segment_id": row["segment_id"],
         "start_time": row["start_time"],
         "end_time": row["end_time"],
-        **{f"preview_{name}": None for name in no_preview},
+        **NO_PREVIEW,
         "text_content": row["metadata_text"],
-        "content_preview": row["metadata_text"][:_PREVIEW_CHARS],
+        "content_preview": row["metadata_text"][:PREVIEW_CHARS],
         "metadata_text": row["metadata_text"],
-        **dict.fromkeys(no_scores),
-        **dict.fromkeys(no_media),
-        "thumbnail_data": None,
-        "thumbnail_available": False,
-        "gif_data": None,
-        "gif_available": False,
+        **dict.fromkeys(("similarity_score", "reranked_score", "field_scores", "field_instance_scores")),
+        **NO_MEDIA,
         "media_type": row["media_type"],
         "metadata": metadata,
         "extracted_metadata": metadata,
         "matched_field_paths": fields,
         "matched_field_instances": None,
-        "run_id": run.run_id,
-        "source_run_id": run.run_id,
-        "prompt_run_id": run.run_id,
-        "prompt_id": run.prompt_id,
-        "raw_llm_response": None,
-        "source_index_id": video.index_id,
-        "marker": NO_MARKER,
-        "extracted_metadata_markers": {},
+        **source_fields(run, video),
     }

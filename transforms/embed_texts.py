@@ -25,8 +25,8 @@ from schemas.prompt import Prompt
 from tables.operation_cache import OperationCache
 from transforms.context import RunContext
 from transforms.elements import ItemOutcome, OperationOutcome
-from transforms.model_session import ModelSession, window_of
-from transforms.sliding_window import SlidingWindowDoFn
+from transforms.model_dofn import ModelDoFn
+from transforms.model_session import ModelSession
 from transforms.transcribe import segment_words, spoken_in
 
 
@@ -43,11 +43,7 @@ class EmbedTexts(beam.PTransform):
         return pcoll | "Embed" >> beam.ParDo(_EmbedTextsFn(self._context)).with_output_types(ItemOutcome)
 
 
-class _EmbedTextsFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
-    def __init__(self, context: RunContext) -> None:
-        super().__init__(window_of(context.request.settings.calls))
-        self._context = context
-
+class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def open(self) -> None:
         settings = self._context.request.settings
         self._warning = text_embedding_warning(self._context)

@@ -12,7 +12,6 @@ from media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
 from providers.base import Provider, SegmentMedia
 from providers.call_policy import CallSubject, CallTally
 from providers.extraction import extraction_key, extraction_request, place_times
-from providers.registry import provider_of
 from providers.transcription import Transcript, words_of_span
 from schemas.media import SampledFrame, TimeSpan
 from schemas.records import Word
@@ -20,9 +19,9 @@ from tables.layout import analysis_folder
 from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import OutcomeBatch, SegmentTask
-from transforms.model_session import ModelSession, window_of
+from transforms.model_dofn import ModelDoFn
+from transforms.model_session import ModelSession
 from transforms.segment_media import read_analysis
-from transforms.sliding_window import SlidingWindowDoFn
 from transforms.transcribe import kept_transcript, transcript_key
 
 
@@ -39,18 +38,7 @@ class ExtractFields(beam.PTransform):
         return pcoll | "Ask" >> beam.ParDo(_ExtractFieldsFn(self._context)).with_output_types(OutcomeBatch)
 
 
-class _ExtractFieldsFn(SlidingWindowDoFn[SegmentTask, OutcomeBatch]):
-    def __init__(self, context: RunContext) -> None:
-        super().__init__(window_of(context.request.settings.calls))
-        self._context = context
-
-    async def open(self) -> None:
-        self._session = ModelSession(self._context, provider_of(self._context.request.settings))
-        await self._session.open()
-
-    async def close(self) -> None:
-        await self._session.close()
-
+class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
     async def handle(self, task: SegmentTask) -> OutcomeBatch:
         return await extract_fields(task, self._context, self._session)
 

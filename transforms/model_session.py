@@ -14,7 +14,6 @@ from providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from schemas.errors import ModelError, StorageError
 from schemas.outcomes import Operation
 from schemas.records import LlmCallRow
-from schemas.settings import CallSettings
 from tables.call_log import CallLog
 from tables.operation_cache import OperationCache
 from tables.shards import shard_of
@@ -27,14 +26,6 @@ from transforms.spending import spending_of
 _RETRYABLE_HALTS = frozenset(
     {"budget_exhausted", "deadline_exceeded", "quota_exhausted", "model_auth", "model_not_found"}
 )
-# Beyond the calls in flight, one operation for so many of them is prepared or kept meanwhile: the service then waits for
-# neither.
-CALLS_FOR_ONE_MORE = 4
-
-
-def window_of(calls: CallSettings) -> int:
-    """Operations under way at once, so that as many calls are in flight as the settings allow."""
-    return calls.max_in_flight + max(1, calls.max_in_flight // CALLS_FOR_ONE_MORE)
 
 
 class ModelSession:

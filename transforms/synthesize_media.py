@@ -10,15 +10,14 @@ from typing import Any
 import apache_beam as beam
 
 from providers.call_policy import CallSubject, CallTally
-from providers.registry import provider_of
 from providers.synthesis import SegmentFinding, SynthesisSource, render_source, synthesis_key, synthesis_request
 from schemas.outcomes import OPERATIONS
 from tables.operation_cache import OperationCache
 from transforms.context import RunContext
 from transforms.elements import ItemOutcome, ItemPlan, OperationOutcome, OutcomeBatch, SegmentOutcome
 from transforms.extract_fields import item_media_of
-from transforms.model_session import ModelSession, window_of
-from transforms.sliding_window import SlidingWindowDoFn
+from transforms.model_dofn import ModelDoFn
+from transforms.model_session import ModelSession
 from transforms.transcribe import kept_transcript, segment_words, spoken_in, transcript_key
 
 
@@ -44,18 +43,7 @@ class SynthesizeMedia(beam.PTransform):
         )
 
 
-class _SynthesizeFn(SlidingWindowDoFn[ItemOutcome, ItemOutcome]):
-    def __init__(self, context: RunContext) -> None:
-        super().__init__(window_of(context.request.settings.calls))
-        self._context = context
-
-    async def open(self) -> None:
-        self._session = ModelSession(self._context, provider_of(self._context.request.settings))
-        await self._session.open()
-
-    async def close(self) -> None:
-        await self._session.close()
-
+class _SynthesizeFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
         return await synthesize_item(item, self._context, self._session)
 

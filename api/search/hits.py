@@ -15,14 +15,14 @@ from schemas.mediatime import seconds_from_us
 
 Hit = dict[str, Any]
 
-_PREVIEW_CHARS: Final = 200
-_NO_MEDIA: Final[dict[str, Any]] = {
+PREVIEW_CHARS: Final = 200
+NO_MEDIA: Final[dict[str, Any]] = {
     **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "thumbnail_data")),
     **dict.fromkeys(("gif_uri", "gif_gcs_uri", "gif_data")),
     "thumbnail_available": False,
     "gif_available": False,
 }
-_NO_PREVIEW: Final[dict[str, Any]] = {
+NO_PREVIEW: Final[dict[str, Any]] = {
     f"preview_{name}": None
     for name in ("segment_id", "start_time", "end_time", "segment_uri", "thumbnail_uri", "gif_uri")
 }
@@ -61,18 +61,25 @@ def place_hit(
         "segment_id": row["segment_id"],
         "start_time": _seconds(row["start_us"]),
         "end_time": _seconds(row["end_us"]),
-        **(_NO_PREVIEW if preview is None else _preview(searched, preview)),
+        **(NO_PREVIEW if preview is None else _preview(searched, preview)),
         "text_content": text,
-        "content_preview": text[:_PREVIEW_CHARS],
+        "content_preview": text[:PREVIEW_CHARS],
         "metadata_text": row["metadata_text"] or "",
         "transcript": row["transcript"],
         "similarity_score": _rounded(similarity),
         "reranked_score": _rounded(rank_score),
-        **_NO_MEDIA,
+        **NO_MEDIA,
         "media_type": row["media_type"],
         "metadata": metadata,
         "extracted_metadata": metadata,
         **_field_scores(matches),
+        **source_fields(run, video),
+    }
+
+
+def source_fields(run: PromptRun, video: Video) -> Hit:
+    """Where a hit comes from."""
+    return {
         "run_id": run.run_id,
         "source_run_id": run.run_id,
         "prompt_run_id": run.run_id,
@@ -121,7 +128,7 @@ def segments_of(searched: Searched, place: Place) -> range:
 def _preview(searched: Searched, segment: int) -> Hit:
     row = searched.block.place(segment)
     return {
-        **_NO_PREVIEW,
+        **NO_PREVIEW,
         "preview_segment_id": row["segment_id"],
         "preview_start_time": _seconds(row["start_us"]),
         "preview_end_time": _seconds(row["end_us"]),

@@ -6,23 +6,23 @@ from typing import Any
 
 import click
 
-from promptreel.cli.options import data_dir_option, json_option, open_data_dir, settings_of, settings_options
+from promptreel.cli.options import (
+    data_dir_option,
+    json_option,
+    open_data_dir,
+    prompt_option,
+    settings_of,
+    settings_options,
+)
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.target import expand_target
-from promptreel.prompts import builtin_names, find_prompt
+from promptreel.prompts import find_prompt
 from providers.registry import provider_of
 
 
 @click.command()
 @click.argument("target", nargs=-1)
-@click.option(
-    "--prompt",
-    "prompt_name",
-    metavar="FILE|NAME",
-    default="measure",
-    show_default=True,
-    help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
-)
+@prompt_option
 @settings_options
 @click.option(
     "--analyze",

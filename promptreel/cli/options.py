@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from promptreel.prompts import builtin_names
 from providers.registry import default_model
 from schemas.segmentation import SegmentationSettings
 from schemas.settings import (
@@ -44,6 +45,18 @@ def data_dir_option(command: Command) -> Command:
         metavar="DIR",
         help="Data folder, local or an fsspec URL such as gs://bucket/path. "
         f"[default: {DEFAULT_DATA_DIR}, or {DATA_DIR_VARIABLE}]",
+    )(command)
+
+
+def prompt_option(command: Command) -> Command:
+    """`--prompt`: what is asked of the media."""
+    return click.option(
+        "--prompt",
+        "prompt_name",
+        metavar="FILE|NAME",
+        default="measure",
+        show_default=True,
+        help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
     )(command)
 
 

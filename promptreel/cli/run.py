@@ -18,6 +18,7 @@ from promptreel.cli.options import (
     data_dir_option,
     json_option,
     open_data_dir,
+    prompt_option,
     settings_of,
     settings_options,
 )
@@ -25,7 +26,7 @@ from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
-from promptreel.prompts import builtin_names, find_prompt
+from promptreel.prompts import find_prompt
 from providers.registry import check_access, check_run
 from schemas.errors import InvalidInput, RunError, SettingsError
 from schemas.ids import new_run_id
@@ -45,14 +46,7 @@ _WAIT_FOR_EARLIER_S = 60.0
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("target", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--prompt",
-    "prompt_name",
-    metavar="FILE|NAME",
-    default="measure",
-    show_default=True,
-    help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
-)
+@prompt_option
 @settings_options
 @click.option("--resume", metavar="RUN_ID", help="Go on with an interrupted or cancelled run instead of a new one.")
 @click.option(

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.wire.common import Marker, Page
-from schemas.wire.prompt_runs import MediaUris
+from schemas.wire.common import Page
+from schemas.wire.hits import HitBody
 
 MAX_DEPTH: Final = 5  # of groups inside groups
 MAX_CONDITIONS: Final = 100  # in all groups together
@@ -289,7 +289,7 @@ def _depth(nodes: list[Any]) -> int:
     return max((1 + _depth(parts_of(node)) for node in nodes if isinstance(node, AnyOf | AllOf | NotThis)), default=0)
 
 
-class FilterHit(MediaUris):
+class FilterHit(HitBody):
     """A segment that meets the conditions. There are no scores: it does or it does not.
 
     Attributes:
@@ -297,41 +297,14 @@ class FilterHit(MediaUris):
     """
 
     result_type: Literal["segment"] = "segment"
-    result_id: str
-    video_id: str
-    video_uri: str | None = None
-    video_name: str | None = None
     segment_id: str
     start_time: float
     end_time: float
-    preview_segment_id: str | None = None
-    preview_start_time: float | None = None
-    preview_end_time: float | None = None
-    preview_segment_uri: str | None = None
-    preview_thumbnail_uri: str | None = None
-    preview_gif_uri: str | None = None
-    text_content: str
-    content_preview: str = ""
-    metadata_text: str
     similarity_score: None = None
     reranked_score: None = None
-    thumbnail_data: None = None
-    gif_data: None = None
-    media_type: str | None = None
-    metadata: dict[str, Any]
-    extracted_metadata: dict[str, Any]
     field_scores: None = None
     field_instance_scores: None = None
-    matched_field_paths: list[str]
     matched_field_instances: None = None
-    run_id: str
-    source_run_id: str
-    prompt_run_id: str
-    prompt_id: str
-    raw_llm_response: None = None
-    source_index_id: str | None = None
-    marker: Marker = Marker()
-    extracted_metadata_markers: dict[str, Marker] = Field(default_factory=dict)
 
 
 class FilterPage(Page[FilterHit]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from schemas.wire.common import Marker, NullIsAbsent, StorableText, WireModel
-from schemas.wire.prompt_runs import MediaUris
+from schemas.wire.common import NullIsAbsent, StorableText, WireModel
+from schemas.wire.hits import HitBody
 
 _WEIGHT_SLACK = 0.01
 
@@ -132,7 +132,7 @@ class MatchedField(WireModel):
     value_preview: str
 
 
-class SearchResultBody(MediaUris):
+class SearchResultBody(HitBody):
     """A segment, or a media item as a whole, that was found.
 
     Attributes:
@@ -141,43 +141,10 @@ class SearchResultBody(MediaUris):
         reranked_score: what the hits of a text search are ordered by.
     """
 
-    result_type: str
-    result_id: str
-    video_id: str
-    video_uri: str | None = None
-    video_name: str | None = None
-    segment_id: str | None = None
-    start_time: float | None = None
-    end_time: float | None = None
-    preview_segment_id: str | None = None
-    preview_start_time: float | None = None
-    preview_end_time: float | None = None
-    preview_segment_uri: str | None = None
-    preview_thumbnail_uri: str | None = None
-    preview_gif_uri: str | None = None
-    text_content: str
-    content_preview: str
-    metadata_text: str
     transcript: str | None = None
-    similarity_score: float | None = None
-    reranked_score: float | None = None
-    thumbnail_data: str | None = None
-    gif_data: str | None = None
-    media_type: str | None = None
-    metadata: dict[str, Any]
-    extracted_metadata: dict[str, Any]
     field_scores: dict[str, float]
     field_instance_scores: dict[str, float]
-    matched_field_paths: list[str]
     matched_field_instances: list[MatchedField]
-    run_id: str
-    source_run_id: str
-    prompt_run_id: str
-    prompt_id: str
-    raw_llm_response: str | None = None
-    source_index_id: str | None = None
-    marker: Marker = Marker()
-    extracted_metadata_markers: dict[str, Marker] = {}
 
 
 class ImageResultBody(SearchResultBody):
