@@ -17,6 +17,7 @@ from providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from providers.call_policy import CallPolicy, CallSubject, CallTally
 from schemas.errors import ModelError
 from schemas.ids import canonical_json
+from schemas.validation import validator_of
 
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _MESSAGE_CHARS: Final = 300
@@ -159,8 +160,8 @@ def _second_try(request: ModelRequest, failure: AnswerFailed) -> ModelRequest | 
 
 
 @functools.lru_cache(maxsize=64)
-def _validator(schema_text: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(schema_text))
+def _validator(schema_text: str) -> jsonschema.protocols.Validator:
+    return validator_of(json.loads(schema_text))
 
 
 def _refuse_constant(name: str) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 from schemas.errors import PromptError
 
@@ -123,9 +124,10 @@ def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, An
         if not isinstance(schema, Mapping):
             raise PromptError(f"{label}: must be a schema object, not {schema!r}")
         if "$ref" in schema:
-            schema = _lookup(schema["$ref"], root, label)
+            schema = look_up(schema["$ref"], root, label)
             continue
-        options = [part for part in schema.get("anyOf", schema.get("oneOf", ())) if part != {"type": "null"}]
+        options = schema.get("anyOf", schema.get("oneOf"))
+        options = [part for part in options if part != {"type": "null"}] if isinstance(options, list) else []
         if "type" not in schema and len(options) == 1:
             schema = options[0]
             continue
@@ -133,17 +135,25 @@ def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, An
     raise PromptError(f"{label}: its $ref goes in a circle")
 
 
-def _lookup(reference: Any, root: Mapping[str, Any], label: str) -> Any:
+def look_up(reference: Any, root: Mapping[str, Any], label: str) -> Any:
+    """The part of a schema that a local `$ref` (a JSON pointer, RFC 6901) leads to.
+
+    Raises:
+        PromptError: it is not local, or leads nowhere.
+    """
     if reference == "#":
         return root
     if not isinstance(reference, str) or not reference.startswith("#/"):
         raise PromptError(f"{label}: $ref {reference!r} is not local; only '#/...' references are read")
     part: Any = root
-    for key in reference[2:].split("/"):
+    for key in unquote(reference[2:]).split("/"):
         key = key.replace("~1", "/").replace("~0", "~")
-        if not isinstance(part, Mapping) or key not in part:
+        if isinstance(part, list) and key.isdecimal() and int(key) < len(part):
+            part = part[int(key)]
+        elif isinstance(part, Mapping) and key in part:
+            part = part[key]
+        else:
             raise PromptError(f"{label}: $ref {reference!r} leads nowhere")
-        part = part[key]
     return part
 
 

@@ -12,7 +12,8 @@ import jsonschema
 
 from schemas.errors import PromptError
 from schemas.field_paths import LeafField, leaf_fields, parse_schema
-from schemas.ids import canonical_json, prompt_id_of
+from schemas.ids import prompt_id_of
+from schemas.validation import check_is_closed, check_is_small
 
 # Limits of the public prompt-run API.
 NAME_CHARS: Final = (3, 100)
@@ -155,18 +156,20 @@ def read_prompt_file(path: Path) -> Prompt:
 
 
 def check_json_schema(json_schema: Any, where: str) -> None:
-    """Checks field names, types and references first (clear messages), then the whole against JSON Schema 2020-12.
+    """Checks field names, types and references first (clear messages), then the whole against JSON Schema 2020-12, and
+    that it refers to nothing but itself.
 
     Raises:
         PromptError: naming the field.
     """
+    check_is_small(json_schema, where)
     parse_schema(json_schema, where)
-    canonical_json(json_schema)
     try:
         jsonschema.Draft202012Validator.check_schema(json_schema)
     except jsonschema.SchemaError as error:
         place = "/".join(str(part) for part in error.absolute_path) or "the root"
         raise PromptError(f"{where}: is not a valid JSON schema at {place}: {error.message}") from error
+    check_is_closed(json_schema, where)
 
 
 def _video_level(definition: Any) -> VideoLevel:

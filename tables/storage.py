@@ -144,7 +144,7 @@ class LocalStorage(Storage):
         with storage_errors("append to", target):
             descriptor = _open_to_append(target)
             try:
-                os.write(descriptor, line + b"\n")
+                _append_whole(descriptor, line + b"\n")
             finally:
                 os.close(descriptor)
 
@@ -278,6 +278,20 @@ def _open_to_append(target: Path) -> int:
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
         return os.open(target, flags, 0o644)
+
+
+def _append_whole(descriptor: int, content: bytes) -> None:
+    """Appends all of it or nothing. A disk that fills takes a part first and refuses the next: a part that stayed would
+    spoil the line after it, too."""
+    before = os.fstat(descriptor).st_size
+    written = 0
+    try:
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+    except OSError:
+        if written:
+            os.ftruncate(descriptor, before)
+        raise
 
 
 def _write_beside(target: Path, content: bytes) -> Path:

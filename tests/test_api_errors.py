@@ -67,6 +67,11 @@ def test_every_problem_of_a_body_is_named_with_its_place(caller):
         {"type": "object", "properties": {"a": {"type": "wish"}}},
         {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:1/schema.json"}}},
         {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}},
+        {"type": "object", "allOf": [{"$ref": "http://127.0.0.1:1/schema.json"}]},
+        {"type": "object", "allOf": [{"$ref": "#"}]},
+        {"type": "object", "not": {"$ref": "#/nope"}},
+        {"type": "object", "properties": {"a": {"anyOf": 5}}},
+        {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
     ],
 )
 def test_a_schema_that_cannot_be_a_prompts_is_refused(caller, schema):
@@ -75,6 +80,13 @@ def test_a_schema_that_cannot_be_a_prompts_is_refused(caller, schema):
     verdict = said(caller.post("/prompts/test-schema", {"json_schema": schema, "sample_data": {}}))
     assert verdict["valid"] is False
     assert verdict["error"]
+
+
+def test_a_sample_that_cannot_be_held_against_a_schema_in_time_is_refused(caller):
+    body = {"json_schema": {"type": "object"}, "sample_data": {"a": "x" * 100_000}}
+    verdict = said(caller.post("/prompts/test-schema", body))
+    assert verdict["valid"] is False
+    assert "sample_data" in verdict["error"]
 
 
 UNSTORABLE = [

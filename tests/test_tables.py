@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 
@@ -335,3 +337,26 @@ def test_progress_is_that_of_the_newest_attempt(storage):
         board.add(items_read=attempt, calls=1)
         board.flush()
     assert read_progress(storage, RUN) == {"items_read": 2, "calls": 1}
+
+
+SHORT_WRITE = """
+import resource, sys
+from schemas.errors import StorageError
+from tables.storage import open_storage
+
+storage = open_storage(sys.argv[1])
+storage.append_line("log.jsonl", b"first")
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))  # the file may have 20 bytes, as on a full disk
+try:
+    storage.append_line("log.jsonl", b"x" * 100)
+except StorageError:
+    print("refused")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+storage.append_line("log.jsonl", b"third")
+"""
+
+
+def test_a_line_that_finds_no_room_leaves_the_log_as_it_was(tmp_path):
+    command = [sys.executable, "-c", SHORT_WRITE, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "refused\n"
+    assert (tmp_path / "log.jsonl").read_bytes() == b"first\nthird\n"

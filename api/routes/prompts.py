@@ -19,6 +19,7 @@ from api.json_response import JsonResponse
 from api.services import Db
 from schemas.errors import PromptError
 from schemas.prompt import Prompt, check_json_schema, prompt_from_dict
+from schemas.validation import check_is_small, validator_of
 from schemas.wire.common import Message
 from schemas.wire.prompts import (
     CreatePrompt,
@@ -74,7 +75,8 @@ def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
     """Holds an example against a schema; one that does not fit is an answer, not an error."""
     try:
         check_json_schema(body.json_schema, "json_schema")
-        jsonschema.Draft202012Validator(body.json_schema).validate(body.sample_data)
+        check_is_small(body.sample_data, "sample_data")
+        validator_of(body.json_schema).validate(body.sample_data)
     except (PromptError, ValueError) as error:
         return _verdict(None, str(error))
     except jsonschema.ValidationError as error:

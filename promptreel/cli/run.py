@@ -91,9 +91,7 @@ def run(
             f"  what is finished is kept; go on with: {command_line(storage, 'run', '--resume', run_id)}"
         )
     if code != 0:
-        click.echo(
-            f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True
-        )
+        click.echo(f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True)
     summary = summary_of(storage, run_id)
     if as_json:
         print_json(summary)
