@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from media.clips import Clip, make_clip
 from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
-from providers.extraction import MEDIA_TIME_FORMAT
 from providers.gemini_client import is_lost_file, model_error_of, open_client, require_access
 from schemas.errors import MediaError, ModelError, SettingsError
+from schemas.field_paths import MEDIA_TIME_FORMAT
 from schemas.media import SampledFrame, TimeSpan
 from schemas.mediatime import format_timecode, seconds_from_us
 from schemas.settings import ModelSettings

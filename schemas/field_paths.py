@@ -19,6 +19,9 @@ LeafType = Literal["string", "integer", "number", "boolean", "json"]
 SCALAR_TYPES: Final[tuple[str, ...]] = ("string", "integer", "number", "boolean")
 _ALL_TYPES: Final[tuple[str, ...]] = (*SCALAR_TYPES, "object", "array", "null")
 _MAX_DEPTH: Final = 12  # deeper schemas are refused by model services, and recursion must end
+# A number of this format is a moment of the media: the model answers in seconds from the start of the segment, and tables
+# hold seconds of the item.
+MEDIA_TIME_FORMAT: Final = "media-time"
 _FORBIDDEN: Final = ".[]"
 RESERVED_NAMES: Final[frozenset[str]] = frozenset({"transcription", "metadata_text"})
 
@@ -103,15 +106,33 @@ def _parse(schema: Mapping[str, Any], root: Mapping[str, Any], path: str, where:
         for name, child in properties.items():
             _check_name(name, f"{path}.{name}" if path else name, where, is_root=not path)
             fields.append((name, _parse(child, root, f"{path}.{name}" if path else name, where, depth + 1)))
+        _check_required(schema.get("required"), properties, label)
         return Node("object", fields=tuple(fields), schema=schema)
     if kind == "array":
         items = schema.get("items")
         if not items:
             return Node("leaf", "json", schema=schema)
         return Node("array", items=_parse(items, root, f"{path}[]", where, depth + 1), schema=schema)
+    _check_values(schema, kind, label)
     if kind in SCALAR_TYPES:
         return Node("leaf", kind, schema=schema)  # type: ignore[arg-type]
     return Node("leaf", "json", schema=schema)
+
+
+def _check_required(required: Any, properties: Mapping[str, Any], label: str) -> None:
+    """Refuses what no answer of a model service can hold: it fills the named properties alone."""
+    unknown = [name for name in required if name not in properties] if isinstance(required, list) else []
+    if unknown:
+        raise PromptError(
+            f"{label}: 'required' names {unknown[0]!r}, which is no property; it has {', '.join(properties)}"
+        )
+
+
+def _check_values(schema: Mapping[str, Any], kind: str, label: str) -> None:
+    if schema.get("enum") == []:
+        raise PromptError(f"{label}: 'enum' is empty, so that no value fits; name the values, or leave it out")
+    if schema.get("format") == MEDIA_TIME_FORMAT and kind not in ("number", "integer"):
+        raise PromptError(f'{label}: "format": "{MEDIA_TIME_FORMAT}" needs the type number, not {kind}')
 
 
 def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, Any]:

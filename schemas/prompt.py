@@ -147,7 +147,7 @@ def read_prompt_file(path: Path) -> Prompt:
         PromptError: the file cannot be read, is not JSON, or breaks a rule.
     """
     try:
-        definition = json.loads(path.read_text("utf-8"))
+        definition = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise PromptError(f"prompt file {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -71,6 +72,8 @@ class ModelSettings:
         _in_range("max_output_tokens", self.max_output_tokens, 1, 65_536)
         if bool(self.vertex_project) != bool(self.vertex_location):
             raise SettingsError("vertex_project and vertex_location go together; give both or neither")
+        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
+            raise SettingsError(f"base_url is {self.base_url!r}; write a whole address, e.g. http://127.0.0.1:8089")
 
 
 @dataclass(frozen=True)

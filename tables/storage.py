@@ -294,8 +294,15 @@ def _append_whole(descriptor: int, content: bytes) -> None:
         raise
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # of a file system that makes no folders, such as /proc
+        raise _storage_error("make the folder", folder, error) from error
+
+
 def _write_beside(target: Path, content: bytes) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:

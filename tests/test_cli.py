@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,73 @@ def test_the_reading_commands_answer_people_and_programs(ran):
     assert (code, "d.mp4" in out) == (0, True)
 
 
+def test_a_run_whose_failures_would_come_again_is_not_made_again(ran):
+    data, run_id, *_ = ran
+    before = sorted((data / "runs" / run_id / "manifests").iterdir())
+    code, out, err = promptreel("run", "--resume", run_id, "--data-dir", data)
+    assert (code, "nothing to try again: 1 failures" in err) == (3, True)
+    assert f"run      {run_id}: completed_with_failures" in out
+    assert sorted((data / "runs" / run_id / "manifests").iterdir()) == before
+
+
+def test_a_resume_of_an_ended_run_tries_its_retryable_failures_and_no_others(tmp_path, media, monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+    refused, unavailable = Fault(text="0:00.00 to 0:02.00", status=400), Fault(text="0:02.00 to 0:04.00", status=503)
+    with FakeGemini(faults=[refused, unavailable]) as server:
+        words = [*FIXED, "--model", "gemini-2.5-flash", "--base-url", server.base_url, "--media-input", "frames"]
+        words += ["--max-attempts", 2, "--data-dir", tmp_path]
+        code, out, _ = promptreel("run", media / "a film.mp4", *words, "--json")
+        found = json.loads(out)
+        assert code == 1
+        assert sorted((row["code"], row["retryable"]) for row in found["failures"] if row["segment_id"]) == [
+            ("model_bad_request", False), ("model_unavailable", True),
+        ]  # fmt: skip
+        asked = len(server.ledger.calls())
+        server.set_faults()
+        code, out, _ = promptreel("run", "--resume", found["run_id"], "--data-dir", tmp_path, "--json")
+        again = server.ledger.calls()[asked:]
+    assert code == 3
+    assert [row["code"] for row in json.loads(out)["failures"] if row["segment_id"]] == ["model_bad_request"]
+    assert [("0:02.00 to 0:04.00" in entry.text) for entry in again if "segment is" in entry.text] == [True]
+
+
+def test_files_with_the_same_bytes_are_said_to_be_one_item(tmp_path, media):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for name in ("one.flac", "two.flac"):
+        (folder / name).write_bytes((media / "b.flac").read_bytes())
+    code, out, _ = promptreel("run", folder, *FIXED, "--data-dir", tmp_path, "--model", "signals")
+    assert (code, "copies   1 files hold the same bytes as others" in out) == (0, True)
+    for name in ("one.flac", "two.flac"):
+        code, out, _ = typed("results", "--media", name, "--data-dir", tmp_path, "--json")
+        assert (code, {row["name"] for row in json.loads(out)}) == (0, {"one.flac"})
+
+
+def test_sql_gives_programs_numbers_and_not_their_text(ran):
+    data, *_ = ran
+    values = "sum(segment_count) AS s, 1.25::DECIMAL(5,2) AS d, 'ab'::BLOB AS b, DATE '2026-01-02' AS t"
+    statement = f"SELECT {values} FROM media"
+    code, out, _ = typed("sql", statement, "--data-dir", data, "--json")
+    assert (code, json.loads(out)) == (0, [{"s": 4, "d": 1.25, "b": "YWI=", "t": "2026-01-02"}])
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["serve"]])
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(tmp_path, command):
+    (tmp_path / "file").write_text("")
+    code, _, err = typed(*command, "--data-dir", tmp_path / "file")
+    assert (code, "cannot be opened" in err, str(tmp_path / "file") in err) == (2, True, True)
+    for url in ("postgresql://u:pw_hunter2@127.0.0.1:1/x", "mysql://u:pw_hunter2@h/x", "nonsense"):
+        code, _, err = typed(*command, "--data-dir", tmp_path, env={"DATABASE_URL": url})
+        assert (code, "cannot be opened" in err, "pw_hunter2" in err, "Traceback" in err) == (2, True, False, False)
+
+
+def test_a_port_in_use_is_refused_before_the_service_begins(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = typed("serve", "--port", port, "--data-dir", tmp_path)
+    assert (code, f"cannot listen on 127.0.0.1 port {port}" in err) == (2, True)
+
+
 def test_sql_answers_one_select_and_refuses_everything_else(ran):
     data, run_id, *_ = ran
     code, out, _ = typed("sql", f'SELECT sum(duration_seconds) AS s FROM "{run_id}"', "--data-dir", data, "--json")
@@ -240,6 +308,8 @@ def schema_of(name, kind):
         (["--fps", "100"], "--fps"),
         (["--resume", "run_none"], "no run run_none"),
         (["--resume", "../x"], "run id '../x'"),
+        (["--resume", "run_x", "--model", "signals", "--fps", "1"], "leave out --model --fps"),
+        (["--model", "gemini-2.5-flash", "--base-url", "notaurl"], "base_url is 'notaurl'"),
         (["--runner", "DataflowRunner", "--project", "p-x1"], "write --project=p-x1"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
@@ -256,6 +326,11 @@ def test_wrong_input_ends_with_2_and_says_what_to_do(tmp_path, media, words, sai
     assert said in err
     assert "Traceback" not in err
     assert not list((tmp_path / "data").glob("runs/*"))
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(media):
+    code, _, err = typed("run", media / "b.flac", "--data-dir", "/proc/none", "--model", "signals")
+    assert (code, "cannot make the folder /proc/none" in err) == (1, True)
 
 
 def test_a_target_that_names_nothing_is_refused(tmp_path):

@@ -115,6 +115,8 @@ def _check_data_dir(data_dir: str) -> Check:
     if not isinstance(storage, LocalStorage):
         return Check("data folder", "ok", f"{storage.root} (not tried)")
     nearest = next(path for path in (storage.path, *storage.path.parents) if path.exists())
+    if not nearest.is_dir():
+        return Check("data folder", "broken", f"{nearest} is no folder", "choose another with --data-dir")
     free_gb = shutil.disk_usage(nearest).free / 1e9
     if not os.access(nearest, os.W_OK):
         return Check("data folder", "broken", f"{storage.root} may not be written", "choose another with --data-dir")

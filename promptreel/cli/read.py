@@ -16,6 +16,7 @@ from schemas.mediatime import format_timecode
 from tables.analyst_views import connect_views
 from tables.attempts import is_running, last_attempt
 from tables.export import EXPORT_FORMATS, export_rows
+from tables.json_values import json_value
 from tables.manifest import Manifest, newest_manifest
 from tables.reader import CommittedRun, committed_run, query, read_rows
 from tables.request import iter_run_ids, read_request
@@ -51,8 +52,9 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     """Show the results of RUN_ID (the newest run without one)."""
     storage = open_data_dir(data_dir)
     run = _committed(storage, run_id)
-    names = {row["video_id"]: row["name"] for row in read_rows(storage, run, "media")}
-    meant = [video_id for video_id, name in names.items() if media in (None, video_id, name)]
+    items = read_rows(storage, run, "media")
+    names = {row["video_id"]: row["name"] for row in items}
+    meant = [row["video_id"] for row in items if media is None or media in _names_of(row)]
     if not meant:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
@@ -143,9 +145,15 @@ def sql(
             return
         answer = query(connection, statement, limit or _DEFAULT_SQL_ROWS)
     if as_json:
-        print_json(answer.to_pylist())
+        print_json(json_value(answer.to_pylist()))
         return
     print_table(f"{answer.num_rows} rows", answer.column_names, (list(row.values()) for row in answer.to_pylist()))
+
+
+def _names_of(item: dict[str, Any]) -> set[str]:
+    """All that an item of a run goes by: its id, its name, and the names of files with the same bytes."""
+    others = (uri.rsplit("/", 1)[-1] for uri in item["other_uris"])
+    return {item["video_id"], item["name"], item["uri"], *item["other_uris"], *others}
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:

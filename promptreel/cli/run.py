@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from promptreel.cli.options import (
     command_line,
@@ -30,12 +33,14 @@ from promptreel.prompts import find_prompt
 from providers.registry import check_access, check_run
 from schemas.errors import InvalidInput, RunError, SettingsError
 from schemas.ids import new_run_id
-from tables.attempts import is_running
+from tables.attempts import is_running, last_attempt
 from tables.layout import log_file
 from tables.manifest import newest_manifest
+from tables.reader import committed_run, read_rows
 from tables.request import RunRequest, read_request, read_target, write_request
+from tables.retry_scope import RetryScope, write_retry
 from tables.runner_log import last_runner_error, open_runner_log
-from tables.stop_signal import clear_stop, request_stop
+from tables.stop_signal import StopSignal, clear_stop, request_stop
 from tables.storage import Storage
 
 EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
@@ -48,7 +53,11 @@ _WAIT_FOR_EARLIER_S = 60.0
 @click.argument("target", nargs=-1, type=click.UNPROCESSED)
 @prompt_option
 @settings_options
-@click.option("--resume", metavar="RUN_ID", help="Go on with an interrupted or cancelled run instead of a new one.")
+@click.option(
+    "--resume",
+    metavar="RUN_ID",
+    help="Go on with a run instead of a new one; of one that has ended, try the retryable failures again.",
+)
 @click.option(
     "--runner",
     default=LOCAL_RUNNER,
@@ -70,25 +79,36 @@ def run(
     """Run a prompt over TARGET: media files, folders of them, or URLs.
 
     Ctrl-C stops the run: calls under way are finished and kept, and what is done is committed. `--resume` goes on with a
-    run that was stopped or killed; nothing that is finished is done, or paid, again.
+    run that was stopped or killed; nothing that is finished is done, or paid, again. Of a run that went to its end it
+    tries the retryable failures again.
     """
     named, beam_options = _split_beam_options(target, runner)
     storage = open_data_dir(data_dir)
+    failures: list[dict[str, Any]] = []
     if resume is None:
         run_id = _create(storage, named, prompt_name, options)
     else:
-        if named:
-            raise InvalidInput(f"--resume goes on with {resume}'s own target; leave out {' '.join(named)}")
+        _refuse_settings(resume, named)
         run_id = _prepare_resume(storage, resume)
+        failures = _failures_of_ended(storage, run_id)
     before = newest_manifest(storage, run_id)
-    code = _execute(storage, run_id, runner, beam_options)
-    manifest = newest_manifest(storage, run_id)
+    if failures and not any(row["retryable"] for row in failures):
+        click.echo(f"nothing to try again: {len(failures)} failures, none of which would end otherwise", err=True)
+        code, manifest, before = 0, before, None
+    else:
+        retry_id = _write_retry(storage, run_id, failures) if failures else None
+        code = _execute(storage, run_id, runner, beam_options, retry_id)
+        manifest = newest_manifest(storage, run_id)
     if manifest is None or (before is not None and manifest.number == before.number):
+        again = command_line(storage, "run", "--resume", run_id)
+        if code == -signal.SIGKILL and StopSignal(storage, run_id).is_set():
+            click.echo(f"left at once; what is finished is kept, go on with: {again}", err=True)
+            sys.exit(EXIT_CODES["cancelled"])
         where = f"{storage.root}/{log_file(run_id)}"
         raise RunError(
             f"run {run_id} ended without a commit{_said(storage, run_id)}\n"
             f"  its log: {where}\n"
-            f"  what is finished is kept; go on with: {command_line(storage, 'run', '--resume', run_id)}"
+            f"  what is finished is kept; go on with: {again}"
         )
     if code != 0:
         click.echo(f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True)
@@ -124,11 +144,45 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     settings = settings_of(options)
     check_run(prompt, settings)
     items = expand_target(named)
-    request = RunRequest(
-        new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat(timespec="milliseconds")
-    )
+    as_named = tuple(os.fsencode(name).decode("utf-8", "replace") for name in named)
+    request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
     write_request(storage, request, items)
     return request.run_id
+
+
+def _refuse_settings(run_id: str, named: Sequence[str]) -> None:
+    """A run goes on as it was frozen.
+
+    Raises:
+        InvalidInput: a target or a setting is given beside --resume.
+    """
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if isinstance(option, click.Option)
+        and option.name not in ("resume", "runner", "data_dir", "as_json")
+        and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+    ]
+    if named or given:
+        rest = " ".join([*given, *named])
+        raise InvalidInput(f"--resume goes on with {run_id}'s own target and settings; leave out {rest}")
+
+
+def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
+    """The failures of a run that went to its end; none of one that has work left."""
+    manifest = newest_manifest(storage, run_id)
+    if manifest is None or manifest.status == "cancelled" or last_attempt(storage, run_id) > manifest.attempt:
+        return []
+    return read_rows(storage, committed_run(storage, run_id), "failures")
+
+
+def _write_retry(storage: Storage, run_id: str, failures: Sequence[dict[str, Any]]) -> str:
+    """The id of a retry of the retryable failures."""
+    targets = [(row["video_id"], row["segment_id"] or row["video_id"]) for row in failures if row["retryable"]]
+    retry_id = f"retry_{uuid.uuid4().hex}"
+    write_retry(storage, run_id, retry_id, RetryScope(frozenset(targets)))
+    return retry_id
 
 
 def _prepare_resume(storage: Storage, run_id: str) -> str:
@@ -142,10 +196,18 @@ def _prepare_resume(storage: Storage, run_id: str) -> str:
     return run_id
 
 
-def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str]) -> int:
+def _execute(
+    storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None = None
+) -> int:
     """Starts the runner process, shows its progress until it ends, and returns its exit code."""
     command = [sys.executable, "-m", "pipelines.runner", "--data-dir", storage.root, "--run-id", run_id]
-    command += ["--runner", runner, "--stop-with-parent", *beam_options]
+    command += [
+        "--runner",
+        runner,
+        "--stop-with-parent",
+        *(["--retry-id", retry_id] if retry_id else []),
+        *beam_options,
+    ]
     progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
     with open_runner_log(storage, run_id) as log:
         # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +14,7 @@ import click
 
 from promptreel.cli.options import data_dir_option, json_option
 from promptreel.cli.output import print_json, print_table
+from schemas.errors import InvalidInput, SettingsError
 
 
 @click.command()
@@ -39,7 +43,9 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    app = create_app(config)
+    _check_port(host, port)
+    with _database_errors(config.sqlalchemy_url):
+        app = create_app(config)
     _tell_first_steps(app.state.database, data_dir)
     # An event stream never ends by itself: who still follows one is cut off a few seconds after the service is to stop.
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
@@ -123,7 +129,7 @@ def revoke(key_id: str, data_dir: str) -> None:
     with _database(data_dir).write() as session:
         record = session.get(ApiKey, key_id)
         if record is None:
-            raise click.ClickException(f"no key {key_id}; `promptreel keys list` shows them")
+            raise InvalidInput(f"no key {key_id}; `promptreel keys list` shows them")
         record.revoked_at = record.revoked_at or now()
     click.echo(f"key {key_id} is revoked")
 
@@ -143,9 +149,46 @@ def _database(data_dir: str) -> Any:
     from api.database import Database
     from api.migrate import migrate
 
-    database = Database(_config(data_dir, ()).sqlalchemy_url)
-    migrate(database)
-    return database
+    url = _config(data_dir, ()).sqlalchemy_url
+    with _database_errors(url):
+        database = Database(url)
+        migrate(database)
+        return database
+
+
+@contextmanager
+def _database_errors(url: str) -> Iterator[None]:
+    """Says which database could not be opened, without its password, and why.
+
+    Raises:
+        SettingsError: with what to look at.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, ImportError, SQLAlchemyError) as error:
+        try:
+            shown = make_url(url).render_as_string(hide_password=True)
+        except ArgumentError:
+            shown = "of DATABASE_URL, which is no URL of one,"
+        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise SettingsError(
+            f"the database {shown} cannot be opened: {why}; look at DATABASE_URL or --data-dir"
+        ) from error
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises InvalidInput where nothing can listen at an address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InvalidInput(
+            f"cannot listen on {host} port {port} ({why}); choose others with --host and --port"
+        ) from error
 
 
 def _account(session: Any, account_id: str | None) -> Any:
@@ -157,13 +200,11 @@ def _account(session: Any, account_id: str | None) -> Any:
     if account_id is not None:
         found = session.get(Account, account_id)
         if found is None:
-            raise click.ClickException(f"no account {account_id}; --new-account NAME makes one")
+            raise InvalidInput(f"no account {account_id}; --new-account NAME makes one")
         return found
     accounts = session.scalars(select(Account).limit(2)).all()
     if len(accounts) > 1:
-        raise click.ClickException(
-            "there are several accounts; name one with --account, or make one with --new-account"
-        )
+        raise InvalidInput("there are several accounts; name one with --account, or make one with --new-account")
     return accounts[0] if accounts else create_account(session, "default")
 
 

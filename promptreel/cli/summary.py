@@ -51,6 +51,9 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"\nrun      {summary['run_id']}: {summary['status']}")
     if summary["error_message"]:
         click.echo(f"why      {summary['error_message']}")
+    copies = sum(len(row["other_uris"]) for row in summary["media"])
+    if copies:
+        click.echo(f"copies   {copies} files hold the same bytes as others, and are one item with them")
     click.echo(
         f"media    {_outcomes(counts, 'media', ('completed', 'partial', 'failed', 'cancelled'))}\n"
         f"segments {_outcomes(counts, 'segments', ('succeeded', 'failed', 'cancelled'))}\n"

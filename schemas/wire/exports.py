@@ -26,7 +26,9 @@ class CreateIndexExport(CreateRunExport):
         prompt_run_ids: runs over the index; all that have ended where it is absent.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"prompt_run_ids": ["run_20260420-100000-3f9a1c02e7"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{}, {"prompt_run_ids": ["run_20260420-100000-3f9a1c02e7"]}]}
+    )
 
     prompt_run_ids: list[str] | None = Field(default=None, min_length=1, max_length=1000)
 
