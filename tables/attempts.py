@@ -60,7 +60,7 @@ def is_running(storage: Storage, run_id: str) -> bool:
     try:
         with (storage.path / layout.run_folder(run_id) / "runner.lock").open("rb") as file:
             return not _try_lock(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
