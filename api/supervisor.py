@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import or_, select
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from api.clock import now, required_time
@@ -292,7 +293,7 @@ class Supervisor:
         except Exception as error:
             _log.exception("a run could not be attended to", extra={"run_id": job.lease.run_id})
             # The database is everyone's, and the next look asks it again.
-            if not isinstance(error, OperationalError | InterfaceError):
+            if not isinstance(error, OperationalError | InterfaceError | NoConnection):
                 self._leave_alone(job, error)
 
     def _leave_alone(self, job: _Job, error: Exception) -> None:

@@ -18,7 +18,7 @@ from api.retries import outcome_of
 from api.runs import FINAL, finish_run
 from api.supervisor import Supervisor
 from tables import layout
-from tables.attempts import begin_attempt, is_running, kill_runner, last_attempt, runner_lock
+from tables.attempts import is_running, kill_runner, last_attempt
 from tables.storage import open_storage
 from tests.api_server import ApiServer, refused, said
 from tests.made_runs import Catalogue, make_run, segment_id
@@ -444,15 +444,13 @@ def test_a_runner_that_hangs_is_ended_by_a_service_that_did_not_start_it(on_sqli
 
 def test_no_process_is_killed_that_is_not_surely_the_runner(tmp_path, hanging):
     storage = open_storage(tmp_path)
-    run_id = make_run(storage, {"vid_a": [{}]})
-    begin_attempt(storage, run_id)
+    run_id, other_id = (make_run(storage, {"vid_a": [{}]}) for _ in range(2))
     assert not kill_runner(storage, run_id)  # nobody holds the run
-    with runner_lock(storage, run_id):
-        assert not kill_runner(storage, run_id)  # who holds it is no runner, but this test
-    other = hanging(storage, run_id, module="something.else")
+    hanging(storage, run_id, module="something.else")
     assert not kill_runner(storage, run_id)
-    name = f"{layout.attempts_folder(run_id)}/{last_attempt(storage, run_id):06d}.json"
-    storage.write_atomic(name, b'{"host": "elsewhere.%s", "pid": %d}' % (socket.gethostname().encode(), other.pid))
-    assert not kill_runner(storage, run_id)
-    assert other.poll() is None
+    runner = hanging(storage, other_id)
+    name = f"{layout.attempts_folder(other_id)}/{last_attempt(storage, other_id):06d}.json"
+    storage.write_atomic(name, b'{"host": "not %s", "pid": %d}' % (socket.gethostname().encode(), runner.pid))
+    assert not kill_runner(storage, other_id)
     assert is_running(storage, run_id)
+    assert is_running(storage, other_id)
