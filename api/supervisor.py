@@ -32,7 +32,7 @@ from api.middleware import Metrics
 from api.results import run_tables
 from api.retries import RETRY_FINAL, outcome_of
 from api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
-from schemas.errors import PromptreelError, StorageError
+from schemas.errors import PromptreelError, RunError
 from schemas.prompt import prompt_from_dict
 from schemas.settings import settings_from_dict
 from tables.attempts import is_running, kill_runner
@@ -224,11 +224,11 @@ class Supervisor:
         """Starts the runner of a job, or ends the job where its starts are used up or its folder can never be made.
 
         Raises:
-            StorageError: the folder cannot be made now.
+            RunError: the folder cannot be made now.
         """
         try:
             self._make_folder(job)
-        except StorageError:
+        except RunError:
             raise
         except PromptreelError as error:
             self._end_dead(job, str(error))
@@ -438,7 +438,7 @@ class Supervisor:
 
 def _pause_s(times: int) -> float:
     """Seconds to wait after something went wrong so many times in a row."""
-    return min(30.0, 0.5 * 2 ** (times - 1)) if times else 0.0
+    return min(30.0, 0.5 * 2 ** min(times - 1, 10)) if times else 0.0
 
 
 def _open_retry(session: Session, run_id: str) -> SegmentRetry | None:
@@ -461,7 +461,6 @@ def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
     run.completed_at = moment
     totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
     run.summary = {**run.summary, **totals}
-    _mark_media(session, run, {}, "failed")
     record_event(
         session,
         run.account_id,
@@ -470,6 +469,7 @@ def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
         index_id=run.index_id,
         payload={"error_message": message},
     )
+    _mark_media(session, run, {}, "failed")
 
 
 def _media_words(storage: Storage, run_id: str) -> dict[str, str]:
@@ -482,6 +482,8 @@ def _media_words(storage: Storage, run_id: str) -> dict[str, str]:
 
 def _mark_media(session: Session, run: PromptRun, words: Mapping[str, str], otherwise: str) -> None:
     """Brings the status of a run's media up to date. What a run has succeeded on stays processed, whatever others come to.
+
+    Called after an event of the run was recorded: so two runs that end at once do this one after the other.
 
     Args:
         words: the status by the item's id; `otherwise` is that of the others.

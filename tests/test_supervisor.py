@@ -307,6 +307,10 @@ def test_a_run_whose_folder_can_never_be_made_fails_with_the_reason(on_sqlite, a
     assert bench.status_of(video_id) == "failed"
 
 
+def test_pauses_grow_to_half_a_minute_and_no_further():
+    assert [supervisor_module._pause_s(times) for times in (0, 1, 2, 3, 100_000)] == [0.0, 0.5, 1.0, 2.0, 30.0]
+
+
 # ------------------------------------------------------------------------------------------- media
 
 
