@@ -13,9 +13,9 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
 from api.database import PromptRun
@@ -37,15 +37,21 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def take_lease(session: Session, run_id: str, owner: str, seen_fence: int) -> Lease | None:
-    """Takes a lease whose fence is still the one that was seen; None where another was faster."""
+def take_lease(session: Session, seen: PromptRun | Row[*tuple[Any, ...]], owner: str) -> Lease | None:
+    """Takes the lease of a run that still stands as it was seen; None where its status, owner or fence is another by now."""
+    lease = Lease(seen.run_id, owner, seen.lease_fence + 1)
     taken = session.execute(
         update(PromptRun)
-        .where(PromptRun.run_id == run_id, PromptRun.lease_fence == seen_fence)
-        .values(lease_owner=owner, lease_fence=seen_fence + 1, lease_beat=PromptRun.lease_beat + 1)
+        .where(
+            PromptRun.run_id == seen.run_id,
+            PromptRun.status == seen.status,
+            PromptRun.lease_owner.is_not_distinct_from(seen.lease_owner),
+            PromptRun.lease_fence == seen.lease_fence,
+        )
+        .values(lease_owner=owner, lease_fence=lease.fence, lease_beat=PromptRun.lease_beat + 1)
         .execution_options(synchronize_session=False)
     )
-    return Lease(run_id, owner, seen_fence + 1) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
+    return lease if taken.rowcount == 1 else None  # type: ignore[attr-defined]
 
 
 def beat(session: Session, lease: Lease) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +19,12 @@ from schemas.wire.prompt_runs import RetryFailures
 from tables.storage import Storage
 
 RETRY_FINAL = ("completed", "failed")
+
+# A target names a segment of an item, or the item again. More than one item may have a segment of the same name.
+_OF_TARGETS: Final = """
+    video_id IN (SELECT unnest($items))
+    AND (segment_id IN (SELECT unnest($names)) OR video_id IN (SELECT unnest($names)))
+"""
 
 
 def start_retry(
@@ -125,26 +131,22 @@ def outcome_of(
     """(operation to whether it now succeeded for all targets, the first error left) from a run's newest tables."""
     tables = run_tables(storage, run_id)
     found: dict[str, bool | None] = dict.fromkeys(OPERATIONS)
-    error = None
     if tables is None:
         return found, "the run has no tables"
-    for video_id, segment_id in targets:
-        left = {
-            r["operation"]: r["message"]
-            for r in tables.rows("failures", video_id)
-            if (r["segment_id"] or video_id) == segment_id
-        }
-        error = error or next(iter(left.values()), None)
-        for row in tables.rows("segments", video_id):
-            if segment_id in (row["segment_id"], video_id):
-                for operation in OPERATIONS:
-                    if row[operation] is not None:
-                        found[operation] = row[operation] == "succeeded" and found[operation] is not False
-    return found, error
+    chosen = {(video_id, segment_id) for video_id, segment_id in targets}
+    ids = {"items": list({video_id for video_id, _ in chosen}), "names": list({name for _, name in chosen})}
+    left = tables.all_rows("failures", _OF_TARGETS, **ids)
+    errors = (row["message"] for row in left if (row["video_id"], row["segment_id"] or row["video_id"]) in chosen)
+    for row in tables.all_rows("segments", _OF_TARGETS, **ids):
+        if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
+            for operation in OPERATIONS:
+                if row[operation] is not None:
+                    found[operation] = row[operation] == "succeeded" and found[operation] is not False
+    return found, next(errors, None)
 
 
 def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
-    run = owned_run(session, caller, run_id)
+    run = owned_run(session, caller, run_id, to_write=True)
     if run.status not in FINAL:
         message = "The run is not finished; retries begin when it is."
         raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})

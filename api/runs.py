@@ -187,13 +187,16 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
     return videos
 
 
-def owned_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
+def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: bool = False) -> PromptRun:
     """The caller's run of that id.
+
+    Args:
+        to_write: waits for whoever writes it, and keeps others from it until the transaction ends.
 
     Raises:
         ApiError: 404, also where it is another account's.
     """
-    run = session.get(PromptRun, run_id)
+    run = session.get(PromptRun, run_id, with_for_update=to_write)
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     return run
@@ -236,7 +239,7 @@ def runs_page(session: Session, caller: Principal, index_id: str, limit: int, cu
 
 def request_cancel(session: Session, caller: Principal, run_id: str) -> PromptRun:
     """Asks a run to stop. One that has not begun is cancelled at once; a finished one is left as it is."""
-    run = owned_run(session, caller, run_id)
+    run = owned_run(session, caller, run_id, to_write=True)
     if run.status in FINAL or run.stop_requested_at is not None:
         return run
     run.stop_requested_at = now()

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import or_, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from api.clock import now, required_time
@@ -26,12 +29,13 @@ from api.events import record_event
 from api.idempotency import forget_old
 from api.leases import SILENT_BEATS, Lease, Watch, beat, held_run, new_owner, release, take_lease
 from api.middleware import Metrics
+from api.results import run_tables
 from api.retries import RETRY_FINAL, outcome_of
 from api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
-from schemas.errors import PromptreelError
+from schemas.errors import PromptreelError, RunError
 from schemas.prompt import prompt_from_dict
 from schemas.settings import settings_from_dict
-from tables.attempts import is_running
+from tables.attempts import is_running, kill_runner
 from tables.layout import request_file
 from tables.manifest import Manifest, newest_manifest
 from tables.progress import read_progress
@@ -47,6 +51,8 @@ _LOOK_EVERY_S: Final = 0.25
 _PROGRESS_EVERY_S: Final = 1.0
 # A runner keeps its run's deadline by itself; one that is this much over it hangs.
 _OVER_DEADLINE_S: Final = 600.0
+# With the pauses between them this is about two minutes.
+_MOST_STUMBLES: Final = 10
 _CLEAN_EVERY_S: Final = 600.0
 
 
@@ -57,6 +63,8 @@ class _Job:
     Attributes:
         process: the runner; None where it was started by an earlier service, which is then followed through its lock.
         begun: `time.monotonic` at which the runner was started or found.
+        start_again_at: `time.monotonic` at which the runner is to be started; None where it has been.
+        stumbles: how often in a row it could not be attended to; until `look_again_at` it is left alone.
     """
 
     lease: Lease
@@ -65,6 +73,8 @@ class _Job:
     begun: float = field(default_factory=time.monotonic)
     start_again_at: float | None = None
     next_progress: float = 0.0
+    stumbles: int = 0
+    look_again_at: float = 0.0
 
 
 class Supervisor:
@@ -109,7 +119,7 @@ class Supervisor:
         """Looks at everything once."""
         self._beat()
         for job in list(self._jobs.values()):
-            self._attend(job)
+            self._attend_apart(job)
         self._take_over()
         self._begin_waiting()
         self._keep_house()
@@ -142,9 +152,13 @@ class Supervisor:
         with self._database.read() as session:
             open_retry = select(SegmentRetry.run_id).where(SegmentRetry.status == "processing")
             rows = session.execute(
-                select(PromptRun.run_id, PromptRun.lease_owner, PromptRun.lease_fence, PromptRun.lease_beat).where(
-                    or_(PromptRun.status == "processing", PromptRun.run_id.in_(open_retry))
-                )
+                select(
+                    PromptRun.run_id,
+                    PromptRun.status,
+                    PromptRun.lease_owner,
+                    PromptRun.lease_fence,
+                    PromptRun.lease_beat,
+                ).where(or_(PromptRun.status == "processing", PromptRun.run_id.in_(open_retry)))
             ).all()
         for row in rows:
             if row.run_id in self._jobs:
@@ -154,7 +168,7 @@ class Supervisor:
             ):
                 self._watch.forget(row.run_id)
                 with self._database.write() as session:
-                    lease = take_lease(session, row.run_id, self._owner, row.lease_fence)
+                    lease = take_lease(session, row, self._owner)
                     retry = _open_retry(session, row.run_id)
                 if lease is not None:
                     job = _Job(lease, retry.retry_id if retry is not None else None, None)
@@ -169,6 +183,8 @@ class Supervisor:
             pass
 
     def _begin_one(self) -> bool:
+        """Begins the oldest run or retry that waits; False where there is none. What another transaction writes at the same
+        moment (a cancellation, another supervisor) is left to it."""
         with self._database.write() as session:
             retry = session.scalars(
                 select(SegmentRetry)
@@ -176,9 +192,11 @@ class Supervisor:
                 .where(SegmentRetry.status == "pending", PromptRun.lease_owner.is_(None))
                 .order_by(SegmentRetry.created_at)
                 .limit(1)
+                .with_for_update(skip_locked=True)
             ).first()
             waiting = select(PromptRun).where(PromptRun.status == "pending", PromptRun.lease_owner.is_(None))
-            run = session.scalars(waiting.order_by(PromptRun.created_at).limit(1)).first()
+            oldest = waiting.order_by(PromptRun.created_at).limit(1)
+            run = session.scalars(oldest.with_for_update(skip_locked=True)).first()
             if retry is not None and (run is None or retry.created_at <= run.created_at):
                 run = session.get(PromptRun, retry.run_id)
             else:
@@ -188,7 +206,7 @@ class Supervisor:
             if retry is None and run.stop_requested_at is not None:
                 cancel_unstarted(session, run)
                 return True
-            lease = take_lease(session, run.run_id, self._owner, run.lease_fence)
+            lease = take_lease(session, run, self._owner)
             if lease is None:
                 return True
             session.refresh(run)
@@ -196,14 +214,25 @@ class Supervisor:
                 _mark_started(session, run)
             else:
                 retry.status, retry.started_at = "processing", now()
-        job = _Job(lease, retry.retry_id if retry is not None else None, None)
+        retry_id = retry.retry_id if retry is not None else None
+        job = _Job(lease, retry_id, None, start_again_at=time.monotonic())
         self._jobs[lease.run_id] = job
-        self._start_runner(job)
+        self._attend_apart(job)
         return True
 
     def _start_runner(self, job: _Job) -> None:
-        """Starts the runner of a job, or ends the job where its starts are used up or its folder cannot be made."""
-        job.start_again_at = None
+        """Starts the runner of a job, or ends the job where its starts are used up or its folder can never be made.
+
+        Raises:
+            RunError: the folder cannot be made now.
+        """
+        try:
+            self._make_folder(job)
+        except RunError:
+            raise
+        except PromptreelError as error:
+            self._end_dead(job, str(error))
+            return
         with self._database.write() as session:
             run = held_run(session, job.lease)
             if run is None:
@@ -212,11 +241,6 @@ class Supervisor:
             starts = self._count_start(session, run, job)
         if starts > self._config.max_resumes + 1:
             self._end_dead(job)
-            return
-        try:
-            self._make_folder(job)
-        except PromptreelError as error:
-            self._end_dead(job, str(error))
             return
         if starts > 1:
             self._metrics.restarts.inc()
@@ -230,6 +254,7 @@ class Supervisor:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         job.begun = time.monotonic()
+        job.start_again_at = None
         _log.info("runner started", extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
 
     def _count_start(self, session: Session, run: PromptRun, job: _Job) -> int:
@@ -257,6 +282,32 @@ class Supervisor:
                 write_retry(self._storage, run_id, job.retry_id, RetryScope(targets))
 
     # ------------------------------------------------------------------------------------------- following
+
+    def _attend_apart(self, job: _Job) -> None:
+        """Attends to a job. What goes wrong with one is no matter of the others: it is left alone for a while, and ended
+        where that does not help."""
+        try:
+            if time.monotonic() >= job.look_again_at:
+                self._attend(job)
+                job.stumbles = 0
+        except Exception as error:
+            _log.exception("a run could not be attended to", extra={"run_id": job.lease.run_id})
+            # The database is everyone's, and the next look asks it again.
+            if not isinstance(error, OperationalError | InterfaceError | NoConnection):
+                self._leave_alone(job, error)
+
+    def _leave_alone(self, job: _Job, error: Exception) -> None:
+        job.stumbles += 1
+        job.look_again_at = time.monotonic() + _pause_s(job.stumbles)
+        if job.stumbles < _MOST_STUMBLES:
+            return
+        is_plain = isinstance(error, PromptreelError | OSError)
+        cause = str(error) if is_plain else f"{type(error).__name__}; the service's log says more"
+        try:
+            if not self._is_alive(job):
+                self._end_dead(job, f"the service cannot go on with the run after {job.stumbles} tries: {cause}")
+        except Exception:
+            _log.exception("a run could not be ended", extra={"run_id": job.lease.run_id})
 
     def _attend(self, job: _Job) -> None:
         if job.start_again_at is not None:
@@ -294,7 +345,7 @@ class Supervisor:
             return
         _log.warning("runner died; it is started again", extra={"run_id": job.lease.run_id})
         job.process = None
-        job.start_again_at = time.monotonic() + min(30.0, 0.5 * 2 ** max(0, starts - 1)) * (starts > 0)
+        job.start_again_at = time.monotonic() + _pause_s(starts)
 
     def _follow(self, job: _Job) -> None:
         """Passes on the wish to stop, and takes over the progress."""
@@ -303,12 +354,11 @@ class Supervisor:
         job.next_progress = time.monotonic() + _PROGRESS_EVERY_S
         progress = read_progress(self._storage, job.lease.run_id)
         limit_s = self._config.run_deadline_s
-        if (
-            limit_s is not None
-            and job.process is not None
-            and time.monotonic() - job.begun > limit_s + _OVER_DEADLINE_S
-        ):
-            job.process.kill()
+        if limit_s is not None and time.monotonic() - job.begun > limit_s + _OVER_DEADLINE_S:
+            if job.process is not None:
+                job.process.kill()
+            else:
+                kill_runner(self._storage, job.lease.run_id)
         with self._database.read() as session:
             run = session.get(PromptRun, job.lease.run_id)
         if run is None:
@@ -340,7 +390,8 @@ class Supervisor:
     def _finish(self, job: _Job, manifest: Manifest) -> None:
         """Takes over what a runner has committed."""
         values = asdict(manifest)
-        outcome = None
+        words = _media_words(self._storage, job.lease.run_id)
+        outcome = self._outcome_of_retry(job)
         with self._database.write() as session:
             run = held_run(session, job.lease)
             if run is None:
@@ -350,14 +401,22 @@ class Supervisor:
             if job.retry_id is not None:
                 retry = session.get(SegmentRetry, job.retry_id)
                 assert retry is not None
-                outcome, error = outcome_of(self._storage, run.run_id, retry.scope["targets"])
-                _end_retry(retry, outcome, error)
-            _mark_media(session, run, self._storage)
+                _end_retry(retry, *outcome)
+            _mark_media(session, run, words, "not_processed")
             release(run)
             status = run.status
         self._jobs.pop(job.lease.run_id, None)
         self._metrics.ended.labels(status).inc()
         _log.info("run ended: %s", status, extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
+
+    def _outcome_of_retry(self, job: _Job) -> tuple[dict[str, bool | None], str | None]:
+        """What a retry has come to, see `outcome_of`; of a run's own job nothing."""
+        if job.retry_id is None:
+            return {}, None
+        with self._database.read() as session:
+            retry = session.get(SegmentRetry, job.retry_id)
+            assert retry is not None
+        return outcome_of(self._storage, job.lease.run_id, retry.scope["targets"])
 
     def _end_dead(self, job: _Job, reason: str | None = None) -> None:
         """Ends a job whose runner cannot be brought to commit."""
@@ -377,6 +436,11 @@ class Supervisor:
         _log.error("run given up: %s", message, extra={"run_id": job.lease.run_id})
 
 
+def _pause_s(times: int) -> float:
+    """Seconds to wait after something went wrong so many times in a row."""
+    return min(30.0, 0.5 * 2 ** min(times - 1, 10)) if times else 0.0
+
+
 def _open_retry(session: Session, run_id: str) -> SegmentRetry | None:
     return session.scalars(
         select(SegmentRetry).where(SegmentRetry.run_id == run_id, SegmentRetry.status == "processing").limit(1)
@@ -387,9 +451,7 @@ def _mark_started(session: Session, run: PromptRun) -> None:
     run.status = "processing"
     run.started_at = run.started_at or now()
     record_event(session, run.account_id, "prompt_run.started", run_id=run.run_id, index_id=run.index_id)
-    chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
-    for video in session.scalars(chosen):
-        video.status = "processing"
+    _mark_media(session, run, {}, "processing")
 
 
 def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
@@ -407,20 +469,28 @@ def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
         index_id=run.index_id,
         payload={"error_message": message},
     )
+    _mark_media(session, run, {}, "failed")
 
 
-def _mark_media(session: Session, run: PromptRun, storage: Storage) -> None:
-    """Brings the status of a run's media up to date: processed where a run has succeeded on it, else failed."""
-    from api.results import run_tables
-
-    tables = run_tables(storage, run.run_id)
+def _media_words(storage: Storage, run_id: str) -> dict[str, str]:
+    """The status of each media item by what a run has committed of it."""
+    words = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
+    tables = run_tables(storage, run_id)
     rows = tables.all_rows("media") if tables is not None else []
-    status = {row["video_id"]: row["status"] for row in rows}
+    return {row["video_id"]: words[row["status"]] for row in rows}
+
+
+def _mark_media(session: Session, run: PromptRun, words: Mapping[str, str], otherwise: str) -> None:
+    """Brings the status of a run's media up to date. What a run has succeeded on stays processed, whatever others come to.
+
+    Called after an event of the run was recorded: so two runs that end at once do this one after the other.
+
+    Args:
+        words: the status by the item's id; `otherwise` is that of the others.
+    """
     chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
-    for video in session.scalars(chosen):
-        outcome = status.get(video.video_id, "cancelled")
-        words = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
-        video.status = words[outcome]
+    for video in session.scalars(chosen.where(Video.status != "processed")):
+        video.status = words.get(video.video_id, otherwise)
         video.updated_at = now()
 
 

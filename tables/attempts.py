@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Final
 
 from schemas.errors import RunError
@@ -26,8 +28,7 @@ def begin_attempt(storage: Storage, run_id: str) -> int:
     content = {"host": socket.gethostname(), "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat()}
     while True:
         number = last_attempt(storage, run_id) + 1
-        name = f"{layout.attempts_folder(run_id)}/{number:06d}.json"
-        if storage.create_exclusive(name, json.dumps(content).encode()):
+        if storage.create_exclusive(_attempt_file(run_id, number), json.dumps(content).encode()):
             return number
 
 
@@ -59,13 +60,35 @@ def is_running(storage: Storage, run_id: str) -> bool:
     try:
         with (storage.path / layout.run_folder(run_id) / "runner.lock").open("rb") as file:
             return not _try_lock(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def kill_runner(storage: Storage, run_id: str) -> bool:
+    """Kills the process that works on a run; False where none does, or it is not surely that runner of this machine."""
+    if not is_running(storage, run_id):
+        return False
+    try:
+        begun = json.loads(storage.read_bytes(_attempt_file(run_id, last_attempt(storage, run_id))))
+        if begun["host"] != socket.gethostname():
+            return False
+        arguments = Path(f"/proc/{begun['pid']}/cmdline").read_bytes().split(b"\0")
+        if b"pipelines.runner" not in arguments or run_id.encode() not in arguments:
+            return False  # the number is another process's by now
+        os.kill(begun["pid"], signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return True
 
 
 def last_attempt(storage: Storage, run_id: str) -> int:
     """Number of the newest start of the runner; 0 before the first."""
-    return len(storage.list_names(layout.attempts_folder(run_id)))
+    names = storage.list_names(layout.attempts_folder(run_id))  # files under construction among them
+    return max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()), default=0)
+
+
+def _attempt_file(run_id: str, number: int) -> str:
+    return f"{layout.attempts_folder(run_id)}/{number:06d}.json"
 
 
 def _try_lock(file: IO[bytes], kind: int) -> bool:

@@ -71,7 +71,8 @@ class TargetItem:
 
 
 def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetItem]) -> None:
-    """Creates the run folder: the target first, then the request, whose presence makes the run exist.
+    """Creates the run folder: the target first, then the request, whose presence makes the run exist. What is there of a
+    folder without a request is half-made, and made anew.
 
     Raises:
         RunError: a run of that id exists.
@@ -79,8 +80,9 @@ def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetI
     sink = io.BytesIO()
     pq.write_table(to_table(arrow_schema(TargetItem), (asdict(item) for item in items)), sink)
     exists = RunError(f"run {request.run_id} exists already; each run has an id of its own")
-    if not storage.create_exclusive(layout.media_file(request.run_id), sink.getvalue()):
+    if storage.exists(layout.request_file(request.run_id)):
         raise exists
+    storage.write_atomic(layout.media_file(request.run_id), sink.getvalue())
     content = json.dumps(request.to_dict(), indent=2, ensure_ascii=False).encode()
     if not storage.create_exclusive(layout.request_file(request.run_id), content):
         raise exists

@@ -16,7 +16,7 @@ from schemas.errors import CommitConflict, InvalidInput, RunError, RunNotFound, 
 from schemas.records import LlmCallRow
 from schemas.settings import RunSettings
 from tables import layout
-from tables.attempts import begin_attempt, is_running, runner_lock
+from tables.attempts import begin_attempt, is_running, last_attempt, runner_lock
 from tables.call_log import CallLog, read_calls, spent_tokens
 from tables.manifest import commit_manifest, newest_manifest
 from tables.operation_cache import OperationCache
@@ -315,6 +315,29 @@ def test_attempts_are_numbered_and_a_run_has_one_runner(tmp_path):
         with pytest.raises(RunError, match="another process"), runner_lock(storage, RUN):
             pass
     assert not is_running(storage, RUN)
+
+
+def test_attempts_go_on_behind_the_highest_number_whatever_else_lies_in_their_folder(tmp_path):
+    storage = open_storage(tmp_path)
+    make_run(storage)
+    folder = tmp_path / layout.attempts_folder(RUN)
+    assert [begin_attempt(storage, RUN) for _ in range(2)] == [1, 2]
+    (folder / ".000003.json.0123456789abcdef").touch()  # of a runner that was killed in between
+    assert last_attempt(storage, RUN) == 2
+    assert begin_attempt(storage, RUN) == 3
+    (folder / ".000003.json.0123456789abcdef").unlink()
+    (folder / "000001.json").unlink()
+    assert last_attempt(storage, RUN) == 3
+
+
+def test_a_half_made_run_folder_is_made_anew_and_a_whole_one_is_left_as_it_is(storage):
+    storage.write_atomic(layout.media_file(RUN), b"half")
+    make_run(storage)
+    before = read_target(storage, RUN)
+    request = read_request(storage, RUN)
+    with pytest.raises(RunError, match="exists already"):
+        write_request(storage, request, [TargetItem("/x/other.mp4", "other.mp4")])
+    assert read_target(storage, RUN) == before
 
 
 def test_the_stop_file_is_seen_within_half_a_second_and_can_be_taken_back(storage):

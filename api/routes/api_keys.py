@@ -50,7 +50,7 @@ def get_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
 def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Deletes a key for good."""
     with database.write() as session:
-        session.delete(_owned(session, caller, key_id))
+        session.delete(_owned(session, caller, key_id, to_write=True))
     request.app.state.known_keys.forget()
     return JsonResponse({"message": f"Key {key_id} is deleted."})
 
@@ -59,7 +59,7 @@ def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
 def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Revokes a key; it stays in the list."""
     with database.write() as session:
-        record = _owned(session, caller, key_id)
+        record = _owned(session, caller, key_id, to_write=True)
         record.revoked_at = record.revoked_at or now()
         body = key_body(record)
     request.app.state.known_keys.forget()
@@ -70,7 +70,7 @@ def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
 def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
     """Revokes a key and makes one with the same name, scopes and expiry in its place."""
     with database.write() as session:
-        old = _owned(session, caller, key_id)
+        old = _owned(session, caller, key_id, to_write=True)
         if old.revoked_at is not None:
             raise ApiError(409, "key_revoked", "This key is revoked; create a new one.", {"key_id": key_id})
         old.revoked_at = now()
@@ -96,8 +96,8 @@ def key_body(record: ApiKey) -> dict[str, Any]:
     }
 
 
-def _owned(session: Session, caller: Principal, key_id: str) -> ApiKey:
-    record = session.get(ApiKey, key_id)
+def _owned(session: Session, caller: Principal, key_id: str, *, to_write: bool = False) -> ApiKey:
+    record = session.get(ApiKey, key_id, with_for_update=to_write)
     if record is None or record.account_id != caller.account_id:
         raise not_found("key", key_id)
     return record

@@ -99,7 +99,7 @@ def update_prompt(
     changes = body.model_dump(mode="json", exclude_unset=True)
 
     def update(session: Session) -> tuple[int, dict[str, Any]]:
-        record = owned_prompt(session, caller, prompt_id)
+        record = owned_prompt(session, caller, prompt_id, to_write=True)
         record.definition = _checked(_changed(record.definition, changes)).to_dict()
         if changes.get("is_active") is not None:
             record.is_active = changes["is_active"]
@@ -113,7 +113,7 @@ def update_prompt(
 def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Query(default=False)) -> JsonResponse:
     """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
     with database.write() as session:
-        record = owned_prompt(session, caller, prompt_id)
+        record = owned_prompt(session, caller, prompt_id, to_write=True)
         if not _is_in_use(session, caller, prompt_id):
             session.delete(record)
             return JsonResponse({"message": f"Prompt {prompt_id} is deleted."})
@@ -140,13 +140,16 @@ def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
     return JsonResponse(body)
 
 
-def owned_prompt(session: Session, caller: Principal, prompt_id: str) -> PromptRecord:
+def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_write: bool = False) -> PromptRecord:
     """The caller's prompt of that id.
+
+    Args:
+        to_write: waits for whoever writes it, and keeps others from it until the transaction ends.
 
     Raises:
         ApiError: 404, also where it is another account's.
     """
-    record = session.get(PromptRecord, prompt_id)
+    record = session.get(PromptRecord, prompt_id, with_for_update=to_write)
     if record is None or record.account_id != caller.account_id:
         raise not_found("prompt", prompt_id)
     return record
