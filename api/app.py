@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from api.auth import KnownKeys
@@ -39,6 +40,7 @@ from schemas.wire.common import ErrorResponse
 from tables.storage import open_storage
 
 PREFIX = "/api/v2"
+_FETCHES = 8  # of media that lie elsewhere, at once; others wait without a thread
 
 _ERRORS = {
     status: {"model": ErrorResponse, "description": description}
@@ -93,6 +95,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.supervisor = supervisor
     app.state.rate_limiter = RateLimiter(config.rate_limits)
     app.state.link_secret = link_secret(storage)
+    app.state.fetches = CapacityLimiter(_FETCHES)
     app.state.stopping = threading.Event()
     install_error_handlers(app)
     for router in (
@@ -113,7 +116,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     ):
         app.include_router(router, prefix=PREFIX)
     app.include_router(service.health_router)
-    app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes)
+    app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes, prefix=PREFIX)
     app.add_middleware(RequestMiddleware, metrics=metrics)
     describe(app, PREFIX)
     return app

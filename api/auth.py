@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import threading
@@ -12,21 +13,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from api.clock import now
 from api.database import Account, ApiKey, Database
 from api.errors import ApiError
 from api.ids import new_id
 
+_log = logging.getLogger(__name__)
+
 KEY_FORM: Final = re.compile(r"sk_live_[0-9a-f]{48}")
 SCOPES: Final = ("search", "read", "write", "admin")  # each includes those before it
 _SEEN_EVERY: Final = timedelta(seconds=60)  # `last_used_at` is written at most this often
 _KNOWN_FOR_S: Final = 1.0
 _MOST_KNOWN: Final = 10_000
+_LOOK_UPS: Final = 10  # at once, in threads that nothing else may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class KnownKeys:
         self._callers: dict[str, tuple[float, Principal]] = {}
         self._generation = 0
         self._lock = threading.Lock()
+        self.turns = CapacityLimiter(_LOOK_UPS)
 
     @property
     def generation(self) -> int:
@@ -119,7 +125,7 @@ def authenticate(request: Request) -> Principal:
     Raises:
         ApiError: 401 where there is no key, or it is unknown, revoked or expired.
     """
-    key_hash = _key_hash_of(request)
+    key_hash = hash_key(shown_key(request))
     known: KnownKeys = request.app.state.known_keys
     caller = known.find(key_hash)
     if caller is None:
@@ -145,9 +151,24 @@ def _look_up(database: Database, key_hash: str) -> tuple[Principal, datetime | N
     if found is None or found.revoked_at is not None or _has_passed(found.expires_at):
         raise _refused()
     if found.last_used_at is None or _age(found.last_used_at) > _SEEN_EVERY:
-        with database.write() as session:
-            session.execute(update(ApiKey).where(ApiKey.key_id == found.key_id).values(last_used_at=now()))
+        _note_use(database, found.key_id)
     return Principal(found.account_id, found.key_id, tuple(found.scopes)), found.expires_at
+
+
+def _note_use(database: Database, key_id: str) -> None:
+    """Writes down that a key was used, where that can be written: a full disk does not keep anyone from reading."""
+    try:
+        with database.write() as session:
+            session.execute(update(ApiKey).where(ApiKey.key_id == key_id).values(last_used_at=now()))
+    except SQLAlchemyError as error:
+        _log.warning("the last use of key %s cannot be written: %s", key_id, error)
+
+
+async def identify(request: Request) -> Principal:
+    """The same as `authenticate` for coroutines: it takes a thread only where the database must be asked."""
+    known: KnownKeys = request.app.state.known_keys
+    caller = known.find(hash_key(shown_key(request)))
+    return caller if caller is not None else await to_thread.run_sync(authenticate, request, limiter=known.turns)
 
 
 def check_scope(caller: Principal, scope: str) -> None:
@@ -180,12 +201,11 @@ def _admitted(request: Request, caller: Principal, scope: str | None) -> Princip
 def requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
     """A dependency that gives the caller; see `admit`.
 
-    It takes no parameters that would appear in the API's description, and a thread only where the database must be asked.
+    It takes no parameters that would appear in the API's description.
     """
 
     async def principal(request: Request) -> Principal:
-        known = request.app.state.known_keys.find(_key_hash_of(request))
-        return _admitted(request, known or await run_in_threadpool(authenticate, request), scope)
+        return _admitted(request, await identify(request), scope)
 
     return principal
 
@@ -204,7 +224,12 @@ def category_of(request: Request, scope: str | None) -> str:
     return {"search": "search", "read": "read", None: "read"}.get(scope, "write")
 
 
-def _key_hash_of(request: Request) -> str:
+def shown_key(request: Request) -> str:
+    """The key that a request shows, whether it is known or not.
+
+    Raises:
+        ApiError: 401 where there is none, or it has not the form of one.
+    """
     key = request.headers.get("x-api-key")
     if key is None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -214,7 +239,7 @@ def _key_hash_of(request: Request) -> str:
     key = key.strip()
     if not KEY_FORM.fullmatch(key):
         raise _refused()
-    return hash_key(key)
+    return key
 
 
 def _refused() -> ApiError:

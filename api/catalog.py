@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from api.auth import Principal
 from api.clock import now, required_time
-from api.config import ApiConfig
 from api.database import Video
 from api.errors import not_found
 from api.ids import new_id
 from api.media_store import StoredMedia, discard
 from api.pagination import decode_cursor, encode_cursor, page_body
+from schemas.errors import StorageError
 from schemas.mediatime import seconds_from_us
 from tables.storage import Storage
 
@@ -101,11 +101,27 @@ def add_video(
     return record
 
 
-def delete_video(storage: Storage, config: ApiConfig, video: Video) -> None:
-    """Marks a media item as deleted and removes the bytes that this service stored for it."""
-    video.deletion_id = new_id("deletion")
-    video.updated_at = now()
-    discard(storage, config, video.media_uri, video.source_kind)
+def mark_deleted(video: Video) -> None:
+    """Marks a media item as deleted, where it is not yet. Its bytes are removed by `discard_bytes`, after the commit."""
+    if video.deletion_id is None:
+        video.deletion_id = new_id("deletion")
+        video.updated_at = now()
+
+
+def discard_bytes(storage: Storage, videos: Iterable[Video]) -> None:
+    """Removes the bytes that this service stored for media whose deletion is committed. Doing it again changes nothing.
+
+    Raises:
+        StorageError: some could not be removed; all others are.
+    """
+    failure: StorageError | None = None
+    for video in videos:
+        try:
+            discard(storage, video.media_uri, video.source_kind)
+        except StorageError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def video_body(video: Video) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -17,6 +18,8 @@ from api.json_response import JsonResponse
 from schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (OperationalError, PoolTimeout)  # it is away, full, locked, or all connections are taken
 
 
 class ApiError(Exception):
@@ -53,6 +56,12 @@ def not_found(kind: str, identifier: str) -> ApiError:
 def invalid(message: str, path: str = "") -> ApiError:
     """A request that is well formed and cannot be fulfilled."""
     return ApiError(422, "validation_failed", message, {"errors": [{"path": path, "message": message}]})
+
+
+def database_unavailable(error: Exception) -> ApiError:
+    """The database does not do its work at the moment; the log says why."""
+    _log.error("database: %s", error)
+    return ApiError(503, "database_unavailable", "The database does not answer; ask again.", None, 5)
 
 
 def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
@@ -101,6 +110,11 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     def _unstorable(request: Request, error: DataError) -> JsonResponse:
         return error_response(request, invalid("The request holds a value that cannot be stored, e.g. a NUL."))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeout)
+    def _database_error(request: Request, error: Exception) -> JsonResponse:
+        return error_response(request, database_unavailable(error))
 
     @app.exception_handler(StorageError)
     def _storage_error(request: Request, error: StorageError) -> JsonResponse:

@@ -30,8 +30,7 @@ def record_event(
     Events are numbered in the order in which they become visible, so that who reads behind a number misses none: on
     PostgreSQL the transactions that record one therefore wait for each other; SQLite has one writer anyway.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+    wait_for_recorders(session)
     session.add(
         Event(
             account_id=account_id,
@@ -44,6 +43,12 @@ def record_event(
             created_at=now(),
         )
     )
+
+
+def wait_for_recorders(session: Session) -> None:
+    """Waits until every transaction that has recorded an event has ended, and lets none begin to before this one has."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
 
 def event_body(event: Event) -> dict[str, Any]:

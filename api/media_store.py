@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import unquote, urlsplit
+
+import fsspec
 
 from api.config import ApiConfig
 from api.errors import ApiError, invalid
 from api.fetch import fetch_https
 from media.probe import probe_media
-from media.source import local_media
-from schemas.errors import MediaError
+from schemas.errors import MediaError, StorageError
 from schemas.media import MediaInfo
 from schemas.settings import MediaLimits
-from tables.storage import LocalStorage, Storage
+from tables.storage import LocalStorage, Storage, storage_errors
 
+_BLOCK: Final = 1 << 20
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -71,13 +72,15 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
         if not any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets):
             allowed = ", ".join(config.media_buckets) or "none"
             raise invalid(f"video_uri: this bucket is not among those allowed ({allowed})", "video_uri")
-        with local_media(uri) as path:
-            return StoredMedia(uri, "bucket", _probed(config, path, uri))
+        with storage.work_folder() as work:
+            fetched = work / "fetched"
+            _fetch_object(uri, fetched, config.max_upload_bytes)
+            return StoredMedia(uri, "bucket", _probed(config, fetched, uri))
     message = "video_uri: use file:// under an allowed folder, https://, or gs:// and s3:// of an allowed bucket"
     raise invalid(message, "video_uri")
 
 
-def discard(storage: Storage, config: ApiConfig, media_uri: str, kind: str) -> None:
+def discard(storage: Storage, media_uri: str, kind: str) -> None:
     """Removes bytes that this service has stored; what was registered elsewhere is left alone."""
     if kind in ("upload", "https"):
         storage.remove(_name_in(storage, media_uri))
@@ -88,11 +91,48 @@ def limits_of(config: ApiConfig) -> MediaLimits:
     return MediaLimits(max_duration_s=config.max_media_seconds)
 
 
-@contextmanager
-def stored_file(storage: Storage, media_uri: str) -> Iterator[Path]:
-    """A local path of an item's bytes."""
-    with local_media(media_uri) as path:
-        yield path
+def is_local(uri: str) -> bool:
+    """Whether media is registered without being fetched from elsewhere."""
+    return uri[:5].lower() == "file:"
+
+
+def open_object(uri: str) -> tuple[BinaryIO, int | None]:
+    """An object of a bucket, open to be read, and its size where the service tells it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it cannot be read.
+    """
+    with storage_errors("read", uri):
+        try:
+            files, name = fsspec.core.url_to_fs(uri)
+            return files.open(name, "rb"), files.size(name)
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"{uri}: cannot be read ({error}); install its driver, e.g. gcsfs") from error
+
+
+def blocks_of(file: BinaryIO) -> Iterator[bytes]:
+    """The bytes of an open file in blocks; closes it at the end."""
+    with file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _fetch_object(uri: str, out: Path, max_bytes: int) -> None:
+    too_large = ApiError(413, "media_too_large", f"video_uri: {uri}: is larger than {max_bytes} bytes.")
+    try:
+        file, size = open_object(uri)
+        with file, out.open("wb") as target:
+            if size is not None and size > max_bytes:
+                raise too_large
+            left = max_bytes
+            for block in blocks_of(file):
+                left -= len(block)
+                if left < 0:
+                    raise too_large
+                target.write(block)
+    except (OSError, StorageError) as error:
+        raise MediaError("media_not_found", f"{uri}: cannot be fetched ({error})", retryable=True) from error
 
 
 def _keep(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path, kind: str) -> StoredMedia:

@@ -13,6 +13,7 @@ from fastapi import Query
 
 from api.errors import ApiError
 from schemas.ids import digest
+from schemas.wire.common import storable
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=2048)]
@@ -51,7 +52,7 @@ def _read(value: Any, kind: type) -> Any:
         return datetime.fromisoformat(value)
     if type(value) is not kind or (isinstance(value, int) and abs(value) >= 2**63):
         raise TypeError(value)
-    return value
+    return storable(value)
 
 
 def page_body(rows: Sequence[Any], limit: int, next_cursor: str | None) -> dict[str, Any]:

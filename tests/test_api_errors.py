@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from api.config import RateLimits
 from api.errors import ApiError
@@ -380,6 +381,15 @@ def test_a_cursor_that_was_changed_or_made_up_is_refused(world):
         refused(world.caller.get(path, params={**given, "cursor": value}), 422, "validation_failed")
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a\0b"])
+def test_a_cursor_of_text_that_cannot_be_stored_is_refused(world, text):
+    path = f"/indexes/{world.index_id}/videos"
+    cursor = said(world.caller.get(path, params={"limit": 1}))["pagination"]["next_cursor"]
+    signature, (moment, _) = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    forged = base64.urlsafe_b64encode(json.dumps([signature, [moment, text]]).encode()).decode().rstrip("=")
+    refused(world.caller.get(path, params={"cursor": forged}), 422, "validation_failed")
+
+
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "many", "1.5"])
 def test_a_limit_is_from_1_to_100(world, limit):
     for path in (
@@ -431,3 +441,33 @@ def test_it_is_not_ready_without_its_database(tmp_path):
         assert response.headers["Retry-After"]
         assert stranger.get(server.base_url + "/healthz").status_code == 200
         (tmp_path / "data" / "promptreel.db").rmdir()
+
+
+def test_a_database_that_is_away_is_told_with_the_time_to_come_back(tmp_path, api_media):
+    with ApiServer(tmp_path / "data", supervise=False) as server:
+        caller = server.caller()
+        (tmp_path / "data" / "promptreel.db").unlink()
+        server.app.state.database.close()
+        (tmp_path / "data" / "promptreel.db").mkdir()
+        for answer in (
+            caller.get("/prompts"),
+            caller.post("/indexes", {"name": "one"}),
+            caller.upload(api_media / "c.png"),
+        ):
+            refused(answer, 503, "database_unavailable")
+            assert int(answer.headers["Retry-After"]) >= 1
+        (tmp_path / "data" / "promptreel.db").rmdir()
+
+
+def test_who_only_reads_is_answered_by_a_database_that_cannot_be_written(tmp_path, caplog):
+    with ApiServer(tmp_path / "data", supervise=False) as server:
+        caller = server.caller("write")
+        server.app.state.database.close()
+        event.listen(server.app.state.database.engine, "connect", _forbid_writing)
+        assert said(caller.get("/prompts"))["prompts"] == []
+        assert "the last use of key" in caplog.text
+        refused(caller.post("/indexes", {"name": "one"}), 503, "database_unavailable")
+
+
+def _forbid_writing(connection, record):
+    connection.execute("PRAGMA query_only=ON")

@@ -8,7 +8,8 @@ import pytest
 
 import api.routes.events
 from api.events import record_event
-from tests.api_server import ApiServer, refused
+from tests.api_server import ApiServer, Caller, refused, said
+from tests.pipeline_runs import wait_for
 
 pytest_plugins = ["tests.api_fixtures"]
 
@@ -25,7 +26,7 @@ class Follower:
         assert self._response.status_code == 200
         assert self._response.headers["Content-Type"].startswith("text/event-stream")
         self._lines = self._response.iter_lines()
-        begin, connected = self._block()
+        begin, connected = self.block()
         assert connected == ": connected"
         assert begin.startswith("id: ")
         self.begin = begin.removeprefix("id: ")
@@ -38,7 +39,7 @@ class Follower:
 
     def comment(self):
         """The next comment; events before it are an error."""
-        line = self._block()[0]
+        line = self.block()[0]
         assert line.startswith(": "), line
         return line[2:]
 
@@ -46,7 +47,7 @@ class Follower:
         """The next events, their fields checked against each other; comments are passed over."""
         found = []
         while len(found) < count:
-            block = self._block()
+            block = self.block()
             if block[0].startswith(":"):
                 continue
             fields = dict(line.split(": ", 1) for line in block)
@@ -55,7 +56,7 @@ class Follower:
             found.append(event)
         return found
 
-    def _block(self):
+    def block(self):
         lines = []
         for line in self._lines:
             if line:
@@ -204,3 +205,31 @@ def test_an_open_stream_does_not_keep_the_service_from_stopping(tmp_path):
         threading.Thread(target=follow, daemon=True).start()
         time.sleep(0.1)
     assert ended.wait(20)
+
+
+def test_a_stream_ends_when_its_key_is_revoked(quiet, someone, monkeypatch):
+    monkeypatch.setattr(api.routes.events, "HEARTBEAT_S", 0.1)
+    made = said(someone.post("/api-keys", {"name": "second", "scopes": ["read"]}), 201)
+    with Follower(Caller(quiet.base_url, made["key"])) as stream, Follower(someone) as other:
+        stream.comment()
+        said(someone.post(f"/api-keys/{made['key_id']}/revoke"))
+        while (block := stream.block())[0].startswith(":"):
+            pass
+        assert block[0] == "event: processing.stream_error"
+        assert json.loads(block[1].removeprefix("data: "))["code"] == "invalid_api_key"
+        with pytest.raises(AssertionError, match="the stream has ended"):
+            stream.block()
+        other.comment()
+
+
+def test_streams_of_an_account_are_bounded_and_those_that_have_ended_do_not_count(quiet, someone, monkeypatch):
+    monkeypatch.setattr(api.routes.events, "MOST_STREAMS", 2)
+    with Follower(someone), Follower(quiet.caller()):
+        with Follower(someone):
+            answer = someone.get(STREAM)
+            refused(answer, 429, "rate_limit_exceeded")
+            assert int(answer.headers["Retry-After"]) >= 1
+        wait_for(lambda: quiet.app.state.open_streams[someone.account_id] == 1, 30)
+        with Follower(someone):
+            refused(someone.get(STREAM), 429, "rate_limit_exceeded")
+    wait_for(lambda: not quiet.app.state.open_streams, 30)

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -16,6 +17,7 @@ import api.media_store
 from api.errors import ApiError
 from api.fetch import fetch_https, is_public, resolve_host
 from tests.api_server import refused, said
+from tests.pipeline_runs import wait_for
 
 pytest_plugins = ["tests.api_fixtures"]
 
@@ -301,3 +303,35 @@ def test_media_over_https_is_registered_and_kept(tls, world, caller, api_media, 
 def test_private_addresses_are_refused_through_the_api(caller):
     for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "2130706433", "localhost", "10.1.2.3"):
         refused(caller.post("/videos", {"title": "t", "video_uri": f"https://{host}/a"}), 422, "media_uri_refused")
+
+
+def test_fetches_that_take_their_time_leave_room_for_other_requests(tls, service, monkeypatch):
+    """More registrations than there are threads wait for a server that does not answer, and others are served meanwhile."""
+    options = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
+    answer, inside, most = threading.Event(), [], []
+
+    def hold(url, out, max_bytes):
+        inside.append(url)
+        most.append(len(inside))
+        answer.wait(60)
+        inside.remove(url)
+        fetch_https(url, out, max_bytes, port=tls.port, **options)
+
+    tls.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    monkeypatch.setattr(api.media_store, "fetch_https", hold)
+    slow, quick = service.caller(), service.caller()
+
+    def register(number):
+        return slow.post("/videos", {"title": "t", "video_uri": f"https://{HOST}/{number}.mp4"})
+
+    with ThreadPoolExecutor(50) as pool:
+        waiting = [pool.submit(register, number) for number in range(50)]
+        wait_for(lambda: len(inside) == 8)
+        try:
+            said(quick.get("/playground/videos", timeout=20))
+            said(quick.get("/prompts", timeout=20))
+        finally:
+            answer.set()
+        for answered in waiting:
+            refused(answered.result(), 422, "media_uri_refused")
+    assert max(most) == 8

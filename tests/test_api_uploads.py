@@ -115,12 +115,44 @@ def test_an_upload_without_a_key_is_refused_before_its_body_comes(small):
         assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_json_body_over_its_limit_is_refused_before_it_is_read(small, someone):
-    head = f"POST /api/v2/prompts HTTP/1.1\r\nHost: x\r\nContent-Length: {40 << 20}\r\nX-API-Key: {someone.key}\r\n\r\n"
-    port = int(small.base_url.rsplit(":", 1)[1])
+def status_of_head(server, path, length, key=None, method="POST"):
+    """The status that a request is answered with of which no more than the head is sent."""
+    head = (
+        f"{method} /api/v2{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nContent-Type: application/json\r\n"
+    )
+    port = int(server.base_url.rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(head.encode())
-        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(f"{head}{f'X-API-Key: {key}' if key else 'X-Nothing: x'}\r\n\r\n".encode())
+        return int(connection.recv(4096).split()[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/prompts", 1 << 20),
+        ("/prompt-runs/estimate", 1 << 20),
+        ("/indexes/idx_1/search", 1 << 20),
+        ("/indexes/idx_1/image-search", 16 << 20),
+        ("/indexes/idx_1/multimodal-search", 16 << 20),
+    ],
+)
+def test_a_json_body_over_its_limit_is_refused_before_it_is_read(small, someone, path, most):
+    assert status_of_head(small, path, most + 1, someone.key) == 413
+    body = b" " * most
+    answer = someone.post(path, content=body, headers={"Content-Type": "application/json"})
+    refused(answer, 400, "malformed_json")  # it was read
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/prompts"), ("PUT", "/prompts/prompt_1"), ("POST", "/indexes/idx_1/image-search")]
+)
+def test_a_body_without_a_key_is_refused_before_it_comes(small, method, path):
+    assert status_of_head(small, path, 1000, method=method) == 401
+    assert status_of_head(small, path, 1000, "nonsense", method) == 401
+
+
+def test_a_picture_is_taken_from_callers_alone_who_may_search(small):
+    assert status_of_head(small, "/indexes/idx_1/image-search", 1000, "sk_live_" + "0" * 48) == 401
 
 
 def test_media_that_last_too_long_are_refused(small, someone, tmp_path):

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
-from api.auth import Principal, Reader
+from api.auth import Principal, Reader, check_scope, identify
 from api.database import Database, Event
+from api.errors import ApiError
 from api.events import event_body
-from api.services import Db
+from api.services import Db, part_of
 
 router = APIRouter(prefix="/processing/events", tags=["events"])
 
 HEARTBEAT_S = 15.0
+MOST_STREAMS = 20  # of one account at once
+_RETRY_AFTER_S: Final = 30
 _LOOK_EVERY_S = 0.5
 
 
@@ -36,10 +41,32 @@ async def stream_events(
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> StreamingResponse:
     """Streams what happens to the caller's runs and media, from now on, or from behind `Last-Event-ID`."""
+    open_streams: Counter[str] = part_of(request.app, "open_streams", Counter)
+    if open_streams[caller.account_id] >= MOST_STREAMS:
+        message = f"This account has {MOST_STREAMS} streams open; close one, or ask one for more event types."
+        raise ApiError(429, "rate_limit_exceeded", message, {"category": "streams"}, _RETRY_AFTER_S)
     conditions = _conditions(caller, run_id, index_id, _words(video_ids), _words(event_types))
     after = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else None
     stream = _stream(request, database, conditions, after, batch_size)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return _CountedStream(stream, open_streams, caller.account_id)
+
+
+class _CountedStream(StreamingResponse):
+    """A stream that counts among those of its account from now until it has ended, in whatever way. Every one is made and
+    ends in the event loop."""
+
+    def __init__(self, content: AsyncIterator[str], open_streams: Counter[str], account_id: str) -> None:
+        super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._open_streams, self._account_id = open_streams, account_id
+        open_streams[account_id] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._open_streams[self._account_id] -= 1
+            if not self._open_streams[self._account_id]:
+                del self._open_streams[self._account_id]
 
 
 async def _stream(
@@ -58,9 +85,12 @@ async def _stream(
                 yield f"id: {after}\nevent: {event['event_type']}\ndata: {json.dumps(event)}\n\n"
             if clock() >= next_beat:
                 next_beat = clock() + HEARTBEAT_S
+                check_scope(await identify(request), "read")  # the key may have been revoked, or have expired
                 yield ": heartbeat\n\n"
             if len(events) < batch_size:
                 await asyncio.sleep(_LOOK_EVERY_S)
+    except ApiError as error:
+        yield f"event: processing.stream_error\ndata: {json.dumps({'code': error.code, 'message': error.message})}\n\n"
     except Exception:
         yield 'event: processing.stream_error\ndata: {"message": "the stream has ended; resume it by Last-Event-ID"}\n\n'
         raise

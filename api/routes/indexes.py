@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.auth import Admin, Principal, Reader, Searcher, Writer
-from api.catalog import delete_video, videos_page
+from api.catalog import discard_bytes, mark_deleted, videos_page
 from api.clock import now, required_time
 from api.database import MediaIndex, Video
 from api.errors import not_found
@@ -18,7 +18,7 @@ from api.ids import new_id
 from api.json_response import JsonResponse
 from api.pagination import DEFAULT_LIMIT, Cursor, Limit
 from api.runs import runs_page
-from api.services import Config, DataFolder, Db
+from api.services import DataFolder, Db
 from schemas.wire.common import DeletionStatus, Page
 from schemas.wire.indexes import CreateIndex, IndexBody
 from schemas.wire.prompt_runs import PromptRunBody
@@ -84,15 +84,17 @@ def list_index_runs(
 
 
 @router.delete("/{index_id}", response_model=DeletionStatus)
-def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> JsonResponse:
-    """Deletes an index and its media. Tables of runs that have used them stay. Doing it again changes nothing."""
+def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
+    """Deletes an index and its media. Tables of runs that have used them stay. Doing it again removes what was left."""
     with database.write() as session:
-        record = owned_index(session, caller, index_id, deleted_too=True)
+        record = owned_index(session, caller, index_id, deleted_too=True, lock={})
         if record.deletion_id is None:
             record.deletion_id = new_id("deletion")
-            for video in session.scalars(select(Video).where(Video.index_id == index_id, Video.deletion_id.is_(None))):
-                delete_video(storage, config, video)
-        return JsonResponse(_deletion(record))
+        videos = session.scalars(select(Video).where(Video.index_id == index_id)).all()
+        for video in videos:
+            mark_deleted(video)
+    discard_bytes(storage, videos)
+    return JsonResponse(_deletion(record))
 
 
 @router.get("/{index_id}/deletion", response_model=DeletionStatus)
@@ -105,13 +107,24 @@ def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
         return JsonResponse(_deletion(record))
 
 
-def owned_index(session: Session, caller: Principal, index_id: str, *, deleted_too: bool = False) -> MediaIndex:
+def owned_index(
+    session: Session,
+    caller: Principal,
+    index_id: str,
+    *,
+    deleted_too: bool = False,
+    lock: dict[str, bool] | None = None,
+) -> MediaIndex:
     """The caller's index of that id.
+
+    Args:
+        lock: how its row is locked until the end of the transaction: {} for its deletion, {"read": True} so that nobody
+            deletes it meanwhile. SQLite has one writer anyway.
 
     Raises:
         ApiError: 404, also where it is another account's or deleted.
     """
-    record = session.get(MediaIndex, index_id)
+    record = session.get(MediaIndex, index_id, with_for_update=lock)
     if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
         raise not_found("index", index_id)
     return record

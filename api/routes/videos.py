@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.auth import Admin, Principal, Reader, Writer
-from api.catalog import add_video, delete_video, owned_video, owned_videos, video_body
+from api.catalog import add_video, discard_bytes, mark_deleted, owned_video, owned_videos, video_body
 from api.clock import now, wire_time
-from api.config import ApiConfig
 from api.database import Database, PromptRun, RunItem, Video
 from api.errors import ApiError, invalid, not_found
-from api.events import record_event
+from api.events import record_event, wait_for_recorders
 from api.idempotency import IdempotencyKey, answer_once, kept_answer
 from api.ids import new_id
 from api.json_response import JsonResponse
 from api.links import LIFETIME_S, is_valid, link_token
-from api.media_store import StoredMedia, discard, register_uri, store_upload, stored_file
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit, page_body
+from api.media_store import StoredMedia, blocks_of, discard, is_local, open_object, register_uri, store_upload
+from api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page_body
 from api.processing import processing_status
 from api.results import all_segments, segments_page
 from api.routes.indexes import owned_index
@@ -54,10 +57,11 @@ router = APIRouter(prefix="/videos", tags=["videos"])
 jobs_router = APIRouter(prefix="/import-jobs", tags=["videos"])
 
 _BLOCK = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 @router.post("", status_code=201, response_model=RegisteredVideo)
-def register_video(
+async def register_video(
     body: RegisterVideo,
     caller: Writer,
     database: Db,
@@ -67,10 +71,11 @@ def register_video(
     key: IdempotencyKey = None,
 ) -> JsonResponse:
     """Registers media that lies elsewhere: a file under an allowed folder, an https address, an object of a bucket."""
-    _check_index(database, caller, body.index_id)
     new = _NewVideo(new_id("vid"), body.title, body.index_id, body.video_uri)
     once = _Once(database, caller, request.url.path, key, body.model_dump(mode="json"))
-    return _add_once(once, storage, config, new, lambda: register_uri(storage, config, new.video_id, body.video_uri))
+    limiter = None if is_local(body.video_uri) else request.app.state.fetches
+    register = functools.partial(register_uri, storage, config, new.video_id, body.video_uri)
+    return await to_thread.run_sync(_add_once, once, storage, new, register, limiter=limiter)
 
 
 @router.post("/upload", status_code=201, response_model=RegisteredVideo)
@@ -87,14 +92,13 @@ def upload_video(
 ) -> JsonResponse:
     """Uploads a media item into an index, or into the playground where none is named."""
     index_id, name = index_id or None, file.filename or ""
-    _check_index(database, caller, index_id)
     new = _NewVideo(new_id("vid"), title, index_id, None)
     with storage.work_folder() as work:
         source = work / "upload"
         content_hash = _save(file, source, config.max_upload_bytes)
         content = {"title": title, "index_id": index_id, "filename": name, "sha256": content_hash}
         once = _Once(database, caller, request.url.path, key, content)
-        return _add_once(once, storage, config, new, lambda: store_upload(storage, config, new.video_id, name, source))
+        return _add_once(once, storage, new, lambda: store_upload(storage, config, new.video_id, name, source))
 
 
 @router.post("/batch", response_model=list[VideoWithDetails])
@@ -159,9 +163,7 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
 @router.get(
     "/{video_id}/content", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
 )
-def get_content(
-    video_id: str, database: Db, storage: DataFolder, request: Request, expires: int, token: str
-) -> Response:
+def get_content(video_id: str, database: Db, request: Request, expires: int, token: str) -> Response:
     """Gives an item's bytes to whoever holds a signed address."""
     if not is_valid(request.app.state.link_secret, video_id, expires, token):
         raise ApiError(403, "link_expired", "This address is wrong or has expired; ask for a new one.")
@@ -169,10 +171,14 @@ def get_content(
         video = session.get(Video, video_id)
     if video is None or video.deletion_id is not None:
         raise not_found("video", video_id)
-    if "://" not in video.media_uri:
-        return FileResponse(Path(video.media_uri))
-    with stored_file(storage, video.media_uri) as path:
-        return Response(path.read_bytes(), media_type="application/octet-stream")
+    try:
+        if "://" not in video.media_uri:
+            return FileResponse(video.media_uri, stat_result=os.stat(video.media_uri))
+        file, size = open_object(video.media_uri)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise not_found("media", video_id) from error
+    headers = {} if size is None else {"Content-Length": str(size)}
+    return StreamingResponse(blocks_of(file), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/{video_id}", response_model=VideoBody)
@@ -185,13 +191,13 @@ def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) 
 
 
 @router.delete("/{video_id}", response_model=DeletionStatus)
-def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder, config: Config) -> JsonResponse:
-    """Deletes a media item. Tables of runs that have used it stay. Doing it again changes nothing."""
+def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
+    """Deletes a media item. Tables of runs that have used it stay. Doing it again removes what was left."""
     with database.write() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
-        if video.deletion_id is None:
-            delete_video(storage, config, video)
-        return JsonResponse(_deletion(video))
+        mark_deleted(video)
+    discard_bytes(storage, [video])
+    return JsonResponse(_deletion(video))
 
 
 @router.get("/{video_id}/deletion", response_model=DeletionStatus)
@@ -216,12 +222,18 @@ def list_segments(
     cursor: Cursor = None,
 ) -> JsonResponse:
     """Lists an item's segments, seen through a run, or through its newest one."""
+    scope, named_run = ("segments through the newest run", video_id), run_id
+    if run_id is None and (place := decode_cursor(cursor, scope, (str, str))) is not None:
+        named_run, cursor = place  # the run of the first page, whatever has ended since
     with database.read() as session:
         owned_video(session, caller, video_id)
-        run = _run_of_video(session, caller, video_id, run_id)
+        run = _run_of_video(session, caller, video_id, named_run)
     if run is None:
         return JsonResponse(page_body([], limit, None))
-    return JsonResponse(segments_page(storage, run, video_id, limit, cursor))
+    page = segments_page(storage, run, video_id, limit, cursor)
+    if run_id is None and (further := page["pagination"]["next_cursor"]) is not None:
+        page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, further])
+    return JsonResponse(page)
 
 
 @router.get("/{video_id}/prompt-runs", response_model=list[PromptRunBody])
@@ -268,13 +280,12 @@ class _Once:
     content: dict[str, Any]
 
 
-def _add_once(
-    once: _Once, storage: Storage, config: ApiConfig, new: _NewVideo, store: Callable[[], StoredMedia]
-) -> JsonResponse:
+def _add_once(once: _Once, storage: Storage, new: _NewVideo, store: Callable[[], StoredMedia]) -> JsonResponse:
     """Stores an item's bytes, then adds its row, once for a key. Bytes that no row came to be for are removed."""
     place = (once.database, once.caller, "POST", once.path, once.key, once.content)
     if (kept := kept_answer(*place)) is not None:
         return kept
+    _check_index(once.database, once.caller, new.index_id)
     stored = store()
     added = False
 
@@ -286,15 +297,29 @@ def _add_once(
     try:
         answer = answer_once(*place, add)
     except BaseException:
-        added = False
+        added = _may_be_there(once.database, new.video_id)
         raise
     finally:
         if not added:
-            discard(storage, config, stored.media_uri, stored.kind)
+            discard(storage, stored.media_uri, stored.kind)
     return answer
 
 
+def _may_be_there(database: Database, video_id: str) -> bool:
+    """Whether there is a row, after a transaction of which it is not known whether it was committed; True where that
+    cannot be found out."""
+    try:
+        with database.read() as session:
+            wait_for_recorders(session)
+            return session.get(Video, video_id) is not None
+    except Exception as error:
+        _log.warning("the bytes of %s are left, with or without its row: %s", video_id, error)
+        return True
+
+
 def _added(session: Session, caller: Principal, new: _NewVideo, stored: StoredMedia) -> dict[str, Any]:
+    if new.index_id is not None:  # it may have been deleted while the bytes came
+        owned_index(session, caller, new.index_id, lock={"read": True})
     video = add_video(session, caller, new.video_id, new.title, new.index_id, stored, new.video_uri)
     session.flush()
     record_event(
