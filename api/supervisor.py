@@ -54,6 +54,7 @@ _OVER_DEADLINE_S: Final = 600.0
 # With the pauses between them this is about two minutes.
 _MOST_STUMBLES: Final = 10
 _CLEAN_EVERY_S: Final = 600.0
+_TOKENS: Final = ("input", "output", "thought", "cached", "total")
 
 
 @dataclass
@@ -530,9 +531,5 @@ def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
         **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
-        "actual_tokens": {
-            "input": progress.get("input_tokens", 0),
-            "output": progress.get("output_tokens", 0),
-            "total": progress.get("input_tokens", 0) + progress.get("output_tokens", 0),
-        },
+        "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},
     }

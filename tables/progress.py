@@ -26,8 +26,9 @@ class ProgressBoard:
     """The counters of one worker process for one attempt at a run. Thread-safe.
 
     Names in use: items_read, items_failed, segments_planned, analyses_reused, calls, calls_failed, input_tokens,
-    output_tokens, and of `add_outcomes`: operations_done, operations_reused, operations_failed, operations_cancelled, and
-    `<operation>.<outcome>`, such as field_extraction.succeeded.
+    output_tokens, thought_tokens, cached_tokens, total_tokens, and of `add_outcomes`: operations_done,
+    operations_reused, operations_failed, operations_cancelled, and `<operation>.<outcome>`, such as
+    field_extraction.succeeded.
     """
 
     def __init__(self, storage: Storage, run_id: str, attempt: int) -> None:

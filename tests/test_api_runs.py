@@ -142,6 +142,8 @@ def test_calls_show_while_a_run_is_under_way_and_counters_only_rise(watched):
     for name in ("completed_segments", "model_calls", "total_segments"):
         values = [run[name] for run in watched]
         assert values == sorted(values), name
+    kinds = {frozenset(run["actual_tokens"]) for run in watched if run["actual_tokens"]}
+    assert kinds == {frozenset(("input", "output", "thought", "cached", "total"))}
     for run in watched:
         assert sum(run[f"{word}_videos"] for word in ("completed", "failed", "partial", "cancelled")) <= 1
 

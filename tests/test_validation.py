@@ -159,7 +159,9 @@ def test_verdicts_are_those_of_jsonschema():
             value["more"] = draw.choice([1, 1.5, 0.3, {"k": 1}, {}, "n"])
         if draw.random() < 0.1:
             value["unknown"] = 1
-        if value.get("code") == "a\n":  # before a line break at the end Python's `$` matches, that of ECMA-262 and RE2 not
+        if (
+            value.get("code") == "a\n"
+        ):  # before a line break at the end Python's `$` matches, that of ECMA-262 and RE2 not
             assert not ours.is_valid(value)
             continue
         verdicts.add(ours.is_valid(value))

@@ -140,5 +140,8 @@ class ModelSession:
             calls=1,
             calls_failed=int(call.status != "success"),
             input_tokens=call.input_tokens,
-            output_tokens=call.output_tokens + call.thought_tokens,
+            output_tokens=call.output_tokens,
+            thought_tokens=call.thought_tokens,
+            cached_tokens=call.cached_tokens,
+            total_tokens=call.total_tokens,
         )

@@ -88,5 +88,5 @@ def describe(counts: Mapping[str, int], item_count: int) -> str:
             parts.append(f"{label} {counts[name]}")
     if counts.get("calls"):
         parts.append(f"calls {counts['calls']}")
-        parts.append(f"tokens {counts.get('input_tokens', 0) + counts.get('output_tokens', 0):,}")
+        parts.append(f"tokens {counts.get('total_tokens', 0):,}")
     return ", ".join(parts)
