@@ -254,7 +254,7 @@ def test_an_object_is_read_in_blocks(tmp_path):
 
 
 class Bucket(MemoryFileSystem):
-    """A bucket service; it tells an object's size unless it is "unsized"."""
+    """A bucket service; it tells no size of what is "unsized", and a large one of what is "promised"."""
 
     protocol = ("gs",)
     store: dict = {}  # noqa: RUF012
@@ -264,6 +264,8 @@ class Bucket(MemoryFileSystem):
         return "/" + path.removeprefix("gs://").lstrip("/")
 
     def size(self, path):
+        if "promised" in path:
+            return 1 << 40
         return None if "unsized" in path else super().size(path)
 
 
@@ -274,10 +276,10 @@ def bucket(monkeypatch):
     Bucket.store.clear()
 
 
-@pytest.mark.parametrize("name", ["large.mp4", "unsized.mp4"])
-def test_an_object_over_the_limit_is_refused(bucket, tmp_path, api_media, name):
+@pytest.mark.parametrize(("name", "length"), [("large.mp4", 100_001), ("unsized.mp4", 100_001), ("promised.mp4", 1)])
+def test_an_object_over_the_limit_is_refused(bucket, tmp_path, api_media, name, length):
     limits = {"max_upload_bytes": 100_000, "media_buckets": ("gs://films",)}
-    bucket.pipe_file(f"gs://films/{name}", b"\0" * 100_001)
+    bucket.pipe_file(f"gs://films/{name}", b"\0" * length)
     bucket.pipe_file("gs://films/c.png", (api_media / "c.png").read_bytes())
     with ApiServer(tmp_path / "data", supervise=False, **limits) as server:
         caller = server.caller()
