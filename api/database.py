@@ -327,6 +327,12 @@ def _engine(url: str) -> Engine:
         for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
+    @event.listens_for(engine, "checkin")
+    def _end(connection: Any, record: Any) -> None:
+        # A COMMIT that fails (a full disk) may leave its transaction open, with the one write lock.
+        if connection is not None and connection.in_transaction:
+            connection.rollback()
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         if connection.get_execution_options().get("begin_immediate"):

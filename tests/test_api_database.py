@@ -8,9 +8,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from api.clock import now
-from api.database import Base, Database, Event
+from api.database import Account, ApiKey, Base, Database, Event
 from api.events import record_event
 from api.migrate import _FOLDER, migrate
 from tests.api_server import ApiServer, said
@@ -201,3 +202,34 @@ def test_a_whole_run_on_postgresql(postgres, tmp_path, api_media):
         assert len(said(caller.get(f"/prompt-runs/{run_id}/results?video_id={video_id}"))["data"]) == 3
         assert said(caller.get(f"/videos/{video_id}"))["status"] == "processed"
     assert not (tmp_path / "data" / "promptreel.db").exists()
+
+
+def test_a_commit_that_fails_leaves_nothing_open_and_nothing_written(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'promptreel.db'}")
+    migrate(database)
+
+    def add_a_key_of_nobody():
+        with database.write() as session:
+            session.execute(text("PRAGMA defer_foreign_keys = ON"))
+            session.add(
+                ApiKey(
+                    key_id="key_a",
+                    account_id="none",
+                    name="n",
+                    key_hash="h",
+                    key_prefix="p",
+                    scopes=[],
+                    created_at=now(),
+                )
+            )
+
+    for _ in range(2):
+        # COMMIT finds the row that refers to nothing; it fails, and ends no transaction.
+        with pytest.raises(IntegrityError):
+            add_a_key_of_nobody()
+    with database.write() as session:
+        session.add(Account(account_id="acc_a", name="a", created_at=now()))
+    with database.read() as session:
+        assert session.scalars(select(ApiKey.key_id)).all() == []
+        assert session.scalars(select(Account.account_id)).all() == ["acc_a"]
+    database.close()
