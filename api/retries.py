@@ -16,6 +16,7 @@ from api.ids import new_id
 from api.results import OPERATIONS, run_tables
 from api.runs import FINAL, owned_run
 from schemas.wire.prompt_runs import RetryFailures
+from tables.retry_scope import target_of
 from tables.storage import Storage
 
 RETRY_FINAL = ("completed", "failed")
@@ -47,7 +48,7 @@ def start_retry(
     tables = run_tables(storage, run_id)
     if tables is None or next(tables.rows("media", video_id), None) is None:
         raise not_found("segment", segment_id)
-    failed = [row for row in tables.rows("failures", video_id) if (row["segment_id"] or video_id) == segment_id]
+    failed = [row for row in tables.rows("failures", video_id) if target_of(row) == (video_id, segment_id)]
     failed = [row for row in failed if row["operation"] != "synthesis"]
     if not failed:
         known = segment_id == video_id or any(
@@ -75,7 +76,7 @@ def start_retry_of_failures(
     if not chosen:
         message = "No retryable failure of this run fits."
         raise ApiError(409, "nothing_to_retry", message, {"run_id": run_id, "retryable_failures": len(rows)})
-    targets = dict.fromkeys((row["video_id"], row["segment_id"] or row["video_id"]) for row in chosen)
+    targets = dict.fromkeys(target_of(row) for row in chosen)
     scope = {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in chosen})}
     return _stored(session, caller, run, scope, key, None, None)
 
@@ -136,7 +137,7 @@ def outcome_of(
     chosen = {(video_id, segment_id) for video_id, segment_id in targets}
     ids = {"items": list({video_id for video_id, _ in chosen}), "names": list({name for _, name in chosen})}
     left = tables.all_rows("failures", _OF_TARGETS, **ids)
-    errors = (row["message"] for row in left if (row["video_id"], row["segment_id"] or row["video_id"]) in chosen)
+    errors = (row["message"] for row in left if target_of(row) in chosen)
     for row in tables.all_rows("segments", _OF_TARGETS, **ids):
         if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
             for operation in OPERATIONS:

@@ -104,7 +104,9 @@ class AdaptiveRateLimit:
         if retry_after_s is not None:
             self._resume_at = max(self._resume_at, now + retry_after_s)
         self._refused.append(now)
-        if now - self._last_refusal < REACTION_S or self._is_tolerated(now):
+        _forget(self._sent, now - WINDOW_S)
+        _forget(self._refused, now - WINDOW_S)
+        if now - self._last_refusal < REACTION_S or self._is_tolerated():
             return
         self._slow_start = self._rate is None
         self._last_refusal = now
@@ -116,9 +118,7 @@ class AdaptiveRateLimit:
             self._rate = self._bounded(self._lowered(self._rate, now))
         self._last_growth = now
 
-    def _is_tolerated(self, now: float) -> bool:
-        _forget(self._sent, now - WINDOW_S)
-        _forget(self._refused, now - WINDOW_S)
+    def _is_tolerated(self) -> bool:
         return self._rate is not None and len(self._refused) <= TOLERATED_SHARE * len(self._sent)
 
     def _lowered(self, rate: float, now: float) -> float:

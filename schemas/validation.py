@@ -30,6 +30,7 @@ _NOT_READ: Final = {
     "$recursiveRef": "use $ref with '#/...'",
     "patternProperties": "name the properties",
 }
+_DEFINITIONS: Final = ("$defs", "definitions")  # a value is held against them only where a $ref leads there
 _OF_THE_ROOT: Final = ("$schema", "$id")
 _MESSAGE_CHARS: Final = 200
 
@@ -56,8 +57,9 @@ def check_is_closed(json_schema: Mapping[str, Any], where: str) -> None:
     Raises:
         PromptError: naming the keyword and its value.
     """
-    known = {id(part) for part in _subschemas(json_schema)}
-    for part in _subschemas(json_schema):
+    parts = list(_subschemas(json_schema))
+    known = {id(part) for part in parts}
+    for part in parts:
         for keyword, mend in _NOT_READ.items():
             if keyword in part:
                 raise PromptError(f"{where}: {keyword} is not read; {mend}")
@@ -103,9 +105,7 @@ def _expanded(schema: Any, root: Mapping[str, Any], where: str, known: dict[int,
             raise PromptError(f"{where}: a $ref goes in a circle; a schema cannot hold itself")
         return size
     known[id(schema)] = None
-    parts = list(DRAFT202012.subresources_of(schema))
-    definitions = [part for name in ("$defs", "definitions") for part in schema.get(name, {}).values()]
-    parts = [part for part in parts if not any(part is definition for definition in definitions)]
+    parts = list(DRAFT202012.subresources_of({key: part for key, part in schema.items() if key not in _DEFINITIONS}))
     if "$ref" in schema:
         parts.append(look_up(schema["$ref"], root, where))
     size = 1 + sum(_expanded(part, root, where, known) for part in parts)

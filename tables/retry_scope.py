@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.errors import RunError
 from tables.layout import retry_file
 from tables.storage import Storage
+
+Target = tuple[str, str]
+
+
+def target_of(failure: Mapping[str, Any]) -> Target:
+    """What is tried again of a row of the failures table: its segment, or its whole item, named by its own id twice."""
+    return failure["video_id"], failure["segment_id"] or failure["video_id"]
 
 
 @dataclass(frozen=True)
@@ -15,10 +24,10 @@ class RetryScope:
     """What is tried again.
 
     Attributes:
-        targets: (video id, segment id) pairs; an item that was never cut into segments is named by its own id twice.
+        targets: (video id, segment id) pairs, see `target_of`.
     """
 
-    targets: frozenset[tuple[str, str]]
+    targets: frozenset[Target]
 
     @property
     def video_ids(self) -> frozenset[str]:

@@ -151,7 +151,7 @@ class LocalStorage(Storage):
     def commit_file(self, local: Path, name: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             with local.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(local, target)
@@ -160,7 +160,7 @@ class LocalStorage(Storage):
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             if target.exists() and not (target / marker).exists():
                 shutil.rmtree(target)
             try:
@@ -183,7 +183,7 @@ class LocalStorage(Storage):
     def _new_work_folder(self) -> Path:
         base = self.path / _TEMPORARY
         with storage_errors("write", base):
-            base.mkdir(parents=True, exist_ok=True)
+            _make_folder(base)
             return Path(tempfile.mkdtemp(dir=base))
 
 
@@ -255,7 +255,7 @@ class ObjectStorage(Storage):
     def local_file(self, name: str) -> Path:
         target = Path(self._fetched.name) / name
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
             partial.write_bytes(self.read_bytes(name))
             os.replace(partial, target)
@@ -276,7 +276,7 @@ def _open_to_append(target: Path) -> int:
     try:
         return os.open(target, flags, 0o644)
     except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         return os.open(target, flags, 0o644)
 
 

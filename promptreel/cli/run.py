@@ -38,7 +38,7 @@ from tables.layout import log_file
 from tables.manifest import newest_manifest
 from tables.reader import committed_run, read_rows
 from tables.request import RunRequest, read_request, read_target, write_request
-from tables.retry_scope import RetryScope, write_retry
+from tables.retry_scope import RetryScope, target_of, write_retry
 from tables.runner_log import last_runner_error, open_runner_log
 from tables.stop_signal import StopSignal, clear_stop, request_stop
 from tables.storage import Storage
@@ -91,33 +91,17 @@ def run(
         _refuse_settings(resume, named)
         run_id = _prepare_resume(storage, resume)
         failures = _failures_of_ended(storage, run_id)
-    before = newest_manifest(storage, run_id)
     if failures and not any(row["retryable"] for row in failures):
         click.echo(f"nothing to try again: {len(failures)} failures, none of which would end otherwise", err=True)
-        code, manifest, before = 0, before, None
     else:
         retry_id = _write_retry(storage, run_id, failures) if failures else None
-        code = _execute(storage, run_id, runner, beam_options, retry_id)
-        manifest = newest_manifest(storage, run_id)
-    if manifest is None or (before is not None and manifest.number == before.number):
-        again = command_line(storage, "run", "--resume", run_id)
-        if code == -signal.SIGKILL and StopSignal(storage, run_id).is_set():
-            click.echo(f"left at once; what is finished is kept, go on with: {again}", err=True)
-            sys.exit(EXIT_CODES["cancelled"])
-        where = f"{storage.root}/{log_file(run_id)}"
-        raise RunError(
-            f"run {run_id} ended without a commit{_said(storage, run_id)}\n"
-            f"  its log: {where}\n"
-            f"  what is finished is kept; go on with: {again}"
-        )
-    if code != 0:
-        click.echo(f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True)
+        _execute_to_commit(storage, run_id, runner, beam_options, retry_id)
     summary = summary_of(storage, run_id)
     if as_json:
         print_json(summary)
     else:
         print_summary(storage, summary)
-    sys.exit(EXIT_CODES[manifest.status])
+    sys.exit(EXIT_CODES[summary["status"]])
 
 
 def _split_beam_options(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
@@ -179,9 +163,9 @@ def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
 
 def _write_retry(storage: Storage, run_id: str, failures: Sequence[dict[str, Any]]) -> str:
     """The id of a retry of the retryable failures."""
-    targets = [(row["video_id"], row["segment_id"] or row["video_id"]) for row in failures if row["retryable"]]
     retry_id = f"retry_{uuid.uuid4().hex}"
-    write_retry(storage, run_id, retry_id, RetryScope(frozenset(targets)))
+    scope = RetryScope(frozenset(target_of(row) for row in failures if row["retryable"]))
+    write_retry(storage, run_id, retry_id, scope)
     return retry_id
 
 
@@ -196,18 +180,38 @@ def _prepare_resume(storage: Storage, run_id: str) -> str:
     return run_id
 
 
-def _execute(
-    storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None = None
-) -> int:
+def _execute_to_commit(
+    storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None
+) -> None:
+    """Executes a run, or a retry of it, until there is a further manifest.
+
+    Raises:
+        RunError: there is none.
+        SystemExit: there is none, because the user has left at once.
+    """
+    before = newest_manifest(storage, run_id)
+    code = _execute(storage, run_id, runner, beam_options, retry_id)
+    manifest = newest_manifest(storage, run_id)
+    if manifest is None or (before is not None and manifest.number == before.number):
+        again = command_line(storage, "run", "--resume", run_id)
+        if code == -signal.SIGKILL and StopSignal(storage, run_id).is_set():
+            click.echo(f"left at once; what is finished is kept, go on with: {again}", err=True)
+            sys.exit(EXIT_CODES["cancelled"])
+        raise RunError(
+            f"run {run_id} ended without a commit{_said(storage, run_id)}\n"
+            f"  its log: {storage.root}/{log_file(run_id)}\n"
+            f"  what is finished is kept; go on with: {again}"
+        )
+    if code != 0:
+        click.echo(f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True)
+
+
+def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None) -> int:
     """Starts the runner process, shows its progress until it ends, and returns its exit code."""
     command = [sys.executable, "-m", "pipelines.runner", "--data-dir", storage.root, "--run-id", run_id]
-    command += [
-        "--runner",
-        runner,
-        "--stop-with-parent",
-        *(["--retry-id", retry_id] if retry_id else []),
-        *beam_options,
-    ]
+    command += ["--runner", runner, "--stop-with-parent", *beam_options]
+    if retry_id is not None:
+        command += ["--retry-id", retry_id]
     progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
     with open_runner_log(storage, run_id) as log:
         # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.
