@@ -37,7 +37,8 @@ class ApiConfig:
         model_aliases: names that clients use for models, e.g. those of the hosted product.
         model_base_url: address of the model service; None is the library's own.
         max_running: runs that are executed at once; others wait.
-        max_resumes: how often a runner that died is started again.
+        max_resumes: how often a runner that died is started again to go on; after that it is started once more, only to
+            commit what is stored.
         max_upload_bytes, max_media_seconds, max_run_items, max_run_segments, max_run_tokens: limits of one upload, item
             and run; `max_run_tokens` None has no limit.
         run_deadline_s: seconds after which a run makes no further call; None has no limit.

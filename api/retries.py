@@ -10,21 +10,26 @@ from sqlalchemy.orm import Session
 
 from api.auth import Principal
 from api.clock import now, required_time, wire_time
-from api.database import PromptRun, SegmentRetry
+from api.database import PromptRun, RunItem, SegmentRetry
 from api.errors import ApiError, not_found
 from api.ids import new_id
 from api.results import OPERATIONS, run_tables
 from api.runs import FINAL, owned_run
+from schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
 from schemas.wire.prompt_runs import RetryFailures
 from tables.retry_scope import target_of
 from tables.storage import Storage
 
 RETRY_FINAL = ("completed", "failed")
 
-# A target names a segment of an item, or the item again. More than one item may have a segment of the same name.
-_OF_TARGETS: Final = """
+# More than one item may have a segment of the same name.
+_SEGMENTS_OF_TARGETS: Final = """
     video_id IN (SELECT unnest($items))
     AND (segment_id IN (SELECT unnest($names)) OR video_id IN (SELECT unnest($names)))
+"""
+_FAILURES_OF_TARGETS: Final = """
+    video_id IN (SELECT unnest($items))
+    AND (segment_id IS NULL OR segment_id IN (SELECT unnest($names)))
 """
 
 
@@ -48,8 +53,8 @@ def start_retry(
     tables = run_tables(storage, run_id)
     if tables is None or next(tables.rows("media", video_id), None) is None:
         raise not_found("segment", segment_id)
-    failed = [row for row in tables.rows("failures", video_id) if target_of(row) == (video_id, segment_id)]
-    failed = [row for row in failed if row["operation"] != "synthesis"]
+    rows = [row for row in tables.rows("failures", video_id) if row["operation"] != "synthesis"]
+    failed = [row for row in rows if (row["segment_id"] or video_id) == segment_id]
     if not failed:
         known = segment_id == video_id or any(
             row["segment_id"] == segment_id for row in tables.rows("segments", video_id)
@@ -57,28 +62,27 @@ def start_retry(
         if not known:
             raise not_found("segment", segment_id)
         raise ApiError(409, "segment_not_failed", f"Nothing of {segment_id} failed in this run.", {"run_id": run_id})
-    scope = {"targets": [[video_id, segment_id]], "operations": sorted({row["operation"] for row in failed})}
+    scope = {**_scope_of(failed), "repeat_failed": True}
     return _stored(session, caller, run, scope, key, video_id, segment_id)
 
 
 def start_retry_of_failures(
     session: Session, storage: Storage, caller: Principal, run_id: str, body: RetryFailures, key: str | None
 ) -> SegmentRetry:
-    """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items.
+    """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items. Of a run that ended
+    without a commit every item failed.
 
     Raises:
         ApiError: 404 where the run does not exist; 409 where it is not finished, nothing fits, or another retry is open.
     """
     run = _retryable_run(session, caller, run_id)
     tables = run_tables(storage, run_id)
-    rows = tables.all_rows("failures", "retryable") if tables is not None else []
+    rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
     chosen = [row for row in rows if _is_wanted(row, body)]
     if not chosen:
         message = "No retryable failure of this run fits."
         raise ApiError(409, "nothing_to_retry", message, {"run_id": run_id, "retryable_failures": len(rows)})
-    targets = dict.fromkeys(target_of(row) for row in chosen)
-    scope = {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in chosen})}
-    return _stored(session, caller, run, scope, key, None, None)
+    return _stored(session, caller, run, _scope_of(chosen), key, None, None)
 
 
 def owned_retry(
@@ -113,7 +117,7 @@ def retry_body(retry: SegmentRetry) -> dict[str, Any]:
         "message": f"{len(retry.scope['targets'])} segment(s), {', '.join(retry.scope['operations'])}: {retry.status}",
         "idempotency_key": retry.idempotency_key,
         "video_id": retry.video_id or first[0],
-        "segment_id": retry.segment_id or first[1],
+        "segment_id": retry.segment_id or (first[0] if first[1] in FAILED_OPERATIONS else first[1]),
         "created_at": required_time(retry.created_at),
         "started_at": wire_time(retry.started_at),
         "completed_at": wire_time(retry.completed_at),
@@ -136,9 +140,9 @@ def outcome_of(
         return found, "the run has no tables"
     chosen = {(video_id, segment_id) for video_id, segment_id in targets}
     ids = {"items": list({video_id for video_id, _ in chosen}), "names": list({name for _, name in chosen})}
-    left = tables.all_rows("failures", _OF_TARGETS, **ids)
+    left = tables.all_rows("failures", _FAILURES_OF_TARGETS, **ids)
     errors = (row["message"] for row in left if target_of(row) in chosen)
-    for row in tables.all_rows("segments", _OF_TARGETS, **ids):
+    for row in tables.all_rows("segments", _SEGMENTS_OF_TARGETS, **ids):
         if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
             for operation in OPERATIONS:
                 if row[operation] is not None:
@@ -158,6 +162,23 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRu
         message = "Another retry of this run is under way; wait for it."
         raise ApiError(409, "retry_in_progress", message, {"run_id": run_id, "retry_id": other}, retry_after_s=2)
     return run
+
+
+def _uncommitted_failures(session: Session, run: PromptRun) -> list[dict[str, Any]]:
+    """The failures of a run that ended without a commit, as rows of its failures table: each of its items."""
+    if run.status != "failed":
+        return []
+    items = select(RunItem.video_id).where(RunItem.run_id == run.run_id).order_by(RunItem.position)
+    return [
+        {"video_id": video_id, "segment_id": None, "operation": "processing", "code": "interrupted"}
+        for video_id in session.scalars(items)
+    ]
+
+
+def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a retry of these failures targets, as the database holds it."""
+    targets = dict.fromkeys(target_of(row) for row in failures)
+    return {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in failures})}
 
 
 def _is_wanted(row: dict[str, Any], body: RetryFailures) -> bool:

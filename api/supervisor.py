@@ -2,7 +2,7 @@
 
 A runner outlives the service that started it. A service that comes up finds the runs that were under way: it follows those
 whose runners live, takes over what finished ones have committed, and starts dead ones again, a bounded number of times; they
-go on from what is durable.
+go on from what is durable. The last start does no new work: it commits what is stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
 from schemas.errors import PromptreelError, RunError
 from schemas.prompt import prompt_from_dict
 from schemas.settings import settings_from_dict
-from tables.attempts import is_running, kill_runner
+from tables.attempts import is_running, kill_runner, last_attempt
 from tables.layout import request_file
 from tables.manifest import Manifest, newest_manifest
 from tables.progress import read_progress
@@ -240,7 +240,7 @@ class Supervisor:
                 self._drop(job)
                 return
             starts = self._count_start(session, run, job)
-        if starts > self._config.max_resumes + 1:
+        if starts > self._last_start:
             self._end_dead(job)
             return
         if starts > 1:
@@ -249,6 +249,8 @@ class Supervisor:
         command += ["--run-id", job.lease.run_id]
         if job.retry_id is not None:
             command += ["--retry-id", job.retry_id]
+        if starts == self._last_start:
+            command += ["--commit-only", self._why_only_commit(job, starts - 1)]
         with open_runner_log(self._storage, job.lease.run_id) as log:
             # A session of its own: what ends this service does not end the runner.
             job.process = subprocess.Popen(
@@ -257,6 +259,16 @@ class Supervisor:
         job.begun = time.monotonic()
         job.start_again_at = None
         _log.info("runner started", extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
+
+    @property
+    def _last_start(self) -> int:
+        """Number of the start that only commits: it follows the first one and the allowed resumes."""
+        return self._config.max_resumes + 2
+
+    def _why_only_commit(self, job: _Job, deaths: int) -> str:
+        """The message of what a run leaves undone after its runner died so many times."""
+        cause = last_runner_error(self._storage, job.lease.run_id)
+        return f"the runner died {deaths} times before this was done" + (f"; last error: {cause}" if cause else "")
 
     def _count_start(self, session: Session, run: PromptRun, job: _Job) -> int:
         if job.retry_id is None:
@@ -280,7 +292,8 @@ class Supervisor:
                 assert retry is not None
                 clear_stop(self._storage, run_id)
                 targets = frozenset((video_id, segment_id) for video_id, segment_id in retry.scope["targets"])
-                write_retry(self._storage, run_id, job.retry_id, RetryScope(targets))
+                until = last_attempt(self._storage, run_id) if retry.scope.get("repeat_failed") else 0
+                write_retry(self._storage, run_id, job.retry_id, RetryScope(targets, until))
 
     # ------------------------------------------------------------------------------------------- following
 
@@ -341,7 +354,7 @@ class Supervisor:
             run = session.get(PromptRun, job.lease.run_id)
             retry = session.get(SegmentRetry, job.retry_id) if job.retry_id is not None else None
         starts = retry.starts if retry is not None else run.starts if run is not None else 0
-        if starts > self._config.max_resumes:
+        if starts >= self._last_start:
             self._end_dead(job)
             return
         _log.warning("runner died; it is started again", extra={"run_id": job.lease.run_id})

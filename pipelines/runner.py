@@ -38,11 +38,13 @@ def execute_run(
     runner: str = LOCAL,
     beam_options: Sequence[str] = (),
     retry_id: str | None = None,
+    commit_only: str | None = None,
 ) -> Manifest:
     """Executes a run, or goes on with one that was interrupted, and returns the manifest that it committed.
 
     Args:
-        retry_id: tries what this retry names again, and nothing else.
+        retry_id: the retry whose targets are tried again, and nothing else.
+        commit_only: why no new work is begun: what is stored is committed, and the rest fails as `interrupted`.
 
     Raises:
         SettingsError: a model of the run has no access here.
@@ -65,6 +67,7 @@ def execute_run(
             spent_tokens=spent_tokens(storage, run_id),
             distributed=not is_local(runner),
             retry=read_retry(storage, run_id, retry_id) if retry_id is not None else None,
+            commit_only=commit_only,
         )
         from pipelines.prompt_run import PromptRun
         from pipelines.segment_retry import SegmentRetry
@@ -95,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--retry-id", help="try what this retry of the finished run names again, and nothing else")
+    parser.add_argument("--commit-only", metavar="REASON", help="begin no new work, but commit what is stored")
     parser.add_argument("--runner", default=LOCAL, help="Beam runner (default: %(default)s)")
     parser.add_argument(
         "--stop-with-parent",
@@ -114,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        execute_run(known.data_dir, known.run_id, known.runner, beam_options, known.retry_id)
+        execute_run(known.data_dir, known.run_id, known.runner, beam_options, known.retry_id, known.commit_only)
     except PromptreelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -57,8 +57,8 @@ class AnswerFailed(ModelError):
 async def ask_checked(
     provider: Provider, policy: CallPolicy, request: ModelRequest, subject: CallSubject, tally: CallTally
 ) -> CheckedAnswer:
-    """Asks a model and checks what it says. Where an earlier attempt at the run died between an answer and its keeping, that
-    answer is taken from its record, if it passes the same check; nothing is asked then.
+    """Asks a model and checks its answer. What earlier attempts at the run received for the same operation comes first: an
+    answer that passes the check is used, and a failure that is final is raised again. Neither calls the model.
 
     An answer that is no JSON or does not fit the schema is asked for once more, saying what was wrong; one that was cut
     at the token limit once more with a larger budget, the same prompt; one that is empty or was given without having
@@ -68,29 +68,62 @@ async def ask_checked(
         AnswerFailed: the second try failed too, or the failure is final.
         ModelError, Halted: from the call policy.
     """
+    questions = _Questions(request)
     if provider.is_called:
-        for call_id, answer in await policy.earlier_answers(subject):
+        earlier = await policy.earlier_answers(subject)
+        for call_id, answer in earlier:
             with suppress(AnswerFailed):
                 checked = check_answer(answer, request)
                 tally.call_ids += (call_id,)
                 return checked
+        questions = _replay(request, [answer for _, answer in reversed(earlier)])
     prepared = await policy.prepare(request)
-    tried: set[str] = set()
-    original = request
     while True:
         if provider.is_called:
-            answer = await policy.call(request, prepared, subject, tally)
+            answer = await policy.call(questions.current, prepared, subject, tally)
         else:
-            answer = await provider.ask(request, prepared)
+            answer = await provider.ask(questions.current, prepared)
         try:
-            return check_answer(answer, original)
+            return check_answer(answer, request)
         except AnswerFailed as failure:
-            kind = "repair" if failure.code in _REPAIRED_CODES else failure.code
-            again = None if kind in tried else _second_try(original, failure)
-            if again is None:
+            if not questions.go_on(failure):
                 raise
-            tried.add(kind)
-            request = again
+
+
+class _Questions:
+    """What to ask next for one operation: the request, then at most one second try for each kind of fault."""
+
+    def __init__(self, request: ModelRequest) -> None:
+        self.current = self._original = request
+        self._tried: set[str] = set()
+
+    def go_on(self, failure: AnswerFailed) -> bool:
+        """Moves on to the second try for a failure; False where there is none, or it was made."""
+        kind = "repair" if failure.code in _REPAIRED_CODES else failure.code
+        again = None if kind in self._tried else _second_try(self._original, failure)
+        if again is None:
+            return False
+        self._tried.add(kind)
+        self.current = again
+        return True
+
+
+def _replay(request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Questions:
+    """Where recorded answers, oldest first, have left an operation. After a failure that may be retried it begins anew.
+
+    Raises:
+        AnswerFailed: they ended in a failure that is final.
+    """
+    questions = _Questions(request)
+    for answer in answers:
+        try:
+            check_answer(answer, request)
+        except AnswerFailed as failure:
+            if not questions.go_on(failure):
+                if not failure.retryable:
+                    raise
+                questions = _Questions(request)
+    return questions
 
 
 def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:

@@ -38,8 +38,8 @@ class CallSink(Protocol):
 
     def end(self, call: LlmCallRow) -> None: ...
 
-    async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
-        """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first."""
+    async def answers(self, video_id: str, segment_id: str | None, operation_key: str) -> Sequence[LlmCallRow]:
+        """Calls of earlier attempts whose answer, good or failed, is not in the operation cache, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class CallPolicy:
     """Makes the calls of one worker to one provider, in one event loop.
 
     Args:
-        stopped: whether the run was asked to stop; looked at before every call.
+        stopped: whether the run was asked to stop; checked before every call.
+        check_run: raises Halted where the run calls no more for a reason outside this policy; called before every call.
         on_call: told of every call's record when it has ended.
         deadline: moment (of `time.time`) after which no call is made.
         spent_tokens: tokens that earlier attempts at the run have used up.
@@ -90,6 +91,7 @@ class CallPolicy:
         sink: CallSink,
         *,
         stopped: Callable[[], bool] = lambda: False,
+        check_run: Callable[[], None] = lambda: None,
         on_call: Callable[[LlmCallRow], None] = lambda call: None,
         deadline: float | None = None,
         spent_tokens: int = 0,
@@ -99,6 +101,7 @@ class CallPolicy:
         self._settings = settings
         self._sink = sink
         self._stopped = stopped
+        self._check_run = check_run
         self._on_call = on_call
         self._deadline = deadline
         self._spent_tokens = spent_tokens
@@ -125,12 +128,13 @@ class CallPolicy:
                 await self._sleep(self._backoff(error, faults))
 
     async def earlier_answers(self, subject: CallSubject) -> list[tuple[str, ModelAnswer]]:
-        """(call id, answer) of what an earlier attempt at the run was told for an operation, and died before it was kept.
+        """(call id, answer) of what earlier attempts at the run received for an operation that is not in the cache, newest
+        first: a good answer whose process died before storing it, or an answer that failed.
 
         A record holds an answer's text and tokens, which is all that a service says; it holds no vectors, so that an
         embedding is asked for again.
         """
-        calls = await self._sink.answers(subject.video_id, subject.operation_key)
+        calls = await self._sink.answers(subject.video_id, subject.segment_id, subject.operation_key)
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
@@ -179,6 +183,7 @@ class CallPolicy:
         """Raises Halted where no call is to be made any more."""
         if self._stopped():
             raise Halted("cancelled", "the run was stopped before this call")
+        self._check_run()
         if self._halted is not None:
             raise Halted(self._halted.code, f"not called, because an earlier call ended so: {self._halted.message}")
         cap = self._settings.max_total_tokens
@@ -272,7 +277,8 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
         audio_tokens=call.audio_tokens,
         media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
     )
-    return ModelAnswer(call.response_text or "", call.finish_reason, usage)
+    failure = None if call.code is None else (call.code, call.message or "")
+    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure)
 
 
 def _begun_record(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:

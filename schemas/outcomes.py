@@ -51,6 +51,7 @@ FAILURE_CODES: Final[dict[str, str]] = {
     "storage_failed": "a result could not be written",
     "internal_error": "a defect of promptreel; the message carries the error's type and text",
     # run control
+    "interrupted": "the runner died too often, and what it had not finished was left undone",
     "cancelled": "the run was stopped before this operation began",
     "budget_exhausted": "the run's token cap was reached before this operation began",
     "deadline_exceeded": "the run's deadline passed before this operation began",

@@ -11,10 +11,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from schemas.records import LlmCallRow
 from tables import layout
 from tables.storage import LocalStorage, Storage, storage_errors
+
+# Codes of failures that are a model's answer, and are paid for. Other failures of calls brought no answer.
+ANSWER_FAILURES: Final = frozenset({"model_blocked", "model_truncated", "model_stopped"})
 
 
 class CallLog:
@@ -22,17 +26,27 @@ class CallLog:
 
     Args:
         shard_of: the shard of a video id; a shard's calls can then be read without the others.
+        repeat_failed_until: for a (video id, segment id), the last attempt whose failed answers do not count, because the
+            user retries them; 0 counts all.
     """
 
-    def __init__(self, storage: Storage, run_id: str, attempt: int, shard_of: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        run_id: str,
+        attempt: int,
+        shard_of: Callable[[str], int],
+        repeat_failed_until: Callable[[str, str | None], int] = lambda video_id, segment_id: 0,
+    ) -> None:
         self._storage = storage
         self._run_id = run_id
         self._attempt = attempt
         self._folder = layout.calls_folder(run_id)
         self._worker = f"{attempt:06d}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._shard_of = shard_of
+        self._repeat_failed_until = repeat_failed_until
         self._lock = threading.Lock()
-        self._unkept: dict[int, dict[str, list[LlmCallRow]]] = {}
+        self._unkept: dict[int, dict[str, list[tuple[int, LlmCallRow]]]] = {}
         self._reading = threading.Lock()
         self._unsynced: set[str] = set()
         self._syncing = threading.Lock()
@@ -55,15 +69,17 @@ class CallLog:
             for name in names:
                 _sync_file(self._storage.path / name)
 
-    async def answers(self, video_id: str, operation_key: str) -> Sequence[LlmCallRow]:
-        """Calls of earlier attempts at the run that gave an answer which was not kept, the newest first. The records of a
-        shard are read once."""
+    async def answers(self, video_id: str, segment_id: str | None, operation_key: str) -> Sequence[LlmCallRow]:
+        """Calls of earlier attempts whose answer, good or failed, is not in the operation cache, newest first. The records
+        of a shard are read once."""
         if self._attempt == 1:
             return ()
         shard = self._shard_of(video_id)
         if shard not in self._unkept:
             await asyncio.to_thread(self._read_unkept, shard)
-        return self._unkept[shard].get(operation_key, ())
+        ignored_until = self._repeat_failed_until(video_id, segment_id)
+        found = self._unkept[shard].get(operation_key, ())
+        return [call for attempt, call in found if call.status == "success" or attempt > ignored_until]
 
     def _read_unkept(self, shard: int) -> None:
         with self._reading:
@@ -84,24 +100,17 @@ class CallLog:
 def read_calls(storage: Storage, run_id: str, shard: int) -> dict[str, LlmCallRow]:
     """The calls of one shard of a run, over all its attempts, by call id. One that never ended has the status
     "interrupted"."""
-    calls: dict[str, LlmCallRow] = {}
-    for line in _lines(storage, f"{layout.calls_folder(run_id)}/{_shard_folder(shard)}"):
-        try:
-            entry = json.loads(line)
-            call = LlmCallRow(**entry["call"])
-        except (ValueError, KeyError, TypeError):
-            continue  # the last line of a killed process may be torn; its call then reads as interrupted
-        if entry["event"] == "end" or call.llm_call_id not in calls:
-            calls[call.llm_call_id] = call
-    return calls
+    return {call.llm_call_id: call for _, call in _numbered_calls(storage, run_id, shard)}
 
 
-def unkept_answers(storage: Storage, run_id: str, shard: int) -> dict[str, list[LlmCallRow]]:
-    """The calls of one shard that gave a text, the newest first, by the key of an operation that the cache does not hold."""
-    found: dict[str, list[LlmCallRow]] = {}
-    for call in sorted(read_calls(storage, run_id, shard).values(), key=lambda call: call.invoked_at, reverse=True):
-        if call.status == "success" and call.response_text:
-            found.setdefault(call.operation_key, []).append(call)
+def unkept_answers(storage: Storage, run_id: str, shard: int) -> dict[str, list[tuple[int, LlmCallRow]]]:
+    """The calls of one shard that brought an answer, with their attempt's number, newest first, by the key of an operation
+    that the cache does not hold."""
+    found: dict[str, list[tuple[int, LlmCallRow]]] = {}
+    calls = _numbered_calls(storage, run_id, shard)
+    for attempt, call in sorted(calls, key=lambda entry: (entry[0], entry[1].invoked_at), reverse=True):
+        if (call.status == "success" and call.response_text) or call.code in ANSWER_FAILURES:
+            found.setdefault(call.operation_key, []).append((attempt, call))
     return {key: calls for key, calls in found.items() if not storage.exists(layout.operation_file(key))}
 
 
@@ -120,11 +129,28 @@ def _shard_folder(shard: int) -> str:
     return f"{shard:05d}"
 
 
-def _lines(storage: Storage, folder: str) -> Iterator[bytes]:
+def _numbered_calls(storage: Storage, run_id: str, shard: int) -> list[tuple[int, LlmCallRow]]:
+    """(attempt, call) of every call of one shard; one that never ended has the status "interrupted"."""
+    calls: dict[str, tuple[int, LlmCallRow]] = {}
+    for attempt, line in _numbered_lines(storage, f"{layout.calls_folder(run_id)}/{_shard_folder(shard)}"):
+        try:
+            entry = json.loads(line)
+            call = LlmCallRow(**entry["call"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a killed process may be torn; its call then reads as interrupted
+        if entry["event"] == "end" or call.llm_call_id not in calls:
+            calls[call.llm_call_id] = (attempt, call)
+    return list(calls.values())
+
+
+def _numbered_lines(storage: Storage, folder: str) -> Iterator[tuple[int, bytes]]:
+    """(attempt, line) of every worker's file: its name begins with the number of the attempt."""
     for name in storage.list_names(folder):
+        attempt = int(name.split("-", 1)[0])
         if isinstance(storage, LocalStorage):
             with storage.local_file(f"{folder}/{name}").open("rb") as file:
-                yield from file
+                for line in file:
+                    yield attempt, line
         else:
             for entry in storage.list_names(f"{folder}/{name}"):
-                yield storage.read_bytes(f"{folder}/{name}/{entry}")
+                yield attempt, storage.read_bytes(f"{folder}/{name}/{entry}")

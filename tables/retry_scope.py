@@ -1,4 +1,4 @@
-"""Which failures of a finished run are tried again: a file in the run folder, made by whoever asks for the retry."""
+"""Which failures of a finished run are retried: a file in the run folder, written by the CLI or the service."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ Target = tuple[str, str]
 
 
 def target_of(failure: Mapping[str, Any]) -> Target:
-    """What is tried again of a row of the failures table: its segment, or its whole item, named by its own id twice."""
-    return failure["video_id"], failure["segment_id"] or failure["video_id"]
+    """What a retry of a row of the failures table targets: its segment; its entire item, named by its own id twice, if the
+    item was never segmented; or else one operation of the item (its synthesis), named by the operation."""
+    video_id, operation = failure["video_id"], failure["operation"]
+    return video_id, failure["segment_id"] or (video_id if operation == "processing" else operation)
 
 
 @dataclass(frozen=True)
 class RetryScope:
-    """What is tried again.
+    """What is retried.
 
     Attributes:
         targets: (video id, segment id) pairs, see `target_of`.
+        repeat_failed_until: the last attempt at the run whose final answers (blocked, truncated) are asked for again, and
+            may be paid again, because the user named their segments; 0 repeats none.
     """
 
     targets: frozenset[Target]
+    repeat_failed_until: int = 0
 
     @property
     def video_ids(self) -> frozenset[str]:
         return frozenset(video_id for video_id, _ in self.targets)
 
     def holds(self, video_id: str, segment_id: str) -> bool:
-        """Whether a segment is tried again: it is named, or its whole item is."""
+        """Whether a segment is retried: it is named, or its entire item is."""
         return (video_id, segment_id) in self.targets or (video_id, video_id) in self.targets
 
 
 def write_retry(storage: Storage, run_id: str, retry_id: str, scope: RetryScope) -> None:
-    """Writes a retry's file."""
-    content = json.dumps({"targets": sorted(map(list, scope.targets))})
-    storage.write_atomic(retry_file(run_id, retry_id), content.encode())
+    """Writes a retry's file, once: a retry that is started again keeps the scope that it began with."""
+    content = {"targets": sorted(map(list, scope.targets)), "repeat_failed_until": scope.repeat_failed_until}
+    storage.create_exclusive(retry_file(run_id, retry_id), json.dumps(content).encode())
 
 
 def read_retry(storage: Storage, run_id: str, retry_id: str) -> RetryScope:
@@ -51,7 +56,8 @@ def read_retry(storage: Storage, run_id: str, retry_id: str) -> RetryScope:
         RunError: there is none, or it cannot be read.
     """
     try:
-        targets = json.loads(storage.read_bytes(retry_file(run_id, retry_id)))["targets"]
-        return RetryScope(frozenset((video_id, segment_id) for video_id, segment_id in targets))
+        content = json.loads(storage.read_bytes(retry_file(run_id, retry_id)))
+        targets = frozenset((video_id, segment_id) for video_id, segment_id in content["targets"])
+        return RetryScope(targets, content.get("repeat_failed_until", 0))
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"run {run_id}: retry {retry_id} cannot be read ({error})") from error

@@ -15,14 +15,20 @@ _LOOK_EVERY_S = 0.5  # ten times finer than the 5 s in which no new call may beg
 
 
 class StopSignal:
-    """Looks for the stop file, at most twice a second however often it is asked."""
+    """Checks for the stop file, at most twice a second however often it is polled.
 
-    def __init__(self, storage: Storage, run_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        is_set: whether it is set from the start, without a file.
+    """
+
+    def __init__(
+        self, storage: Storage, run_id: str, clock: Callable[[], float] = time.monotonic, *, is_set: bool = False
+    ) -> None:
         self._storage = storage
         self._name = layout.stop_file(run_id)
         self._clock = clock
         self._next_look = float("-inf")
-        self._seen = False
+        self._seen = is_set
         self._lock = threading.Lock()
 
     def is_set(self) -> bool:

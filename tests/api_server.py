@@ -102,10 +102,12 @@ class Caller:
         wait_for(lambda: time.sleep(0.1) or self.run(run_id)["status"] in FINAL, seconds)
         return self.run(run_id)
 
+    def retry(self, run_id, retry_id):
+        return said(self.get(f"/prompt-runs/{run_id}/retries/{retry_id}"))
+
     def wait_for_retry(self, run_id, retry_id):
-        path = f"/prompt-runs/{run_id}/retries/{retry_id}"
-        wait_for(lambda: time.sleep(0.1) or said(self.get(path))["status"] in ("completed", "failed"), 90)
-        return said(self.get(path))
+        wait_for(lambda: time.sleep(0.1) or self.retry(run_id, retry_id)["status"] in ("completed", "failed"), 90)
+        return self.retry(run_id, retry_id)
 
 
 def said(response, status=200):

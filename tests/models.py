@@ -49,7 +49,7 @@ class MemorySink:
     def end(self, call):
         self.ended.append(call)
 
-    async def answers(self, video_id, operation_key):
+    async def answers(self, video_id, segment_id, operation_key):
         return [call for call in self.earlier if call.operation_key == operation_key]
 
 

@@ -223,3 +223,28 @@ def kill(child):
     """kill -9, as a machine that runs out of memory does it."""
     child.send_signal(signal.SIGKILL)
     child.communicate()
+
+
+# The runner, killed as soon as it has received so many answers of the model.
+_KILLED_AT_ANSWER = """
+import os, signal, sys
+from tables.call_log import CallLog
+left, end = int(sys.argv.pop(1)), CallLog.end
+def end_or_die(self, call):
+    global left
+    end(self, call)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+CallLog.end = end_or_die
+from pipelines.runner import main
+main(sys.argv[1:])
+"""
+
+
+def kill_runner_after(answers, data, run_id, *words):
+    """Runs the runner process, which is killed as soon as it has received that many answers."""
+    command = [sys.executable, "-c", _KILLED_AT_ANSWER, str(answers), "--data-dir", str(data), "--run-id", run_id]
+    child = start([*command, *words])
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL, err

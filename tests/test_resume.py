@@ -21,6 +21,7 @@ from tests.pipeline_runs import (
     check_counts,
     create_run,
     kill,
+    kill_runner_after,
     make_audio,
     make_video,
     manifest_of,
@@ -236,3 +237,21 @@ def test_a_full_disk_leaves_the_last_commit_readable_and_a_resume_finishes(small
         assert manifest_of(data, run_id).status == "completed"
         assert what_was_found(data, run_id) == undisturbed
         assert not list((data / "tmp").iterdir())
+
+
+def test_an_attempt_that_only_commits_keeps_what_is_stored_and_fails_the_rest(tmp_path, media, undisturbed):
+    with FakeGemini() as server:
+        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=1))
+        kill_runner_after(5, tmp_path, run_id)
+        called = len(server.ledger.calls())
+        manifest = execute_run(str(tmp_path), run_id, commit_only="the runner died 4 times")
+        assert manifest.status == "completed_with_failures"
+        assert len(server.ledger.calls()) == called
+        rows = check_counts(tmp_path, run_id)
+        assert len(rows["results"]) == 5
+        assert rows["failures"]
+        told = {(row["code"], row["message"], row["retryable"]) for row in rows["failures"]}
+        assert told == {("interrupted", "the runner died 4 times", True)}
+        assert {row["status"] for row in rows["media"]} == {"partial", "failed"}
+        execute_run(str(tmp_path), run_id)
+    assert what_was_found(tmp_path, run_id) == undisturbed

@@ -14,6 +14,7 @@ from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     check_counts,
     create_run,
+    kill_runner_after,
     make_video,
     manifest_of,
     promptreel,
@@ -150,3 +151,26 @@ def test_a_runner_whose_starter_is_gone_stops_and_commits(tmp_path, media):
         child.communicate(timeout=60)
         assert child.returncode == 0
         check_stopped(tmp_path, run_id, server, stopped_at, calls_then)
+
+
+@pytest.mark.parametrize("answers", [1, 5])
+def test_a_stop_after_the_runner_died_commits_every_paid_answer(tmp_path, media, answers):
+    """Those that were stored, and the one that is in the log of calls alone."""
+    with FakeGemini() as server:
+        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=1), NESTED)
+        kill_runner_after(answers, tmp_path, run_id)
+        request_stop(open_storage(tmp_path), run_id, "test")
+        called = len(server.ledger.calls())
+        assert execute_run(str(tmp_path), run_id).status == "cancelled"
+        assert len(server.ledger.calls()) == called
+    rows = check_counts(tmp_path, run_id)
+    assert len(rows["results"]) == answers
+    assert rows["failures"] == []
+
+
+def test_a_stop_decodes_nothing_more(tmp_path, media):
+    with FakeGemini() as server:
+        run_id = create_run(tmp_path, media, frames_to(server), NESTED)
+        request_stop(open_storage(tmp_path), run_id, "test")
+        assert execute_run(str(tmp_path), run_id).status == "cancelled"
+    assert not (tmp_path / "cache" / "analysis").exists()

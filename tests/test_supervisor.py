@@ -20,7 +20,7 @@ from api.supervisor import Supervisor
 from tables import layout
 from tables.attempts import is_running, kill_runner, last_attempt
 from tables.storage import open_storage
-from tests.api_server import ApiServer, refused, said
+from tests.api_server import MEASURE, ApiServer, refused, said
 from tests.made_runs import Catalogue, make_run, segment_id
 from tests.pipeline_runs import CHECKOUT, wait_for
 
@@ -280,6 +280,54 @@ def test_a_run_folder_that_was_left_half_made_is_made_anew(on_sqlite, api_media)
     assert bench.to_end(bench.supervisor(), run_id).status == "completed"
 
 
+DIE = "import os, sys; print('error: out of luck', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+
+
+def dying(monkeypatch, deaths):
+    """Lets the next so many runners die at once; returns the commands of all that were started."""
+    started, popen = [], subprocess.Popen
+
+    def start(command, **options):
+        started.append(command)
+        return popen([sys.executable, "-c", DIE] if len(started) <= deaths else command, **options)
+
+    monkeypatch.setattr("api.supervisor.subprocess.Popen", start)
+    return started
+
+
+def test_the_last_start_only_commits_and_its_failures_can_be_retried(on_sqlite, api_media, no_pauses, monkeypatch):
+    bench = on_sqlite
+    run_id, video_id = bench.waiting_run(api_media)
+    resumes = bench.config.max_resumes
+    started = dying(monkeypatch, resumes + 1)
+    supervisor = bench.supervisor()
+    run = bench.to_end(supervisor, run_id)
+    assert (run.status, run.starts) == ("failed", resumes + 2)
+    assert ["--commit-only" in command for command in started] == [False] * (resumes + 1) + [True]
+    failures = said(bench.caller.get(f"/prompt-runs/{run_id}/failed-segments"))["videos"]
+    assert f"the runner died {resumes + 1} times" in str(failures)
+    assert "out of luck" in str(failures)
+
+    retry = said(bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 202)
+    bench.steps(supervisor, lambda: bench.caller.retry(run_id, retry["retry_id"])["status"] == "completed")
+    assert bench.run(run_id).status == "completed"
+    assert bench.status_of(video_id) == "processed"
+
+
+def test_a_run_that_never_committed_can_be_retried(on_sqlite, api_media, no_pauses, monkeypatch):
+    bench = on_sqlite
+    run_id, _ = bench.waiting_run(api_media)
+    dying(monkeypatch, bench.config.max_resumes + 2)
+    supervisor = bench.supervisor()
+    assert bench.to_end(supervisor, run_id).status == "failed"
+    refused(
+        bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {"video_ids": ["vid_x"]}), 409, "nothing_to_retry"
+    )
+    retry = said(bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 202)
+    bench.steps(supervisor, lambda: bench.caller.retry(run_id, retry["retry_id"])["status"] == "completed")
+    assert bench.run(run_id).status == "completed"
+
+
 def test_a_run_whose_folder_cannot_be_made_yet_begins_when_it_can(on_sqlite, api_media, no_pauses):
     bench = on_sqlite
     run_id, _ = bench.waiting_run(api_media)
@@ -322,9 +370,10 @@ def test_media_stay_processed_whatever_later_runs_come_to(on_sqlite, api_media, 
     assert bench.status_of(video_id) == "processed"
     target = {"type": "videos", "video_ids": [video_id]}
     for end in ("given up", "cancelled", "failed"):
-        run_id = bench.caller.start(bench.caller.prompt(), target)
+        # A prompt that no run has answered: what is stored would be committed, also after a stop.
+        run_id = bench.caller.start(bench.caller.prompt({**MEASURE, "prompt_text": f"Measure it: {end}."}), target)
         if end == "given up":
-            bench.set(run_id, starts=bench.config.max_resumes + 1)
+            bench.set(run_id, starts=bench.config.max_resumes + 2)
         elif end == "failed":
             next(bench.storage.path.glob(f"uploads/{video_id}/*")).unlink()
         else:
@@ -337,7 +386,7 @@ def test_media_stay_processed_whatever_later_runs_come_to(on_sqlite, api_media, 
 def test_a_run_that_is_given_up_leaves_its_media_failed(on_sqlite, api_media):
     bench = on_sqlite
     run_id, video_id = bench.waiting_run(api_media)
-    bench.set(run_id, starts=bench.config.max_resumes + 1)
+    bench.set(run_id, starts=bench.config.max_resumes + 2)
     assert bench.to_end(bench.supervisor(), run_id).status == "failed"
     assert bench.status_of(video_id) == "failed"
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -10,8 +11,8 @@ from pipelines.runner import execute_run
 from providers.answers import ask_checked
 from providers.base import ModelAnswer, Usage
 from providers.registry import provider_of
-from schemas.errors import StorageError
-from schemas.settings import ModelSettings, RunSettings
+from schemas.errors import ModelError, StorageError
+from schemas.settings import CallSettings, ModelSettings, RunSettings
 from tables.call_log import CallLog
 from tables.request import RunRequest
 from tables.storage import open_storage
@@ -142,8 +143,9 @@ def recorded(*answers):
 
     async def scenario():
         for answer in answers:
-            policy = policy_for(ScriptedModel(answer), sink)
-            await policy.call(REQUEST, None, SUBJECT, tally())
+            policy = policy_for(ScriptedModel(answer), sink, settings=CallSettings(max_attempts=1))
+            with suppress(ModelError):
+                await policy.call(REQUEST, None, SUBJECT, tally())
 
     sink = MemorySink()
     asyncio.run(scenario())
@@ -185,18 +187,18 @@ def log(storage, attempt):
 def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_once(tmp_path, monkeypatch):
     storage = open_storage(tmp_path)
     (call,) = recorded('{"n": 3}')
-    (failed,) = recorded(ModelAnswer("half", "MAX_TOKENS", failure=("model_truncated", "cut")))
-    for ended in (call, failed):
+    (refused,) = recorded(ModelError("model_unavailable", "down", retryable=True))
+    for ended in (call, refused):
         log(storage, 1).end(ended)
-    assert asyncio.run(log(storage, 1).answers(call.video_id, call.operation_key)) == ()
+    assert asyncio.run(log(storage, 1).answers(call.video_id, None, call.operation_key)) == ()
     second = log(storage, 2)
-    assert asyncio.run(second.answers(call.video_id, call.operation_key)) == [call]
-    assert list(asyncio.run(second.answers(call.video_id, "key_b"))) == []
-    monkeypatch.setattr("tables.call_log.read_calls", lambda *arguments: pytest.fail("read again"))
-    assert asyncio.run(second.answers(call.video_id, call.operation_key)) == [call]
+    assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
+    assert list(asyncio.run(second.answers(call.video_id, None, "key_b"))) == []
+    monkeypatch.setattr("tables.call_log.unkept_answers", lambda *arguments: pytest.fail("read again"))
+    assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     monkeypatch.undo()
     storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"kept")
-    assert list(asyncio.run(log(storage, 2).answers(call.video_id, call.operation_key))) == []
+    assert list(asyncio.run(log(storage, 2).answers(call.video_id, None, call.operation_key))) == []
 
 
 def test_the_records_of_calls_are_synced_once_and_before_the_result_is_kept(tmp_path, monkeypatch):

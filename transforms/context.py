@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tables.progress import ProgressBoard, progress_board
 from tables.request import RunRequest
 from tables.retry_scope import RetryScope
+from tables.stop_signal import StopSignal
 from tables.storage import Storage, open_storage
 
 
@@ -20,7 +21,9 @@ class RunContext:
         shards: parts into which each table is divided, by a hash of the video id.
         deadline: moment (`time.time`) after which no call is made; None has none.
         spent_tokens: tokens that earlier attempts have used up.
-        retry: which failures are tried again; None for a whole run.
+        retry: which failures are retried; None for an entire run.
+        commit_only: why this attempt begins no new work but commits what is stored; what is left undone fails with this
+            message. None for an attempt that does the work.
         distributed: the workers share no memory and no disk: segments are redistributed between cutting and asking.
     """
 
@@ -32,10 +35,16 @@ class RunContext:
     spent_tokens: int = 0
     distributed: bool = False
     retry: RetryScope | None = None
+    commit_only: str | None = None
 
     @property
     def run_id(self) -> str:
         return self.request.run_id
+
+    def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
+        """The last attempt whose final answers for a segment are asked for again; see `RetryScope`."""
+        is_named = self.retry is not None and segment_id is not None and self.retry.holds(video_id, segment_id)
+        return self.retry.repeat_failed_until if self.retry is not None and is_named else 0
 
     def scoped(self, key: str) -> str:
         """The key under which this run keeps an operation; see `RunRequest.scoped`."""
@@ -44,6 +53,10 @@ class RunContext:
     def storage(self) -> Storage:
         """A new connection to the data folder."""
         return open_storage(self.data_root)
+
+    def stop_signal(self, storage: Storage) -> StopSignal:
+        """Whether this attempt begins no new work (any more)."""
+        return StopSignal(storage, self.run_id, is_set=self.commit_only is not None)
 
     def progress(self, storage: Storage) -> ProgressBoard:
         """This process's counters for this attempt."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from tables.stop_signal import StopSignal
 from transforms.context import RunContext
 
 
@@ -16,5 +15,5 @@ class ItemDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._storage = self._context.storage()
-        self._stop = StopSignal(self._storage, self._context.run_id)
+        self._stop = self._context.stop_signal(self._storage)
         self._progress = self._context.progress(self._storage)

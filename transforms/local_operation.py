@@ -13,6 +13,7 @@ from tables.operation_cache import OperationCache
 from tables.progress import ProgressBoard
 from transforms.context import RunContext
 from transforms.elements import Failure, ItemPlan, OperationOutcome, OutcomeBatch
+from transforms.unfinished import unfinished
 
 
 def run_local_operation(
@@ -48,7 +49,7 @@ def _ended(
             return OperationOutcome(operation, "succeeded", key, reused=kept.get("run_id") != context.run_id)
         made = make()
         if made is None:
-            return OperationOutcome(operation, "cancelled", key, attempts=1)
+            return unfinished(context, operation, key, attempts=1)
         origin = {"run_id": context.run_id, "executed_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         cache.put(key, {**made, **origin})
         return OperationOutcome(operation, "succeeded", key, attempts=1)

@@ -17,10 +17,10 @@ from schemas.records import LlmCallRow
 from tables.call_log import CallLog
 from tables.operation_cache import OperationCache
 from tables.shards import shard_of
-from tables.stop_signal import StopSignal
 from transforms.context import RunContext
 from transforms.elements import Failure, OperationOutcome
 from transforms.spending import spending_of
+from transforms.unfinished import unfinished
 
 # A failure of one of these kinds may pass when the run is resumed.
 _RETRYABLE_HALTS = frozenset(
@@ -38,9 +38,13 @@ class ModelSession:
         self.provider = provider
         self._progress = context.progress(self.storage)
         self._spending = spending_of(self.storage.root, context.run_id, context.attempt)
-        self._stop = StopSignal(self.storage, context.run_id)
+        self._stop = context.stop_signal(self.storage)
         self._calls = CallLog(
-            self.storage, context.run_id, context.attempt, lambda video_id: shard_of(video_id, context.shards)
+            self.storage,
+            context.run_id,
+            context.attempt,
+            lambda video_id: shard_of(video_id, context.shards),
+            context.repeat_failed_until,
         )
 
     async def open(self) -> None:
@@ -52,6 +56,7 @@ class ModelSession:
             context.request.settings.calls,
             self._calls,
             stopped=self._stop.is_set,
+            check_run=self._check_run,
             on_call=self._count_call,
             deadline=context.deadline,
             spent_tokens=context.spent_tokens + self._spending.tokens,
@@ -91,8 +96,6 @@ class ModelSession:
                 reused = kept.get("run_id") != self._context.run_id
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
-            if self.provider.is_called:
-                self._spending.check_halted()
             made = await make(tally)
             await asyncio.to_thread(self._keep, key, {**made, **self._origin(tally)})
             self._progress.add_outcomes(operation, "succeeded")
@@ -108,6 +111,10 @@ class ModelSession:
             logging.getLogger(__name__).exception("%s under key %s", operation, key)
             failure = Failure("internal_error", f"{type(error).__name__}: {error}", True)
             return self._failed(operation, key, tally, failure)
+
+    def _check_run(self) -> None:
+        if self.provider.is_called:
+            self._spending.check_halted()
 
     def _keep(self, key: str, value: dict[str, Any]) -> None:
         """Makes a result durable, and before it the records of the calls that it was made by."""
@@ -125,8 +132,9 @@ class ModelSession:
 
     def _halted(self, operation: Operation, key: str, tally: CallTally, halt: Halted) -> OperationOutcome:
         if halt.code == "cancelled":
-            self._progress.add_outcomes(operation, "cancelled")
-            return OperationOutcome(operation, "cancelled", key, attempts=tally.attempts)
+            outcome = unfinished(self._context, operation, key, tally.attempts)
+            self._progress.add_outcomes(operation, outcome.outcome)
+            return outcome
         failure = Failure(halt.code, halt.message, halt.code in _RETRYABLE_HALTS)
         return self._failed(operation, key, tally, failure)
 

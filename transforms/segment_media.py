@@ -24,6 +24,7 @@ from tables.storage import Storage
 from transforms.context import RunContext
 from transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
 from transforms.item_dofn import ItemDoFn
+from transforms.unfinished import unfinished_plan
 
 ITEMS: Final = "items"
 SEGMENTS: Final = "segments"
@@ -43,6 +44,7 @@ class SegmentMedia(beam.PTransform):
 class _SegmentMediaFn(ItemDoFn):
     def process(self, item: MediaItem) -> Iterator[Any]:
         plan = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
+        plan = unfinished_plan(self._context, plan)
         failed = int(plan.failure is not None)
         self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
         yield from plan.tasks  # first, so that calls are under way while the item's other operations compute
@@ -52,14 +54,15 @@ class _SegmentMediaFn(ItemDoFn):
 def segment_media(
     item: MediaItem, storage: Storage, settings: RunSettings, stop: StopSignal, progress: Any
 ) -> ItemPlan:
-    """Plans one item. Whatever is wrong with it becomes its failure, never an exception."""
+    """Plans one item from its stored analysis, or decodes it, unless the run was stopped. Whatever is wrong with it becomes
+    its failure, never an exception."""
     if item.failure is not None or item.content_hash is None:
         return ItemPlan(item, None, failure=item.failure)
-    if stop.is_set():
-        return ItemPlan(item, None, cancelled=True)
     try:
         key = analysis_key(item.content_hash, settings.sampling)
         analysis = _kept_analysis(storage, key)
+        if analysis is None and stop.is_set():
+            return ItemPlan(item, None, cancelled=True)
         if analysis is None:
             analysis = _analyze(item, storage, key, settings, stop)
         else:
