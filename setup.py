@@ -49,7 +49,8 @@ setup(
         "imageio-ffmpeg>=0.6,<1",
         "jsonschema>=4.23,<5",
         "numpy>=2.0,<3",
-        "pillow>=10,<13",
+        "pi-heif>=1.4,<2",
+        "pillow>=11.3,<13",  # the first whose wheels read AVIF
         "pyarrow>=20,<26",
         "pydantic>=2.9,<3",
         "referencing>=0.35,<1",

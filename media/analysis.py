@@ -28,7 +28,7 @@ from schemas.settings import MediaLimits, SamplingSettings
 ANALYSIS_FILE: Final = "analysis.json"
 TIMELINE_FILE: Final = "timeline.npz"
 
-VERSION: Final = 2  # part of the key: raise it when the same file would be analysed differently
+VERSION: Final = 3  # part of the key: raise it when the same file would be analysed differently
 
 
 @dataclass(frozen=True)

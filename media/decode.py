@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ from media.ffmpeg import find_ffmpeg, input_arguments
 from media.probe import picture_format
 from media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from media.speech import SAMPLE_RATE
+from media.stills import decode_still, is_still
 from schemas.errors import MediaError
 from schemas.media import MediaInfo, SampledFrame
 from schemas.mediatime import US_PER_SECOND, seconds_from_us
@@ -91,21 +94,39 @@ def decode_media(
     if skip and not _skipping_leaves_enough(info, limits, should_stop):
         skip = False
 
-    def decode(wanted: MediaInfo) -> tuple[_Sinks, Completed]:
+    def decode(wanted: MediaInfo, source: Path) -> tuple[_Sinks, Completed]:
         sinks = _Sinks(on_frames, on_sound)
-        done = _run(wanted, lambda to: _command(wanted, folder, sampling, limits, skip, to), limits, sinks, should_stop)
+        done = _run(
+            wanted, lambda to: _command(wanted, source, folder, sampling, limits, skip, to), limits, sinks, should_stop
+        )
         sinks.finish()
         failure = failure_of(done, info.path)
         if done.returncode != 0 and failure.code != "media_corrupt":
             raise failure  # the machine's end, not the file's: a part of the item is no result
         return sinks, done
 
-    sinks, done = decode(info)
-    if sinks.is_empty and info.video is not None and info.audio_index is not None:
-        sinks, done = decode(replace(info, video=None))  # pictures that cannot be decoded must not cost the sound
+    with _source(info, folder, limits, should_stop) as source:
+        sinks, done = decode(info, source)
+        if sinks.is_empty and info.video is not None and info.audio_index is not None:
+            # Pictures that cannot be decoded must not cost the sound.
+            sinks, done = decode(replace(info, video=None), source)
     if sinks.is_empty:
         raise failure_of(done, info.path)
     return _decoded(info, folder, sinks, done)
+
+
+@contextmanager
+def _source(
+    info: MediaInfo, folder: Path, limits: MediaLimits, should_stop: Callable[[], bool] | None
+) -> Iterator[Path]:
+    """The file that ffmpeg reads: the item's own, or a decoded copy of a picture that ffmpeg does not read completely."""
+    if not is_still(info):
+        yield Path(info.path)
+        return
+    with tempfile.TemporaryDirectory(prefix="picture-", dir=folder) as scratch:
+        copy = Path(scratch) / "picture.bmp"
+        decode_still(info, copy, limits, should_stop)
+        yield copy
 
 
 def _decoded(info: MediaInfo, folder: Path, sinks: _Sinks, done: Completed) -> DecodedMedia:
@@ -163,6 +184,7 @@ def _pictures_end_us(info: MediaInfo, sinks: _Sinks) -> int:
 
 def _command(
     info: MediaInfo,
+    source_file: Path,
     folder: Path,
     sampling: SamplingSettings,
     limits: MediaLimits,
@@ -171,7 +193,7 @@ def _command(
 ) -> list[str]:
     """The ffmpeg command of the pass, built with ffmpeg-python."""
     outputs = []
-    source = ffmpeg.input(**_input(info, limits, skip_unreferenced))
+    source = ffmpeg.input(**_input(info, source_file, limits, skip_unreferenced))
     if info.video is not None:
         # From here on times are whole microseconds: what is printed of them is exact.
         pictures = source[str(info.video.index)].filter("settb", "1/1000000").filter_multi_output("split", 2)
@@ -212,12 +234,12 @@ def _compiled(output: Any) -> list[str]:
     return [str(word) for word in output.global_args(*options).compile(cmd=find_ffmpeg().path)]
 
 
-def _input(info: MediaInfo, limits: MediaLimits, skip_unreferenced: bool) -> dict[str, Any]:
+def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unreferenced: bool) -> dict[str, Any]:
     more: dict[str, Any] = {"max_pixels": limits.max_pixels, "threads": 2}
     if info.duration_us is not None or info.media_type != "image":
         more["t"] = limits.max_duration_s
     if info.media_type == "image":
-        with Path(info.path).open("rb") as file:
+        with source_file.open("rb") as file:
             picture = picture_format(file.read(64))
         if picture is not None:
             more["format"] = picture
@@ -225,7 +247,7 @@ def _input(info: MediaInfo, limits: MediaLimits, skip_unreferenced: bool) -> dic
         more.pop("t", None)
     if skip_unreferenced:
         more["skip_frame"] = "noref"
-    return input_arguments(str(Path(info.path).absolute()), **more)
+    return input_arguments(str(source_file.absolute()), **more)
 
 
 def _sampled(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
@@ -281,7 +303,7 @@ def _skipping_leaves_enough(info: MediaInfo, limits: MediaLimits, should_stop: C
     index = str(info.video.index)
 
     def command(pipes: Mapping[str, int]) -> list[str]:
-        source = ffmpeg.input(**{**_input(info, limits, True), "t": _TRIAL_S})
+        source = ffmpeg.input(**{**_input(info, Path(info.path), limits, True), "t": _TRIAL_S})
         pictures = _timed(source[index].filter("settb", "1/1000000").filter("scale", 16, 16), pipes[_TIMES])
         return _compiled(pictures.output("-", format="null", fps_mode="passthrough"))
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
+from media.stills import probe_still, still_format
 from schemas.errors import MediaError
 from schemas.media import AudioStream, MediaInfo, VideoStream
 from schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
@@ -29,7 +30,6 @@ _PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"II*\x00", "tiff_pipe"),
     (b"MM\x00*", "tiff_pipe"),
 )
-_STILL_BRANDS: Final = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"heim", b"heis")
 _WEBP_ANIMATION: Final = 0x02  # bit of the flags in the extended header
 # Beginnings of texts that name other files: told apart so that the message can say what the file is.
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
@@ -47,6 +47,8 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     if _is_animated_webp(head):
         message = f"{path}: is an animated WebP, which promptreel does not read; convert it to GIF or MP4"
         raise MediaError("media_unsupported", message)
+    if still_format(head) is not None:
+        return probe_still(path, head, size, limits)
     picture = picture_format(head)
     found = _ask_child(path, picture, limits, head)
     streams = [stream for stream in found["streams"] if stream["codec"] is not None]
@@ -54,7 +56,7 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     sounds = [s for s in streams if s["type"] == "audio" and s["sample_rate"] > 0 and s["channels"] > 0]
     if not pictures and not sounds:
         raise MediaError("media_no_streams", f"{path}: has neither pictures nor sound that can be decoded")
-    is_image = bool(pictures) and not sounds and _is_still(found, pictures[0], picture, head)
+    is_image = bool(pictures) and not sounds and _is_still(found, pictures[0], picture)
     duration_us = None if is_image else _duration_us(found, streams)
     _check_limits(path, pictures, duration_us, limits)
     return MediaInfo(
@@ -142,9 +144,7 @@ def _refused(path: Path, head: bytes, reason: str) -> MediaError:
     )
 
 
-def _is_still(found: Mapping[str, Any], video: Mapping[str, Any], picture: str | None, head: bytes) -> bool:
-    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
-        return True
+def _is_still(found: Mapping[str, Any], video: Mapping[str, Any], picture: str | None) -> bool:
     if picture is not None:
         return True
     if found["format"] not in ("gif", "apng"):

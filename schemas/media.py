@@ -14,7 +14,7 @@ class VideoStream:
 
     Attributes:
         index: its number inside the container, as ffmpeg counts.
-        width, height: coded size in pixels, before rotation.
+        width, height: coded size in pixels, before rotation; of HEIC and AVIF the complete picture as it is shown.
         rotation_degrees: clockwise turn that a player applies: 0, 90, 180 or 270.
         frame_rate: mean frames per second, None where the header does not say.
         frame_count: frames that the header promises, None where it does not say.
@@ -55,7 +55,7 @@ class MediaInfo:
 
     Attributes:
         path: local path that was probed.
-        container: ffmpeg's name of the format, e.g. "mov,mp4,m4a,3gp,3g2,mj2".
+        container: ffmpeg's name of the format, e.g. "mov,mp4,m4a,3gp,3g2,mj2"; or "heic" or "avif".
         size_bytes: size of the file.
         duration_us: what the header promises; None for an image, or where the header is silent.
         video: the picture stream; None for audio (attached cover art does not count).
