@@ -32,7 +32,7 @@ find_python() {
 install() {
   local extras=$1 python stamp wanted
   stamp="$VENV/.installed-$extras"
-  wanted=$(cat setup.py constraints.txt | cksum)
+  wanted=$(cat setup.py requirements-run.txt constraints.txt | cksum)
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     return
   fi
@@ -67,7 +67,12 @@ case "${1:-}" in
   check)
     install $TEST_EXTRAS
     "$VENV/bin/ruff" check .
-    exec "$VENV/bin/mypy"
+    # mypy does not follow setup.py's package folders: it reads a tree of links that is laid out as they install.
+    rm -rf build/mypy && mkdir -p build/mypy && cp -rs "$PWD/promptreel" build/mypy/
+    for folder in schemas media providers tables transforms pipelines api; do
+      ln -s "$PWD/$folder" "build/mypy/promptreel/$folder"
+    done
+    MYPYPATH=build/mypy exec "$VENV/bin/mypy"
     ;;
   bench)
     shift

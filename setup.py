@@ -1,68 +1,42 @@
-"""Packaging; also Beam's `--setup_file`, with which workers of another runner install the same code."""
+"""Packaging; also Beam's `--setup_file`, with which workers of another runner install the same code.
 
-from setuptools import setup
+The folders of the checkout are parts of one import package: `schemas/` installs as `promptreel.schemas`. The base
+installation is the Python SDK; everything else is an extra.
+"""
 
-PACKAGES = [
-    "schemas",
-    "schemas.wire",
-    "media",
-    "providers",
-    "tables",
-    "transforms",
-    "pipelines",
-    "api",
-    "api.migrations",
-    "api.migrations.versions",
-    "api.routes",
-    "api.search",
-    "api.sql",
-    "promptreel",
-    "promptreel.cli",
-    "promptreel.prompts",
-    "promptreel.sdk",
-    "promptreel.sdk.calls",
-]
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api")
+PATTERNS = [pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")]
+RUN = Path(__file__).with_name("requirements-run.txt").read_text().splitlines()
 
 setup(
     name="promptreel",
     version="0.1.0",
     description="One prompt over many videos, audio files and images, to open tables.",
     python_requires=">=3.11,<3.14",
-    packages=PACKAGES,
+    packages=[
+        *find_packages(include=["promptreel", "promptreel.*"]),
+        *(f"promptreel.{name}" for name in find_packages(include=PATTERNS)),
+    ],
+    package_dir={"promptreel": "promptreel", **{f"promptreel.{folder}": folder for folder in FOLDERS}},
     package_data={
-        "api.migrations": ["*.mako"],
         "promptreel": ["py.typed"],
-        "schemas": ["py.typed"],
+        "promptreel.api.migrations": ["*.mako"],
         "promptreel.prompts": ["*.json"],
     },
     entry_points={"console_scripts": ["promptreel = promptreel.cli.main:main"]},
-    install_requires=[
-        "apache-beam>=2.77,<3",
-        "av>=15,<19",
-        "click>=8.1,<9",
-        "duckdb>=2.0.1,<3",  # 2.0.0 fails where a key of a struct chooses few ordered rows
-        "ffmpeg-python>=0.2,<0.3",
-        "fsspec>=2025.3",
-        "google-genai>=3.4,<4",
-        "google-re2>=1.1,<2",
-        "httpx2>=2.16,<3",
-        "imageio-ffmpeg>=0.6,<1",
-        "jsonschema>=4.23,<5",
-        "numpy>=2.0,<3",
-        "pi-heif>=1.4,<2",
-        "pillow>=11.3,<13",  # the first whose wheels read AVIF
-        "pyarrow>=20,<26",
-        "pydantic>=2.9,<3",
-        "referencing>=0.35,<1",
-        "rich>=13.9,<16",
-        "wordllama>=0.4,<0.5",
-    ],
+    install_requires=["click>=8.1,<9", "httpx2>=2.16,<3", "pydantic>=2.9,<3"],
     extras_require={
-        "speech": ["faster-whisper>=1.2,<2"],
-        "ocr": ["onnxruntime>=1.20,<2", "rapidocr>=3.10,<4"],
-        "clip": ["open-clip-torch>=3.3,<4", "torch>=2.6,<3"],
-        "sentence-transformers": ["sentence-transformers>=5,<6"],
+        "run": RUN,
+        "speech": ["promptreel[run]", "faster-whisper>=1.2,<2"],
+        "ocr": ["promptreel[run]", "onnxruntime>=1.20,<2", "rapidocr>=3.10,<4"],
+        "clip": ["promptreel[run]", "open-clip-torch>=3.3,<4", "torch>=2.6,<3"],
+        "sentence-transformers": ["promptreel[run]", "sentence-transformers>=5,<6"],
         "api": [
+            "promptreel[run]",
             "alembic>=1.16,<2",
             "fastapi>=0.120,<1",
             "orjson>=3.10,<4",
@@ -72,8 +46,9 @@ setup(
             "sqlalchemy>=2.0.40,<3",
             "uvicorn[standard]>=0.34,<1",
         ],
-        "gcp": ["apache-beam[gcp]>=2.77,<3", "gcsfs>=2025.3"],
-        "s3": ["s3fs>=2025.3"],
+        "gcp": ["promptreel[run]", "apache-beam[gcp]>=2.77,<3", "gcsfs>=2025.3"],
+        "s3": ["promptreel[run]", "s3fs>=2025.3"],
+        "all": ["promptreel[api,clip,gcp,ocr,s3,speech]"],
         "bench": ["scenedetect>=0.7,<0.8"],
         "dev": [
             "hypothesis>=6.150,<7",

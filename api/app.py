@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
-from api.auth import KnownKeys
-from api.body_limit import BodyLimit
-from api.config import ApiConfig
-from api.database import Database
-from api.errors import install_error_handlers
-from api.links import link_secret
-from api.middleware import Metrics, RequestMiddleware
-from api.migrate import migrate
-from api.openapi import describe
-from api.rate_limit import RateLimiter
-from api.routes import (
+from promptreel.api.auth import KnownKeys
+from promptreel.api.body_limit import BodyLimit
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database
+from promptreel.api.errors import install_error_handlers
+from promptreel.api.links import link_secret
+from promptreel.api.middleware import Metrics, RequestMiddleware
+from promptreel.api.migrate import migrate
+from promptreel.api.openapi import describe
+from promptreel.api.rate_limit import RateLimiter
+from promptreel.api.routes import (
     api_keys,
     diff,
     events,
@@ -34,10 +34,10 @@ from api.routes import (
     sql,
     videos,
 )
-from api.supervisor import Supervisor
-from providers.weights import package_version
-from schemas.wire.common import ErrorResponse
-from tables.storage import open_storage
+from promptreel.api.supervisor import Supervisor
+from promptreel.providers.weights import package_version
+from promptreel.schemas.wire.common import ErrorResponse
+from promptreel.tables.storage import open_storage
 
 PREFIX = "/api/v2"
 _FETCHES = 8  # of media that lie elsewhere, at once; others wait without a thread

@@ -19,10 +19,10 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api.clock import now
-from api.database import Account, ApiKey, Database
-from api.errors import ApiError
-from api.ids import new_id
+from promptreel.api.clock import now
+from promptreel.api.database import Account, ApiKey, Database
+from promptreel.api.errors import ApiError
+from promptreel.api.ids import new_id
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from api.auth import check_scope, identify, shown_key
-from api.errors import DATABASE_ERRORS, ApiError, database_unavailable, error_response
-from api.middleware import Receive, Scope, Send
+from promptreel.api.auth import check_scope, identify, shown_key
+from promptreel.api.errors import DATABASE_ERRORS, ApiError, database_unavailable, error_response
+from promptreel.api.middleware import Receive, Scope, Send
 
 UPLOAD_PATH: Final = "/videos/upload"
 PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON holds a picture as base64

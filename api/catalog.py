@@ -9,16 +9,16 @@ from typing import Any
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.clock import now, required_time
-from api.database import Video
-from api.errors import not_found
-from api.ids import new_id
-from api.media_store import StoredMedia, discard
-from api.pagination import decode_cursor, encode_cursor, page_body
-from schemas.errors import StorageError
-from schemas.mediatime import seconds_from_us
-from tables.storage import Storage
+from promptreel.api.auth import Principal
+from promptreel.api.clock import now, required_time
+from promptreel.api.database import Video
+from promptreel.api.errors import not_found
+from promptreel.api.ids import new_id
+from promptreel.api.media_store import StoredMedia, discard
+from promptreel.api.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.tables.storage import Storage
 
 NO_MARKER: dict[str, None] = {"marker_id": None, "color": None, "note": None, "updated_at": None}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.errors import SettingsError
+from promptreel.schemas.errors import SettingsError
 
 
 @dataclass(frozen=True)

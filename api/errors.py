@@ -14,8 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from api.json_response import JsonResponse
-from schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
+from promptreel.api.json_response import JsonResponse
+from promptreel.schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from api.config import ApiConfig
-from api.runs import TargetMedia
-from providers.registry import provider_of
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
-from tables.request import TargetItem
-from tables.storage import Storage
+from promptreel.api.config import ApiConfig
+from promptreel.api.runs import TargetMedia
+from promptreel.providers.registry import provider_of
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.request import TargetItem
+from promptreel.tables.storage import Storage
 
 
 def estimate_body(
@@ -23,7 +23,9 @@ def estimate_body(
     videos: Sequence[TargetMedia],
 ) -> dict[str, Any]:
     """The estimate of a run as the wire shows it. Nothing is billed here, so the counts stand in `breakdown`."""
-    from pipelines.estimate import estimate_run  # Beam comes with it: only who asks for an estimate pays for that
+    from promptreel.pipelines.estimate import (
+        estimate_run,  # Beam comes with it: only who asks for an estimate pays for that
+    )
 
     target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
     estimated = estimate_run(storage, prompt, settings, provider_of(settings), target, owner=account_id).to_dict()

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from api.clock import now, required_time
-from api.database import Event
+from promptreel.api.clock import now, required_time
+from promptreel.api.database import Event
 
 _LOCK_NUMBER = 7_230_118  # any number that is ours alone
 

@@ -17,20 +17,26 @@ from typing import IO, Any, Final
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.catalog import owned_videos, video_body
-from api.clock import now, required_time, wire_time
-from api.config import ApiConfig
-from api.database import Database, Export, PromptRun, Video
-from api.errors import invalid, not_found
-from api.events import record_event
-from api.ids import new_id
-from api.json_response import JsonResponse
-from api.leases import SILENT_BEATS, Watch, new_owner
-from api.results import RunTables, run_tables, segment_result, segment_views, video_result
-from api.runs import FINAL, conflict, owned_run, run_body
-from schemas.wire.exports import CreateIndexExport, CreateRunExport
-from tables.storage import Storage
+from promptreel.api.auth import Principal
+from promptreel.api.catalog import owned_videos, video_body
+from promptreel.api.clock import now, required_time, wire_time
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, Export, PromptRun, Video
+from promptreel.api.errors import invalid, not_found
+from promptreel.api.events import record_event
+from promptreel.api.ids import new_id
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.leases import SILENT_BEATS, Watch, new_owner
+from promptreel.api.results import (
+    RunTables,
+    run_tables,
+    segment_result,
+    segment_views,
+    video_result,
+)
+from promptreel.api.runs import FINAL, conflict, owned_run, run_body
+from promptreel.schemas.wire.exports import CreateIndexExport, CreateRunExport
+from promptreel.tables.storage import Storage
 
 _log = logging.getLogger(__name__)
 

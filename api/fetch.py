@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from api.errors import ApiError
+from promptreel.api.errors import ApiError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 TOTAL_TIMEOUT_S: Final = 600.0

@@ -23,22 +23,28 @@ import duckdb
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.catalog import owned_videos, videos_in
-from api.database import MediaIndex, PromptRun, RunItem, Video
-from api.errors import ApiError, invalid, not_found
-from api.filter_sql import FilterField, FilterMismatch, compile_filter, filter_fields, find_field
-from api.pagination import decode_cursor, encode_cursor, page_body
-from api.results import RunTables, run_tables
-from api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
-from schemas.prompt import Prompt, prompt_from_dict
-from schemas.wire.filter import FilterSearch, conditions_of
-from tables.layout import run_folder
-from tables.manifest import Manifest
-from tables.pages import ItemRows
-from tables.shards import shard_of
-from tables.storage import Storage
-from tables.table_schemas import FIELDS
+from promptreel.api.auth import Principal
+from promptreel.api.catalog import owned_videos, videos_in
+from promptreel.api.database import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.errors import ApiError, invalid, not_found
+from promptreel.api.filter_sql import (
+    FilterField,
+    FilterMismatch,
+    compile_filter,
+    filter_fields,
+    find_field,
+)
+from promptreel.api.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.api.results import RunTables, run_tables
+from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
+from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.wire.filter import FilterSearch, conditions_of
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import Manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.shards import shard_of
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS
 
 TIMEOUT_S: Final = 10.0
 SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have ended otherwise

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from schemas.errors import InvalidInput
-from schemas.field_paths import SCALAR_TYPES, Node, parse_schema
-from schemas.prompt import SYSTEM_FIELDS, Prompt
-from schemas.wire.filter import AllOf, AnyOf, NotThis
-from tables.table_schemas import FIELDS
-from tables.views import quoted
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.field_paths import SCALAR_TYPES, Node, parse_schema
+from promptreel.schemas.prompt import SYSTEM_FIELDS, Prompt
+from promptreel.schemas.wire.filter import AllOf, AnyOf, NotThis
+from promptreel.tables.table_schemas import FIELDS
+from promptreel.tables.views import quoted
 
 _COMPARE: Final = {
     "equals": "=",

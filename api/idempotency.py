@@ -11,12 +11,12 @@ from fastapi import Header
 from sqlalchemy import Row, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.clock import now
-from api.database import Database, IdempotentAnswer
-from api.errors import ApiError
-from api.json_response import JsonResponse
-from schemas.ids import digest
+from promptreel.api.auth import Principal
+from promptreel.api.clock import now
+from promptreel.api.database import Database, IdempotentAnswer
+from promptreel.api.errors import ApiError
+from promptreel.api.json_response import JsonResponse
+from promptreel.schemas.ids import digest
 
 LIFETIME = timedelta(hours=24)
 

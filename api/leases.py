@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
-from api.database import PromptRun
+from promptreel.api.database import PromptRun
 
 SILENT_BEATS: Final = 5
 

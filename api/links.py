@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Final
 
-from tables.storage import Storage
+from promptreel.tables.storage import Storage
 
 LIFETIME_S: Final = 3600
 _SECRET_FILE: Final = "api/link-secret"

@@ -11,14 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from api.config import ApiConfig
-from api.errors import ApiError, invalid
-from api.fetch import fetch_https
-from media.probe import probe_media
-from schemas.errors import MediaError, StorageError
-from schemas.media import MediaInfo
-from schemas.settings import MediaLimits
-from tables.storage import LocalStorage, Storage, storage_errors
+from promptreel.api.config import ApiConfig
+from promptreel.api.errors import ApiError, invalid
+from promptreel.api.fetch import fetch_https
+from promptreel.media.probe import probe_media
+from promptreel.schemas.errors import MediaError, StorageError
+from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.settings import MediaLimits
+from promptreel.tables.storage import LocalStorage, Storage, storage_errors
 
 _BLOCK: Final = 1 << 20
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}")

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from api.database import Database
+from promptreel.api.database import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7_230_117  # any number that is ours alone

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from api.errors import ApiError
-from schemas.ids import digest
-from schemas.wire.common import storable
+from promptreel.api.errors import ApiError
+from promptreel.schemas.ids import digest
+from promptreel.schemas.wire.common import storable
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=2048)]

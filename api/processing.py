@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.clock import required_time
-from api.database import PromptRun, RunItem, Video
-from api.results import RunTables, run_tables
-from tables.storage import Storage
+from promptreel.api.clock import required_time
+from promptreel.api.database import PromptRun, RunItem, Video
+from promptreel.api.results import RunTables, run_tables
+from promptreel.tables.storage import Storage
 
 _NEWEST_RUNS = 20
 _WORDS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}

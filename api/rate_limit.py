@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from api.config import RateLimits
-from api.errors import ApiError
+from promptreel.api.config import RateLimits
+from promptreel.api.errors import ApiError
 
 _MINUTE, _HOUR = 60, 3600
 

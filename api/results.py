@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from api.catalog import NO_MARKER
-from api.clock import required_time
-from api.database import PromptRun, Video
-from api.errors import invalid
-from api.pagination import decode_cursor, encode_cursor, page_body
-from schemas.mediatime import seconds_from_us
-from tables.layout import run_folder
-from tables.manifest import Manifest, newest_manifest, read_manifest
-from tables.pages import ItemRows
-from tables.reader import CommittedRun, read_rows
-from tables.request import read_request
-from tables.storage import Storage
+from promptreel.api.catalog import NO_MARKER
+from promptreel.api.clock import required_time
+from promptreel.api.database import PromptRun, Video
+from promptreel.api.errors import invalid
+from promptreel.api.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.reader import CommittedRun, read_rows
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import Storage
 
 Row = dict[str, Any]
 

@@ -8,17 +8,17 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.clock import now, required_time, wire_time
-from api.database import PromptRun, RunItem, SegmentRetry
-from api.errors import ApiError, not_found
-from api.ids import new_id
-from api.results import OPERATIONS, run_tables
-from api.runs import FINAL, owned_run
-from schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
-from schemas.wire.prompt_runs import RetryFailures
-from tables.retry_scope import target_of
-from tables.storage import Storage
+from promptreel.api.auth import Principal
+from promptreel.api.clock import now, required_time, wire_time
+from promptreel.api.database import PromptRun, RunItem, SegmentRetry
+from promptreel.api.errors import ApiError, not_found
+from promptreel.api.ids import new_id
+from promptreel.api.results import OPERATIONS, run_tables
+from promptreel.api.runs import FINAL, owned_run
+from promptreel.schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
+from promptreel.schemas.wire.prompt_runs import RetryFailures
+from promptreel.tables.retry_scope import target_of
+from promptreel.tables.storage import Storage
 
 RETRY_FINAL = ("completed", "failed")
 

@@ -12,23 +12,23 @@ from typing import Any, Final
 from sqlalchemy import Row, Select, and_, bindparam, insert, or_, select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.catalog import NO_MARKER, owned_videos
-from api.clock import now, required_time, wire_time
-from api.config import ApiConfig
-from api.database import Database, MediaIndex, PromptRecord, PromptRun, RunItem, Video
-from api.errors import ApiError, invalid, not_found
-from api.events import record_event
-from api.pagination import decode_cursor, encode_cursor, page_body
-from providers.registry import check_run, default_model, provider_of
-from providers.token_estimate import has_synthesis, input_tokens
-from schemas.errors import InvalidInput
-from schemas.ids import new_run_id
-from schemas.media import MediaType
-from schemas.mediatime import seconds_from_us
-from schemas.prompt import Prompt, prompt_from_dict
-from schemas.segmentation import SegmentationSettings
-from schemas.settings import (
+from promptreel.api.auth import Principal
+from promptreel.api.catalog import NO_MARKER, owned_videos
+from promptreel.api.clock import now, required_time, wire_time
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, MediaIndex, PromptRecord, PromptRun, RunItem, Video
+from promptreel.api.errors import ApiError, invalid, not_found
+from promptreel.api.events import record_event
+from promptreel.api.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.providers.registry import check_run, default_model, provider_of
+from promptreel.providers.token_estimate import has_synthesis, input_tokens
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.media import MediaType
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
     MediaLimits,
@@ -36,7 +36,7 @@ from schemas.settings import (
     RunSettings,
     TranscriptionSettings,
 )
-from schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
+from promptreel.schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
 
 FINAL: Final[frozenset[str]] = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
 MEDIA_TYPES: Final = (("video", "videos"), ("audio", "audios"), ("image", "images"))

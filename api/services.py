@@ -8,9 +8,9 @@ from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 
-from api.config import ApiConfig
-from api.database import Database
-from tables.storage import Storage
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database
+from promptreel.tables.storage import Storage
 
 Part = TypeVar("Part")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -22,28 +21,38 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
-from api.clock import now, required_time
-from api.config import ApiConfig
-from api.database import Database, PromptRun, RunItem, SegmentRetry, Video
-from api.events import record_event
-from api.idempotency import forget_old
-from api.leases import SILENT_BEATS, Lease, Watch, beat, held_run, new_owner, release, take_lease
-from api.middleware import Metrics
-from api.results import run_tables
-from api.retries import RETRY_FINAL, outcome_of
-from api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
-from schemas.errors import PromptreelError, RunError
-from schemas.prompt import prompt_from_dict
-from schemas.settings import settings_from_dict
-from tables.attempts import is_running, kill_runner, last_attempt
-from tables.layout import request_file
-from tables.manifest import Manifest, newest_manifest
-from tables.progress import read_progress
-from tables.request import RunRequest, TargetItem, write_request
-from tables.retry_scope import RetryScope, write_retry
-from tables.runner_log import last_runner_error, open_runner_log
-from tables.stop_signal import clear_stop, request_stop
-from tables.storage import Storage
+from promptreel.api.clock import now, required_time
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, PromptRun, RunItem, SegmentRetry, Video
+from promptreel.api.events import record_event
+from promptreel.api.idempotency import forget_old
+from promptreel.api.leases import (
+    SILENT_BEATS,
+    Lease,
+    Watch,
+    beat,
+    held_run,
+    new_owner,
+    release,
+    take_lease,
+)
+from promptreel.api.middleware import Metrics
+from promptreel.api.results import run_tables
+from promptreel.api.retries import RETRY_FINAL, outcome_of
+from promptreel.api.runs import MEDIA_TYPES, OPERATIONS, cancel_unstarted, finish_run
+from promptreel.schemas.errors import PromptreelError, RunError
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import settings_from_dict
+from promptreel.tables.attempts import is_running, kill_runner, last_attempt
+from promptreel.tables.layout import request_file
+from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.progress import read_progress
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.retry_scope import RetryScope, write_retry
+from promptreel.tables.runner_command import runner_command
+from promptreel.tables.runner_log import last_runner_error, open_runner_log
+from promptreel.tables.stop_signal import clear_stop, request_stop
+from promptreel.tables.storage import Storage
 
 _log = logging.getLogger(__name__)
 
@@ -245,12 +254,13 @@ class Supervisor:
             return
         if starts > 1:
             self._metrics.restarts.inc()
-        command = [sys.executable, "-m", "pipelines.runner", "--data-dir", self._storage.root]
-        command += ["--run-id", job.lease.run_id]
-        if job.retry_id is not None:
-            command += ["--retry-id", job.retry_id]
-        if starts == self._last_start:
-            command += ["--commit-only", self._why_only_commit(job, starts - 1)]
+        is_last = starts == self._last_start
+        command = runner_command(
+            self._storage,
+            job.lease.run_id,
+            retry_id=job.retry_id,
+            commit_only=self._why_only_commit(job, starts - 1) if is_last else None,
+        )
         with open_runner_log(self._storage, job.lease.run_id) as log:
             # A session of its own: what ends this service does not end the runner.
             job.process = subprocess.Popen(

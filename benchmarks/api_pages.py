@@ -18,17 +18,17 @@ from typing import Any
 
 import httpx2 as httpx
 
-from api.app import PREFIX
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.database import Database, RunItem
-from api.migrate import migrate
-from api.pagination import encode_cursor
 from benchmarks.large_runs import commit_large_run, finished_run, video_id_of
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
 from benchmarks.services import promptreel_serving
-from tables.storage import LocalStorage
+from promptreel.api.app import PREFIX
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, RunItem
+from promptreel.api.migrate import migrate
+from promptreel.api.pagination import encode_cursor
+from promptreel.tables.storage import LocalStorage
 
 _PAGE = 50
 _SMALL = 1000

@@ -19,17 +19,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api.app import PREFIX
-from api.auth import create_account, create_key
-from api.clock import now
-from api.config import ApiConfig
-from api.database import Database, MediaIndex, Video
-from api.migrate import migrate
 from benchmarks.http_load import Load, put_under_load, request_bytes
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 from benchmarks.services import free_port, post, promptreel_serving, serving
+from promptreel.api.app import PREFIX
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.clock import now
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, MediaIndex, Video
+from promptreel.api.migrate import migrate
 
 _PROMPT = {
     "name": "lengths",

@@ -28,7 +28,7 @@ from benchmarks.processes import run_measured
 from benchmarks.rehearsal import run_ffmpeg
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 
 _TEXTURED = (
     "mandelbrot=s=480x270:r={rate}:start_scale=3:end_scale=0.4,scale={size},format=yuv420p,noise=alls=12:allf=t[m];"
@@ -78,10 +78,10 @@ def make_films(folder: Path) -> list[tuple[str, Path]]:
 
 def analyse(path: Path) -> None:
     """The child: analyses one file and prints what that cost, as JSON."""
-    from media.analysis import analyze_media
-    from media.probe import probe_media
-    from media.speech import detector_name
-    from schemas.settings import MediaLimits, SamplingSettings
+    from promptreel.media.analysis import analyze_media
+    from promptreel.media.probe import probe_media
+    from promptreel.media.speech import detector_name
+    from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
     detector = detector_name()
     find_ffmpeg()

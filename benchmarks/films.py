@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 
 __all__ = ["FilmPlan", "Half", "Label", "plan_films", "write_film"]
 

@@ -17,21 +17,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from api.database import PromptRun
-from api.filter_search import FilterEngine, ScopedRun
-from api.results import run_tables
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from schemas.prompt import prompt_from_dict
-from schemas.settings import RunSettings
-from schemas.wire.filter import FilterSearch
-from tables.layout import request_file
-from tables.manifest import commit_manifest
-from tables.parts import Part, shard_writer
-from tables.request import RunRequest, TargetItem, write_request
-from tables.shards import shard_of, shards_for
-from tables.storage import LocalStorage
-from tables.table_schemas import table_schemas
+from promptreel.api.database import PromptRun
+from promptreel.api.filter_search import FilterEngine, ScopedRun
+from promptreel.api.results import run_tables
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.wire.filter import FilterSearch
+from promptreel.tables.layout import request_file
+from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.parts import Part, shard_writer
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.shards import shard_of, shards_for
+from promptreel.tables.storage import LocalStorage
+from promptreel.tables.table_schemas import table_schemas
 
 _BAR_S: Final = 1.0
 _SEGMENTS_OF_ITEM: Final = 200

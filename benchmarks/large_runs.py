@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api.database import PromptRun
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
-from tables.layout import run_folder
-from tables.manifest import commit_manifest
-from tables.parts import ROWS_PER_GROUP, Part
-from tables.request import RunRequest, TargetItem, write_request
-from tables.shards import shard_of, shards_for
-from tables.storage import LocalStorage
-from tables.table_schemas import table_schemas
+from promptreel.api.database import PromptRun
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.parts import ROWS_PER_GROUP, Part
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.shards import shard_of, shards_for
+from promptreel.tables.storage import LocalStorage
+from promptreel.tables.table_schemas import table_schemas
 
 PROMPT: Final = Prompt(
     name="benchmark",

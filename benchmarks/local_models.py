@@ -36,17 +36,17 @@ from numpy.typing import NDArray
 
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from media.ffmpeg import find_ffmpeg
-from media.speech import SAMPLE_RATE, ActivityDetector, detector_name
-from providers import whisper
-from providers.clip import BATCH as CLIP_BATCH
-from providers.clip import ClipEmbedder, import_open_clip
-from providers.local_models import cores
-from providers.transcription import pack_speech, text_of
-from providers.weights import is_installed
-from providers.whisper import WhisperTranscriber
-from schemas.media import TimeSpan
-from schemas.settings import TranscriptionSettings
+from promptreel.media.ffmpeg import find_ffmpeg
+from promptreel.media.speech import SAMPLE_RATE, ActivityDetector, detector_name
+from promptreel.providers import whisper
+from promptreel.providers.clip import BATCH as CLIP_BATCH
+from promptreel.providers.clip import ClipEmbedder, import_open_clip
+from promptreel.providers.local_models import cores
+from promptreel.providers.transcription import pack_speech, text_of
+from promptreel.providers.weights import is_installed
+from promptreel.providers.whisper import WhisperTranscriber
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.settings import TranscriptionSettings
 from tests.media_files import ffmpeg, read_sound, write_sound
 from tests.tiny_models import REAL_WHISPER_VARIABLE
 from tests.voices import draw_voice, time_f1

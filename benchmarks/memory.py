@@ -22,8 +22,8 @@ from benchmarks.processes import MemoryWatch
 from benchmarks.rehearsal import create_run, distinct_copies, gemini_settings, run_ffmpeg, start_runner
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
-from tables.reader import committed_run
-from tables.storage import LocalStorage
+from promptreel.tables.reader import committed_run
+from promptreel.tables.storage import LocalStorage
 
 MB = 1_000_000
 _FILM_S = 7200

@@ -36,14 +36,14 @@ from benchmarks.rehearsal import (
 )
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
-from providers.extraction import extraction_request
-from schemas.mediatime import format_timecode
-from tables.reader import committed_run, read_rows
-from tables.request import list_run_ids
-from tables.storage import LocalStorage
+from promptreel.providers.extraction import extraction_request
+from promptreel.schemas.mediatime import format_timecode
+from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.request import list_run_ids
+from promptreel.tables.storage import LocalStorage
+from promptreel.transforms.extract_fields import segment_media_of
+from promptreel.transforms.segment_media import plan_tasks, read_analysis
 from tests.fake_gemini.ledger import Ledger
-from transforms.extract_fields import segment_media_of
-from transforms.segment_media import plan_tasks, read_analysis
 
 IN_FLIGHT = 64
 LATENCY_S = 0.5

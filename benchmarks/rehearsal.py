@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.prompts import find_prompt
-from schemas.ids import new_run_id
-from schemas.prompt import Prompt
-from schemas.segmentation import SegmentationSettings
-from schemas.settings import (
+from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
     ModelSettings,
@@ -25,8 +25,9 @@ from schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
-from tables.request import RunRequest, TargetItem, write_request
-from tables.storage import LocalStorage
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.runner_command import runner_command as runner_process_command
+from promptreel.tables.storage import LocalStorage
 from tests.fake_gemini.ledger import Entry, Ledger
 
 MODEL = "gemini-2.5-flash"
@@ -134,7 +135,7 @@ def create_run(data: Path, films: Sequence[Path], settings: RunSettings, prompt:
 
 def runner_command(data: Path, run_id: str) -> list[str]:
     """What starts the runner of a run."""
-    return [sys.executable, "-m", "pipelines.runner", "--data-dir", str(data), "--run-id", run_id]
+    return runner_process_command(LocalStorage(data), run_id)
 
 
 def start_runner(data: Path, run_id: str) -> subprocess.Popen[bytes]:

@@ -33,10 +33,10 @@ from benchmarks.rehearsal import (
 )
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from tables.call_log import read_calls
-from tables.layout import operation_file
-from tables.reader import committed_run, read_rows
-from tables.storage import LocalStorage
+from promptreel.tables.call_log import read_calls
+from promptreel.tables.layout import operation_file
+from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.storage import LocalStorage
 
 TABLES = ("media", "segments", "results", "frames", "video_results", "failures")
 # Columns that name the run itself, its moments or its calls: they differ between any two runs.

@@ -27,12 +27,12 @@ import httpx2 as httpx
 import numpy as np
 import uvicorn
 
-from api.app import PREFIX, create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig, RateLimits
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
-from tables.vectors import Vectors, nearest, open_vectors, write_vectors
+from promptreel.api.app import PREFIX, create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig, RateLimits
+from promptreel.tables.vectors import Vectors, nearest, open_vectors, write_vectors
 from tests.search_runs import Segment, Shelf
 
 _DIMENSION = 512

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from benchmarks.films import Half, Label, plan_films, write_film
 from benchmarks.report import print_bar
-from media.ffmpeg import find_ffmpeg
-from media.shots import (
+from promptreel.media.ffmpeg import find_ffmpeg
+from promptreel.media.shots import (
     FRAME_HEIGHT,
     FRAME_WIDTH,
     FeatureBuilder,

@@ -26,19 +26,19 @@ import duckdb
 import httpx2 as httpx
 import uvicorn
 
-from api.app import create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.sql.catalog import examples
-from api.sql.limits import SqlLimits
-from api.sql.sandbox import Sandbox, SqlError
 from benchmarks.large_runs import commit_large_run, finished_run
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from tables.analyst_views import AnalystViews, analyst_views
-from tables.layout import run_folder
-from tables.reader import committed_run
-from tables.storage import LocalStorage
+from promptreel.api.app import create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.sql.catalog import examples
+from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.sql.sandbox import Sandbox, SqlError
+from promptreel.tables.analyst_views import AnalystViews, analyst_views
+from promptreel.tables.layout import run_folder
+from promptreel.tables.reader import committed_run
+from promptreel.tables.storage import LocalStorage
 
 RUN_ID = "run_20260101-000000-abcdef"
 ITEMS = 1000

@@ -17,13 +17,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.decode import decode_media
-from media.shots import FeatureBuilder, Transition, detect_transitions
-from media.speech import ActivityDetector, detector_name
-from media.timeline import ColourCounter, build_timeline, save_timeline
-from schemas.ids import digest
-from schemas.media import AudioStream, MediaInfo, SampledFrame, SoundActivity, TimeSpan, VideoStream
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.decode import decode_media
+from promptreel.media.shots import FeatureBuilder, Transition, detect_transitions
+from promptreel.media.speech import ActivityDetector, detector_name
+from promptreel.media.timeline import ColourCounter, build_timeline, save_timeline
+from promptreel.schemas.ids import digest
+from promptreel.schemas.media import (
+    AudioStream,
+    MediaInfo,
+    SampledFrame,
+    SoundActivity,
+    TimeSpan,
+    VideoStream,
+)
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 ANALYSIS_FILE: Final = "analysis.json"
 TIMELINE_FILE: Final = "timeline.npz"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError
 
 _STDERR_TAIL_BYTES: Final = 8192
 _READ_BYTES: Final = 1 << 20

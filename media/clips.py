@@ -10,11 +10,11 @@ from typing import Final
 
 import ffmpeg
 
-from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
-from media.ffmpeg import find_ffmpeg
-from schemas.errors import MediaError
-from schemas.media import TimeSpan
-from schemas.mediatime import US_PER_SECOND
+from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
+from promptreel.media.ffmpeg import find_ffmpeg
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
 
 _DEADLINE_S: Final = 120.0
 _MEMORY_BYTES: Final = 2 << 30

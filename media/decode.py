@@ -13,16 +13,23 @@ import ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from media.bounded import Completed, DeadlinePassed, Limits, Stopped, failure_of, stream_bounded
-from media.ffmpeg import find_ffmpeg, input_arguments
-from media.probe import picture_format
-from media.shots import FRAME_HEIGHT, FRAME_WIDTH
-from media.speech import SAMPLE_RATE
-from media.stills import decode_still, is_still
-from schemas.errors import MediaError
-from schemas.media import MediaInfo, SampledFrame
-from schemas.mediatime import US_PER_SECOND, seconds_from_us
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.bounded import (
+    Completed,
+    DeadlinePassed,
+    Limits,
+    Stopped,
+    failure_of,
+    stream_bounded,
+)
+from promptreel.media.ffmpeg import find_ffmpeg, input_arguments
+from promptreel.media.probe import picture_format
+from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
+from promptreel.media.speech import SAMPLE_RATE
+from promptreel.media.stills import decode_still, is_still
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import MediaInfo, SampledFrame
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 FRAMES_FOLDER: Final = "frames"
 AUDIO_FILE: Final = "audio.flac"

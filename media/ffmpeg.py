@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
 # 5.1 is the first with -fps_mode, and the oldest that is tested against.

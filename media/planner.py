@@ -28,15 +28,15 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from media.speech import pauses as find_pauses
-from schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
-from schemas.segmentation import LengthBounds, SegmentationSettings
+from promptreel.media.speech import pauses as find_pauses
+from promptreel.schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
+from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
 __all__ = ["TransitionLike", "plan_segments"]
 
 # A shorter gap between two stretches of speech is a breath inside a sentence. The detector takes 300 ms of
 # silence for a pause, and then widens the speech on both sides of it by 30 ms
-# (`media.speech.SpeechSettings`).
+# (`promptreel.media.speech.SpeechSettings`).
 MIN_PAUSE_US: Final = 240_000
 # A pause of this length or more is as strong as evidence gets: sentences are usually 0.5 to 1 s apart.
 STRONG_PAUSE_US: Final = 1_000_000
@@ -64,7 +64,7 @@ _Int64 = NDArray[np.int64]
 
 
 class TransitionLike(Protocol):
-    """A change of shot in microseconds, as `media.shots.Transition` gives it."""
+    """A change of shot in microseconds, as `promptreel.media.shots.Transition` gives it."""
 
     @property
     def kind(self) -> Literal["cut", "dissolve", "fade"]: ...

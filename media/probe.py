@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
-from media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
-from media.stills import probe_still, still_format
-from schemas.errors import MediaError
-from schemas.media import AudioStream, MediaInfo, VideoStream
-from schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
-from schemas.settings import MediaLimits
+from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
+from promptreel.media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
+from promptreel.media.stills import probe_still, still_format
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import AudioStream, MediaInfo, VideoStream
+from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
+from promptreel.schemas.settings import MediaLimits
 
 PROBE_DEADLINE_S: Final = 30.0
 _PROBE_MEMORY_BYTES: Final = 2 << 30

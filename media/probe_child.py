@@ -1,4 +1,4 @@
-"""Reads one file's header and prints it as JSON. Runs as a bounded child of `media.probe`, never imported by it.
+"""Reads one file's header and prints it as JSON. Runs as a bounded child of `promptreel.media.probe`, never imported by it.
 
 python -I probe_child.py PATH FORMAT|- FORMAT_WHITELIST PROTOCOL_WHITELIST MAX_PIXELS
 """

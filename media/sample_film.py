@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 
 WIDTH, HEIGHT, RATE = 640, 360, 24
 _SAMPLE_RATE: Final = 16_000

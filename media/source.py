@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import fsspec
 
-from schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError
 
 
 @contextmanager

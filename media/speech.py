@@ -17,9 +17,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import SettingsError
-from schemas.media import SoundActivity, TimeSpan
-from schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.media import SoundActivity, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
 
 __all__ = [
     "LOUDNESS_WINDOW_SAMPLES",

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from media.bounded import DeadlinePassed, Limits, Stopped, failure_of, stream_bounded
-from schemas.errors import MediaError
-from schemas.media import MediaInfo, VideoStream
-from schemas.settings import MediaLimits
+from promptreel.media.bounded import DeadlinePassed, Limits, Stopped, failure_of, stream_bounded
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import MediaInfo, VideoStream
+from promptreel.schemas.settings import MediaLimits
 
 StillFormat = Literal["heic", "avif"]
 

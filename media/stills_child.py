@@ -1,4 +1,4 @@
-"""Reads one HEIC or AVIF picture and prints its header as JSON. Runs as a bounded child of `media.stills`.
+"""Reads one HEIC or AVIF picture and prints its header as JSON. Runs as a bounded child of `promptreel.media.stills`.
 
 python -I stills_child.py DESCRIPTOR PATH heic|avif MAX_PIXELS [OUT]
 
@@ -181,7 +181,9 @@ def main(descriptor: str, path: str, picture_format: str, max_pixels: str, out: 
     except Rejected as rejected:
         answer = {"code": rejected.code, "message": rejected.message}
     except MemoryError as error:
-        sys.exit(f"Cannot allocate memory {error}".strip())  # the words that `media.bounded` knows from ffmpeg
+        sys.exit(
+            f"Cannot allocate memory {error}".strip()
+        )  # the words that `promptreel.media.bounded` knows from ffmpeg
     with os.fdopen(int(descriptor), "w") as file:
         json.dump(answer, file)
 

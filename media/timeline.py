@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.shots import FrameFeatures
-from schemas.media import TimeSpan
+from promptreel.media.shots import FrameFeatures
+from promptreel.schemas.media import TimeSpan
 
 BIN_US: Final = 100_000
 COLOUR_BINS: Final = 64  # 4 levels each of red, green and blue, red slowest

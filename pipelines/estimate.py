@@ -1,8 +1,8 @@
 """What a run would cost, without calling a model: items, segments, calls and tokens, and what is finished already.
 
 Segments are exact where an item has been analysed before (or `analyze` is set) and for fixed windows; elsewhere they
-are bounds from the settings' lengths. Tokens are those of `providers.token_estimate`; what is embedded is guessed before
-it exists.
+are bounds from the settings' lengths. Tokens are those of `promptreel.providers.token_estimate`; those of embeddings are
+guessed before the texts exist.
 """
 
 from __future__ import annotations
@@ -13,32 +13,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
-from media.probe import probe_media
-from media.source import local_media
-from providers.base import Provider
-from providers.registry import text_embedder_of
-from providers.synthesis import synthesis_key
-from providers.text_embedding import BATCH
-from providers.token_estimate import CHARS_PER_TOKEN, FINDING_TOKENS, has_synthesis, input_tokens
-from schemas.errors import MediaError
-from schemas.field_paths import LeafField
-from schemas.media import MediaInfo, MediaType
-from schemas.mediatime import seconds_from_us
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
-from tables.layout import analysis_folder
-from tables.operation_cache import OperationCache
-from tables.request import RunRequest, TargetItem
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import ItemOutcome, ItemPlan, MediaItem, OperationOutcome, SegmentOutcome
-from transforms.embed_texts import batch_keys, texts_of_item
-from transforms.extract_fields import operation_key
-from transforms.read_media import fingerprint, merge_sources
-from transforms.segment_media import plan_tasks
-from transforms.synthesize_media import source_of
-from transforms.transcribe import transcript_key
+from promptreel.media.analysis import (
+    ANALYSIS_FILE,
+    MediaAnalysis,
+    analysis_key,
+    analyze_media,
+    load_analysis,
+)
+from promptreel.media.probe import probe_media
+from promptreel.media.source import local_media
+from promptreel.providers.base import Provider
+from promptreel.providers.registry import text_embedder_of
+from promptreel.providers.synthesis import synthesis_key
+from promptreel.providers.text_embedding import BATCH
+from promptreel.providers.token_estimate import (
+    CHARS_PER_TOKEN,
+    FINDING_TOKENS,
+    has_synthesis,
+    input_tokens,
+)
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.field_paths import LeafField
+from promptreel.schemas.media import MediaInfo, MediaType
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.layout import analysis_folder
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.request import RunRequest, TargetItem
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import (
+    ItemOutcome,
+    ItemPlan,
+    MediaItem,
+    OperationOutcome,
+    SegmentOutcome,
+)
+from promptreel.transforms.embed_texts import batch_keys, texts_of_item
+from promptreel.transforms.extract_fields import operation_key
+from promptreel.transforms.read_media import fingerprint, merge_sources
+from promptreel.transforms.segment_media import plan_tasks
+from promptreel.transforms.synthesize_media import source_of
+from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the whole of it
 _SPOKEN_TOKENS_PER_SECOND: Final = 4

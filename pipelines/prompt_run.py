@@ -11,18 +11,18 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from providers.registry import provider_of
-from tables.request import TargetItem
-from transforms.commit_manifest import CommitManifest
-from transforms.context import RunContext
-from transforms.embed_frames import EmbedFrames
-from transforms.embed_texts import EmbedTexts
-from transforms.extract_fields import ExtractFields
-from transforms.read_media import ReadMedia
-from transforms.segment_media import ITEMS, SEGMENTS, SegmentMedia
-from transforms.synthesize_media import SynthesizeMedia
-from transforms.transcribe import OUTCOMES, Transcribe
-from transforms.write_tables import WriteTables
+from promptreel.providers.registry import provider_of
+from promptreel.tables.request import TargetItem
+from promptreel.transforms.commit_manifest import CommitManifest
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.embed_frames import EmbedFrames
+from promptreel.transforms.embed_texts import EmbedTexts
+from promptreel.transforms.extract_fields import ExtractFields
+from promptreel.transforms.read_media import ReadMedia
+from promptreel.transforms.segment_media import ITEMS, SEGMENTS, SegmentMedia
+from promptreel.transforms.synthesize_media import SynthesizeMedia
+from promptreel.transforms.transcribe import OUTCOMES, Transcribe
+from promptreel.transforms.write_tables import WriteTables
 
 
 class PromptRun(beam.PTransform):

@@ -1,6 +1,6 @@
 """The runner process: executes one run folder to its commit.
 
-    python -m pipelines.runner --data-dir DIR --run-id ID [--runner NAME] [Beam options]
+    python -m promptreel.pipelines.runner --data-dir DIR --run-id ID [--runner NAME] [Beam options]
 
 It shares nothing with whoever started it but the run folder: progress goes out and the wish to stop comes in by files.
 SIGTERM and SIGINT ask it to stop in the same way. Exit codes: 0 committed, whatever the run's status; 1 not committed.
@@ -18,18 +18,18 @@ import threading
 import time
 from collections.abc import Sequence
 
-from pipelines.runners import LOCAL, is_local, make_pipeline
-from providers.registry import check_access
-from schemas.errors import PromptreelError
-from tables.attempts import begin_attempt, runner_lock
-from tables.call_log import spent_tokens
-from tables.manifest import Manifest, newest_manifest, read_manifest
-from tables.request import read_request, read_target
-from tables.retry_scope import read_retry
-from tables.shards import shards_for
-from tables.stop_signal import request_stop
-from tables.storage import Storage, open_storage
-from transforms.context import RunContext
+from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
+from promptreel.providers.registry import check_access
+from promptreel.schemas.errors import PromptreelError
+from promptreel.tables.attempts import begin_attempt, runner_lock
+from promptreel.tables.call_log import spent_tokens
+from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
+from promptreel.tables.request import read_request, read_target
+from promptreel.tables.retry_scope import read_retry
+from promptreel.tables.shards import shards_for
+from promptreel.tables.stop_signal import request_stop
+from promptreel.tables.storage import Storage, open_storage
+from promptreel.transforms.context import RunContext
 
 
 def execute_run(
@@ -69,8 +69,8 @@ def execute_run(
             retry=read_retry(storage, run_id, retry_id) if retry_id is not None else None,
             commit_only=commit_only,
         )
-        from pipelines.prompt_run import PromptRun
-        from pipelines.segment_retry import SegmentRetry
+        from promptreel.pipelines.prompt_run import PromptRun
+        from promptreel.pipelines.segment_retry import SegmentRetry
 
         pipeline = make_pipeline(runner, beam_options)
         if context.retry is not None:
@@ -94,7 +94,7 @@ def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the process."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.runner", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m promptreel.pipelines.runner", description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--retry-id", help="try what this retry of the finished run names again, and nothing else")

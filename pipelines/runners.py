@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from schemas.errors import SettingsError
+from promptreel.schemas.errors import SettingsError
 
 # The name of Beam's in-process runner. "DirectRunner" is a switch that first looks for a runner to download; pinning the
 # runner itself never leaves the machine.

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from tables.request import TargetItem
-from transforms.commit_manifest import CommitManifest
-from transforms.context import RunContext
-from transforms.embed_frames import EmbedFrames
-from transforms.embed_texts import EmbedTexts
-from transforms.extract_fields import ExtractFields
-from transforms.keep_outcomes import KeepOutcomes
-from transforms.read_media import ReadMedia
-from transforms.segment_media import ITEMS, SegmentMedia
-from transforms.synthesize_media import SynthesizeMedia
-from transforms.transcribe import OUTCOMES, SEGMENTS, Transcribe
-from transforms.write_tables import WriteTables
+from promptreel.tables.request import TargetItem
+from promptreel.transforms.commit_manifest import CommitManifest
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.embed_frames import EmbedFrames
+from promptreel.transforms.embed_texts import EmbedTexts
+from promptreel.transforms.extract_fields import ExtractFields
+from promptreel.transforms.keep_outcomes import KeepOutcomes
+from promptreel.transforms.read_media import ReadMedia
+from promptreel.transforms.segment_media import ITEMS, SegmentMedia
+from promptreel.transforms.synthesize_media import SynthesizeMedia
+from promptreel.transforms.transcribe import OUTCOMES, SEGMENTS, Transcribe
+from promptreel.transforms.write_tables import WriteTables
 
 
 class SegmentRetry(beam.PTransform):

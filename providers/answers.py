@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import jsonschema
 
-from providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from providers.call_policy import CallPolicy, CallSubject, CallTally
-from schemas.errors import ModelError
-from schemas.ids import canonical_json
-from schemas.validation import validator_of
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.validation import validator_of
 
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _MESSAGE_CHARS: Final = 300

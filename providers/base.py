@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.media import MediaType, SampledFrame, TimeSpan
-from schemas.prompt import Prompt
-from schemas.records import Word
+from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import Word
 
 Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embedding"]
 

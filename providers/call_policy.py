@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from providers.rate_limit import CHECK_EVERY_S, AdaptiveRateLimit
-from schemas.errors import ModelError, StorageError
-from schemas.ids import call_id_of, digest
-from schemas.mediatime import seconds_from_us
-from schemas.records import LlmCallRow
-from schemas.settings import CallSettings
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from promptreel.providers.rate_limit import CHECK_EVERY_S, AdaptiveRateLimit
+from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.ids import call_id_of, digest
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.settings import CallSettings
 
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 60.0

@@ -14,9 +14,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from providers.local_models import COMPUTE, cores, shared_model
-from providers.weights import Weights, file_identity, is_installed, models_folder, package_version
-from schemas.errors import ModelError, SettingsError
+from promptreel.providers.local_models import COMPUTE, cores, shared_model
+from promptreel.providers.weights import (
+    Weights,
+    file_identity,
+    is_installed,
+    models_folder,
+    package_version,
+)
+from promptreel.schemas.errors import ModelError, SettingsError
 
 BATCH: Final = 16  # pictures or texts computed together: more is no faster on a CPU, and memory grows
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from providers.base import ModelRequest, Provider, SegmentMedia
-from schemas.field_paths import MEDIA_TIME_FORMAT, LeafField
-from schemas.ids import digest
-from schemas.mediatime import format_timecode, seconds_from_us
-from schemas.prompt import Prompt
+from promptreel.providers.base import ModelRequest, Provider, SegmentMedia
+from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT, LeafField
+from promptreel.schemas.ids import digest
+from promptreel.schemas.mediatime import format_timecode, seconds_from_us
+from promptreel.schemas.prompt import Prompt
 
 PREAMBLE: Final = (
     "You are given one segment of a video, an audio recording or an image. Answer with one JSON object that fits the "

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from media.clips import Clip, make_clip
-from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
-from providers.gemini_client import is_lost_file, model_error_of, open_client, require_access
-from schemas.errors import MediaError, ModelError, SettingsError
-from schemas.field_paths import MEDIA_TIME_FORMAT
-from schemas.media import SampledFrame, TimeSpan
-from schemas.mediatime import format_timecode, seconds_from_us
-from schemas.settings import ModelSettings
+from promptreel.media.clips import Clip, make_clip
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
+from promptreel.providers.gemini_client import (
+    is_lost_file,
+    model_error_of,
+    open_client,
+    require_access,
+)
+from promptreel.schemas.errors import MediaError, ModelError, SettingsError
+from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT
+from promptreel.schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.mediatime import format_timecode, seconds_from_us
+from promptreel.schemas.settings import ModelSettings
 
 # A request may have 20 MB in all; base64 makes three bytes into four, and the text needs room too.
 INLINE_LIMIT_BYTES: Final = 14_000_000

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from schemas.errors import ModelError, SettingsError
-from schemas.settings import ModelSettings
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.settings import ModelSettings
 
 KEY_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 

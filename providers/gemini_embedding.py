@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from providers.gemini_client import model_error_of, open_client, require_access
-from providers.text_embedding import VERSION, unit_rows
-from schemas.errors import ModelError
-from schemas.settings import ModelSettings
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from promptreel.providers.gemini_client import model_error_of, open_client, require_access
+from promptreel.providers.text_embedding import VERSION, unit_rows
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.settings import ModelSettings
 
 
 class GeminiTextEmbedder(Provider):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from providers.local_models import COMPUTE, cores, shared_model
-from providers.pictures import Look, look_at, same_as_before
-from providers.weights import Weights, package_version
-from schemas.errors import ModelError
-from schemas.media import SampledFrame
+from promptreel.providers.local_models import COMPUTE, cores, shared_model
+from promptreel.providers.pictures import Look, look_at, same_as_before
+from promptreel.providers.weights import Weights, package_version
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.media import SampledFrame
 
 VERSION: Final = 1
 LEAST_SCORE: Final = 0.6  # below it the recogniser guesses

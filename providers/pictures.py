@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.media import SampledFrame, TimeSpan
 
 # A frame is sharp enough when its sharpness reaches this share of the segment's sharpest: blur of motion or of a fade
 # takes more than half away.

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from providers import clip, whisper
-from providers.base import Provider
-from providers.gemini import GeminiProvider
-from providers.gemini_client import api_key
-from providers.gemini_embedding import GeminiTextEmbedder
-from providers.signals import SignalsProvider
-from providers.text_embedding import (
+from promptreel.providers import clip, whisper
+from promptreel.providers.base import Provider
+from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.gemini_client import api_key
+from promptreel.providers.gemini_embedding import GeminiTextEmbedder
+from promptreel.providers.signals import SignalsProvider
+from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
     SentenceTransformersEmbedder,
     WordLlamaEmbedder,
     find_text_weights,
 )
-from providers.weights import Weights
-from schemas.errors import SettingsError
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
+from promptreel.providers.weights import Weights
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
 
 DEFAULT_GEMINI_MODEL: Final = "gemini-2.5-flash"
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"

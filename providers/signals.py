@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from media.analysis import ANALYSIS_FILE, TIMELINE_FILE, MediaAnalysis, load_analysis
-from media.timeline import Timeline, load_timeline
-from providers import on_screen_text
-from providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
-from providers.transcription import text_of
-from schemas.errors import PromptError
-from schemas.field_paths import LeafField, leaf_fields, parse_schema
-from schemas.media import SampledFrame, TimeSpan
-from schemas.mediatime import seconds_from_us
-from schemas.prompt import Prompt
-from schemas.records import Word
+from promptreel.media.analysis import ANALYSIS_FILE, TIMELINE_FILE, MediaAnalysis, load_analysis
+from promptreel.media.timeline import Timeline, load_timeline
+from promptreel.providers import on_screen_text
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
+from promptreel.providers.transcription import text_of
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
+from promptreel.schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import Word
 
 VERSION: Final = 1
 _COLOURS_NAMED: Final = 3

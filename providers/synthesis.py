@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from providers.base import ModelRequest, Provider, SegmentMedia
-from schemas.field_paths import render_text
-from schemas.ids import digest
-from schemas.mediatime import format_timecode
-from schemas.prompt import SYSTEM_FIELDS, Prompt
+from promptreel.providers.base import ModelRequest, Provider, SegmentMedia
+from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.ids import digest
+from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.prompt import SYSTEM_FIELDS, Prompt
 
 PREAMBLE: Final = (
     "You are given what was found in the segments of one media item, in order of time. Answer with one JSON object that "
@@ -89,7 +89,7 @@ def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentMedi
 def synthesis_key(
     provider: Provider, prompt: Prompt, source: SynthesisSource, item_key: str, transcript_key: str | None = None
 ) -> str:
-    """The key of one item's synthesis; see `providers.extraction.extraction_key`."""
+    """The key of one item's synthesis; see `promptreel.providers.extraction.extraction_key`."""
     more = {"transcript": transcript_key, **provider.material(prompt)}
     assert prompt.video_level is not None
     return digest(

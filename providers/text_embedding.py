@@ -18,13 +18,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from providers.base import ModelAnswer, ModelRequest, Provider
-from providers.clip import ClipEmbedder
-from providers.local_models import COMPUTE, shared_model
-from providers.weights import Weights, file_identity, is_installed, models_folder, package_version
-from schemas.errors import ModelError, SettingsError
-from schemas.field_paths import LeafField
-from schemas.ids import digest
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
+from promptreel.providers.clip import ClipEmbedder
+from promptreel.providers.local_models import COMPUTE, shared_model
+from promptreel.providers.weights import (
+    Weights,
+    file_identity,
+    is_installed,
+    models_folder,
+    package_version,
+)
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.field_paths import LeafField
+from promptreel.schemas.ids import digest
 
 VERSION: Final = 1
 # Texts that are embedded, and kept, together: the limit of one call to the Gemini API.

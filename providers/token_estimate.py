@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from providers.extraction import PREAMBLE
-from providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
-from schemas.media import MediaType
-from schemas.prompt import Prompt
-from schemas.settings import RunSettings
+from promptreel.providers.extraction import PREAMBLE
+from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
+from promptreel.schemas.media import MediaType
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
 
 TOKENS_PER_FRAME: Final = {None: 258, "low": 66, "medium": 258, "high": 258}
 TOKENS_PER_SOUND_SECOND: Final = 32

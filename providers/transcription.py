@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.media import SoundActivity, TimeSpan
-from schemas.mediatime import US_PER_SECOND
-from schemas.records import Word
+from promptreel.schemas.media import SoundActivity, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.records import Word
 
 VERSION: Final = 1  # part of every transcript's key: raise it when the same sound would be transcribed differently
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from providers.local_models import COMPUTE, cores, shared_model
-from providers.transcription import (
+from promptreel.providers.local_models import COMPUTE, cores, shared_model
+from promptreel.providers.transcription import (
     CHUNK_US,
     VERSION,
     Chunk,
@@ -31,12 +31,12 @@ from providers.transcription import (
     place_words,
     spoken_words,
 )
-from providers.weights import Weights, file_identity, is_installed, models_folder
-from schemas.errors import ModelError, SettingsError
-from schemas.media import TimeSpan
-from schemas.mediatime import US_PER_SECOND, us_from_seconds
-from schemas.records import Word
-from schemas.settings import TranscriptionSettings
+from promptreel.providers.weights import Weights, file_identity, is_installed, models_folder
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
+from promptreel.schemas.records import Word
+from promptreel.schemas.settings import TranscriptionSettings
 
 SAMPLE_RATE: Final = 16_000
 # Chunks decoded together. On a CPU the gain ends near the number of cores; eight bound the memory (30 s each).

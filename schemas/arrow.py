@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.field_paths import Node
+from promptreel.schemas.field_paths import Node
 
 _SCALARS: dict[type, pa.DataType] = {
     int: pa.int64(),

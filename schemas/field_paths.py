@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
-from schemas.errors import PromptError
+from promptreel.schemas.errors import PromptError
 
 LeafType = Literal["string", "integer", "number", "boolean", "json"]
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError
 
 _DIGEST_CHARS = 24  # 96 bits: the chance of a collision among 10**9 ids is below 10**-10
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import jsonschema
 
-from schemas.errors import PromptError
-from schemas.field_paths import LeafField, leaf_fields, parse_schema
-from schemas.ids import prompt_id_of
-from schemas.validation import check_is_closed, check_is_small
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
+from promptreel.schemas.ids import prompt_id_of
+from promptreel.schemas.validation import check_is_closed, check_is_small
 
 # Limits of the public prompt-run API.
 NAME_CHARS: Final = (3, 100)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from schemas.media import BoundaryReason, MediaType
-from schemas.outcomes import Operation, Outcome
+from promptreel.schemas.media import BoundaryReason, MediaType
+from promptreel.schemas.outcomes import Operation, Outcome
 
 ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
 
@@ -246,7 +246,7 @@ class FailureRow:
 
     Attributes:
         segment_id: None where the whole item failed (processing) or its synthesis did.
-        code: a word of `schemas.outcomes.FAILURE_CODES`.
+        code: a word of `promptreel.schemas.outcomes.FAILURE_CODES`.
         attempts: calls made for it in this run.
         answer: the model's last raw answer where there was one.
     """

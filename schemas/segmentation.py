@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from schemas.errors import SettingsError
-from schemas.media import MediaType, Strategy
-from schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.media import MediaType, Strategy
+from promptreel.schemas.mediatime import US_PER_SECOND
 
 VideoStrategy = Literal["smart", "fixed", "content_aware"]
 AudioStrategy = Literal["content_aware", "fixed"]

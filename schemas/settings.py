@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schemas.errors import SettingsError
-from schemas.segmentation import SegmentationSettings
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.segmentation import SegmentationSettings
 
 MediaInput = Literal["clips", "frames", "files"]
 MediaResolution = Literal["low", "medium", "high"]

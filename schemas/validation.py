@@ -17,9 +17,9 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from schemas.errors import PromptError
-from schemas.field_paths import look_up
-from schemas.ids import canonical_json
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.field_paths import look_up
+from promptreel.schemas.ids import canonical_json
 
 MAX_CHARS: Final = 100_000
 MAX_NESTING: Final = 64

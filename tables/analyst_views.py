@@ -13,14 +13,20 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from schemas.arrow import arrow_schema
-from schemas.prompt import Prompt
-from schemas.records import TABLES
-from tables import layout
-from tables.reader import CommittedRun, locked_connection
-from tables.storage import Storage
-from tables.table_schemas import FIELDS, table_schemas
-from tables.views import RUN_VIEW_COLUMNS, leaf_columns, quoted, run_view_sql, table_view_sql
+from promptreel.schemas.arrow import arrow_schema
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import TABLES
+from promptreel.tables import layout
+from promptreel.tables.reader import CommittedRun, locked_connection
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS, table_schemas
+from promptreel.tables.views import (
+    RUN_VIEW_COLUMNS,
+    leaf_columns,
+    quoted,
+    run_view_sql,
+    table_view_sql,
+)
 
 ANALYST_TABLES: Final = ("media", "results", "transcripts", "video_results", "failures", "frames")
 _SEGMENTS: Final = "segments"

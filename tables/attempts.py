@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
-from schemas.errors import RunError
-from tables import layout
-from tables.storage import LocalStorage, Storage
+from promptreel.schemas.errors import RunError
+from promptreel.tables import layout
+from promptreel.tables.runner_command import RUNNER_MODULE
+from promptreel.tables.storage import LocalStorage, Storage
 
 # Whoever only asks whether a run is held holds it for that moment: a lock is refused only when this has passed.
 _PATIENCE_S: Final = 1.0
@@ -73,7 +74,7 @@ def kill_runner(storage: Storage, run_id: str) -> bool:
         if begun["host"] != socket.gethostname():
             return False
         arguments = Path(f"/proc/{begun['pid']}/cmdline").read_bytes().split(b"\0")
-        if b"pipelines.runner" not in arguments or run_id.encode() not in arguments:
+        if RUNNER_MODULE.encode() not in arguments or run_id.encode() not in arguments:
             return False  # the number is another process's by now
         os.kill(begun["pid"], signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):

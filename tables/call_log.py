@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from schemas.records import LlmCallRow
-from tables import layout
-from tables.storage import LocalStorage, Storage, storage_errors
+from promptreel.schemas.records import LlmCallRow
+from promptreel.tables import layout
+from promptreel.tables.storage import LocalStorage, Storage, storage_errors
 
 # Codes of failures that are a model's answer, and are paid for. Other failures of calls brought no answer.
 ANSWER_FAILURES: Final = frozenset({"model_blocked", "model_truncated", "model_stopped"})

@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import InvalidInput
-from tables.reader import bounded_select
+from promptreel.schemas.errors import InvalidInput
+from promptreel.tables.reader import bounded_select
 
 EXPORT_FORMATS: Final = (".parquet", ".csv")
 _ROWS_AT_ONCE: Final = 10_000

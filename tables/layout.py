@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from schemas.errors import InvalidInput
+from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from schemas.errors import CommitConflict, StorageError
-from tables import layout
-from tables.parts import Part
-from tables.shards import shard_of
-from tables.storage import Storage
+from promptreel.schemas.errors import CommitConflict, StorageError
+from promptreel.tables import layout
+from promptreel.tables.parts import Part
+from promptreel.tables.shards import shard_of
+from promptreel.tables.storage import Storage
 
 RunStatus = Literal["completed", "completed_with_failures", "failed", "cancelled"]
 
@@ -27,7 +27,7 @@ class Manifest:
         token: names the commit, so that a writer can tell its own after an unknown outcome.
         counts: media, segments and operations by outcome, calls and tokens.
         parts: every live file.
-        shards: divisions of the run's items, see `tables.shards`.
+        shards: divisions of the run's items, see `promptreel.tables.shards`.
     """
 
     run_id: str

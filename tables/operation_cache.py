@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.ids import canonical_json, digest
-from tables.layout import operation_file
-from tables.storage import Storage
+from promptreel.schemas.ids import canonical_json, digest
+from promptreel.tables.layout import operation_file
+from promptreel.tables.storage import Storage
 
 
 class OperationCache:

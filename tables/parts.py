@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.arrow import to_table
-from tables import layout
-from tables.storage import Storage, storage_errors
-from tables.table_schemas import with_dimension
+from promptreel.schemas.arrow import to_table
+from promptreel.tables import layout
+from promptreel.tables.storage import Storage, storage_errors
+from promptreel.tables.table_schemas import with_dimension
 
 # One page of one item should read one row group, and a row group has a cost of its own (about 10 KB of footer for 40
 # columns): a thousand rows lie between.

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from schemas.errors import StorageError
-from schemas.outcomes import Operation, Outcome
-from tables import layout
-from tables.storage import Storage
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.tables import layout
+from promptreel.tables.storage import Storage
 
 WRITE_EVERY_S: Final = 1.0
 

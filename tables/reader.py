@@ -10,15 +10,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import InvalidInput, RunError
-from schemas.prompt import Prompt
-from schemas.records import SORT_KEYS, TABLES
-from tables import layout
-from tables.manifest import Manifest, newest_manifest
-from tables.request import read_request
-from tables.storage import Storage
-from tables.table_schemas import table_schemas
-from tables.views import quoted, run_view_sql, table_view_sql
+from promptreel.schemas.errors import InvalidInput, RunError
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import SORT_KEYS, TABLES
+from promptreel.tables import layout
+from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import table_schemas
+from promptreel.tables.views import quoted, run_view_sql, table_view_sql
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
 
 def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with one view for each table of a run, and `fields`, its results by leaf field. It can read the
-    committed parts of this run and no other file. Several runs share the views of `tables.analyst_views`."""
+    committed parts of this run and no other file. Several runs share the views of `promptreel.tables.analyst_views`."""
     paths: dict[str, list[str]] = {table: [] for table in TABLES}
     for part in run.manifest.parts:
         local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")

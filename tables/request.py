@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from schemas.arrow import arrow_schema, to_table
-from schemas.errors import RunError, RunNotFound
-from schemas.ids import digest
-from schemas.prompt import Prompt, prompt_from_dict
-from schemas.settings import RunSettings, settings_from_dict
-from tables import layout
-from tables.storage import Storage
+from promptreel.schemas.arrow import arrow_schema, to_table
+from promptreel.schemas.errors import RunError, RunNotFound
+from promptreel.schemas.ids import digest
+from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.settings import RunSettings, settings_from_dict
+from promptreel.tables import layout
+from promptreel.tables.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.errors import RunError
-from tables.layout import retry_file
-from tables.storage import Storage
+from promptreel.schemas.errors import RunError
+from promptreel.tables.layout import retry_file
+from promptreel.tables.storage import Storage
 
 Target = tuple[str, str]
 

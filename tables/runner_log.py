@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import IO, Final
 
-from tables.layout import log_file
-from tables.storage import LocalStorage, Storage
+from promptreel.tables.layout import log_file
+from promptreel.tables.storage import LocalStorage, Storage
 
 _TAIL_BYTES: Final = 20_000
 

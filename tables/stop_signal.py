@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tables import layout
-from tables.storage import Storage
+from promptreel.tables import layout
+from promptreel.tables.storage import Storage
 
 _LOOK_EVERY_S = 0.5  # ten times finer than the 5 s in which no new call may begin
 

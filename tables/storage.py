@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from schemas.errors import StorageError
+from promptreel.schemas.errors import StorageError
 
 _TEMPORARY = "tmp"
 

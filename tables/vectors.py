@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import StorageError
+from promptreel.schemas.errors import StorageError
 
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.intp]

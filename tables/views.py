@@ -8,13 +8,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.field_paths import Node, parse_schema
-from schemas.prompt import Prompt
-from schemas.records import TABLES
-from tables import layout
-from tables.manifest import Manifest
-from tables.storage import Storage
-from tables.table_schemas import FIELDS, table_schemas
+from promptreel.schemas.field_paths import Node, parse_schema
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import TABLES
+from promptreel.tables import layout
+from promptreel.tables.manifest import Manifest
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS, table_schemas
 
 RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = ("video_id", "segment_id", "media_type", "start_time", "end_time")
 

@@ -2,13 +2,13 @@
 
 import subprocess
 
-from media.analysis import analyze_media, frames_of_span
-from media.ffmpeg import find_ffmpeg
-from media.probe import probe_media
-from providers.base import SegmentMedia
-from schemas.media import TimeSpan
-from schemas.mediatime import us_from_seconds
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.analysis import analyze_media, frames_of_span
+from promptreel.media.ffmpeg import find_ffmpeg
+from promptreel.media.probe import probe_media
+from promptreel.providers.base import SegmentMedia
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.mediatime import us_from_seconds
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 
 def run_ffmpeg(*arguments, stdin=b""):

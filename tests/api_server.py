@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx2 as httpx
 import uvicorn
 
-from api.app import PREFIX, create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.runs import FINAL
+from promptreel.api.app import PREFIX, create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.runs import FINAL
 from tests.pipeline_runs import CHECKOUT, wait_for
 
 MODEL = "gemini-2.5-flash"

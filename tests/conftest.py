@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 from tests.media_files import plain, tone, write_film
 
 # Where real files are kept on some machines; set it to try one's own.

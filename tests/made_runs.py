@@ -3,16 +3,16 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from api.database import MediaIndex, PromptRun, RunItem, Video
-from api.ids import new_id
-from schemas.field_paths import parse_schema, render_text
-from schemas.ids import new_run_id
-from schemas.settings import RunSettings
-from tables.manifest import commit_manifest
-from tables.parts import shard_writer
-from tables.request import RunRequest, TargetItem, write_request
-from tables.shards import shard_of
-from tables.table_schemas import table_schemas, typed_fields
+from promptreel.api.database import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.ids import new_id
+from promptreel.schemas.field_paths import parse_schema, render_text
+from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.parts import shard_writer
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.shards import shard_of
+from promptreel.tables.table_schemas import table_schemas, typed_fields
 from tests.prompts import NESTED
 
 WINDOW_US = 5_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from media.ffmpeg import find_ffmpeg
+from promptreel.media.ffmpeg import find_ffmpeg
 
 Pictures = NDArray[np.uint8]
 Sound = NDArray[np.int16]

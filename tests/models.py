@@ -3,9 +3,9 @@
 import asyncio
 import json
 
-from providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from providers.call_policy import CallPolicy, CallSubject, CallTally
-from schemas.settings import CallSettings
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
+from promptreel.schemas.settings import CallSettings
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 REQUEST = ModelRequest("metadata_extraction", "instruction", "text", SCHEMA)

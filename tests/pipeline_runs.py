@@ -13,13 +13,13 @@ from pathlib import Path
 
 import duckdb
 
-from media.ffmpeg import find_ffmpeg
-from pipelines.runner import execute_run
 from promptreel.cli.target import expand_target
-from schemas.ids import new_run_id
-from schemas.records import TABLES
-from schemas.segmentation import SegmentationSettings
-from schemas.settings import (
+from promptreel.media.ffmpeg import find_ffmpeg
+from promptreel.pipelines.runner import execute_run
+from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.records import TABLES
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
     ModelSettings,
@@ -27,10 +27,11 @@ from schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
-from tables.manifest import newest_manifest
-from tables.reader import committed_run, read_rows
-from tables.request import RunRequest, write_request
-from tables.storage import open_storage
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.request import RunRequest, write_request
+from promptreel.tables.runner_command import runner_command
+from promptreel.tables.storage import open_storage
 from tests.media_files import write_sound
 from tests.prompts import NESTED
 from tests.voices import draw_voice
@@ -187,7 +188,7 @@ def check_counts(data, run_id):
 
 def start_runner(data, run_id, *words, **options):
     """The runner process on a frozen run."""
-    command = [sys.executable, "-m", "pipelines.runner", "--data-dir", str(data), "--run-id", run_id, *words]
+    command = [*runner_command(open_storage(data), run_id), *words]
     return start(command, **options)
 
 
@@ -228,7 +229,7 @@ def kill(child):
 # The runner, killed as soon as it has received so many answers of the model.
 _KILLED_AT_ANSWER = """
 import os, signal, sys
-from tables.call_log import CallLog
+from promptreel.tables.call_log import CallLog
 left, end = int(sys.argv.pop(1)), CallLog.end
 def end_or_die(self, call):
     global left
@@ -237,7 +238,7 @@ def end_or_die(self, call):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 CallLog.end = end_or_die
-from pipelines.runner import main
+from promptreel.pipelines.runner import main
 main(sys.argv[1:])
 """
 

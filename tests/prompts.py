@@ -1,6 +1,6 @@
 """Prompts that several tests use."""
 
-from schemas.prompt import prompt_from_dict
+from promptreel.schemas.prompt import prompt_from_dict
 
 NESTED = prompt_from_dict(
     {

@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from api.database import MediaIndex, PromptRun, RunItem, Video
-from api.ids import new_id
-from api.runs import _first_summary
-from providers.text_embedding import WordLlamaEmbedder, texts_of
-from schemas.field_paths import render_text
-from schemas.ids import new_run_id
-from schemas.prompt import prompt_from_dict
-from schemas.settings import RunSettings
-from tables.manifest import commit_manifest, newest_manifest
-from tables.parts import shard_writer
-from tables.request import RunRequest, TargetItem, write_request
-from tables.shards import shard_of
-from tables.table_schemas import table_schemas
+from promptreel.api.database import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.ids import new_id
+from promptreel.api.runs import _first_summary
+from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
+from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.manifest import commit_manifest, newest_manifest
+from promptreel.tables.parts import shard_writer
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.shards import shard_of
+from promptreel.tables.table_schemas import table_schemas
 
 SECOND = 1_000_000
 NOON = datetime(2026, 4, 20, 12, tzinfo=UTC)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from schemas.prompt import prompt_from_dict
-from schemas.settings import RunSettings
-from tables.manifest import commit_manifest
-from tables.parts import shard_writer
-from tables.request import RunRequest, TargetItem, write_request
-from tables.storage import open_storage
-from tables.table_schemas import table_schemas
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.parts import shard_writer
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.storage import open_storage
+from promptreel.tables.table_schemas import table_schemas
 from tests.prompts import NESTED
 
 SECRET = "SECRET-of-the-other-account"
@@ -141,7 +141,7 @@ def corpus(name):
 _MANY = """
 import json, os, sys
 sys.path.append(sys.argv[1])
-from api.sql import child
+from promptreel.api.sql import child
 child._lock_down(int(sys.argv[2]))
 child._warm_up()
 sys.setrecursionlimit(child._MOST_LEVELS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.analysis import (
+from promptreel.media.analysis import (
     ANALYSIS_FILE,
     TIMELINE_FILE,
     MediaAnalysis,
@@ -20,13 +20,19 @@ from media.analysis import (
     frames_of_span,
     load_analysis,
 )
-from media.probe import probe_media
-from media.sample_film import CROSS_FADE_S, CUT_TIMES_S, DURATION_S, SOUND_S, make_sample_film
-from media.speech import pauses
-from media.timeline import load_timeline
-from schemas.media import SampledFrame, TimeSpan
-from schemas.mediatime import us_from_seconds
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.probe import probe_media
+from promptreel.media.sample_film import (
+    CROSS_FADE_S,
+    CUT_TIMES_S,
+    DURATION_S,
+    SOUND_S,
+    make_sample_film,
+)
+from promptreel.media.speech import pauses
+from promptreel.media.timeline import load_timeline
+from promptreel.schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.mediatime import us_from_seconds
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import halves, read_pictures, tone, write_image, write_sound
 
 

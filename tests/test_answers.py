@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.answers import AnswerFailed, ask_checked, check_answer, parse_answer
-from providers.base import ModelAnswer, ModelRequest, SegmentMedia, Usage
-from providers.extraction import place_times
-from schemas.media import TimeSpan
+from promptreel.providers.answers import AnswerFailed, ask_checked, check_answer, parse_answer
+from promptreel.providers.base import ModelAnswer, ModelRequest, SegmentMedia, Usage
+from promptreel.providers.extraction import place_times
+from promptreel.schemas.media import TimeSpan
 from tests.models import REQUEST, SUBJECT, ScriptedModel, policy_for, tally
 from tests.prompts import NESTED
 from tests.virtual_time import run_virtual

@@ -1,4 +1,4 @@
-"""What the API answers: every body is exactly that of its model in schemas.wire, and says what the run's tables say."""
+"""What the API answers: every body is exactly that of its model in `schemas/wire`, and says what the run's tables say."""
 
 import json
 
@@ -6,11 +6,11 @@ import httpx2 as httpx
 import pydantic
 import pytest
 
-from api.json_response import JsonResponse
-from schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
-from schemas.wire.common import DeletionStatus, Message, Page
-from schemas.wire.indexes import IndexBody
-from schemas.wire.prompt_runs import (
+from promptreel.api.json_response import JsonResponse
+from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
+from promptreel.schemas.wire.common import DeletionStatus, Message, Page
+from promptreel.schemas.wire.indexes import IndexBody
+from promptreel.schemas.wire.prompt_runs import (
     FailedSegments,
     LlmCallBody,
     PromptRunBody,
@@ -18,8 +18,8 @@ from schemas.wire.prompt_runs import (
     SegmentResult,
     VideoResult,
 )
-from schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
-from schemas.wire.videos import (
+from promptreel.schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
+from promptreel.schemas.wire.videos import (
     ImportOutputs,
     RegisteredVideo,
     SegmentBody,

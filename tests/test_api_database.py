@@ -10,10 +10,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from api.clock import now
-from api.database import Account, ApiKey, Base, Database, Event
-from api.events import record_event
-from api.migrate import _FOLDER, migrate
+from promptreel.api.clock import now
+from promptreel.api.database import Account, ApiKey, Base, Database, Event
+from promptreel.api.events import record_event
+from promptreel.api.migrate import _FOLDER, migrate
 from tests.api_server import ApiServer, said
 
 pytest_plugins = ["tests.api_fixtures"]

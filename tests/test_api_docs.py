@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from api.config import ApiConfig, RateLimits, config_from_environment
-from schemas.errors import SettingsError
+from promptreel.api.config import ApiConfig, RateLimits, config_from_environment
+from promptreel.schemas.errors import SettingsError
 from tests.api_server import said
 
 pytest_plugins = ["tests.api_fixtures"]

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-import api.routes.events
-from api.events import record_event
+import promptreel.api.routes.events
+from promptreel.api.events import record_event
 from tests.api_server import ApiServer, Caller, refused, said
 from tests.pipeline_runs import wait_for
 
@@ -172,7 +172,7 @@ def test_nothing_of_another_account_is_streamed(quiet, someone):
 
 
 def test_a_silent_stream_shows_that_it_lives(someone, monkeypatch):
-    monkeypatch.setattr(api.routes.events, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(promptreel.api.routes.events, "HEARTBEAT_S", 0.2)
     with Follower(someone) as stream:
         assert [stream.comment(), stream.comment()] == ["heartbeat", "heartbeat"]
 
@@ -208,7 +208,7 @@ def test_an_open_stream_does_not_keep_the_service_from_stopping(tmp_path):
 
 
 def test_a_stream_ends_when_its_key_is_revoked(quiet, someone, monkeypatch):
-    monkeypatch.setattr(api.routes.events, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(promptreel.api.routes.events, "HEARTBEAT_S", 0.1)
     made = said(someone.post("/api-keys", {"name": "second", "scopes": ["read"]}), 201)
     with Follower(Caller(quiet.base_url, made["key"])) as stream, Follower(someone) as other:
         stream.comment()
@@ -223,7 +223,7 @@ def test_a_stream_ends_when_its_key_is_revoked(quiet, someone, monkeypatch):
 
 
 def test_streams_of_an_account_are_bounded_and_those_that_have_ended_do_not_count(quiet, someone, monkeypatch):
-    monkeypatch.setattr(api.routes.events, "MOST_STREAMS", 2)
+    monkeypatch.setattr(promptreel.api.routes.events, "MOST_STREAMS", 2)
     with Follower(someone), Follower(quiet.caller()):
         with Follower(someone):
             answer = someone.get(STREAM)

@@ -8,8 +8,8 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import func, select
 
-from api.config import RateLimits
-from api.database import IdempotentAnswer, PromptRun
+from promptreel.api.config import RateLimits
+from promptreel.api.database import IdempotentAnswer, PromptRun
 from tests.api_server import MEASURE, ApiServer, refused, said
 
 pytest_plugins = ["tests.api_fixtures"]

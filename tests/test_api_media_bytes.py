@@ -12,16 +12,16 @@ from fsspec.registry import _registry
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-import api.routes.videos
-from api.auth import Principal, create_account
-from api.catalog import add_video
-from api.database import Database
-from api.events import record_event
-from api.idempotency import answer_once
-from api.media_store import StoredMedia, blocks_of, open_object
-from api.migrate import migrate
-from api.routes.indexes import owned_index
-from schemas.media import MediaInfo
+import promptreel.api.routes.videos
+from promptreel.api.auth import Principal, create_account
+from promptreel.api.catalog import add_video
+from promptreel.api.database import Database
+from promptreel.api.events import record_event
+from promptreel.api.idempotency import answer_once
+from promptreel.api.media_store import StoredMedia, blocks_of, open_object
+from promptreel.api.migrate import migrate
+from promptreel.api.routes.indexes import owned_index
+from promptreel.schemas.media import MediaInfo
 from tests.api_server import ApiServer, refused, said
 from tests.pipeline_runs import wait_for
 
@@ -66,7 +66,7 @@ def test_bytes_stay_where_the_row_was_committed_before_the_failure(server, api_m
         raise LOST
 
     caller = server.caller()
-    monkeypatch.setattr(api.routes.videos, "answer_once", committed_and_lost)
+    monkeypatch.setattr(promptreel.api.routes.videos, "answer_once", committed_and_lost)
     refused(caller.upload(api_media / "c.png", key="k"), 503, "database_unavailable")
     monkeypatch.undo()
     video_id = said(caller.upload(api_media / "c.png", key="k"), 201)["video_id"]
@@ -78,7 +78,7 @@ def test_bytes_go_where_the_transaction_was_rolled_back(server, api_media, monke
         raise LOST
 
     caller, before = server.caller(), server.uploads()
-    monkeypatch.setattr(api.routes.videos, "record_event", lost)
+    monkeypatch.setattr(promptreel.api.routes.videos, "record_event", lost)
     refused(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     assert server.uploads() == before
     assert said(caller.get("/playground/videos"))["data"] == []
@@ -93,7 +93,7 @@ def test_bytes_stay_where_nobody_can_tell_whether_the_row_is_there(quiet, api_me
         raise LOST
 
     caller, before = quiet.caller(), quiet.uploads()
-    monkeypatch.setattr(api.routes.videos, "answer_once", lost_for_good)
+    monkeypatch.setattr(promptreel.api.routes.videos, "answer_once", lost_for_good)
     refused(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     monkeypatch.undo()
     assert len(quiet.uploads()) == len(before) + 1
@@ -105,7 +105,7 @@ def test_a_row_is_not_taken_for_absent_while_its_transaction_is_under_way(postgr
     migrate(database)
     info = MediaInfo("/a", "image", "png", 1, None, None)
     found = []
-    look = threading.Thread(target=lambda: found.append(api.routes.videos._may_be_there(database, "vid_1")))
+    look = threading.Thread(target=lambda: found.append(promptreel.api.routes.videos._may_be_there(database, "vid_1")))
     with database.write() as session:
         account_id = create_account(session, "anne").account_id
         caller = Principal(account_id, "key_1", ("admin",))
@@ -132,13 +132,13 @@ def waiting(database):
 def test_media_of_an_index_that_is_deleted_meanwhile_are_refused_and_leave_nothing(server, api_media, monkeypatch):
     caller, before = server.caller(), server.uploads()
     index_id = caller.index()
-    store_upload = api.routes.videos.store_upload
+    store_upload = promptreel.api.routes.videos.store_upload
 
     def store(*arguments):
         said(caller.delete(f"/indexes/{index_id}"))
         return store_upload(*arguments)
 
-    monkeypatch.setattr(api.routes.videos, "store_upload", store)
+    monkeypatch.setattr(promptreel.api.routes.videos, "store_upload", store)
     refused(caller.upload(api_media / "c.png", index_id), 404, "resource_index_not_found")
     assert server.uploads() == before
 

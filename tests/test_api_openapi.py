@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from api.config import RateLimits
+from promptreel.api.config import RateLimits
 from tests.api_server import ApiServer, said
 from tests.pipeline_runs import make_image
 

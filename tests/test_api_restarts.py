@@ -6,10 +6,10 @@ import time
 import httpx2 as httpx
 import pytest
 
-from api.runs import FINAL
-from tables.attempts import last_attempt
-from tables.manifest import newest_manifest
-from tables.storage import LocalStorage
+from promptreel.api.runs import FINAL
+from promptreel.tables.attempts import last_attempt
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.storage import LocalStorage
 from tests.api_server import DESCRIBE, MODEL, ApiProcess, Caller, said
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import make_video, promptreel

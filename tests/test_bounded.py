@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from media import bounded
-from media.bounded import Completed, DeadlinePassed, Limits, Stopped, failure_of, run_bounded, stream_bounded
-from schemas.outcomes import FAILURE_CODES
+from promptreel.media import bounded
+from promptreel.media.bounded import (
+    Completed,
+    DeadlinePassed,
+    Limits,
+    Stopped,
+    failure_of,
+    run_bounded,
+    stream_bounded,
+)
+from promptreel.schemas.outcomes import FAILURE_CODES
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 AMPLE = Limits(deadline_s=30)

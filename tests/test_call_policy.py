@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from providers.call_policy import Halted
-from schemas.errors import ModelError, StorageError
-from schemas.settings import CallSettings
+from promptreel.providers.call_policy import Halted
+from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.settings import CallSettings
 from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
 from tests.virtual_time import run_virtual
 

@@ -17,12 +17,12 @@ import pytest
 from promptreel.cli.main import cli, main
 from promptreel.cli.progress import RunProgress, describe
 from promptreel.cli.target import expand_target
-from schemas.errors import TargetError
-from schemas.settings import RunSettings
-from tables.attempts import runner_lock
-from tables.manifest import newest_manifest
-from tables.progress import ProgressBoard, read_progress
-from tables.storage import open_storage
+from promptreel.schemas.errors import TargetError
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.attempts import runner_lock
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.progress import ProgressBoard, read_progress
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import CHECKOUT, create_run, make_audio, make_image, make_video, promptreel, start_promptreel
 from tests.prompts import NESTED
@@ -408,7 +408,7 @@ def test_a_run_that_died_before_its_first_commit_is_listed_as_interrupted(tmp_pa
 
 def test_a_run_that_died_after_an_earlier_commit_is_interrupted_until_it_commits_again(ran):
     from promptreel.cli.read import _status
-    from tables.attempts import begin_attempt
+    from promptreel.tables.attempts import begin_attempt
 
     data, run_id, *_ = ran
     storage = open_storage(data)

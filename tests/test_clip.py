@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from providers import clip, local_models
-from providers.clip import ClipEmbedder, find_weights, pull_weights
-from providers.weights import MODELS_VARIABLE, is_installed
-from schemas.errors import ModelError, SettingsError
-from schemas.settings import ImageEmbeddingSettings
+from promptreel.providers import clip, local_models
+from promptreel.providers.clip import ClipEmbedder, find_weights, pull_weights
+from promptreel.providers.weights import MODELS_VARIABLE, is_installed
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.settings import ImageEmbeddingSettings
 from tests.tiny_models import CLIP_ARCHITECTURE, CLIP_CONFIG, make_clip_file, make_clip_folder, register_clip
 
 if not (is_installed("torch") and is_installed("open_clip")):
@@ -171,7 +171,7 @@ def test_a_picture_that_cannot_be_read_is_a_model_error(folder, tmp_path):
 )
 def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reason):
     program = (
-        "import sys; from providers.clip import find_weights; found = find_weights(sys.argv[1]); "
+        "import sys; from promptreel.providers.clip import find_weights; found = find_weights(sys.argv[1]); "
         "assert 'torch' not in sys.modules and 'open_clip' not in sys.modules; "
         "assert not found.available and found.mend; print(found.reason)"
     )
@@ -182,8 +182,8 @@ def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reaso
 
 LOOK = """
 import sys
-from providers import clip, whisper
-from schemas.settings import ImageEmbeddingSettings, TranscriptionSettings
+from promptreel.providers import clip, whisper
+from promptreel.schemas.settings import ImageEmbeddingSettings, TranscriptionSettings
 assert "run: promptreel models pull" in clip.find_weights(ImageEmbeddingSettings().model).mend
 assert "run: promptreel models pull" in whisper.find_weights(TranscriptionSettings().model).mend
 print({name.split(".")[0] for name in sys.modules} & {"torch", "open_clip", "faster_whisper", "ctranslate2"})
@@ -289,7 +289,7 @@ def test_open_clip_is_imported_beside_a_torchvision_built_for_another_torch():
         "    print('matching')\n"
         "except RuntimeError as error:\n"
         "    print('mismatched', error)\n"
-        "from providers.clip import import_open_clip\n"
+        "from promptreel.providers.clip import import_open_clip\n"
         "import_open_clip().transform.image_transform((32, 32), is_train=False)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

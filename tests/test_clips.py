@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.clips import LEAST_CLIP_US, Clip, make_clip
-from media.probe import probe_media
-from schemas.errors import MediaError
-from schemas.media import TimeSpan
+from promptreel.media.clips import LEAST_CLIP_US, Clip, make_clip
+from promptreel.media.probe import probe_media
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import TimeSpan
 from tests.media_files import (
     RATE,
     colour_of,

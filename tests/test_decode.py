@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from media import decode
-from media.decode import DecodedMedia, decode_media, settle_duration
-from media.probe import probe_media
-from media.shots import FeatureBuilder, detect_transitions
-from schemas.errors import MediaError
-from schemas.media import MediaInfo
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media import decode
+from promptreel.media.decode import DecodedMedia, decode_media, settle_duration
+from promptreel.media.probe import probe_media
+from promptreel.media.shots import FeatureBuilder, detect_transitions
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.conftest import COLOUR_FILM
 from tests.media_files import (
     RATE,

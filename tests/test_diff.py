@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promptreel.cli.diff import diff as diff_command
-from schemas.errors import InvalidInput
-from schemas.prompt import prompt_from_dict
-from tables.diff import RunDiff
-from tables.manifest import newest_manifest
-from tables.reader import committed_run
-from tables.storage import open_storage
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables.diff import RunDiff
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.reader import committed_run
+from promptreel.tables.storage import open_storage
 from tests.api_server import ApiServer, refused, said
 from tests.made_runs import Catalogue, commit, make_run, segment_id
 from tests.pipeline_runs import make_video, run_media, settings_for
@@ -148,7 +148,7 @@ def test_prompts_may_differ_in_their_fields_and_whole_numbers_equal_others(tmp_p
 
 
 def test_a_page_goes_on_behind_any_row_across_portions(tmp_path, monkeypatch):
-    monkeypatch.setattr("tables.diff._FIRST_PORTION", 3)
+    monkeypatch.setattr("promptreel.tables.diff._FIRST_PORTION", 3)
     storage = open_storage(tmp_path)
     before = {f"v{n}": [{"summary": "a", "keywords": ["x"]}, {"summary": "b"}] for n in range(12)}
     after = {f"v{n}": [{"summary": "c", "keywords": ["y"]}, {"summary": "b"}] for n in range(12)}

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.runner import execute_run
-from providers import clip, local_models
-from providers.weights import is_installed
-from schemas.prompt import prompt_from_dict
-from tables.stop_signal import clear_stop, request_stop
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.providers import clip, local_models
+from promptreel.providers.weights import is_installed
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables.stop_signal import clear_stop, request_stop
+from promptreel.tables.storage import open_storage
 from tests.pipeline_runs import (
     check_counts,
     create_run,

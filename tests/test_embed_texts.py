@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.runner import execute_run
-from providers import local_models, text_embedding
-from providers.text_embedding import WordLlamaEmbedder, find_text_weights
-from schemas.prompt import prompt_from_dict
-from schemas.settings import ModelSettings
-from tables.stop_signal import clear_stop, request_stop
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.providers import local_models, text_embedding
+from promptreel.providers.text_embedding import WordLlamaEmbedder, find_text_weights
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import ModelSettings
+from promptreel.tables.stop_signal import clear_stop, request_stop
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.fake_gemini.answers import embedding_for
 from tests.pipeline_runs import (

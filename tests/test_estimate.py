@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from pipelines.estimate import estimate_run
 from promptreel.cli.target import expand_target
-from providers.registry import provider_of
-from schemas.prompt import prompt_from_dict
-from schemas.segmentation import SegmentationSettings
-from schemas.settings import ModelSettings, RunSettings
-from tables.storage import open_storage
+from promptreel.pipelines.estimate import estimate_run
+from promptreel.providers.registry import provider_of
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     MODEL,

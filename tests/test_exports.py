@@ -13,15 +13,15 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-import api.exports
-import api.routes.exports
-from api.clock import now
-from api.config import ApiConfig
-from api.database import Database, Event, Export
-from api.exports import _STATUS as STATUSES
-from api.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS, ExportWorker, write_export
-from api.migrate import _FOLDER, migrate
-from schemas.wire.exports import ExportBody
+import promptreel.api.exports
+import promptreel.api.routes.exports
+from promptreel.api.clock import now
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import Database, Event, Export
+from promptreel.api.exports import _STATUS as STATUSES
+from promptreel.api.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS, ExportWorker, write_export
+from promptreel.api.migrate import _FOLDER, migrate
+from promptreel.schemas.wire.exports import ExportBody
 from tests.api_server import MEASURE, ApiServer, refused, said
 from tests.made_runs import Catalogue, commit
 from tests.pipeline_runs import make_video, wait_for
@@ -463,7 +463,10 @@ def holds_all_of(found, shown):
 
 
 def test_the_document_names_the_limits_and_errors_that_there_are():
-    source = "".join(path.read_text() for path in (Path(api.exports.__file__), Path(api.routes.exports.__file__)))
+    source = "".join(
+        path.read_text()
+        for path in (Path(promptreel.api.exports.__file__), Path(promptreel.api.routes.exports.__file__))
+    )
     named = set(re.findall(r'(?:ApiError\(\d+|conflict\()[, ]*"([a-z_]+)"', source)) | {"validation_failed"}
     assert {"run_not_finished", "export_not_ready", "link_expired"} <= named
     for name in (*named, *STATUSES, *STATUSES.values()):

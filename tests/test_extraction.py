@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import SegmentMedia
-from providers.extraction import extraction_key, extraction_request, place_times
-from providers.gemini import GeminiProvider
-from providers.signals import SignalsProvider
-from schemas.field_paths import leaf_fields, parse_schema
-from schemas.media import TimeSpan
-from schemas.prompt import prompt_from_dict
-from schemas.settings import ModelSettings
+from promptreel.providers.base import SegmentMedia
+from promptreel.providers.extraction import extraction_key, extraction_request, place_times
+from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.signals import SignalsProvider
+from promptreel.schemas.field_paths import leaf_fields, parse_schema
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import ModelSettings
 from tests.models import ScriptedModel
 from tests.prompts import NESTED
 

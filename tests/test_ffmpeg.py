@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from media import ffmpeg
-from media.ffmpeg import FORMAT_WHITELIST, VARIABLE, ffmpeg_candidates, find_ffmpeg, input_arguments
-from schemas.errors import MediaError
+from promptreel.media import ffmpeg
+from promptreel.media.ffmpeg import (
+    FORMAT_WHITELIST,
+    VARIABLE,
+    ffmpeg_candidates,
+    find_ffmpeg,
+    input_arguments,
+)
+from promptreel.schemas.errors import MediaError
 
 ENCODERS = " V....D libx264 x\n A....D aac x\n VFS..D mjpeg x\n A....D flac x\n"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import PromptError
-from schemas.field_paths import leaf_fields, parse_schema, render_text, values_at
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.field_paths import leaf_fields, parse_schema, render_text, values_at
 
 
 def obj(**properties):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api import filter_search
-from schemas.prompt import prompt_from_dict
+from promptreel.api import filter_search
+from promptreel.schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, refused, said
 from tests.made_runs import Catalogue, commit
 from tests.prompts import NESTED

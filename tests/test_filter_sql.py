@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import filter_search
-from api.database import PromptRun
-from api.filter_search import FilterEngine, ScopedRun
-from api.filter_sql import FilterMismatch, compile_filter, filter_fields, find_field
-from api.results import run_tables
-from schemas.prompt import prompt_from_dict
-from schemas.wire.filter import FilterSearch
-from tables.storage import open_storage
+from promptreel.api import filter_search
+from promptreel.api.database import PromptRun
+from promptreel.api.filter_search import FilterEngine, ScopedRun
+from promptreel.api.filter_sql import FilterMismatch, compile_filter, filter_fields, find_field
+from promptreel.api.results import run_tables
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.wire.filter import FilterSearch
+from promptreel.tables.storage import open_storage
 from tests.made_runs import make_run
 from tests.naive_filter import holds
 from tests.prompts import NESTED

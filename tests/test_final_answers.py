@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pipelines.runner import execute_run
-from tables.retry_scope import RetryScope, target_of, write_retry
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.tables.retry_scope import RetryScope, target_of, write_retry
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
     check_counts,

@@ -21,14 +21,14 @@ import pytest
 from google.genai import errors
 from starlette.responses import JSONResponse
 
-from providers import gemini
-from providers.answers import AnswerFailed, ask_checked
-from providers.base import ModelRequest
-from providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
-from providers.gemini import GeminiProvider, wire_schema
-from providers.gemini_client import KEY_VARIABLES, model_error_of
-from schemas.errors import ModelError, SettingsError
-from schemas.settings import CallSettings, ModelSettings
+from promptreel.providers import gemini
+from promptreel.providers.answers import AnswerFailed, ask_checked
+from promptreel.providers.base import ModelRequest
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
+from promptreel.providers.gemini import GeminiProvider, wire_schema
+from promptreel.providers.gemini_client import KEY_VARIABLES, model_error_of
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.settings import CallSettings, ModelSettings
 from tests.analysed_media import analyse, make_media, run_ffmpeg, segment_of
 from tests.fake_gemini import FakeGemini, Fault
 from tests.fake_gemini.faults import error_body

@@ -5,13 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from providers.gemini_client import KEY_VARIABLES
-from providers.gemini_embedding import GeminiTextEmbedder
-from providers.registry import check_run
-from providers.text_embedding import embedding_request
-from schemas.errors import ModelError, SettingsError
-from schemas.prompt import prompt_from_dict
-from schemas.settings import ModelSettings, RunSettings, TextEmbeddingSettings
+from promptreel.providers.gemini_client import KEY_VARIABLES
+from promptreel.providers.gemini_embedding import GeminiTextEmbedder
+from promptreel.providers.registry import check_run
+from promptreel.providers.text_embedding import embedding_request
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import ModelSettings, RunSettings, TextEmbeddingSettings
 from tests.fake_gemini import FakeGemini
 from tests.fake_gemini.answers import embedding_for
 from tests.pipeline_runs import MODEL, create_run, make_image, promptreel, settings_for, with_models

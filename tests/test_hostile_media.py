@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from media.analysis import MediaAnalysis, analyze_media
-from media.probe import probe_media
-from schemas.errors import MediaError
-from schemas.outcomes import FAILURE_CODES
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.analysis import MediaAnalysis, analyze_media
+from promptreel.media.probe import probe_media
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import ffmpeg, halves, textured, tone, write_film, write_image, write_sound
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")

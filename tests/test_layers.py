@@ -1,13 +1,13 @@
 """Who may import whom, read from the sources without running them."""
 
 import ast
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import setuptools
+
+from promptreel.cli.commands import COMMANDS, load_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +32,8 @@ REACH_FURTHER = {
 # Slow to import, or an extra: only where a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}
 BEAM_FREE = {"schemas", "media", "providers", "tables"}
+# What the SDK may import, as `pip install promptreel` without extras installs no more.
+OF_SDK = {"httpx2", "pydantic", "pydantic_core", "promptreel", "schemas"}
 
 
 def modules():
@@ -39,7 +41,8 @@ def modules():
 
 
 def imports(path):
-    """(package, line, whether it happens when the module is imported) of every import in a file."""
+    """(package, line, whether it happens when the module is imported) of every import in a file; the package of a part of
+    promptreel is the name of its folder."""
     tree = ast.parse(path.read_text(), path)
     inner = set()
     for node in ast.walk(tree):
@@ -49,9 +52,16 @@ def imports(path):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
-            names = [node.module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
-            yield name.split(".")[0], node.lineno, id(node) not in inner
+            yield _package_named(name), node.lineno, id(node) not in inner
+
+
+def _package_named(module):
+    top, _, rest = module.partition(".")
+    assert top not in MAY_IMPORT or top == "promptreel", f"{module}: import promptreel.{module}"
+    part = rest.partition(".")[0]
+    return part if top == "promptreel" and part in MAY_IMPORT else top
 
 
 def _is_type_checking(node):
@@ -83,18 +93,14 @@ def test_the_reading_commands_import_neither_beam_nor_a_model_library():
     assert not loaded & (HEAVY | {"apache_beam", "pipelines", "transforms"})
 
 
-def test_setup_names_every_package_and_its_data(monkeypatch):
-    given = {}
-    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
-    runpy.run_path(str(ROOT / "setup.py"))
-    files = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*") if path.is_file()]
-    code = {_package_of(path) for path in files if path.suffix == ".py"}
-    assert sorted(given["packages"]) == sorted(code)
-    for path in files:
-        if path.suffix not in (".py", ".pyc"):
-            patterns = given["package_data"].get(_package_of(path), [])
-            assert any(path.match(pattern) for pattern in patterns), f"{path} is not in setup.py's package_data"
+def test_the_sdk_imports_no_more_than_the_base_installation():
+    for path in sorted((ROOT / "promptreel" / "sdk").rglob("*.py")) + sorted((ROOT / "schemas" / "wire").rglob("*.py")):
+        for imported, line, _ in imports(path):
+            assert imported in OF_SDK | sys.stdlib_module_names, f"{path}:{line} imports {imported}"
 
 
-def _package_of(path):
-    return path.relative_to(ROOT).parent.as_posix().replace("/", ".")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_loads_by_its_name(name):
+    command = load_command(name)
+    assert command.name == name
+    assert command.help

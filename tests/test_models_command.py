@@ -12,7 +12,7 @@ import time
 import pytest
 
 from promptreel.cli import models
-from providers.weights import is_installed
+from promptreel.providers.weights import is_installed
 from tests.pipeline_runs import promptreel, start
 from tests.tiny_models import make_whisper
 

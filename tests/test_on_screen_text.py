@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from media.sample_film import make_sample_film
-from providers import local_models, on_screen_text
-from providers.on_screen_text import ScreenLine, find_weights, is_available, read_lines, read_screen
-from schemas.errors import ModelError
-from schemas.media import SampledFrame
+from promptreel.media.sample_film import make_sample_film
+from promptreel.providers import local_models, on_screen_text
+from promptreel.providers.on_screen_text import (
+    ScreenLine,
+    find_weights,
+    is_available,
+    read_lines,
+    read_screen,
+)
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.media import SampledFrame
 from tests.analysed_media import analyse
 
 SECOND = 1_000_000

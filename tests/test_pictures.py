@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from providers.pictures import SHARP_SHARE, Look, choose_frames, is_same_picture, look_at, same_as_before
-from schemas.media import SampledFrame, TimeSpan
+from promptreel.providers.pictures import (
+    SHARP_SHARE,
+    Look,
+    choose_frames,
+    is_same_picture,
+    look_at,
+    same_as_before,
+)
+from promptreel.schemas.media import SampledFrame, TimeSpan
 
 SECOND = 1_000_000
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import planner
-from media.planner import plan_segments
-from schemas.errors import SettingsError
-from schemas.media import Boundary, PlannedSegment, SoundActivity, TimeSpan
-from schemas.segmentation import LengthBounds, SegmentationSettings
+from promptreel.media import planner
+from promptreel.media.planner import plan_segments
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.media import Boundary, PlannedSegment, SoundActivity, TimeSpan
+from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
 SECOND = 1_000_000
 SILENT = SoundActivity("none")

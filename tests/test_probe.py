@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.probe import picture_format, probe_media
-from schemas.errors import MediaError
-from schemas.media import MediaInfo
-from schemas.outcomes import FAILURE_CODES
-from schemas.settings import MediaLimits
+from promptreel.media.probe import picture_format, probe_media
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.settings import MediaLimits
 from tests.media_files import X264, ffmpeg, halves, plain, silence, tone, write_film, write_image, write_sound
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")

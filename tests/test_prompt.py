@@ -5,8 +5,8 @@ import json
 import pytest
 
 from promptreel.prompts import builtin_names, find_prompt
-from schemas.errors import PromptError
-from schemas.prompt import prompt_from_dict, read_prompt_file
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import prompt_from_dict, read_prompt_file
 
 GOOD = {
     "name": "scenes",

@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 import duckdb
 import pytest
 
-from pipelines.runner import execute_run
-from schemas.prompt import prompt_from_dict
-from tables.request import TargetItem
+from promptreel.pipelines.runner import execute_run
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables.request import TargetItem
+from promptreel.transforms.read_media import fingerprint
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
     check_counts,
@@ -24,7 +25,6 @@ from tests.pipeline_runs import (
     settings_for,
 )
 from tests.prompts import NESTED
-from transforms.read_media import fingerprint
 
 MEASURE = prompt_from_dict(
     {

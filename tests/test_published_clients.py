@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from providers.clip import find_weights
-from schemas.settings import ImageEmbeddingSettings
+from promptreel.providers.clip import find_weights
+from promptreel.schemas.settings import ImageEmbeddingSettings
 from tests.api_server import DESCRIBE, MODEL, ApiServer, said
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import CHECKOUT

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from providers.rate_limit import AdaptiveRateLimit
+from promptreel.providers.rate_limit import AdaptiveRateLimit
 from tests.virtual_time import run_virtual
 
 

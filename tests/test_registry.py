@@ -4,12 +4,17 @@ import pickle
 
 import pytest
 
-from providers.gemini import GeminiProvider
-from providers.gemini_client import KEY_VARIABLES
-from providers.registry import DEFAULT_GEMINI_MODEL, MODEL_VARIABLE, default_model, provider_of
-from providers.signals import SignalsProvider
-from schemas.errors import SettingsError
-from schemas.settings import ModelSettings, RunSettings
+from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.gemini_client import KEY_VARIABLES
+from promptreel.providers.registry import (
+    DEFAULT_GEMINI_MODEL,
+    MODEL_VARIABLE,
+    default_model,
+    provider_of,
+)
+from promptreel.providers.signals import SignalsProvider
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.settings import ModelSettings, RunSettings
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import threading
 
 import pytest
 
-from pipelines.runner import execute_run
 from promptreel.cli.read import _status as status_of
-from schemas.errors import CommitConflict
-from tables.attempts import begin_attempt, is_running, runner_lock
-from tables.manifest import commit_manifest
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.schemas.errors import CommitConflict
+from promptreel.tables.attempts import begin_attempt, is_running, runner_lock
+from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     check_counts,

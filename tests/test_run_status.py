@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.runner import execute_run
+from promptreel.pipelines.runner import execute_run
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
     check_counts,

@@ -8,13 +8,13 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.prompt_run import PromptRun
-from pipelines.runners import LOCAL, is_local, make_pipeline
-from schemas.errors import SettingsError
-from schemas.settings import RunSettings
-from tables.request import RunRequest, TargetItem
+from promptreel.pipelines.prompt_run import PromptRun
+from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.request import RunRequest, TargetItem
+from promptreel.transforms.context import RunContext
 from tests.prompts import NESTED
-from transforms.context import RunContext
 
 
 @pytest.mark.parametrize("name", [LOCAL, "DirectRunner", "directrunner", "BundleBasedDirectRunner", "local"])

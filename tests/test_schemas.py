@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import ids
-from schemas.arrow import arrow_schema, to_table
-from schemas.errors import MediaError
-from schemas.field_paths import parse_schema
-from schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
-from schemas.records import SORT_KEYS, TABLES
-from tables.table_schemas import table_schemas, typed_fields
+from promptreel.schemas import ids
+from promptreel.schemas.arrow import arrow_schema, to_table
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.field_paths import parse_schema
+from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
+from promptreel.schemas.records import SORT_KEYS, TABLES
+from promptreel.tables.table_schemas import table_schemas, typed_fields
 from tests.prompts import NESTED
 
 

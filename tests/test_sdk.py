@@ -23,11 +23,13 @@ import httpx2 as httpx
 import pytest
 import uvicorn
 
-from api.app import create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.events import record_event
 from promptreel import AsyncPromptReel, PromptReel, sdk
+from promptreel.api.app import create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.events import record_event
+from promptreel.schemas.wire.accounts import NewApiKey, RotatedApiKey
+from promptreel.schemas.wire.videos import SegmentTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
 from promptreel.sdk.connection import connection
@@ -36,8 +38,6 @@ from promptreel.sdk.events import stream_request
 from promptreel.sdk.request import Listing
 from promptreel.sdk.retry import retry_after_s
 from promptreel.sdk.waiting import Patience
-from schemas.wire.accounts import NewApiKey, RotatedApiKey
-from schemas.wire.videos import SegmentTarget
 from tests.made_runs import Catalogue
 from tests.media_files import plain, tone, write_film
 from tests.pipeline_runs import make_image

@@ -15,21 +15,21 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import TypeAdapter
 
-from api.app import PREFIX, create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.database import PromptRun
-from api.events import record_event
-from api.search import ranking
-from api.search.block import MARKER
-from api.search.build import SEARCH
-from api.search.words import MOST_QUERY_WORDS
-from providers.clip import ClipEmbedder
-from providers.text_embedding import WordLlamaEmbedder, texts_of
-from providers.weights import is_installed
-from schemas.field_paths import render_text
-from schemas.settings import ImageEmbeddingSettings, ModelSettings, TextEmbeddingSettings
-from schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
+from promptreel.api.app import PREFIX, create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import PromptRun
+from promptreel.api.events import record_event
+from promptreel.api.search import ranking
+from promptreel.api.search.block import MARKER
+from promptreel.api.search.build import SEARCH
+from promptreel.api.search.words import MOST_QUERY_WORDS
+from promptreel.providers.clip import ClipEmbedder
+from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
+from promptreel.providers.weights import is_installed
+from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.settings import ImageEmbeddingSettings, ModelSettings, TextEmbeddingSettings
+from promptreel.schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
 from tests.api_server import ApiServer, refused, said
 from tests.pipeline_runs import wait_for
 from tests.search_runs import SCENES, Segment, Shelf, segment_id, settings_with
@@ -691,10 +691,10 @@ def test_the_joined_ranking_finds_no_less_than_the_better_of_its_parts(app, sear
 
 def parts_of(service, searcher, index_id, query):
     """The two rankings before they are joined, as numbers of segments."""
-    from api.auth import Principal
-    from api.search.ranking import Warnings, depth_for
-    from api.search.scope import runs_in_places
-    from api.search.text import rank_texts, searched_blocks
+    from promptreel.api.auth import Principal
+    from promptreel.api.search.ranking import Warnings, depth_for
+    from promptreel.api.search.scope import runs_in_places
+    from promptreel.api.search.text import rank_texts, searched_blocks
 
     with searcher.shelf.database.read() as session:
         scope = runs_in_places(session, Principal(searcher.shelf.account_id, "k", ("read",)), [index_id], None)

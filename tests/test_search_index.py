@@ -7,20 +7,20 @@ import threading
 import numpy as np
 import pytest
 
-from api.errors import ApiError
-from api.search import library as library_module
-from api.search.block import MARKER, open_block
-from api.search.build import SHARDS_PER_BLOCK, plan_blocks
-from api.search.library import Committed, SearchLibrary
-from providers.text_embedding import WordLlamaEmbedder, texts_of
-from schemas.errors import StorageError
-from schemas.field_paths import render_text
-from tables.layout import run_folder
-from tables.manifest import newest_manifest, read_manifest
-from tables.parts import shard_writer
-from tables.shards import shard_of
-from tables.storage import open_storage
-from tables.table_schemas import table_schemas
+from promptreel.api.errors import ApiError
+from promptreel.api.search import library as library_module
+from promptreel.api.search.block import MARKER, open_block
+from promptreel.api.search.build import SHARDS_PER_BLOCK, plan_blocks
+from promptreel.api.search.library import Committed, SearchLibrary
+from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.field_paths import render_text
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import newest_manifest, read_manifest
+from promptreel.tables.parts import shard_writer
+from promptreel.tables.shards import shard_of
+from promptreel.tables.storage import open_storage
+from promptreel.tables.table_schemas import table_schemas
 from tests.pipeline_runs import wait_for
 from tests.search_runs import SCENES, Segment, commit_results, segment_id
 

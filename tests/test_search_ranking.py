@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.search.ranking import Warnings, fuse, unit_score
-from api.search.words import (
+from promptreel.api.search.ranking import Warnings, fuse, unit_score
+from promptreel.api.search.words import (
     K1,
     LEAST_SHARE,
     B,
@@ -23,8 +23,8 @@ from api.search.words import (
     split_words,
     write_words,
 )
-from schemas.errors import StorageError
-from tables.vectors import best_of, nearest, open_vectors, similarities, write_vectors
+from promptreel.schemas.errors import StorageError
+from promptreel.tables.vectors import best_of, nearest, open_vectors, similarities, write_vectors
 
 
 def unit(rows):

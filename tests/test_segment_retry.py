@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.runner import execute_run
-from tables.retry_scope import RetryScope, read_retry, write_retry
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.tables.retry_scope import RetryScope, read_retry, write_retry
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
     check_counts,
@@ -64,7 +64,9 @@ def test_a_retried_segment_gets_its_result_and_nothing_else_is_called(server, me
     assert (manifest.number, manifest.status) == (first.number + 1, "completed_with_failures")
     assert len(server.ledger.entries) - calls == 2  # the segment and its item's synthesis
     assert sorted(failed_segments(data, run_id)) == sorted(failed[1:])
-    assert {row["segment_id"] for row in rows["results"]} == {r["segment_id"] for r in before["results"]} | {failed[0][1]}
+    assert {row["segment_id"] for row in rows["results"]} == {r["segment_id"] for r in before["results"]} | {
+        failed[0][1]
+    }
     others = [row for row in before["failures"] if (row["video_id"], row["segment_id"]) != failed[0]]
     assert sorted(map(repr, others)) == sorted(map(repr, rows["failures"]))
     status = {row["video_id"]: row["status"] for row in rows["media"]}
@@ -113,7 +115,7 @@ def test_an_item_that_was_never_cut_is_retried_as_a_whole(server, media, tmp_pat
 
 def run_with_ids(data, media, settings, *, broken_first, server):
     """A run over media with ids of a catalogue, whose item d is broken in the run and mended for the retry."""
-    from tables.request import RunRequest, TargetItem, write_request
+    from promptreel.tables.request import RunRequest, TargetItem, write_request
     from tests.prompts import NESTED
 
     mended = (media / "d.mp4").read_bytes()
@@ -130,7 +132,7 @@ def run_with_ids(data, media, settings, *, broken_first, server):
 
 
 def test_shards_that_are_not_concerned_keep_their_files(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.runner.shards_for", lambda count: 8)
+    monkeypatch.setattr("promptreel.pipelines.runner.shards_for", lambda count: 8)
     data, media = tmp_path / "data", tmp_path / "media"
     for number in range(6):
         make_audio(media / f"{number}.flac", seconds=2, frequency=200 + 50 * number)
@@ -147,7 +149,7 @@ def test_shards_that_are_not_concerned_keep_their_files(server, tmp_path, monkey
 
 
 def test_a_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
-    from tables.stop_signal import clear_stop, request_stop
+    from promptreel.tables.stop_signal import clear_stop, request_stop
 
     data = tmp_path / "data"
     run_id = create_run(data, media, settings_for(server))

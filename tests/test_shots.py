@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from media import shots
-from media.shots import (
+from promptreel.media import shots
+from promptreel.media.shots import (
     FRAME_HEIGHT,
     FRAME_WIDTH,
     FeatureBuilder,

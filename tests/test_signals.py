@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from media.sample_film import CUT_TIMES_S, make_sample_film
-from media.speech import detector_name
-from providers import on_screen_text
-from providers.base import ModelRequest
-from providers.signals import MEASUREMENTS, SignalsProvider
-from schemas.errors import PromptError
-from schemas.prompt import Prompt, VideoLevel
-from schemas.records import Word
+from promptreel.media.sample_film import CUT_TIMES_S, make_sample_film
+from promptreel.media.speech import detector_name
+from promptreel.providers import on_screen_text
+from promptreel.providers.base import ModelRequest
+from promptreel.providers.signals import MEASUREMENTS, SignalsProvider
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import Prompt, VideoLevel
+from promptreel.schemas.records import Word
 from tests.analysed_media import analyse, make_media, segment_of
 from tests.pipeline_runs import CHECKOUT, make_image, plain_rows, start
 from tests.voices import SAMPLE_RATE, draw_voice

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from transforms.sliding_window import SlidingWindowDoFn
+from promptreel.transforms.sliding_window import SlidingWindowDoFn
 
 # What the functions of a pipeline saw; they are pickled by reference to this module and run in this process.
 seen = None

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from media import speech
-from media.speech import (
+from promptreel.media import speech
+from promptreel.media.speech import (
     LOUDNESS_WINDOW_SAMPLES,
     SILENCE_DBFS,
     ActivityDetector,
@@ -23,8 +23,8 @@ from media.speech import (
     level_spans,
     pauses,
 )
-from schemas.errors import SettingsError
-from schemas.media import SoundActivity, TimeSpan
+from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.media import SoundActivity, TimeSpan
 from tests.media_files import RATE, silence, tone
 from tests.voices import Voice, draw_voice, pink_noise, speak, time_f1, to_samples
 
@@ -234,7 +234,7 @@ def test_without_the_model_speech_is_found_by_its_level(voice: Voice, monkeypatc
 
 @silero
 def test_model_library_keeps_no_record_of_its_use(tmp_path: Path) -> None:
-    script = "import numpy; from media import speech; speech.ActivityDetector().add(numpy.zeros(10**6, 'i2'))"
+    script = "import numpy; from promptreel.media import speech; speech.ActivityDetector().add(numpy.zeros(10**6, 'i2'))"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ORT_")}
     environment["HOME"] = str(tmp_path)
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")

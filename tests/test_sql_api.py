@@ -9,13 +9,13 @@ import duckdb
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import PREFIX, create_app
-from api.auth import create_account, create_key
-from api.config import ApiConfig
-from api.database import MediaIndex, PromptRun
-from api.routes import sql
-from api.sql.limits import SqlLimits
-from schemas.wire.sql import SqlCatalogBody, SqlRowsBody
+from promptreel.api.app import PREFIX, create_app
+from promptreel.api.auth import create_account, create_key
+from promptreel.api.config import ApiConfig
+from promptreel.api.database import MediaIndex, PromptRun
+from promptreel.api.routes import sql
+from promptreel.api.sql.limits import SqlLimits
+from promptreel.schemas.wire.sql import SqlCatalogBody, SqlRowsBody
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import wait_for
 from tests.prompts import NESTED

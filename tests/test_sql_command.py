@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from promptreel.cli.main import cli
-from schemas.errors import InvalidInput
-from tables.analyst_views import analyst_views, connect_views
-from tables.reader import committed_run, query
-from tables.storage import open_storage
+from promptreel.schemas.errors import InvalidInput
+from promptreel.tables.analyst_views import analyst_views, connect_views
+from promptreel.tables.reader import committed_run, query
+from promptreel.tables.storage import open_storage
 from tests.sql_runs import FIRST_RUN, SECOND, SECOND_RUN, SEGMENTS, commit_run, second_fields, tree_hash
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from api.sql.landlock import landlock_version
-from api.sql.limits import SqlLimits
-from api.sql.sandbox import Sandbox, SqlError
-from schemas.prompt import prompt_from_dict
-from tables.analyst_views import analyst_views
-from tables.layout import run_folder
-from tables.reader import committed_run
-from tables.storage import open_storage
+from promptreel.api.sql.landlock import landlock_version
+from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.sql.sandbox import Sandbox, SqlError
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables.analyst_views import analyst_views
+from promptreel.tables.layout import run_folder
+from promptreel.tables.reader import committed_run
+from promptreel.tables.storage import open_storage
 from tests.sql_runs import (
     FIRST_RUN,
     OTHER_RUN,
@@ -231,7 +231,7 @@ def test_text_that_is_large_or_deep_is_answered_or_refused(world, sandbox, state
 LOCKED = """
 import json, os, sys
 sys.path.append(sys.argv[1])
-from api.sql import child
+from promptreel.api.sql import child
 request = json.load(sys.stdin)
 child._lock_down(request["limits"]["memory_bytes"])
 child._warm_up()
@@ -303,7 +303,7 @@ def test_the_kernel_refuses_to_change_a_part_that_duckdb_may_open(world, kind):
 ON_FILES = """
 import json, os, socket, sys
 sys.path.append(sys.argv[1])
-from api.sql.landlock import allow_reading_only
+from promptreel.api.sql.landlock import allow_reading_only
 mine, other, folder, port = sys.argv[2:]
 tries = {
     "read mine": lambda: open(mine).read(),
@@ -395,7 +395,7 @@ def test_each_query_has_a_process_of_its_own_that_is_gone_afterwards(world):
 def test_processes_end_with_the_service(world):
     code = (
         "import sys, time, threading; sys.path.append(sys.argv[1])\n"
-        "from api.sql.sandbox import Sandbox; from api.sql.limits import SqlLimits\n"
+        "from promptreel.api.sql.sandbox import Sandbox; from promptreel.api.sql.limits import SqlLimits\n"
         "sandbox = Sandbox(SqlLimits(timeout_s=60)); child = sandbox._take(); print(child._process.pid, flush=True)\n"
         "import os; os._exit(9)"
     )

@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from media.analysis import MediaAnalysis, analyze_media
-from media.probe import probe_media
-from media.stills import still_format
-from media.stills_child import to_upright_srgb
-from schemas.errors import MediaError
-from schemas.outcomes import FAILURE_CODES
-from schemas.settings import MediaLimits, SamplingSettings
+from promptreel.media.analysis import MediaAnalysis, analyze_media
+from promptreel.media.probe import probe_media
+from promptreel.media.stills import still_format
+from promptreel.media.stills_child import to_upright_srgb
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import COLOURS, halves, plain, write_film, write_image
 from tests.test_hostile_media import DAMAGES, check_damaged_files
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from pipelines.runner import execute_run
-from tables.stop_signal import clear_stop, request_stop
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.tables.stop_signal import clear_stop, request_stop
+from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     check_counts,

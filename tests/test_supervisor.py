@@ -9,17 +9,17 @@ import time
 import pytest
 from sqlalchemy import select, text
 
-from api import supervisor as supervisor_module
-from api.database import PromptRun, SegmentRetry, Video
-from api.leases import Watch, held_run, release, take_lease
-from api.middleware import Metrics
-from api.results import RunTables
-from api.retries import outcome_of
-from api.runs import FINAL, finish_run
-from api.supervisor import Supervisor
-from tables import layout
-from tables.attempts import is_running, kill_runner, last_attempt
-from tables.storage import open_storage
+from promptreel.api import supervisor as supervisor_module
+from promptreel.api.database import PromptRun, SegmentRetry, Video
+from promptreel.api.leases import Watch, held_run, release, take_lease
+from promptreel.api.middleware import Metrics
+from promptreel.api.results import RunTables
+from promptreel.api.retries import outcome_of
+from promptreel.api.runs import FINAL, finish_run
+from promptreel.api.supervisor import Supervisor
+from promptreel.tables import layout
+from promptreel.tables.attempts import is_running, kill_runner, last_attempt
+from promptreel.tables.storage import open_storage
 from tests.api_server import MEASURE, ApiServer, refused, said
 from tests.made_runs import Catalogue, make_run, segment_id
 from tests.pipeline_runs import CHECKOUT, wait_for
@@ -150,7 +150,9 @@ def test_a_run_does_not_begin_while_it_is_cancelled(on_postgres, api_media, monk
     bench, threads = on_postgres, []
     run_id, _ = bench.waiting_run(api_media)
     supervisor = bench.supervisor()
-    once(monkeypatch, sys.modules["api.runs"], "now", lambda: threads.append(bench.meanwhile(supervisor.step)))
+    once(
+        monkeypatch, sys.modules["promptreel.api.runs"], "now", lambda: threads.append(bench.meanwhile(supervisor.step))
+    )
     assert said(bench.caller.post(f"/prompt-runs/{run_id}/cancel"))["status"] == "cancelled"
     threads[0].join()
     supervisor.step()
@@ -216,7 +218,7 @@ def test_of_two_retries_at_once_one_is_refused(on_postgres, monkeypatch):
     def retry():
         answers.append(bench.caller.post(path, {}))
 
-    once(monkeypatch, sys.modules["api.retries"], "new_id", lambda: threads.append(bench.meanwhile(retry)))
+    once(monkeypatch, sys.modules["promptreel.api.retries"], "new_id", lambda: threads.append(bench.meanwhile(retry)))
     said(bench.caller.post(path, {}), 202)
     threads[0].join()
     refused(answers[0], 409, "retry_in_progress")
@@ -231,7 +233,12 @@ def test_two_changes_of_a_prompt_at_once_are_both_kept(on_postgres, monkeypatch)
     def rename():
         said(bench.caller.put(path, json={"name": "renamed"}))
 
-    once(monkeypatch, sys.modules["api.routes.prompts"], "now", lambda: threads.append(bench.meanwhile(rename)))
+    once(
+        monkeypatch,
+        sys.modules["promptreel.api.routes.prompts"],
+        "now",
+        lambda: threads.append(bench.meanwhile(rename)),
+    )
     said(bench.caller.put(path, json={"prompt_text": "Say something else."}))
     threads[0].join()
     changed = said(bench.caller.get(path))
@@ -246,7 +253,12 @@ def test_a_key_that_is_rotated_twice_at_once_is_rotated_once(on_postgres, monkey
     def rotate():
         answers.append(bench.caller.post(path))
 
-    once(monkeypatch, sys.modules["api.routes.api_keys"], "create_key", lambda: threads.append(bench.meanwhile(rotate)))
+    once(
+        monkeypatch,
+        sys.modules["promptreel.api.routes.api_keys"],
+        "create_key",
+        lambda: threads.append(bench.meanwhile(rotate)),
+    )
     said(bench.caller.post(path))
     threads[0].join()
     refused(answers[0], 409, "key_revoked")
@@ -291,7 +303,7 @@ def dying(monkeypatch, deaths):
         started.append(command)
         return popen([sys.executable, "-c", DIE] if len(started) <= deaths else command, **options)
 
-    monkeypatch.setattr("api.supervisor.subprocess.Popen", start)
+    monkeypatch.setattr("promptreel.api.supervisor.subprocess.Popen", start)
     return started
 
 
@@ -449,8 +461,8 @@ def test_the_outcome_of_a_retry_is_read_while_others_can_write(on_sqlite, monkey
 
 HANGS = """
 import sys, time
-from tables.attempts import begin_attempt, runner_lock
-from tables.storage import open_storage
+from promptreel.tables.attempts import begin_attempt, runner_lock
+from promptreel.tables.storage import open_storage
 storage = open_storage(sys.argv[1])
 with runner_lock(storage, sys.argv[3]):
     begin_attempt(storage, sys.argv[3])
@@ -464,7 +476,7 @@ def hanging():
     """Starts a process that holds a run as its runner and does nothing; killed at the end of the test."""
     processes = []
 
-    def start(storage, run_id, module="pipelines.runner"):
+    def start(storage, run_id, module="promptreel.pipelines.runner"):
         command = [sys.executable, "-c", HANGS, storage.root, module, run_id]
         process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
         processes.append(process)

@@ -2,9 +2,14 @@
 
 import pytest
 
-from providers import synthesis
-from providers.synthesis import SegmentFinding, render_source, synthesis_key, synthesis_request
-from schemas.prompt import prompt_from_dict
+from promptreel.providers import synthesis
+from promptreel.providers.synthesis import (
+    SegmentFinding,
+    render_source,
+    synthesis_key,
+    synthesis_request,
+)
+from promptreel.schemas.prompt import prompt_from_dict
 from tests.models import ScriptedModel
 from tests.prompts import NESTED
 

@@ -12,22 +12,35 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import CommitConflict, InvalidInput, RunError, RunNotFound, StorageError
-from schemas.records import LlmCallRow
-from schemas.settings import RunSettings
-from tables import layout
-from tables.attempts import begin_attempt, is_running, last_attempt, runner_lock
-from tables.call_log import CallLog, read_calls, spent_tokens
-from tables.manifest import commit_manifest, newest_manifest
-from tables.operation_cache import OperationCache
-from tables.parts import ROWS_PER_GROUP, shard_writer
-from tables.progress import ProgressBoard, read_progress
-from tables.reader import committed_run, connect, query, read_rows
-from tables.request import RunRequest, TargetItem, list_run_ids, read_request, read_target, write_request
-from tables.stop_signal import StopSignal, clear_stop, request_stop
-from tables.storage import open_storage
-from tables.table_schemas import table_schemas
-from tables.views import write_views
+from promptreel.schemas.errors import (
+    CommitConflict,
+    InvalidInput,
+    RunError,
+    RunNotFound,
+    StorageError,
+)
+from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables import layout
+from promptreel.tables.attempts import begin_attempt, is_running, last_attempt, runner_lock
+from promptreel.tables.call_log import CallLog, read_calls, spent_tokens
+from promptreel.tables.manifest import commit_manifest, newest_manifest
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.parts import ROWS_PER_GROUP, shard_writer
+from promptreel.tables.progress import ProgressBoard, read_progress
+from promptreel.tables.reader import committed_run, connect, query, read_rows
+from promptreel.tables.request import (
+    RunRequest,
+    TargetItem,
+    list_run_ids,
+    read_request,
+    read_target,
+    write_request,
+)
+from promptreel.tables.stop_signal import StopSignal, clear_stop, request_stop
+from promptreel.tables.storage import open_storage
+from promptreel.tables.table_schemas import table_schemas
+from promptreel.tables.views import write_views
 from tests.prompts import NESTED
 
 
@@ -364,8 +377,8 @@ def test_progress_is_that_of_the_newest_attempt(storage):
 
 SHORT_WRITE = """
 import resource, sys
-from schemas.errors import StorageError
-from tables.storage import open_storage
+from promptreel.schemas.errors import StorageError
+from promptreel.tables.storage import open_storage
 
 storage = open_storage(sys.argv[1])
 storage.append_line("log.jsonl", b"first")

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from providers import local_models, text_embedding
-from providers.text_embedding import (
+from promptreel.providers import local_models, text_embedding
+from promptreel.providers.text_embedding import (
     BATCH,
     MAX_TEXT_CHARS,
     ClipTextEmbedder,
@@ -30,9 +30,9 @@ from providers.text_embedding import (
     unit_rows,
     unpack_vectors,
 )
-from providers.weights import MODELS_VARIABLE, is_installed
-from schemas.errors import ModelError
-from schemas.field_paths import leaf_fields, parse_schema
+from promptreel.providers.weights import MODELS_VARIABLE, is_installed
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from tests.tiny_models import CLIP_CONFIG, make_clip_folder
 
 # Nearer to each other than to any other line: a sentence and the same said otherwise.
@@ -302,7 +302,8 @@ def test_clips_text_tower_embeds_texts_in_the_space_of_its_pictures(tmp_path):
 
 def test_naming_a_text_model_imports_nothing_heavy():
     program = (
-        "import sys; from providers.text_embedding import *; WordLlamaEmbedder(); find_text_weights('wordllama'); "
+        "import sys; from promptreel.providers.text_embedding import *; "
+        "WordLlamaEmbedder(); find_text_weights('wordllama'); "
         "assert not {'torch', 'wordllama', 'sentence_transformers', 'open_clip'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)

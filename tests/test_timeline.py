@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.shots import FRAME_HEIGHT, FRAME_WIDTH, FeatureBuilder
-from media.timeline import BIN_US, ColourCounter, Timeline, build_timeline, load_timeline, save_timeline
-from schemas.media import TimeSpan
+from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH, FeatureBuilder
+from promptreel.media.timeline import (
+    BIN_US,
+    ColourCounter,
+    Timeline,
+    build_timeline,
+    load_timeline,
+    save_timeline,
+)
+from promptreel.schemas.media import TimeSpan
 
 Frames = NDArray[np.uint8]
 

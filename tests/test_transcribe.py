@@ -9,14 +9,15 @@ from collections import Counter
 
 import pytest
 
-from pipelines.runner import execute_run
-from providers import local_models, whisper
-from providers.transcription import speech_of
-from schemas.prompt import prompt_from_dict
-from schemas.segmentation import LengthBounds, SegmentationSettings
-from schemas.settings import RunSettings, TranscriptionSettings
-from tables.stop_signal import clear_stop, request_stop
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.providers import local_models, whisper
+from promptreel.providers.transcription import speech_of
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
+from promptreel.schemas.settings import RunSettings, TranscriptionSettings
+from promptreel.tables.stop_signal import clear_stop, request_stop
+from promptreel.tables.storage import open_storage
+from promptreel.transforms.segment_media import read_analysis
 from tests.fake_gemini import FakeGemini
 from tests.media_files import silence, write_sound
 from tests.pipeline_runs import (
@@ -37,7 +38,6 @@ from tests.pipeline_runs import (
 )
 from tests.prompts import NESTED
 from tests.tiny_models import WORDS, make_whisper, real_whisper
-from transforms.segment_media import read_analysis
 
 SENTENCE = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 SPOKEN = {

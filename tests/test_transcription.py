@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.transcription import (
+from promptreel.providers.transcription import (
     CHUNK_US,
     COMPRESSION_RATIO,
     EDGE_US,
@@ -28,8 +28,8 @@ from providers.transcription import (
     transcript_from_dict,
     words_of_span,
 )
-from schemas.media import SoundActivity, TimeSpan
-from schemas.records import Word
+from promptreel.schemas.media import SoundActivity, TimeSpan
+from promptreel.schemas.records import Word
 
 SECOND = 1_000_000
 

@@ -7,15 +7,17 @@ from contextlib import suppress
 
 import pytest
 
-from pipelines.runner import execute_run
-from providers.answers import ask_checked
-from providers.base import ModelAnswer, Usage
-from providers.registry import provider_of
-from schemas.errors import ModelError, StorageError
-from schemas.settings import CallSettings, ModelSettings, RunSettings
-from tables.call_log import CallLog
-from tables.request import RunRequest
-from tables.storage import open_storage
+from promptreel.pipelines.runner import execute_run
+from promptreel.providers.answers import ask_checked
+from promptreel.providers.base import ModelAnswer, Usage
+from promptreel.providers.registry import provider_of
+from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
+from promptreel.tables.call_log import CallLog
+from promptreel.tables.request import RunRequest
+from promptreel.tables.storage import open_storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.model_session import ModelSession
 from tests.fake_gemini import FakeGemini, Fault
 from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
 from tests.pipeline_runs import (
@@ -30,15 +32,13 @@ from tests.pipeline_runs import (
     with_models,
 )
 from tests.prompts import NESTED
-from transforms.context import RunContext
-from transforms.model_session import ModelSession
 
 SEGMENTS, CALLS = 4, 5  # and a synthesis
 LATENCY_S = 0.5
 # The runner, killed as it is about to keep the n-th finished operation.
 KILLED_AT_PUT = """
 import os, signal, sys
-from tables.operation_cache import OperationCache
+from promptreel.tables.operation_cache import OperationCache
 left, put = int(sys.argv.pop(1)), OperationCache.put
 def put_or_die(self, key, value):
     global left
@@ -47,7 +47,7 @@ def put_or_die(self, key, value):
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, key, value)
 OperationCache.put = put_or_die
-from pipelines.runner import main
+from promptreel.pipelines.runner import main
 main(sys.argv[1:])
 """
 
@@ -194,7 +194,7 @@ def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_on
     second = log(storage, 2)
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     assert list(asyncio.run(second.answers(call.video_id, None, "key_b"))) == []
-    monkeypatch.setattr("tables.call_log.unkept_answers", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr("promptreel.tables.call_log.unkept_answers", lambda *arguments: pytest.fail("read again"))
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     monkeypatch.undo()
     storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"kept")

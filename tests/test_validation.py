@@ -8,9 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import jsonschema
 import pytest
 
-from schemas.errors import PromptError
-from schemas.prompt import check_json_schema
-from schemas.validation import MAX_CHARS, MAX_EXPANDED, MAX_NESTING, check_is_closed, validator_of
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import check_json_schema
+from promptreel.schemas.validation import (
+    MAX_CHARS,
+    MAX_EXPANDED,
+    MAX_NESTING,
+    check_is_closed,
+    validator_of,
+)
 
 
 def object_with(**keywords):

@@ -7,16 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.arrow import arrow_type_of_node
-from schemas.errors import InvalidInput
-from schemas.field_paths import parse_schema
-from schemas.prompt import prompt_from_dict
-from tables import layout
-from tables.analyst_views import analyst_views, connect_views
-from tables.diff import RunDiff
-from tables.reader import committed_run, connect, query
-from tables.storage import open_storage
-from tables.views import duckdb_type, write_views
+from promptreel.schemas.arrow import arrow_type_of_node
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.field_paths import parse_schema
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables import layout
+from promptreel.tables.analyst_views import analyst_views, connect_views
+from promptreel.tables.diff import RunDiff
+from promptreel.tables.reader import committed_run, connect, query
+from promptreel.tables.storage import open_storage
+from promptreel.tables.views import duckdb_type, write_views
 from tests.made_runs import make_run, segment_id
 
 

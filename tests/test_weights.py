@@ -5,9 +5,16 @@ import threading
 
 import pytest
 
-from providers import local_models
-from providers.local_models import cores, shared_model
-from providers.weights import MODELS_VARIABLE, Weights, file_identity, is_installed, models_folder, package_version
+from promptreel.providers import local_models
+from promptreel.providers.local_models import cores, shared_model
+from promptreel.providers.weights import (
+    MODELS_VARIABLE,
+    Weights,
+    file_identity,
+    is_installed,
+    models_folder,
+    package_version,
+)
 
 
 def test_the_size_of_weights_is_that_of_their_files(tmp_path):

@@ -10,14 +10,14 @@ import faster_whisper
 import numpy as np
 import pytest
 
-from media.speech import ActivityDetector
-from providers import local_models, whisper
-from providers.transcription import CHUNK_US, pack_speech, text_of, words_of_span
-from providers.weights import MODELS_VARIABLE
-from providers.whisper import WhisperTranscriber, find_weights, pull_weights
-from schemas.errors import ModelError, SettingsError
-from schemas.media import TimeSpan
-from schemas.settings import TranscriptionSettings
+from promptreel.media.speech import ActivityDetector
+from promptreel.providers import local_models, whisper
+from promptreel.providers.transcription import CHUNK_US, pack_speech, text_of, words_of_span
+from promptreel.providers.weights import MODELS_VARIABLE
+from promptreel.providers.whisper import WhisperTranscriber, find_weights, pull_weights
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.settings import TranscriptionSettings
 from tests.media_files import RATE, read_sound, silence, write_sound
 from tests.tiny_models import WORDS, make_whisper, real_whisper
 
@@ -376,7 +376,7 @@ def test_sound_without_speech_gives_no_words(real, tmp_path, kind):
     detector = ActivityDetector()
     detector.add(samples)
     activity = detector.finish()
-    from providers.transcription import speech_of
+    from promptreel.providers.transcription import speech_of
 
     assert hear(real, samples, tmp_path, speech_of(activity)).words == ()
     # Even where it is told that all of it is speech, the recogniser's own doubts keep noise and tone silent.

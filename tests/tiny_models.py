@@ -120,7 +120,7 @@ def make_clip_file(path: Path, seed: int = 0) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from providers.clip import import_open_clip
+    from promptreel.providers.clip import import_open_clip
 
     torch.manual_seed(seed)
     save_file(import_open_clip().CLIP(**CLIP_CONFIG).state_dict(), path)
@@ -129,7 +129,7 @@ def make_clip_file(path: Path, seed: int = 0) -> Path:
 
 def register_clip(folder: Path) -> None:
     """Makes `CLIP_ARCHITECTURE` known to open-clip in this process."""
-    from providers.clip import import_open_clip
+    from promptreel.providers.clip import import_open_clip
 
     path = folder / f"{CLIP_ARCHITECTURE}.json"
     path.write_text(json.dumps(CLIP_CONFIG))

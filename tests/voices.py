@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.media import TimeSpan
+from promptreel.schemas.media import TimeSpan
 
 SAMPLE_RATE = 16_000
 

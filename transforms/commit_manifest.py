@@ -8,13 +8,13 @@ from typing import Final
 
 import apache_beam as beam
 
-from schemas.outcomes import FAILURE_CODES
-from tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
-from tables.stop_signal import StopSignal
-from tables.storage import Storage
-from tables.views import write_views
-from transforms.context import RunContext
-from transforms.write_tables import EarlierRows, WrittenShard
+from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
+from promptreel.tables.stop_signal import StopSignal
+from promptreel.tables.storage import Storage
+from promptreel.tables.views import write_views
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.write_tables import EarlierRows, WrittenShard
 
 _CODE: Final = "failures.code."
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tables.progress import ProgressBoard, progress_board
-from tables.request import RunRequest
-from tables.retry_scope import RetryScope
-from tables.stop_signal import StopSignal
-from tables.storage import Storage, open_storage
+from promptreel.tables.progress import ProgressBoard, progress_board
+from promptreel.tables.request import RunRequest
+from promptreel.tables.retry_scope import RetryScope
+from promptreel.tables.stop_signal import StopSignal
+from promptreel.tables.storage import Storage, open_storage
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.media import MediaType, PlannedSegment
-from schemas.outcomes import Operation, Outcome
+from promptreel.schemas.media import MediaType, PlannedSegment
+from promptreel.schemas.outcomes import Operation, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed; `code` is a word of `schemas.outcomes.FAILURE_CODES`. A message may quote a file name that is
-    not UTF-8: what no table can hold becomes a question mark."""
+    """Why something failed; `code` is a key of `promptreel.schemas.outcomes.FAILURE_CODES`. A message may quote a file name
+    that is not UTF-8: what no table can hold becomes a question mark."""
 
     code: str
     message: str

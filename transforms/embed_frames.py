@@ -9,22 +9,22 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from media.analysis import frames_of_span
-from providers.clip import BATCH, ClipEmbedder, find_weights
-from providers.pictures import choose_frames, look_at, same_as_before
-from providers.text_embedding import pack_vectors
-from schemas.ids import digest
-from schemas.media import SampledFrame
-from tables.layout import analysis_folder
-from tables.operation_cache import OperationCache
-from tables.progress import ProgressBoard
-from tables.stop_signal import StopSignal
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import ItemPlan, OutcomeBatch
-from transforms.item_dofn import ItemDoFn
-from transforms.local_operation import run_local_operation
-from transforms.segment_media import read_analysis
+from promptreel.media.analysis import frames_of_span
+from promptreel.providers.clip import BATCH, ClipEmbedder, find_weights
+from promptreel.providers.pictures import choose_frames, look_at, same_as_before
+from promptreel.providers.text_embedding import pack_vectors
+from promptreel.schemas.ids import digest
+from promptreel.schemas.media import SampledFrame
+from promptreel.tables.layout import analysis_folder
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.progress import ProgressBoard
+from promptreel.tables.stop_signal import StopSignal
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import ItemPlan, OutcomeBatch
+from promptreel.transforms.item_dofn import ItemDoFn
+from promptreel.transforms.local_operation import run_local_operation
+from promptreel.transforms.segment_media import read_analysis
 
 VERSION = 1  # part of every key: raise it when the same frames would be chosen or embedded differently
 

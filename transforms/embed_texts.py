@@ -9,10 +9,10 @@ from typing import Any
 
 import apache_beam as beam
 
-from providers.base import Provider
-from providers.call_policy import CallSubject, CallTally
-from providers.registry import is_gemini, text_embedder_of, text_weights
-from providers.text_embedding import (
+from promptreel.providers.base import Provider
+from promptreel.providers.call_policy import CallSubject, CallTally
+from promptreel.providers.registry import is_gemini, text_embedder_of, text_weights
+from promptreel.providers.text_embedding import (
     IndexedText,
     embedding_key,
     embedding_request,
@@ -20,14 +20,14 @@ from providers.text_embedding import (
     text_batches,
     texts_of,
 )
-from schemas.field_paths import render_text
-from schemas.prompt import Prompt
-from tables.operation_cache import OperationCache
-from transforms.context import RunContext
-from transforms.elements import ItemOutcome, OperationOutcome
-from transforms.model_dofn import ModelDoFn
-from transforms.model_session import ModelSession
-from transforms.transcribe import segment_words, spoken_in
+from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.prompt import Prompt
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import ItemOutcome, OperationOutcome
+from promptreel.transforms.model_dofn import ModelDoFn
+from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.transcribe import segment_words, spoken_in
 
 
 class EmbedTexts(beam.PTransform):

@@ -8,21 +8,21 @@ from typing import Any
 
 import apache_beam as beam
 
-from media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
-from providers.base import Provider, SegmentMedia
-from providers.call_policy import CallSubject, CallTally
-from providers.extraction import extraction_key, extraction_request, place_times
-from providers.transcription import Transcript, words_of_span
-from schemas.media import SampledFrame, TimeSpan
-from schemas.records import Word
-from tables.layout import analysis_folder
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import OutcomeBatch, SegmentTask
-from transforms.model_dofn import ModelDoFn
-from transforms.model_session import ModelSession
-from transforms.segment_media import read_analysis
-from transforms.transcribe import kept_transcript, transcript_key
+from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
+from promptreel.providers.base import Provider, SegmentMedia
+from promptreel.providers.call_policy import CallSubject, CallTally
+from promptreel.providers.extraction import extraction_key, extraction_request, place_times
+from promptreel.providers.transcription import Transcript, words_of_span
+from promptreel.schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.records import Word
+from promptreel.tables.layout import analysis_folder
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import OutcomeBatch, SegmentTask
+from promptreel.transforms.model_dofn import ModelDoFn
+from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.segment_media import read_analysis
+from promptreel.transforms.transcribe import kept_transcript, transcript_key
 
 
 class ExtractFields(beam.PTransform):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from transforms.context import RunContext
+from promptreel.transforms.context import RunContext
 
 
 class ItemDoFn(beam.DoFn):

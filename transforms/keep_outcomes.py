@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from providers.registry import provider_of
-from tables.layout import run_folder
-from tables.manifest import newest_manifest
-from tables.pages import ItemRows
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import Failure, OperationOutcome, OutcomeBatch, SegmentTask
-from transforms.extract_fields import operation_key
+from promptreel.providers.registry import provider_of
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, OperationOutcome, OutcomeBatch, SegmentTask
+from promptreel.transforms.extract_fields import operation_key
 
 
 class KeepOutcomes(beam.PTransform):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.errors import MediaError, ModelError, StorageError
-from schemas.outcomes import Operation
-from tables.operation_cache import OperationCache
-from tables.progress import ProgressBoard
-from transforms.context import RunContext
-from transforms.elements import Failure, ItemPlan, OperationOutcome, OutcomeBatch
-from transforms.unfinished import unfinished
+from promptreel.schemas.errors import MediaError, ModelError, StorageError
+from promptreel.schemas.outcomes import Operation
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.progress import ProgressBoard
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, ItemPlan, OperationOutcome, OutcomeBatch
+from promptreel.transforms.unfinished import unfinished
 
 
 def run_local_operation(

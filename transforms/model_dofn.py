@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from providers.registry import provider_of
-from schemas.settings import CallSettings
-from transforms.context import RunContext
-from transforms.model_session import ModelSession
-from transforms.sliding_window import SlidingWindowDoFn
+from promptreel.providers.registry import provider_of
+from promptreel.schemas.settings import CallSettings
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.sliding_window import SlidingWindowDoFn
 
 In = TypeVar("In")
 Out = TypeVar("Out")

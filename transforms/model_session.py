@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from providers.answers import CheckedAnswer, ask_checked
-from providers.base import ModelAnswer, ModelRequest, Provider
-from providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
-from schemas.errors import ModelError, StorageError
-from schemas.outcomes import Operation
-from schemas.records import LlmCallRow
-from tables.call_log import CallLog
-from tables.operation_cache import OperationCache
-from tables.shards import shard_of
-from transforms.context import RunContext
-from transforms.elements import Failure, OperationOutcome
-from transforms.spending import spending_of
-from transforms.unfinished import unfinished
+from promptreel.providers.answers import CheckedAnswer, ask_checked
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
+from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.outcomes import Operation
+from promptreel.schemas.records import LlmCallRow
+from promptreel.tables.call_log import CallLog
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.shards import shard_of
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, OperationOutcome
+from promptreel.transforms.spending import spending_of
+from promptreel.transforms.unfinished import unfinished
 
 # A failure of one of these kinds may pass when the run is resumed.
 _RETRYABLE_HALTS = frozenset(
@@ -67,7 +67,7 @@ class ModelSession:
         await self.provider.close()
 
     async def ask(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
-        """Asks the model, and checks what it says; see `providers.answers.ask_checked`."""
+        """Asks the model, and checks what it says; see `promptreel.providers.answers.ask_checked`."""
         return await ask_checked(self.provider, self._policy, request, subject, tally)
 
     async def embed(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> ModelAnswer:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 
-from media.source import local_media
-from schemas.errors import MediaError
-from schemas.ids import hash_file, video_id_of_content, video_id_of_unread
-from tables.request import TargetItem
-from transforms.elements import Failure, MediaItem, SourceFile
+from promptreel.media.source import local_media
+from promptreel.schemas.errors import MediaError
+from promptreel.schemas.ids import hash_file, video_id_of_content, video_id_of_unread
+from promptreel.tables.request import TargetItem
+from promptreel.transforms.elements import Failure, MediaItem, SourceFile
 
 
 class ReadMedia(beam.PTransform):

@@ -10,21 +10,27 @@ from typing import Any, Final
 
 import apache_beam as beam
 
-from media.analysis import ANALYSIS_FILE, MediaAnalysis, analysis_key, analyze_media, load_analysis
-from media.planner import plan_segments
-from media.probe import probe_media
-from media.source import local_media
-from schemas.errors import MediaError, StorageError
-from schemas.ids import segment_id_of
-from schemas.media import PlannedSegment
-from schemas.settings import RunSettings
-from tables.layout import analysis_folder
-from tables.stop_signal import StopSignal
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
-from transforms.item_dofn import ItemDoFn
-from transforms.unfinished import unfinished_plan
+from promptreel.media.analysis import (
+    ANALYSIS_FILE,
+    MediaAnalysis,
+    analysis_key,
+    analyze_media,
+    load_analysis,
+)
+from promptreel.media.planner import plan_segments
+from promptreel.media.probe import probe_media
+from promptreel.media.source import local_media
+from promptreel.schemas.errors import MediaError, StorageError
+from promptreel.schemas.ids import segment_id_of
+from promptreel.schemas.media import PlannedSegment
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.layout import analysis_folder
+from promptreel.tables.stop_signal import StopSignal
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
+from promptreel.transforms.item_dofn import ItemDoFn
+from promptreel.transforms.unfinished import unfinished_plan
 
 ITEMS: Final = "items"
 SEGMENTS: Final = "segments"

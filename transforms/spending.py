@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import threading
 
-from providers.call_policy import HALTING_CODES, Halted
-from schemas.errors import ModelError
+from promptreel.providers.call_policy import HALTING_CODES, Halted
+from promptreel.schemas.errors import ModelError
 
 _ledgers: dict[tuple[str, str, int], Spending] = {}
 _ledgers_lock = threading.Lock()

@@ -9,16 +9,33 @@ from typing import Any
 
 import apache_beam as beam
 
-from providers.call_policy import CallSubject, CallTally
-from providers.synthesis import SegmentFinding, SynthesisSource, render_source, synthesis_key, synthesis_request
-from schemas.outcomes import OPERATIONS
-from tables.operation_cache import OperationCache
-from transforms.context import RunContext
-from transforms.elements import ItemOutcome, ItemPlan, OperationOutcome, OutcomeBatch, SegmentOutcome
-from transforms.extract_fields import item_media_of
-from transforms.model_dofn import ModelDoFn
-from transforms.model_session import ModelSession
-from transforms.transcribe import kept_transcript, segment_words, spoken_in, transcript_key
+from promptreel.providers.call_policy import CallSubject, CallTally
+from promptreel.providers.synthesis import (
+    SegmentFinding,
+    SynthesisSource,
+    render_source,
+    synthesis_key,
+    synthesis_request,
+)
+from promptreel.schemas.outcomes import OPERATIONS
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import (
+    ItemOutcome,
+    ItemPlan,
+    OperationOutcome,
+    OutcomeBatch,
+    SegmentOutcome,
+)
+from promptreel.transforms.extract_fields import item_media_of
+from promptreel.transforms.model_dofn import ModelDoFn
+from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.transcribe import (
+    kept_transcript,
+    segment_words,
+    spoken_in,
+    transcript_key,
+)
 
 
 class SynthesizeMedia(beam.PTransform):

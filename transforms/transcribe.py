@@ -8,20 +8,26 @@ from typing import Any, Final
 
 import apache_beam as beam
 
-from providers.transcription import Transcript, speech_of, text_of, transcript_from_dict, words_of_span
-from providers.whisper import WhisperTranscriber, find_weights
-from schemas.ids import digest
-from schemas.records import Word
-from tables.layout import analysis_folder, operation_file
-from tables.operation_cache import OperationCache
-from tables.progress import ProgressBoard
-from tables.stop_signal import StopSignal
-from tables.storage import Storage
-from transforms.context import RunContext
-from transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
-from transforms.item_dofn import ItemDoFn
-from transforms.local_operation import run_local_operation
-from transforms.segment_media import read_analysis
+from promptreel.providers.transcription import (
+    Transcript,
+    speech_of,
+    text_of,
+    transcript_from_dict,
+    words_of_span,
+)
+from promptreel.providers.whisper import WhisperTranscriber, find_weights
+from promptreel.schemas.ids import digest
+from promptreel.schemas.records import Word
+from promptreel.tables.layout import analysis_folder, operation_file
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.progress import ProgressBoard
+from promptreel.tables.stop_signal import StopSignal
+from promptreel.tables.storage import Storage
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
+from promptreel.transforms.item_dofn import ItemDoFn
+from promptreel.transforms.local_operation import run_local_operation
+from promptreel.transforms.segment_media import read_analysis
 
 OUTCOMES: Final = "outcomes"
 SEGMENTS: Final = "segments"

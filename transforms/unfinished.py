@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas.outcomes import Operation
-from transforms.context import RunContext
-from transforms.elements import Failure, ItemPlan, OperationOutcome
+from promptreel.schemas.outcomes import Operation
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, ItemPlan, OperationOutcome
 
 
 def unfinished(context: RunContext, operation: Operation, key: str, attempts: int = 0) -> OperationOutcome:

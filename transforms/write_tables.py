@@ -11,15 +11,15 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from media.analysis import MediaAnalysis, frames_of_span
-from providers.registry import text_embedder_of
-from providers.text_embedding import MAX_TEXT_CHARS, unpack_vectors
-from schemas.arrow import row_of
-from schemas.field_paths import parse_schema, render_text
-from schemas.ids import canonical_json
-from schemas.mediatime import seconds_from_us
-from schemas.prompt import Prompt
-from schemas.records import (
+from promptreel.media.analysis import MediaAnalysis, frames_of_span
+from promptreel.providers.registry import text_embedder_of
+from promptreel.providers.text_embedding import MAX_TEXT_CHARS, unpack_vectors
+from promptreel.schemas.arrow import row_of
+from promptreel.schemas.field_paths import parse_schema, render_text
+from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.records import (
     TABLES,
     FailureRow,
     FrameRow,
@@ -34,20 +34,20 @@ from schemas.records import (
     VideoResultRow,
     Word,
 )
-from tables.call_log import read_calls
-from tables.layout import analysis_folder, run_folder
-from tables.manifest import newest_manifest
-from tables.operation_cache import OperationCache
-from tables.pages import ItemRows
-from tables.parts import Part, shard_writer
-from tables.shards import shard_of
-from tables.storage import Storage
-from tables.table_schemas import FIELDS, VECTOR, table_schemas, typed_fields
-from transforms.context import RunContext
-from transforms.elements import Failure, ItemOutcome, OperationOutcome, SegmentOutcome
-from transforms.embed_texts import batch_keys, texts_of_item
-from transforms.segment_media import read_analysis
-from transforms.transcribe import kept_transcript, segment_words, spoken_in
+from promptreel.tables.call_log import read_calls
+from promptreel.tables.layout import analysis_folder, run_folder
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.parts import Part, shard_writer
+from promptreel.tables.shards import shard_of
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS, VECTOR, table_schemas, typed_fields
+from promptreel.transforms.context import RunContext
+from promptreel.transforms.elements import Failure, ItemOutcome, OperationOutcome, SegmentOutcome
+from promptreel.transforms.embed_texts import batch_keys, texts_of_item
+from promptreel.transforms.segment_media import read_analysis
+from promptreel.transforms.transcribe import kept_transcript, segment_words, spoken_in
 
 Row = dict[str, Any]
 

@@ -1,8 +1,8 @@
-"""Alembic's entry: migrates the connection that `api.migrate` hands over."""
+"""Alembic's entry: migrates the connection that `promptreel.api.migrate` hands over."""
 
 from alembic import context
 
-from api.database import Base
+from promptreel.api.database import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

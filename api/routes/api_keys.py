@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Admin, Principal, create_key
-from api.clock import now, required_time, wire_time
-from api.database import ApiKey
-from api.errors import ApiError, not_found
-from api.json_response import JsonResponse
-from api.services import Db
-from schemas.wire.accounts import ApiKeyBody, CreateApiKey, NewApiKey, RotatedApiKey
-from schemas.wire.common import Message
+from promptreel.api.auth import Admin, Principal, create_key
+from promptreel.api.clock import now, required_time, wire_time
+from promptreel.api.database import ApiKey
+from promptreel.api.errors import ApiError, not_found
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.services import Db
+from promptreel.schemas.wire.accounts import ApiKeyBody, CreateApiKey, NewApiKey, RotatedApiKey
+from promptreel.schemas.wire.common import Message
 
 router = APIRouter(prefix="/api-keys", tags=["api-keys"])
 

@@ -6,18 +6,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.auth import Reader
-from api.database import PromptRun
-from api.json_response import JsonResponse
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page_body
-from api.results import run_tables
-from api.runs import conflict, owned_run
-from api.services import DataFolder, Db
-from schemas.prompt import prompt_from_dict
-from schemas.wire.diff import RunDiffPage
-from tables.diff import DiffPlace, RunDiff
-from tables.reader import CommittedRun
-from tables.storage import Storage
+from promptreel.api.auth import Reader
+from promptreel.api.database import PromptRun
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.pagination import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    decode_cursor,
+    encode_cursor,
+    page_body,
+)
+from promptreel.api.results import run_tables
+from promptreel.api.runs import conflict, owned_run
+from promptreel.api.services import DataFolder, Db
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.tables.diff import DiffPlace, RunDiff
+from promptreel.tables.reader import CommittedRun
+from promptreel.tables.storage import Storage
 
 router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
 

@@ -14,11 +14,11 @@ from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from api.auth import Principal, Reader, check_scope, identify
-from api.database import Database, Event
-from api.errors import ApiError
-from api.events import event_body
-from api.services import Db, part_of
+from promptreel.api.auth import Principal, Reader, check_scope, identify
+from promptreel.api.database import Database, Event
+from promptreel.api.errors import ApiError
+from promptreel.api.events import event_body
+from promptreel.api.services import Db, part_of
 
 router = APIRouter(prefix="/processing/events", tags=["events"])
 

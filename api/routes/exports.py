@@ -14,10 +14,10 @@ from fastapi.responses import FileResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Reader, Writer, admit
-from api.database import Export
-from api.errors import ApiError, not_found
-from api.exports import (
+from promptreel.api.auth import Reader, Writer, admit
+from promptreel.api.database import Export
+from promptreel.api.errors import ApiError, not_found
+from promptreel.api.exports import (
     DOWNLOAD_URL_LIFETIME_S,
     ExportWorker,
     create_index_export,
@@ -26,13 +26,19 @@ from api.exports import (
     export_status,
     owned_export,
 )
-from api.idempotency import IdempotencyKey, answer_once
-from api.json_response import JsonResponse
-from api.links import is_valid, link_token
-from api.routes.indexes import owned_index
-from api.runs import conflict
-from api.services import Config, DataFolder, Db
-from schemas.wire.exports import CreateIndexExport, CreateRunExport, ExportBody, ExportCreated, ExportDownloadUrl
+from promptreel.api.idempotency import IdempotencyKey, answer_once
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.links import is_valid, link_token
+from promptreel.api.routes.indexes import owned_index
+from promptreel.api.runs import conflict
+from promptreel.api.services import Config, DataFolder, Db
+from promptreel.schemas.wire.exports import (
+    CreateIndexExport,
+    CreateRunExport,
+    ExportBody,
+    ExportCreated,
+    ExportDownloadUrl,
+)
 
 
 @asynccontextmanager

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from api.auth import Searcher
-from api.filter_search import FilterEngine, filter_page
-from api.json_response import JsonResponse
-from api.services import DataFolder, Db, part_of
-from schemas.wire.filter import FilterPage, FilterSearch
+from promptreel.api.auth import Searcher
+from promptreel.api.filter_search import FilterEngine, filter_page
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.services import DataFolder, Db, part_of
+from promptreel.schemas.wire.filter import FilterPage, FilterSearch
 
 
 @asynccontextmanager

@@ -8,21 +8,21 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Admin, Principal, Reader, Searcher, Writer
-from api.catalog import discard_bytes, mark_deleted, videos_page
-from api.clock import now, required_time
-from api.database import MediaIndex, Video
-from api.errors import not_found
-from api.idempotency import IdempotencyKey, answer_once
-from api.ids import new_id
-from api.json_response import JsonResponse
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from api.runs import runs_page
-from api.services import DataFolder, Db
-from schemas.wire.common import DeletionStatus, Page
-from schemas.wire.indexes import CreateIndex, IndexBody
-from schemas.wire.prompt_runs import PromptRunBody
-from schemas.wire.videos import VideoBody
+from promptreel.api.auth import Admin, Principal, Reader, Searcher, Writer
+from promptreel.api.catalog import discard_bytes, mark_deleted, videos_page
+from promptreel.api.clock import now, required_time
+from promptreel.api.database import MediaIndex, Video
+from promptreel.api.errors import not_found
+from promptreel.api.idempotency import IdempotencyKey, answer_once
+from promptreel.api.ids import new_id
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.runs import runs_page
+from promptreel.api.services import DataFolder, Db
+from promptreel.schemas.wire.common import DeletionStatus, Page
+from promptreel.schemas.wire.indexes import CreateIndex, IndexBody
+from promptreel.schemas.wire.prompt_runs import PromptRunBody
+from promptreel.schemas.wire.videos import VideoBody
 
 router = APIRouter(prefix="/indexes", tags=["indexes"])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.auth import Reader
-from api.catalog import videos_page
-from api.json_response import JsonResponse
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from api.services import Db
-from schemas.wire.common import Page
-from schemas.wire.videos import VideoBody
+from promptreel.api.auth import Reader
+from promptreel.api.catalog import videos_page
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.services import Db
+from promptreel.schemas.wire.common import Page
+from promptreel.schemas.wire.videos import VideoBody
 
 router = APIRouter(prefix="/playground", tags=["playground"])
 

@@ -7,19 +7,33 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from api.auth import Reader, Writer
-from api.database import PromptRun, RunItem, Video
-from api.errors import not_found
-from api.estimates import estimate_body
-from api.idempotency import IdempotencyKey, answer_once
-from api.json_response import JsonResponse
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from api.results import failed_segments, llm_calls, results_page, run_tables, video_result
-from api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
-from api.runs import look_up_run, owned_run, plan_run, request_cancel, run_body, runs_of, start_run
-from api.services import Config, DataFolder, Db
-from schemas.wire.common import Page
-from schemas.wire.prompt_runs import (
+from promptreel.api.auth import Reader, Writer
+from promptreel.api.database import PromptRun, RunItem, Video
+from promptreel.api.errors import not_found
+from promptreel.api.estimates import estimate_body
+from promptreel.api.idempotency import IdempotencyKey, answer_once
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.results import (
+    failed_segments,
+    llm_calls,
+    results_page,
+    run_tables,
+    video_result,
+)
+from promptreel.api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
+from promptreel.api.runs import (
+    look_up_run,
+    owned_run,
+    plan_run,
+    request_cancel,
+    run_body,
+    runs_of,
+    start_run,
+)
+from promptreel.api.services import Config, DataFolder, Db
+from promptreel.schemas.wire.common import Page
+from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
     FailedSegments,
     LlmCallBody,

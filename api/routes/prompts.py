@@ -9,19 +9,19 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.auth import Admin, Principal, Reader, Writer
-from api.clock import now, required_time
-from api.database import PromptRecord, PromptRun
-from api.errors import ApiError, invalid, not_found
-from api.idempotency import IdempotencyKey, answer_once
-from api.ids import new_id
-from api.json_response import JsonResponse
-from api.services import Db
-from schemas.errors import PromptError
-from schemas.prompt import Prompt, check_json_schema, prompt_from_dict
-from schemas.validation import check_is_small, validator_of
-from schemas.wire.common import Message
-from schemas.wire.prompts import (
+from promptreel.api.auth import Admin, Principal, Reader, Writer
+from promptreel.api.clock import now, required_time
+from promptreel.api.database import PromptRecord, PromptRun
+from promptreel.api.errors import ApiError, invalid, not_found
+from promptreel.api.idempotency import IdempotencyKey, answer_once
+from promptreel.api.ids import new_id
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.services import Db
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
+from promptreel.schemas.validation import check_is_small, validator_of
+from promptreel.schemas.wire.common import Message
+from promptreel.schemas.wire.prompts import (
     CreatePrompt,
     PromptBody,
     PromptList,

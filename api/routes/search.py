@@ -8,12 +8,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
-from api.auth import Searcher
-from api.json_response import JsonResponse
-from api.search.scope import PLAYGROUND
-from api.search.service import Answer, SearchService
-from api.services import part_of
-from schemas.wire.search import (
+from promptreel.api.auth import Searcher
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.search.scope import PLAYGROUND
+from promptreel.api.search.service import Answer, SearchService
+from promptreel.api.services import part_of
+from promptreel.schemas.wire.search import (
     ImageResultBody,
     ImageSearch,
     MultimodalResultBody,

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
-from api.auth import AnyCaller, Principal
-from api.errors import ApiError
-from api.json_response import JsonResponse
-from api.services import DataFolder, Db
-from schemas.wire.accounts import RateStatus, Ready
+from promptreel.api.auth import AnyCaller, Principal
+from promptreel.api.errors import ApiError
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.services import DataFolder, Db
+from promptreel.schemas.wire.accounts import RateStatus, Ready
 
 router = APIRouter(tags=["service"])
 health_router = APIRouter(tags=["service"])

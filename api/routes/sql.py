@@ -12,21 +12,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from sqlalchemy.orm import Session
 
-from api.auth import Principal, Searcher
-from api.database import Database
-from api.errors import ApiError
-from api.json_response import JsonResponse
-from api.routes.indexes import owned_index
-from api.search.scope import PLAYGROUND
-from api.services import Config, DataFolder, Db, part_of
-from api.sql.catalog import examples, row_contexts, table_bodies
-from api.sql.draft import draft_query
-from api.sql.limits import SqlLimits
-from api.sql.sandbox import Sandbox, SqlError
-from api.sql.scope import RunScope, runs_in_scope
-from schemas.wire.sql import ExecuteSql, GenerateSql, SqlCatalogBody, SqlDraft, SqlRowsBody, SqlScope
-from tables.analyst_views import AnalystViews, analyst_views
-from tables.storage import Storage
+from promptreel.api.auth import Principal, Searcher
+from promptreel.api.database import Database
+from promptreel.api.errors import ApiError
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.routes.indexes import owned_index
+from promptreel.api.search.scope import PLAYGROUND
+from promptreel.api.services import Config, DataFolder, Db, part_of
+from promptreel.api.sql.catalog import examples, row_contexts, table_bodies
+from promptreel.api.sql.draft import draft_query
+from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.sql.sandbox import Sandbox, SqlError
+from promptreel.api.sql.scope import RunScope, runs_in_scope
+from promptreel.schemas.wire.sql import (
+    ExecuteSql,
+    GenerateSql,
+    SqlCatalogBody,
+    SqlDraft,
+    SqlRowsBody,
+    SqlScope,
+)
+from promptreel.tables.analyst_views import AnalystViews, analyst_views
+from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager

@@ -18,26 +18,48 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Admin, Principal, Reader, Writer
-from api.catalog import add_video, discard_bytes, mark_deleted, owned_video, owned_videos, video_body
-from api.clock import now, wire_time
-from api.database import Database, PromptRun, RunItem, Video
-from api.errors import ApiError, invalid, not_found
-from api.events import record_event, wait_for_recorders
-from api.idempotency import IdempotencyKey, answer_once, kept_answer
-from api.ids import new_id
-from api.json_response import JsonResponse
-from api.links import LIFETIME_S, is_valid, link_token
-from api.media_store import StoredMedia, blocks_of, discard, is_local, open_object, register_uri, store_upload
-from api.pagination import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, page_body
-from api.processing import processing_status
-from api.results import all_segments, segments_page
-from api.routes.indexes import owned_index
-from api.runs import owned_run, run_body
-from api.services import Config, DataFolder, Db
-from schemas.wire.common import DeletionStatus, Page, StorableText
-from schemas.wire.prompt_runs import PromptRunBody
-from schemas.wire.videos import (
+from promptreel.api.auth import Admin, Principal, Reader, Writer
+from promptreel.api.catalog import (
+    add_video,
+    discard_bytes,
+    mark_deleted,
+    owned_video,
+    owned_videos,
+    video_body,
+)
+from promptreel.api.clock import now, wire_time
+from promptreel.api.database import Database, PromptRun, RunItem, Video
+from promptreel.api.errors import ApiError, invalid, not_found
+from promptreel.api.events import record_event, wait_for_recorders
+from promptreel.api.idempotency import IdempotencyKey, answer_once, kept_answer
+from promptreel.api.ids import new_id
+from promptreel.api.json_response import JsonResponse
+from promptreel.api.links import LIFETIME_S, is_valid, link_token
+from promptreel.api.media_store import (
+    StoredMedia,
+    blocks_of,
+    discard,
+    is_local,
+    open_object,
+    register_uri,
+    store_upload,
+)
+from promptreel.api.pagination import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    decode_cursor,
+    encode_cursor,
+    page_body,
+)
+from promptreel.api.processing import processing_status
+from promptreel.api.results import all_segments, segments_page
+from promptreel.api.routes.indexes import owned_index
+from promptreel.api.runs import owned_run, run_body
+from promptreel.api.services import Config, DataFolder, Db
+from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
+from promptreel.schemas.wire.prompt_runs import PromptRunBody
+from promptreel.schemas.wire.videos import (
     ImportOutputs,
     RegisteredVideo,
     RegisterVideo,
@@ -51,7 +73,7 @@ from schemas.wire.videos import (
     VideoStatus,
     VideoWithDetails,
 )
-from tables.storage import Storage
+from promptreel.tables.storage import Storage
 
 router = APIRouter(prefix="/videos", tags=["videos"])
 jobs_router = APIRouter(prefix="/import-jobs", tags=["videos"])

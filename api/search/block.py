@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from api.search.files import column, read_table
-from api.search.words import WordIndex, WordPart, read_words
-from schemas.errors import StorageError
-from schemas.ids import digest
-from schemas.prompt import SYSTEM_FIELDS
-from tables.vectors import Vectors, open_vectors
+from promptreel.api.search.files import column, read_table
+from promptreel.api.search.words import WordIndex, WordPart, read_words
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.ids import digest
+from promptreel.schemas.prompt import SYSTEM_FIELDS
+from promptreel.tables.vectors import Vectors, open_vectors
 
 VERSION: Final = 1  # part of every block's name: raise it when blocks are made differently
 MARKER: Final = "block.json"

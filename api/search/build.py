@@ -1,7 +1,7 @@
 """Makes blocks of a search index from the committed tables of a run.
 
-`python -m api.search.build DATA CACHE RUN MANIFEST BLOCK...` does it in a process of its own, so that a large one neither
-holds up requests nor keeps memory.
+`python -m promptreel.api.search.build DATA CACHE RUN MANIFEST BLOCK...` does it in a process of its own, so that a large
+one neither delays requests nor holds memory.
 """
 
 from __future__ import annotations
@@ -18,20 +18,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api.search.block import FRAMES, MARKER, PLACES, TEXTS, VERSION, vector_file, write_marker
-from api.search.files import write_table
-from api.search.words import index_words, write_words
-from providers.text_embedding import texts_of
-from schemas.errors import StorageError
-from schemas.field_paths import LeafField
-from schemas.ids import digest
-from schemas.prompt import Prompt
-from tables.layout import run_folder
-from tables.manifest import Manifest, read_manifest
-from tables.request import read_request
-from tables.storage import LocalStorage, Storage, open_storage
-from tables.table_schemas import VECTOR
-from tables.vectors import write_vectors
+from promptreel.api.search.block import (
+    FRAMES,
+    MARKER,
+    PLACES,
+    TEXTS,
+    VERSION,
+    vector_file,
+    write_marker,
+)
+from promptreel.api.search.files import write_table
+from promptreel.api.search.words import index_words, write_words
+from promptreel.providers.text_embedding import texts_of
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.field_paths import LeafField
+from promptreel.schemas.ids import digest
+from promptreel.schemas.prompt import Prompt
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import Manifest, read_manifest
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import LocalStorage, Storage, open_storage
+from promptreel.tables.table_schemas import VECTOR
+from promptreel.tables.vectors import write_vectors
 
 SEARCH: Final = "search"
 SHARDS_PER_BLOCK: Final = 16  # a retry makes the blocks of its shards again, a query looks at every block

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.errors import StorageError
+from promptreel.schemas.errors import StorageError
 
 _MAP_ABOVE_BYTES: Final = 1 << 20  # smaller files are read whole: a mapping holds a file descriptor
 

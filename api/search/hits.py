@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from api.catalog import NO_MARKER
-from api.database import PromptRun, Video
-from api.search.image import FrameMatch
-from api.search.ranking import Place, Searched
-from api.search.text import FieldMatch
-from schemas.mediatime import seconds_from_us
+from promptreel.api.catalog import NO_MARKER
+from promptreel.api.database import PromptRun, Video
+from promptreel.api.search.image import FrameMatch
+from promptreel.api.search.ranking import Place, Searched
+from promptreel.api.search.text import FieldMatch
+from promptreel.schemas.mediatime import seconds_from_us
 
 Hit = dict[str, Any]
 

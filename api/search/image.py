@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from api.errors import ApiError
-from api.search.picture import as_upright_png
-from api.search.questions import QueryVectors, missing_clip
-from api.search.ranking import Place, Ranking, Searched, Warnings, rank, score_places, unit_score
-from api.search.scope import SearchScope
-from schemas.errors import ModelError
-from schemas.settings import RunSettings
-from tables.vectors import Vectors, similarities
+from promptreel.api.errors import ApiError
+from promptreel.api.search.picture import as_upright_png
+from promptreel.api.search.questions import QueryVectors, missing_clip
+from promptreel.api.search.ranking import (
+    Place,
+    Ranking,
+    Searched,
+    Warnings,
+    rank,
+    score_places,
+    unit_score,
+)
+from promptreel.api.search.scope import SearchScope
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.vectors import Vectors, similarities
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Which search indexes are open, and how they come to be: built in the background, never in a request's way.
 
-The index of a run is the blocks that its manifest asks for (`api.search.build`). They lie in `search/` of the data folder,
-or in a temporary one where the data is in an object store. A query is answered from the newest index that is built: after a
-commit the one before, until the new one is there. Only where there is none at all does a query wait.
+The index of a run is the blocks that its manifest requires (`promptreel.api.search.build`). They lie in `search/` of the
+data folder, or in a temporary folder if the data is in an object store. A query is answered from the newest index that is
+built: after a commit from the previous one, until the new one is ready. A query waits only if there is no index yet.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from api.database import Database, Event, PromptRun
-from api.errors import ApiError
-from api.search.block import MARKER, Block, open_block, read_marker
-from api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
-from schemas.errors import PromptreelError, StorageError
-from tables.layout import is_run_id
-from tables.manifest import Manifest, read_manifest
-from tables.storage import LocalStorage, Storage
+from promptreel.api.database import Database, Event, PromptRun
+from promptreel.api.errors import ApiError
+from promptreel.api.search.block import MARKER, Block, open_block, read_marker
+from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
+from promptreel.schemas.errors import PromptreelError, StorageError
+from promptreel.tables.layout import is_run_id
+from promptreel.tables.manifest import Manifest, read_manifest
+from promptreel.tables.storage import LocalStorage, Storage
 
 _log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ class SearchLibrary:
         if plan.rows < LARGE_ROWS:
             build_block(self._storage, self._cache, manifest, plan)
             return
-        command = [sys.executable, "-m", "api.search.build", self._storage.root, self._cache.root]
+        command = [sys.executable, "-P", "-m", "promptreel.api.search.build", self._storage.root, self._cache.root]
         command += [manifest.run_id, str(manifest.number), plan.name]
         with self._changed:
             if self._stopping:

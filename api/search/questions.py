@@ -12,12 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from providers.clip import ClipEmbedder, find_weights
-from providers.registry import text_embedder_of
-from providers.text_embedding import LocalTextEmbedder, WordLlamaEmbedder, embedding_request
-from schemas.errors import InvalidInput, ModelError
-from schemas.settings import RunSettings
-from tables.vectors import Vectors
+from promptreel.providers.clip import ClipEmbedder, find_weights
+from promptreel.providers.registry import text_embedder_of
+from promptreel.providers.text_embedding import (
+    LocalTextEmbedder,
+    WordLlamaEmbedder,
+    embedding_request,
+)
+from promptreel.schemas.errors import InvalidInput, ModelError
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.vectors import Vectors
 
 _SERVICE_DEADLINE_S: Final = 10.0
 _MOST_KEPT: Final = 512

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from api.search.block import Block, Kind, VectorGroup
-from tables.vectors import Vectors, best_of, resolved, similarities
+from promptreel.api.search.block import Block, Kind, VectorGroup
+from promptreel.tables.vectors import Vectors, best_of, resolved, similarities
 
 # Reciprocal rank fusion: an item counts 1 / (RANK_OFFSET + its rank) in each ranking. The usual constant.
 RANK_OFFSET: Final = 60

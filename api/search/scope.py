@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.database import PromptRun, RunItem, Video
-from api.errors import ApiError, invalid
-from api.routes.indexes import owned_index
-from api.runs import FINAL, owned_run, runs_of
-from api.search.library import Committed
-from schemas.field_paths import leaf_fields, parse_schema
-from schemas.prompt import SYSTEM_FIELDS
-from schemas.settings import RunSettings, settings_from_dict
+from promptreel.api.auth import Principal
+from promptreel.api.database import PromptRun, RunItem, Video
+from promptreel.api.errors import ApiError, invalid
+from promptreel.api.routes.indexes import owned_index
+from promptreel.api.runs import FINAL, owned_run, runs_of
+from promptreel.api.search.library import Committed
+from promptreel.schemas.field_paths import leaf_fields, parse_schema
+from promptreel.schemas.prompt import SYSTEM_FIELDS
+from promptreel.schemas.settings import RunSettings, settings_from_dict
 
 PLAYGROUND = None  # stands in index_ids for the media that lies in no index
 

@@ -9,19 +9,25 @@ from typing import Any, Final, Protocol, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.catalog import owned_videos
-from api.database import Database, PromptRun, Video
-from api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
-from api.search.image import ImageRanking, rank_images
-from api.search.library import RunIndex, SearchLibrary
-from api.search.picture import decode_base64
-from api.search.questions import QueryVectors
-from api.search.ranking import Place, Searched, Warnings, depth_for, fuse
-from api.search.scope import SearchScope, chosen_fields, deleted_videos, named_runs, runs_in_places
-from api.search.text import TextRanking, rank_texts, searched_blocks
-from schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
-from tables.storage import Storage
+from promptreel.api.auth import Principal
+from promptreel.api.catalog import owned_videos
+from promptreel.api.database import Database, PromptRun, Video
+from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
+from promptreel.api.search.image import ImageRanking, rank_images
+from promptreel.api.search.library import RunIndex, SearchLibrary
+from promptreel.api.search.picture import decode_base64
+from promptreel.api.search.questions import QueryVectors
+from promptreel.api.search.ranking import Place, Searched, Warnings, depth_for, fuse
+from promptreel.api.search.scope import (
+    SearchScope,
+    chosen_fields,
+    deleted_videos,
+    named_runs,
+    runs_in_places,
+)
+from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
+from promptreel.schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
+from promptreel.tables.storage import Storage
 
 _OLDER_RUN_COUNTS: Final = 0.5  # `weighted`: each run counts half of the next newer one
 

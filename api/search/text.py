@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from api.search.library import RunIndex
-from api.search.questions import QueryVectors
-from api.search.ranking import (
+from promptreel.api.search.library import RunIndex
+from promptreel.api.search.questions import QueryVectors
+from promptreel.api.search.ranking import (
     Place,
     PlaceScores,
     Ranking,
@@ -21,10 +21,10 @@ from api.search.ranking import (
     score_places,
     unit_score,
 )
-from api.search.scope import SearchScope
-from api.search.words import WordPart, bm25, query_words
-from schemas.errors import ModelError
-from tables.vectors import Vectors
+from promptreel.api.search.scope import SearchScope
+from promptreel.api.search.words import WordPart, bm25, query_words
+from promptreel.schemas.errors import ModelError
+from promptreel.tables.vectors import Vectors
 
 _MOST_INSTANCES: Final = 10
 

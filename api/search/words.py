@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from api.search.files import column, read_table, write_table
+from promptreel.api.search.files import column, read_table, write_table
 
 # The usual constants: how fast further occurrences count less, and how much long texts are held against them.
 K1: Final = 1.2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from api.sql.scope import RunScope
-from tables.analyst_views import AnalystView, AnalystViews
-from tables.views import quoted
+from promptreel.api.sql.scope import RunScope
+from promptreel.tables.analyst_views import AnalystView, AnalystViews
+from promptreel.tables.views import quoted
 
 _CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
     "video_id": (str,),

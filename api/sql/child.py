@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import duckdb
 
-from api.sql.guard import Refused, check_query
-from api.sql.landlock import allow_reading_only
-from tables.json_values import json_value
+from promptreel.api.sql.guard import Refused, check_query
+from promptreel.api.sql.landlock import allow_reading_only
+from promptreel.tables.json_values import json_value
 
 READY: Final = b"R"
 ROOM_FOR_THE_REST: Final = 1 << 20  # of an answer beside its rows: columns, tables, JSON's own marks

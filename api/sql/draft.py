@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from api.config import ApiConfig
-from api.errors import ApiError
-from api.sql.sandbox import SqlError
-from providers.base import ModelAnswer, ModelRequest, Provider
-from providers.gemini import GeminiProvider
-from providers.registry import default_model, is_gemini
-from schemas.errors import ModelError, SettingsError
-from schemas.settings import ModelSettings
+from promptreel.api.config import ApiConfig
+from promptreel.api.errors import ApiError
+from promptreel.api.sql.sandbox import SqlError
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
+from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.registry import default_model, is_gemini
+from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.settings import ModelSettings
 
 _DEADLINE_S: Final = 60.0
 _MOST_TABLES, _MOST_COLUMNS = 30, 200

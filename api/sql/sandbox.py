@@ -16,16 +16,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
-from api.sql.child import READY, ROOM_FOR_THE_REST
-from api.sql.landlock import landlock_version
-from api.sql.limits import SqlLimits
+from promptreel.api.sql.child import READY, ROOM_FOR_THE_REST
+from promptreel.api.sql.landlock import landlock_version
+from promptreel.api.sql.limits import SqlLimits
 
 _log = logging.getLogger(__name__)
-_ROOT: Final = str(Path(__file__).parents[2])
-_START: Final = "import sys; sys.path.append({root!r}); from api.sql.child import main; main()"
+_START: Final = "from promptreel.api.sql.child import main; main()"
 _START_DEADLINE_S: Final = 30.0
 _READ_BYTES: Final = 1 << 16
 
@@ -186,7 +184,7 @@ class _Child:
     """One process, from its start until it is reaped. It stands ready once this is made."""
 
     def __init__(self, folder: str, limits: SqlLimits) -> None:
-        command = [sys.executable, "-I", "-c", _START.format(root=_ROOT), str(limits.memory_bytes)]
+        command = [sys.executable, "-I", "-c", _START, str(limits.memory_bytes)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from api.auth import Principal
-from api.errors import ApiError, invalid, not_found
-from api.search.scope import runs_in_places
-from api.sql.limits import SqlLimits
-from schemas.errors import RunNotFound
-from tables.manifest import newest_manifest
-from tables.reader import CommittedRun
-from tables.request import read_request
-from tables.storage import Storage
+from promptreel.api.auth import Principal
+from promptreel.api.errors import ApiError, invalid, not_found
+from promptreel.api.search.scope import runs_in_places
+from promptreel.api.sql.limits import SqlLimits
+from promptreel.schemas.errors import RunNotFound
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.reader import CommittedRun
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import Storage
 
 
 @dataclass(frozen=True)

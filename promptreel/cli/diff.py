@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from schemas.errors import InvalidInput, StorageError
-from schemas.mediatime import format_timecode
-from tables.diff import DiffSummary, FieldChange, RunDiff
-from tables.reader import committed_run
+from promptreel.schemas.errors import InvalidInput, StorageError
+from promptreel.schemas.mediatime import format_timecode
+from promptreel.tables.diff import DiffSummary, FieldChange, RunDiff
+from promptreel.tables.reader import committed_run
 
 _DEFAULT_ROWS: Final = 50
 _ROWS_AT_ONCE: Final = 10_000

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from media.ffmpeg import ffmpeg_candidates, find_ffmpeg
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from providers import on_screen_text
-from providers.gemini_client import KEY_VARIABLES, api_key
-from providers.registry import default_model, local_weights
-from providers.weights import Weights
-from schemas.errors import PromptreelError
-from schemas.settings import RunSettings
-from tables.storage import LocalStorage
+from promptreel.media.ffmpeg import ffmpeg_candidates, find_ffmpeg
+from promptreel.providers import on_screen_text
+from promptreel.providers.gemini_client import KEY_VARIABLES, api_key
+from promptreel.providers.registry import default_model, local_weights
+from promptreel.providers.weights import Weights
+from promptreel.schemas.errors import PromptreelError
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.storage import LocalStorage
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from promptreel.cli.options import (
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.target import expand_target
 from promptreel.prompts import find_prompt
-from providers.registry import provider_of
+from promptreel.providers.registry import provider_of
 
 
 @click.command()
@@ -35,7 +35,7 @@ def estimate(
     target: tuple[str, ...], prompt_name: str, analyze: bool, data_dir: str, as_json: bool, **options: Any
 ) -> None:
     """Say what a run over TARGET would take: segments, calls, tokens, and what is finished already. Calls no model."""
-    from pipelines.estimate import estimate_run
+    from promptreel.pipelines.estimate import estimate_run
 
     prompt, settings = find_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)

@@ -11,21 +11,14 @@ import sys
 import click
 
 from promptreel import __version__
-from promptreel.cli.diff import diff
-from promptreel.cli.doctor import doctor
-from promptreel.cli.estimate import estimate
-from promptreel.cli.models import models
-from promptreel.cli.read import failures, results, runs, sql
-from promptreel.cli.run import run
-from promptreel.cli.sample import sample_film
-from promptreel.cli.serve import keys, serve
-from schemas.errors import InvalidInput, PromptreelError, RunNotFound
+from promptreel.cli.commands import LazyGroup
+from promptreel.schemas.errors import InvalidInput, PromptreelError, RunNotFound
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="promptreel")
 def cli() -> None:
     """Run one prompt over many videos, audio files and images, and read the answers as tables.
@@ -38,10 +31,6 @@ def cli() -> None:
 
     Exit codes: 0 success, 1 failed, 2 wrong input, 3 completed with failures, 130 cancelled.
     """
-
-
-for command in (run, estimate, runs, results, failures, sql, diff, doctor, models, serve, keys, sample_film):
-    cli.add_command(command)
 
 
 def main() -> None:

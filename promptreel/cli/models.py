@@ -11,9 +11,9 @@ import click
 from promptreel.cli.doctor import default_weights, model_check
 from promptreel.cli.options import json_option
 from promptreel.cli.output import print_json, print_table
-from providers import clip, text_embedding, whisper
-from providers.weights import MODELS_VARIABLE, Weights
-from schemas.errors import ModelError, SettingsError
+from promptreel.providers import clip, text_embedding, whisper
+from promptreel.providers.weights import MODELS_VARIABLE, Weights
+from promptreel.schemas.errors import ModelError, SettingsError
 
 HUB_SILENT_S: Final = 10.0
 

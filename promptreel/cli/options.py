@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from promptreel.prompts import builtin_names
-from providers.registry import default_model
-from schemas.segmentation import SegmentationSettings
-from schemas.settings import (
+from promptreel.providers.registry import default_model
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
     MediaLimits,
@@ -25,7 +25,7 @@ from schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
-from tables.storage import Storage, open_storage
+from promptreel.tables.storage import Storage, open_storage
 
 DATA_DIR_VARIABLE = "PROMPTREEL_DATA"
 DEFAULT_DATA_DIR = "promptreel-data"

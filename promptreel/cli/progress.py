@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tables.progress import read_progress
-from tables.storage import Storage
+from promptreel.tables.progress import read_progress
+from promptreel.tables.storage import Storage
 
 _PLAIN_EVERY_S = 3.0
 _LIVE_EVERY_S = 0.5

@@ -11,16 +11,16 @@ import click
 
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from schemas.errors import InvalidInput, RunNotFound
-from schemas.mediatime import format_timecode
-from tables.analyst_views import connect_views
-from tables.attempts import is_running, last_attempt
-from tables.export import EXPORT_FORMATS, export_rows
-from tables.json_values import json_value
-from tables.manifest import Manifest, newest_manifest
-from tables.reader import CommittedRun, committed_run, query, read_rows
-from tables.request import iter_run_ids, read_request
-from tables.storage import Storage
+from promptreel.schemas.errors import InvalidInput, RunNotFound
+from promptreel.schemas.mediatime import format_timecode
+from promptreel.tables.analyst_views import connect_views
+from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.export import EXPORT_FORMATS, export_rows
+from promptreel.tables.json_values import json_value
+from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.reader import CommittedRun, committed_run, query, read_rows
+from promptreel.tables.request import iter_run_ids, read_request
+from promptreel.tables.storage import Storage
 
 _DEFAULT_ROWS = 50
 _DEFAULT_SQL_ROWS = 1000

@@ -30,18 +30,19 @@ from promptreel.cli.progress import RunProgress
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.prompts import find_prompt
-from providers.registry import check_access, check_run
-from schemas.errors import InvalidInput, RunError, SettingsError
-from schemas.ids import new_run_id
-from tables.attempts import is_running, last_attempt
-from tables.layout import log_file
-from tables.manifest import newest_manifest
-from tables.reader import committed_run, read_rows
-from tables.request import RunRequest, read_request, read_target, write_request
-from tables.retry_scope import RetryScope, target_of, write_retry
-from tables.runner_log import last_runner_error, open_runner_log
-from tables.stop_signal import StopSignal, clear_stop, request_stop
-from tables.storage import Storage
+from promptreel.providers.registry import check_access, check_run
+from promptreel.schemas.errors import InvalidInput, RunError, SettingsError
+from promptreel.schemas.ids import new_run_id
+from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.layout import log_file
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.request import RunRequest, read_request, read_target, write_request
+from promptreel.tables.retry_scope import RetryScope, target_of, write_retry
+from promptreel.tables.runner_command import runner_command
+from promptreel.tables.runner_log import last_runner_error, open_runner_log
+from promptreel.tables.stop_signal import StopSignal, clear_stop, request_stop
+from promptreel.tables.storage import Storage
 
 EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
 LOCAL_RUNNER = "FnApiRunner"
@@ -208,10 +209,9 @@ def _execute_to_commit(
 
 def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None) -> int:
     """Starts the runner process, shows its progress until it ends, and returns its exit code."""
-    command = [sys.executable, "-m", "pipelines.runner", "--data-dir", storage.root, "--run-id", run_id]
-    command += ["--runner", runner, "--stop-with-parent", *beam_options]
-    if retry_id is not None:
-        command += ["--retry-id", retry_id]
+    command = runner_command(
+        storage, run_id, retry_id=retry_id, runner=runner, stop_with_parent=True, beam_options=beam_options
+    )
     progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
     with open_runner_log(storage, run_id) as log:
         # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.

@@ -11,7 +11,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def sample_film(path: Path) -> None:
     """Make a short film at PATH to try promptreel on: moving shots, hard cuts, a cross-fade, sound with pauses."""
-    from media.sample_film import make_sample_film
+    from promptreel.media.sample_film import make_sample_film
 
     path.parent.mkdir(parents=True, exist_ok=True)
     make_sample_film(path)

@@ -14,7 +14,7 @@ import click
 
 from promptreel.cli.options import data_dir_option, json_option
 from promptreel.cli.output import print_json, print_table
-from schemas.errors import InvalidInput, SettingsError
+from promptreel.schemas.errors import InvalidInput, SettingsError
 
 
 @click.command()
@@ -36,8 +36,8 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     """
     import uvicorn
 
-    from api.app import create_app
-    from api.middleware import JsonFormatter
+    from promptreel.api.app import create_app
+    from promptreel.api.middleware import JsonFormatter
 
     config = _config(data_dir, media_roots)
     handler = logging.StreamHandler(sys.stderr)
@@ -82,8 +82,8 @@ def create(
     as_json: bool,
 ) -> None:
     """Create a key and print its secret, which is shown this once."""
-    from api.auth import create_account, create_key
-    from api.clock import now
+    from promptreel.api.auth import create_account, create_key
+    from promptreel.api.clock import now
 
     database = _database(data_dir)
     with database.write() as session:
@@ -105,8 +105,8 @@ def list_keys(data_dir: str, as_json: bool) -> None:
     """List keys, without their secrets."""
     from sqlalchemy import select
 
-    from api.database import ApiKey
-    from api.routes.api_keys import key_body
+    from promptreel.api.database import ApiKey
+    from promptreel.api.routes.api_keys import key_body
 
     with _database(data_dir).read() as session:
         records = session.scalars(select(ApiKey).order_by(ApiKey.created_at)).all()
@@ -123,8 +123,8 @@ def list_keys(data_dir: str, as_json: bool) -> None:
 @data_dir_option
 def revoke(key_id: str, data_dir: str) -> None:
     """Revoke a key at once."""
-    from api.clock import now
-    from api.database import ApiKey
+    from promptreel.api.clock import now
+    from promptreel.api.database import ApiKey
 
     with _database(data_dir).write() as session:
         record = session.get(ApiKey, key_id)
@@ -138,7 +138,7 @@ def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
     from dataclasses import replace
     from pathlib import Path
 
-    from api.config import config_from_environment
+    from promptreel.api.config import config_from_environment
 
     config = config_from_environment()
     roots = tuple(Path(root).expanduser().resolve() for root in media_roots)
@@ -146,8 +146,8 @@ def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
 
 
 def _database(data_dir: str) -> Any:
-    from api.database import Database
-    from api.migrate import migrate
+    from promptreel.api.database import Database
+    from promptreel.api.migrate import migrate
 
     url = _config(data_dir, ()).sqlalchemy_url
     with _database_errors(url):
@@ -194,8 +194,8 @@ def _check_port(host: str, port: int) -> None:
 def _account(session: Any, account_id: str | None) -> Any:
     from sqlalchemy import select
 
-    from api.auth import create_account
-    from api.database import Account
+    from promptreel.api.auth import create_account
+    from promptreel.api.database import Account
 
     if account_id is not None:
         found = session.get(Account, account_id)
@@ -211,7 +211,7 @@ def _account(session: Any, account_id: str | None) -> Any:
 def _tell_first_steps(database: Any, data_dir: str) -> None:
     from sqlalchemy import select
 
-    from api.database import ApiKey
+    from promptreel.api.database import ApiKey
 
     with database.read() as session:
         if session.scalars(select(ApiKey.key_id).limit(1)).first() is None:

@@ -11,10 +11,10 @@ import click
 
 from promptreel.cli.options import command_line
 from promptreel.cli.output import print_table
-from schemas.mediatime import format_timecode
-from tables.layout import run_folder
-from tables.reader import committed_run, read_rows
-from tables.storage import LocalStorage, Storage
+from promptreel.schemas.mediatime import format_timecode
+from promptreel.tables.layout import run_folder
+from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.storage import LocalStorage, Storage
 
 _MEDIA_SHOWN = 20
 _SEGMENTS_SHOWN = 20

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import TargetError
-from tables.request import TargetItem
+from promptreel.schemas.errors import TargetError
+from promptreel.tables.request import TargetItem
 
 # What is picked out of a folder. A file that is named by itself is taken whatever its ending.
 EXTENSIONS: Final[frozenset[str]] = frozenset(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.errors import PromptError
-from schemas.prompt import Prompt, read_prompt_file
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import Prompt, read_prompt_file
 
 _FOLDER = Path(__file__).parent
 

@@ -7,10 +7,10 @@ from typing import TypeVar
 import httpx2 as httpx
 import pydantic
 
+from promptreel.schemas.wire.common import ErrorResponse
 from promptreel.sdk.errors import ApiStatusError, ConnectionFailed, PromptReelError, RequestTimedOut, error_of_status
 from promptreel.sdk.request import Call, Request
 from promptreel.sdk.retry import retry_after_s
-from schemas.wire.common import ErrorResponse
 
 Answer = TypeVar("Answer")
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from schemas.errors import PromptreelError
+from promptreel.schemas.errors import PromptreelError
 
 __all__ = [
     "ApiStatusError",

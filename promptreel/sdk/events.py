@@ -10,10 +10,10 @@ import httpx2 as httpx
 import pydantic
 from pydantic import Field
 
+from promptreel.schemas.wire.common import WireModel
 from promptreel.sdk.errors import ConnectionFailed, PromptReelError
 from promptreel.sdk.request import Request, given
 from promptreel.sdk.sender import AsyncSender, Sender
-from schemas.wire.common import WireModel
 
 _STREAM_ERROR = "processing.stream_error"
 # A connection that has lasted this long was a good one: the retries begin anew behind it.

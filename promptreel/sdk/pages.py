@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Generic, TypeVar
 
+from promptreel.schemas.wire.common import Page as PageBody
+from promptreel.schemas.wire.diff import DiffSummaryBody, FieldChangeBody, RunDiffPage
 from promptreel.sdk.errors import PromptReelError
 from promptreel.sdk.request import Listing
 from promptreel.sdk.sender import AsyncSender, Sender
-from schemas.wire.common import Page as PageBody
-from schemas.wire.diff import DiffSummaryBody, FieldChangeBody, RunDiffPage
 
 Item = TypeVar("Item")
 

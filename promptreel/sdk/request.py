@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Generic, TypeVar
 from urllib.parse import quote
 
-from schemas.wire.common import Page as PageBody
+from promptreel.schemas.wire.common import Page as PageBody
 
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 
+from promptreel.schemas.wire.common import DeletionStatus
+from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.schemas.wire.prompt_runs import PromptRunBody, SegmentRetry
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
 from promptreel.sdk.events import Event, stream_events, stream_events_async, stream_request
 from promptreel.sdk.methods import AsyncResource, Resource, lists, lists_async, sends, sends_async
@@ -20,9 +23,6 @@ from promptreel.sdk.waiting import (
     wait_for,
     wait_for_async,
 )
-from schemas.wire.common import DeletionStatus
-from schemas.wire.diff import RunDiffPage
-from schemas.wire.prompt_runs import PromptRunBody, SegmentRetry
 
 RUN_TIMEOUT_S = 3600.0
 DELETION_TIMEOUT_S = 600.0

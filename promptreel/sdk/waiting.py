@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from promptreel.schemas.wire.common import DeletionStatus
+from promptreel.schemas.wire.prompt_runs import PromptRunBody, SegmentRetry
 from promptreel.sdk.errors import (
     ConnectionFailed,
     PromptReelError,
@@ -18,8 +20,6 @@ from promptreel.sdk.errors import (
 )
 from promptreel.sdk.request import Call
 from promptreel.sdk.sender import AsyncSender, Sender
-from schemas.wire.common import DeletionStatus
-from schemas.wire.prompt_runs import PromptRunBody, SegmentRetry
 
 State = TypeVar("State")
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from schemas.wire.common import RequestModel, WireModel
+from promptreel.schemas.wire.common import RequestModel, WireModel
 
 Scope = Literal["admin", "write", "read", "search"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from schemas.wire.common import Page, WireModel
+from promptreel.schemas.wire.common import Page, WireModel
 
 
 class FieldChangeBody(WireModel):

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.wire.common import Page
-from schemas.wire.hits import HitBody
+from promptreel.schemas.wire.common import Page
+from promptreel.schemas.wire.hits import HitBody
 
 MAX_DEPTH: Final = 5  # of groups inside groups
 MAX_CONDITIONS: Final = 100  # in all groups together

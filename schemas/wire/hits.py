@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from schemas.wire.common import Marker
-from schemas.wire.prompt_runs import MediaUris
+from promptreel.schemas.wire.common import Marker
+from promptreel.schemas.wire.prompt_runs import MediaUris
 
 
 class HitBody(MediaUris):

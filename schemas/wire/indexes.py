@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from schemas.wire.common import RequestModel, WireModel
+from promptreel.schemas.wire.common import RequestModel, WireModel
 
 
 class IndexBody(WireModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictInt, model_validator
 
-from schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
+from promptreel.schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
 
 
 class IndexTarget(RequestModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from schemas.wire.common import RequestModel, WireModel
+from promptreel.schemas.wire.common import RequestModel, WireModel
 
 _EXAMPLE: dict[str, Any] = {
     "name": "headlines",

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from schemas.wire.common import NullIsAbsent, StorableText, WireModel
-from schemas.wire.hits import HitBody
+from promptreel.schemas.wire.common import NullIsAbsent, StorableText, WireModel
+from promptreel.schemas.wire.hits import HitBody
 
 _WEIGHT_SLACK = 0.01
 

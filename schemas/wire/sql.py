@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from schemas.wire.common import RequestModel, StorableText, WireModel
+from promptreel.schemas.wire.common import RequestModel, StorableText, WireModel
 
 
 class SqlScope(RequestModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from schemas.wire.common import Marker, RequestModel, WireModel
+from promptreel.schemas.wire.common import Marker, RequestModel, WireModel
 
 
 class SegmentProgress(WireModel):

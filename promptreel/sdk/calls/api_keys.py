@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RotatedApiKey, Scope
+from promptreel.schemas.wire.common import Message
 from promptreel.sdk.request import Call, Request, given, path_of
-from schemas.wire.accounts import ApiKeyBody, NewApiKey, RotatedApiKey, Scope
-from schemas.wire.common import Message
 
 
 def create(name: str, *, scopes: Sequence[Scope] | None = None, expires_in_days: int | None = None) -> Call[NewApiKey]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from promptreel.schemas.wire.common import DeletionStatus
+from promptreel.schemas.wire.indexes import IndexBody
+from promptreel.schemas.wire.prompt_runs import PromptRunBody
+from promptreel.schemas.wire.videos import VideoBody
 from promptreel.sdk.request import Call, Listing, Request, given, key_for, path_of
-from schemas.wire.common import DeletionStatus
-from schemas.wire.indexes import IndexBody
-from schemas.wire.prompt_runs import PromptRunBody
-from schemas.wire.videos import VideoBody
 
 
 def create(name: str, *, description: str | None = None, idempotency_key: str | None = None) -> Call[IndexBody]:

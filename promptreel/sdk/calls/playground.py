@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from promptreel.schemas.wire.search import SearchResultBody
+from promptreel.schemas.wire.videos import VideoBody
 from promptreel.sdk.request import Call, Listing, Request, given
-from schemas.wire.search import SearchResultBody
-from schemas.wire.videos import VideoBody
 
 
 def list_videos(*, limit: int | None = None) -> Listing[VideoBody]:

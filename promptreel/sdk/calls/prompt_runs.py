@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
-from schemas.wire.diff import FieldChangeBody
-from schemas.wire.prompt_runs import (
+from promptreel.schemas.wire.diff import FieldChangeBody
+from promptreel.schemas.wire.prompt_runs import (
     FailedSegments,
     IndexTarget,
     LlmCallBody,
@@ -19,6 +18,7 @@ from schemas.wire.prompt_runs import (
     VideoResult,
     VideosTarget,
 )
+from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget
 VideoSegmentation = Literal["smart", "fixed", "content_aware"]

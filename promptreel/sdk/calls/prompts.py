@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from promptreel.schemas.wire.common import Message
+from promptreel.schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
 from promptreel.sdk.request import Call, Request, given, key_for, path_of
-from schemas.wire.common import Message
-from schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
 
 
 def create(

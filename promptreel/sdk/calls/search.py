@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from promptreel.schemas.wire.filter import FilterHit
+from promptreel.schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
 from promptreel.sdk.request import Call, Listing, Request, given, path_of
-from schemas.wire.filter import FilterHit
-from schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
 
 Image = bytes | str | os.PathLike[str]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from promptreel.schemas.wire.accounts import RateStatus
 from promptreel.sdk.request import Call, Request
-from schemas.wire.accounts import RateStatus
 
 
 def validate() -> Call[None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from promptreel.schemas.wire.sql import SqlCatalogBody, SqlDraft, SqlRowsBody
 from promptreel.sdk.request import SLOW_ANSWER_S, Call, Request, given, path_of
-from schemas.wire.sql import SqlCatalogBody, SqlDraft, SqlRowsBody
 
 
 def catalog(

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, Upload, given, key_for, path_of
-from schemas.wire.common import DeletionStatus
-from schemas.wire.prompt_runs import PromptRunBody
-from schemas.wire.videos import (
+from promptreel.schemas.wire.common import DeletionStatus
+from promptreel.schemas.wire.prompt_runs import PromptRunBody
+from promptreel.schemas.wire.videos import (
     RegisteredVideo,
     SegmentBody,
     SegmentTarget,
@@ -20,6 +19,7 @@ from schemas.wire.videos import (
     VideoStatus,
     VideoWithDetails,
 )
+from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, Upload, given, key_for, path_of
 
 
 def upload(
