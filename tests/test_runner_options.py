@@ -65,6 +65,9 @@ def executed(monkeypatch):
         (["-promt", "p.json"], "no such option -promt; did you mean --prompt?"),
         (["--project=p"], "--project is an option of a Beam runner; name the runner with --runner"),
         (["--projet=p"], "no such option --projet"),
+        ([*DIRECT, "--runner-option", "max-token=500"], "--runner-option max-token=500: DirectRunner takes none"),
+        (["--runner-option", "max-token=500"], "--runner-option max-token=500: FnApiRunner takes none"),
+        ([*DIRECT, "--", "--max-tokens", "5"], "--max-tokens stands after --, where media are; write a file ./--max-tokens"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -74,7 +77,7 @@ def test_an_unknown_option_is_named_before_a_run_exists_or_a_call_is_made(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.json").write_text("{}")
     model = ["--model", "gemini-2.5-flash", "--base-url", paid.base_url, "--data-dir", tmp_path / "data"]
-    code, out, err = typed("run", sound, *words, *model)
+    code, out, err = typed("run", sound, *model, *words)
     assert (code, out) == (2, ""), err
     assert said in err
     assert "Traceback" not in err

@@ -92,7 +92,7 @@ def run(
     tries the retryable failures again.
     """
     named, beam_options = _read_words(target, runner)
-    beam_options += [f"--{option.lstrip('-')}" for option in passed_on]
+    beam_options += _passed_on(passed_on, runner)
     storage = open_data_dir(data_dir)
     failures: list[dict[str, Any]] = []
     if resume is None:
@@ -131,7 +131,10 @@ def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]
     split = split_words(words, takes_value)
     if split.unknown:
         name = split.unknown[0]
-        nearest = nearest_option(name, [*_option_names(context), *(takes_value if named_runner else ())])
+        own = _option_names(context)
+        if name in own:
+            raise InvalidInput(f"{name} stands after --, where media are; write a file ./{name}")
+        nearest = nearest_option(name, [*own, *(takes_value if named_runner else ())])
         hint = f"did you mean {nearest}?" if nearest else "see promptreel run --help"
         raise InvalidInput(f"no such option {name}; {hint}")
     if split.beam_options and not named_runner:
@@ -139,6 +142,23 @@ def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]
         raise InvalidInput(f"{name} is an option of a Beam runner; name the runner with --runner")
     check_beam_options(runner, split.beam_options)
     return split.media, split.beam_options
+
+
+def _passed_on(options: Sequence[str], runner: str) -> list[str]:
+    """The options of `--runner-option` as Beam reads them.
+
+    Raises:
+        InvalidInput: the runner is the local one, which has no job service that could know them.
+    """
+    if not options:
+        return []
+    from promptreel.pipelines.runners import is_local
+
+    if is_local(runner):
+        raise InvalidInput(
+            f"--runner-option {options[0]}: {runner} takes none; only runners with a job service do, e.g. FlinkRunner"
+        )
+    return [f"--{option.lstrip('-')}" for option in options]
 
 
 def _option_names(context: click.Context) -> list[str]:
