@@ -67,7 +67,10 @@ def executed(monkeypatch):
         (["--projet=p"], "no such option --projet"),
         ([*DIRECT, "--runner-option", "max-token=500"], "--runner-option max-token=500: DirectRunner takes none"),
         (["--runner-option", "max-token=500"], "--runner-option max-token=500: FnApiRunner takes none"),
-        ([*DIRECT, "--", "--max-tokens", "5"], "--max-tokens stands after --, where media are; write a file ./--max-tokens"),
+        (
+            [*DIRECT, "--", "--max-tokens", "5"],
+            "--max-tokens stands after --, where media are; write a file ./--max-tokens",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
