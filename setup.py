@@ -46,7 +46,17 @@ setup(
             "sqlalchemy>=2.0.40,<3",
             "uvicorn[standard]>=0.34,<1",
         ],
-        "gcp": ["promptreel[run]", "apache-beam[gcp]>=2.77,<3", "gcsfs>=2025.3"],
+        # What Beam's DataflowRunner imports. apache-beam[gcp] has some twenty connectors more, over which pip backtracks
+        # for many minutes.
+        "gcp": [
+            "promptreel[run]",
+            "gcsfs>=2025.3",
+            "google-auth-httplib2>=0.1,<0.3",  # without it Beam takes no credentials
+            "google-cloud-dataflow-client>=0.13,<0.14",
+            "google-cloud-resource-manager>=1.12,<2",
+            "google-cloud-storage>=2.18.2,<4",
+            "setuptools>=77",  # packs the code for the workers (--setup_file)
+        ],
         "s3": ["promptreel[run]", "s3fs>=2025.3"],
         "all": ["promptreel[api,clip,gcp,ocr,s3,speech]"],
         "bench": ["scenedetect>=0.7,<0.8"],

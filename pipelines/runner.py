@@ -94,7 +94,11 @@ def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the process."""
-    parser = argparse.ArgumentParser(prog="python -m promptreel.pipelines.runner", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m promptreel.pipelines.runner",
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,  # what begins like an option of ours may be one of Beam's
+    )
     parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--retry-id", help="try what this retry of the finished run names again, and nothing else")

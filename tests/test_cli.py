@@ -297,7 +297,7 @@ def schema_of(name, kind):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--promt", "x"], "no such option: --promt"),
+        (["--promt", "x"], "no such option --promt; did you mean --prompt?"),
         (["--prompt", "nosuch"], "no prompt 'nosuch': give a JSON file, or one of"),
         (["--prompt", "reserved"], "field name 'transcription' is reserved"),
         (["--prompt", "unknown type"], "field 'age' has the unknown type 'int'; use one of"),
@@ -310,7 +310,6 @@ def schema_of(name, kind):
         (["--resume", "../x"], "run id '../x'"),
         (["--resume", "run_x", "--model", "signals", "--fps", "1"], "leave out --model --fps"),
         (["--model", "gemini-2.5-flash", "--base-url", "notaurl"], "base_url is 'notaurl'"),
-        (["--runner", "DataflowRunner", "--project", "p-x1"], "write --project=p-x1"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

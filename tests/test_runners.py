@@ -1,12 +1,16 @@
 """Which Beam runner executes a run: the local one is pinned, others get their options, unknown ones are named."""
 
-import importlib.util
+import io
+import shutil
 import socket
+import tarfile
 
 import apache_beam as beam
 import pytest
+from apache_beam.internal.gcp import auth
 from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from google.oauth2.credentials import Credentials
 
 from promptreel.pipelines.prompt_run import PromptRun
 from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
@@ -14,6 +18,8 @@ from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.request import RunRequest, TargetItem
 from promptreel.transforms.context import RunContext
+from tests.google_cloud import GoogleCloud
+from tests.pipeline_runs import CHECKOUT
 from tests.prompts import NESTED
 
 
@@ -59,14 +65,55 @@ def test_the_recipe_has_the_steps_of_its_picture_and_spreads_segments_only_acros
     assert any("Spread segments" in name for name in recipe(beam.Pipeline(runner=FnApiRunner()), distributed=True))
 
 
+DATAFLOW = [
+    "--project=my-project",
+    "--region=us-central1",
+    "--temp_location=gs://my-bucket/tmp",
+    "--staging_location=gs://my-bucket/staging",
+]
+
+
 def test_dataflow_takes_the_recipe():
-    if importlib.util.find_spec("apache_beam.io.gcp.gcsio") is None or importlib.util.find_spec("apitools") is None:
-        pytest.skip("apache-beam[gcp] is not installed: the translation for Dataflow is not tried")
-    options = ["--project=p-x1", "--region=us-central1", "--dry_run=True", "--no_auth"]
-    options += ["--temp_location=gs://bucketx/tmp", "--staging_location=gs://bucketx/stg"]
-    pipeline = make_pipeline("DataflowRunner", options)
-    assert pipeline.options.view_as(GoogleCloudOptions).project == "p-x1"
+    pipeline = make_pipeline("DataflowRunner", [*DATAFLOW, "--dry_run=True", "--no_auth"])
+    assert pipeline.options.view_as(GoogleCloudOptions).project == "my-project"
     recipe(pipeline, distributed=True)
     graph = pipeline.run().job.proto_pipeline
     names = [transform.unique_name for transform in graph.components.transforms.values()]
     assert any(name.startswith("PromptRun/CommitManifest") for name in names)
+
+
+@pytest.fixture
+def google(monkeypatch):
+    """Cloud Storage and Dataflow, and the credentials of an environment."""
+    timeout = socket.getdefaulttimeout()  # Beam sets one for the process, and finds its credentials once
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", False)
+    monkeypatch.setattr(auth._Credentials, "_credentials", None)
+    monkeypatch.setattr("google.auth.default", lambda **more: (Credentials("a-token"), "my-project"))
+    with GoogleCloud() as cloud:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.url)
+        yield cloud
+    socket.setdefaulttimeout(timeout)
+
+
+def test_a_job_is_submitted_to_dataflow_with_the_code_of_the_checkout(tmp_path, google):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "requirements-run.txt"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    for name in ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "promptreel"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name)
+    options = [*DATAFLOW, f"--setup_file={tmp_path}/setup.py", f"--dataflow_endpoint={google.url}"]
+    pipeline = make_pipeline("DataflowRunner", options)
+    recipe(pipeline, distributed=True)
+    result = pipeline.run()
+    result.wait_until_finish()
+    assert (result.state, result.job_id()) == ("DONE", "job-1")
+    ((path, job),) = google.jobs
+    assert path == "/v1b3/projects/my-project/locations/us-central1/jobs"
+    assert google.tokens == {"Bearer a-token"}
+    assert job["environment"]["sdkPipelineOptions"]["options"]["temp_location"].startswith("gs://my-bucket/tmp")
+    staged = {address.rsplit("/", 1)[-1]: content for address, content in google.objects.items()}
+    assert all(address.startswith("gs://my-bucket/staging/") for address in google.objects)
+    assert b"PromptRun/CommitManifest" in staged["pipeline.pb"]
+    with tarfile.open(fileobj=io.BytesIO(staged["workflow.tar.gz"])) as archive:
+        packed = archive.getnames()
+    for name in ("setup.py", "requirements-run.txt", "pipelines/prompt_run.py", "promptreel/prompts/measure.json"):
+        assert any(part.endswith(f"/{name}") for part in packed), name

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ from promptreel.cli.options import (
 )
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
+from promptreel.cli.runner_options import is_option, nearest_option, split_words
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.prompts import find_prompt
@@ -64,7 +64,14 @@ _WAIT_FOR_EARLIER_S = 60.0
     default=LOCAL_RUNNER,
     show_default=True,
     metavar="NAME",
-    help="Beam runner. Options of another runner follow as Beam writes them, e.g. --project=p --region=r.",
+    help="Beam runner. Its options follow as Beam writes them, e.g. --project=p --region=r.",
+)
+@click.option(
+    "--runner-option",
+    "passed_on",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Option that the runner's job service knows and Beam does not, e.g. object_reuse; passed on unchecked.",
 )
 @data_dir_option
 @json_option
@@ -73,6 +80,7 @@ def run(
     prompt_name: str,
     resume: str | None,
     runner: str,
+    passed_on: tuple[str, ...],
     data_dir: str,
     as_json: bool,
     **options: Any,
@@ -83,7 +91,8 @@ def run(
     run that was stopped or killed; nothing that is finished is done, or paid, again. Of a run that went to its end it
     tries the retryable failures again.
     """
-    named, beam_options = _split_beam_options(target, runner)
+    named, beam_options = _read_words(target, runner)
+    beam_options += _passed_on(passed_on, runner)
     storage = open_data_dir(data_dir)
     failures: list[dict[str, Any]] = []
     if resume is None:
@@ -105,23 +114,56 @@ def run(
     sys.exit(EXIT_CODES[summary["status"]])
 
 
-def _split_beam_options(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
-    """Unknown options are Beam's where another runner is named; with the local one they are mistakes.
+def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
+    """The media and the options of Beam among the words that are no options of promptreel.
 
     Raises:
-        InvalidInput: an option is unknown here, or its value stands apart, where it would be taken for media.
+        InvalidInput: an option is known neither here nor to Beam, is Beam's without a runner, or has a wrong value; or
+            Beam does not know the runner.
     """
-    named = [word for word in words if not word.startswith("--")]
-    beam_options = [word for word in words if word.startswith("--")]
-    if beam_options and runner == LOCAL_RUNNER:
+    context = click.get_current_context()
+    named_runner = context.get_parameter_source("runner") is ParameterSource.COMMANDLINE
+    if not named_runner and not any(is_option(word) for word in words):
+        return list(words), []  # the usual case does not pay for the import of Beam
+    from promptreel.pipelines.beam_options import beam_options, check_beam_options
+
+    takes_value = beam_options(runner)
+    split = split_words(words, takes_value)
+    if split.unknown:
+        name = split.unknown[0]
+        own = _option_names(context)
+        if name in own:
+            raise InvalidInput(f"{name} stands after --, where media are; write a file ./{name}")
+        nearest = nearest_option(name, [*own, *(takes_value if named_runner else ())])
+        hint = f"did you mean {nearest}?" if nearest else "see promptreel run --help"
+        raise InvalidInput(f"no such option {name}; {hint}")
+    if split.beam_options and not named_runner:
+        name = split.beam_options[0].partition("=")[0]
+        raise InvalidInput(f"{name} is an option of a Beam runner; name the runner with --runner")
+    check_beam_options(runner, split.beam_options)
+    return split.media, split.beam_options
+
+
+def _passed_on(options: Sequence[str], runner: str) -> list[str]:
+    """The options of `--runner-option` as Beam reads them.
+
+    Raises:
+        InvalidInput: the runner is the local one, which has no job service that could know them.
+    """
+    if not options:
+        return []
+    from promptreel.pipelines.runners import is_local
+
+    if is_local(runner):
         raise InvalidInput(
-            f"no such option: {beam_options[0]} (options of a Beam runner need --runner); see promptreel run --help"
+            f"--runner-option {options[0]}: {runner} takes none; only runners with a job service do, e.g. FlinkRunner"
         )
-    for option, word in pairwise(words):
-        apart = option.startswith("--") and "=" not in option and not word.startswith("--")
-        if apart and "://" not in word and not os.path.exists(word):
-            raise InvalidInput(f"{word}: no such media; if it is the value of {option}, write {option}={word}")
-    return named, beam_options
+    return [f"--{option.lstrip('-')}" for option in options]
+
+
+def _option_names(context: click.Context) -> list[str]:
+    options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]
+    return [name for option in options for name in (*option.opts, *option.secondary_opts)]
 
 
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
@@ -146,7 +188,7 @@ def _refuse_settings(run_id: str, named: Sequence[str]) -> None:
         option.opts[0]
         for option in context.command.params
         if isinstance(option, click.Option)
-        and option.name not in ("resume", "runner", "data_dir", "as_json")
+        and option.name not in ("resume", "runner", "passed_on", "data_dir", "as_json")
         and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
     ]
     if named or given:
