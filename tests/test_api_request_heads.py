@@ -1,4 +1,4 @@
-"""Request heads are bounded in bytes and time, for clients without a key too; bodies, streams and idle connections are not."""
+"""Request heads are bounded in bytes and time, also without a key; bodies, streams and idle connections are not."""
 
 import json
 import re
@@ -279,7 +279,9 @@ def test_a_body_may_be_much_larger_than_a_head(patient, api_media, chunked):
 
 
 def test_an_upgrade_is_passed_over(server):
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
+    )
     with connect(server) as connection:
         connection.sendall(HEALTH + upgrade)
         assert receive_answer(connection)[0] == 200
