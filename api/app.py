@@ -37,6 +37,7 @@ from promptreel.api.routes import (
 from promptreel.api.supervisor import Supervisor
 from promptreel.providers.weights import package_version
 from promptreel.schemas.wire.common import ErrorResponse
+from promptreel.tables.private_files import restrict_private_files
 from promptreel.tables.storage import open_storage
 
 PREFIX = "/api/v2"
@@ -94,6 +95,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.known_keys = KnownKeys()
     app.state.supervisor = supervisor
     app.state.rate_limiter = RateLimiter(config.rate_limits)
+    restrict_private_files(storage)
     app.state.link_secret = link_secret(storage)
     app.state.fetches = CapacityLimiter(_FETCHES)
     app.state.stopping = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class ApiConfig:
         run_deadline_s: seconds after which a run makes no further call; None has no limit.
         heartbeat_s: how often a supervisor shows that it is alive; five silent beats end its lease.
         supervise: whether this process executes runs, or only serves requests.
+        header_timeout_s: seconds that a client has to send the head of a request; see `BoundedHttpProtocol`.
     """
 
     data_dir: str = "promptreel-data"
@@ -68,6 +70,7 @@ class ApiConfig:
     rate_limits: RateLimits = RateLimits()
     public_url: str = ""
     strict_models: bool = False
+    header_timeout_s: float = 15.0
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -93,12 +96,15 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
     def text(name: str, default: str = "") -> str:
         return values.get(f"PROMPTREEL_{name}", default)
 
-    def number(name: str, default: float) -> float:
+    def number(name: str, default: float, least: float = -math.inf, most: float = math.inf) -> float:
         given = text(name)
         try:
-            return float(given) if given else default
+            value = float(given) if given else default
         except ValueError as error:
             raise SettingsError(f"PROMPTREEL_{name} is {given!r}; it must be a number") from error
+        if (least, most) != (-math.inf, math.inf) and not least <= value <= most:
+            raise SettingsError(f"PROMPTREEL_{name} is {given}; it must be between {least:g} and {most:g}")
+        return value
 
     def words(name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text(name).split(",") if part.strip())
@@ -138,4 +144,5 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
         ),
         public_url=text("PUBLIC_URL").rstrip("/"),
         strict_models=flag("STRICT_MODELS", False),
+        header_timeout_s=number("HEADER_TIMEOUT", 15.0, 0.1, 3600),
     )

@@ -7,10 +7,12 @@ query names it.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -28,8 +30,11 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from promptreel.tables.private_files import restrict
+from promptreel.tables.storage import PRIVATE_MODE
 
 _BUSY_TIMEOUT_MS: Final = 30_000  # a writer waits this long for another one, then the request fails
 _POOL_SIZE: Final = 20
@@ -316,9 +321,23 @@ class Database:
         self.engine.dispose()
 
 
+def _restrict_sqlite_file(url: str) -> None:
+    """Creates a SQLite database with mode 0600, or narrows an existing one. SQLite gives its -wal and -shm files the mode
+    of the database when it creates them."""
+    name = make_url(url).database
+    if not name or name == ":memory:":
+        return
+    with suppress(OSError):  # SQLite's own message says better why it cannot be opened
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(name, os.O_CREAT | os.O_RDWR, PRIVATE_MODE))
+        for suffix in ("", "-wal", "-shm"):
+            restrict(Path(name + suffix))
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=_POOL_SIZE, max_overflow=40, pool_pre_ping=True)
+    _restrict_sqlite_file(url)
     engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=_POOL_SIZE, max_overflow=60)
 
     @event.listens_for(engine, "connect")

@@ -51,7 +51,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given_id(scope) or f"req_{secrets.token_hex(8)}"
+        request_id = _given_id(scope) or new_request_id()
         scope["request_id"] = request_id
         started = time.perf_counter()
         status = 500
@@ -102,6 +102,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def new_request_id() -> str:
+    """An id for a request that names none."""
+    return f"req_{secrets.token_hex(8)}"
 
 
 def _given_id(scope: Scope) -> str | None:

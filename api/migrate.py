@@ -36,7 +36,6 @@ def _alone(database: Database) -> Iterator[None]:
             yield
             return
         path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.migrating").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

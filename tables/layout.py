@@ -23,6 +23,9 @@ exports/                    exports that are written
 search/<run_id>/            search indexes, made anew where they are missing
 api/                        the secret of signed addresses
 promptreel.db               its database, unless that is PostgreSQL
+
+Private files (`is_private`) have mode 0600 on a local disk. Tables, manifests and logs follow the umask, so that analysts of
+the same group can read them.
 """
 
 from __future__ import annotations
@@ -34,6 +37,12 @@ from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def is_private(name: str) -> bool:
+    """Whether only the user that runs promptreel may read a file: the secret of signed addresses, uploaded media, and the
+    requests of runs, which name accounts, addresses and settings."""
+    return name.startswith(("api/", "uploads/")) or (name.startswith(f"{RUNS}/") and name.endswith("/request.json"))
 
 
 def is_run_id(name: str) -> bool:

@@ -14,12 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 
 from promptreel.schemas.errors import StorageError
+from promptreel.tables import layout
 
+PRIVATE_MODE: Final = 0o600
 _TEMPORARY = "tmp"
 
 
@@ -94,7 +96,8 @@ def open_storage(root: str | Path) -> Storage:
 
 
 class LocalStorage(Storage):
-    """A folder on a local disk. Written files are synced before they get their name."""
+    """A folder on a local disk. Written files are synced before they get their name. Private ones are never readable by
+    others; the rest follows the umask."""
 
     def __init__(self, root: Path) -> None:
         self.path = root.absolute()
@@ -122,14 +125,14 @@ class LocalStorage(Storage):
     def write_atomic(self, name: str, content: bytes) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            temporary = _write_beside(target, content)
+            temporary = _write_beside(target, content, is_private=layout.is_private(name))
             os.replace(temporary, target)
             _sync_folder(target.parent)
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         target = self.path / name
         with storage_errors("create", target):
-            temporary = _write_beside(target, content)
+            temporary = _write_beside(target, content, is_private=layout.is_private(name))
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -152,6 +155,8 @@ class LocalStorage(Storage):
         target = self.path / name
         with storage_errors("write", target):
             _make_folder(target.parent)
+            if layout.is_private(name):
+                local.chmod(PRIVATE_MODE)
             with local.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(local, target)
@@ -301,11 +306,12 @@ def _make_folder(folder: Path) -> None:
         raise _storage_error("make the folder", folder, error) from error
 
 
-def _write_beside(target: Path, content: bytes) -> Path:
+def _write_beside(target: Path, content: bytes, *, is_private: bool) -> Path:
     _make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE if is_private else 0o666)
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

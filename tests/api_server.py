@@ -18,6 +18,7 @@ import uvicorn
 from promptreel.api.app import PREFIX, create_app
 from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
+from promptreel.api.http_protocol import server_options
 from promptreel.api.runs import FINAL
 from tests.pipeline_runs import CHECKOUT, wait_for
 
@@ -141,7 +142,8 @@ class ApiServer:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(self.app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+        options = server_options(self.config)
+        config = uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=1, **options)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -37,6 +37,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     import uvicorn
 
     from promptreel.api.app import create_app
+    from promptreel.api.http_protocol import server_options
     from promptreel.api.middleware import JsonFormatter
 
     config = _config(data_dir, media_roots)
@@ -48,7 +49,8 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
         app = create_app(config)
     _tell_first_steps(app.state.database, data_dir)
     # An event stream never ends by itself: who still follows one is cut off a few seconds after the service is to stop.
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    options = server_options(config)
+    uvicorn.run(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5, **options)
 
 
 @click.group()

@@ -1,0 +1,35 @@
+"""Narrows the modes of private files that an earlier version, or another tool, left readable by others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from promptreel.tables import layout
+from promptreel.tables.storage import PRIVATE_MODE, LocalStorage, Storage
+
+_log = logging.getLogger(__name__)
+
+
+def restrict_private_files(storage: Storage) -> int:
+    """Sets mode 0600 on every private file of a local data folder (`layout.is_private`); returns how many were wider."""
+    if not isinstance(storage, LocalStorage):
+        return 0
+    return sum(restrict(path) for path in _private_files(storage.path))
+
+
+def restrict(path: Path) -> bool:
+    """Sets mode 0600 on a file that others can read or write; whether it was one."""
+    if not path.is_file() or not path.stat().st_mode & 0o077:
+        return False
+    path.chmod(PRIVATE_MODE)
+    _log.warning("others could read %s; its mode is 0600 now", path)
+    return True
+
+
+def _private_files(root: Path) -> Iterator[Path]:
+    for pattern in ("api/*", "uploads/*/*", f"{layout.RUNS}/*/request.json"):
+        for path in root.glob(pattern):
+            if layout.is_private(path.relative_to(root).as_posix()):
+                yield path

@@ -1,0 +1,103 @@
+"""What only the user that runs promptreel may read: the secret of signed addresses, the database, uploads, and requests."""
+
+import os
+import stat
+import subprocess
+
+import pytest
+
+from promptreel.api.database import Database
+from promptreel.tables.layout import is_private
+from promptreel.tables.private_files import restrict_private_files
+from promptreel.tables.storage import open_storage
+from tests.api_server import ApiServer
+from tests.pipeline_runs import make_image, run_media, settings_for
+
+NOBODY = 65534
+
+
+@pytest.fixture(params=[0o000, 0o022], ids=["umask 000", "umask 022"])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def private_files(data):
+    """The private files of a data folder, each kind at least once."""
+    found = [path for path in data.rglob("*") if path.is_file() and is_private(path.relative_to(data).as_posix())]
+    kinds = {path.relative_to(data).parts[0] for path in found}
+    assert kinds == {"api", "uploads", "runs"}
+    database = [data / f"promptreel.db{suffix}" for suffix in ("", "-wal", "-shm")]
+    return [*found, *(path for path in database if path.exists())]
+
+
+def serve_a_run(data, image):
+    """A data folder with a service's private files, and a run's tables."""
+    with ApiServer(data) as server:
+        caller = server.caller()
+        run_id = caller.start(caller.prompt(), {"type": "videos", "video_ids": [caller.video(image)]})
+        assert caller.wait(run_id)["status"] == "completed"
+        assert (data / "promptreel.db-wal").exists()
+        modes = {path.relative_to(data).as_posix(): mode_of(path) for path in private_files(data)}
+    return run_id, modes
+
+
+def test_private_files_have_mode_0600_whatever_the_umask(tmp_path, umask):
+    data = tmp_path / "data"
+    run_id, modes = serve_a_run(data, make_image(tmp_path / "still.png"))
+    assert set(modes.values()) == {0o600}, modes
+    tables = [
+        *(data / "runs" / run_id / "tables").rglob("*.parquet"),
+        *(data / "runs" / run_id / "manifests").iterdir(),
+    ]
+    assert {mode_of(path) for path in tables} == {0o666 & ~umask}
+
+
+def test_the_request_of_a_run_of_the_command_line_is_private(tmp_path, umask):
+    run_id = run_media(tmp_path / "data", make_image(tmp_path / "still.png"), settings_for())
+    assert mode_of(tmp_path / "data" / "runs" / run_id / "request.json") == 0o600
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading as another user needs root")
+def test_another_user_cannot_read_them(tmp_path, umask):
+    data = tmp_path / "data"
+    serve_a_run(data, make_image(tmp_path / "still.png"))
+    for folder in (data, *data.parents):
+        if folder.is_relative_to("/tmp") and folder != folder.parent and str(folder) != "/tmp":
+            folder.chmod(0o755)
+    public = data / "public"
+    public.write_text("for all")
+    public.chmod(0o644)
+
+    def can_read(path):
+        done = subprocess.run(["cat", path], user=NOBODY, group=NOBODY, capture_output=True, check=False)
+        assert done.returncode == 0 or b"Permission denied" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    assert can_read(public)
+    for path in private_files(data):
+        assert not can_read(path), path
+
+
+def test_files_that_others_could_read_are_narrowed_when_the_service_starts(tmp_path, caplog):
+    data = tmp_path / "data"
+    serve_a_run(data, make_image(tmp_path / "still.png"))
+    wide = private_files(data)
+    for path in wide:
+        path.chmod(0o644)
+    with ApiServer(data):
+        assert {mode_of(path) for path in private_files(data)} == {0o600}
+    told = [record.getMessage() for record in caplog.records if "mode is 0600 now" in record.getMessage()]
+    assert len(told) == len(wide)
+    assert restrict_private_files(open_storage(data)) == 0
+
+
+def test_a_database_is_private_before_anything_is_in_it(tmp_path, umask):
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    assert mode_of(tmp_path / "a.db") == 0o600
+    database.close()
