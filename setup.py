@@ -24,7 +24,7 @@ setup(
     package_dir={"promptreel": "promptreel", **{f"promptreel.{folder}": folder for folder in FOLDERS}},
     package_data={
         "promptreel": ["py.typed"],
-        "promptreel.api.migrations": ["*.mako"],
+        "promptreel.api.db.migrations": ["*.mako"],
         "promptreel.prompts": ["*.json"],
     },
     entry_points={"console_scripts": ["promptreel = promptreel.cli.main:main"]},

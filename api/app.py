@@ -9,16 +9,10 @@ from contextlib import asynccontextmanager
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
-from promptreel.api.auth import KnownKeys
-from promptreel.api.body_limit import BodyLimit
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import Database
-from promptreel.api.errors import install_error_handlers
-from promptreel.api.links import link_secret
-from promptreel.api.middleware import Metrics, RequestMiddleware
-from promptreel.api.migrate import migrate
-from promptreel.api.openapi import describe
-from promptreel.api.rate_limit import RateLimiter
+from promptreel.api.db.engine import Database
+from promptreel.api.db.migrate import migrate
+from promptreel.api.jobs.supervisor import Supervisor
 from promptreel.api.routes import (
     api_keys,
     diff,
@@ -34,7 +28,13 @@ from promptreel.api.routes import (
     sql,
     videos,
 )
-from promptreel.api.supervisor import Supervisor
+from promptreel.api.uploads.links import link_secret
+from promptreel.api.web.auth import KnownKeys
+from promptreel.api.web.body_limit import BodyLimit
+from promptreel.api.web.errors import install_error_handlers
+from promptreel.api.web.middleware import Metrics, RequestMiddleware
+from promptreel.api.web.openapi import describe
+from promptreel.api.web.rate_limit import RateLimiter
 from promptreel.providers.weights import package_version
 from promptreel.schemas.wire.common import ErrorResponse
 from promptreel.tables.private_files import restrict_private_files

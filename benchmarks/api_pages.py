@@ -23,11 +23,12 @@ from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
 from benchmarks.services import promptreel_serving
 from promptreel.api.app import PREFIX
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import Database, RunItem
-from promptreel.api.migrate import migrate
-from promptreel.api.pagination import encode_cursor
+from promptreel.api.db.engine import Database
+from promptreel.api.db.migrate import migrate
+from promptreel.api.db.models import RunItem
+from promptreel.api.web.auth import create_account, create_key
+from promptreel.api.web.pagination import encode_cursor
 from promptreel.tables.storage import LocalStorage
 
 _PAGE = 50

@@ -25,11 +25,12 @@ from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 from benchmarks.services import free_port, post, promptreel_serving, serving
 from promptreel.api.app import PREFIX
-from promptreel.api.auth import create_account, create_key
-from promptreel.api.clock import now
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import Database, MediaIndex, Video
-from promptreel.api.migrate import migrate
+from promptreel.api.db.clock import now
+from promptreel.api.db.engine import Database
+from promptreel.api.db.migrate import migrate
+from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.web.auth import create_account, create_key
 
 _PROMPT = {
     "name": "lengths",

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from promptreel.api.database import PromptRun
-from promptreel.api.filter_search import FilterEngine, ScopedRun
-from promptreel.api.results import run_tables
+from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.results import run_tables
+from promptreel.api.search.filter_search import FilterEngine, ScopedRun
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.wire.filter import FilterSearch

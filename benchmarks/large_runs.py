@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from promptreel.api.database import PromptRun
+from promptreel.api.db.models import PromptRun
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.layout import run_folder

@@ -30,8 +30,8 @@ import uvicorn
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 from promptreel.api.app import PREFIX, create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig, RateLimits
+from promptreel.api.web.auth import create_account, create_key
 from promptreel.tables.vectors import Vectors, nearest, open_vectors, write_vectors
 from tests.search_runs import Segment, Shelf
 

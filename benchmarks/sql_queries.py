@@ -30,11 +30,11 @@ from benchmarks.large_runs import commit_large_run, finished_run
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
 from promptreel.api.app import create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
 from promptreel.api.sql.catalog import examples
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.sql.sandbox import Sandbox, SqlError
+from promptreel.api.web.auth import create_account, create_key
 from promptreel.tables.analyst_views import AnalystViews, analyst_views
 from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run

@@ -16,10 +16,10 @@ import httpx2 as httpx
 import uvicorn
 
 from promptreel.api.app import PREFIX, create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
-from promptreel.api.http_protocol import server_options
-from promptreel.api.runs import FINAL
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.web.auth import create_account, create_key
+from promptreel.api.web.http_protocol import server_options
 from tests.pipeline_runs import CHECKOUT, wait_for
 
 MODEL = "gemini-2.5-flash"

@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from promptreel.api.database import MediaIndex, PromptRun, RunItem, Video
-from promptreel.api.ids import new_id
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
 from promptreel.schemas.field_paths import parse_schema, render_text
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.settings import RunSettings

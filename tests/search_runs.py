@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from promptreel.api.database import MediaIndex, PromptRun, RunItem, Video
-from promptreel.api.ids import new_id
-from promptreel.api.runs import _first_summary
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.runs.plan import first_summary
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import new_run_id
@@ -191,7 +191,7 @@ class Shelf:
                 PromptRun(
                     run_id=run_id, account_id=self.account_id, prompt_id="prompt_1", prompt_name=prompt.name,
                     prompt=prompt.to_dict(), settings=settings.to_dict(), target={"type": "index"}, index_id=index_id,
-                    status=status, summary=_first_summary(prompt, settings, []), completed_at=NOON,
+                    status=status, summary=first_summary(prompt, settings, []), completed_at=NOON,
                     created_at=NOON + timedelta(minutes=self._runs), manifest_number=manifest.number,
                 )
             )  # fmt: skip

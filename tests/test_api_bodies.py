@@ -6,7 +6,7 @@ import httpx2 as httpx
 import pydantic
 import pytest
 
-from promptreel.api.json_response import JsonResponse
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
 from promptreel.schemas.wire.common import DeletionStatus, Message, Page
 from promptreel.schemas.wire.indexes import IndexBody

@@ -10,10 +10,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from promptreel.api.clock import now
-from promptreel.api.database import Account, ApiKey, Base, Database, Event
-from promptreel.api.events import record_event
-from promptreel.api.migrate import _FOLDER, migrate
+from promptreel.api.db.clock import now
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import record_event
+from promptreel.api.db.migrate import _FOLDER, migrate
+from promptreel.api.db.models import Account, ApiKey, Base, Event
 from tests.api_server import ApiServer, said
 
 pytest_plugins = ["tests.api_fixtures"]

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import event
 
 from promptreel.api.config import RateLimits
-from promptreel.api.errors import ApiError
-from promptreel.api.rate_limit import RateLimiter
+from promptreel.api.web.errors import ApiError
+from promptreel.api.web.rate_limit import RateLimiter
 from tests.api_server import DESCRIBE, MEASURE, ApiServer, Caller, refused, said
 
 pytest_plugins = ["tests.api_fixtures"]

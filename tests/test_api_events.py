@@ -7,7 +7,7 @@ import time
 import pytest
 
 import promptreel.api.routes.events
-from promptreel.api.events import record_event
+from promptreel.api.db.events import record_event
 from tests.api_server import ApiServer, Caller, refused, said
 from tests.pipeline_runs import wait_for
 

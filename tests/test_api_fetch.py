@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-import promptreel.api.media_store
-from promptreel.api.errors import ApiError
-from promptreel.api.fetch import fetch_https, is_public, resolve_host
+import promptreel.api.uploads.store
+from promptreel.api.uploads.fetch import fetch_https, is_public, resolve_host
+from promptreel.api.web.errors import ApiError
 from tests.api_server import refused, said
 from tests.pipeline_runs import wait_for
 
@@ -288,7 +288,7 @@ def test_media_over_https_is_registered_and_kept(tls, world, caller, api_media, 
     tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(film), film)
     options = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
     monkeypatch.setattr(
-        promptreel.api.media_store,
+        promptreel.api.uploads.store,
         "fetch_https",
         lambda url, out, most: fetch_https(url, out, most, port=tls.port, **options),
     )
@@ -320,7 +320,7 @@ def test_fetches_that_take_their_time_leave_room_for_other_requests(tls, service
         fetch_https(url, out, max_bytes, port=tls.port, **options)
 
     tls.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    monkeypatch.setattr(promptreel.api.media_store, "fetch_https", hold)
+    monkeypatch.setattr(promptreel.api.uploads.store, "fetch_https", hold)
     slow, quick = service.caller(), service.caller()
 
     def register(number):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from promptreel.api.config import RateLimits
-from promptreel.api.database import IdempotentAnswer, PromptRun
+from promptreel.api.db.models import IdempotentAnswer, PromptRun
 from tests.api_server import MEASURE, ApiServer, refused, said
 
 pytest_plugins = ["tests.api_fixtures"]

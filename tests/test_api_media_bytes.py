@@ -13,14 +13,14 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 import promptreel.api.routes.videos
-from promptreel.api.auth import Principal, create_account
-from promptreel.api.catalog import add_video
-from promptreel.api.database import Database
-from promptreel.api.events import record_event
-from promptreel.api.idempotency import answer_once
-from promptreel.api.media_store import StoredMedia, blocks_of, open_object
-from promptreel.api.migrate import migrate
-from promptreel.api.routes.indexes import owned_index
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import record_event
+from promptreel.api.db.migrate import migrate
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.media_rows import add_video
+from promptreel.api.uploads.store import StoredMedia, blocks_of, open_object
+from promptreel.api.web.auth import Principal, create_account
+from promptreel.api.web.idempotency import answer_once
 from promptreel.schemas.media import MediaInfo
 from tests.api_server import ApiServer, refused, said
 from tests.pipeline_runs import wait_for

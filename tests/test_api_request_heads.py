@@ -13,7 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from promptreel.api.config import ApiConfig, config_from_environment
-from promptreel.api.http_protocol import MAX_HEAD_BYTES
+from promptreel.api.web.http_protocol import MAX_HEAD_BYTES
 from promptreel.schemas.errors import SettingsError
 from tests.api_server import ApiServer, said
 from tests.test_api_events import STREAM, Follower, happen

@@ -6,7 +6,7 @@ import time
 import httpx2 as httpx
 import pytest
 
-from promptreel.api.runs import FINAL
+from promptreel.api.runs.statuses import FINAL
 from promptreel.tables.attempts import last_attempt
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.storage import LocalStorage

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from promptreel.api.runs import FINAL
+from promptreel.api.runs.statuses import FINAL
 from tests.api_server import DESCRIBE, MODEL, ApiProcess, ApiServer, Caller, refused, said
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_video, plain_rows, promptreel, wait_for

@@ -15,12 +15,15 @@ from alembic.config import Config
 
 import promptreel.api.exports
 import promptreel.api.routes.exports
-from promptreel.api.clock import now
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import Database, Event, Export
-from promptreel.api.exports import _STATUS as STATUSES
-from promptreel.api.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS, ExportWorker, write_export
-from promptreel.api.migrate import _FOLDER, migrate
+from promptreel.api.db.clock import now
+from promptreel.api.db.engine import Database
+from promptreel.api.db.migrate import _FOLDER, migrate
+from promptreel.api.db.models import Event, Export
+from promptreel.api.jobs.export_worker import ExportWorker
+from promptreel.api.jobs.write_export import write_export
+from promptreel.api.runs.exports import _STATUS as STATUSES
+from promptreel.api.runs.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS
 from promptreel.schemas.wire.exports import ExportBody
 from tests.api_server import MEASURE, ApiServer, refused, said
 from tests.made_runs import Catalogue, commit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from promptreel.api import filter_search
+from promptreel.api.search import filter_search
 from promptreel.schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, refused, said
 from tests.made_runs import Catalogue, commit

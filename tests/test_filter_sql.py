@@ -6,11 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promptreel.api import filter_search
-from promptreel.api.database import PromptRun
-from promptreel.api.filter_search import FilterEngine, ScopedRun
-from promptreel.api.filter_sql import FilterMismatch, compile_filter, filter_fields, find_field
-from promptreel.api.results import run_tables
+from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.results import run_tables
+from promptreel.api.search import filter_search
+from promptreel.api.search.filter_search import FilterEngine, ScopedRun
+from promptreel.api.search.filter_sql import (
+    FilterMismatch,
+    compile_filter,
+    filter_fields,
+    find_field,
+)
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.wire.filter import FilterSearch
 from promptreel.tables.storage import open_storage

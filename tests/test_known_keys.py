@@ -1,6 +1,6 @@
 """Keys that were looked up just now: kept for a second, forgotten when a key is revoked."""
 
-from promptreel.api.auth import KnownKeys, Principal
+from promptreel.api.web.auth import KnownKeys, Principal
 
 ANNE = Principal("user_a", "key_a", ("read",))
 

@@ -27,7 +27,20 @@ REACH_FURTHER = {
     "promptreel/cli/run.py": {"pipelines"},
     "promptreel/cli/estimate.py": {"pipelines"},
     "promptreel/cli/serve.py": {"api"},
-    "api/estimates.py": {"pipelines"},
+    "api/runs/estimates.py": {"pipelines"},
+}
+# Rooms of the service, and the rooms that each may import; `app.py` and `routes` import all, `config.py` none.
+ROOMS = {
+    "config": set(),
+    "db": {"config"},
+    "web": {"config", "db"},
+    "uploads": {"config", "db", "web"},
+    "runs": {"config", "db", "web", "uploads"},
+    "jobs": {"config", "db", "web", "uploads", "runs"},
+    "search": {"config", "db", "web", "uploads", "runs"},
+    "sql": {"config", "db", "web", "uploads", "runs", "search"},
+    "routes": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql"},
+    "app": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes"},
 }
 # Slow to import, or an extra: only where a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}
@@ -83,6 +96,18 @@ def test_imports_go_one_way(path):
         if imported == "apache_beam":
             assert package not in BEAM_FREE, place
             assert package not in ("promptreel", "api"), place
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "api").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_rooms_of_the_service_import_one_way(path):
+    room = path.relative_to(ROOT / "api").with_suffix("").parts[0]
+    for node in ast.walk(ast.parse(path.read_text(), path)):
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if module.startswith("promptreel.api."):
+            imported = module.split(".")[2]
+            assert imported == room or imported in ROOMS[room], f"{path}:{node.lineno} imports {module}"
 
 
 def test_the_reading_commands_import_neither_beam_nor_a_model_library():

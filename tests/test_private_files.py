@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from promptreel.api.database import Database
+from promptreel.api.db.engine import Database
 from promptreel.tables.layout import is_private
 from promptreel.tables.private_files import restrict_private_files
 from promptreel.tables.storage import open_storage

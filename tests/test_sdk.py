@@ -25,9 +25,9 @@ import uvicorn
 
 from promptreel import AsyncPromptReel, PromptReel, sdk
 from promptreel.api.app import create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
-from promptreel.api.events import record_event
+from promptreel.api.db.events import record_event
+from promptreel.api.web.auth import create_account, create_key
 from promptreel.schemas.wire.accounts import NewApiKey, RotatedApiKey
 from promptreel.schemas.wire.videos import SegmentTarget
 from promptreel.sdk import resources

@@ -16,14 +16,14 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from promptreel.api.app import PREFIX, create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import PromptRun
-from promptreel.api.events import record_event
+from promptreel.api.db.events import record_event
+from promptreel.api.db.models import PromptRun
 from promptreel.api.search import ranking
 from promptreel.api.search.block import MARKER
 from promptreel.api.search.build import SEARCH
 from promptreel.api.search.words import MOST_QUERY_WORDS
+from promptreel.api.web.auth import create_account, create_key
 from promptreel.providers.clip import ClipEmbedder
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.providers.weights import is_installed
@@ -691,10 +691,10 @@ def test_the_joined_ranking_finds_no_less_than_the_better_of_its_parts(app, sear
 
 def parts_of(service, searcher, index_id, query):
     """The two rankings before they are joined, as numbers of segments."""
-    from promptreel.api.auth import Principal
     from promptreel.api.search.ranking import Warnings, depth_for
     from promptreel.api.search.scope import runs_in_places
     from promptreel.api.search.text import rank_texts, searched_blocks
+    from promptreel.api.web.auth import Principal
 
     with searcher.shelf.database.read() as session:
         scope = runs_in_places(session, Principal(searcher.shelf.account_id, "k", ("read",)), [index_id], None)

@@ -7,11 +7,11 @@ import threading
 import numpy as np
 import pytest
 
-from promptreel.api.errors import ApiError
 from promptreel.api.search import library as library_module
 from promptreel.api.search.block import MARKER, open_block
 from promptreel.api.search.build import SHARDS_PER_BLOCK, plan_blocks
 from promptreel.api.search.library import Committed, SearchLibrary
+from promptreel.api.web.errors import ApiError
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.schemas.errors import StorageError
 from promptreel.schemas.field_paths import render_text

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from promptreel.api.app import PREFIX, create_app
-from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
-from promptreel.api.database import MediaIndex, PromptRun
+from promptreel.api.db.models import MediaIndex, PromptRun
 from promptreel.api.routes import sql
 from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.web.auth import create_account, create_key
 from promptreel.schemas.wire.sql import SqlCatalogBody, SqlRowsBody
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import wait_for

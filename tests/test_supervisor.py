@@ -9,14 +9,15 @@ import time
 import pytest
 from sqlalchemy import select, text
 
-from promptreel.api import supervisor as supervisor_module
-from promptreel.api.database import PromptRun, SegmentRetry, Video
-from promptreel.api.leases import Watch, held_run, release, take_lease
-from promptreel.api.middleware import Metrics
-from promptreel.api.results import RunTables
-from promptreel.api.retries import outcome_of
-from promptreel.api.runs import FINAL, finish_run
-from promptreel.api.supervisor import Supervisor
+from promptreel.api.db.models import PromptRun, SegmentRetry, Video
+from promptreel.api.jobs import supervisor as supervisor_module
+from promptreel.api.jobs.leases import Watch, held_run, release, take_lease
+from promptreel.api.jobs.supervisor import Supervisor
+from promptreel.api.runs.finish import finish_run
+from promptreel.api.runs.results import RunTables
+from promptreel.api.runs.retries import outcome_of
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.web.middleware import Metrics
 from promptreel.tables import layout
 from promptreel.tables.attempts import is_running, kill_runner, last_attempt
 from promptreel.tables.storage import open_storage
@@ -151,7 +152,10 @@ def test_a_run_does_not_begin_while_it_is_cancelled(on_postgres, api_media, monk
     run_id, _ = bench.waiting_run(api_media)
     supervisor = bench.supervisor()
     once(
-        monkeypatch, sys.modules["promptreel.api.runs"], "now", lambda: threads.append(bench.meanwhile(supervisor.step))
+        monkeypatch,
+        sys.modules["promptreel.api.runs.cancel"],
+        "now",
+        lambda: threads.append(bench.meanwhile(supervisor.step)),
     )
     assert said(bench.caller.post(f"/prompt-runs/{run_id}/cancel"))["status"] == "cancelled"
     threads[0].join()
@@ -218,7 +222,12 @@ def test_of_two_retries_at_once_one_is_refused(on_postgres, monkeypatch):
     def retry():
         answers.append(bench.caller.post(path, {}))
 
-    once(monkeypatch, sys.modules["promptreel.api.retries"], "new_id", lambda: threads.append(bench.meanwhile(retry)))
+    once(
+        monkeypatch,
+        sys.modules["promptreel.api.runs.retries"],
+        "new_id",
+        lambda: threads.append(bench.meanwhile(retry)),
+    )
     said(bench.caller.post(path, {}), 202)
     threads[0].join()
     refused(answers[0], 409, "retry_in_progress")
@@ -303,7 +312,7 @@ def dying(monkeypatch, deaths):
         started.append(command)
         return popen([sys.executable, "-c", DIE] if len(started) <= deaths else command, **options)
 
-    monkeypatch.setattr("promptreel.api.supervisor.subprocess.Popen", start)
+    monkeypatch.setattr("promptreel.api.jobs.supervisor.subprocess.Popen", start)
     return started
 
 

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Admin, Principal, create_key
-from promptreel.api.clock import now, required_time, wire_time
-from promptreel.api.database import ApiKey
-from promptreel.api.errors import ApiError, not_found
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.services import Db
+from promptreel.api.db.clock import now, required_time, wire_time
+from promptreel.api.db.models import ApiKey
+from promptreel.api.web.auth import Admin, Principal, create_key
+from promptreel.api.web.dependencies import Db
+from promptreel.api.web.errors import ApiError, not_found
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.accounts import ApiKeyBody, CreateApiKey, NewApiKey, RotatedApiKey
 from promptreel.schemas.wire.common import Message
 

@@ -6,10 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from promptreel.api.auth import Reader
-from promptreel.api.database import PromptRun
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.pagination import (
+from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.store import owned_run
+from promptreel.api.web.auth import Reader
+from promptreel.api.web.dependencies import DataFolder, Db
+from promptreel.api.web.errors import conflict
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.pagination import (
     DEFAULT_LIMIT,
     Cursor,
     Limit,
@@ -17,9 +21,6 @@ from promptreel.api.pagination import (
     encode_cursor,
     page_body,
 )
-from promptreel.api.results import run_tables
-from promptreel.api.runs import conflict, owned_run
-from promptreel.api.services import DataFolder, Db
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.wire.diff import RunDiffPage
 from promptreel.tables.diff import DiffPlace, RunDiff

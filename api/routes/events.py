@@ -14,11 +14,12 @@ from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from promptreel.api.auth import Principal, Reader, check_scope, identify
-from promptreel.api.database import Database, Event
-from promptreel.api.errors import ApiError
-from promptreel.api.events import event_body
-from promptreel.api.services import Db, part_of
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import event_body
+from promptreel.api.db.models import Event
+from promptreel.api.web.auth import Principal, Reader, check_scope, identify
+from promptreel.api.web.dependencies import Db, part_of
+from promptreel.api.web.errors import ApiError
 
 router = APIRouter(prefix="/processing/events", tags=["events"])
 

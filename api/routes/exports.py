@@ -14,24 +14,23 @@ from fastapi.responses import FileResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Reader, Writer, admit
-from promptreel.api.database import Export
-from promptreel.api.errors import ApiError, not_found
-from promptreel.api.exports import (
+from promptreel.api.db.models import Export
+from promptreel.api.jobs.export_worker import ExportWorker
+from promptreel.api.runs.exports import (
     DOWNLOAD_URL_LIFETIME_S,
-    ExportWorker,
     create_index_export,
     create_run_export,
     export_body,
     export_status,
     owned_export,
 )
-from promptreel.api.idempotency import IdempotencyKey, answer_once
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.links import is_valid, link_token
-from promptreel.api.routes.indexes import owned_index
-from promptreel.api.runs import conflict
-from promptreel.api.services import Config, DataFolder, Db
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.links import is_valid, link_token
+from promptreel.api.web.auth import Reader, Writer, admit
+from promptreel.api.web.dependencies import Config, DataFolder, Db
+from promptreel.api.web.errors import ApiError, conflict, not_found
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.exports import (
     CreateIndexExport,
     CreateRunExport,

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from promptreel.api.auth import Searcher
-from promptreel.api.filter_search import FilterEngine, filter_page
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.services import DataFolder, Db, part_of
+from promptreel.api.search.filter_search import FilterEngine, filter_page
+from promptreel.api.web.auth import Searcher
+from promptreel.api.web.dependencies import DataFolder, Db, part_of
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.filter import FilterPage, FilterSearch
 
 

@@ -8,17 +8,18 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Admin, Principal, Reader, Searcher, Writer
-from promptreel.api.catalog import discard_bytes, mark_deleted, videos_page
-from promptreel.api.clock import now, required_time
-from promptreel.api.database import MediaIndex, Video
-from promptreel.api.errors import not_found
-from promptreel.api.idempotency import IdempotencyKey, answer_once
-from promptreel.api.ids import new_id
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from promptreel.api.runs import runs_page
-from promptreel.api.services import DataFolder, Db
+from promptreel.api.db.clock import now, required_time
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.runs.store import runs_page
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, videos_page
+from promptreel.api.web.auth import Admin, Reader, Searcher, Writer
+from promptreel.api.web.dependencies import DataFolder, Db
+from promptreel.api.web.errors import not_found
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import DeletionStatus, Page
 from promptreel.schemas.wire.indexes import CreateIndex, IndexBody
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
@@ -105,29 +106,6 @@ def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
         if record.deletion_id is None:
             raise not_found("deletion", index_id)
         return JsonResponse(_deletion(record))
-
-
-def owned_index(
-    session: Session,
-    caller: Principal,
-    index_id: str,
-    *,
-    deleted_too: bool = False,
-    lock: dict[str, bool] | None = None,
-) -> MediaIndex:
-    """The caller's index of that id.
-
-    Args:
-        lock: how its row is locked until the end of the transaction: {} for its deletion, {"read": True} so that nobody
-            deletes it meanwhile. SQLite has one writer anyway.
-
-    Raises:
-        ApiError: 404, also where it is another account's or deleted.
-    """
-    record = session.get(MediaIndex, index_id, with_for_update=lock)
-    if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
-        raise not_found("index", index_id)
-    return record
 
 
 def index_body(record: MediaIndex) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from promptreel.api.auth import Reader
-from promptreel.api.catalog import videos_page
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from promptreel.api.services import Db
+from promptreel.api.uploads.media_rows import videos_page
+from promptreel.api.web.auth import Reader
+from promptreel.api.web.dependencies import Db
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import Page
 from promptreel.schemas.wire.videos import VideoBody
 

@@ -7,31 +7,31 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Reader, Writer
-from promptreel.api.database import PromptRun, RunItem, Video
-from promptreel.api.errors import not_found
-from promptreel.api.estimates import estimate_body
-from promptreel.api.idempotency import IdempotencyKey, answer_once
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.pagination import DEFAULT_LIMIT, Cursor, Limit
-from promptreel.api.results import (
+from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.runs.body import run_body
+from promptreel.api.runs.cancel import request_cancel
+from promptreel.api.runs.estimates import estimate_body
+from promptreel.api.runs.plan import plan_run
+from promptreel.api.runs.results import (
     failed_segments,
     llm_calls,
     results_page,
     run_tables,
     video_result,
 )
-from promptreel.api.retries import owned_retry, retry_body, start_retry, start_retry_of_failures
-from promptreel.api.runs import (
-    look_up_run,
-    owned_run,
-    plan_run,
-    request_cancel,
-    run_body,
-    runs_of,
-    start_run,
+from promptreel.api.runs.retries import (
+    owned_retry,
+    retry_body,
+    start_retry,
+    start_retry_of_failures,
 )
-from promptreel.api.services import Config, DataFolder, Db
+from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
+from promptreel.api.web.auth import Reader, Writer
+from promptreel.api.web.dependencies import Config, DataFolder, Db
+from promptreel.api.web.errors import not_found
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import Page
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Admin, Principal, Reader, Writer
-from promptreel.api.clock import now, required_time
-from promptreel.api.database import PromptRecord, PromptRun
-from promptreel.api.errors import ApiError, invalid, not_found
-from promptreel.api.idempotency import IdempotencyKey, answer_once
-from promptreel.api.ids import new_id
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.services import Db
+from promptreel.api.db.clock import now, required_time
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import PromptRecord, PromptRun
+from promptreel.api.web.auth import Admin, Principal, Reader, Writer
+from promptreel.api.web.dependencies import Db
+from promptreel.api.web.errors import ApiError, invalid, not_found
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.validation import check_is_small, validator_of

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
-from promptreel.api.auth import Searcher
-from promptreel.api.json_response import JsonResponse
 from promptreel.api.search.scope import PLAYGROUND
 from promptreel.api.search.service import Answer, SearchService
-from promptreel.api.services import part_of
+from promptreel.api.web.auth import Searcher
+from promptreel.api.web.dependencies import part_of
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.search import (
     ImageResultBody,
     ImageSearch,

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
-from promptreel.api.auth import AnyCaller, Principal
-from promptreel.api.errors import ApiError
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.services import DataFolder, Db
+from promptreel.api.web.auth import AnyCaller, Principal
+from promptreel.api.web.dependencies import DataFolder, Db
+from promptreel.api.web.errors import ApiError
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.accounts import RateStatus, Ready
 
 router = APIRouter(tags=["service"])

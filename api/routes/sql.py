@@ -12,18 +12,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Principal, Searcher
-from promptreel.api.database import Database
-from promptreel.api.errors import ApiError
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.routes.indexes import owned_index
+from promptreel.api.db.engine import Database
 from promptreel.api.search.scope import PLAYGROUND
-from promptreel.api.services import Config, DataFolder, Db, part_of
 from promptreel.api.sql.catalog import examples, row_contexts, table_bodies
 from promptreel.api.sql.draft import draft_query
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.sql.sandbox import Sandbox, SqlError
 from promptreel.api.sql.scope import RunScope, runs_in_scope
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.web.auth import Principal, Searcher
+from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
+from promptreel.api.web.errors import ApiError
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.sql import (
     ExecuteSql,
     GenerateSql,

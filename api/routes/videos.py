@@ -18,8 +18,18 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Admin, Principal, Reader, Writer
-from promptreel.api.catalog import (
+from promptreel.api.db.clock import now, wire_time
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import record_event, wait_for_recorders
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.runs.body import run_body
+from promptreel.api.runs.media_status import processing_status
+from promptreel.api.runs.results import all_segments, segments_page
+from promptreel.api.runs.store import owned_run
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.links import LIFETIME_S, is_valid, link_token
+from promptreel.api.uploads.media_rows import (
     add_video,
     discard_bytes,
     mark_deleted,
@@ -27,15 +37,7 @@ from promptreel.api.catalog import (
     owned_videos,
     video_body,
 )
-from promptreel.api.clock import now, wire_time
-from promptreel.api.database import Database, PromptRun, RunItem, Video
-from promptreel.api.errors import ApiError, invalid, not_found
-from promptreel.api.events import record_event, wait_for_recorders
-from promptreel.api.idempotency import IdempotencyKey, answer_once, kept_answer
-from promptreel.api.ids import new_id
-from promptreel.api.json_response import JsonResponse
-from promptreel.api.links import LIFETIME_S, is_valid, link_token
-from promptreel.api.media_store import (
+from promptreel.api.uploads.store import (
     StoredMedia,
     blocks_of,
     discard,
@@ -44,7 +46,12 @@ from promptreel.api.media_store import (
     register_uri,
     store_upload,
 )
-from promptreel.api.pagination import (
+from promptreel.api.web.auth import Admin, Principal, Reader, Writer
+from promptreel.api.web.dependencies import Config, DataFolder, Db
+from promptreel.api.web.errors import ApiError, invalid, not_found
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once, kept_answer
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.pagination import (
     DEFAULT_LIMIT,
     Cursor,
     Limit,
@@ -52,11 +59,6 @@ from promptreel.api.pagination import (
     encode_cursor,
     page_body,
 )
-from promptreel.api.processing import processing_status
-from promptreel.api.results import all_segments, segments_page
-from promptreel.api.routes.indexes import owned_index
-from promptreel.api.runs import owned_run, run_body
-from promptreel.api.services import Config, DataFolder, Db
 from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import (

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from promptreel.api.catalog import NO_MARKER
-from promptreel.api.database import PromptRun, Video
+from promptreel.api.db.models import PromptRun, Video
 from promptreel.api.search.image import FrameMatch
 from promptreel.api.search.ranking import Place, Searched
 from promptreel.api.search.text import FieldMatch
+from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.schemas.mediatime import seconds_from_us
 
 Hit = dict[str, Any]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from promptreel.api.errors import ApiError
 from promptreel.api.search.picture import as_upright_png
 from promptreel.api.search.questions import QueryVectors, missing_clip
 from promptreel.api.search.ranking import (
@@ -21,6 +20,7 @@ from promptreel.api.search.ranking import (
     unit_score,
 )
 from promptreel.api.search.scope import SearchScope
+from promptreel.api.web.errors import ApiError
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.vectors import Vectors, similarities

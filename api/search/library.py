@@ -22,10 +22,11 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from promptreel.api.database import Database, Event, PromptRun
-from promptreel.api.errors import ApiError
+from promptreel.api.db.engine import Database
+from promptreel.api.db.models import Event, PromptRun
 from promptreel.api.search.block import MARKER, Block, open_block, read_marker
 from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
+from promptreel.api.web.errors import ApiError
 from promptreel.schemas.errors import PromptreelError, StorageError
 from promptreel.tables.layout import is_run_id
 from promptreel.tables.manifest import Manifest, read_manifest

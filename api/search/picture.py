@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from promptreel.api.errors import ApiError, invalid
+from promptreel.api.web.errors import ApiError, invalid
 
 MOST_BYTES: Final = 10 << 20
 MOST_PIXELS: Final = 50_000_000

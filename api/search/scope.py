@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Principal
-from promptreel.api.database import PromptRun, RunItem, Video
-from promptreel.api.errors import ApiError, invalid
-from promptreel.api.routes.indexes import owned_index
-from promptreel.api.runs import FINAL, owned_run, runs_of
+from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.runs.store import owned_run, runs_of
 from promptreel.api.search.library import Committed
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import ApiError, invalid
 from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.schemas.settings import RunSettings, settings_from_dict

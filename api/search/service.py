@@ -9,9 +9,8 @@ from typing import Any, Final, Protocol, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Principal
-from promptreel.api.catalog import owned_videos
-from promptreel.api.database import Database, PromptRun, Video
+from promptreel.api.db.engine import Database
+from promptreel.api.db.models import PromptRun, Video
 from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
 from promptreel.api.search.library import RunIndex, SearchLibrary
@@ -26,6 +25,8 @@ from promptreel.api.search.scope import (
     runs_in_places,
 )
 from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
+from promptreel.api.uploads.media_rows import owned_videos
+from promptreel.api.web.auth import Principal
 from promptreel.schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
 from promptreel.tables.storage import Storage
 

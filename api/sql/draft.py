@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from promptreel.api.config import ApiConfig
-from promptreel.api.errors import ApiError
 from promptreel.api.sql.sandbox import SqlError
+from promptreel.api.web.errors import ApiError
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.registry import default_model, is_gemini

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from promptreel.api.auth import Principal
-from promptreel.api.errors import ApiError, invalid, not_found
 from promptreel.api.search.scope import runs_in_places
 from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.schemas.errors import RunNotFound
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import CommittedRun

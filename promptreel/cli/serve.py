@@ -37,8 +37,8 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     import uvicorn
 
     from promptreel.api.app import create_app
-    from promptreel.api.http_protocol import server_options
-    from promptreel.api.middleware import JsonFormatter
+    from promptreel.api.web.http_protocol import server_options
+    from promptreel.api.web.middleware import JsonFormatter
 
     config = _config(data_dir, media_roots)
     handler = logging.StreamHandler(sys.stderr)
@@ -84,8 +84,8 @@ def create(
     as_json: bool,
 ) -> None:
     """Create a key and print its secret, which is shown this once."""
-    from promptreel.api.auth import create_account, create_key
-    from promptreel.api.clock import now
+    from promptreel.api.db.clock import now
+    from promptreel.api.web.auth import create_account, create_key
 
     database = _database(data_dir)
     with database.write() as session:
@@ -107,7 +107,7 @@ def list_keys(data_dir: str, as_json: bool) -> None:
     """List keys, without their secrets."""
     from sqlalchemy import select
 
-    from promptreel.api.database import ApiKey
+    from promptreel.api.db.models import ApiKey
     from promptreel.api.routes.api_keys import key_body
 
     with _database(data_dir).read() as session:
@@ -125,8 +125,8 @@ def list_keys(data_dir: str, as_json: bool) -> None:
 @data_dir_option
 def revoke(key_id: str, data_dir: str) -> None:
     """Revoke a key at once."""
-    from promptreel.api.clock import now
-    from promptreel.api.database import ApiKey
+    from promptreel.api.db.clock import now
+    from promptreel.api.db.models import ApiKey
 
     with _database(data_dir).write() as session:
         record = session.get(ApiKey, key_id)
@@ -148,8 +148,8 @@ def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
 
 
 def _database(data_dir: str) -> Any:
-    from promptreel.api.database import Database
-    from promptreel.api.migrate import migrate
+    from promptreel.api.db.engine import Database
+    from promptreel.api.db.migrate import migrate
 
     url = _config(data_dir, ()).sqlalchemy_url
     with _database_errors(url):
@@ -196,8 +196,8 @@ def _check_port(host: str, port: int) -> None:
 def _account(session: Any, account_id: str | None) -> Any:
     from sqlalchemy import select
 
-    from promptreel.api.auth import create_account
-    from promptreel.api.database import Account
+    from promptreel.api.db.models import Account
+    from promptreel.api.web.auth import create_account
 
     if account_id is not None:
         found = session.get(Account, account_id)
@@ -213,7 +213,7 @@ def _account(session: Any, account_id: str | None) -> Any:
 def _tell_first_steps(database: Any, data_dir: str) -> None:
     from sqlalchemy import select
 
-    from promptreel.api.database import ApiKey
+    from promptreel.api.db.models import ApiKey
 
     with database.read() as session:
         if session.scalars(select(ApiKey.key_id).limit(1)).first() is None:

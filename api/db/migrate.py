@@ -1,0 +1,48 @@
+"""Brings a database up to date with Alembic's migrations, once for several processes that start together."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from promptreel.api.db.engine import Database
+
+_FOLDER = Path(__file__).parent / "migrations"
+_LOCK_NUMBER = 7_230_117  # any number that is ours alone
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Migrates upwards to a revision; does nothing where the database is there already."""
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    with _alone(database), database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Holds a lock of the database (PostgreSQL) or beside its file (SQLite) for the block."""
+    if database.is_sqlite:
+        name = database.engine.url.database
+        if not name or name == ":memory:":
+            yield
+            return
+        path = Path(name)
+        with path.with_name(f"{path.name}.migrating").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        return
+    with database.engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _LOCK_NUMBER})
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": _LOCK_NUMBER})

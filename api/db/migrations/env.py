@@ -1,0 +1,14 @@
+"""Alembic's entry: migrates the connection that `promptreel.api.db.migrate` hands over."""
+
+from alembic import context
+
+from promptreel.api.db.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,  # SQLite changes a table by copying it
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

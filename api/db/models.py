@@ -1,0 +1,243 @@
+"""The tables of the database. Every row but an account carries `account_id`, and every query names it.
+
+Tables of results are not here: they are Parquet in the run folders.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself in an INTEGER key alone
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        str: String(255),
+    }
+
+
+class Account(Base):
+    """Whom keys, prompts, media and runs belong to."""
+
+    __tablename__ = "accounts"
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """A key, by the hash of its secret."""
+
+    __tablename__ = "api_keys"
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"), index=True)
+    name: Mapped[str]
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    key_prefix: Mapped[str]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+
+
+class MediaIndex(Base):
+    """A container of media. A deleted one keeps its row, so that its deletion can be asked for."""
+
+    __tablename__ = "indexes"
+    index_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"), index=True)
+    name: Mapped[str]
+    description: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    deletion_id: Mapped[str | None]
+
+
+class PromptRecord(Base):
+    """A prompt; runs keep a copy of what it was."""
+
+    __tablename__ = "prompts"
+    prompt_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"), index=True)
+    definition: Mapped[dict[str, Any]]
+    is_active: Mapped[bool]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Video(Base):
+    """A media item of any type. `media_uri` is where its bytes lie; `video_uri` is what the caller sees."""
+
+    __tablename__ = "videos"
+    __table_args__ = (Index("videos_of_index", "account_id", "index_id", "created_at", "video_id"),)
+    video_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    index_id: Mapped[str | None] = mapped_column(ForeignKey("indexes.index_id"))
+    title: Mapped[str]
+    video_uri: Mapped[str] = mapped_column(Text)
+    media_uri: Mapped[str] = mapped_column(Text)
+    source_kind: Mapped[str]
+    media_type: Mapped[str]
+    duration_us: Mapped[int | None] = mapped_column(BigInteger)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deletion_id: Mapped[str | None]
+
+
+class PromptRun(Base):
+    """One prompt run: what it was started with, how it stands, and who executes it.
+
+    Attributes:
+        summary: counters and flags of the wire's PromptRun beyond the columns; replaced as a whole.
+        lease_owner, lease_fence, lease_beat: the supervisor that executes it, a number that rises with each new owner, and
+            one that rises while the owner lives. Watchers compare beats by their own clocks, so no clock needs to be right.
+        manifest_number: the committed manifest that `summary` was made from.
+    """
+
+    __tablename__ = "prompt_runs"
+    __table_args__ = (
+        Index("runs_of_account", "account_id", "created_at", "run_id"),
+        Index("runs_of_index", "account_id", "index_id", "created_at", "run_id"),
+        Index("runs_by_status", "status", "created_at"),
+    )
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    key_id: Mapped[str | None]
+    prompt_id: Mapped[str] = mapped_column(index=True)
+    prompt_name: Mapped[str]
+    prompt: Mapped[dict[str, Any]]
+    settings: Mapped[dict[str, Any]]
+    target: Mapped[dict[str, Any]]
+    index_id: Mapped[str | None]
+    status: Mapped[str]
+    summary: Mapped[dict[str, Any]]
+    error_message: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    stop_requested_at: Mapped[datetime | None]
+    stop_requested_by: Mapped[str | None]
+    stop_observed_at: Mapped[datetime | None]
+    stop_completed_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_fence: Mapped[int] = mapped_column(default=0)
+    lease_beat: Mapped[int] = mapped_column(BigInteger, default=0)
+    starts: Mapped[int] = mapped_column(default=0)
+    manifest_number: Mapped[int | None]
+
+
+class RunItem(Base):
+    """A media item of a run."""
+
+    __tablename__ = "run_items"
+    run_id: Mapped[str] = mapped_column(ForeignKey("prompt_runs.run_id"), primary_key=True)
+    video_id: Mapped[str] = mapped_column(primary_key=True, index=True)
+    position: Mapped[int]
+
+
+class SegmentRetry(Base):
+    """A retry of failed segments of a finished run. `scope` says which; one alone has `video_id` and `segment_id`."""
+
+    __tablename__ = "segment_retries"
+    __table_args__ = (Index("retries_by_status", "status", "created_at"),)
+    retry_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("prompt_runs.run_id"), index=True)
+    video_id: Mapped[str | None]
+    segment_id: Mapped[str | None]
+    scope: Mapped[dict[str, Any]]
+    status: Mapped[str]
+    outcome: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    starts: Mapped[int] = mapped_column(default=0)
+
+
+class IdempotentAnswer(Base):
+    """The first answer to a keyed request."""
+
+    __tablename__ = "idempotent_answers"
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(String(8), primary_key=True)
+    path: Mapped[str] = mapped_column(String(512), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    content_hash: Mapped[str]
+    status: Mapped[int]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Event(Base):
+    """Something that happened to a run or a media item, in order."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("events_of_account", "account_id", "number"),)
+    number: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    event_type: Mapped[str]
+    run_id: Mapped[str | None]
+    video_id: Mapped[str | None]
+    segment_id: Mapped[str | None]
+    index_id: Mapped[str | None]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Export(Base):
+    """A file of results that was asked for, and how far it is.
+
+    Attributes:
+        run_ids: the runs whose results it holds, in this order.
+        params: what the caller sent; None where that was nothing.
+        queue_status: queued, running, succeeded or dead_letter.
+        file: name of the finished file in the data folder.
+        lease_owner, lease_fence, lease_beat: the process that writes it, see PromptRun.
+    """
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        Index("exports_of_account", "account_id", "created_at", "export_id"),
+        Index("exports_by_queue", "queue_status", "available_at"),
+    )
+    export_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    export_type: Mapped[str]
+    target_id: Mapped[str]
+    run_ids: Mapped[list[str]]
+    params: Mapped[dict[str, Any] | None]
+    queue_status: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=0)
+    available_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+    file: Mapped[str | None]
+    file_size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    lease_owner: Mapped[str | None]
+    lease_fence: Mapped[int] = mapped_column(default=0)
+    lease_beat: Mapped[int] = mapped_column(BigInteger, default=0)

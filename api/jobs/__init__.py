@@ -1,0 +1,1 @@
+"""Background jobs: the supervisor of runs and the export worker."""

@@ -1,0 +1,1 @@
+"""Prompt runs: planned, stored, shown, cancelled, retried."""

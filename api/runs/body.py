@@ -1,0 +1,70 @@
+"""A run as the wire shows it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from promptreel.api.db.clock import required_time, wire_time
+from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, OPERATIONS
+from promptreel.api.uploads.media_rows import NO_MARKER
+
+
+def run_body(run: PromptRun | Row[Any]) -> dict[str, Any]:
+    """A run as the wire shows it."""
+    segmentation = run.settings["segmentation"]
+    return {
+        **_NOTHING_YET,
+        **run.summary,
+        "run_id": run.run_id,
+        "prompt_id": run.prompt_id,
+        "prompt_name": run.prompt_name,
+        "prompt_type": "custom",
+        "executed_at": required_time(run.created_at),
+        "executed_by": run.account_id,
+        "status": run.status,
+        "run_context": run.target,
+        "error_message": run.error_message,
+        "video_segmentation_type": segmentation["video_strategy"],
+        "audio_segmentation_type": segmentation["audio_strategy"],
+        "image_segmentation_type": "image",
+        "video_segment_duration": segmentation["video_duration_s"],
+        "audio_segment_duration": segmentation["audio_duration_s"],
+        "processing_model": run.settings["model"]["model"],
+        "enable_transcription": run.settings["transcription"]["enabled"],
+        "enable_image_embedding": run.settings["image_embedding"]["enabled"],
+        "billing_estimated_mt": 0.0,
+        "billing_actual_mt": 0.0,
+        "billing_status": None,
+        "billing_error": None,
+        "stop_state": {
+            "requested_at": wire_time(run.stop_requested_at),
+            "requested_by": run.stop_requested_by,
+            "mode": "graceful" if run.stop_requested_at is not None else None,
+            "observed_at": wire_time(run.stop_observed_at),
+            "completed_at": wire_time(run.stop_completed_at),
+        },
+        "marker": NO_MARKER,
+        "started_at": wire_time(run.started_at),
+        "completed_at": wire_time(run.completed_at),
+    }
+
+
+_NOTHING_YET: Final[dict[str, Any]] = {
+    **{f"{word}_{plural}": 0 for word in ("total", *ITEM_OUTCOMES) for _, plural in MEDIA_TYPES},
+    **{f"{operation}_failures": 0 for operation in OPERATIONS},
+    **{f"{operation}_succeeded": None for operation in OPERATIONS},
+    "total_segments": 0,
+    "completed_segments": 0,
+    "created_new_segments": False,
+    "total_video_seconds": 0.0,
+    "video_level_enabled": False,
+    **{f"video_level_{word}_items": 0 for word in ("total", "completed", "failed", "partial")},
+    "warnings": [],
+    "reused_results": 0,
+    "model_calls": 0,
+    "estimated_input_tokens": None,
+    "actual_tokens": {},
+}

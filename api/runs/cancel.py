@@ -1,0 +1,35 @@
+"""Cancelling runs."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import now
+from promptreel.api.db.events import record_event
+from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.statuses import FINAL, MEDIA_TYPES
+from promptreel.api.runs.store import owned_run
+from promptreel.api.web.auth import Principal
+
+
+def request_cancel(session: Session, caller: Principal, run_id: str) -> PromptRun:
+    """Asks a run to stop. One that has not begun is cancelled at once; a finished one is left as it is."""
+    run = owned_run(session, caller, run_id, to_write=True)
+    if run.status in FINAL or run.stop_requested_at is not None:
+        return run
+    run.stop_requested_at = now()
+    run.stop_requested_by = caller.account_id
+    if run.status == "pending" and run.lease_owner is None:
+        cancel_unstarted(session, run)
+    return run
+
+
+def cancel_unstarted(session: Session, run: PromptRun) -> None:
+    """Ends a run that no runner has begun: everything of it counts as cancelled."""
+    moment = now()
+    run.status = "cancelled"
+    run.stop_requested_at = run.stop_requested_at or moment
+    run.stop_observed_at = run.stop_completed_at = run.completed_at = moment
+    totals = {f"cancelled_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
+    run.summary = {**run.summary, **totals}
+    record_event(session, run.account_id, "prompt_run.cancelled", run_id=run.run_id, index_id=run.index_id)

@@ -1,0 +1,61 @@
+"""What a run would take, from the same plan that the command line shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from promptreel.api.config import ApiConfig
+from promptreel.api.runs.plan import TargetMedia
+from promptreel.providers.registry import provider_of
+from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
+from promptreel.tables.request import TargetItem
+from promptreel.tables.storage import Storage
+
+
+def estimate_body(
+    storage: Storage,
+    config: ApiConfig,
+    account_id: str,
+    prompt: Prompt,
+    settings: RunSettings,
+    videos: Sequence[TargetMedia],
+) -> dict[str, Any]:
+    """The estimate of a run as the wire shows it. Nothing is billed here, so the counts stand in `breakdown`."""
+    from promptreel.pipelines.estimate import (
+        estimate_run,  # Beam comes with it: only who asks for an estimate pays for that
+    )
+
+    target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
+    estimated = estimate_run(storage, prompt, settings, provider_of(settings), target, owner=account_id).to_dict()
+    within = {
+        "items": estimated["items"] <= config.max_run_items,
+        "segments": estimated["segments"][1] <= config.max_run_segments,
+        "tokens": config.max_run_tokens is None or estimated["input_tokens"]["total"] <= config.max_run_tokens,
+    }
+    limits = {
+        "max_items": config.max_run_items,
+        "max_segments": config.max_run_segments,
+        "max_tokens": config.max_run_tokens,
+        "within": within,
+    }
+    counts = {
+        "eligible_item_count": estimated["eligible_items"],
+        "item_count": estimated["items"],
+        "segment_count": {"least": estimated["segments"][0], "most": estimated["segments"][1]},
+        "model_call_count": {"least": estimated["model_calls"][0], "most": estimated["model_calls"][1]},
+        "reused_result_count": estimated["reused_results"],
+        "media_seconds": estimated["media_seconds"],
+        "input_tokens": estimated["input_tokens"],
+        "exact": estimated["exact"],
+        "model": estimated["model"],
+        "limits": limits,
+        "items": estimated["details"],
+    }
+    return {
+        "estimated_mt": 0.0,
+        "breakdown": {"prompt_run_estimate": counts},
+        "sufficient_balance": all(within.values()),
+        "current_balance_mt": 0.0,
+    }

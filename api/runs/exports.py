@@ -1,0 +1,140 @@
+"""Exports in the database: queued, found again, shown."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import now, required_time, wire_time
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import Export, PromptRun
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.runs.store import owned_run
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import conflict, invalid, not_found
+from promptreel.schemas.wire.exports import CreateIndexExport, CreateRunExport
+
+MAX_ATTEMPTS: Final = 3
+
+
+DOWNLOAD_URL_LIFETIME_S: Final = 300
+
+
+_STATUS: Final = {"queued": "pending", "running": "processing", "succeeded": "completed", "dead_letter": "failed"}
+
+
+# ------------------------------------------------------------------------------------------- what callers ask for
+
+
+def create_run_export(session: Session, caller: Principal, run_id: str, body: CreateRunExport | None) -> Export:
+    """Queues an export of a run.
+
+    Raises:
+        ApiError: 404 where the run does not exist, 409 where it has not ended, 422 for a destination that there is not.
+    """
+    run = owned_run(session, caller, run_id)
+    if run.status not in FINAL:
+        raise conflict("run_not_finished", "The run is not finished; export it when it is.", run_id=run_id)
+    return _queued(session, caller, "prompt_run", run_id, [run_id], body)
+
+
+def create_index_export(session: Session, caller: Principal, index_id: str, body: CreateIndexExport | None) -> Export:
+    """Queues an export of the runs over an index; the caller has shown that the index is its own.
+
+    Raises:
+        ApiError: 404 where a named run does not exist, 409 where it has not ended, 422 where it is over something else.
+    """
+    over = select(PromptRun).where(PromptRun.account_id == caller.account_id, PromptRun.index_id == index_id)
+    newest_first = over.where(PromptRun.status.in_(FINAL)).order_by(
+        PromptRun.created_at.desc(), PromptRun.run_id.desc()
+    )
+    if body is None or body.prompt_run_ids is None:
+        return _queued(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)
+    wanted = list(dict.fromkeys(body.prompt_run_ids))
+    for run_id in wanted:
+        run = owned_run(session, caller, run_id)
+        if run.index_id != index_id:
+            raise invalid(f"prompt_run_ids: {run_id} is no run over index {index_id}", "prompt_run_ids")
+        if run.status not in FINAL:
+            raise conflict("run_not_finished", f"Run {run_id} is not finished; export it when it is.", run_id=run_id)
+    return _queued(session, caller, "index", index_id, wanted, body)
+
+
+def owned_export(session: Session, caller: Principal, export_id: str) -> Export:
+    """The caller's export of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's.
+    """
+    export = session.get(Export, export_id)
+    if export is None or export.account_id != caller.account_id:
+        raise not_found("export", export_id)
+    return export
+
+
+def export_status(export: Export) -> str:
+    """How far it is, in the wire's words."""
+    return _STATUS[export.queue_status]
+
+
+def export_body(export: Export) -> dict[str, Any]:
+    """An export as the wire shows it: exactly these keys."""
+    is_done = export.queue_status == "succeeded"
+    return {
+        "export_id": export.export_id,
+        "export_type": export.export_type,
+        "target_id": export.target_id,
+        "created_at": required_time(export.created_at),
+        "status": export_status(export),
+        "queue_status": export.queue_status,
+        "attempts": export.attempts,
+        "max_attempts": MAX_ATTEMPTS,
+        "available_at": wire_time(export.available_at),
+        "started_at": wire_time(export.started_at),
+        "completed_at": wire_time(export.completed_at),
+        "updated_at": wire_time(export.updated_at),
+        "download_url": f"/api/v2/exports/{export.export_id}/download" if is_done else None,
+        "file_size_bytes": export.file_size_bytes,
+        "error_message": export.last_error if export.queue_status == "dead_letter" else None,
+        "last_error": export.last_error,
+        "destination_type": "download",
+        "destination_connector_id": None,
+        "destination_base_path": None,
+        "destination_subpath": None,
+        "destination_uri": None,
+        "gcs_uri": f"export://{export.export_id}" if is_done else None,
+        "export_params": export.params,
+    }
+
+
+def _queued(
+    session: Session,
+    caller: Principal,
+    export_type: str,
+    target_id: str,
+    run_ids: list[str],
+    body: CreateRunExport | None,
+) -> Export:
+    for name in ("destination_connector_id", "destination_base_path", "destination_subpath"):
+        if getattr(body, name, None):
+            raise invalid(f"{name}: there are no connectors here; leave it out and download the file", name)
+    moment = now()
+    export = Export(
+        export_id=new_id("exp"),
+        account_id=caller.account_id,
+        export_type=export_type,
+        target_id=target_id,
+        run_ids=run_ids,
+        params=(body.model_dump(exclude_none=True) if body is not None else None) or None,
+        queue_status="queued",
+        attempts=0,
+        available_at=moment,
+        created_at=moment,
+        updated_at=moment,
+        lease_fence=0,
+        lease_beat=0,
+    )
+    session.add(export)
+    return export

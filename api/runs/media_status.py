@@ -1,0 +1,98 @@
+"""How runs stand on one media item: from the database while they run, from their tables afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import required_time
+from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.tables.storage import Storage
+
+_NEWEST_RUNS = 20
+_WORDS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
+
+
+def processing_status(
+    session: Session, storage: Storage, video: Video, *, with_segments: bool = False
+) -> list[dict[str, Any]] | None:
+    """The newest runs over an item, newest first; None where there is none."""
+    runs = session.scalars(
+        select(PromptRun)
+        .join(RunItem, RunItem.run_id == PromptRun.run_id)
+        .where(RunItem.video_id == video.video_id, PromptRun.account_id == video.account_id)
+        .order_by(PromptRun.created_at.desc(), PromptRun.run_id.desc())
+        .limit(_NEWEST_RUNS)
+    ).all()
+    return [_status(storage, run, video.video_id, with_segments) for run in runs] or None
+
+
+def _status(storage: Storage, run: PromptRun, video_id: str, with_segments: bool) -> dict[str, Any]:
+    tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
+    media = next(tables.rows("media", video_id), None) if tables is not None else None
+    updated = required_time(run.completed_at or run.started_at or run.created_at)
+    counts = (0, 0, 0, 0)
+    if media is not None:
+        cancelled, done = media["cancelled_segments"], media["succeeded_segments"]
+        counts = (media["segment_count"], cancelled, done, media["failed_segments"])
+    return {
+        "run_id": run.run_id,
+        "prompt_id": run.prompt_id,
+        "status": run.status,
+        "total_segments": counts[0],
+        "pending_segments": counts[1],
+        "processing_segments": 0,
+        "successful_segments": counts[2],
+        "failed_segments": counts[3],
+        "created_at": required_time(run.created_at),
+        "updated_at": updated,
+        "attempt_id": None,
+        "video_level": _video_level(run, tables, video_id, updated, counts) if tables is not None else None,
+        "segments": _segments(tables, video_id, updated) if with_segments and tables is not None else [],
+    }
+
+
+def _video_level(
+    run: PromptRun, tables: RunTables, video_id: str, updated: str, counts: tuple[int, int, int, int]
+) -> dict[str, Any] | None:
+    if run.prompt.get("video_level") is None:
+        return None
+    row = next(tables.rows("video_results", video_id), None)
+    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
+    failure = next(failures, None)
+    return {
+        "status": "completed" if row is not None else "failed" if failure is not None else "pending",
+        "result_available": row is not None,
+        "successful_segment_count": counts[2],
+        "failed_segment_count": counts[3],
+        "started_at": None,
+        "completed_at": row["executed_at"] if row is not None else None,
+        "updated_at": updated,
+        "error_message": failure["message"] if failure is not None else None,
+        "attempt_id": None,
+    }
+
+
+def _segments(tables: RunTables, video_id: str, updated: str) -> list[dict[str, Any]]:
+    failures: dict[str, dict[str, Any]] = {}
+    for row in tables.rows("failures", video_id):
+        failures.setdefault(row["segment_id"], row)
+    return [
+        {
+            "segment_id": row["segment_id"],
+            "video_id": video_id,
+            "status": _WORDS[row["status"]],
+            "start_time": row["start_time"],
+            "end_time": row["end_time"],
+            "started_at": None,
+            "completed_at": None,
+            "updated_at": updated,
+            "error_message": failures[row["segment_id"]]["message"] if row["segment_id"] in failures else None,
+            "failure_stage": failures[row["segment_id"]]["operation"] if row["segment_id"] in failures else None,
+            "attempt_id": None,
+        }
+        for row in tables.rows("segments", video_id)
+    ]

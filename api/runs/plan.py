@@ -1,0 +1,198 @@
+"""What a run would be made of, checked before it is stored."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, bindparam, select
+from sqlalchemy.orm import Session
+
+from promptreel.api.config import ApiConfig
+from promptreel.api.db.models import MediaIndex, PromptRecord, Video
+from promptreel.api.runs.statuses import MEDIA_TYPES
+from promptreel.api.uploads.media_rows import owned_videos
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import invalid, not_found
+from promptreel.providers.registry import check_run, default_model, provider_of
+from promptreel.providers.token_estimate import has_synthesis, input_tokens
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.media import MediaType
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
+    CallSettings,
+    ImageEmbeddingSettings,
+    MediaLimits,
+    ModelSettings,
+    RunSettings,
+    TranscriptionSettings,
+)
+from promptreel.schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
+
+_PROMPT_BY_ID: Final = select(PromptRecord.__table__).where(PromptRecord.prompt_id == bindparam("prompt_id"))
+
+
+_INDEX_BY_ID: Final = select(MediaIndex.__table__).where(MediaIndex.index_id == bindparam("index_id"))
+
+
+_MEDIA: Final = (
+    select(Video.__table__)
+    .where(Video.account_id == bindparam("account_id"), Video.deletion_id.is_(None))
+    .order_by(Video.created_at, Video.video_id)
+)
+
+
+_MEDIA_OF_INDEX: Final = _MEDIA.where(Video.index_id == bindparam("index_id"))
+
+
+_MEDIA_OF_PLAYGROUND: Final = _MEDIA.where(Video.index_id.is_(None))
+
+
+TargetMedia = Video | Row[Any]  # an item of a target: the columns of `Video`
+
+
+def plan_run(
+    session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig
+) -> tuple[Prompt, RunSettings, Sequence[TargetMedia]]:
+    """Checks everything about a run that can be known before it, and gives what it would be made of.
+
+    Raises:
+        ApiError: 404 for what does not exist, 422 for what cannot be run; nothing is stored.
+    """
+    record = session.connection().execute(_PROMPT_BY_ID, {"prompt_id": body.prompt_id}).one_or_none()
+    if record is None or record.account_id != caller.account_id:
+        raise not_found("prompt", body.prompt_id)
+    if not record.is_active:
+        raise invalid(f"prompt_id: prompt {body.prompt_id} is deactivated; activate it or choose another", "prompt_id")
+    settings = run_settings(body, config)
+    prompt = _checked_prompt(json.dumps(record.definition))
+    try:
+        check_run(prompt, settings)
+    except InvalidInput as error:
+        raise invalid(str(error), "processing_model") from error
+    videos = target_videos(session, caller, body)
+    if len(videos) > config.max_run_items:
+        message = f"target: {len(videos)} items are more than one run may have ({config.max_run_items}); divide them"
+        raise invalid(message, "target")
+    return prompt, settings, videos
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_prompt(definition: str) -> Prompt:
+    """A stored definition, which was checked when it came; checking it costs more than all the rest of an execute."""
+    return prompt_from_dict(json.loads(definition))
+
+
+def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
+    """The frozen settings of a run.
+
+    Raises:
+        ApiError: 422 where the model is not among those allowed, or values contradict each other.
+    """
+    named = body.processing_model or config.default_model or default_model()
+    model = config.model_aliases.get(named, named)
+    if config.models and model not in config.models:
+        allowed = ", ".join([*config.models, *config.model_aliases])
+        raise invalid(f"processing_model: {named!r} is not configured here; use one of {allowed}", "processing_model")
+    try:
+        return RunSettings(
+            segmentation=SegmentationSettings(
+                video_strategy=body.video_segmentation_type,
+                audio_strategy=body.audio_segmentation_type,
+                video_duration_s=body.video_segment_duration if body.video_segmentation_type == "fixed" else None,
+                audio_duration_s=body.audio_segment_duration if body.audio_segmentation_type == "fixed" else None,
+            ),
+            model=ModelSettings(model=model, base_url=config.model_base_url),
+            calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
+            limits=MediaLimits(max_duration_s=config.max_media_seconds),
+            transcription=TranscriptionSettings(enabled=body.enable_transcription),
+            image_embedding=ImageEmbeddingSettings(enabled=body.enable_image_embedding),
+            strict_models=config.strict_models,
+        )
+    except InvalidInput as error:
+        raise invalid(str(error)) from error
+
+
+def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequence[TargetMedia]:
+    """The media of a target, in the order in which they were added (or named).
+
+    Raises:
+        ApiError: 404 where an index or item does not exist, 422 where an item lies elsewhere, or nothing is selected.
+    """
+    target = body.target
+    index_id = getattr(target, "index_id", None)
+    if index_id is not None:
+        index = session.connection().execute(_INDEX_BY_ID, {"index_id": index_id}).one_or_none()
+        if index is None or index.account_id != caller.account_id or index.deletion_id is not None:
+            raise not_found("index", index_id)
+    if isinstance(target, VideosTarget):
+        wanted = list(dict.fromkeys(target.video_ids))
+        found = owned_videos(session, caller, wanted)
+        for video_id in wanted:
+            if video_id not in found:
+                raise not_found("video", video_id)
+            if found[video_id].index_id != index_id:
+                place = f"index {index_id}" if index_id else "the playground (name its index in target.index_id)"
+                raise invalid(f"target.video_ids: {video_id} does not lie in {place}", "target.video_ids")
+        return [found[video_id] for video_id in wanted]
+    everything = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
+    where = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
+    videos = session.connection().execute(everything, where).all()
+    if not videos:
+        place = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
+        raise invalid(f"target: there is no media in {place}; upload or register some first", "target")
+    return videos
+
+
+def first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> dict[str, Any]:
+    by_type = Counter(video.media_type for video in videos)
+    timed = by_type["video"] + by_type["audio"]
+    exact = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
+    is_exact = all(least == most for least, most in exact)
+    return {
+        **{f"total_{plural}": by_type[kind] for kind, plural in MEDIA_TYPES},
+        "total_segments": sum(least for least, _ in exact) if is_exact else 0,
+        "total_video_seconds": round(sum(seconds_from_us(video.duration_us or 0) for video in videos), 3),
+        "video_level_enabled": prompt.video_level is not None,
+        "video_level_total_items": timed if prompt.video_level is not None else 0,
+        "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
+    }
+
+
+def _estimated_tokens(
+    prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], *, with_most_segments: bool = True
+) -> int:
+    """Input tokens of a run that finds nothing finished, from what was registered of its media."""
+    if not provider_of(settings).is_called:
+        return 0
+    total = 0
+    for video in videos:
+        kind: MediaType = video.media_type  # type: ignore[assignment]
+        count = settings.segmentation.segment_bounds(kind, video.duration_us)[with_most_segments]
+        lengths = {seconds_from_us(video.duration_us or 0) / count: count}
+        is_seen, is_heard = kind != "audio", kind != "image"
+        due = int(has_synthesis(prompt, kind))
+        tokens = input_tokens(prompt, settings, kind, lengths, due, has_pictures=is_seen, has_sound=is_heard)
+        total += sum(tokens.values())
+    return total
+
+
+def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], config: ApiConfig) -> None:
+    bounds: list[tuple[int, int]] = [settings.segmentation.segment_bounds(v.media_type, v.duration_us) for v in videos]  # type: ignore[arg-type]
+    least = sum(fewest for fewest, _ in bounds)
+    if least > config.max_run_segments:
+        message = f"target: at least {least} segments, more than one run may have ({config.max_run_segments})"
+        raise invalid(message, "target")
+    if config.max_run_tokens is not None:
+        tokens = _estimated_tokens(prompt, settings, videos, with_most_segments=False)
+        if tokens > config.max_run_tokens:
+            message = (
+                f"target: its calls take in about {tokens} tokens or more, and one run may use {config.max_run_tokens}; "
+                "divide the target, or ask POST /prompt-runs/estimate what each item takes"
+            )
+            raise invalid(message, "target")

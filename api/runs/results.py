@@ -1,0 +1,387 @@
+"""What a run's committed tables say, as the wire shows it: results, syntheses, failures, call records, segments."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from promptreel.api.db.clock import required_time
+from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.uploads.media_rows import NO_MARKER
+from promptreel.api.web.errors import invalid
+from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.reader import CommittedRun, read_rows
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import Storage
+
+Row = dict[str, Any]
+
+OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
+_NO_MEDIA: Final[dict[str, Any]] = {
+    **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "gif_uri", "gif_gcs_uri")),
+    "thumbnail_available": False,
+    "gif_available": False,
+}
+_NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
+_STATUS_OF_SEGMENT: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The tables of one run as one manifest names them."""
+
+    storage: Storage
+    manifest: Manifest
+
+    def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
+        """The rows of one item in one table, in order."""
+        folder = run_folder(self.manifest.run_id)
+        parts = self.manifest.parts_of_item(table, video_id)
+        paths = [self.storage.local_file(f"{folder}/{part.file}") for part in parts]
+        return ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
+
+    def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
+        """All rows of one table, through DuckDB."""
+        request = read_request(self.storage, self.manifest.run_id)
+        run = CommittedRun(self.manifest.run_id, request.prompt, self.manifest)
+        return read_rows(self.storage, run, table, where, **parameters)
+
+
+def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
+    """The tables of a run's newest manifest, or of the one with that number; None before the first commit."""
+    if number is not None:
+        return RunTables(storage, _manifest(storage, run_id, number))
+    newest = newest_manifest(storage, run_id)
+    return None if newest is None else RunTables(storage, newest)
+
+
+@functools.lru_cache(maxsize=64)  # a manifest never changes
+def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
+    newest = newest_manifest(storage, run_id)
+    if newest is None or not 1 <= number <= newest.number:
+        raise invalid("cursor: names a state of the run that there never was; begin without it", "cursor")
+    return read_manifest(storage, run_id, number)
+
+
+def results_page(
+    storage: Storage, run: PromptRun, video_id: str, video: Video | None, limit: int, cursor: str | None
+) -> dict[str, Any]:
+    """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
+    the first page was read from."""
+    return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
+
+
+def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+    """One page of an item's segments, seen through a run."""
+    return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
+
+
+def _page(
+    kind: str,
+    storage: Storage,
+    run: PromptRun,
+    video_id: str,
+    limit: int,
+    cursor: str | None,
+    body_of: Callable[[SegmentView], Row],
+) -> dict[str, Any]:
+    scope = (kind, run.run_id, video_id)
+    place = decode_cursor(cursor, scope, (int, int, str))
+    tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
+    if tables is None:
+        return page_body([], limit, None)
+    segments, more = _segments_after(tables, video_id, place[1:] if place is not None else None, limit)
+    shown = [body_of(view) for view in segment_views(tables, video_id, segments)]
+    next_cursor = None
+    if more:
+        last = segments[-1]
+        next_cursor = encode_cursor(scope, [tables.manifest.number, last["start_us"], last["segment_id"]])
+    return page_body(shown, limit, next_cursor)
+
+
+def _segments_after(
+    tables: RunTables, video_id: str, place: Sequence[Any] | None, limit: int
+) -> tuple[list[Row], bool]:
+    first_us = place[0] if place is not None else None
+    rows: Iterable[Row] = tables.rows("segments", video_id, first_us)
+    if place is not None:
+        rows = (row for row in rows if (row["start_us"], row["segment_id"]) > (place[0], place[1]))
+    found = list(islice(rows, limit + 1))
+    return found[:limit], len(found) > limit
+
+
+@dataclass(frozen=True)
+class SegmentView:
+    """One segment with what a run says of it."""
+
+    segment: Row
+    result: Row | None
+    transcript: Row | None
+    failures: Mapping[str, Row]
+
+
+def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> list[SegmentView]:
+    """Segments of one item with their results, transcripts and failures."""
+    if not segments:
+        return []
+    span = (segments[0]["start_us"], segments[-1]["start_us"])
+    results = {row["segment_id"]: row for row in tables.rows("results", video_id, *span)}
+    transcripts = {row["segment_id"]: row for row in tables.rows("transcripts", video_id, *span)}
+    failures: dict[str, dict[str, Row]] = {}
+    for row in tables.rows("failures", video_id, *span):
+        failures.setdefault(row["segment_id"], {})[row["operation"]] = row
+    return [
+        SegmentView(
+            row, results.get(row["segment_id"]), transcripts.get(row["segment_id"]), failures.get(row["segment_id"], {})
+        )
+        for row in segments
+    ]
+
+
+def segment_result(run: PromptRun, video: Video | None, view: SegmentView) -> Row:
+    """A segment of a run as the wire's SegmentRunResult; a failed one has no metadata."""
+    segment, result = view.segment, view.result
+    return {
+        "result_type": "segment",
+        "result_id": f"segment:{segment['segment_id']}:{run.run_id}",
+        "segment_id": segment["segment_id"],
+        "video_id": segment["video_id"],
+        **_head(run, video),
+        "executed_at": result["executed_at"] if result is not None else required_time(run.created_at),
+        "start_time": segment["start_time"],
+        "end_time": segment["end_time"],
+        **_NO_MEDIA,
+        "metadata": json.loads(result["metadata"]) if result is not None else {},
+        "metadata_text": result["metadata_text"] if result is not None else "",
+        "processing_warning": result["warning"] if result is not None else None,
+        "schema_used": json.dumps(run.prompt["json_schema"]),
+        **operation_flags(view),
+        "field_extraction_succeeded": segment["field_extraction"] == "succeeded",
+        "transcript": view.transcript["text"] if view.transcript is not None else None,
+        **_NO_MARKERS,
+    }
+
+
+def operation_flags(view: SegmentView) -> dict[str, Any]:
+    """Whether each operation of a segment succeeded (null where it was not asked for), and why not."""
+    flags: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        outcome = view.segment[operation]
+        failure = view.failures.get(operation)
+        flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
+        flags[f"{operation}_error"] = failure["message"] if failure is not None else None
+    return flags
+
+
+def segment_body(run_id: str, view: SegmentView) -> Row:
+    """A segment as the wire's Segment, seen through one run."""
+    segment, result = view.segment, view.result
+    failure = next(iter(view.failures.values()), None)
+    return {
+        "segment_id": segment["segment_id"],
+        "video_id": segment["video_id"],
+        "start_time": segment["start_time"],
+        "end_time": segment["end_time"],
+        **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
+        "processed": segment["status"] == "succeeded",
+        "processing_failed": segment["status"] == "failed",
+        "segment_status": _STATUS_OF_SEGMENT[segment["status"]],
+        "failure_stage": failure["operation"] if failure is not None else None,
+        "failure_message": failure["message"] if failure is not None else None,
+        "attempt_id": None,
+        "status_source": "run",
+        "metadata": json.loads(result["metadata"]) if result is not None else None,
+        "metadata_text": result["metadata_text"] if result is not None else "",
+        "created_at": None,
+        "processed_at": result["executed_at"] if result is not None else None,
+        "error_message": failure["message"] if failure is not None else None,
+        "processing_warning": result["warning"] if result is not None else None,
+        "thumbnail_data": None,
+        "gif_data": None,
+        "from_run_id": run_id,
+        "marker": NO_MARKER,
+        "metadata_markers": {},
+        **operation_flags(view),
+    }
+
+
+def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
+    """Every segment of an item, seen through a run."""
+    tables = run_tables(storage, run.run_id)
+    if tables is None:
+        return []
+    segments = list(tables.rows("segments", video_id))
+    return [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
+
+
+def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video: Video | None) -> Row | None:
+    """The synthesis of an item, or why there is none; None where the run makes none or has not come to it."""
+    level = run.prompt.get("video_level")
+    if level is None or tables is None:
+        return None
+    media = next(tables.rows("media", video_id), None)
+    row = next(tables.rows("video_results", video_id), None)
+    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
+    failure = next(failures, None)
+    if media is None or (row is None and failure is None):
+        return None
+    first = next(tables.rows("segments", video_id), None)
+    return {
+        "result_type": "video",
+        "result_id": f"video:{video_id}:{run.run_id}",
+        "video_id": video_id,
+        **_head(run, video),
+        "executed_at": row["executed_at"] if row is not None else required_time(run.created_at),
+        "status": _synthesis_status(row, media),
+        "metadata": json.loads(row["metadata"]) if row is not None else {},
+        "metadata_text": row["metadata_text"] if row is not None else "",
+        "raw_llm_response": failure["answer"] if failure is not None else None,
+        "processing_warning": row["warning"] if row is not None else None,
+        "schema_used": json.dumps(level["json_schema"]),
+        "successful_segment_count": media["succeeded_segments"],
+        "failed_segment_count": media["failed_segments"],
+        "omitted_segment_ids": list(row["omitted_segment_ids"]) if row is not None else [],
+        "template_fields": list(row["template_fields"]) if row is not None else [],
+        "source_fingerprint": row["source_fingerprint"] if row is not None else None,
+        "rendered_prompt_char_count": row["rendered_prompt_chars"] if row is not None else 0,
+        "llm_attempted": bool(row["llm_call_ids"]) if row is not None else bool(failure and failure["attempts"]),
+        "attempt_id": None,
+        "error_message": failure["message"] if failure is not None else None,
+        "started_at": None,
+        "completed_at": row["executed_at"] if row is not None else None,
+        **_NO_MEDIA,
+        "preview_segment_id": first["segment_id"] if first is not None else None,
+        "preview_start_time": first["start_time"] if first is not None else None,
+        "preview_end_time": first["end_time"] if first is not None else None,
+        "preview_segment_uri": None,
+        "preview_thumbnail_uri": None,
+        "preview_gif_uri": None,
+        "embedding_status": None,
+        "embedding_error": None,
+        **_NO_MARKERS,
+    }
+
+
+def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
+    """Everything of a run that failed, by item and segment.
+
+    An item that was never cut into segments stands as one entry whose segment id is the item's own.
+    """
+    tables = run_tables(storage, run.run_id)
+    rows = tables.all_rows("failures") if tables is not None else []
+    by_video: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        if row["operation"] in (*OPERATIONS, "processing"):
+            by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
+    videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
+    total: Counter[str] = Counter()
+    for video in videos:
+        total.update(video["operation_counts"])
+    return {
+        "run_id": run.run_id,
+        "status": run.status,
+        "videos_with_failures": len(videos),
+        "failed_segments": sum(video["failed_segments"] for video in videos),
+        "operation_counts": _counts(total),
+        "videos": videos,
+    }
+
+
+def llm_calls(storage: Storage, run: PromptRun) -> list[Row]:
+    """Every call record of a run, in order of time."""
+    tables = run_tables(storage, run.run_id)
+    if tables is None:
+        return []
+    spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}
+    return [_call_body(run, row, spans.get(row["segment_id"], (None, None))) for row in tables.all_rows("llm_calls")]
+
+
+def _head(run: PromptRun, video: Video | None) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "prompt_id": run.prompt_id,
+        "prompt_run_id": run.run_id,
+        "video_name": video.title if video is not None else None,
+        "source_index_id": video.index_id if video is not None else run.index_id,
+    }
+
+
+def _synthesis_status(row: Row | None, media: Row) -> str:
+    if row is None:
+        return "failed"
+    return "completed_with_failures" if media["failed_segments"] else "completed"
+
+
+def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    counts = Counter(row["operation"] for rows in segments.values() for row in rows)
+    return {
+        "video_id": video_id,
+        "failed_segments": len(segments),
+        "operation_counts": _counts(counts),
+        "segments": [_failed_segment(segment_id, rows) for segment_id, rows in segments.items()],
+    }
+
+
+def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
+    leading = rows[0]
+    messages = {row["operation"]: row["message"] for row in rows}
+    return {
+        "segment_id": segment_id,
+        "failed_operations": [row["operation"] for row in rows],
+        **{f"{operation}_error": messages.get(operation) for operation in OPERATIONS},
+        "failure_stage": leading["operation"],
+        "failure_message": leading["message"],
+        "failure_code": leading["code"],
+        "retryable": any(row["retryable"] for row in rows),
+        "start_time": None if leading["start_us"] is None else seconds_from_us(leading["start_us"]),
+        "end_time": None if leading["end_us"] is None else seconds_from_us(leading["end_us"]),
+        "projection_only": leading["segment_id"] is None,
+    }
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) for name in (*OPERATIONS, "processing")}
+
+
+def _call_body(run: PromptRun, row: Row, span: tuple[float | None, float | None]) -> Row:
+    schema = run.prompt["json_schema"]
+    if row["purpose"] == "video_level_synthesis":
+        schema = (run.prompt.get("video_level") or {}).get("json_schema")
+    return {
+        "llm_call_id": row["llm_call_id"],
+        "prompt_run_id": run.run_id,
+        "prompt_id": run.prompt_id,
+        "video_id": row["video_id"],
+        "segment_id": row["segment_id"],
+        "user_id": run.account_id,
+        "model": row["model"],
+        "purpose": row["purpose"],
+        "status": row["status"],
+        "input_tokens": row["input_tokens"],
+        "output_tokens": row["output_tokens"],
+        "total_tokens": row["total_tokens"],
+        "cached_tokens": row["cached_tokens"],
+        "thought_tokens": row["thought_tokens"],
+        "video_seconds": row["video_seconds"],
+        "segment_start_time": span[0],
+        "segment_end_time": span[1],
+        "prompt_text": run.prompt["prompt_text"],
+        "response_text": row["response_text"],
+        "schema_used": json.dumps(schema) if schema is not None else None,
+        "invoked_at": row["invoked_at"],
+        "completed_at": row["completed_at"],
+        "created_at": row["invoked_at"],
+        "duration_ms": row["duration_ms"],
+        "attempt": row["attempt"],
+        "finish_reason": row["finish_reason"],
+        "error_message": row["message"],
+    }

@@ -1,0 +1,216 @@
+"""Retries of what failed in a finished run: one segment, or everything retryable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import now, required_time, wire_time
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import PromptRun, RunItem, SegmentRetry
+from promptreel.api.runs.results import OPERATIONS, run_tables
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.runs.store import owned_run
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import ApiError, not_found
+from promptreel.schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
+from promptreel.schemas.wire.prompt_runs import RetryFailures
+from promptreel.tables.retry_scope import target_of
+from promptreel.tables.storage import Storage
+
+RETRY_FINAL = ("completed", "failed")
+
+# More than one item may have a segment of the same name.
+_SEGMENTS_OF_TARGETS: Final = """
+    video_id IN (SELECT unnest($items))
+    AND (segment_id IN (SELECT unnest($names)) OR video_id IN (SELECT unnest($names)))
+"""
+_FAILURES_OF_TARGETS: Final = """
+    video_id IN (SELECT unnest($items))
+    AND (segment_id IS NULL OR segment_id IN (SELECT unnest($names)))
+"""
+
+
+def start_retry(
+    session: Session,
+    storage: Storage,
+    caller: Principal,
+    run_id: str,
+    video_id: str,
+    segment_id: str,
+    key: str | None,
+) -> SegmentRetry:
+    """Stores a retry of one segment for the supervisor to execute. An item that was never cut into segments is named by its
+    own id as the segment.
+
+    Raises:
+        ApiError: 404 where the run or segment does not exist; 409 where the run is not finished, nothing of the segment
+            failed, or another retry of the run is under way.
+    """
+    run = _retryable_run(session, caller, run_id)
+    tables = run_tables(storage, run_id)
+    if tables is None or next(tables.rows("media", video_id), None) is None:
+        raise not_found("segment", segment_id)
+    rows = [row for row in tables.rows("failures", video_id) if row["operation"] != "synthesis"]
+    failed = [row for row in rows if (row["segment_id"] or video_id) == segment_id]
+    if not failed:
+        known = segment_id == video_id or any(
+            row["segment_id"] == segment_id for row in tables.rows("segments", video_id)
+        )
+        if not known:
+            raise not_found("segment", segment_id)
+        raise ApiError(409, "segment_not_failed", f"Nothing of {segment_id} failed in this run.", {"run_id": run_id})
+    scope = {**_scope_of(failed), "repeat_failed": True}
+    return _stored(session, caller, run, scope, key, video_id, segment_id)
+
+
+def start_retry_of_failures(
+    session: Session, storage: Storage, caller: Principal, run_id: str, body: RetryFailures, key: str | None
+) -> SegmentRetry:
+    """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items. Of a run that ended
+    without a commit every item failed.
+
+    Raises:
+        ApiError: 404 where the run does not exist; 409 where it is not finished, nothing fits, or another retry is open.
+    """
+    run = _retryable_run(session, caller, run_id)
+    tables = run_tables(storage, run_id)
+    rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
+    chosen = [row for row in rows if _is_wanted(row, body)]
+    if not chosen:
+        message = "No retryable failure of this run fits."
+        raise ApiError(409, "nothing_to_retry", message, {"run_id": run_id, "retryable_failures": len(rows)})
+    return _stored(session, caller, run, _scope_of(chosen), key, None, None)
+
+
+def owned_retry(
+    session: Session,
+    caller: Principal,
+    run_id: str,
+    retry_id: str,
+    video_id: str | None = None,
+    segment_id: str | None = None,
+) -> SegmentRetry:
+    """The caller's retry of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's, or of another run or segment.
+    """
+    retry = session.get(SegmentRetry, retry_id)
+    wrong_place = (
+        retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
+    )
+    if retry is None or retry.account_id != caller.account_id or retry.run_id != run_id or wrong_place:
+        raise not_found("retry", retry_id)
+    return retry
+
+
+def retry_body(retry: SegmentRetry) -> dict[str, Any]:
+    """A retry as the wire shows it."""
+    first = retry.scope["targets"][0]
+    return {
+        "run_id": retry.run_id,
+        "retry_id": retry.retry_id,
+        "status": retry.status,
+        "message": f"{len(retry.scope['targets'])} segment(s), {', '.join(retry.scope['operations'])}: {retry.status}",
+        "idempotency_key": retry.idempotency_key,
+        "video_id": retry.video_id or first[0],
+        "segment_id": retry.segment_id or (first[0] if first[1] in FAILED_OPERATIONS else first[1]),
+        "created_at": required_time(retry.created_at),
+        "started_at": wire_time(retry.started_at),
+        "completed_at": wire_time(retry.completed_at),
+        "error": retry.error,
+        **{f"{operation}_succeeded": retry.outcome.get(operation) for operation in OPERATIONS},
+        "billing_estimated_mt": 0.0,
+        "billing_actual_mt": 0.0,
+        "billing_status": None,
+        "billing_error": None,
+    }
+
+
+def outcome_of(
+    storage: Storage, run_id: str, targets: Sequence[Sequence[str]]
+) -> tuple[dict[str, bool | None], str | None]:
+    """(operation to whether it now succeeded for all targets, the first error left) from a run's newest tables."""
+    tables = run_tables(storage, run_id)
+    found: dict[str, bool | None] = dict.fromkeys(OPERATIONS)
+    if tables is None:
+        return found, "the run has no tables"
+    chosen = {(video_id, segment_id) for video_id, segment_id in targets}
+    ids = {"items": list({video_id for video_id, _ in chosen}), "names": list({name for _, name in chosen})}
+    left = tables.all_rows("failures", _FAILURES_OF_TARGETS, **ids)
+    errors = (row["message"] for row in left if target_of(row) in chosen)
+    for row in tables.all_rows("segments", _SEGMENTS_OF_TARGETS, **ids):
+        if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
+            for operation in OPERATIONS:
+                if row[operation] is not None:
+                    found[operation] = row[operation] == "succeeded" and found[operation] is not False
+    return found, next(errors, None)
+
+
+def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
+    run = owned_run(session, caller, run_id, to_write=True)
+    if run.status not in FINAL:
+        message = "The run is not finished; retries begin when it is."
+        raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
+    open_retry = select(SegmentRetry.retry_id).where(
+        SegmentRetry.run_id == run_id, SegmentRetry.status.not_in(RETRY_FINAL)
+    )
+    if (other := session.scalar(open_retry.limit(1))) is not None:
+        message = "Another retry of this run is under way; wait for it."
+        raise ApiError(409, "retry_in_progress", message, {"run_id": run_id, "retry_id": other}, retry_after_s=2)
+    return run
+
+
+def _uncommitted_failures(session: Session, run: PromptRun) -> list[dict[str, Any]]:
+    """The failures of a run that ended without a commit, as rows of its failures table: each of its items."""
+    if run.status != "failed":
+        return []
+    items = select(RunItem.video_id).where(RunItem.run_id == run.run_id).order_by(RunItem.position)
+    return [
+        {"video_id": video_id, "segment_id": None, "operation": "processing", "code": "interrupted"}
+        for video_id in session.scalars(items)
+    ]
+
+
+def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a retry of these failures targets, as the database holds it."""
+    targets = dict.fromkeys(target_of(row) for row in failures)
+    return {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in failures})}
+
+
+def _is_wanted(row: dict[str, Any], body: RetryFailures) -> bool:
+    return (
+        (not body.operations or row["operation"] in body.operations)
+        and (not body.codes or row["code"] in body.codes)
+        and (not body.video_ids or row["video_id"] in body.video_ids)
+    )
+
+
+def _stored(
+    session: Session,
+    caller: Principal,
+    run: PromptRun,
+    scope: dict[str, Any],
+    key: str | None,
+    video_id: str | None,
+    segment_id: str | None,
+) -> SegmentRetry:
+    retry = SegmentRetry(
+        retry_id=new_id("retry"),
+        account_id=caller.account_id,
+        run_id=run.run_id,
+        video_id=video_id,
+        segment_id=segment_id,
+        scope=scope,
+        status="pending",
+        outcome={},
+        idempotency_key=key,
+        created_at=now(),
+    )
+    session.add(retry)
+    session.flush()
+    return retry

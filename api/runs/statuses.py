@@ -1,0 +1,16 @@
+"""Statuses of runs and items, and the counters that name them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FINAL: Final[frozenset[str]] = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
+
+
+MEDIA_TYPES: Final = (("video", "videos"), ("audio", "audios"), ("image", "images"))
+
+
+ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
+
+
+OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")

@@ -1,0 +1,487 @@
+"""Filter search: which runs are asked, one page of the segments that meet the conditions, and how hits look.
+
+Runs are asked newest first, each through the manifest that the first page found; the cursor carries those numbers, so later
+pages do not change under a commit in between. Within a run, hits come in the order of its part files, read in growing
+portions: a page that fills early reads little.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.api.search.filter_sql import (
+    FilterField,
+    FilterMismatch,
+    compile_filter,
+    filter_fields,
+    find_field,
+)
+from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
+from promptreel.api.uploads.media_rows import owned_videos, videos_in
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import ApiError, invalid, not_found
+from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.wire.filter import FilterSearch, conditions_of
+from promptreel.tables.layout import run_folder
+from promptreel.tables.manifest import Manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.shards import shard_of
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS
+
+TIMEOUT_S: Final = 10.0
+SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have ended otherwise
+_MAX_RUNS: Final = 500
+_FIRST_PORTION: Final = 50_000  # rows
+_PORTION_GROWTH: Final = 4
+_MEMORY: Final = "2GB"
+_INTERRUPT_EVERY_S: Final = 0.1
+_HIT_COLUMNS: Final = (
+    "video_id",
+    "segment_id",
+    "start_us",
+    "start_time",
+    "end_time",
+    "media_type",
+    "metadata",
+    "metadata_text",
+)
+_NO_TRANSCRIPTS: Final = "(SELECT NULL::VARCHAR AS segment_id, NULL::VARCHAR AS text WHERE false)"
+
+
+@dataclass(frozen=True)
+class ScopedRun:
+    """A run that is asked.
+
+    Attributes:
+        items: media whose results count; None where it is all of the run.
+    """
+
+    run: PromptRun
+    tables: RunTables
+    items: frozenset[str] | None
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        return prompt_from_dict(self.run.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of a run's results: number of the part file, and of the row in it."""
+
+    part: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A segment that meets the conditions, and where its result lies."""
+
+    place: Place
+    video_id: str
+    segment_id: str
+    start_us: int
+
+
+class FilterEngine:
+    """One DuckDB that reads committed Parquet; requests share it, each through a cursor of its own.
+
+    Args:
+        timeout_s: seconds after which a request is stopped.
+    """
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
+        self._connection = _connect()
+
+    def find(
+        self, scoped: ScopedRun, nodes: Sequence[Any], after: Place | None, limit: int, deadline: float = math.inf
+    ) -> list[Found]:
+        """The first segments of a run, behind a place, that meet all conditions.
+
+        Args:
+            deadline: moment of `time.monotonic` at which the search is stopped.
+
+        Raises:
+            FilterMismatch: the run's prompt has no such field, or one of another type.
+            ApiError: 422 at the deadline.
+        """
+        if scoped.items == frozenset() or not scoped.tables.manifest.parts_of("results"):
+            return []
+        try:
+            with self._connection.cursor() as cursor, _interrupted_at(deadline, cursor):
+                found = self._find(cursor, scoped, nodes, after, limit)
+        except duckdb.InterruptException as error:
+            raise _too_slow(self.timeout_s) from error
+        except (duckdb.InternalException, duckdb.FatalException):  # the database takes no query after such an error
+            self._connection = _connect()
+            raise
+        if time.monotonic() >= deadline:
+            raise _too_slow(self.timeout_s)
+        return found
+
+    def _find(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        scoped: ScopedRun,
+        nodes: Sequence[Any],
+        after: Place | None,
+        limit: int,
+    ) -> list[Found]:
+        manifest = scoped.tables.manifest
+        fields = self.fields(cursor, scoped)
+        transcripts = _files(scoped.tables.storage, manifest, "transcripts")
+        names = {condition.field for condition in conditions_of(list(nodes))}
+        reads_transcripts = bool(transcripts) and "transcription" in names
+        source = "read_parquet($transcripts)" if reads_transcripts else _NO_TRANSCRIPTS
+        where, parameters = compile_filter(nodes, fields, source)
+        if reads_transcripts:
+            parameters["transcripts"] = transcripts
+        if scoped.items is not None:
+            where += " AND video_id IN (SELECT unnest($items))"
+            parameters["items"] = sorted(scoped.items)
+        found: list[Found] = []
+        for portion in _portions(scoped, [part.rows for part in manifest.parts_of("results")], after):
+            files = _files(scoped.tables.storage, manifest, "results", portion)
+            bounds = {"files": files, "behind": after.row if after and after.part == portion[0] else -1}
+            rows = cursor.execute(
+                "SELECT file_index, file_row_number, video_id, segment_id, start_us "
+                "FROM read_parquet($files, file_row_number = true) "
+                f"WHERE (file_index > 0 OR file_row_number > $behind) AND {where} "
+                f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
+                {**parameters, **bounds},
+            ).fetchall()
+            found += [Found(Place(portion[at], row), *rest) for at, row, *rest in rows]
+            if len(found) == limit:
+                break
+        return found
+
+    def fields(self, cursor: duckdb.DuckDBPyConnection, scoped: ScopedRun) -> dict[str, FilterField]:
+        """The fields of a run that conditions can name."""
+        files = _files(scoped.tables.storage, scoped.tables.manifest, "results", [0])
+        if not files or not scoped.prompt.leaves:
+            return filter_fields(scoped.prompt)
+        cursor.execute(f"SELECT {FIELDS} FROM read_parquet($files) LIMIT 0", {"files": files})
+        assert cursor.description is not None
+        return filter_fields(scoped.prompt, cursor.description[0][1])
+
+    def close(self) -> None:
+        """Frees the memory."""
+        self._connection.close()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute("SET temp_directory = ''")
+    return connection
+
+
+@contextmanager
+def _interrupted_at(deadline: float, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupts whatever a cursor executes at the deadline and behind it."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(max(0.0, deadline - time.monotonic()) or _INTERRUPT_EVERY_S):
+            cursor.interrupt()  # again and again: one between two queries meets none
+
+    if deadline == math.inf:
+        yield
+        return
+    watcher = threading.Thread(target=watch, name="filter-deadline", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _too_slow(timeout_s: float) -> ApiError:
+    message = f"the filter was stopped after {timeout_s:g} s; name fewer runs in run_ids, or use fewer conditions"
+    return ApiError(422, "filter_timeout", message, {"timeout_seconds": timeout_s})
+
+
+def filter_page(
+    session: Session,
+    storage: Storage,
+    engine: FilterEngine,
+    caller: Principal,
+    index_id: str | None,
+    body: FilterSearch,
+) -> dict[str, Any]:
+    """One page of the segments that meet all conditions.
+
+    Args:
+        index_id: the index of the path; None is the playground.
+
+    Raises:
+        ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has, or a search that
+            takes longer than the engine allows.
+    """
+    deadline = time.monotonic() + engine.timeout_s
+    asked = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
+    scope = ("filter", caller.account_id, index_id, asked)
+    place = decode_cursor(body.cursor, scope, (list, int, int, int))
+    if place is not None and min(place[1:]) < 0:
+        raise _bad_cursor()
+    index_ids = _index_ids(session, caller, index_id, body.index_ids)
+    runs = (
+        _runs_now(session, storage, caller, index_ids, body.run_ids)
+        if place is None
+        else _runs_of_cursor(session, storage, caller, index_ids, body.run_ids, place[0])
+    )
+    nodes = [*(body.conditions or ()), *(body.groups or ())]
+    fitting = _fitting(runs, nodes)
+    at, after = (place[1], Place(place[2], place[3])) if place is not None else (0, None)
+    found: list[tuple[int, Found]] = []
+    for number in range(at, len(runs)):
+        if number in fitting and len(found) <= body.page_size:
+            behind = after if number == at else None
+            left = body.page_size + 1 - len(found)
+            found += [(number, hit) for hit in engine.find(runs[number], nodes, behind, left, deadline)]
+    shown = found[: body.page_size]
+    next_cursor = None
+    if len(found) > body.page_size:
+        last_run, last = shown[-1]
+        pins = [[scoped.run.run_id, scoped.tables.manifest.number] for scoped in runs]
+        next_cursor = encode_cursor(scope, [pins, last_run, last.place.part, last.place.row])
+    fields = sorted({condition.field for condition in body.conditions or ()})
+    hits = _hits(session, caller, runs, shown, fields)
+    page = page_body(hits, body.page_size, next_cursor)
+    return {"results": hits, "next_page_token": next_cursor, "total_shown": len(hits), **page}
+
+
+def _index_ids(
+    session: Session, caller: Principal, index_id: str | None, index_ids: list[str] | None
+) -> tuple[str | None, ...]:
+    """The places whose runs are asked; those of the body replace that of the path, which must exist all the same."""
+    for wanted in dict.fromkeys([*([index_id] if index_id is not None else []), *(index_ids or ())]):
+        index = session.get(MediaIndex, wanted)
+        if index is None or index.account_id != caller.account_id or index.deletion_id is not None:
+            raise not_found("index", wanted)
+    return tuple(dict.fromkeys(index_ids)) if index_ids else (index_id,)
+
+
+def _runs_now(
+    session: Session,
+    storage: Storage,
+    caller: Principal,
+    index_ids: Sequence[str | None],
+    run_ids: list[str] | None,
+) -> list[ScopedRun]:
+    """The runs that a first page asks: those named, or the newest finished one of each prompt over each item."""
+    if run_ids is not None:
+        runs = [_owned_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
+    else:
+        over = PromptRun.index_id.in_([name for name in index_ids if name is not None])
+        if None in index_ids:
+            over = PromptRun.index_id.is_(None)
+        finished = select(PromptRun).where(
+            PromptRun.account_id == caller.account_id, over, PromptRun.status.in_(SEARCHABLE)
+        )
+        runs = list(session.scalars(finished))
+    runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
+    pinned = ((run, run_tables(storage, run.run_id)) for run in runs)
+    scoped = _scoped(session, caller, index_ids, pinned, newest_only=run_ids is None)
+    found = list(itertools.islice((part for part in scoped if part.items != frozenset()), _MAX_RUNS + 1))
+    if len(found) > _MAX_RUNS:
+        raise invalid(f"run_ids: more than {_MAX_RUNS} runs would be searched; name those that are meant", "run_ids")
+    return found
+
+
+def _runs_of_cursor(
+    session: Session,
+    storage: Storage,
+    caller: Principal,
+    index_ids: Sequence[str | None],
+    run_ids: list[str] | None,
+    pins: list[Any],
+) -> list[ScopedRun]:
+    """The runs that a cursor names, each with its manifest. What a cursor says is checked like any other input."""
+    pinned = []
+    for pin in pins[:_MAX_RUNS]:
+        if not isinstance(pin, list) or [type(value) for value in pin] != [str, int]:
+            raise _bad_cursor()
+        run = _owned_in(session, caller, index_ids, pin[0])
+        pinned.append((run, run_tables(storage, run.run_id, pin[1])))
+    return list(_scoped(session, caller, index_ids, pinned, newest_only=run_ids is None))
+
+
+def _bad_cursor() -> ApiError:
+    return ApiError(422, "validation_failed", "cursor: is not one that this list gave out; begin without it")
+
+
+def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> PromptRun:
+    run = session.get(PromptRun, run_id)
+    if run is None or run.account_id != caller.account_id:
+        raise not_found("run", run_id)
+    if run.index_id not in index_ids:
+        place = f"index {run.index_id}" if run.index_id is not None else "the playground"
+        raise invalid(f"run_ids: {run_id} is a run over {place}; search it there", "run_ids")
+    return run
+
+
+def _scoped(
+    session: Session,
+    caller: Principal,
+    index_ids: Sequence[str | None],
+    pinned: Iterable[tuple[PromptRun, RunTables | None]],
+    newest_only: bool,
+) -> Iterator[ScopedRun]:
+    """Runs with the items whose results count: those that exist and, where wanted, have no newer run of the same prompt."""
+    total = sum(session.scalar(_count(caller, index_id)) or 0 for index_id in index_ids) if newest_only else 0
+    covered: dict[str, set[str]] = {}
+    for run, tables in pinned:
+        if tables is None:
+            continue
+        seen = covered.setdefault(run.prompt_id, set())
+        if newest_only and len(seen) >= total:
+            yield ScopedRun(run, tables, frozenset())
+            continue
+        of_run = select(RunItem.video_id).where(RunItem.run_id == run.run_id)
+        everything = set(session.scalars(of_run))
+        live = of_run.join(Video, Video.video_id == RunItem.video_id)
+        items = set(session.scalars(live.where(Video.account_id == caller.account_id, Video.deletion_id.is_(None))))
+        if newest_only:
+            items -= seen
+            seen |= items
+        yield ScopedRun(run, tables, None if items == everything else frozenset(items))
+
+
+def _count(caller: Principal, index_id: str | None) -> Select[int]:
+    return select(func.count()).select_from(videos_in(caller, index_id).subquery())
+
+
+def _fitting(runs: Sequence[ScopedRun], nodes: Sequence[Any]) -> set[int]:
+    """Numbers of the runs whose prompts have all fields of the conditions, with fitting types.
+
+    Raises:
+        ApiError: 422 where no run's prompt has.
+    """
+    fitting: set[int] = set()
+    problems: dict[str, None] = {}
+    for number, scoped in enumerate(runs):
+        try:
+            compile_filter(nodes, filter_fields(scoped.prompt))
+            fitting.add(number)
+        except FilterMismatch as error:
+            problems.setdefault(str(error))
+    if runs and not fitting:
+        conditions = list(conditions_of(list(nodes)))
+        raise invalid(_explained(runs, conditions, next(iter(problems))), "conditions")
+    return fitting
+
+
+def _explained(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: str) -> str:
+    """Why no run fits: an unknown field with all that are known, else the first mismatch."""
+    known: dict[str, FilterField] = {}
+    for scoped in runs:
+        known |= {path: field for path, field in filter_fields(scoped.prompt).items() if path not in known}
+    for condition in conditions:
+        try:
+            find_field(known, condition.field)
+        except FilterMismatch as error:
+            return str(error)
+    return problem
+
+
+def _portions(scoped: ScopedRun, rows: Sequence[int], after: Place | None) -> Iterator[list[int]]:
+    """Numbers of the part files from a place on, in portions of growing size; files that hold none of the items are
+    left out."""
+    manifest = scoped.tables.manifest
+    shards = None if scoped.items is None else {shard_of(video_id, manifest.shards) for video_id in scoped.items}
+    parts = manifest.parts_of("results")
+    first = after.part if after is not None else 0
+    wanted = [at for at in range(first, len(parts)) if shards is None or parts[at].shard in shards or at == first]
+    size, portion, held = _FIRST_PORTION, [], 0
+    for at in wanted:
+        portion.append(at)
+        held += rows[at]
+        if held >= size:
+            yield portion
+            size, portion, held = size * _PORTION_GROWTH, [], 0
+    if portion:
+        yield portion
+
+
+def _files(storage: Storage, manifest: Manifest, table: str, numbers: Sequence[int] | None = None) -> list[str]:
+    parts = manifest.parts_of(table)
+    chosen = parts if numbers is None else [parts[at] for at in numbers if at < len(parts)]
+    return [str(storage.local_file(f"{run_folder(manifest.run_id)}/{part.file}")) for part in chosen]
+
+
+def _hits(
+    session: Session,
+    caller: Principal,
+    runs: Sequence[ScopedRun],
+    found: Sequence[tuple[int, Found]],
+    fields: list[str],
+) -> list[dict[str, Any]]:
+    videos = owned_videos(session, caller, list({hit.video_id for _, hit in found}))
+    shown = []
+    groups = itertools.groupby(found, key=lambda pair: (pair[0], pair[1].place.part, pair[1].video_id))
+    for (number, part, video_id), group in groups:
+        hits = [hit for _, hit in group]
+        rows = _result_rows(runs[number], part, video_id, hits)
+        if video_id in videos:  # else it was deleted this very moment
+            shown += [hit_body(runs[number].run, videos[video_id], rows[hit.segment_id], fields) for hit in hits]
+    return shown
+
+
+def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Found]) -> dict[str, dict[str, Any]]:
+    paths = [Path(file) for file in _files(scoped.tables.storage, scoped.tables.manifest, "results", [part])]
+    starts = [hit.start_us for hit in hits]
+    rows = ItemRows(paths).of(video_id, first_us=min(starts), last_us=max(starts), columns=_HIT_COLUMNS)
+    return {row["segment_id"]: row for row in rows}
+
+
+def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+    """A found segment as the wire's SearchResult, without scores.
+
+    Args:
+        row: its row of the results table.
+        fields: paths that are named as matched.
+    """
+    metadata = json.loads(row["metadata"])
+    return {
+        "result_type": "segment",
+        "result_id": f"segment:{row['segment_id']}:{run.run_id}",
+        "video_id": video.video_id,
+        "video_uri": video.video_uri,
+        "video_name": video.title,
+        "segment_id": row["segment_id"],
+        "start_time": row["start_time"],
+        "end_time": row["end_time"],
+        **NO_PREVIEW,
+        "text_content": row["metadata_text"],
+        "content_preview": row["metadata_text"][:PREVIEW_CHARS],
+        "metadata_text": row["metadata_text"],
+        **dict.fromkeys(("similarity_score", "reranked_score", "field_scores", "field_instance_scores")),
+        **NO_MEDIA,
+        "media_type": row["media_type"],
+        "metadata": metadata,
+        "extracted_metadata": metadata,
+        "matched_field_paths": fields,
+        "matched_field_instances": None,
+        **source_fields(run, video),
+    }

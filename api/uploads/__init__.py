@@ -1,0 +1,1 @@
+"""The bytes of media, and the rows that name them."""

@@ -1,0 +1,143 @@
+"""Media items in the database: looking them up, listing them, and how runs stand on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import now, required_time
+from promptreel.api.db.ids import new_id
+from promptreel.api.db.models import Video
+from promptreel.api.uploads.store import StoredMedia, discard
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import not_found
+from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.errors import StorageError
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.tables.storage import Storage
+
+NO_MARKER: dict[str, None] = {"marker_id": None, "color": None, "note": None, "updated_at": None}
+
+
+def owned_video(session: Session, caller: Principal, video_id: str, *, deleted_too: bool = False) -> Video:
+    """The caller's media item of that id.
+
+    Raises:
+        ApiError: 404, also where it is another account's or deleted.
+    """
+    record = session.get(Video, video_id)
+    if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
+        raise not_found("video", video_id)
+    return record
+
+
+def owned_videos(session: Session, caller: Principal, video_ids: Sequence[str]) -> dict[str, Video]:
+    """The caller's media items among these ids, by id."""
+    found: dict[str, Video] = {}
+    for first in range(0, len(video_ids), 500):  # SQLite takes some thousand values in a statement at most
+        some = select(Video).where(
+            Video.video_id.in_(video_ids[first : first + 500]),
+            Video.account_id == caller.account_id,
+            Video.deletion_id.is_(None),
+        )
+        found |= {video.video_id: video for video in session.scalars(some)}
+    return found
+
+
+def videos_in(caller: Principal, index_id: str | None) -> Select[Video]:
+    """Every media item of an index, or of the playground (None)."""
+    place = Video.index_id.is_(None) if index_id is None else Video.index_id == index_id
+    return select(Video).where(Video.account_id == caller.account_id, place, Video.deletion_id.is_(None))
+
+
+def videos_page(
+    session: Session, caller: Principal, index_id: str | None, limit: int, cursor: str | None
+) -> dict[str, Any]:
+    """One page of the media of an index, or of the playground (None), newest first."""
+    scope = ("videos", caller.account_id, index_id)
+    place = decode_cursor(cursor, scope, (datetime, str))
+    rows = videos_in(caller, index_id)
+    if place is not None:
+        moment, video_id = place
+        rows = rows.where(or_(Video.created_at < moment, and_(Video.created_at == moment, Video.video_id < video_id)))
+    found = session.scalars(rows.order_by(Video.created_at.desc(), Video.video_id.desc()).limit(limit + 1)).all()
+    more = len(found) > limit
+    shown = found[:limit]
+    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].video_id]) if more else None
+    return page_body([video_body(video) for video in shown], limit, next_cursor)
+
+
+def add_video(
+    session: Session,
+    caller: Principal,
+    video_id: str,
+    title: str,
+    index_id: str | None,
+    stored: StoredMedia,
+    video_uri: str | None,
+) -> Video:
+    """Adds a media item whose bytes are stored."""
+    moment = now()
+    record = Video(
+        video_id=video_id,
+        account_id=caller.account_id,
+        index_id=index_id,
+        title=title,
+        video_uri=video_uri or f"media://{video_id}",
+        media_uri=stored.media_uri,
+        source_kind=stored.kind,
+        media_type=stored.info.media_type,
+        duration_us=stored.info.duration_us,
+        size_bytes=stored.info.size_bytes,
+        status="not_processed",
+        created_at=moment,
+        updated_at=moment,
+    )
+    session.add(record)
+    return record
+
+
+def mark_deleted(video: Video) -> None:
+    """Marks a media item as deleted, where it is not yet. Its bytes are removed by `discard_bytes`, after the commit."""
+    if video.deletion_id is None:
+        video.deletion_id = new_id("deletion")
+        video.updated_at = now()
+
+
+def discard_bytes(storage: Storage, videos: Iterable[Video]) -> None:
+    """Removes the bytes that this service stored for media whose deletion is committed. Doing it again changes nothing.
+
+    Raises:
+        StorageError: some could not be removed; all others are.
+    """
+    failure: StorageError | None = None
+    for video in videos:
+        try:
+            discard(storage, video.media_uri, video.source_kind)
+        except StorageError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def video_body(video: Video) -> dict[str, Any]:
+    """A media item as the wire shows it."""
+    return {
+        "video_id": video.video_id,
+        "title": video.title,
+        "video_uri": video.video_uri,
+        "status": video.status,
+        "processing_status": None,
+        "created_at": required_time(video.created_at),
+        "updated_at": required_time(video.updated_at),
+        "duration_seconds": None if video.duration_us is None else seconds_from_us(video.duration_us),
+        "metadata_keys": None,
+        "media_type": video.media_type,
+        "marker": NO_MARKER,
+        "index_id": video.index_id,
+        "size_bytes": video.size_bytes,
+    }

@@ -1,0 +1,178 @@
+"""Where the bytes of media lie: uploads and fetched files in the data folder, others where they were registered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from promptreel.api.config import ApiConfig
+from promptreel.api.uploads.fetch import fetch_https
+from promptreel.api.web.errors import ApiError, invalid
+from promptreel.media.probe import probe_media
+from promptreel.schemas.errors import MediaError, StorageError
+from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.settings import MediaLimits
+from promptreel.tables.storage import LocalStorage, Storage, storage_errors
+
+_BLOCK: Final = 1 << 20
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMedia:
+    """A media item's bytes and what the probe says of them.
+
+    Attributes:
+        media_uri: where a run reads it: a local path or an object's address.
+        kind: "upload", "file", "https", or "bucket".
+    """
+
+    media_uri: str
+    kind: str
+    info: MediaInfo
+
+
+def store_upload(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path) -> StoredMedia:
+    """Takes a local file into the data folder.
+
+    Raises:
+        MediaError: it is no media that can be read, or over a limit.
+    """
+    return _keep(storage, config, video_id, filename, source, "upload")
+
+
+def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -> StoredMedia:
+    """Looks at media that lies elsewhere, under the rules of the configuration.
+
+    Raises:
+        ApiError: the address is not allowed, or nothing can be fetched from it.
+        MediaError: what lies there is no media that can be read, or over a limit.
+    """
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError as error:
+        raise invalid(f"video_uri: is no address ({error})", "video_uri") from error
+    if scheme == "file":
+        path = _allowed_file(config, uri)
+        return StoredMedia(str(path), "file", _probed(config, path, uri))
+    if scheme == "https":
+        if not config.allow_https:
+            raise invalid("video_uri: https media is switched off here; upload the file instead", "video_uri")
+        with storage.work_folder() as work:
+            fetched = work / "fetched"
+            fetch_https(uri, fetched, config.max_upload_bytes)
+            return _keep(storage, config, video_id, urlsplit(uri).path, fetched, "https")
+    if scheme in ("gs", "s3"):
+        if not any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets):
+            allowed = ", ".join(config.media_buckets) or "none"
+            raise invalid(f"video_uri: this bucket is not among those allowed ({allowed})", "video_uri")
+        with storage.work_folder() as work:
+            fetched = work / "fetched"
+            _fetch_object(uri, fetched, config.max_upload_bytes)
+            return StoredMedia(uri, "bucket", _probed(config, fetched, uri))
+    message = "video_uri: use file:// under an allowed folder, https://, or gs:// and s3:// of an allowed bucket"
+    raise invalid(message, "video_uri")
+
+
+def discard(storage: Storage, media_uri: str, kind: str) -> None:
+    """Removes bytes that this service has stored; what was registered elsewhere is left alone."""
+    if kind in ("upload", "https"):
+        storage.remove(_name_in(storage, media_uri))
+
+
+def limits_of(config: ApiConfig) -> MediaLimits:
+    """Limits of one item."""
+    return MediaLimits(max_duration_s=config.max_media_seconds)
+
+
+def is_local(uri: str) -> bool:
+    """Whether media is registered without being fetched from elsewhere."""
+    return uri[:5].lower() == "file:"
+
+
+def open_object(uri: str) -> tuple[BinaryIO, int | None]:
+    """An object of a bucket, open to be read, and its size where the service tells it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it cannot be read.
+    """
+    with storage_errors("read", uri):
+        try:
+            files, name = fsspec.core.url_to_fs(uri)
+            return files.open(name, "rb"), files.size(name)
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"{uri}: cannot be read ({error}); install its driver, e.g. gcsfs") from error
+
+
+def blocks_of(file: BinaryIO) -> Iterator[bytes]:
+    """The bytes of an open file in blocks; closes it at the end."""
+    with file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _fetch_object(uri: str, out: Path, max_bytes: int) -> None:
+    too_large = ApiError(413, "media_too_large", f"video_uri: {uri}: is larger than {max_bytes} bytes.")
+    try:
+        file, size = open_object(uri)
+        with file, out.open("wb") as target:
+            if size is not None and size > max_bytes:
+                raise too_large
+            left = max_bytes
+            for block in blocks_of(file):
+                left -= len(block)
+                if left < 0:
+                    raise too_large
+                target.write(block)
+    except (OSError, StorageError) as error:
+        raise MediaError("media_not_found", f"{uri}: cannot be fetched ({error})", retryable=True) from error
+
+
+def _keep(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path, kind: str) -> StoredMedia:
+    info = _probed(config, source, filename or "the file")
+    match = _SUFFIX.search(Path(filename).suffix)
+    name = f"uploads/{video_id}/source{match.group().lower() if match else ''}"
+    storage.commit_file(source, name)
+    root = str(storage.path) if isinstance(storage, LocalStorage) else storage.root
+    return StoredMedia(f"{root}/{name}", kind, info)
+
+
+def _probed(config: ApiConfig, path: Path, shown: str) -> MediaInfo:
+    """What the probe says of a file; an error names what the caller knows it by, and not the path that it has here."""
+    try:
+        return probe_media(path, limits_of(config))
+    except MediaError as error:
+        message = error.message.replace(str(path), shown)
+        raise MediaError(error.code, message, retryable=error.retryable) from error
+
+
+def _name_in(storage: Storage, media_uri: str) -> str:
+    root = str(storage.path) if isinstance(storage, LocalStorage) else storage.root
+    return media_uri.removeprefix(f"{root}/")
+
+
+def _allowed_file(config: ApiConfig, uri: str) -> Path:
+    """The file behind a file:// address, with its links resolved; it must lie under an allowed folder."""
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+        raise invalid("video_uri: write file:///absolute/path", "video_uri")
+    refused = ApiError(
+        422,
+        "media_uri_refused",
+        "video_uri: there is no such file under a folder that this service may read (PROMPTREEL_MEDIA_ROOTS).",
+        {"errors": [{"path": "video_uri", "message": "not under an allowed folder"}]},
+    )
+    try:
+        path = Path(unquote(parts.path)).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise refused from error
+    if not path.is_file() or not any(path.is_relative_to(root) for root in config.media_roots):
+        raise refused
+    return path

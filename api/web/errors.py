@@ -1,0 +1,176 @@
+"""Errors as the API words them, and what turns every exception into one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
+
+_log = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (OperationalError, PoolTimeout)  # it is away, full, locked, or all connections are taken
+
+
+class ApiError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: HTTP status.
+        code: a word for programs.
+        message: a sentence for people, with the value and the mend.
+        retry_after_s: whole seconds after which the request may be made again; required with 429.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = dict(details) if details is not None else None
+        self.retry_after_s = retry_after_s
+
+
+def not_found(kind: str, identifier: str) -> ApiError:
+    """Nothing of that id belongs to the caller. Another account's ids give the same answer."""
+    return ApiError(404, f"resource_{kind}_not_found", f"No {kind} {identifier} here.", {f"{kind}_id": identifier})
+
+
+def invalid(message: str, path: str = "") -> ApiError:
+    """A request that is well formed and cannot be fulfilled."""
+    return ApiError(422, "validation_failed", message, {"errors": [{"path": path, "message": message}]})
+
+
+def conflict(code: str, message: str, **details: Any) -> ApiError:
+    """The state of a resource forbids what was asked for."""
+    return ApiError(409, code, message, details or None)
+
+
+def database_unavailable(error: Exception) -> ApiError:
+    """The database does not do its work at the moment; the log says why."""
+    _log.error("database: %s", error)
+    return ApiError(503, "database_unavailable", "The database does not answer; ask again.", None, 5)
+
+
+def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
+    """The body of an error."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": error.details,
+            "request_id": request_id,
+            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    }
+
+
+def error_response(request: Request, error: ApiError) -> JsonResponse:
+    """An error as a response."""
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    if error.status == 405:
+        headers["Allow"] = str((error.details or {}).get("allowed", ""))
+    body = error_body(error, request.scope.get("request_id"))
+    return JsonResponse(body, status_code=error.status, headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Makes every way to fail end in the API's error shape."""
+
+    @app.exception_handler(ApiError)
+    def _api_error(request: Request, error: ApiError) -> JsonResponse:
+        return error_response(request, error)
+
+    @app.exception_handler(InvalidInput)
+    def _invalid_input(request: Request, error: InvalidInput) -> JsonResponse:
+        return error_response(request, invalid(str(error)))
+
+    @app.exception_handler(MediaError)
+    def _media_error(request: Request, error: MediaError) -> JsonResponse:
+        details = {"errors": [{"path": "", "message": error.message}], "failure_code": error.code}
+        status = 413 if error.code == "media_too_large" else 422
+        return error_response(request, ApiError(status, error.code, error.message, details))
+
+    @app.exception_handler(RunNotFound)
+    def _run_not_found(request: Request, error: RunNotFound) -> JsonResponse:
+        return error_response(request, ApiError(404, "resource_run_not_found", "This run has no folder any more."))
+
+    @app.exception_handler(DataError)
+    def _unstorable(request: Request, error: DataError) -> JsonResponse:
+        return error_response(request, invalid("The request holds a value that cannot be stored, e.g. a NUL."))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeout)
+    def _database_error(request: Request, error: Exception) -> JsonResponse:
+        return error_response(request, database_unavailable(error))
+
+    @app.exception_handler(StorageError)
+    def _storage_error(request: Request, error: StorageError) -> JsonResponse:
+        _log.error("storage: %s", error)
+        return error_response(request, ApiError(503, "storage_unavailable", "The data folder refuses.", None, 5))
+
+    @app.exception_handler(RequestValidationError)
+    def _validation(request: Request, error: RequestValidationError) -> JsonResponse:
+        return error_response(request, _validation_error(error))
+
+    @app.exception_handler(HTTPException)
+    def _http(request: Request, error: HTTPException) -> JsonResponse:
+        return error_response(request, _http_error(request, error))
+
+    @app.exception_handler(Exception)
+    def _defect(request: Request, error: Exception) -> JsonResponse:
+        _log.exception("request %s failed", request.scope.get("request_id"), exc_info=error)
+        message = "A defect of this service; its log says more under the request id."
+        response = error_response(request, ApiError(500, "internal_error", message))
+        response.headers["X-Request-ID"] = request.scope.get("request_id") or ""  # this is made outside the middleware
+        return response
+
+
+def _validation_error(error: RequestValidationError) -> ApiError:
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return ApiError(400, "malformed_json", "The body is not JSON.")
+    errors = [
+        {"path": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])} for problem in problems
+    ]
+    first = f"{errors[0]['path']}: {errors[0]['message']}" if errors else "The request cannot be read."
+    return ApiError(422, "validation_failed", first, {"errors": errors})
+
+
+def _http_error(request: Request, error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        message = f"{request.method} {request.url.path} is not part of this API."
+        return ApiError(404, "endpoint_not_supported", message)
+    if error.status_code == 405:
+        message = f"{request.url.path} does not take {request.method}."
+        return ApiError(405, "method_not_allowed", message, {"allowed": _allowed_methods(request, error)})
+    if error.status_code == 413:
+        return ApiError(413, "media_too_large", str(error.detail))
+    if error.status_code == 400:
+        return ApiError(400, "malformed_request", str(error.detail))
+    return ApiError(error.status_code, "request_failed", str(error.detail))
+
+
+def _allowed_methods(request: Request, error: HTTPException) -> str:
+    """Every method that a path takes, as the header Allow lists them; a router knows those of one route alone."""
+    paths, path = request.app.openapi()["paths"], request.url.path
+    fitting = [path] if path in paths else [known for known in paths if compile_path(known)[0].fullmatch(path)]
+    allowed = {method.upper() for known in fitting for method in paths[known]}
+    return ", ".join(sorted(allowed)) or (error.headers or {}).get("Allow", "")
