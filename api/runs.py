@@ -20,6 +20,7 @@ from promptreel.api.database import Database, MediaIndex, PromptRecord, PromptRu
 from promptreel.api.errors import ApiError, invalid, not_found
 from promptreel.api.events import record_event
 from promptreel.api.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.providers.known_models import retirement_warning
 from promptreel.providers.registry import check_run, default_model, provider_of
 from promptreel.providers.token_estimate import has_synthesis, input_tokens
 from promptreel.schemas.errors import InvalidInput
@@ -35,6 +36,7 @@ from promptreel.schemas.settings import (
     ModelSettings,
     RunSettings,
     TranscriptionSettings,
+    settings_from_dict,
 )
 from promptreel.schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
 
@@ -272,7 +274,8 @@ def finish_run(session: Session, run: PromptRun, manifest: Mapping[str, Any]) ->
     run.error_message = manifest["error_message"]
     run.manifest_number = manifest["number"]
     run.completed_at = run.completed_at or moment
-    run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": list(manifest["warnings"])}
+    warnings = [*_model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
+    run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": warnings}
     if run.stop_requested_at is not None:
         run.stop_observed_at = run.stop_observed_at or moment
         run.stop_completed_at = run.stop_completed_at or moment
@@ -397,7 +400,13 @@ def _first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Targe
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
+        "warnings": _model_warnings(settings),
     }
+
+
+def _model_warnings(settings: RunSettings) -> list[str]:
+    warning = retirement_warning(settings.model)
+    return [] if warning is None else [warning]
 
 
 def _estimated_tokens(

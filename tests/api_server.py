@@ -19,9 +19,10 @@ from promptreel.api.app import PREFIX, create_app
 from promptreel.api.auth import create_account, create_key
 from promptreel.api.config import ApiConfig
 from promptreel.api.runs import FINAL
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from tests.pipeline_runs import CHECKOUT, wait_for
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 MEASURE = {
     "name": "lengths",
     "prompt_text": "Say how long the segment is.",

@@ -14,12 +14,13 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from tests.analysed_media import make_media
 from tests.fake_gemini import FakeGemini, Fault, read_faults
 from tests.fake_gemini.answers import answer_for
 from tests.prompts import NESTED
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 
 
 @pytest.fixture(scope="module")

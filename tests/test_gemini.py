@@ -27,6 +27,7 @@ from promptreel.providers.base import ModelRequest
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.gemini import GeminiProvider, wire_schema
 from promptreel.providers.gemini_client import KEY_VARIABLES, model_error_of
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import CallSettings, ModelSettings
 from tests.analysed_media import analyse, make_media, run_ffmpeg, segment_of
@@ -35,7 +36,7 @@ from tests.fake_gemini.faults import error_body
 from tests.models import SCHEMA, MemorySink
 from tests.prompts import NESTED
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 
 
 class Impatient(random.Random):
@@ -322,8 +323,7 @@ def test_instruction_schema_and_text_stand_where_the_service_expects_them(servic
         ({"media_resolution": "low"}, {"mediaResolution": "MEDIA_RESOLUTION_LOW"}),
         ({"media_resolution": "medium"}, {"mediaResolution": "MEDIA_RESOLUTION_MEDIUM"}),
         ({"media_resolution": "high"}, {"mediaResolution": "MEDIA_RESOLUTION_HIGH"}),
-        ({"thinking_budget": 0}, {"thinkingConfig": {"thinkingBudget": 0}}),
-        ({"thinking_budget": 512}, {"thinkingConfig": {"thinkingBudget": 512}}),
+        ({"thinking_level": "low"}, {"thinkingConfig": {"thinkingLevel": "LOW"}}),
         ({"temperature": 0.7}, {"temperature": 0.7}),
         ({"max_output_tokens": 300}, {"maxOutputTokens": 300}),
     ],
