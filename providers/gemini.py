@@ -373,20 +373,21 @@ def _is_unusual(fps: float | None) -> bool:
 
 def _answer(response: Any) -> ModelAnswer:
     """Reads a response without its convenience properties, which raise or warn on unusual ones."""
-    usage = _usage(response.usage_metadata)
+    usage, version = _usage(response.usage_metadata), response.model_version
     feedback = response.prompt_feedback
     if not response.candidates:
         if feedback is not None and feedback.block_reason is not None:
             blocked = _word(feedback.block_reason)
-            return ModelAnswer("", blocked, usage, ("model_blocked", f"the service blocked the request: {blocked}"))
-        return ModelAnswer("", None, usage, None)
+            failure = ("model_blocked", f"the service blocked the request: {blocked}")
+            return ModelAnswer("", blocked, usage, failure, model_version=version)
+        return ModelAnswer("", None, usage, None, model_version=version)
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content is not None else None) or []
     text = "".join(part.text for part in parts if part.text and not part.thought)
     # JSON may escape half a surrogate pair, which no file can hold.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     reason = _word(candidate.finish_reason) if candidate.finish_reason is not None else None
-    return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message))
+    return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message), model_version=version)
 
 
 def _finish_failure(reason: str | None, detail: str | None) -> tuple[str, str] | None:

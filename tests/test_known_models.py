@@ -21,7 +21,15 @@ from tests.prompts import NESTED
 
 OLD = "gemini-2.5-flash-lite"
 SHUT_DOWN = "gemini-2.5-flash"
-SHORT = ["--video-segmentation", "fixed", "--video-segment-seconds", 4, "--media-input", "frames", "--no-text-embedding"]
+SHORT = [
+    "--video-segmentation",
+    "fixed",
+    "--video-segment-seconds",
+    4,
+    "--media-input",
+    "frames",
+    "--no-text-embedding",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +102,9 @@ def test_every_segment_after_the_first_is_not_called_for(tmp_path, server):
     settings = settings_for(server, model=SHUT_DOWN, media_input="frames", max_in_flight=1)
     rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", media, settings))
     assert len(server.ledger.calls()) == 1
-    messages = {row["message"].removeprefix("not called, because an earlier call ended so: ") for row in rows["failures"]}
+    messages = {
+        row["message"].removeprefix("not called, because an earlier call ended so: ") for row in rows["failures"]
+    }
     assert len(rows["failures"]) >= 8
     assert len(messages) == 1
 
@@ -212,3 +222,21 @@ def test_an_unknown_family_may_be_given_either_field():
     for given in ({"thinking_level": "low"}, {"thinking_budget": 1}):
         check_run(NESTED, RunSettings(model=ModelSettings("gemini-9-of-tomorrow", **given)))
 
+
+# Which version answered
+
+
+def test_a_call_records_the_version_that_answered(tmp_path, clip):
+    with FakeGemini(versions={"gemini-flash-latest": "gemini-3.8-flash-001"}) as server:
+        settings = settings_for(server, model="gemini-flash-latest", media_input="frames", window_s=4)
+        rows = check_counts(tmp_path, run_media(tmp_path, clip, settings))
+    assert {(row["model"], row["model_version"]) for row in rows["llm_calls"]} == {
+        ("gemini-flash-latest", "gemini-3.8-flash-001")
+    }
+
+
+def test_a_call_without_an_answer_has_no_version(tmp_path, clip, server):
+    rows = check_counts(
+        tmp_path, run_media(tmp_path, clip, settings_for(server, model=SHUT_DOWN, media_input="frames"))
+    )
+    assert {(row["model"], row["model_version"]) for row in rows["llm_calls"]} == {(SHUT_DOWN, None)}
