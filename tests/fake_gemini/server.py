@@ -235,7 +235,7 @@ class FakeService:
         if {"thinkingBudget", "thinkingLevel"} <= set(config.get("thinkingConfig", {})):
             raise Refused(400, "You can only set only one of thinking budget and thinking level.")
         version = self.versions.get(model, model)
-        counted = self._count_input(body)
+        counted = self._count_input(model, body)
         if fault.no_media_tokens:
             counted = {"TEXT": counted.get("TEXT", 0)}
         if self.answer is not None:
@@ -261,8 +261,8 @@ class FakeService:
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": version}
 
-    def _count_input(self, body):
-        low = body.get("generationConfig", {}).get("mediaResolution") == "MEDIA_RESOLUTION_LOW"
+    def _count_input(self, model, body):
+        resolution = body.get("generationConfig", {}).get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_")
         counted = Counter(TEXT=text_tokens(_texts(body)))
         for part in _parts(body):
             if "inlineData" in part:
@@ -276,7 +276,9 @@ class FakeService:
             else:
                 continue
             try:
-                counted.update(media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), low))
+                counted.update(
+                    media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), model, resolution)
+                )
             except BadMedia as error:
                 raise Refused(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error
         return dict(counted)
@@ -293,7 +295,7 @@ class FakeService:
         if fault.status is not None:
             return self._error(entry, fault.status, fault.message, fault=fault.label)
         try:
-            total = sum(self._count_input(body.get("generateContentRequest", body)).values())
+            total = sum(self._count_input(model, body.get("generateContentRequest", body)).values())
         except Refused as refused:
             return self._error(entry, refused.status, refused.message)
         self.ledger.end(entry, 200, input_tokens=total)
