@@ -14,6 +14,7 @@ from pathlib import Path
 
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.prompts import find_prompt
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.segmentation import SegmentationSettings
@@ -30,7 +31,7 @@ from promptreel.tables.runner_command import runner_command as runner_process_co
 from promptreel.tables.storage import LocalStorage
 from tests.fake_gemini.ledger import Entry, Ledger
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 ENVIRONMENT = {"GEMINI_API_KEY": "the fake service takes any key"}
 
 # No synthesis: every call is one segment's.

@@ -97,6 +97,7 @@ class ModelAnswer:
         failure: (code, message) where the finish reason means that the answer is not usable.
         warning: what a reader of the answer should know.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
+        model_version: the model that answered, in the service's own word; None where it does not tell.
     """
 
     text: str
@@ -105,6 +106,7 @@ class ModelAnswer:
     failure: tuple[str, str] | None = None
     warning: str | None = None
     vectors: NDArray[np.float32] | None = None
+    model_version: str | None = None
 
 
 class Provider(ABC):

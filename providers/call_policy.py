@@ -247,6 +247,7 @@ class CallPolicy:
             completed_at=_now(),
             duration_ms=round((time.monotonic() - started) * 1000),
             response_text=answer.text if answer is not None else None,
+            model_version=answer.model_version if answer is not None else None,
         )
         self._spent_tokens += usage.total_tokens
         with self._kept():
@@ -278,7 +279,7 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
         media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
     )
     failure = None if call.code is None else (call.code, call.message or "")
-    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure)
+    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure, model_version=call.model_version)
 
 
 def _begun_record(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:

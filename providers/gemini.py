@@ -21,6 +21,7 @@ from promptreel.providers.gemini_client import (
     open_client,
     require_access,
 )
+from promptreel.providers.known_models import family_of
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT
 from promptreel.schemas.media import SampledFrame, TimeSpan
@@ -99,6 +100,8 @@ class GeminiProvider(Provider):
             "temperature": settings.temperature,
             "max_output_tokens": settings.max_output_tokens,
             "thinking_budget": settings.thinking_budget,
+            # Only where it is set: keys of earlier runs, which had none, stay valid.
+            **({} if settings.thinking_level is None else {"thinking_level": settings.thinking_level}),
         }
 
     def check_access(self) -> None:
@@ -154,7 +157,7 @@ class GeminiProvider(Provider):
         except Exception as error:
             if is_lost_file(error):
                 self._forget_upload(request.media, parts)
-            if (failure := model_error_of(error)) is None:
+            if (failure := model_error_of(error, self.name)) is None:
                 raise
             raise failure from error
         return _answer(response)
@@ -170,7 +173,6 @@ class GeminiProvider(Provider):
         from google.genai import types
 
         settings = self._settings
-        thinking = settings.thinking_budget
         return types.GenerateContentConfig(
             system_instruction=request.instruction,
             response_mime_type="application/json",
@@ -180,7 +182,7 @@ class GeminiProvider(Provider):
             media_resolution=types.MediaResolution(_RESOLUTIONS[settings.media_resolution])
             if settings.media_resolution
             else None,
-            thinking_config=None if thinking is None else types.ThinkingConfig(thinking_budget=thinking),
+            thinking_config=_thinking(settings),
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
 
@@ -275,6 +277,38 @@ class GeminiProvider(Provider):
                     await asyncio.gather(*deletions, return_exceptions=True)
 
 
+def check_thinking(settings: ModelSettings) -> None:
+    """Rejects the thinking field of another family. A model of an unknown family may be given either.
+
+    Raises:
+        SettingsError: naming the field that the model takes.
+    """
+    family = family_of(settings.model)
+    if family is None:
+        return
+    if family.thinking == "thinking_level" and settings.thinking_budget is not None:
+        raise SettingsError(
+            f"model {settings.model!r} takes thinking_level, and thinking_budget is {settings.thinking_budget}; "
+            "use --thinking-level (minimal, low, medium or high) instead"
+        )
+    if family.thinking == "thinking_budget" and settings.thinking_level is not None:
+        raise SettingsError(
+            f"model {settings.model!r} takes thinking_budget, and thinking_level is {settings.thinking_level!r}; "
+            "use --thinking-budget (tokens) instead"
+        )
+
+
+def _thinking(settings: ModelSettings) -> Any:
+    """The thinking field of a request; settings never hold both."""
+    from google.genai import types
+
+    if settings.thinking_level is not None:
+        return types.ThinkingConfig(thinking_level=types.ThinkingLevel(settings.thinking_level.upper()))
+    if settings.thinking_budget is not None:
+        return types.ThinkingConfig(thinking_budget=settings.thinking_budget)
+    return None
+
+
 def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
     """The response schema as it stands in a request. The client is not told of it: it would read the answer too, and lose
     one whose numbers or nesting Python's JSON reader refuses."""
@@ -339,20 +373,21 @@ def _is_unusual(fps: float | None) -> bool:
 
 def _answer(response: Any) -> ModelAnswer:
     """Reads a response without its convenience properties, which raise or warn on unusual ones."""
-    usage = _usage(response.usage_metadata)
+    usage, version = _usage(response.usage_metadata), response.model_version
     feedback = response.prompt_feedback
     if not response.candidates:
         if feedback is not None and feedback.block_reason is not None:
             blocked = _word(feedback.block_reason)
-            return ModelAnswer("", blocked, usage, ("model_blocked", f"the service blocked the request: {blocked}"))
-        return ModelAnswer("", None, usage, None)
+            failure = ("model_blocked", f"the service blocked the request: {blocked}")
+            return ModelAnswer("", blocked, usage, failure, model_version=version)
+        return ModelAnswer("", None, usage, None, model_version=version)
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content is not None else None) or []
     text = "".join(part.text for part in parts if part.text and not part.thought)
     # JSON may escape half a surrogate pair, which no file can hold.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     reason = _word(candidate.finish_reason) if candidate.finish_reason is not None else None
-    return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message))
+    return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message), model_version=version)
 
 
 def _finish_failure(reason: str | None, detail: str | None) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from promptreel.providers.known_models import not_found_message
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
 
@@ -57,12 +58,16 @@ def open_client(settings: ModelSettings) -> Any:
     return genai.Client(vertexai=False, api_key=api_key(), http_options=options)
 
 
-def model_error_of(error: Exception) -> ModelError | None:
-    """What an exception of the client says about a call; None where it is a defect of ours, and to be raised as it is."""
+def model_error_of(error: Exception, model: str | None = None) -> ModelError | None:
+    """What an exception of the client says about a call; None where it is a defect of ours, and to be raised as it is.
+
+    Args:
+        model: the model that was called; None for a call to none (an upload).
+    """
     from google.genai import errors
 
     if isinstance(error, errors.APIError):
-        return _service_error(error)
+        return _service_error(error, model)
     if _is_transport_error(error) or _is_unreadable_answer(error):
         message = f"the service could not be reached or gave no readable answer ({type(error).__name__}: {error})"
         return ModelError("model_unavailable", message, retryable=True)
@@ -75,7 +80,7 @@ def is_lost_file(error: Any) -> bool:
     return is_refusal and "access the file" in str(getattr(error, "message", "")).lower()
 
 
-def _service_error(error: Any) -> ModelError:
+def _service_error(error: Any, model: str | None) -> ModelError:
     """The meaning of an error of the service, by HTTP status and google.rpc details."""
     message = f"HTTP {error.code} {error.status or ''}: {str(error.message or error)[:500]}".replace("  ", " ")
     details = _error_details(error.details)
@@ -91,7 +96,7 @@ def _service_error(error: Any) -> ModelError:
     if error.code in (401, 403) or "api_key_invalid" in text or "api key not valid" in text:
         return ModelError("model_auth", message)
     if error.code == 404:
-        return ModelError("model_not_found", message)
+        return ModelError("model_not_found", message if model is None else not_found_message(model, message))
     if error.code in (408, 499, 504):
         return ModelError("model_timeout", message, retryable=True, retry_after_s=wait)
     if error.code is None or error.code >= 500:

@@ -47,7 +47,7 @@ class GeminiTextEmbedder(Provider):
         try:
             response = await self._client.aio.models.embed_content(model=self.name, contents=contents, config=config)
         except Exception as error:
-            if (failure := model_error_of(error)) is None:
+            if (failure := model_error_of(error, self.name)) is None:
                 raise
             raise failure from error
         rows = [embedding.values for embedding in response.embeddings or ()]

@@ -7,9 +7,10 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
-from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.gemini import GeminiProvider, check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -22,7 +23,6 @@ from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
-DEFAULT_GEMINI_MODEL: Final = "gemini-2.5-flash"
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
 
 
@@ -50,6 +50,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
         InvalidInput: the message says what is wrong, and the mend.
     """
     provider_of(settings).check_prompt(prompt)
+    check_thinking(settings.model)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")

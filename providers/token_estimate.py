@@ -1,8 +1,8 @@
 """How many input tokens calls would take, before they are made.
 
-The rates are the Gemini API's published ones, and are estimates for media sampled once a second: 258 tokens a frame (66 at
-low resolution), 32 a second of sound, about 4 characters of text each. The response schema stands apart, for not every
-service counts it. What a synthesis reads is guessed before it exists.
+The rates are the Gemini API's published ones: pictures by the model's family (a name of no known family counts as the newest),
+32 tokens a second of sound, about 4 characters of text each. The response schema stands apart, for not every service counts
+it. What a synthesis reads is guessed before it exists.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from promptreel.providers.extraction import PREAMBLE
+from promptreel.providers.known_models import NEWEST_FAMILY, family_of
 from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
-TOKENS_PER_FRAME: Final = {None: 258, "low": 66, "medium": 258, "high": 258}
 TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # what one segment contributes to a synthesis
@@ -47,12 +47,13 @@ def input_tokens(
     shown = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
     labels = shown * _LABEL_TOKENS if as_frames and media_type != "image" else 0
     heard = sum(length * times for length, times in lengths.items()) if has_sound else 0
+    family = family_of(settings.model.model) or NEWEST_FAMILY
+    as_images = as_frames or media_type == "image"
+    tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
     tokens = {
         "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _PLACE_TOKENS) + labels,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
-        "image" if as_frames or media_type == "image" else "video": (
-            shown * TOKENS_PER_FRAME[settings.model.media_resolution]
-        ),
+        "image" if as_images else "video": shown * tokens_per_picture[settings.model.media_resolution],
         "audio": math.ceil(heard * TOKENS_PER_SOUND_SECOND),
     }
     if syntheses and prompt.video_level is not None:

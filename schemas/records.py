@@ -275,6 +275,8 @@ class LlmCallRow:
         status: "success", "error", or "interrupted" (begun, and the process died before an answer was kept).
         request: what was asked, as JSON text: instruction, text, schema hash and media descriptions, never media bytes.
         video_seconds: length of the media that was sent.
+        model_version: the model that answered, in the service's own word; None without an answer, or of a service (or a
+            version of promptreel) that does not tell.
     """
 
     llm_call_id: str
@@ -304,6 +306,7 @@ class LlmCallRow:
     duration_ms: int
     request: str
     response_text: str | None
+    model_version: str | None = None  # a column that came later has a default, for the logs and parts from before
 
 
 TABLES: Final[dict[str, type]] = {

@@ -13,6 +13,7 @@ from promptreel.schemas.segmentation import SegmentationSettings
 
 MediaInput = Literal["clips", "frames", "files"]
 MediaResolution = Literal["low", "medium", "high"]
+ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class ModelSettings:
     """How the model is asked. Every field but `model` and the access ones is part of an operation's key.
 
     Attributes:
-        model: "signals", or a name of the Gemini family such as "gemini-2.5-flash".
+        model: "signals", or a name of the Gemini family.
         media_input: "clips" sends a small proxy clip for each segment, "frames" its sampled JPEGs, "files" uploads a
             proxy of the whole item once and names the segment by offsets.
         media_resolution: how finely the model looks at frames; None leaves it to the service.
         temperature: 0 to 2.
         max_output_tokens: budget of one answer; an answer cut by it is asked once more with four times as much.
-        thinking_budget: tokens for thinking; None leaves it to the service, 0 switches it off.
+        thinking_budget: tokens for thinking, for models before Gemini 3; None leaves it to the service, 0 switches it off.
+        thinking_level: how much models from Gemini 3 on think; None leaves it to the service.
         base_url: address of the service; None is the library's own.
         vertex_project, vertex_location: use Vertex AI in this project and region instead of a key.
     """
@@ -59,6 +61,7 @@ class ModelSettings:
     temperature: float = 0.0
     max_output_tokens: int = 8192
     thinking_budget: int | None = None
+    thinking_level: ThinkingLevel | None = None
     base_url: str | None = None
     vertex_project: str | None = None
     vertex_location: str | None = None
@@ -68,6 +71,12 @@ class ModelSettings:
             raise SettingsError(f"media_input is {self.media_input!r}; use clips, frames or files")
         if self.media_resolution not in (None, "low", "medium", "high"):
             raise SettingsError(f"media_resolution is {self.media_resolution!r}; use low, medium or high")
+        if self.thinking_level not in (None, "minimal", "low", "medium", "high"):
+            raise SettingsError(f"thinking_level is {self.thinking_level!r}; use minimal, low, medium or high")
+        if self.thinking_level is not None and self.thinking_budget is not None:
+            raise SettingsError(
+                f"thinking_budget is {self.thinking_budget} and thinking_level is {self.thinking_level!r}; give one of them"
+            )
         _in_range("temperature", self.temperature, 0, 2)
         _in_range("max_output_tokens", self.max_output_tokens, 1, 65_536)
         if bool(self.vertex_project) != bool(self.vertex_location):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -18,13 +19,27 @@ from promptreel.tables.table_schemas import FIELDS, table_schemas
 
 RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = ("video_id", "segment_id", "media_type", "start_time", "end_time")
 
+# Tables with a column that came later: it has a default in the record class.
+_TABLES_THAT_GREW: Final = frozenset(
+    name
+    for name, record in TABLES.items()
+    if any(part.default is not dataclasses.MISSING for part in dataclasses.fields(record))
+)
+
 
 def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema) -> str:
-    """A SELECT over the parts of one table; over none, a SELECT of the same columns without rows."""
-    if files:
-        return f"SELECT * FROM read_parquet([{', '.join(_text(file) for file in files)}])"
+    """A SELECT over the parts of one table; over none, a SELECT of the same columns without rows.
+
+    A column that came later is null in the parts from before it.
+    """
     columns = ", ".join(f"NULL::{duckdb_type(column.type)} AS {quoted(column.name)}" for column in schema)
-    return f"SELECT {columns} WHERE false"
+    empty = f"SELECT {columns} WHERE false"
+    if not files:
+        return empty
+    listed = ", ".join(_text(file) for file in files)
+    if table not in _TABLES_THAT_GREW:
+        return f"SELECT * FROM read_parquet([{listed}])"
+    return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
 
 
 def run_view_sql(prompt: Prompt, source: str) -> str:

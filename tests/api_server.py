@@ -20,9 +20,10 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.api.web.http_protocol import server_options
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from tests.pipeline_runs import CHECKOUT, wait_for
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 MEASURE = {
     "name": "lengths",
     "prompt_text": "Say how long the segment is.",

@@ -16,6 +16,7 @@ import duckdb
 from promptreel.cli.target import expand_target
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.pipelines.runner import execute_run
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.records import TABLES
 from promptreel.schemas.segmentation import SegmentationSettings
@@ -37,7 +38,7 @@ from tests.prompts import NESTED
 from tests.voices import draw_voice
 
 CHECKOUT = Path(__file__).parent.parent
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 # What differs between two runs that did the same: who did it, when, and in which order its calls went out.
 NOT_COMPARED = {"run_id", "llm_call_ids", "executed_at", "reused"}
 

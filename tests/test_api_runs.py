@@ -48,6 +48,19 @@ def held(monkeypatch):
         gemini.go_on.set()
 
 
+def test_a_run_of_a_model_that_is_shut_down_says_so_before_and_after(tmp_path, film, api_media, monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+    with FakeGemini() as gemini, ApiServer(tmp_path / "data", model_base_url=gemini.base_url) as server:
+        caller = server.caller()
+        target = {"type": "videos", "video_ids": [caller.video(film)]}
+        run_id = caller.start(caller.prompt(DESCRIBE), target, processing_model="gemini-2.5-flash")
+        before, after = caller.run(run_id), caller.wait(run_id)
+    warning = "model 'gemini-2.5-flash' has the shutdown date 2026-12-01; use gemini-3.5-flash-lite instead"
+    assert (before["warnings"], after["warnings"]) == ([warning], [warning])
+    assert after["status"] == "failed"
+    assert len(gemini.ledger.calls()) < 12  # segments of a second, of which the first refusal halts the rest
+
+
 def adds_up(run):
     """Every item of a run that has ended is in exactly one counter."""
     for kind in KINDS:

@@ -17,6 +17,7 @@ import pytest
 from promptreel.cli.main import cli, main
 from promptreel.cli.progress import RunProgress, describe
 from promptreel.cli.target import expand_target
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.errors import TargetError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.attempts import runner_lock
@@ -149,7 +150,7 @@ def test_a_resume_of_an_ended_run_tries_its_retryable_failures_and_no_others(tmp
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     refused, unavailable = Fault(text="0:00.00 to 0:02.00", status=400), Fault(text="0:02.00 to 0:04.00", status=503)
     with FakeGemini(faults=[refused, unavailable]) as server:
-        words = [*FIXED, "--model", "gemini-2.5-flash", "--base-url", server.base_url, "--media-input", "frames"]
+        words = [*FIXED, "--model", DEFAULT_GEMINI_MODEL, "--base-url", server.base_url, "--media-input", "frames"]
         words += ["--max-attempts", 2, "--data-dir", tmp_path]
         code, out, _ = promptreel("run", media / "a film.mp4", *words, "--json")
         found = json.loads(out)
@@ -251,7 +252,7 @@ def test_every_setting_of_a_run_can_be_reached_from_the_command_line(tmp_path, m
     changed = {
         "--video-segmentation": "fixed", "--video-segment-seconds": 7, "--audio-segmentation": "fixed",
         "--audio-segment-seconds": 9, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
-        "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-budget": 0, "--base-url": "http://127.0.0.1:1",
+        "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2,
         "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--model": "gemini-x",
         "--vertex-project": "p", "--vertex-location": "l",
@@ -270,11 +271,11 @@ def test_every_setting_of_a_run_can_be_reached_from_the_command_line(tmp_path, m
         for key, value in settings.to_dict()[group].items()
         if value == plain[group][key]
     }
-    # Lengths, frame size and decoder limits are not for the command line.
+    # Lengths, frame size and decoder limits are not for the command line; --thinking-budget excludes --thinking-level.
     assert same == {
         "segmentation.smart_lengths", "segmentation.shot_lengths", "segmentation.pause_lengths", "sampling.max_width",
         "sampling.max_height", "sampling.jpeg_quality", "limits.max_pixels", "limits.decode_memory_bytes",
-        "limits.decode_deadline_factor",
+        "limits.decode_deadline_factor", "model.thinking_budget",
     }  # fmt: skip
     assert settings.reuse_results is False
 
@@ -303,13 +304,13 @@ def schema_of(name, kind):
         (["--prompt", "unknown type"], "field 'age' has the unknown type 'int'; use one of"),
         (["--prompt", "free text", "--model", "signals"], "cannot fill 'summary'"),
         (["--model", "nosuch"], "no provider for model 'nosuch'"),
-        (["--model", "gemini-2.5-flash"], "needs a key: set GEMINI_API_KEY"),
+        (["--model", DEFAULT_GEMINI_MODEL], "needs a key: set GEMINI_API_KEY"),
         (["--video-segment-seconds", "5"], "a length goes with fixed segmentation only"),
         (["--fps", "100"], "--fps"),
         (["--resume", "run_none"], "no run run_none"),
         (["--resume", "../x"], "run id '../x'"),
         (["--resume", "run_x", "--model", "signals", "--fps", "1"], "leave out --model --fps"),
-        (["--model", "gemini-2.5-flash", "--base-url", "notaurl"], "base_url is 'notaurl'"),
+        (["--model", DEFAULT_GEMINI_MODEL, "--base-url", "notaurl"], "base_url is 'notaurl'"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

@@ -1,6 +1,7 @@
 """An estimate is what a run then does: segments, calls, reused results and, near enough, tokens."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -77,9 +78,14 @@ def test_fixed_windows_are_exact_before_anything_is_decoded(tmp_path, media, pro
         assert after["reused_results"] == again["results.reused"] + again.get("video_results.reused", 0)
 
 
-def test_input_tokens_are_within_a_tenth_of_what_the_service_counts(tmp_path, media):
+@pytest.mark.parametrize(
+    ("model", "resolution"),
+    [(MODEL, None), (MODEL, "high"), (MODEL, "low"), ("gemini-2.5-flash-lite", None), ("gemini-2.5-flash-lite", "low")],
+)
+def test_input_tokens_are_within_a_tenth_of_what_the_service_counts(tmp_path, media, model, resolution):
     with FakeGemini() as server:
-        settings = settings_for(server, window_s=3)
+        settings = settings_for(server, window_s=3, model=model)
+        settings = replace(settings, model=replace(settings.model, media_resolution=resolution))
         for where in ("before", "after"):
             data = tmp_path / where
             if where == "after":

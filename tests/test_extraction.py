@@ -8,6 +8,7 @@ import pytest
 from promptreel.providers.base import SegmentMedia
 from promptreel.providers.extraction import extraction_key, extraction_request, place_times
 from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.signals import SignalsProvider
 from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from promptreel.schemas.media import TimeSpan
@@ -102,7 +103,7 @@ def test_what_segments_share_stands_in_the_instruction_and_the_rest_in_the_text(
 # The key
 
 PROMPT = NESTED.to_dict()
-GEMINI = ModelSettings("gemini-2.5-flash")
+GEMINI = ModelSettings(DEFAULT_GEMINI_MODEL)
 # Another value for each setting: those that change the answer, and those that say where and how it is asked for.
 CHANGES_THE_ANSWER = {
     "model": "gemini-2.5-pro",
@@ -111,6 +112,7 @@ CHANGES_THE_ANSWER = {
     "temperature": 0.5,
     "max_output_tokens": 100,
     "thinking_budget": 0,
+    "thinking_level": "low",
 }
 LEAVES_THE_ANSWER = {"base_url": "http://127.0.0.1:1", "vertex_project": "p", "vertex_location": "l"}
 

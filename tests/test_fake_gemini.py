@@ -14,12 +14,13 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from tests.analysed_media import make_media
 from tests.fake_gemini import FakeGemini, Fault, read_faults
 from tests.fake_gemini.answers import answer_for
 from tests.prompts import NESTED
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def media(tmp_path_factory):
 MIME = {"silent": "video/mp4", "film": "video/mp4", "tone": "audio/wav", "still": "image/png"}
 
 
-def ask(server, *parts, **config):
+def ask(server, *parts, model=MODEL, **config):
     """One answer through the true client, its retries off."""
 
     async def scenario():
@@ -59,7 +60,7 @@ def ask(server, *parts, **config):
         client = genai.Client(vertexai=False, api_key="made-up", http_options=options)
         try:
             return await client.aio.models.generate_content(
-                model=MODEL, contents=list(parts), config=types.GenerateContentConfig(**config)
+                model=model, contents=list(parts), config=types.GenerateContentConfig(**config)
             )
         finally:
             await client.aio.aclose()
@@ -92,13 +93,13 @@ def post(server, path, body):
 @pytest.mark.parametrize(
     ("name", "told", "counted"),
     [
-        ("silent", {}, {"VIDEO": 4 * 258}),
-        ("silent", {"fps": 2.0}, {"VIDEO": 8 * 258}),
-        ("silent", {"fps": 0.5}, {"VIDEO": 2 * 258}),
-        ("silent", {"start_offset": "1s", "end_offset": "3s"}, {"VIDEO": 2 * 258}),
-        ("silent", {"start_offset": "3s", "end_offset": "90s"}, {"VIDEO": 1 * 258}),
+        ("silent", {}, {"VIDEO": 4 * 70}),
+        ("silent", {"fps": 2.0}, {"VIDEO": 8 * 70}),
+        ("silent", {"fps": 0.5}, {"VIDEO": 2 * 70}),
+        ("silent", {"start_offset": "1s", "end_offset": "3s"}, {"VIDEO": 2 * 70}),
+        ("silent", {"start_offset": "3s", "end_offset": "90s"}, {"VIDEO": 1 * 70}),
         ("tone", {}, {"AUDIO": 3 * 32}),
-        ("still", {}, {"IMAGE": 258}),
+        ("still", {}, {"IMAGE": 1120}),
     ],
 )
 def test_tokens_follow_from_the_media_that_was_sent(server, media, name, told, counted):
@@ -111,14 +112,23 @@ def test_tokens_follow_from_the_media_that_was_sent(server, media, name, told, c
 
 def test_a_film_with_sound_counts_both(server, media):
     tokens = tokens_of(ask(server, part_of(media, "film"), "text"))
-    assert tokens["VIDEO"] == 4 * 258
+    assert tokens["VIDEO"] == 4 * 70
     assert tokens["AUDIO"] == pytest.approx(4 * 32, abs=4)
 
 
-@pytest.mark.parametrize(("name", "counted"), [("silent", 4 * 66), ("still", 66)])
-def test_low_resolution_costs_less(server, media, name, counted):
-    response = ask(server, part_of(media, name), media_resolution="MEDIA_RESOLUTION_LOW")
-    assert sum(tokens_of(response).values()) == counted
+@pytest.mark.parametrize(
+    ("model", "name", "counted"),
+    [
+        (MODEL, "silent", [4 * 70, 4 * 70, 4 * 280]),
+        (MODEL, "still", [280, 560, 1120]),
+        ("gemini-2.5-flash-lite", "silent", [4 * 66, 4 * 258, 4 * 258]),
+        ("gemini-2.5-flash-lite", "still", [66, 258, 258]),
+    ],
+)
+def test_the_resolution_decides_what_media_costs(server, media, model, name, counted):
+    for resolution, tokens in zip(("LOW", "MEDIUM", "HIGH"), counted, strict=True):
+        response = ask(server, part_of(media, name), model=model, media_resolution=f"MEDIA_RESOLUTION_{resolution}")
+        assert sum(tokens_of(response).values()) == tokens
 
 
 def test_text_and_instruction_count_alike(server):
@@ -129,7 +139,7 @@ def test_text_and_instruction_count_alike(server):
 def test_what_the_ledger_says_was_used_is_what_the_answer_said(server, media):
     response = ask(server, part_of(media, "silent"))
     (entry,) = server.ledger.calls()
-    assert entry.input_tokens == response.usage_metadata.prompt_token_count == 4 * 258
+    assert entry.input_tokens == response.usage_metadata.prompt_token_count == 4 * 70
     assert entry.output_tokens == response.usage_metadata.candidates_token_count
 
 
@@ -140,7 +150,7 @@ def test_tokens_can_be_counted_without_an_answer(server, media):
         ]
     }
     counted = post(server, f"/v1beta/models/{MODEL}:countTokens", body)
-    assert counted == {"totalTokens": 10 + 258}
+    assert counted == {"totalTokens": 10 + 1120}
     assert post(server, f"/v1beta/models/{MODEL}:countTokens", {"generateContentRequest": body}) == counted
     assert (len(server.ledger.calls("countTokens")), server.ledger.calls()) == (2, [])
 
@@ -333,7 +343,7 @@ def test_a_part_of_an_uploaded_file_counts_as_that_part(server, media):
     file = upload(server, media["silent"], "video/mp4")
     part = types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4")
     part.video_metadata = types.VideoMetadata(start_offset="1s", end_offset="2.000000s")
-    assert tokens_of(ask(server, part)) == {"VIDEO": 258}
+    assert tokens_of(ask(server, part)) == {"VIDEO": 70}
 
 
 @pytest.mark.parametrize(("processing_s", "fails", "state"), [(60, False, "PROCESSING"), (0, True, "FAILED")])

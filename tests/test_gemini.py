@@ -27,6 +27,7 @@ from promptreel.providers.base import ModelRequest
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.gemini import GeminiProvider, wire_schema
 from promptreel.providers.gemini_client import KEY_VARIABLES, model_error_of
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import CallSettings, ModelSettings
 from tests.analysed_media import analyse, make_media, run_ffmpeg, segment_of
@@ -35,7 +36,7 @@ from tests.fake_gemini.faults import error_body
 from tests.models import SCHEMA, MemorySink
 from tests.prompts import NESTED
 
-MODEL = "gemini-2.5-flash"
+MODEL = DEFAULT_GEMINI_MODEL
 
 
 class Impatient(random.Random):
@@ -199,7 +200,7 @@ def test_a_segment_goes_as_one_clip_of_its_length(service, film, tmp_path, start
     assert sound_length(content_of(part), tmp_path) == pytest.approx(
         end_s - start_s, abs=0.13
     )  # an AAC frame of 1024 samples on each side
-    assert call.video_tokens == 258 * math.floor(end_s - start_s + 0.1)
+    assert call.video_tokens == 70 * math.floor(end_s - start_s + 0.1)
     assert call.audio_tokens == pytest.approx(32 * (end_s - start_s), abs=6)
     assert call.image_tokens == 0
     assert call.input_tokens == call.text_tokens + call.video_tokens + call.audio_tokens
@@ -230,7 +231,7 @@ def test_an_image_goes_as_its_picture(service, still):
     (part,) = media_parts(service.bodies[0])
     assert part["inlineData"]["mimeType"] == "image/jpeg"
     assert content_of(part) == (media.folder / media.frames[0].file).read_bytes()
-    assert (call.image_tokens, call.video_tokens, call.audio_tokens) == (258, 0, 0)
+    assert (call.image_tokens, call.video_tokens, call.audio_tokens) == (1120, 0, 0)
 
 
 def test_frames_go_as_pictures_with_their_times_and_the_sound(service, film, tmp_path):
@@ -243,7 +244,7 @@ def test_frames_go_as_pictures_with_their_times_and_the_sound(service, film, tmp
     assert [content_of(part) for part in shown[1::2]] == [(media.folder / f.file).read_bytes() for f in media.frames]
     assert sound_label["text"] == "Sound of the segment:"
     assert sound_length(content_of(sound), tmp_path) == pytest.approx(3, abs=0.13)
-    assert (call.image_tokens, call.video_tokens) == (4 * 258, 0)
+    assert (call.image_tokens, call.video_tokens) == (4 * 1120, 0)
 
 
 def test_frames_over_the_limit_of_one_request_are_not_sent(service, film, monkeypatch):
@@ -322,8 +323,7 @@ def test_instruction_schema_and_text_stand_where_the_service_expects_them(servic
         ({"media_resolution": "low"}, {"mediaResolution": "MEDIA_RESOLUTION_LOW"}),
         ({"media_resolution": "medium"}, {"mediaResolution": "MEDIA_RESOLUTION_MEDIUM"}),
         ({"media_resolution": "high"}, {"mediaResolution": "MEDIA_RESOLUTION_HIGH"}),
-        ({"thinking_budget": 0}, {"thinkingConfig": {"thinkingBudget": 0}}),
-        ({"thinking_budget": 512}, {"thinkingConfig": {"thinkingBudget": 512}}),
+        ({"thinking_level": "low"}, {"thinkingConfig": {"thinkingLevel": "LOW"}}),
         ({"temperature": 0.7}, {"temperature": 0.7}),
         ({"max_output_tokens": 300}, {"maxOutputTokens": 300}),
     ],
@@ -336,9 +336,10 @@ def test_settings_reach_the_service_and_only_those_that_are_set(service, setting
     assert {key: config[key] for key in told} == told
 
 
-def test_low_resolution_costs_fewer_tokens(service, film):
-    _, (call,) = ask(service, question(segment_of(film, 0, 4)), media_resolution="low")
-    assert call.video_tokens == 4 * 66
+@pytest.mark.parametrize(("resolution", "tokens"), [(None, 70), ("low", 70), ("high", 280)])
+def test_the_resolution_decides_the_tokens_of_a_frame(service, film, resolution, tokens):
+    _, (call,) = ask(service, question(segment_of(film, 0, 4)), media_resolution=resolution)
+    assert call.video_tokens == 4 * tokens
 
 
 def test_the_format_of_media_times_is_kept_from_the_service(service):
@@ -885,7 +886,7 @@ def test_vertex_is_asked_with_the_accounts_token(service, service_account, film)
     vertex = {"vertex_project": "p", "vertex_location": "europe-west1"}
     answer, (call,) = ask(service, question(segment_of(film, 0, 2)), **vertex)
     assert answer.metadata == {"n": 1}
-    assert call.video_tokens == 2 * 258
+    assert call.video_tokens == 2 * 70
     (entry,) = service.ledger.calls()
     assert entry.path == (
         f"/v1beta1/projects/p/locations/europe-west1/publishers/google/models/{MODEL}:generateContent"

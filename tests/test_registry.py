@@ -6,8 +6,8 @@ import pytest
 
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.gemini_client import KEY_VARIABLES
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.registry import (
-    DEFAULT_GEMINI_MODEL,
     MODEL_VARIABLE,
     default_model,
     provider_of,
@@ -31,6 +31,7 @@ def provider_named(name):
 @pytest.mark.parametrize(
     "name",
     [
+        DEFAULT_GEMINI_MODEL,
         "gemini-2.5-flash",
         "gemini-9-of-tomorrow",
         "models/gemini-2.5-pro",
@@ -65,7 +66,7 @@ def test_a_key_decides_the_default_and_a_named_model_wins(no_key):
     assert default_model() == "gemini-x"
 
 
-@pytest.mark.parametrize("name", ["signals", "gemini-2.5-flash"])
+@pytest.mark.parametrize("name", ["signals", DEFAULT_GEMINI_MODEL])
 def test_a_provider_travels_to_another_process_before_it_is_opened(name):
     provider = provider_named(name)
     assert pickle.loads(pickle.dumps(provider)).fingerprint() == provider.fingerprint()

@@ -25,6 +25,7 @@ from promptreel.api.search.build import SEARCH
 from promptreel.api.search.words import MOST_QUERY_WORDS
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.providers.clip import ClipEmbedder
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.providers.weights import is_installed
 from promptreel.schemas.field_paths import render_text
@@ -421,7 +422,7 @@ def test_without_its_model_a_run_is_found_by_words_and_the_answer_says_so(search
         rng.standard_normal((len(texts), 16)).astype(np.float32)
     )
     gone = TextEmbeddingSettings(model="gemini-embedding-001")
-    nowhere = ModelSettings(model="gemini-2.5-flash", base_url="http://127.0.0.1:9")
+    nowhere = ModelSettings(model=DEFAULT_GEMINI_MODEL, base_url="http://127.0.0.1:9")
     settings = settings_with(text_embedding=gone, model=nowhere)
     index_id, run_id = searcher.film(settings=settings, embed=unit, model="gemini-embedding-001")
     known = searcher.shelf.run(index_id, mine({"vid_harbour": [Segment(summary="A puppy plays")]}, searcher))

@@ -15,6 +15,7 @@ from promptreel.api.db.models import MediaIndex, PromptRun
 from promptreel.api.routes import sql
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.web.auth import create_account, create_key
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.wire.sql import SqlCatalogBody, SqlRowsBody
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import wait_for
@@ -103,7 +104,7 @@ def service(tmp_path_factory, gemini):
     commit_run(data, SECOND_RUN, SECOND, second_fields)
     commit_run(data, ELSEWHERE)
     commit_run(data, OTHER_RUN, word=SECRET)
-    service = Service(data, default_model="gemini-2.5-flash", model_base_url=gemini.base_url)
+    service = Service(data, default_model=DEFAULT_GEMINI_MODEL, model_base_url=gemini.base_url)
     with pytest.MonkeyPatch.context() as patch, TestClient(service.app) as client:
         patch.setenv("GEMINI_API_KEY", "any")
         service.client = client
@@ -402,7 +403,10 @@ def test_a_draft_is_made_from_the_catalog_alone_and_not_run(service, gemini):
     draft["next"] = ["SELECT summary FROM segments WHERE start_time < 2"]
     answer = service.post("idx_mine/generate", {"instruction": "summaries of the first two seconds"})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {"query": "SELECT summary FROM segments WHERE start_time < 2", "model": "gemini-2.5-flash"}
+    assert answer.json() == {
+        "query": "SELECT summary FROM segments WHERE start_time < 2",
+        "model": DEFAULT_GEMINI_MODEL,
+    }
     (call,) = gemini.ledger.calls()
     assert "summaries of the first two seconds" in call.text
     assert '"scene.location" VARCHAR' in call.text

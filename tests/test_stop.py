@@ -8,6 +8,7 @@ import time
 import pytest
 
 from promptreel.pipelines.runner import execute_run
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
@@ -116,7 +117,7 @@ def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, med
     data = tmp_path / "data"
     with FakeGemini(latency_s=0.4) as server:
         child = start_promptreel(
-            "run", media, "--prompt", prompt, "--model", "gemini-2.5-flash", "--base-url", server.base_url,
+            "run", media, "--prompt", prompt, "--model", DEFAULT_GEMINI_MODEL, "--base-url", server.base_url,
             "--data-dir", data, "--max-in-flight", 2, "--video-segmentation", "fixed", "--video-segment-seconds", 1,
             "--media-input", "frames",
         )  # fmt: skip

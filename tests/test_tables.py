@@ -12,6 +12,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from promptreel.schemas.arrow import row_of
 from promptreel.schemas.errors import (
     CommitConflict,
     InvalidInput,
@@ -22,6 +23,7 @@ from promptreel.schemas.errors import (
 from promptreel.schemas.records import LlmCallRow
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables import layout
+from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import begin_attempt, is_running, last_attempt, runner_lock
 from promptreel.tables.call_log import CallLog, read_calls, spent_tokens
 from promptreel.tables.manifest import commit_manifest, newest_manifest
@@ -396,3 +398,55 @@ def test_a_line_that_finds_no_room_leaves_the_log_as_it_was(tmp_path):
     command = [sys.executable, "-c", SHORT_WRITE, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "refused\n"
     assert (tmp_path / "log.jsonl").read_bytes() == b"first\nthird\n"
+
+
+def test_a_log_without_the_version_of_the_model_is_read(tmp_path):
+    storage = open_storage(tmp_path)
+    log = CallLog(storage, RUN, 1, lambda video_id: 0)
+    log.end(call(1, status="success"))
+    (file,) = (tmp_path / layout.calls_folder(RUN) / "00000").iterdir()
+    entry = json.loads(file.read_text())
+    del entry["call"]["model_version"]
+    file.write_text(json.dumps(entry) + "\n")
+    found = read_calls(storage, RUN, 0)["llm_1"]
+    assert (found.status, found.model_version) == ("success", None)
+
+
+def commit_calls(storage, attempt, *, with_version, earlier=()):
+    """Commits one call in a part of its own, with or without the column that came later."""
+    schema = table_schemas(NESTED)["llm_calls"]
+    if not with_version:
+        schema = schema.remove(schema.get_field_index("model_version"))
+    nothing = dict.fromkeys(("code", "message", "finish_reason", "completed_at", "response_text"))
+    row = row_of(call(attempt, **nothing, model_version="v1"))
+    with shard_writer(storage, RUN, attempt, {**table_schemas(NESTED), "llm_calls": schema}) as writer:
+        writer.write("llm_calls", {name: row[name] for name in schema.names})
+        parts = [*earlier, *writer.commit()]
+    token = f"t{attempt}"
+    commit_manifest(storage, RUN, attempt=attempt, token=token, status="completed", counts={}, parts=parts)
+    return parts
+
+
+def test_parts_from_before_a_column_are_read_beside_later_ones(tmp_path):
+    storage = open_storage(tmp_path)
+    make_run(storage)
+    statement = "SELECT llm_call_id, model_version FROM llm_calls ORDER BY 1"
+    earlier = commit_calls(storage, 1, with_version=False)
+    expected = [("llm_1", None)]
+    for parts in (earlier, None):
+        if parts is None:
+            commit_calls(storage, 2, with_version=True, earlier=earlier)
+            expected = [("llm_1", None), ("llm_2", "v1")]
+        run = committed_run(storage, RUN)
+        for connection in (connect(storage, run), connect_views(storage, [run])):
+            assert connection.execute(statement).fetchall() == expected
+        assert [(row["llm_call_id"], row["model_version"]) for row in read_rows(storage, run, "llm_calls")] == expected
+        write_views(storage, NESTED, newest_manifest(storage, RUN))
+        folder = tmp_path / layout.run_folder(RUN)
+        script = (
+            "import duckdb; duckdb.execute(open('tables.sql').read()); print(duckdb.sql(\""
+            + statement
+            + '").fetchall())'
+        )
+        shown = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+        assert shown.stdout.strip() == str(expected)

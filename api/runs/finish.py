@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import PromptRun
+from promptreel.api.runs.plan import model_warnings
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, OPERATIONS
+from promptreel.schemas.settings import settings_from_dict
 
 
 def finish_run(session: Session, run: PromptRun, manifest: Mapping[str, Any]) -> None:
@@ -25,7 +27,8 @@ def finish_run(session: Session, run: PromptRun, manifest: Mapping[str, Any]) ->
     run.error_message = manifest["error_message"]
     run.manifest_number = manifest["number"]
     run.completed_at = run.completed_at or moment
-    run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": list(manifest["warnings"])}
+    warnings = [*model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
+    run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": warnings}
     if run.stop_requested_at is not None:
         run.stop_observed_at = run.stop_observed_at or moment
         run.stop_completed_at = run.stop_completed_at or moment

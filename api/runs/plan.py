@@ -17,6 +17,7 @@ from promptreel.api.runs.statuses import MEDIA_TYPES
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, not_found
+from promptreel.providers.known_models import retirement_warning
 from promptreel.providers.registry import check_run, default_model, provider_of
 from promptreel.providers.token_estimate import has_synthesis, input_tokens
 from promptreel.schemas.errors import InvalidInput
@@ -161,7 +162,14 @@ def first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Target
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
+        "warnings": model_warnings(settings),
     }
+
+
+def model_warnings(settings: RunSettings) -> list[str]:
+    """What a client should know about the run's model: that it is shut down, or will be."""
+    warning = retirement_warning(settings.model)
+    return [] if warning is None else [warning]
 
 
 def _estimated_tokens(

@@ -13,6 +13,7 @@ from promptreel.cli.options import (
     prompt_option,
     settings_of,
     settings_options,
+    warn_of_retirement,
 )
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.target import expand_target
@@ -40,6 +41,7 @@ def estimate(
     prompt, settings = find_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
+    warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
     estimated = estimate_run(storage, prompt, settings, provider, expand_target(target), analyze=analyze).to_dict()
     if as_json:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from promptreel.prompts import builtin_names
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
 from promptreel.providers.registry import default_model
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
@@ -93,7 +94,7 @@ _SETTINGS = [
         "--model",
         metavar="NAME",
         help="Model: signals (built in) or a Gemini name. "
-        "[default: PROMPTREEL_MODEL, else Gemini where a key is set, else signals]",
+        f"[default: PROMPTREEL_MODEL, else {DEFAULT_GEMINI_MODEL} where a key is set, else signals]",
     ),
     click.option(
         "--video-segmentation",
@@ -191,7 +192,12 @@ _SETTINGS = [
         "--thinking-budget",
         type=int,
         metavar="N",
-        help="Tokens for thinking; 0 switches it off. [default: the service's]",
+        help="Tokens for thinking, for models before Gemini 3; 0 switches it off. [default: the service's]",
+    ),
+    click.option(
+        "--thinking-level",
+        type=click.Choice(["minimal", "low", "medium", "high"]),
+        help="How much models from Gemini 3 on think. [default: the service's]",
     ),
     click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
     click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
@@ -227,6 +233,12 @@ _SETTINGS = [
 ]
 
 
+def warn_of_retirement(settings: RunSettings) -> None:
+    """Says on standard error that the model of a run is shut down, or will be."""
+    if (warning := retirement_warning(settings.model)) is not None:
+        click.echo(f"warning: {warning}", err=True)
+
+
 def settings_options(command: Command) -> Command:
     """Every option that is frozen into a run's settings."""
     for option in reversed(_SETTINGS):
@@ -255,6 +267,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             temperature=options["temperature"],
             max_output_tokens=options["max_output_tokens"],
             thinking_budget=options["thinking_budget"],
+            thinking_level=options["thinking_level"],
             base_url=options["base_url"],
             vertex_project=options["vertex_project"],
             vertex_location=options["vertex_location"],

@@ -23,6 +23,7 @@ from promptreel.cli.options import (
     prompt_option,
     settings_of,
     settings_options,
+    warn_of_retirement,
 )
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
@@ -170,6 +171,7 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     prompt = find_prompt(prompt_name)
     settings = settings_of(options)
     check_run(prompt, settings)
+    warn_of_retirement(settings)
     items = expand_target(named)
     as_named = tuple(os.fsencode(name).decode("utf-8", "replace") for name in named)
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
@@ -213,7 +215,9 @@ def _write_retry(storage: Storage, run_id: str, failures: Sequence[dict[str, Any
 
 
 def _prepare_resume(storage: Storage, run_id: str) -> str:
-    check_access(read_request(storage, run_id).settings)
+    settings = read_request(storage, run_id).settings
+    check_access(settings)
+    warn_of_retirement(settings)
     until = time.monotonic() + _WAIT_FOR_EARLIER_S
     while is_running(storage, run_id):
         if time.monotonic() > until:

@@ -29,7 +29,8 @@ class FakeGemini:
         port: 0 takes a free one.
         ledger_file: where each call is written through to; None keeps them in memory alone.
         options: latency_s, spread (sigma of a lognormal factor on it), rps (calls taken each second), faults,
-            processing_s (of uploads), uploads_fail, answer (a function of body and schema), seed.
+            processing_s (of uploads), uploads_fail, answer (a function of body and schema), retired (models that are
+            answered 404), versions (model to the version that its answers report), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):

@@ -28,6 +28,15 @@ _CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached
 _QUOTA_MESSAGE = "You exceeded your current quota, please check your plan and billing details."
 _TOKEN = "made-up"  # for Vertex AI
 _QUOTA_ID = "GenerateRequestsPerMinutePerProjectPerModel"
+# Names that the service has shut down, or is about to for all users.
+RETIRED = (
+    "gemini-2.0-flash",
+    "gemini-2.0-flash-001",
+    "gemini-2.0-flash-lite",
+    "gemini-2.0-flash-lite-001",
+    "gemini-2.5-flash",
+    "gemini-2.5-pro",
+)
 
 
 class Refused(Exception):
@@ -56,7 +65,13 @@ class Quota:
 
 
 class FakeService:
-    """The state behind the routes. `answer(body, schema)` replaces the built-in answers where it is given."""
+    """The state behind the routes.
+
+    Args:
+        answer: `answer(body, schema)` replaces the built-in answers where it is given.
+        retired: names of models that are answered 404.
+        versions: the version that a model's answers report, where it is not the model's own name.
+    """
 
     def __init__(
         self,
@@ -69,6 +84,8 @@ class FakeService:
         processing_s=0.0,
         uploads_fail=False,
         answer=None,
+        retired=RETIRED,
+        versions=None,
         seed=0,
     ):
         self.ledger = ledger
@@ -77,6 +94,8 @@ class FakeService:
         self.quota = Quota(rps) if rps else None
         self.faults = list(faults)
         self.answer = answer
+        self.retired = frozenset(retired)
+        self.versions = dict(versions or {})
         self.files = FileStore("", processing_s, uploads_fail)
         self._tries = Counter()
         self._instructions = Counter()
@@ -137,6 +156,8 @@ class FakeService:
                 answered = True
                 return self._error(entry, 429, _QUOTA_MESSAGE, retry_delay=wait, quota_id=_QUOTA_ID)
             await self._pause(fault)
+            if model in self.retired:
+                raise Refused(404, f"models/{model} is no longer available to new users. Use a newer model.")
             if fault.reset:
                 answered = True
                 self.ledger.end(entry, 0, fault=fault.label)
@@ -211,7 +232,10 @@ class FakeService:
         budget = config.get("maxOutputTokens")
         if budget is not None and not 1 <= budget <= _MOST_OUTPUT_TOKENS:
             raise Refused(400, f"max_output_tokens must be from 1 to {_MOST_OUTPUT_TOKENS}, not {budget}")
-        counted = self._count_input(body)
+        if {"thinkingBudget", "thinkingLevel"} <= set(config.get("thinkingConfig", {})):
+            raise Refused(400, "You can only set only one of thinking budget and thinking level.")
+        version = self.versions.get(model, model)
+        counted = self._count_input(model, body)
         if fault.no_media_tokens:
             counted = {"TEXT": counted.get("TEXT", 0)}
         if self.answer is not None:
@@ -228,17 +252,17 @@ class FakeService:
             return {
                 "promptFeedback": {"blockReason": fault.block_reason},
                 "usageMetadata": usage,
-                "modelVersion": model,
+                "modelVersion": version,
             }
         if fault.answer == "no_candidates":
-            return {"usageMetadata": usage, "modelVersion": model}
+            return {"usageMetadata": usage, "modelVersion": version}
         parts = [{"text": fault.thoughts, "thought": True}] if fault.thoughts else []
         parts += [{"text": text}] if text else []
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
-        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
+        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": version}
 
-    def _count_input(self, body):
-        low = body.get("generationConfig", {}).get("mediaResolution") == "MEDIA_RESOLUTION_LOW"
+    def _count_input(self, model, body):
+        resolution = body.get("generationConfig", {}).get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_")
         counted = Counter(TEXT=text_tokens(_texts(body)))
         for part in _parts(body):
             if "inlineData" in part:
@@ -252,7 +276,9 @@ class FakeService:
             else:
                 continue
             try:
-                counted.update(media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), low))
+                counted.update(
+                    media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), model, resolution)
+                )
             except BadMedia as error:
                 raise Refused(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error
         return dict(counted)
@@ -269,7 +295,7 @@ class FakeService:
         if fault.status is not None:
             return self._error(entry, fault.status, fault.message, fault=fault.label)
         try:
-            total = sum(self._count_input(body.get("generateContentRequest", body)).values())
+            total = sum(self._count_input(model, body.get("generateContentRequest", body)).values())
         except Refused as refused:
             return self._error(entry, refused.status, refused.message)
         self.ledger.end(entry, 200, input_tokens=total)

@@ -1,6 +1,7 @@
 """Tokens of a request, counted from what was truly sent.
 
-Rates of the Gemini API's documentation before Gemini 3: 258 a frame or image, 66 at low resolution, 32 a second of sound,
+Rates of the Gemini API's documentation. Before Gemini 3: 258 a frame or image, 66 at low resolution. From Gemini 3 on: 70 a
+frame of video, 280 at high resolution; 1120 an image, 560 at medium and 280 at low resolution. For all: 32 a second of sound,
 frames sampled once a second unless `videoMetadata.fps` says otherwise; about four characters of text to a token.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import av
 
-FRAME, FRAME_LOW, IMAGE, SOUND_SECOND, CHARS = 258, 66, 258, 32, 4
+SOUND_SECOND, CHARS = 32, 4
 
 
 class BadMedia(Exception):
@@ -66,17 +67,35 @@ def _decode_first(content):
         raise BadMedia(str(error)) from error
 
 
-def media_tokens(facts, metadata, low_resolution):
+def frame_tokens(model, resolution):
+    """Tokens of one frame of video."""
+    if _is_before_gemini_3(model):
+        return 66 if resolution == "LOW" else 258
+    return 280 if resolution == "HIGH" else 70
+
+
+def image_tokens(model, resolution):
+    """Tokens of one image."""
+    if _is_before_gemini_3(model):
+        return 66 if resolution == "LOW" else 258
+    return {"LOW": 280, "MEDIUM": 560}.get(resolution, 1120)
+
+
+def _is_before_gemini_3(model):
+    return model.startswith("gemini-2")
+
+
+def media_tokens(facts, metadata, model, resolution=None):
     """{modality: tokens} of one media part, honouring offsets and frame rate."""
     if facts.kind == "image":
-        return {"IMAGE": FRAME_LOW if low_resolution else IMAGE}
+        return {"IMAGE": image_tokens(model, resolution)}
     start = _seconds(metadata.get("startOffset"), 0.0)
     end = min(_seconds(metadata.get("endOffset"), facts.seconds), facts.seconds)
     length = max(0.0, end - start)
     counted = {}
     if facts.kind == "video" and facts.frames:
         sampled = max(1, math.floor(length * float(metadata.get("fps") or 1.0)))
-        counted["VIDEO"] = sampled * (FRAME_LOW if low_resolution else FRAME)
+        counted["VIDEO"] = sampled * frame_tokens(model, resolution)
     if facts.has_sound or facts.kind == "audio":
         counted["AUDIO"] = math.ceil(length * SOUND_SECOND)
     return counted
