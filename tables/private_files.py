@@ -20,10 +20,16 @@ def restrict_private_files(storage: Storage) -> int:
 
 
 def restrict(path: Path) -> bool:
-    """Sets mode 0600 on a file that others can read or write; whether it was one."""
-    if not path.is_file() or not path.stat().st_mode & 0o077:
+    """Sets mode 0600 on a file that others can read or write; whether it was one and could be changed."""
+    try:
+        if not path.is_file() or not path.stat().st_mode & 0o077:
+            return False
+        path.chmod(PRIVATE_MODE)
+    except FileNotFoundError:  # removed meanwhile
         return False
-    path.chmod(PRIVATE_MODE)
+    except OSError as error:
+        _log.warning("others can read %s, and its mode cannot be changed (%s); set it to 0600", path, error.strerror)
+        return False
     _log.warning("others could read %s; its mode is 0600 now", path)
     return True
 

@@ -216,6 +216,14 @@ def test_a_body_that_is_sent_on_after_its_answer_is_cut(server):
         assert received(connection) == b""
 
 
+def test_a_body_that_ends_after_its_answer_leaves_no_connection_open(server):
+    with connect(server) as connection:
+        connection.sendall(b"POST /api/v2/indexes HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n")
+        assert receive_answer(connection)[0] == 401
+        connection.sendall(b"a" * 10)
+        assert received(connection) == b""
+
+
 # ------------------------------------------------------------------------------- what is not bounded
 
 

@@ -32,7 +32,7 @@ def private_files(data):
     found = [path for path in data.rglob("*") if path.is_file() and is_private(path.relative_to(data).as_posix())]
     kinds = {path.relative_to(data).parts[0] for path in found}
     assert kinds == {"api", "uploads", "runs"}
-    database = [data / f"promptreel.db{suffix}" for suffix in ("", "-wal", "-shm")]
+    database = [data / f"promptreel.db{suffix}" for suffix in ("", "-wal", "-shm", ".migrating")]
     return [*found, *(path for path in database if path.exists())]
 
 
@@ -67,21 +67,35 @@ def test_the_request_of_a_run_of_the_command_line_is_private(tmp_path, umask):
 def test_another_user_cannot_read_them(tmp_path, umask):
     data = tmp_path / "data"
     serve_a_run(data, make_image(tmp_path / "still.png"))
-    for folder in (data, *data.parents):
-        if folder.is_relative_to("/tmp") and folder != folder.parent and str(folder) != "/tmp":
-            folder.chmod(0o755)
-    public = data / "public"
-    public.write_text("for all")
-    public.chmod(0o644)
+    data.chmod(0o755)
+    secret = data / "api" / "link-secret"
 
     def can_read(path):
-        done = subprocess.run(["cat", path], user=NOBODY, group=NOBODY, capture_output=True, check=False)
+        # From inside the folder: those above it are pytest's, and closed to others.
+        name = path.relative_to(data)
+        options = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "capture_output": True, "check": False}
+        done = subprocess.run(["cat", name], cwd=data, **options)
         assert done.returncode == 0 or b"Permission denied" in done.stderr, done.stderr
         return done.returncode == 0
 
-    assert can_read(public)
     for path in private_files(data):
         assert not can_read(path), path
+    secret.chmod(0o644)
+    assert can_read(secret)
+
+
+def test_a_mode_that_cannot_be_changed_is_a_warning(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "api" / "link-secret"
+    path.parent.mkdir()
+    path.write_text("secret")
+    path.chmod(0o644)
+
+    def refuse(self, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(type(path), "chmod", refuse)
+    assert restrict_private_files(open_storage(tmp_path)) == 0
+    assert "its mode cannot be changed (Operation not permitted); set it to 0600" in caplog.text
 
 
 def test_files_that_others_could_read_are_narrowed_when_the_service_starts(tmp_path, caplog):

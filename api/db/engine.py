@@ -27,6 +27,7 @@ _BUSY_TIMEOUT_MS: Final = 30_000  # a writer waits this long for another one, th
 
 
 _POOL_SIZE: Final = 20
+MIGRATION_LOCK: Final = ".migrating"  # what the name of a SQLite database ends with in that of its lock file
 
 
 T = TypeVar("T")
@@ -99,8 +100,8 @@ def _restrict_sqlite_file(url: str) -> None:
     with suppress(OSError):  # SQLite's own message says better why it cannot be opened
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(name, os.O_CREAT | os.O_RDWR, PRIVATE_MODE))
-        for suffix in ("", "-wal", "-shm"):
-            restrict(Path(name + suffix))
+    for suffix in ("", "-wal", "-shm", MIGRATION_LOCK):
+        restrict(Path(name + suffix))
 
 
 def _engine(url: str) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from promptreel.api.db.engine import Database
+from promptreel.api.db.engine import MIGRATION_LOCK, Database
+from promptreel.tables.storage import PRIVATE_MODE
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7_230_117  # any number that is ours alone
@@ -36,7 +38,8 @@ def _alone(database: Database) -> Iterator[None]:
             yield
             return
         path = Path(name)
-        with path.with_name(f"{path.name}.migrating").open("ab") as file:
+        lock = path.with_name(path.name + MIGRATION_LOCK)
+        with open(lock, "ab", opener=lambda name, flags: os.open(name, flags, PRIVATE_MODE)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
         return

@@ -39,7 +39,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._header_timeout_s = header_timeout_s
         self._timer: asyncio.TimerHandle | None = None
-        self._in_head = True
         self._without_progress = 0  # bytes received since the end of a head, a byte of a body, or the end of a message
         self._has_progressed = False
         self._is_refused = False
@@ -66,7 +65,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._has_progressed = True
-        self._in_head = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -75,7 +73,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._has_progressed = True
-        self._in_head = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -87,8 +84,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _set_timer(self) -> None:
-        """Starts the timer if the client owes bytes, and cancels it if it does not. It runs on while bytes arrive."""
-        is_idle = self._in_head and not self._without_progress and self.cycle is not None
+        """Starts the timer if the client owes bytes, and cancels it if it does not. It runs on while bytes arrive. Between
+        requests uvicorn's own timer runs, which any byte cancels."""
+        is_idle = self.timeout_keep_alive_task is not None
         if is_idle or self._is_answering or self.transport.is_closing():
             self._cancel_timer()
         elif self._timer is None:
