@@ -80,13 +80,13 @@ class ApiConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    data_dir: str = Field("promptreel-data", validation_alias=f"{PREFIX}DATA")
-    database_url: str = Field("", validation_alias="DATABASE_URL", repr=False)
+    data_dir: str = Field(default="promptreel-data", validation_alias=f"{PREFIX}DATA")
+    database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
     media_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split), AfterValidator(_absolute)] = ()
     media_buckets: Words = ()
     allow_https: bool = True
-    default_model: str | None = Field(None, validation_alias=f"{PREFIX}MODEL")
-    models: Words = Field((), validation_alias=f"{PREFIX}ALLOWED_MODELS")
+    default_model: str | None = Field(default=None, validation_alias=f"{PREFIX}MODEL")
+    models: Words = Field(default=(), validation_alias=f"{PREFIX}ALLOWED_MODELS")
     model_aliases: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs)] = Field(default_factory=dict)
     model_base_url: str | None = None
     max_running: Annotated[int, Field(ge=1, le=1000)] = 2
@@ -98,13 +98,13 @@ class ApiConfig(BaseModel):
     max_run_tokens: Annotated[Count | None, BeforeValidator(_none_if_zero)] = None
     run_deadline_s: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
-    ] = Field(None, validation_alias=f"{PREFIX}RUN_DEADLINE")
-    heartbeat_s: float = Field(2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
+    ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")
+    heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
     supervise: bool = True
     rate_limits: RateLimits = RateLimits()
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = ""
     strict_models: bool = False
-    header_timeout_s: float = Field(15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
+    header_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
 
     @property
     def sqlalchemy_url(self) -> str:
