@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from promptreel.schemas.errors import SettingsError
 
+PREFIX: Final = "PROMPTREEL_"
 
-@dataclass(frozen=True)
-class RateLimits:
+
+def _split(value: Any) -> Any:
+    """The words of a text that separates them by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _pairs(value: Any) -> Any:
+    """`a=b,c=d` as a mapping."""
+    if not isinstance(value, str):
+        return value
+    words = _split(value)
+    if wrong := [word for word in words if "=" not in word]:
+        raise ValueError(f"{wrong[0]!r} is not name=model")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _none_if_zero(value: Any) -> Any:
+    return None if value in ("0", 0) else value
+
+
+def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(path.expanduser().resolve() for path in paths)
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RateLimits(BaseModel):
     """Requests that one account may make, by category, in a minute; an hour allows forty times as many."""
 
-    search: int = 600
-    read: int = 6000
-    write: int = 1200
-    upload: int = 120
+    HOUR_FACTOR: ClassVar[int] = 40
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    HOUR_FACTOR = 40
+    search: Count = 600
+    read: Count = 6000
+    write: Count = 1200
+    upload: Count = 120
 
 
-@dataclass(frozen=True)
-class ApiConfig:
+class ApiConfig(BaseModel):
     """What the service runs with.
 
     Attributes:
@@ -48,29 +78,33 @@ class ApiConfig:
         header_timeout_s: seconds that a client has to send the head of a request; see `BoundedHttpProtocol`.
     """
 
-    data_dir: str = "promptreel-data"
-    database_url: str = field(default="", repr=False)
-    media_roots: tuple[Path, ...] = ()
-    media_buckets: tuple[str, ...] = ()
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    data_dir: str = Field(default="promptreel-data", validation_alias=f"{PREFIX}DATA")
+    database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
+    media_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split), AfterValidator(_absolute)] = ()
+    media_buckets: Words = ()
     allow_https: bool = True
-    default_model: str | None = None
-    models: tuple[str, ...] = ()
-    model_aliases: Mapping[str, str] = field(default_factory=dict)
+    default_model: str | None = Field(default=None, validation_alias=f"{PREFIX}MODEL")
+    models: Words = Field(default=(), validation_alias=f"{PREFIX}ALLOWED_MODELS")
+    model_aliases: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs)] = Field(default_factory=dict)
     model_base_url: str | None = None
-    max_running: int = 2
-    max_resumes: int = 3
-    max_upload_bytes: int = 4 << 30
-    max_media_seconds: float = 12 * 3600
-    max_run_items: int = 10_000
-    max_run_segments: int = 1_000_000
-    max_run_tokens: int | None = None
-    run_deadline_s: float | None = None
-    heartbeat_s: float = 2.0
+    max_running: Annotated[int, Field(ge=1, le=1000)] = 2
+    max_resumes: Annotated[int, Field(ge=0, le=100)] = 3
+    max_upload_bytes: Count = 4 << 30
+    max_media_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12 * 3600
+    max_run_items: Count = 10_000
+    max_run_segments: Count = 1_000_000
+    max_run_tokens: Annotated[Count | None, BeforeValidator(_none_if_zero)] = None
+    run_deadline_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
+    ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")
+    heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
     supervise: bool = True
     rate_limits: RateLimits = RateLimits()
-    public_url: str = ""
+    public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = ""
     strict_models: bool = False
-    header_timeout_s: float = 15.0
+    header_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -86,63 +120,54 @@ class ApiConfig:
 
 
 def config_from_environment(environment: Mapping[str, str] | None = None) -> ApiConfig:
-    """Reads the settings; `PROMPTREEL_` precedes every name but DATABASE_URL.
+    """Reads the settings from variables; an empty one counts as not set.
 
     Raises:
-        SettingsError: a value cannot be read; the message names its variable.
+        SettingsError: a value is invalid; the message names its variable.
     """
-    values = os.environ if environment is None else environment
+    given = dict(os.environ if environment is None else environment)
 
-    def text(name: str, default: str = "") -> str:
-        return values.get(f"PROMPTREEL_{name}", default)
+    class Source(EnvSettingsSource):
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {name.lower(): value for name, value in given.items() if value}
 
-    def number(name: str, default: float, least: float = -math.inf, most: float = math.inf) -> float:
-        given = text(name)
-        try:
-            value = float(given) if given else default
-        except ValueError as error:
-            raise SettingsError(f"PROMPTREEL_{name} is {given!r}; it must be a number") from error
-        if (least, most) != (-math.inf, math.inf) and not least <= value <= most:
-            raise SettingsError(f"PROMPTREEL_{name} is {given}; it must be between {least:g} and {most:g}")
-        return value
+        def __call__(self) -> dict[str, Any]:
+            limits = {name: given.get(rate_variable(name)) for name in RateLimits.model_fields}
+            return {**super().__call__(), "rate_limits": {name: value for name, value in limits.items() if value}}
 
-    def words(name: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in text(name).split(",") if part.strip())
+    class FromEnvironment(ApiConfig, BaseSettings):
+        model_config = SettingsConfigDict(env_prefix=PREFIX)
 
-    def flag(name: str, default: bool) -> bool:
-        given = text(name).lower()
-        if given not in ("", "0", "1", "true", "false", "yes", "no"):
-            raise SettingsError(f"PROMPTREEL_{name} is {given!r}; it must be true or false")
-        return given in ("1", "true", "yes") if given else default
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *arguments: Any, **sources: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (Source(settings_cls),)
 
-    limits = RateLimits()
-    return ApiConfig(
-        data_dir=text("DATA", "promptreel-data"),
-        database_url=values.get("DATABASE_URL", ""),
-        media_roots=tuple(Path(part).expanduser().resolve() for part in words("MEDIA_ROOTS")),
-        media_buckets=words("MEDIA_BUCKETS"),
-        allow_https=flag("ALLOW_HTTPS", True),
-        default_model=text("MODEL") or None,
-        models=words("ALLOWED_MODELS"),
-        model_aliases=dict(pair.split("=", 1) for pair in words("MODEL_ALIASES") if "=" in pair),
-        model_base_url=text("MODEL_BASE_URL") or None,
-        max_running=int(number("MAX_RUNNING", 2)),
-        max_resumes=int(number("MAX_RESUMES", 3)),
-        max_upload_bytes=int(number("MAX_UPLOAD_BYTES", 4 << 30)),
-        max_media_seconds=number("MAX_MEDIA_SECONDS", 12 * 3600),
-        max_run_items=int(number("MAX_RUN_ITEMS", 10_000)),
-        max_run_segments=int(number("MAX_RUN_SEGMENTS", 1_000_000)),
-        max_run_tokens=int(number("MAX_RUN_TOKENS", 0)) or None,
-        run_deadline_s=number("RUN_DEADLINE", 0) or None,
-        heartbeat_s=number("HEARTBEAT", 2.0),
-        supervise=flag("SUPERVISE", True),
-        rate_limits=RateLimits(
-            search=int(number("RATE_SEARCH", limits.search)),
-            read=int(number("RATE_READ", limits.read)),
-            write=int(number("RATE_WRITE", limits.write)),
-            upload=int(number("RATE_UPLOAD", limits.upload)),
-        ),
-        public_url=text("PUBLIC_URL").rstrip("/"),
-        strict_models=flag("STRICT_MODELS", False),
-        header_timeout_s=number("HEADER_TIMEOUT", 15.0, 0.1, 3600),
-    )
+    try:
+        return FromEnvironment()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problem(problem) for problem in error.errors())) from error
+
+
+def rate_variable(category: str) -> str:
+    """The variable of a category's limit."""
+    return f"{PREFIX}RATE_{category.upper()}"
+
+
+def variables() -> dict[str, str]:
+    """The variable of every setting, by the setting's name; of a category's limit by `rate_limits.<category>`."""
+    named = {
+        name: field.validation_alias or f"{PREFIX}{name.upper()}" for name, field in ApiConfig.model_fields.items()
+    }
+    del named["rate_limits"]
+    limits = {f"rate_limits.{name}": rate_variable(name) for name in RateLimits.model_fields}
+    return {**{name: str(variable) for name, variable in named.items()}, **limits}
+
+
+def _problem(problem: Any) -> str:
+    """One problem of a validation: the variable, its value, and what it must be."""
+    place = [str(part) for part in problem["loc"]]
+    name = ".".join(place[:2]) if place[0] == "rate_limits" else place[0]
+    variable = variables().get(name, name)
+    return f"{variable} is {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.rate_limit import CHECK_EVERY_S, AdaptiveRateLimit
-from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.ids import call_id_of, digest
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.records import LlmCallRow
@@ -52,7 +52,7 @@ class CallSubject:
     operation_key: str
 
 
-class Halted(Exception):
+class Halted(PicklableError):
     """No call was made, because none is to be made any more.
 
     Attributes:

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidInput",
     "MediaError",
     "ModelError",
+    "PicklableError",
     "PromptError",
     "PromptreelError",
     "RunError",
@@ -32,7 +33,21 @@ __all__ = [
 ]
 
 
-class PromptreelError(Exception):
+class PicklableError(Exception):
+    """An exception that keeps all its fields when it is pickled, whatever its constructor takes: workers on other machines
+    send theirs."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[PicklableError], arguments: tuple[object, ...], fields: dict[str, object]) -> PicklableError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
+
+
+class PromptreelError(PicklableError):
     """Base of every error that promptreel raises on purpose."""
 
 
@@ -67,9 +82,6 @@ class MediaError(PromptreelError):
         self.message = message
         self.retryable = retryable
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_coded, (type(self), self.code, self.message, self.retryable))
-
 
 class ModelError(PromptreelError):
     """One model call did not give a usable answer.
@@ -87,13 +99,6 @@ class ModelError(PromptreelError):
         self.message = message
         self.retryable = retryable
         self.retry_after_s = retry_after_s
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_coded, (type(self), self.code, self.message, self.retryable))
-
-
-def _rebuild_coded(kind: type[MediaError] | type[ModelError], code: str, message: str, retryable: bool) -> Exception:
-    return kind(code, message, retryable=retryable)
 
 
 class RunError(PromptreelError):

@@ -300,7 +300,7 @@ def test_an_upgrade_is_passed_over(server):
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "3601"])
 def test_a_time_that_is_none_is_refused_by_its_name(value):
-    with pytest.raises(SettingsError, match=rf"PROMPTREEL_HEADER_TIMEOUT is {value}; it must be between 0\.1 and 3600"):
+    with pytest.raises(SettingsError, match=rf"PROMPTREEL_HEADER_TIMEOUT is '{value}': "):
         config_from_environment({"PROMPTREEL_HEADER_TIMEOUT": value})
 
 

@@ -13,8 +13,8 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-import promptreel.api.exports
 import promptreel.api.routes.exports
+import promptreel.api.runs.exports
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
@@ -468,7 +468,7 @@ def holds_all_of(found, shown):
 def test_the_document_names_the_limits_and_errors_that_there_are():
     source = "".join(
         path.read_text()
-        for path in (Path(promptreel.api.exports.__file__), Path(promptreel.api.routes.exports.__file__))
+        for path in (Path(promptreel.api.runs.exports.__file__), Path(promptreel.api.routes.exports.__file__))
     )
     named = set(re.findall(r'(?:ApiError\(\d+|conflict\()[, ]*"([a-z_]+)"', source)) | {"validation_failed"}
     assert {"run_not_finished", "export_not_ready", "link_expired"} <= named

@@ -902,7 +902,7 @@ def real_service(tmp_path_factory):
     data, media = folder / "data", folder / "media"
     data.mkdir()
     media.mkdir()
-    app = create_app(ApiConfig(str(data), media_roots=(media,), default_model="signals", heartbeat_s=0.5))
+    app = create_app(ApiConfig(data_dir=str(data), media_roots=(media,), default_model="signals", heartbeat_s=0.5))
 
     def new_key():
         with app.state.database.write() as session:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from promptreel.schemas.errors import PicklableError
+
 _QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TABLE_FUNCTIONS: Final = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat"})
 # These tell of the service rather than of its tables, run SQL that is made while the query runs, take the inner state of
@@ -18,7 +20,7 @@ _REFUSED_FUNCTIONS: Final = frozenset(
 _REFUSED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "inet_", "__internal", "parquet_", "variant_bytes", "has_")
 
 
-class Refused(Exception):
+class Refused(PicklableError):
     """The query is not run; the message says why, and the mend."""
 
 

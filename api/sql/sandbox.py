@@ -21,6 +21,7 @@ from typing import Any, Final
 from promptreel.api.sql.child import READY, ROOM_FOR_THE_REST
 from promptreel.api.sql.landlock import landlock_version
 from promptreel.api.sql.limits import SqlLimits
+from promptreel.schemas.errors import PicklableError
 
 _log = logging.getLogger(__name__)
 _START: Final = "from promptreel.api.sql.child import main; main()"
@@ -28,7 +29,7 @@ _START_DEADLINE_S: Final = 30.0
 _READ_BYTES: Final = 1 << 16
 
 
-class SqlError(Exception):
+class SqlError(PicklableError):
     """A query that was not answered.
 
     Args:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 import time
 from typing import Final
+
+from itsdangerous import Signer
 
 from promptreel.tables.storage import Storage
 
 LIFETIME_S: Final = 3600
 _SECRET_FILE: Final = "api/link-secret"
+_SALT: Final = "promptreel.link"
 
 
 def link_secret(storage: Storage) -> bytes:
@@ -23,10 +25,14 @@ def link_secret(storage: Storage) -> bytes:
 
 def link_token(secret: bytes, video_id: str, expires: int) -> str:
     """The token of an address for one item until an epoch second."""
-    return hmac.new(secret, f"{video_id}:{expires}".encode(), hashlib.sha256).hexdigest()
+    return _signer(secret).get_signature(f"{video_id}:{expires}").decode()
 
 
 def is_valid(secret: bytes, video_id: str, expires: int, token: str) -> bool:
     """Whether a token is that of the item and instant, and the instant has not come."""
-    expected = link_token(secret, video_id, expires)
-    return hmac.compare_digest(expected.encode(), token.encode("utf-8", "replace")) and expires >= time.time()
+    signature = token.encode("utf-8", "replace")
+    return _signer(secret).verify_signature(f"{video_id}:{expires}", signature) and expires >= time.time()
+
+
+def _signer(secret: bytes) -> Signer:
+    return Signer(secret, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)

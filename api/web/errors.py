@@ -15,14 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from promptreel.api.web.json_response import JsonResponse
-from promptreel.schemas.errors import InvalidInput, MediaError, RunNotFound, StorageError
+from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
 
 DATABASE_ERRORS = (OperationalError, PoolTimeout)  # it is away, full, locked, or all connections are taken
 
 
-class ApiError(Exception):
+class ApiError(PicklableError):
     """A request that is answered with an error.
 
     Args:

@@ -137,14 +137,13 @@ def revoke(key_id: str, data_dir: str) -> None:
 
 
 def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
-    from dataclasses import replace
     from pathlib import Path
 
     from promptreel.api.config import config_from_environment
 
     config = config_from_environment()
     roots = tuple(Path(root).expanduser().resolve() for root in media_roots)
-    return replace(config, data_dir=data_dir, media_roots=(*config.media_roots, *roots))
+    return config.model_copy(update={"data_dir": data_dir, "media_roots": (*config.media_roots, *roots)})
 
 
 def _database(data_dir: str) -> Any:
