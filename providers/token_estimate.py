@@ -1,8 +1,8 @@
 """How many input tokens calls would take, before they are made.
 
-The rates are the Gemini API's published ones: pictures by the model's family (a name of no known family counts as the newest),
-32 tokens a second of sound, about 4 characters of text each. The response schema stands apart, for not every service counts
-it. What a synthesis reads is guessed before it exists.
+The rates are the Gemini API's published ones: pictures by the model's family (the newest for an unknown name), 32 tokens a
+second of sound, about 4 characters of text each. The response schema stands apart, for not every service counts it. What a
+synthesis reads is guessed before it exists.
 """
 
 from __future__ import annotations

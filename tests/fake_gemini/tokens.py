@@ -1,8 +1,8 @@
 """Tokens of a request, counted from what was truly sent.
 
 Rates of the Gemini API's documentation. Before Gemini 3: 258 a frame or image, 66 at low resolution. From Gemini 3 on: 70 a
-frame of video, 280 at high resolution; 1120 an image, 560 at medium and 280 at low resolution. For all: 32 a second of sound,
-frames sampled once a second unless `videoMetadata.fps` says otherwise; about four characters of text to a token.
+frame of video, 280 at high resolution; 1120 an image, 560 at medium and 280 at low resolution. 32 a second of sound, frames
+sampled once a second unless `videoMetadata.fps` says otherwise; about four characters of text to a token.
 """
 
 import hashlib
