@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.auth import Principal
 from promptreel.api.catalog import owned_videos
+from promptreel.api.damage import left_out
 from promptreel.api.database import Database, PromptRun, Video
 from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
@@ -59,7 +60,7 @@ class SearchService:
     def text(self, caller: Principal, index_ids: Sequence[str | None], body: TextSearch) -> Answer:
         """Places found by meaning and words."""
         warnings = Warnings()
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         fields = chosen_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
 
@@ -75,7 +76,7 @@ class SearchService:
         """Segments found by a picture."""
         warnings = Warnings()
         picture = decode_base64(body.image_data)
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         ranking = self._rank_images(caller, scope, indexes, picture, depth_for(body.top_k), warnings)
         best = ranking.ranking.places[: body.top_k]
 
@@ -90,7 +91,7 @@ class SearchService:
         """Places found by a text, a picture, or both."""
         warnings = Warnings()
         picture = decode_base64(body.image_data) if body.image_data is not None else None
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         fields = chosen_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
         by_text, by_image = None, None
@@ -114,7 +115,7 @@ class SearchService:
                 scope = named_runs(session, caller, body.run_ids)
             else:
                 scope = runs_in_places(session, caller, [body.index_id], None)
-        indexes = self.library.indexes(scope.committed())
+        indexes = self._indexes(scope, warnings, are_named=bool(body.run_ids))
         depth = depth_for(body.top_k)
 
         def ranked(hidden: frozenset[str]) -> TextRanking:
@@ -128,11 +129,24 @@ class SearchService:
     # ------------------------------------------------------------------------------------------- parts
 
     def _scope(
-        self, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
+        self, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None, warnings: Warnings
     ) -> tuple[SearchScope, list[RunIndex]]:
         with self._database.read() as session:
             scope = runs_in_places(session, caller, index_ids, run_ids or None)
-        return scope, self.library.indexes(scope.committed())
+        return scope, self._indexes(scope, warnings, are_named=bool(run_ids))
+
+    def _indexes(self, scope: SearchScope, warnings: Warnings, *, are_named: bool) -> list[RunIndex]:
+        """The indexes of the runs. A damaged run is left out with a warning, unless the caller has named the runs.
+
+        Raises:
+            RunDamaged: of a named run.
+        """
+        if are_named:
+            return self.library.indexes(scope.committed())
+        indexes, damaged = self.library.intact_indexes(scope.committed())
+        for error in damaged:
+            warnings.add(left_out(error))
+        return indexes
 
     def _rank_images(
         self,
