@@ -120,7 +120,9 @@ def test_rows_that_cannot_be_decoded_name_their_run(data):
 
 def test_a_torn_target_names_its_file(data):
     torn("media.parquet")(data / "runs" / SECOND_RUN)
-    with pytest.raises(RunDamaged, match=rf"run {SECOND_RUN} is damaged: runs/{SECOND_RUN}/media.parquet cannot be read"):
+    with pytest.raises(
+        RunDamaged, match=rf"run {SECOND_RUN} is damaged: runs/{SECOND_RUN}/media.parquet cannot be read"
+    ):
         read_target(open_storage(data), SECOND_RUN)
 
 
@@ -231,6 +233,8 @@ def test_an_item_and_its_other_run_stay_readable(scene):
     assert [status["run_id"] for status in video["processing_status"]] == [scene.damaged, scene.whole]
     statuses = said(scene.caller.post("/videos/batch/status", {"video_ids": [scene.video_id]}))
     assert len(statuses[0]["processing_status"][1]["segments"]) == 3
+    segments = said(scene.caller.post("/videos/batch/segments", {"video_ids": [scene.video_id]}))
+    assert (segments[0]["run_id"], len(segments[0]["segments"])) == (scene.damaged, 0 if kind not in OF_REQUEST else 3)
     path = f"/prompt-runs/{scene.whole}/results?video_id={scene.video_id}"
     assert len(said(scene.caller.get(path))["data"]) == 3
     assert {run["run_id"] for run in said(scene.caller.get("/prompt-runs"))} == {scene.whole, scene.damaged}
@@ -263,5 +267,3 @@ def test_a_large_block_of_a_damaged_run_names_the_file(data, monkeypatch):
             library.indexes([Committed(FIRST_RUN, 1)])
     finally:
         library.stop()
-
-

@@ -28,6 +28,7 @@ from promptreel.api.catalog import (
     video_body,
 )
 from promptreel.api.clock import now, wire_time
+from promptreel.api.damage import left_out
 from promptreel.api.database import Database, PromptRun, RunItem, Video
 from promptreel.api.errors import ApiError, invalid, not_found
 from promptreel.api.events import record_event, wait_for_recorders
@@ -57,6 +58,7 @@ from promptreel.api.results import all_segments, segments_page
 from promptreel.api.routes.indexes import owned_index
 from promptreel.api.runs import owned_run, run_body
 from promptreel.api.services import Config, DataFolder, Db
+from promptreel.schemas.errors import RunDamaged
 from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import (
@@ -160,8 +162,14 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
         for video_id, run_id in wanted:
             if video_id in found:
                 run = _run_of_video(session, caller, video_id, run_id)
-                segments = all_segments(storage, run, video_id) if run is not None else []
                 resolved = run.run_id if run is not None else None
+                segments: list[dict[str, Any]] = []
+                try:
+                    segments = all_segments(storage, run, video_id) if run is not None else []
+                except RunDamaged as error:
+                    if run_id is not None:
+                        raise
+                    left_out(error)
                 rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
     return JsonResponse(rows)
 
