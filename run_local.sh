@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 VENV=${PROMPTREEL_VENV:-$PWD/.venv}
 RUN_EXTRAS=speech,ocr
-TEST_EXTRAS=speech,ocr,clip,api,gcp,dev
+TEST_EXTRAS=speech,ocr,clip,api,gcp,s3,dev
 
 find_python() {
   local candidate

@@ -9,6 +9,7 @@
     ├── ModelError              one model call did not give a usable answer; carries a failure code
     └── RunError                a run folder cannot be used
         ├── RunNotFound         no run of that id
+        ├── RunDamaged          a file of the run is missing or torn; carries the run's id and the file
         ├── CommitConflict      another writer has committed the manifest number that this one wanted
         └── StorageError        a file could not be written or read whole
 
@@ -25,6 +26,7 @@ __all__ = [
     "PicklableError",
     "PromptError",
     "PromptreelError",
+    "RunDamaged",
     "RunError",
     "RunNotFound",
     "SettingsError",
@@ -107,6 +109,25 @@ class RunError(PromptreelError):
 
 class RunNotFound(RunError):
     """No run of that id."""
+
+
+class RunDamaged(RunError):
+    """A file of a run is missing, or is not what it should be. Other runs are not concerned.
+
+    Args:
+        file: its name below the data folder.
+        cause: what is wrong with it, as the end of a sentence that begins with the file.
+    """
+
+    def __init__(self, run_id: str, file: str, cause: str) -> None:
+        fix = f"restore the file, or move runs/{run_id} out of the data folder"
+        super().__init__(f"run {run_id} is damaged: {file} {cause}; {fix}")
+        self.run_id = run_id
+        self.file = file
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.run_id, self.file, self.cause))
 
 
 class CommitConflict(RunError):

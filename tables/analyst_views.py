@@ -16,7 +16,7 @@ import pyarrow as pa
 from promptreel.schemas.arrow import arrow_schema
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.records import TABLES
-from promptreel.tables import layout
+from promptreel.tables.part_files import part_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
@@ -78,6 +78,9 @@ def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, with_places
 
     Args:
         with_places: whether `media` shows where the files lie.
+
+    Raises:
+        RunDamaged: a part of one is missing or torn.
     """
     files = _files(storage, runs, (*ANALYST_TABLES, _SEGMENTS))
     views = [_run_view(run, files[run.run_id, "results"]) for run in runs]
@@ -108,10 +111,7 @@ def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.Duck
 def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """Local paths of the parts, by run id and table."""
     return {
-        (run.run_id, table): [
-            str(storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}"))
-            for part in run.manifest.parts_of(table)
-        ]
+        (run.run_id, table): [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))]
         for run in runs
         for table in tables
     }

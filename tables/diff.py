@@ -17,7 +17,7 @@ import duckdb
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.tables.layout import run_folder
+from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import table_schemas
@@ -240,14 +240,18 @@ class RunDiff:
             f"{{'n': {number}, 'before': b.v{number}, 'after': a.v{number}}}" for number in range(len(self._fields))
         )
         text = f"WITH {sides}, {_PAIRS}, {_COMPARED.format(each=each)} {statement}"
-        return self._connection.execute(text, parameters).fetchall()
+        try:
+            return self._connection.execute(text, parameters).fetchall()
+        except duckdb.Error as error:
+            damages = (find_damage(self._storage, run.manifest, ("segments", "results")) for run in self._runs)
+            raise next((damage for damage in damages if damage is not None), error) from error
 
     def _source(self, run: CommittedRun, table: str, name: str) -> tuple[str, dict[str, Any]]:
         """SQL of one table of a run, with the parameter that holds its files."""
         parts = run.manifest.parts_of(table)
         if not parts:
             return table_view_sql(table, (), table_schemas(run.prompt)[table]), {}
-        files = [str(self._storage.local_file(f"{run_folder(run.run_id)}/{part.file}")) for part in parts]
+        files = [str(path) for path in part_paths(self._storage, run.run_id, parts)]
         return f"SELECT * FROM read_parquet(${name})", {name: files}
 
     def _values_sql(self, run: CommittedRun, source: str) -> str:

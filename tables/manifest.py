@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from promptreel.schemas.errors import CommitConflict, StorageError
+from pydantic import TypeAdapter
+
+from promptreel.schemas.errors import CommitConflict, RunDamaged
+from promptreel.schemas.records import TABLES
 from promptreel.tables import layout
 from promptreel.tables.parts import Part
+from promptreel.tables.run_files import load_run_file
 from promptreel.tables.shards import shard_of
 from promptreel.tables.storage import Storage
 
@@ -53,6 +57,9 @@ class Manifest:
 
     def rows_of(self, table: str) -> int:
         return sum(part.rows for part in self.parts_of(table))
+
+
+_MANIFEST: Final = TypeAdapter(Manifest)
 
 
 def commit_manifest(
@@ -103,7 +110,7 @@ def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
     """The newest committed manifest; None before the first commit.
 
     Raises:
-        StorageError: a manifest is there but cannot be read.
+        RunDamaged: it is not readable as a manifest.
     """
     numbers = [
         int(name[:-5])
@@ -117,15 +124,17 @@ def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     """One manifest by its number.
 
     Raises:
-        StorageError: it is missing or cannot be read.
+        RunDamaged: it is missing, or not readable as a manifest.
     """
     name = _manifest_file(run_id, number)
     try:
-        data = json.loads(storage.read_bytes(name))
-        parts = tuple(Part(**part) for part in data.pop("parts"))
-        return Manifest(**{**data, "warnings": tuple(data["warnings"]), "parts": parts})
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{storage.root}/{name}: is no readable manifest ({error})") from error
+        manifest = load_run_file(storage, run_id, name, _MANIFEST)
+    except FileNotFoundError as error:
+        raise RunDamaged(run_id, name, "is missing") from error
+    unknown = sorted({part.table for part in manifest.parts} - set(TABLES))
+    if unknown:
+        raise RunDamaged(run_id, name, f"is not readable (it names the table {unknown[0]!r}, which does not exist)")
+    return manifest
 
 
 def _manifest_file(run_id: str, number: int) -> str:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.records import SORT_KEYS, TABLES
-from promptreel.tables import layout
 from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.request import read_request
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import table_schemas
@@ -35,6 +35,7 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
 
     Raises:
         RunNotFound: there is no such run.
+        RunDamaged: its request or its manifest is not readable.
         RunError: it has not committed anything yet.
     """
     request = read_request(storage, run_id)
@@ -46,11 +47,14 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
 
 def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with one view for each table of a run, and `fields`, its results by leaf field. It can read the
-    committed parts of this run and no other file. Several runs share the views of `promptreel.tables.analyst_views`."""
-    paths: dict[str, list[str]] = {table: [] for table in TABLES}
-    for part in run.manifest.parts:
-        local = storage.local_file(f"{layout.run_folder(run.run_id)}/{part.file}")
-        paths[part.table].append(str(local))
+    committed parts of this run and no other file. Several runs share the views of `promptreel.tables.analyst_views`.
+
+    Raises:
+        RunDamaged: a part is missing or torn.
+    """
+    paths = {
+        table: [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))] for table in TABLES
+    }
     connection = locked_connection([path for group in paths.values() for path in group])
     schemas = table_schemas(run.prompt)
     for table in TABLES:
@@ -106,14 +110,20 @@ def read_rows(
     Args:
         where: a SQL condition; `$name` stands for the keyword argument of that name.
         limit: most rows; None has no limit.
+
+    Raises:
+        RunDamaged: a part is missing or torn.
     """
     with connect(storage, run) as connection:
         order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])
         bound = "" if limit is None else f" LIMIT {limit}"
         statement = f'SELECT * FROM "{table}" WHERE {where} ORDER BY {order}{bound}'
-        cursor = connection.execute(statement, parameters or None)
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        try:
+            cursor = connection.execute(statement, parameters or None)
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except duckdb.Error as error:
+            raise find_damage(storage, run.manifest, [table]) or error from error
 
 
 def _sql_list(values: Sequence[str]) -> str:

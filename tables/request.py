@@ -6,16 +6,19 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from promptreel.schemas.arrow import arrow_schema, to_table
-from promptreel.schemas.errors import RunError, RunNotFound
+from promptreel.schemas.errors import InvalidInput, RunDamaged, RunError, RunNotFound
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.settings import RunSettings, settings_from_dict
 from promptreel.tables import layout
+from promptreel.tables.run_files import load_run_file
 from promptreel.tables.storage import Storage
 
 
@@ -70,6 +73,21 @@ class TargetItem:
     video_id: str | None = None
 
 
+@dataclass(frozen=True)
+class _StoredRequest:
+    """The shape of `request.json`; what prompt and settings hold is checked by their own readers."""
+
+    run_id: str
+    prompt: dict[str, Any]
+    settings: dict[str, Any]
+    target: tuple[str, ...]
+    created_at: str
+    owner: str | None = None
+
+
+_STORED: Final = TypeAdapter(_StoredRequest)
+
+
 def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetItem]) -> None:
     """Creates the run folder: the target first, then the request, whose presence makes the run exist. What is there of a
     folder without a request is half-made, and made anew.
@@ -93,25 +111,39 @@ def read_request(storage: Storage, run_id: str) -> RunRequest:
 
     Raises:
         RunNotFound: there is no such run.
+        RunDamaged: its request is not readable as one.
     """
+    name = layout.request_file(run_id)
     try:
-        data = json.loads(storage.read_bytes(layout.request_file(run_id)))
+        stored = load_run_file(storage, run_id, name, _STORED)
+        return RunRequest(
+            run_id=stored.run_id,
+            prompt=prompt_from_dict(stored.prompt),
+            settings=settings_from_dict(stored.settings),
+            target=stored.target,
+            created_at=stored.created_at,
+            owner=stored.owner,
+        )
     except FileNotFoundError as error:
         raise RunNotFound(f"no run {run_id} in {storage.root}; `promptreel runs` lists them") from error
-    return RunRequest(
-        run_id=data["run_id"],
-        prompt=prompt_from_dict(data["prompt"], f"run {run_id}"),
-        settings=settings_from_dict(data["settings"]),
-        target=tuple(data["target"]),
-        created_at=data["created_at"],
-        owner=data.get("owner"),
-    )
+    except InvalidInput as error:
+        raise RunDamaged(run_id, name, f"is not readable ({error})") from error
 
 
 def read_target(storage: Storage, run_id: str) -> list[TargetItem]:
-    """Reads a run's expanded target."""
-    table = pq.read_table(io.BytesIO(storage.read_bytes(layout.media_file(run_id))))
-    return [TargetItem(**row) for row in table.to_pylist()]
+    """Reads a run's expanded target.
+
+    Raises:
+        RunDamaged: its file is missing or torn.
+    """
+    name = layout.media_file(run_id)
+    try:
+        table = pq.read_table(io.BytesIO(storage.read_bytes(name)))
+        return [TargetItem(**row) for row in table.to_pylist()]
+    except FileNotFoundError as error:
+        raise RunDamaged(run_id, name, "is missing") from error
+    except (OSError, pa.ArrowException, TypeError) as error:
+        raise RunDamaged(run_id, name, f"cannot be read as Parquet ({error})") from error
 
 
 def iter_run_ids(storage: Storage) -> Iterator[str]:

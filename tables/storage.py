@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,8 @@ from promptreel.tables import layout
 
 PRIVATE_MODE: Final = 0o600
 _TEMPORARY = "tmp"
+# Two creates of one object at the same time: S3 rejects one with 409, which tells nothing about the object.
+_CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 
 
 class Storage(ABC):
@@ -236,11 +240,20 @@ class ObjectStorage(Storage):
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         with storage_errors("create", name):
-            try:
-                self.files.pipe_file(self._name(name), content, mode="create")
-            except FileExistsError:
-                return False
-        return True
+            for pause_s in (*_CONFLICT_PAUSES_S, None):
+                try:
+                    self.files.pipe_file(self._name(name), content, mode="create")
+                    return True
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    status = _s3_status(error)
+                    if status == HTTPStatus.PRECONDITION_FAILED:
+                        return False
+                    if status != HTTPStatus.CONFLICT or pause_s is None:
+                        raise
+                    time.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
 
     def append_line(self, name: str, line: bytes) -> None:
         """Objects cannot grow: each line becomes an object of its own, in a folder of the log's name."""
@@ -273,6 +286,14 @@ class ObjectStorage(Storage):
 
     def _new_work_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="promptreel-"))
+
+
+def _s3_status(error: OSError) -> int | None:
+    """The HTTP status of the S3 response behind an error; None if there is none. s3fs raises FileExistsError only if the
+    response names the failed condition, as AWS does and MinIO does not."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _open_to_append(target: Path) -> int:

@@ -290,7 +290,7 @@ def test_a_run_with_a_torn_manifest_fails_and_holds_up_no_other(on_sqlite, api_m
     assert bench.run(torn_id).status == bench.run(other_id).status == "processing"
     torn = bench.to_end(supervisor, torn_id)
     assert (torn.status, torn.lease_owner) == ("failed", None)
-    assert "000001.json: is no readable manifest" in torn.error_message
+    assert "000001.json is not readable" in torn.error_message
     assert bench.to_end(supervisor, other_id).status == "completed"
 
 

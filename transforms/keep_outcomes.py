@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from promptreel.providers.registry import provider_of
-from promptreel.tables.layout import run_folder
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import part_paths
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome, OutcomeBatch, SegmentTask
@@ -57,5 +57,4 @@ def kept_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> 
 def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict]:  # type: ignore[type-arg]
     manifest = newest_manifest(storage, run_id)
     parts = manifest.parts_of_item(table, video_id) if manifest is not None else []
-    paths = [storage.local_file(f"{run_folder(run_id)}/{part.file}") for part in parts]
-    return ItemRows(paths).of(video_id, first_us=start_us, last_us=start_us)
+    return ItemRows(part_paths(storage, run_id, parts)).of(video_id, first_us=start_us, last_us=start_us)

@@ -35,10 +35,11 @@ from promptreel.schemas.records import (
     Word,
 )
 from promptreel.tables.call_log import read_calls
-from promptreel.tables.layout import analysis_folder, run_folder
+from promptreel.tables.layout import analysis_folder
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import part_paths
 from promptreel.tables.parts import Part, shard_writer
 from promptreel.tables.shards import shard_of
 from promptreel.tables.storage import Storage
@@ -122,9 +123,8 @@ class EarlierRows:
     def __init__(self, storage: Storage, run_id: str, shard: int) -> None:
         manifest = newest_manifest(storage, run_id)
         parts = [part for part in manifest.parts if part.shard == shard] if manifest is not None else []
-        folder = run_folder(run_id)
         self._rows = {
-            table: ItemRows([storage.local_file(f"{folder}/{part.file}") for part in parts if part.table == table])
+            table: ItemRows(part_paths(storage, run_id, (part for part in parts if part.table == table)))
             for table in TABLES
         }
         self.video_ids = frozenset(self._rows["media"].video_ids())

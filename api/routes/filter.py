@@ -8,11 +8,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
+from promptreel.api.db.engine import Database
 from promptreel.api.search.filter_search import FilterEngine, filter_page
-from promptreel.api.web.auth import Searcher
+from promptreel.api.search.ranking import Warnings
+from promptreel.api.web.auth import Principal, Searcher
 from promptreel.api.web.dependencies import DataFolder, Db, part_of
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.filter import FilterPage, FilterSearch
+from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager
@@ -41,8 +44,7 @@ def filter_playground(
     body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
 ) -> JsonResponse:
     """Finds segments of media that lies in no index."""
-    with database.read() as session:
-        return JsonResponse(filter_page(session, storage, engine, caller, None, body))
+    return _page(database, storage, engine, caller, None, body)
 
 
 @router.post("/{index_id}", response_model=FilterPage)
@@ -50,5 +52,18 @@ def filter_index(
     index_id: str, body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
 ) -> JsonResponse:
     """Finds segments of an index whose fields meet all conditions, and groups of them where the request has any."""
+    return _page(database, storage, engine, caller, index_id, body)
+
+
+def _page(
+    database: Database,
+    storage: Storage,
+    engine: FilterEngine,
+    caller: Principal,
+    index_id: str | None,
+    body: FilterSearch,
+) -> JsonResponse:
+    warnings = Warnings()
     with database.read() as session:
-        return JsonResponse(filter_page(session, storage, engine, caller, index_id, body))
+        page = filter_page(session, storage, engine, caller, index_id, body, warnings)
+    return JsonResponse(page, headers=dict(warnings.headers()))

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
+from promptreel.api.search.ranking import Warnings
 from promptreel.api.search.scope import PLAYGROUND
 from promptreel.api.sql.catalog import examples, row_contexts, table_bodies
 from promptreel.api.sql.draft import draft_query
@@ -21,6 +22,7 @@ from promptreel.api.sql.sandbox import Sandbox, SqlError
 from promptreel.api.sql.scope import RunScope, runs_in_scope
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.web.auth import Principal, Searcher
+from promptreel.api.web.damage import left_out
 from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
@@ -69,6 +71,14 @@ class _Tables:
     def sql_by_name(self) -> dict[str, str]:
         return {view.name: view.sql for view in self.views.views}
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that names damaged runs."""
+        warnings = Warnings()
+        for error in self.scope.damaged:
+            warnings.add(left_out(error))
+        return dict(warnings.headers())
+
 
 @router.post("/{index_id}/catalog", response_model=SqlCatalogBody)
 def sql_catalog(
@@ -83,7 +93,8 @@ def sql_catalog(
             "limits": sandbox.limits.to_wire(),
             "examples": examples(tables.views),
             **_scope_body(tables.scope),
-        }
+        },
+        headers=tables.headers,
     )
 
 
@@ -110,7 +121,8 @@ def execute_sql(
             "applied_result_limit": limit,
             "duration_ms": round((time.perf_counter() - started) * 1000, 1),
             **_scope_body(tables.scope),
-        }
+        },
+        headers=tables.headers,
     )
 
 
@@ -137,7 +149,7 @@ def generate_sql(
         query, model = draft_query(config, bodies, body.instruction, body.existing_query, check)
     except SqlError as error:
         raise _api_error(error, storage, tables.views) from error
-    return JsonResponse({"query": query, "model": model})
+    return JsonResponse({"query": query, "model": model}, headers=tables.headers)
 
 
 def _tables(

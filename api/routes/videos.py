@@ -47,6 +47,7 @@ from promptreel.api.uploads.store import (
     store_upload,
 )
 from promptreel.api.web.auth import Admin, Principal, Reader, Writer
+from promptreel.api.web.damage import left_out
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, answer_once, kept_answer
@@ -59,6 +60,7 @@ from promptreel.api.web.pagination import (
     encode_cursor,
     page_body,
 )
+from promptreel.schemas.errors import RunDamaged
 from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import (
@@ -162,8 +164,14 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
         for video_id, run_id in wanted:
             if video_id in found:
                 run = _run_of_video(session, caller, video_id, run_id)
-                segments = all_segments(storage, run, video_id) if run is not None else []
                 resolved = run.run_id if run is not None else None
+                segments: list[dict[str, Any]] = []
+                try:
+                    segments = all_segments(storage, run, video_id) if run is not None else []
+                except RunDamaged as error:
+                    if run_id is not None:
+                        raise
+                    left_out(error)
                 rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
     return JsonResponse(rows)
 

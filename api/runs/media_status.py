@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import PromptRun, RunItem, Video
 from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.api.web.damage import left_out
+from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage
 
 _NEWEST_RUNS = 20
@@ -31,7 +33,16 @@ def processing_status(
 
 
 def _status(storage: Storage, run: PromptRun, video_id: str, with_segments: bool) -> dict[str, Any]:
-    tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
+    """How one run stands on an item; one that is damaged like one without tables."""
+    try:
+        tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
+        return _status_by(tables, run, video_id, with_segments)
+    except RunDamaged as error:
+        left_out(error)
+        return _status_by(None, run, video_id, with_segments)
+
+
+def _status_by(tables: RunTables | None, run: PromptRun, video_id: str, with_segments: bool) -> dict[str, Any]:
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)

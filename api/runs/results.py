@@ -16,9 +16,10 @@ from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.errors import invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.tables.layout import run_folder
+from promptreel.tables.layout import table_folder
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
 from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import damage_in, part_paths
 from promptreel.tables.reader import CommittedRun, read_rows
 from promptreel.tables.request import read_request
 from promptreel.tables.storage import Storage
@@ -43,11 +44,15 @@ class RunTables:
     manifest: Manifest
 
     def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
-        """The rows of one item in one table, in order."""
-        folder = run_folder(self.manifest.run_id)
-        parts = self.manifest.parts_of_item(table, video_id)
-        paths = [self.storage.local_file(f"{folder}/{part.file}") for part in parts]
-        return ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
+        """The rows of one item in one table, in order.
+
+        Raises:
+            RunDamaged: a part is missing or torn.
+        """
+        run_id = self.manifest.run_id
+        paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
+        with damage_in(run_id, table_folder(run_id, table)):
+            yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
 
     def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
         """All rows of one table, through DuckDB."""
@@ -57,7 +62,11 @@ class RunTables:
 
 
 def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
-    """The tables of a run's newest manifest, or of the one with that number; None before the first commit."""
+    """The tables of a run's newest manifest, or of the one with that number; None before the first commit.
+
+    Raises:
+        RunDamaged: the manifest is not readable.
+    """
     if number is not None:
         return RunTables(storage, _manifest(storage, run_id, number))
     newest = newest_manifest(storage, run_id)

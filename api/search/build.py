@@ -36,6 +36,7 @@ from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt
 from promptreel.tables.layout import run_folder
 from promptreel.tables.manifest import Manifest, read_manifest
+from promptreel.tables.part_files import damage_in, part_paths
 from promptreel.tables.request import read_request
 from promptreel.tables.storage import LocalStorage, Storage, open_storage
 from promptreel.tables.table_schemas import VECTOR
@@ -82,7 +83,8 @@ def build_block(storage: Storage, cache: LocalStorage, manifest: Manifest, plan:
     """Makes one block aside and gives it its name whole.
 
     Raises:
-        StorageError: a part cannot be read, or the cache not written.
+        RunDamaged: a part is missing or torn.
+        StorageError: the cache cannot be written.
         RunNotFound: the run's folder is gone.
     """
     prompt = read_request(storage, manifest.run_id).prompt
@@ -108,10 +110,11 @@ class _Parts:
 
     def groups(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The row groups of a table, some columns of each."""
-        folder = run_folder(self.manifest.run_id)
+        run_id = self.manifest.run_id
         for part in self.manifest.parts_of(table):
             if part.shard in self.shards:
-                with pq.ParquetFile(self.storage.local_file(f"{folder}/{part.file}")) as file:
+                [path] = part_paths(self.storage, run_id, [part])
+                with damage_in(run_id, f"{run_folder(run_id)}/{part.file}"), pq.ParquetFile(path) as file:
                     for number in range(file.num_row_groups):
                         yield file.read_row_group(number, columns=list(columns))
 

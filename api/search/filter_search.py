@@ -33,15 +33,19 @@ from promptreel.api.search.filter_sql import (
     find_field,
 )
 from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
+from promptreel.api.search.ranking import Warnings
 from promptreel.api.uploads.media_rows import owned_videos, videos_in
 from promptreel.api.web.auth import Principal
+from promptreel.api.web.damage import left_out
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.schemas.errors import RunDamaged
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.wire.filter import FilterSearch, conditions_of
-from promptreel.tables.layout import run_folder
+from promptreel.tables.layout import table_folder
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import damage_in, find_damage, part_paths
 from promptreel.tables.shards import shard_of
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS
@@ -122,6 +126,7 @@ class FilterEngine:
 
         Raises:
             FilterMismatch: the run's prompt has no such field, or one of another type.
+            RunDamaged: a part of the run is missing or torn.
             ApiError: 422 at the deadline.
         """
         if scoped.items == frozenset() or not scoped.tables.manifest.parts_of("results"):
@@ -134,6 +139,9 @@ class FilterEngine:
         except (duckdb.InternalException, duckdb.FatalException):  # the database takes no query after such an error
             self._connection = _connect()
             raise
+        except duckdb.Error as error:
+            tables = ("results", "transcripts")
+            raise find_damage(scoped.tables.storage, scoped.tables.manifest, tables) or error from error
         if time.monotonic() >= deadline:
             raise _too_slow(self.timeout_s)
         return found
@@ -228,13 +236,16 @@ def filter_page(
     caller: Principal,
     index_id: str | None,
     body: FilterSearch,
+    warnings: Warnings,
 ) -> dict[str, Any]:
     """One page of the segments that meet all conditions.
 
     Args:
         index_id: the index of the path; None is the playground.
+        warnings: gets the damaged runs that are left out.
 
     Raises:
+        RunDamaged: a named run, or one that the cursor names, is damaged.
         ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has, or a search that
             takes longer than the engine allows.
     """
@@ -246,7 +257,7 @@ def filter_page(
         raise _bad_cursor()
     index_ids = _index_ids(session, caller, index_id, body.index_ids)
     runs = (
-        _runs_now(session, storage, caller, index_ids, body.run_ids)
+        _runs_now(session, storage, caller, index_ids, body.run_ids, warnings)
         if place is None
         else _runs_of_cursor(session, storage, caller, index_ids, body.run_ids, place[0])
     )
@@ -258,7 +269,14 @@ def filter_page(
         if number in fitting and len(found) <= body.page_size:
             behind = after if number == at else None
             left = body.page_size + 1 - len(found)
-            found += [(number, hit) for hit in engine.find(runs[number], nodes, behind, left, deadline)]
+            try:
+                hits = engine.find(runs[number], nodes, behind, left, deadline)
+            except RunDamaged as error:
+                if body.run_ids is not None:
+                    raise
+                warnings.add(left_out(error))
+                continue
+            found += [(number, hit) for hit in hits]
     shown = found[: body.page_size]
     next_cursor = None
     if len(found) > body.page_size:
@@ -266,9 +284,9 @@ def filter_page(
         pins = [[scoped.run.run_id, scoped.tables.manifest.number] for scoped in runs]
         next_cursor = encode_cursor(scope, [pins, last_run, last.place.part, last.place.row])
     fields = sorted({condition.field for condition in body.conditions or ()})
-    hits = _hits(session, caller, runs, shown, fields)
-    page = page_body(hits, body.page_size, next_cursor)
-    return {"results": hits, "next_page_token": next_cursor, "total_shown": len(hits), **page}
+    bodies = _hits(session, caller, runs, shown, fields)
+    page = page_body(bodies, body.page_size, next_cursor)
+    return {"results": bodies, "next_page_token": next_cursor, "total_shown": len(bodies), **page}
 
 
 def _index_ids(
@@ -288,6 +306,7 @@ def _runs_now(
     caller: Principal,
     index_ids: Sequence[str | None],
     run_ids: list[str] | None,
+    warnings: Warnings,
 ) -> list[ScopedRun]:
     """The runs that a first page asks: those named, or the newest finished one of each prompt over each item."""
     if run_ids is not None:
@@ -301,7 +320,17 @@ def _runs_now(
         )
         runs = list(session.scalars(finished))
     runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
-    pinned = ((run, run_tables(storage, run.run_id)) for run in runs)
+
+    def tables_of(run: PromptRun) -> RunTables | None:
+        try:
+            return run_tables(storage, run.run_id)
+        except RunDamaged as error:
+            if run_ids is not None:
+                raise
+            warnings.add(left_out(error))
+            return None
+
+    pinned = ((run, tables_of(run)) for run in runs)
     scoped = _scoped(session, caller, index_ids, pinned, newest_only=run_ids is None)
     found = list(itertools.islice((part for part in scoped if part.items != frozenset()), _MAX_RUNS + 1))
     if len(found) > _MAX_RUNS:
@@ -427,7 +456,7 @@ def _portions(scoped: ScopedRun, rows: Sequence[int], after: Place | None) -> It
 def _files(storage: Storage, manifest: Manifest, table: str, numbers: Sequence[int] | None = None) -> list[str]:
     parts = manifest.parts_of(table)
     chosen = parts if numbers is None else [parts[at] for at in numbers if at < len(parts)]
-    return [str(storage.local_file(f"{run_folder(manifest.run_id)}/{part.file}")) for part in chosen]
+    return [str(path) for path in part_paths(storage, manifest.run_id, chosen)]
 
 
 def _hits(
@@ -451,8 +480,10 @@ def _hits(
 def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Found]) -> dict[str, dict[str, Any]]:
     paths = [Path(file) for file in _files(scoped.tables.storage, scoped.tables.manifest, "results", [part])]
     starts = [hit.start_us for hit in hits]
-    rows = ItemRows(paths).of(video_id, first_us=min(starts), last_us=max(starts), columns=_HIT_COLUMNS)
-    return {row["segment_id"]: row for row in rows}
+    run_id = scoped.run.run_id
+    with damage_in(run_id, table_folder(run_id, "results")):
+        rows = ItemRows(paths).of(video_id, first_us=min(starts), last_us=max(starts), columns=_HIT_COLUMNS)
+        return {row["segment_id"]: row for row in rows}
 
 
 def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from promptreel.api.db.models import Event, PromptRun
 from promptreel.api.search.block import MARKER, Block, open_block, read_marker
 from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
 from promptreel.api.web.errors import ApiError
-from promptreel.schemas.errors import PromptreelError, StorageError
+from promptreel.schemas.errors import PromptreelError, RunDamaged, StorageError
 from promptreel.tables.layout import is_run_id
 from promptreel.tables.manifest import Manifest, read_manifest
+from promptreel.tables.part_files import part_paths
 from promptreel.tables.storage import LocalStorage, Storage
 
 _log = logging.getLogger(__name__)
@@ -103,19 +104,38 @@ class SearchLibrary:
         """The newest built index of each run, in that order.
 
         Raises:
+            RunDamaged: a run has no index, and its files allow none.
+            ApiError: 503 where a run has no index yet and none could be built in time.
+        """
+        found, damaged = self.intact_indexes(wanted)
+        if damaged:
+            raise damaged[0]
+        return found
+
+    def intact_indexes(self, wanted: Sequence[Committed]) -> tuple[list[RunIndex], list[RunDamaged]]:
+        """The newest built index of each run, in that order, without the runs whose files allow none; and these.
+
+        Raises:
             ApiError: 503 where a run has no index yet and none could be built in time.
         """
         found: dict[str, RunIndex] = {}
+        damaged: dict[str, RunDamaged] = {}
         for run in wanted:
-            index = self._opened(run) or self._open_built(run)
-            if index is not None:
-                found[run.run_id] = index
-            if index is None or index.number < run.number:
-                self._ask(run)
-        missing = [run for run in wanted if run.run_id not in found]
+            try:
+                index = self._opened(run) or self._open_built(run)
+                if index is not None:
+                    found[run.run_id] = index
+                if index is None or index.number < run.number:
+                    self._ask(run)
+            except RunDamaged as error:
+                if run.run_id not in found:
+                    damaged[run.run_id] = error
+        missing = [run for run in wanted if run.run_id not in found and run.run_id not in damaged]
         if missing:
-            found |= self._wait_for(missing)
-        return [found[run.run_id] for run in wanted]
+            built, torn = self._wait_for(missing)
+            found, damaged = found | built, damaged | torn
+        indexes = [found[run.run_id] for run in wanted if run.run_id in found]
+        return indexes, [damaged[run.run_id] for run in wanted if run.run_id in damaged]
 
     def _opened(self, run: Committed) -> RunIndex | None:
         with self._changed:
@@ -131,7 +151,7 @@ class SearchLibrary:
         for number in range(run.number, 0, -1):
             try:
                 manifest = read_manifest(self._storage, run.run_id, number)
-            except StorageError:
+            except RunDamaged:
                 if number == run.number:
                     raise
                 continue
@@ -185,24 +205,28 @@ class SearchLibrary:
         plans = plan_blocks(manifest)
         return [plan for plan in plans if read_marker(self._folder(manifest.run_id, plan)) is None]
 
-    def _wait_for(self, missing: Sequence[Committed]) -> dict[str, RunIndex]:
+    def _wait_for(self, missing: Sequence[Committed]) -> tuple[dict[str, RunIndex], dict[str, RunDamaged]]:
         ids = {run.run_id for run in missing}
         found: dict[str, RunIndex] = {}
 
         def is_settled() -> bool:
             found.update({run_id: self._open[run_id] for run_id in ids - found.keys() if run_id in self._open})
-            return self._stopping or bool(ids & self._failed.keys()) or len(found) == len(ids)
+            failed = {run_id: self._failed[run_id] for run_id in ids & self._failed.keys()}
+            is_lost = any(not isinstance(error, RunDamaged) for error in failed.values())
+            return self._stopping or is_lost or found.keys() | failed.keys() == ids
 
         with self._changed:
             self._changed.wait_for(is_settled, self._first_build_s)
-            failed, waiting = sorted(ids & self._failed.keys()), sorted(ids - found.keys())
+            errors = {run_id: self._failed[run_id] for run_id in ids & self._failed.keys()}
+        damaged = {run_id: error for run_id, error in errors.items() if isinstance(error, RunDamaged)}
+        failed, waiting = sorted(errors.keys() - damaged.keys()), sorted(ids - found.keys() - damaged.keys())
         if failed:
             message = f"The search index of run {failed[0]} cannot be built; the service's log says why."
             raise ApiError(503, "search_index_unavailable", message, {"run_ids": failed}, 5)
         if waiting:
             message = f"The search index of run {waiting[0]} is being built for the first time; ask again soon."
             raise ApiError(503, "search_index_building", message, {"run_ids": waiting}, 5)
-        return found
+        return found, damaged
 
     def _begin_threads(self) -> None:
         if not self._threads:
@@ -257,6 +281,7 @@ class SearchLibrary:
         if plan.rows < LARGE_ROWS:
             build_block(self._storage, self._cache, manifest, plan)
             return
+        part_paths(self._storage, manifest.run_id, (part for part in manifest.parts if part.shard in plan.shards))
         command = [sys.executable, "-P", "-m", "promptreel.api.search.build", self._storage.root, self._cache.root]
         command += [manifest.run_id, str(manifest.number), plan.name]
         with self._changed:

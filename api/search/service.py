@@ -27,6 +27,7 @@ from promptreel.api.search.scope import (
 from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.web.auth import Principal
+from promptreel.api.web.damage import left_out
 from promptreel.schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
 from promptreel.tables.storage import Storage
 
@@ -60,7 +61,7 @@ class SearchService:
     def text(self, caller: Principal, index_ids: Sequence[str | None], body: TextSearch) -> Answer:
         """Places found by meaning and words."""
         warnings = Warnings()
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         fields = chosen_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
 
@@ -76,7 +77,7 @@ class SearchService:
         """Segments found by a picture."""
         warnings = Warnings()
         picture = decode_base64(body.image_data)
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         ranking = self._rank_images(caller, scope, indexes, picture, depth_for(body.top_k), warnings)
         best = ranking.ranking.places[: body.top_k]
 
@@ -91,7 +92,7 @@ class SearchService:
         """Places found by a text, a picture, or both."""
         warnings = Warnings()
         picture = decode_base64(body.image_data) if body.image_data is not None else None
-        scope, indexes = self._scope(caller, index_ids, body.run_ids)
+        scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         fields = chosen_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
         by_text, by_image = None, None
@@ -115,7 +116,7 @@ class SearchService:
                 scope = named_runs(session, caller, body.run_ids)
             else:
                 scope = runs_in_places(session, caller, [body.index_id], None)
-        indexes = self.library.indexes(scope.committed())
+        indexes = self._indexes(scope, warnings, are_named=bool(body.run_ids))
         depth = depth_for(body.top_k)
 
         def ranked(hidden: frozenset[str]) -> TextRanking:
@@ -129,11 +130,24 @@ class SearchService:
     # ------------------------------------------------------------------------------------------- parts
 
     def _scope(
-        self, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
+        self, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None, warnings: Warnings
     ) -> tuple[SearchScope, list[RunIndex]]:
         with self._database.read() as session:
             scope = runs_in_places(session, caller, index_ids, run_ids or None)
-        return scope, self.library.indexes(scope.committed())
+        return scope, self._indexes(scope, warnings, are_named=bool(run_ids))
+
+    def _indexes(self, scope: SearchScope, warnings: Warnings, *, are_named: bool) -> list[RunIndex]:
+        """The indexes of the runs. A damaged run is left out with a warning, unless the caller has named the runs.
+
+        Raises:
+            RunDamaged: of a named run.
+        """
+        if are_named:
+            return self.library.indexes(scope.committed())
+        indexes, damaged = self.library.intact_indexes(scope.committed())
+        for error in damaged:
+            warnings.add(left_out(error))
+        return indexes
 
     def _rank_images(
         self,

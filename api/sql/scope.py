@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -11,11 +12,14 @@ from promptreel.api.search.scope import runs_in_places
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, invalid, not_found
-from promptreel.schemas.errors import RunNotFound
+from promptreel.schemas.errors import RunDamaged, RunNotFound
 from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.part_files import check_parts
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.request import read_request
 from promptreel.tables.storage import Storage
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class RunScope:
     Attributes:
         prompt_ids: the prompt of each run, by run id.
         left_out: older runs beyond the limit.
+        damaged: runs that are not read because a file of theirs is missing or torn.
     """
 
     runs: tuple[CommittedRun, ...]
     prompt_ids: Mapping[str, str]
     left_out: int
+    damaged: tuple[RunDamaged, ...] = ()
 
     @property
     def run_ids(self) -> list[str]:
@@ -50,6 +56,7 @@ def runs_in_scope(
         index_ids: PLAYGROUND stands for the media that lies in no index.
 
     Raises:
+        RunDamaged: a named run is damaged; without `run_ids` it is left out.
         ApiError: as `runs_in_places`, and 422 where there are too many.
     """
     named = len(set(run_ids or ()))
@@ -58,16 +65,42 @@ def runs_in_scope(
         raise invalid(message, "run_ids")
     found = runs_in_places(session, caller, index_ids, run_ids).runs
     records, left_out = found[: limits.max_runs], max(0, len(found) - limits.max_runs)
-    committed = (_committed(storage, record.run_id) for record in records)
-    runs = tuple(run for run in committed if run is not None)
-    _check_files(runs, limits)
-    return RunScope(runs, {record.run_id: record.prompt_id for record in records}, left_out)
+    committed, damaged = _intact(lambda record: _committed(storage, record.run_id), records)
+    _check_files(committed, limits)
+    runs, torn = _intact(lambda run: _checked(storage, run), committed)
+    if run_ids is not None:
+        for error in (*damaged, *torn):
+            raise error
+    prompt_ids = {record.run_id: record.prompt_id for record in records}
+    return RunScope(tuple(runs), prompt_ids, left_out, (*damaged, *torn))
+
+
+def _intact(
+    load: Callable[[Given], CommittedRun | None], given: Iterable[Given]
+) -> tuple[list[CommittedRun], list[RunDamaged]]:
+    """What `load` gives of each, None left out, and the runs that it finds damaged."""
+    runs, damaged = [], []
+    for each in given:
+        try:
+            run = load(each)
+        except RunDamaged as error:
+            damaged.append(error)
+            continue
+        if run is not None:
+            runs.append(run)
+    return runs, damaged
+
+
+def _checked(storage: Storage, run: CommittedRun) -> CommittedRun:
+    check_parts(storage, run.manifest)
+    return run
 
 
 def _committed(storage: Storage, run_id: str) -> CommittedRun | None:
     """The newest committed state of a run; None before the first commit.
 
     Raises:
+        RunDamaged: its request or its manifest is not readable.
         ApiError: 404 where its folder is gone.
     """
     try:

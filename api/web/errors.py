@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from promptreel.api.web.json_response import JsonResponse
-from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunNotFound, StorageError
+from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunDamaged, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +111,13 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RunNotFound)
     def _run_not_found(request: Request, error: RunNotFound) -> JsonResponse:
         return error_response(request, ApiError(404, "resource_run_not_found", "This run has no folder any more."))
+
+    @app.exception_handler(RunDamaged)
+    def _run_damaged(request: Request, error: RunDamaged) -> JsonResponse:
+        _log.error("%s", error, extra={"run_id": error.run_id})
+        message = f"Run {error.run_id} is damaged: {error.file} {error.cause}."
+        details = {"run_id": error.run_id, "file": error.file}
+        return error_response(request, ApiError(409, "run_damaged", message, details))
 
     @app.exception_handler(DataError)
     def _unstorable(request: Request, error: DataError) -> JsonResponse:

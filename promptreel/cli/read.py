@@ -11,13 +11,14 @@ import click
 
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from promptreel.schemas.errors import InvalidInput, RunNotFound
+from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.part_files import check_parts
 from promptreel.tables.reader import CommittedRun, committed_run, query, read_rows
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.storage import Storage
@@ -34,6 +35,9 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
     """List runs, newest first."""
     storage = open_data_dir(data_dir)
     listed = [_run_row(storage, run_id) for run_id in islice(iter_run_ids(storage), limit)]
+    for row in listed:
+        if row["damage"] is not None:
+            click.echo(f"run {row['run_id']} is damaged: {row['damage']}", err=True)
     if as_json:
         print_json(listed)
         return
@@ -157,28 +161,39 @@ def _names_of(item: dict[str, Any]) -> set[str]:
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
-    """The named run, or the newest that has committed."""
+    """The named run, or the newest that has committed and is not damaged."""
     if run_id is not None:
         return committed_run(storage, run_id)
     for candidate in iter_run_ids(storage):
-        if newest_manifest(storage, candidate) is not None:
-            return committed_run(storage, candidate)
+        try:
+            if newest_manifest(storage, candidate) is not None:
+                run = committed_run(storage, candidate)
+                check_parts(storage, run.manifest)
+                return run
+        except RunDamaged as error:
+            click.echo(f"warning: {error}; the run before it is read", err=True)
     raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
 
 
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
-    request = read_request(storage, run_id)
-    manifest = newest_manifest(storage, run_id)
+    """A run as it is listed; of a damaged one what can be read."""
+    request, manifest, damage = None, None, None
+    try:
+        request = read_request(storage, run_id)
+        manifest = newest_manifest(storage, run_id)
+    except RunDamaged as error:
+        damage = f"{error.file} {error.cause}"
     counts = manifest.counts if manifest is not None else {}
     return {
         "run_id": run_id,
-        "status": _status(storage, run_id, manifest),
-        "prompt": request.prompt.name,
-        "model": request.settings.model.model,
+        "status": _status(storage, run_id, manifest) if damage is None else "damaged",
+        "prompt": request.prompt.name if request is not None else None,
+        "model": request.settings.model.model if request is not None else None,
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
-        "created_at": request.created_at,
+        "created_at": request.created_at if request is not None else None,
+        "damage": damage,
     }
 
 
