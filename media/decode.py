@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ _WIDEST_GAP_US: Final = 180_000
 # A file counts as truncated when it ends this much before its header says.
 _MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
 _USUAL_STEP_US: Final = 40_000  # of a single picture that does not say how long it is shown
+_UNIFORM_SOUND: Final = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:channel_layouts=mono"
 _LEAST_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
 
@@ -221,14 +223,26 @@ def _command(
             )
         )
     if info.audio_index is not None:
-        # Filled up with silence where the track begins late or has a gap, so that a sample's number tells its time.
-        sound = source[str(info.audio_index)].filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
-        sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
-        outputs.append(sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le"))
-        outputs.append(
-            sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
-        )
-    return _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+        # ffmpeg rebuilds a filter graph when the sound that enters it changes its parameters, and its clock starts again.
+        # So the sound takes a uniform form first, and a decoder of that form feeds the graph that counts the samples.
+        outputs.append(source[str(info.audio_index)].output("-", format="null", acodec="pcm_s16le", af=_UNIFORM_SOUND))
+    compiled = _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+    if info.audio_index is None:
+        return compiled
+    return [*compiled, *_sound_outputs(len(outputs) - 1, pipes[_SOUND], folder.absolute() / AUDIO_FILE)]
+
+
+def _sound_outputs(uniform: int, pipe: int, file: Path) -> list[str]:
+    """Output options that give the sound a sample for each moment; ffmpeg-python knows no loopback decoders.
+
+    Args:
+        uniform: number of the output whose sound is decoded again.
+    """
+    # Filled up with silence where the track begins late or has a gap, so that a sample's number tells its time.
+    filters = f"[dec:0]aresample={SAMPLE_RATE}:async=1:first_pts=0,{_UNIFORM_SOUND},asplit=2[samples][stored]"
+    words = ["-dec", f"{uniform}:0", "-filter_complex", filters]
+    words += ["-map", "[samples]", "-f", "s16le", "-acodec", "pcm_s16le", f"pipe:{pipe}"]
+    return [*words, "-map", "[stored]", "-f", "flac", "-acodec", "flac", "-compression_level", "1", str(file)]
 
 
 def _literal(folder: Path) -> str:
@@ -254,6 +268,10 @@ def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unrefer
         more.pop("t", None)
     if skip_unreferenced:
         more["skip_frame"] = "noref"
+    if info.video is not None:
+        # Pictures that change their size or colours on the way are converted by the graph as it stands: a new one would
+        # write its times and numbers from the beginning.
+        more["reinit_filter:v"] = 0
     return input_arguments(str(source_file.absolute()), **more)
 
 
@@ -267,12 +285,30 @@ def _sampled(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
 
 
 def _fitted(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
-    """Scaled into the box with square pixels, never enlarged, to even sizes."""
+    """Scaled into the box with square pixels, never enlarged, to even sizes. All are of the size of the first: where the
+    pictures of a stream change their shape, later ones are fitted into it with black bars."""
+    assert info.video is not None
     box = (IMAGE_SIDE, IMAGE_SIDE) if info.media_type == "image" else (sampling.max_width, sampling.max_height)
+    width, height = _fitted_size(info.video.display_size, box)
     wide = "iw*if(sar,sar,1)"
-    share = f"min(1,min({box[0]}/({wide}),{box[1]}/ih))"
-    width, height = f"max(2,2*round({wide}*{share}/2))", f"max(2,2*round(ih*{share}/2))"
-    return pictures.filter("scale", width, height, flags="bilinear", out_range="pc").filter("setsar", 1)
+    # Rounding to even sizes may cost two pixels; that much is stretched rather than shown as a bar.
+    same = f"lt(min(abs({width}-{height}*{wide}/ih),abs({height}-{width}*ih/({wide}))),2.01)"
+    share = f"min({width}/({wide}),{height}/ih)"
+    fitted_width, fitted_height = f"min({width},max(2,2*round({wide}*{share}/2)))", f"min({height},max(2,2*round(ih*{share}/2)))"
+    scaled = pictures.filter(
+        "scale",
+        f"if({same},{width},{fitted_width})",
+        f"if({same},{height},{fitted_height})",
+        flags="bilinear",
+        out_range="pc",
+    )
+    return scaled.filter("pad", width, height, "(ow-iw)/2", "(oh-ih)/2", eval="frame").filter("setsar", 1)
+
+
+def _fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    share = min(1.0, box[0] / size[0], box[1] / size[1])
+    width, height = (max(2, 2 * math.floor(side * share / 2 + 0.5)) for side in size)
+    return width, height
 
 
 def _timed(pictures: Any, descriptor: int) -> Any:
