@@ -28,7 +28,7 @@ from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
 from promptreel.schemas.errors import MediaError
-from promptreel.schemas.media import MediaInfo, SampledFrame
+from promptreel.schemas.media import MediaInfo, SampledFrame, VideoStream
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
@@ -51,7 +51,6 @@ _WIDEST_GAP_US: Final = 180_000
 # A file counts as truncated when it ends this much before its header says.
 _MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
 _USUAL_STEP_US: Final = 40_000  # of a single picture that does not say how long it is shown
-_UNIFORM_SOUND: Final = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:channel_layouts=mono"
 _LEAST_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
 
@@ -106,7 +105,12 @@ def decode_media(
     def decode(wanted: MediaInfo, source: Path) -> tuple[_Sinks, Completed]:
         sinks = _Sinks(on_frames, on_sound)
         done = _run(
-            wanted, lambda to: _command(wanted, source, folder, sampling, limits, skip, to), limits, sinks, should_stop
+            wanted,
+            lambda to: _command(wanted, source, folder, sampling, limits, skip, to),
+            lambda to: _sound_command(folder, to),
+            limits,
+            sinks,
+            should_stop,
         )
         sinks.finish()
         failure = failure_of(done, info.path)
@@ -223,26 +227,25 @@ def _command(
             )
         )
     if info.audio_index is not None:
-        # ffmpeg rebuilds a filter graph when the sound that enters it changes its parameters, and its clock starts again.
-        # So the sound takes a uniform form first, and a decoder of that form feeds the graph that counts the samples.
-        outputs.append(source[str(info.audio_index)].output("-", format="null", acodec="pcm_s16le", af=_UNIFORM_SOUND))
-    compiled = _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
-    if info.audio_index is None:
-        return compiled
-    return [*compiled, *_sound_outputs(len(outputs) - 1, pipes[_SOUND], folder.absolute() / AUDIO_FILE)]
+        # A graph apart from the pictures', for a change of the sound must not begin theirs anew. Nothing before the
+        # beginning: the container has no times below zero.
+        uniform = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:channel_layouts=mono,atrim=start=0"
+        outputs.append(source[str(info.audio_index)].output("pipe:1", format="nut", acodec="pcm_s16le", af=uniform))
+    return _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
 
 
-def _sound_outputs(uniform: int, pipe: int, file: Path) -> list[str]:
-    """Output options that give the sound a sample for each moment; ffmpeg-python knows no loopback decoders.
+def _sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
+    """The ffmpeg command that reads the sound of the pass, in one form and with its times, and stores it.
 
-    Args:
-        uniform: number of the output whose sound is decoded again.
+    It is a process of its own, for ffmpeg begins its filters anew, and their clock, when the sound of a file changes its
+    sample rate or channels. Gaps are filled with silence, so that a sample's number tells its time.
     """
-    # Filled up with silence where the track begins late or has a gap, so that a sample's number tells its time.
-    filters = f"[dec:0]aresample={SAMPLE_RATE}:async=1:first_pts=0,{_UNIFORM_SOUND},asplit=2[samples][stored]"
-    words = ["-dec", f"{uniform}:0", "-filter_complex", filters]
-    words += ["-map", "[samples]", "-f", "s16le", "-acodec", "pcm_s16le", f"pipe:{pipe}"]
-    return [*words, "-map", "[stored]", "-f", "flac", "-acodec", "flac", "-compression_level", "1", str(file)]
+    source = ffmpeg.input("pipe:0", format="nut", protocol_whitelist="pipe", copyts=None)
+    sound = source.audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
+    sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
+    samples = sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le")
+    stored = sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
+    return _compiled(ffmpeg.merge_outputs(samples, stored))
 
 
 def _literal(folder: Path) -> str:
@@ -285,27 +288,34 @@ def _sampled(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
 
 
 def _fitted(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
-    """Scaled into the box with square pixels, never enlarged, to even sizes. All are of the size of the first: where the
-    pictures of a stream change their shape, later ones are fitted into it with black bars."""
+    """Scaled into the box with square pixels, never enlarged, to even sizes. All are of one size: where the pictures of a
+    stream change their shape on the way, later ones are fitted into it between black bars."""
     assert info.video is not None
     box = (IMAGE_SIDE, IMAGE_SIDE) if info.media_type == "image" else (sampling.max_width, sampling.max_height)
-    width, height = _fitted_size(info.video.display_size, box)
-    wide = "iw*if(sar,sar,1)"
-    # Rounding to even sizes may cost two pixels; that much is stretched rather than shown as a bar.
-    same = f"lt(min(abs({width}-{height}*{wide}/ih),abs({height}-{width}*ih/({wide}))),2.01)"
-    share = f"min({width}/({wide}),{height}/ih)"
-    fitted_width, fitted_height = f"min({width},max(2,2*round({wide}*{share}/2)))", f"min({height},max(2,2*round(ih*{share}/2)))"
-    scaled = pictures.filter(
+    width, height = _fitted_size(info.video, box)
+    wide = "(iw*if(sar,sar,1))"
+    # The even size may differ by two pixels from the exact shape: these are stretched, not shown as a bar.
+    is_of_shape = f"lt(min(abs({width}-{height}*{wide}/ih),abs({height}-{width}*ih/{wide})),2.01)"
+    share = f"min({width}/{wide},{height}/ih)"
+    fitted = pictures.filter(
         "scale",
-        f"if({same},{width},{fitted_width})",
-        f"if({same},{height},{fitted_height})",
+        f"if({is_of_shape},{width},max(2,2*floor({wide}*{share}/2)))",
+        f"if({is_of_shape},{height},max(2,2*floor(ih*{share}/2)))",
         flags="bilinear",
         out_range="pc",
+        eval="frame",
     )
-    return scaled.filter("pad", width, height, "(ow-iw)/2", "(oh-ih)/2", eval="frame").filter("setsar", 1)
+    return fitted.filter("pad", width, height, "(ow-iw)/2", "(oh-ih)/2", eval="frame").filter("setsar", 1)
 
 
-def _fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+def _fitted_size(video: VideoStream, box: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of pictures that are scaled into a box; the box where the header does not tell their size."""
+    if video.width == 0 or video.height == 0:
+        return box
+    turned = video.rotation_degrees % 180 == 90
+    size = (
+        (video.height / video.pixel_aspect, video.width) if turned else (video.width * video.pixel_aspect, video.height)
+    )
     share = min(1.0, box[0] / size[0], box[1] / size[1])
     width, height = (max(2, 2 * math.floor(side * share / 2 + 0.5)) for side in size)
     return width, height
@@ -320,6 +330,7 @@ def _timed(pictures: Any, descriptor: int) -> Any:
 def _run(
     info: MediaInfo,
     make_command: Callable[[Mapping[str, int]], list[str]],
+    make_sound_command: Callable[[Mapping[str, int]], list[str]],
     limits: MediaLimits,
     sinks: _Sinks,
     should_stop: Callable[[], bool] | None,
@@ -332,7 +343,9 @@ def _run(
     length_s = seconds_from_us(info.duration_us) if info.duration_us is not None else limits.max_duration_s / 2
     deadline_s = max(_LEAST_DEADLINE_S, limits.decode_deadline_factor * length_s)
     try:
-        return stream_bounded(make_command, takers, Limits(deadline_s, limits.decode_memory_bytes), should_stop)
+        bounds = Limits(deadline_s, limits.decode_memory_bytes)
+        reader = make_sound_command if info.audio_index is not None else None
+        return stream_bounded(make_command, takers, bounds, should_stop, reader)
     except DeadlinePassed as error:
         message = f"{info.path}: decoding took longer than {deadline_s:.0f} s; is the file what it claims to be?"
         raise MediaError("decode_timeout", message, retryable=True) from error

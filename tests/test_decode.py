@@ -515,7 +515,9 @@ def test_times_stay_right_when_parameters_change_on_the_way(
     parts = part_of(0, "red", SMALL, *first), part_of(later_s, "green", size, *options)
     got = decoded(write_changing_film(tmp_path / "f.ts", *parts))
     end_s = later_s + 3
-    expected = [pytest.approx((start, start + 1), abs=0.12) for start in (1, later_s + 1)]  # gaps below 0.1 s are not filled
+    expected = [
+        pytest.approx((start, start + 1), abs=0.12) for start in (1, later_s + 1)
+    ]  # gaps below 0.1 s are not filled
     assert sounding_s(got.sound) == expected
     assert sounding_s(read_sound(got.folder / "audio.flac")) == expected
     assert len(got.sound) / RATE == pytest.approx(end_s, abs=0.12)
@@ -554,7 +556,8 @@ def test_pictures_after_a_change_of_size_stay_undistorted_in_the_frame_of_the_fi
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds"), [("resolution_change.ts", 9.96), ("sound_change.ts", 9.96), ("colour_change_concat.mp4", 10.08)]
+    ("name", "seconds"),
+    [("resolution_change.ts", 9.96), ("sound_change.ts", 9.96), ("colour_change_concat.mp4", 10.08)],
 )
 def test_real_files_whose_parameters_change(
     name: str, seconds: float, decoded: Decode, real_media: Callable[[str], Path]
