@@ -35,7 +35,7 @@ from promptreel.schemas.settings import MediaLimits, SamplingSettings
 ANALYSIS_FILE: Final = "analysis.json"
 TIMELINE_FILE: Final = "timeline.npz"
 
-VERSION: Final = 3  # part of the key: raise it when the same file would be analysed differently
+VERSION: Final = 4  # part of the key: raise it when the same file would be analysed differently
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import IO, Final
 
 from promptreel.schemas.errors import MediaError
 
@@ -69,7 +69,7 @@ def run_bounded(command: Sequence[str], limits: Limits) -> tuple[Completed, byte
     process = _start(command, limits, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
-        done = _attend(process, {process.stdout.fileno(): output.append}, limits, None)
+        done = _attend([process], {process.stdout.fileno(): output.append}, limits, None)
     return done, b"".join(output)
 
 
@@ -78,12 +78,15 @@ def stream_bounded(
     sinks: Mapping[str, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
+    make_reader: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
 ) -> Completed:
     """Runs a command to its end, handing over what it writes as it comes. No pipe can block another.
 
     Args:
         make_command: makes the command from the file descriptors, by the sinks' names, that it shall write to.
         sinks: what takes the bytes that come out of each.
+        make_reader: makes a second command, which runs beside the first under the same limits and reads what that one
+            writes to standard output. The first failure of the two is the result.
 
     Raises:
         DeadlinePassed: it did not end in time.
@@ -94,11 +97,12 @@ def stream_bounded(
     try:
         try:
             writers = {name: pipe[1] for name, pipe in pipes.items()}
-            process = _start(make_command(writers), limits, pass_fds=tuple(writers.values()))
+            commands = [make(writers) for make in (make_command, make_reader) if make is not None]
+            processes = _start_pipeline(commands, limits, tuple(writers.values()))
         finally:
             for pipe in pipes.values():
                 os.close(pipe[1])
-        return _attend(process, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
+        return _attend(processes, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
     finally:
         for pipe in pipes.values():
             os.close(pipe[0])
@@ -132,13 +136,40 @@ def _wide_pipe() -> tuple[int, int]:
     return reader, writer
 
 
+def _start_pipeline(
+    commands: Sequence[Sequence[str]], limits: Limits, pass_fds: tuple[int, ...]
+) -> list[subprocess.Popen[bytes]]:
+    """Starts commands each of which reads what the one before it writes to standard output."""
+    processes: list[subprocess.Popen[bytes]] = []
+    source: int | IO[bytes] = subprocess.DEVNULL
+    try:
+        for command in commands:
+            stdout = subprocess.DEVNULL if command is commands[-1] else subprocess.PIPE
+            processes.append(_start(command, limits, stdin=source, stdout=stdout, pass_fds=pass_fds))
+            source = processes[-1].stdout or subprocess.DEVNULL
+    except BaseException:
+        for process in processes:
+            _end(process)
+        raise
+    finally:
+        for process in processes:
+            if process.stdout is not None:
+                process.stdout.close()  # the next process has it
+    return processes
+
+
 def _start(
-    command: Sequence[str], limits: Limits, *, stdout: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
+    command: Sequence[str],
+    limits: Limits,
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     memory_kib, file_blocks = str(limits.memory_bytes // 1024), str(limits.file_bytes // 512)
     return subprocess.Popen(
         ["/bin/sh", "-c", _SHELL, "sh", memory_kib, file_blocks, *command],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
         pass_fds=pass_fds,
@@ -148,35 +179,34 @@ def _start(
 
 
 def _attend(
-    process: subprocess.Popen[bytes],
+    processes: Sequence[subprocess.Popen[bytes]],
     readers: Mapping[int, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None,
 ) -> Completed:
-    """Reads everything that a child writes until it ends, or ends it."""
-    tail = _Tail()
-    assert process.stderr is not None
+    """Reads everything that children write until they end, or ends them."""
+    tails = {process.stderr.fileno(): _Tail() for process in processes if process.stderr is not None}
     try:
         deadline = time.monotonic() + limits.deadline_s
-        with process.stderr:
-            ended = _drain({**readers, process.stderr.fileno(): tail.add}, deadline, should_stop, tail)
-        if ended:
+        ended = _drain({**readers, **{end: tail.add for end, tail in tails.items()}}, deadline, should_stop, tails)
+        for process in processes if ended else ():
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise DeadlinePassed from error
     finally:
-        _kill_group(process)
-        process.wait()
-    return Completed(process.returncode, tail.text())
+        for process in processes:
+            _end(process)
+    failed = [process.returncode for process in processes if process.returncode != 0]
+    return Completed(failed[0] if failed else 0, "".join(tail.text() for tail in reversed(tails.values())))
 
 
 def _drain(
     readers: Mapping[int, Callable[[bytes], None]],
     deadline: float,
     should_stop: Callable[[], bool] | None,
-    tail: _Tail,
+    tails: Mapping[int, _Tail],
 ) -> bool:
-    """Reads until every pipe is closed; False if the child got no memory and has been silent ever since: ffmpeg's other
+    """Reads until every pipe is closed; False if a child got no memory and has been silent ever since: ffmpeg's other
     threads then wait for the one that gave up."""
     heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -186,7 +216,7 @@ def _drain(
             now = time.monotonic()
             if now > deadline:
                 raise DeadlinePassed
-            if tail.no_memory and now > heard + _SILENT_S:
+            if any(tail.no_memory for tail in tails.values()) and now > heard + _SILENT_S:
                 return False
             if should_stop is not None and should_stop():
                 raise Stopped
@@ -201,6 +231,13 @@ def _drain(
                 else:
                     selector.unregister(key.fd)
     return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _kill_group(process)
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

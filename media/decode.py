@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
 from promptreel.schemas.errors import MediaError
-from promptreel.schemas.media import MediaInfo, SampledFrame
+from promptreel.schemas.media import MediaInfo, SampledFrame, VideoStream
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
@@ -104,7 +105,12 @@ def decode_media(
     def decode(wanted: MediaInfo, source: Path) -> tuple[_Sinks, Completed]:
         sinks = _Sinks(on_frames, on_sound)
         done = _run(
-            wanted, lambda to: _command(wanted, source, folder, sampling, limits, skip, to), limits, sinks, should_stop
+            wanted,
+            lambda to: _command(wanted, source, folder, sampling, limits, skip, to),
+            lambda to: _sound_command(folder, to),
+            limits,
+            sinks,
+            should_stop,
         )
         sinks.finish()
         failure = failure_of(done, info.path)
@@ -221,14 +227,25 @@ def _command(
             )
         )
     if info.audio_index is not None:
-        # Filled up with silence where the track begins late or has a gap, so that a sample's number tells its time.
-        sound = source[str(info.audio_index)].filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
-        sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
-        outputs.append(sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le"))
-        outputs.append(
-            sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
-        )
+        # A graph apart from the pictures', for a change of the sound must not begin theirs anew. Nothing before the
+        # beginning: the container has no times below zero.
+        uniform = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:channel_layouts=mono,atrim=start=0"
+        outputs.append(source[str(info.audio_index)].output("pipe:1", format="nut", acodec="pcm_s16le", af=uniform))
     return _compiled(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+
+
+def _sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
+    """The ffmpeg command that reads the sound of the pass, in one form and with its times, and stores it.
+
+    It is a process of its own, for ffmpeg begins its filters anew, and their clock, when the sound of a file changes its
+    sample rate or channels. Gaps are filled with silence, so that a sample's number tells its time.
+    """
+    source = ffmpeg.input("pipe:0", format="nut", protocol_whitelist="pipe", copyts=None)
+    sound = source.audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
+    sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
+    samples = sound[0].output(f"pipe:{pipes[_SOUND]}", format="s16le", acodec="pcm_s16le")
+    stored = sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
+    return _compiled(ffmpeg.merge_outputs(samples, stored))
 
 
 def _literal(folder: Path) -> str:
@@ -254,6 +271,10 @@ def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unrefer
         more.pop("t", None)
     if skip_unreferenced:
         more["skip_frame"] = "noref"
+    if info.video is not None:
+        # Pictures that change their size or colours on the way are converted by the graph as it stands: a new one would
+        # write its times and numbers from the beginning.
+        more["reinit_filter:v"] = 0
     return input_arguments(str(source_file.absolute()), **more)
 
 
@@ -267,12 +288,37 @@ def _sampled(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
 
 
 def _fitted(pictures: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
-    """Scaled into the box with square pixels, never enlarged, to even sizes."""
+    """Scaled into the box with square pixels, never enlarged, to even sizes. All are of one size: where the pictures of a
+    stream change their shape on the way, later ones are fitted into it between black bars."""
+    assert info.video is not None
     box = (IMAGE_SIDE, IMAGE_SIDE) if info.media_type == "image" else (sampling.max_width, sampling.max_height)
-    wide = "iw*if(sar,sar,1)"
-    share = f"min(1,min({box[0]}/({wide}),{box[1]}/ih))"
-    width, height = f"max(2,2*round({wide}*{share}/2))", f"max(2,2*round(ih*{share}/2))"
-    return pictures.filter("scale", width, height, flags="bilinear", out_range="pc").filter("setsar", 1)
+    width, height = _fitted_size(info.video, box)
+    wide = "(iw*if(sar,sar,1))"
+    # The even size may differ by two pixels from the exact shape: these are stretched, not shown as a bar.
+    is_of_shape = f"lt(min(abs({width}-{height}*{wide}/ih),abs({height}-{width}*ih/{wide})),2.01)"
+    share = f"min({width}/{wide},{height}/ih)"
+    fitted = pictures.filter(
+        "scale",
+        f"if({is_of_shape},{width},max(2,2*floor({wide}*{share}/2)))",
+        f"if({is_of_shape},{height},max(2,2*floor(ih*{share}/2)))",
+        flags="bilinear",
+        out_range="pc",
+        eval="frame",
+    )
+    return fitted.filter("pad", width, height, "(ow-iw)/2", "(oh-ih)/2", eval="frame").filter("setsar", 1)
+
+
+def _fitted_size(video: VideoStream, box: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of pictures that are scaled into a box; the box where the header does not tell their size."""
+    if video.width == 0 or video.height == 0:
+        return box
+    turned = video.rotation_degrees % 180 == 90
+    size = (
+        (video.height / video.pixel_aspect, video.width) if turned else (video.width * video.pixel_aspect, video.height)
+    )
+    share = min(1.0, box[0] / size[0], box[1] / size[1])
+    width, height = (max(2, 2 * math.floor(side * share / 2 + 0.5)) for side in size)
+    return width, height
 
 
 def _timed(pictures: Any, descriptor: int) -> Any:
@@ -284,6 +330,7 @@ def _timed(pictures: Any, descriptor: int) -> Any:
 def _run(
     info: MediaInfo,
     make_command: Callable[[Mapping[str, int]], list[str]],
+    make_sound_command: Callable[[Mapping[str, int]], list[str]],
     limits: MediaLimits,
     sinks: _Sinks,
     should_stop: Callable[[], bool] | None,
@@ -296,7 +343,9 @@ def _run(
     length_s = seconds_from_us(info.duration_us) if info.duration_us is not None else limits.max_duration_s / 2
     deadline_s = max(_LEAST_DEADLINE_S, limits.decode_deadline_factor * length_s)
     try:
-        return stream_bounded(make_command, takers, Limits(deadline_s, limits.decode_memory_bytes), should_stop)
+        bounds = Limits(deadline_s, limits.decode_memory_bytes)
+        reader = make_sound_command if info.audio_index is not None else None
+        return stream_bounded(make_command, takers, bounds, should_stop, reader)
     except DeadlinePassed as error:
         message = f"{info.path}: decoding took longer than {deadline_s:.0f} s; is the file what it claims to be?"
         raise MediaError("decode_timeout", message, retryable=True) from error

@@ -13,8 +13,8 @@ from typing import Any, Final
 from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
-# 5.1 is the first with -fps_mode, and the oldest that is tested against.
-OLDEST: Final = (5, 1)
+# The oldest that the media tests pass with. Older ones write other numbers of samples, or lack options.
+OLDEST: Final = (7, 0)
 _NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
 _ASK_DEADLINE_S: Final = 20
 
@@ -35,7 +35,7 @@ class Ffmpeg:
     """The ffmpeg in use.
 
     Attributes:
-        source: where it was found: the environment variable, "PATH", or "imageio-ffmpeg".
+        source: where it was found: the environment variable, "imageio-ffmpeg", or "PATH".
     """
 
     path: str
@@ -54,7 +54,7 @@ class Candidate:
 
 
 def find_ffmpeg() -> Ffmpeg:
-    """The first usable ffmpeg: PROMPTREEL_FFMPEG, the one on the PATH, the one that imageio-ffmpeg carries.
+    """The first usable ffmpeg: PROMPTREEL_FFMPEG, the one that imageio-ffmpeg carries, the one on the PATH.
 
     Raises:
         MediaError: there is none; the message says why each was passed over.
@@ -70,13 +70,13 @@ def find_ffmpeg() -> Ffmpeg:
 
 @functools.cache
 def ffmpeg_candidates() -> tuple[Candidate, ...]:
-    """Every ffmpeg that could be used, in order of preference."""
+    """Every ffmpeg that could be used, in order of preference. The one that imageio-ffmpeg carries comes before the
+    system's: it is the same build on every machine with the same packages, so the same file gives the same result."""
     named = os.environ.get(VARIABLE)
     if named:
         return (_examine(VARIABLE, named),)
     on_path = shutil.which("ffmpeg")
-    found = [_examine("PATH", on_path) if on_path else Candidate("PATH", "", False, "there is none")]
-    return (*found, _carried())
+    return _carried(), _examine("PATH", on_path) if on_path else Candidate("PATH", "", False, "no ffmpeg found")
 
 
 def input_arguments(path: str, **more: Any) -> dict[str, Any]:
@@ -98,7 +98,10 @@ def _carried() -> Candidate:
     try:
         import imageio_ffmpeg
 
-        return _examine("imageio-ffmpeg", imageio_ffmpeg.get_ffmpeg_exe())
+        path = imageio_ffmpeg.get_ffmpeg_exe()
+        if path == "ffmpeg":  # it has none for this system, and names the one on the PATH
+            return Candidate("imageio-ffmpeg", "", False, "it carries no ffmpeg for this system")
+        return _examine("imageio-ffmpeg", path)
     except (ImportError, RuntimeError) as error:
         return Candidate("imageio-ffmpeg", "", False, str(error))
 
@@ -112,15 +115,14 @@ def _examine(source: str, path: str) -> Candidate:
     match = re.search(r"ffmpeg version n?(\d+)\.(\d+)(\S*)", banner)
     if match is None:
         return Candidate(source, path, False, f"{path} is of an unknown version: {banner.splitlines()[:1]}")
-    version = (int(match.group(1)), int(match.group(2)))
-    if version < OLDEST:
-        return Candidate(
-            source, path, False, f"{path} is {version[0]}.{version[1]}, older than {OLDEST[0]}.{OLDEST[1]}"
-        )
+    version = f"{match.group(1)}.{match.group(2)}{match.group(3)}"
+    if (int(match.group(1)), int(match.group(2))) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return Candidate(source, path, False, f"{path} is version {version}; it must be {oldest} or newer")
     missing = [name for name in _NEEDED_ENCODERS if not re.search(rf"^ \S+ {name}\s", encoders, re.MULTILINE)]
     if missing:
         return Candidate(source, path, False, f"{path} lacks {', '.join(missing)}")
-    return Candidate(source, path, True, f"{match.group(1)}.{match.group(2)}{match.group(3)}")
+    return Candidate(source, path, True, version)
 
 
 def _ask(path: str, *arguments: str) -> str:

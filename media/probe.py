@@ -178,6 +178,7 @@ def _video_stream(found: Mapping[str, Any], rotation: int) -> VideoStream:
         codec=found["codec"],
         width=found["width"],
         height=found["height"],
+        pixel_aspect=found["pixel_aspect"],
         rotation_degrees=rotation if rotation in (0, 90, 180, 270) else 0,
         frame_rate=found["frame_rate"],
         frame_count=found["frames"] or None,

@@ -42,6 +42,7 @@ def _stream(stream: Any) -> dict[str, Any]:
     if stream.type == "video":
         rate = stream.average_rate or stream.guessed_rate
         base |= {"width": context.width if context else 0, "height": context.height if context else 0}
+        base["pixel_aspect"] = float(stream.sample_aspect_ratio or 1) if context else 1.0
         base |= {"frame_rate": float(rate) if rate else None, "frames": stream.frames}
         base["has_b_frames"] = bool(context and context.has_b_frames)
     else:

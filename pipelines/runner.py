@@ -17,10 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
+from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
 from promptreel.providers.registry import check_access
-from promptreel.schemas.errors import PromptreelError
+from promptreel.schemas.errors import MediaError, PromptreelError
 from promptreel.tables.attempts import begin_attempt, runner_lock
 from promptreel.tables.call_log import spent_tokens
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
@@ -56,7 +58,7 @@ def execute_run(
     check_access(request.settings)
     target = read_target(storage, run_id)
     with runner_lock(storage, run_id):
-        attempt = begin_attempt(storage, run_id)
+        attempt = begin_attempt(storage, run_id, {"ffmpeg": _ffmpeg_in_use()})
         limit_s = request.settings.calls.run_deadline_s
         context = RunContext(
             data_root=storage.root,
@@ -80,6 +82,14 @@ def execute_run(
         pipeline.run().wait_until_finish()
         context.progress(storage).flush()
         return _committed(storage, run_id, attempt)
+
+
+def _ffmpeg_in_use() -> dict[str, str]:
+    """The ffmpeg of this machine, for the record of the start: other builds decode the same file a little differently."""
+    try:
+        return asdict(find_ffmpeg())
+    except MediaError as error:
+        return {"error": error.message}  # the items fail, each with this message
 
 
 def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:

@@ -19,6 +19,7 @@ class VideoStream:
         frame_rate: mean frames per second, None where the header does not say.
         frame_count: frames that the header promises, None where it does not say.
         has_b_frames: frames are reordered, so some may be skipped without harm to the others.
+        pixel_aspect: width of a coded pixel for a height of 1.
     """
 
     index: int
@@ -29,6 +30,7 @@ class VideoStream:
     frame_rate: float | None = None
     frame_count: int | None = None
     has_b_frames: bool = False
+    pixel_aspect: float = 1.0
 
     @property
     def display_size(self) -> tuple[int, int]:

@@ -8,11 +8,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from promptreel.schemas.errors import RunError
 from promptreel.tables import layout
@@ -24,9 +24,18 @@ _PATIENCE_S: Final = 1.0
 _TRY_EVERY_S: Final = 0.02
 
 
-def begin_attempt(storage: Storage, run_id: str) -> int:
-    """Takes the next attempt number; each is given once."""
-    content = {"host": socket.gethostname(), "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat()}
+def begin_attempt(storage: Storage, run_id: str, tools: Mapping[str, Any] | None = None) -> int:
+    """Takes the next attempt number; each is given once.
+
+    Args:
+        tools: programs of this machine that the results depend on, by name.
+    """
+    content = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started_at": datetime.now(UTC).isoformat(),
+        **(tools or {}),
+    }
     while True:
         number = last_attempt(storage, run_id) + 1
         if storage.create_exclusive(_attempt_file(run_id, number), json.dumps(content).encode()):

@@ -96,6 +96,21 @@ def write_film(
     return path
 
 
+def write_changing_film(path: Path, *parts: tuple[float, Pictures, Sound, Sequence[object]]) -> Path:
+    """Writes an MPEG transport stream whose parameters change on the way: parts, one behind the other, that were encoded
+    apart, as recordings of television have them.
+
+    Args:
+        parts: (time in seconds at which the part begins, pictures at 25 a second, sound, ffmpeg's options).
+    """
+    with tempfile.TemporaryDirectory() as scratch, path.open("wb") as joined:
+        for start_s, pictures, sound, options in parts:
+            part = Path(scratch) / "part.ts"
+            write_film(part, pictures, 25, *options, "-output_ts_offset", start_s, sound=[sound])
+            joined.write(part.read_bytes())
+    return path
+
+
 def write_sound(path: Path, samples: Sound, *options: object) -> Path:
     """Writes a sound file whose kind its suffix says."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -137,6 +152,18 @@ def colour_of(picture: Pictures) -> str:
     height, width = picture.shape[:2]
     middle = picture[height // 4 : height - height // 4, width // 4 : width - width // 4].reshape(-1, 3).mean(axis=0)
     return min(COLOURS, key=lambda name: float(np.abs(middle - np.array(COLOURS[name])).sum()))
+
+
+def sounding_s(samples: Sound) -> list[tuple[float, float]]:
+    """(start, end) in seconds of what is louder than silence, to 10 ms; pauses shorter than 0.1 s are none."""
+    step = RATE // 100
+    levels = np.abs(samples[: len(samples) // step * step].astype(np.int32)).reshape(-1, step).max(axis=1)
+    loud = np.flatnonzero(levels > 1000)
+    if not len(loud):
+        return []
+    ends = np.flatnonzero(np.diff(loud) > 10)
+    starts = loud[[0, *(ends + 1)]]
+    return [(start / 100, (end + 1) / 100) for start, end in zip(starts, loud[[*ends, -1]], strict=True)]
 
 
 def loudest_hertz(samples: Sound) -> float:

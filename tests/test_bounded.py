@@ -183,6 +183,46 @@ def test_deadline_ends_a_child_that_never_stops_writing(tmp_path: Path) -> None:
     assert not is_running(tmp_path / "pid")
 
 
+def test_second_command_reads_what_the_first_writes_to_its_standard_output() -> None:
+    taken: dict[str, bytearray] = {"one": bytearray(), "two": bytearray()}
+    done = stream_bounded(
+        lambda pipes: shell('echo first >"/dev/fd/$1"; echo passed on', pipes["one"]),
+        {name: block.extend for name, block in taken.items()},
+        AMPLE,
+        make_reader=lambda pipes: shell('read line; echo "$line" >"/dev/fd/$1"; echo heard >&2', pipes["two"]),
+    )
+    assert (done, taken) == (Completed(0, "heard\n"), {"one": b"first\n", "two": b"passed on\n"})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("echo one >&2; exit 3", "cat; echo two >&2; exit 4", Completed(3, "two\none\n")),
+        ("exit 0", "cat; echo two >&2; exit 4", Completed(4, "two\n")),
+        ("exec cat /dev/zero", "echo two >&2; exit 4", Completed(-signal.SIGPIPE, "two\n")),
+    ],
+    ids=["both fail", "the second fails", "the second does not read"],
+)
+def test_failure_of_either_command_is_the_result(first: str, second: str, expected: Completed) -> None:
+    assert stream_bounded(lambda _: shell(first), {}, AMPLE, make_reader=lambda _: shell(second)) == expected
+
+
+def test_deadline_kills_both_commands(tmp_path: Path) -> None:
+    script = 'echo $$ > "$1"; exec sleep 300'
+    pids = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(DeadlinePassed):
+        stream_bounded(lambda _: shell(script, pids[0]), {}, SHORT, make_reader=lambda _: shell(script, pids[1]))
+    assert not any(is_running(pid) for pid in pids)
+
+
+def test_first_command_ends_where_the_second_cannot_be_made(tmp_path: Path) -> None:
+    def reader(pipes: Mapping[str, int]) -> list[str]:
+        raise ValueError("no command")
+
+    with pytest.raises(ValueError, match="no command"):
+        stream_bounded(lambda _: shell("sleep 300"), {"out": lambda block: None}, AMPLE, make_reader=reader)
+
+
 def test_error_while_the_command_is_made_leaves_no_pipe() -> None:
     def command(pipes: Mapping[str, int]) -> list[str]:
         raise ValueError("no command")

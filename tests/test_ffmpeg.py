@@ -32,7 +32,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     ffmpeg_candidates.cache_clear()
 
 
-def pretend(path: Path, version: str = "ffmpeg version 6.1.1 Copyright", encoders: str = ENCODERS) -> Path:
+def pretend(path: Path, version: str = "ffmpeg version 8.0.1 Copyright", encoders: str = ENCODERS) -> Path:
     """A script that answers -version and -encoders."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\nif [ \"$1\" = -version ]; then echo '{version}'; else echo '{encoders}'; fi\n")
@@ -40,19 +40,29 @@ def pretend(path: Path, version: str = "ffmpeg version 6.1.1 Copyright", encoder
     return path
 
 
-def test_the_carried_one_is_taken_where_there_is_no_other() -> None:
+@pytest.fixture
+def none_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """imageio-ffmpeg without a build of this system, as on systems that it has none for."""
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: "ffmpeg")
+
+
+def test_the_carried_one_is_taken_whatever_the_path_has(tmp_path: Path) -> None:
+    assert find_ffmpeg().source == "imageio-ffmpeg"
+    pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 99.0")
+    ffmpeg_candidates.cache_clear()
     found = find_ffmpeg()
     assert found.source == "imageio-ffmpeg"
     assert subprocess.run([found.path, "-version"], capture_output=True, check=True).stdout.startswith(
         b"ffmpeg version"
     )
-    assert [candidate.source for candidate in ffmpeg_candidates()] == ["PATH", "imageio-ffmpeg"]
-    assert ffmpeg_candidates()[0].verdict == "there is none"
+    assert [candidate.source for candidate in ffmpeg_candidates()] == ["imageio-ffmpeg", "PATH"]
 
 
-def test_the_one_on_the_path_comes_before_the_carried_one(tmp_path: Path) -> None:
-    path = pretend(tmp_path / "bin" / "ffmpeg")
-    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "6.1.1", "PATH")
+@pytest.mark.usefixtures("none_carried")
+def test_the_one_on_the_path_is_taken_where_none_is_carried(tmp_path: Path) -> None:
+    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 7.1.1")
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "7.1.1", "PATH")
+    assert ffmpeg_candidates()[0].verdict == "it carries no ffmpeg for this system"
 
 
 def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,35 +75,40 @@ def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("banner", "usable"),
     [
-        ("ffmpeg version 5.1.6-0+deb12u1 Copyright", True),
-        ("ffmpeg version 5.1", True),
+        ("ffmpeg version 7.1.5-0+deb13u1 Copyright", True),
+        ("ffmpeg version 7.1", True),
         ("ffmpeg version n10.0 Copyright", True),
-        ("ffmpeg version 5.0.3", False),
-        ("ffmpeg version 4.4.2-0ubuntu0.22.04.1", False),
+        ("ffmpeg version 5.1.9-0+deb12u1 Copyright", False),
+        ("ffmpeg version 6.1.1-3ubuntu5", False),
         ("ffmpeg version N-109468-gd39b34123d", False),
         ("something else", False),
         ("", False),
     ],
 )
-def test_versions_from_5_1_on_are_usable(banner: str, usable: bool, tmp_path: Path) -> None:
+def test_versions_from_the_oldest_supported_on_are_usable(banner: str, usable: bool, tmp_path: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", banner)
-    assert (find_ffmpeg().source == "PATH") == usable
+    candidate = ffmpeg_candidates()[-1]
+    assert (candidate.source, candidate.usable) == ("PATH", usable)
     if not usable:
-        verdict = ffmpeg_candidates()[0].verdict
-        assert str(tmp_path) in verdict
-        assert "older than 5.1" in verdict or "unknown version" in verdict
+        assert str(tmp_path) in candidate.verdict
+        assert "must be" in candidate.verdict or "unknown version" in candidate.verdict
 
 
-def test_an_old_one_is_passed_over_with_its_version(tmp_path: Path) -> None:
-    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.4.1")
-    assert find_ffmpeg().source == "imageio-ffmpeg"
-    assert ffmpeg_candidates()[0].verdict == f"{path} is 4.4, older than 5.1"
+def test_a_named_one_that_is_too_old_is_rejected_with_its_version_and_the_oldest_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = pretend(tmp_path / "mine" / "ffmpeg", "ffmpeg version 5.1.9-0+deb12u1 Copyright")
+    monkeypatch.setenv(VARIABLE, str(named))
+    with pytest.raises(MediaError) as caught:
+        find_ffmpeg()
+    oldest = ".".join(map(str, ffmpeg.OLDEST))
+    assert f"{VARIABLE}: {named} is version 5.1.9-0+deb12u1; it must be {oldest} or newer" in caught.value.message
+    assert caught.value.message.endswith(f"name another in {VARIABLE}, or unset it")
 
 
 def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", encoders=ENCODERS.replace(" V....D libx264 x\n", " V....D libx264rgb x\n"))
-    assert find_ffmpeg().source == "imageio-ffmpeg"
-    assert ffmpeg_candidates()[0].verdict.endswith("lacks libx264")
+    assert ffmpeg_candidates()[-1].verdict.endswith("lacks libx264")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +128,8 @@ def test_one_that_does_not_run_is_passed_over_with_its_reason(
     path = tmp_path / "bin" / "ffmpeg"
     path.write_text(script)
     path.chmod(0o755)
-    assert reason in ffmpeg_candidates()[0].verdict
-    assert not ffmpeg_candidates()[0].usable
+    assert reason in ffmpeg_candidates()[-1].verdict
+    assert not ffmpeg_candidates()[-1].usable
 
 
 def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
@@ -132,7 +147,7 @@ def test_without_any_the_message_says_why_each_was_passed_over_and_the_mend(
 ) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.2")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(pretend(tmp_path / "carried", "ffmpeg version 3.0")))
-    with pytest.raises(MediaError, match=r"PATH: .* is 4\.2, older .* imageio-ffmpeg: .* is 3\.0.*pip install"):
+    with pytest.raises(MediaError, match=r"imageio-ffmpeg: .* 3\.0; it must be .*PATH: .* 4\.2; it must .*pip install"):
         find_ffmpeg()
 
 

@@ -2,6 +2,7 @@
 those of a run that nobody disturbed."""
 
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import threading
 import pytest
 
 from promptreel.cli.read import _status as status_of
+from promptreel.media.ffmpeg import VARIABLE, ffmpeg_candidates, find_ffmpeg
 from promptreel.pipelines.runner import execute_run
 from promptreel.schemas.errors import CommitConflict
 from promptreel.tables.attempts import begin_attempt, is_running, runner_lock
@@ -174,6 +176,26 @@ def test_asking_whether_a_run_is_held_never_keeps_a_runner_from_starting(tmp_pat
     with runner_lock(storage, "run_a"):
         assert is_running(storage, "run_a")
     assert not is_running(storage, "run_a")
+
+
+def test_the_record_of_a_start_names_the_ffmpeg_that_decodes(tmp_path, media):
+    used = find_ffmpeg()
+    assert used.version
+    first = run_media(tmp_path, media / "c.flac", settings_for())
+    begun = json.loads((tmp_path / "runs" / first / "attempts" / "000001.json").read_text())
+    assert begun["ffmpeg"] == {"path": used.path, "version": used.version, "source": used.source}
+
+
+def test_the_record_of_a_start_says_why_no_ffmpeg_is_usable(tmp_path, media, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
+    ffmpeg_candidates.cache_clear()
+    try:
+        run = run_media(tmp_path, media / "c.flac", settings_for())
+    finally:
+        ffmpeg_candidates.cache_clear()
+    begun = json.loads((tmp_path / "runs" / run / "attempts" / "000001.json").read_text())
+    assert f"{VARIABLE}: {tmp_path / 'missing'} does not run" in begun["ffmpeg"]["error"]
+    assert manifest_of(tmp_path, run).status == "failed"
 
 
 def test_two_runners_at_once_on_an_object_store_commit_one_after_the_other(tmp_path):

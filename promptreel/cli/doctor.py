@@ -13,7 +13,7 @@ import click
 
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
-from promptreel.media.ffmpeg import ffmpeg_candidates, find_ffmpeg
+from promptreel.media.ffmpeg import VARIABLE, ffmpeg_candidates, find_ffmpeg
 from promptreel.providers import on_screen_text
 from promptreel.providers.gemini_client import KEY_VARIABLES, api_key
 from promptreel.providers.registry import default_model, local_weights
@@ -56,7 +56,7 @@ def _check_ffmpeg() -> list[Check]:
         found = find_ffmpeg()
         used = Check("ffmpeg", "ok", f"{found.version} from {found.source}: {found.path}")
     except PromptreelError as error:
-        used = Check("ffmpeg", "broken", str(error), "pip install imageio-ffmpeg, or put a recent ffmpeg on the PATH")
+        used = Check("ffmpeg", "broken", str(error), f"pip install imageio-ffmpeg, or name a newer one in {VARIABLE}")
     passed_over = [
         Check(f"ffmpeg ({candidate.source})", "missing", candidate.verdict, "not needed while another one is in use")
         for candidate in ffmpeg_candidates()
