@@ -126,9 +126,6 @@ class RunDamaged(RunError):
         self.file = file
         self.cause = cause
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.run_id, self.file, self.cause))
-
 
 class CommitConflict(RunError):
     """Another writer has committed the manifest number that this one wanted."""
