@@ -13,8 +13,7 @@ from typing import Any, Final
 from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
-# The oldest that the media tests pass with. 5.1, 7.0 and 7.1 do not: they leave the padding of AAC in the sound, drop the last
-# picture of a film whose frame rate varies, and 7.0 crashes where the size of pictures changes.
+# The oldest that the media tests pass with. 5.1, 7.0 and 7.1 leave the padding of AAC in the sound, among other differences.
 OLDEST: Final = (9, 0)
 _NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
 _ASK_DEADLINE_S: Final = 20
