@@ -157,9 +157,7 @@ def test_neither_picture_nor_sound_is_a_failure(tmp_path: Path) -> None:
     assert caught.value.code == "media_no_streams"
 
 
-def test_picture_that_is_none_is_a_failure_and_leaves_nothing(
-    tmp_path: Path, own_temporary_folder: Path
-) -> None:
+def test_picture_that_is_none_is_a_failure_and_leaves_nothing(tmp_path: Path, own_temporary_folder: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no picture")
     with pytest.raises(MediaError) as caught:
         make_clip([(0, tmp_path / "bad.jpg")], None, TimeSpan(0, SECOND), tmp_path / "clip.mp4")

@@ -451,9 +451,7 @@ def test_error_of_a_taker_is_raised(colour_film: Path, tmp_path: Path) -> None:
         decode_media(probe_media(colour_film), tmp_path, SamplingSettings(), MediaLimits(), take, fail)
 
 
-def test_nothing_but_pictures_and_sound_is_left(
-    decoded: Decode, colour_film: Path, own_temporary_folder: Path
-) -> None:
+def test_nothing_but_pictures_and_sound_is_left(decoded: Decode, colour_film: Path, own_temporary_folder: Path) -> None:
     got = decoded(colour_film)
     assert sorted(path.name for path in got.folder.iterdir()) == ["audio.flac", "frames"]
     assert tempfile.gettempdir() == str(own_temporary_folder)

@@ -234,7 +234,9 @@ def test_without_the_model_speech_is_found_by_its_level(voice: Voice, monkeypatc
 
 @silero
 def test_model_library_keeps_no_record_of_its_use(tmp_path: Path) -> None:
-    script = "import numpy; from promptreel.media import speech; speech.ActivityDetector().add(numpy.zeros(10**6, 'i2'))"
+    script = (
+        "import numpy; from promptreel.media import speech; speech.ActivityDetector().add(numpy.zeros(10**6, 'i2'))"
+    )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ORT_")}
     environment["HOME"] = str(tmp_path)
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
