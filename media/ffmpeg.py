@@ -13,8 +13,8 @@ from typing import Any, Final
 from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
-# The oldest that the media tests pass with. Older ones write other numbers of samples, or lack options.
-OLDEST: Final = (7, 0)
+# The oldest that the media tests pass with. 5.1, 7.0 and 7.1 leave the padding of AAC in the sound, among other differences.
+OLDEST: Final = (9, 0)
 _NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
 _ASK_DEADLINE_S: Final = 20
 

@@ -3,7 +3,7 @@
 runs/<run_id>/
     request.json            the frozen prompt, settings and target
     media.parquet           the target, expanded: one row for each file
-    attempts/<n>.json       one for each start of the runner, with the ffmpeg of its machine; the number fences older ones off
+    attempts/<n>.json       a start of the runner, with the ffmpeg of its machine; the number fences older ones off
     stop                    present once the run was asked to stop
     progress/<worker>.json  counters of one worker, newest state only
     calls/<shard>/<worker>.jsonl    a line when a model call begins and one when it ends

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,7 +203,22 @@ def start(command, **options):
     """A child of the checkout with a key in its environment; its output is captured as text."""
     environment = {**os.environ, "GEMINI_API_KEY": "any", "PYTHONPATH": str(CHECKOUT), **options.pop("env", {})}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, env=environment, **{**pipes, **options})
+    with interrupt_not_ignored():
+        return subprocess.Popen(command, text=True, env=environment, **{**pipes, **options})
+
+
+@contextmanager
+def interrupt_not_ignored():
+    """Children begin with the default answer to Ctrl-C; they would inherit that it is ignored, as shells set it for what
+    they start in the background."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler is not inherited
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def promptreel(*words, **options):

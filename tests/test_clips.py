@@ -157,10 +157,10 @@ def test_neither_picture_nor_sound_is_a_failure(tmp_path: Path) -> None:
     assert caught.value.code == "media_no_streams"
 
 
-def test_picture_that_is_none_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:
+def test_picture_that_is_none_is_a_failure_and_leaves_nothing(tmp_path: Path, own_temporary_folder: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    before = set(Path(tempfile.gettempdir()).glob("promptreel-*"))
     with pytest.raises(MediaError) as caught:
         make_clip([(0, tmp_path / "bad.jpg")], None, TimeSpan(0, SECOND), tmp_path / "clip.mp4")
     assert caught.value.code == "decode_failed"
-    assert set(Path(tempfile.gettempdir()).glob("promptreel-*")) <= before
+    assert tempfile.gettempdir() == str(own_temporary_folder)
+    assert list(own_temporary_folder.iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -452,11 +451,11 @@ def test_error_of_a_taker_is_raised(colour_film: Path, tmp_path: Path) -> None:
         decode_media(probe_media(colour_film), tmp_path, SamplingSettings(), MediaLimits(), take, fail)
 
 
-def test_nothing_but_pictures_and_sound_is_left(decoded: Decode, colour_film: Path) -> None:
-    before = set(os.listdir(tempfile.gettempdir()))
+def test_nothing_but_pictures_and_sound_is_left(decoded: Decode, colour_film: Path, own_temporary_folder: Path) -> None:
     got = decoded(colour_film)
     assert sorted(path.name for path in got.folder.iterdir()) == ["audio.flac", "frames"]
-    assert not {name for name in set(os.listdir(tempfile.gettempdir())) - before if "promptreel" in name}
+    assert tempfile.gettempdir() == str(own_temporary_folder)
+    assert list(own_temporary_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["out %d 100%", 'it\'s "out"', "a:b", "-out", "ünï 日本"])

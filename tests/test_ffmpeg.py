@@ -32,7 +32,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     ffmpeg_candidates.cache_clear()
 
 
-def pretend(path: Path, version: str = "ffmpeg version 8.0.1 Copyright", encoders: str = ENCODERS) -> Path:
+def pretend(path: Path, version: str = "ffmpeg version 9.1 Copyright", encoders: str = ENCODERS) -> Path:
     """A script that answers -version and -encoders."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\nif [ \"$1\" = -version ]; then echo '{version}'; else echo '{encoders}'; fi\n")
@@ -60,26 +60,28 @@ def test_the_carried_one_is_taken_whatever_the_path_has(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("none_carried")
 def test_the_one_on_the_path_is_taken_where_none_is_carried(tmp_path: Path) -> None:
-    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 7.1.1")
-    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "7.1.1", "PATH")
+    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 9.0.1")
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "9.0.1", "PATH")
     assert ffmpeg_candidates()[0].verdict == "it carries no ffmpeg for this system"
 
 
 def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(tmp_path / "bin" / "ffmpeg")
-    named = pretend(tmp_path / "mine" / "ffmpeg-7", "ffmpeg version n7.0.2-static")
+    named = pretend(tmp_path / "mine" / "ffmpeg-7", "ffmpeg version n9.0.2-static")
     monkeypatch.setenv(VARIABLE, str(named))
-    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(named), "7.0.2-static", VARIABLE)
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(named), "9.0.2-static", VARIABLE)
 
 
 @pytest.mark.parametrize(
     ("banner", "usable"),
     [
-        ("ffmpeg version 7.1.5-0+deb13u1 Copyright", True),
-        ("ffmpeg version 7.1", True),
+        ("ffmpeg version 9.0.2-4 Copyright", True),
+        ("ffmpeg version 9.0", True),
         ("ffmpeg version n10.0 Copyright", True),
         ("ffmpeg version 5.1.9-0+deb12u1 Copyright", False),
         ("ffmpeg version 6.1.1-3ubuntu5", False),
+        ("ffmpeg version 7.1.5-0+deb13u1 Copyright", False),
+        ("ffmpeg version n8.1.2", False),
         ("ffmpeg version N-109468-gd39b34123d", False),
         ("something else", False),
         ("", False),
