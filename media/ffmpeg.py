@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from promptreel.schemas.errors import MediaError
@@ -70,13 +71,16 @@ def find_ffmpeg() -> Ffmpeg:
 
 @functools.cache
 def ffmpeg_candidates() -> tuple[Candidate, ...]:
-    """Every ffmpeg that could be used, in order of preference. The one that imageio-ffmpeg carries comes before the
-    system's: it is the same build on every machine with the same packages, so the same file gives the same result."""
+    """Every ffmpeg that was examined, up to the first usable one.
+
+    The build inside imageio-ffmpeg comes before the system's, which is not even started then: the same packages decode
+    the same file alike on every machine.
+    """
     named = os.environ.get(VARIABLE)
     if named:
         return (_examine(VARIABLE, named),)
-    on_path = shutil.which("ffmpeg")
-    return _carried(), _examine("PATH", on_path) if on_path else Candidate("PATH", "", False, "no ffmpeg found")
+    carried = _carried()
+    return (carried,) if carried.usable else (carried, _on_path())
 
 
 def input_arguments(path: str, **more: Any) -> dict[str, Any]:
@@ -95,15 +99,20 @@ def input_arguments(path: str, **more: Any) -> dict[str, Any]:
 
 
 def _carried() -> Candidate:
+    """The build inside the package. Its `get_ffmpeg_exe` may name one of the system instead, so it is not called."""
     try:
         import imageio_ffmpeg
-
-        path = imageio_ffmpeg.get_ffmpeg_exe()
-        if path == "ffmpeg":  # it has none for this system, and names the one on the PATH
-            return Candidate("imageio-ffmpeg", "", False, "it carries no ffmpeg for this system")
-        return _examine("imageio-ffmpeg", path)
-    except (ImportError, RuntimeError) as error:
+    except ImportError as error:
         return Candidate("imageio-ffmpeg", "", False, str(error))
+    builds = sorted((Path(imageio_ffmpeg.__file__).parent / "binaries").glob("ffmpeg-*"))
+    if not builds:
+        return Candidate("imageio-ffmpeg", "", False, "it carries no ffmpeg for this system")
+    return _examine("imageio-ffmpeg", str(builds[-1]))
+
+
+def _on_path() -> Candidate:
+    path = shutil.which("ffmpeg")
+    return _examine("PATH", path) if path else Candidate("PATH", "", False, "no ffmpeg found")
 
 
 def _examine(source: str, path: str) -> Candidate:

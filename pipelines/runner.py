@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
@@ -87,7 +86,8 @@ def execute_run(
 def _ffmpeg_in_use() -> dict[str, str]:
     """The ffmpeg of this machine, for the record of the start: other builds decode the same file a little differently."""
     try:
-        return asdict(find_ffmpeg())
+        found = find_ffmpeg()
+        return {"version": found.version, "source": found.source}
     except MediaError as error:
         return {"error": error.message}  # the items fail, each with this message
 

@@ -32,7 +32,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     ffmpeg_candidates.cache_clear()
 
 
-def pretend(path: Path, version: str = "ffmpeg version 9.1 Copyright", encoders: str = ENCODERS) -> Path:
+def pretend(path: Path, version: str = "ffmpeg version 9.0.1 Copyright", encoders: str = ENCODERS) -> Path:
     """A script that answers -version and -encoders."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\nif [ \"$1\" = -version ]; then echo '{version}'; else echo '{encoders}'; fi\n")
@@ -41,9 +41,13 @@ def pretend(path: Path, version: str = "ffmpeg version 9.1 Copyright", encoders:
 
 
 @pytest.fixture
-def none_carried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """imageio-ffmpeg without a build of this system, as on systems that it has none for."""
-    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: "ffmpeg")
+def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of builds of an imageio-ffmpeg that has none for this system."""
+    folder = tmp_path / "imageio_ffmpeg" / "binaries"
+    folder.mkdir(parents=True)
+    (folder / "README.md").touch()
+    monkeypatch.setattr("imageio_ffmpeg.__file__", str(folder.parent / "__init__.py"))
+    return folder
 
 
 def test_the_carried_one_is_taken_whatever_the_path_has(tmp_path: Path) -> None:
@@ -55,33 +59,58 @@ def test_the_carried_one_is_taken_whatever_the_path_has(tmp_path: Path) -> None:
     assert subprocess.run([found.path, "-version"], capture_output=True, check=True).stdout.startswith(
         b"ffmpeg version"
     )
-    assert [candidate.source for candidate in ffmpeg_candidates()] == ["imageio-ffmpeg", "PATH"]
+    assert [candidate.source for candidate in ffmpeg_candidates()] == ["imageio-ffmpeg"]
 
 
-@pytest.mark.usefixtures("none_carried")
+@pytest.mark.parametrize("variable", ["PATH", "IMAGEIO_FFMPEG_EXE"])
+def test_an_ffmpeg_of_the_system_is_not_even_run(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "it was run"
+    path = tmp_path / "bin" / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n: > '{run}'\necho ffmpeg version 5.1.9-0+deb12u1\n")
+    path.chmod(0o755)
+    if variable != "PATH":
+        monkeypatch.setenv(variable, str(path))
+    assert find_ffmpeg().source == "imageio-ffmpeg"
+    assert find_ffmpeg().path != str(path)
+    assert not run.exists()
+
+
+@pytest.mark.usefixtures("carried")
+def test_an_ffmpeg_that_imageio_finds_elsewhere_is_not_taken_for_the_carried_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = pretend(tmp_path / "prefix" / "ffmpeg")
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(elsewhere))
+    with pytest.raises(MediaError, match="imageio-ffmpeg: it carries no ffmpeg for this system; PATH: no ffmpeg found"):
+        find_ffmpeg()
+
+
+@pytest.mark.usefixtures("carried")
 def test_the_one_on_the_path_is_taken_where_none_is_carried(tmp_path: Path) -> None:
-    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 9.0.1")
-    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "9.0.1", "PATH")
+    path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 9.1.1")
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "9.1.1", "PATH")
     assert ffmpeg_candidates()[0].verdict == "it carries no ffmpeg for this system"
 
 
 def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(tmp_path / "bin" / "ffmpeg")
-    named = pretend(tmp_path / "mine" / "ffmpeg-7", "ffmpeg version n9.0.2-static")
+    named = pretend(tmp_path / "mine" / "ffmpeg-10", "ffmpeg version n10.0.2-static")
     monkeypatch.setenv(VARIABLE, str(named))
-    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(named), "9.0.2-static", VARIABLE)
+    assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(named), "10.0.2-static", VARIABLE)
 
 
+@pytest.mark.usefixtures("carried")
 @pytest.mark.parametrize(
     ("banner", "usable"),
     [
-        ("ffmpeg version 9.0.2-4 Copyright", True),
+        ("ffmpeg version 9.0.2-17-g2a571b6068-20260930 Copyright", True),
         ("ffmpeg version 9.0", True),
         ("ffmpeg version n10.0 Copyright", True),
         ("ffmpeg version 5.1.9-0+deb12u1 Copyright", False),
-        ("ffmpeg version 6.1.1-3ubuntu5", False),
-        ("ffmpeg version 7.1.5-0+deb13u1 Copyright", False),
-        ("ffmpeg version n8.1.2", False),
+        ("ffmpeg version 7.0.2-static", False),
+        ("ffmpeg version 8.1", False),
         ("ffmpeg version N-109468-gd39b34123d", False),
         ("something else", False),
         ("", False),
@@ -108,11 +137,13 @@ def test_a_named_one_that_is_too_old_is_rejected_with_its_version_and_the_oldest
     assert caught.value.message.endswith(f"name another in {VARIABLE}, or unset it")
 
 
+@pytest.mark.usefixtures("carried")
 def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", encoders=ENCODERS.replace(" V....D libx264 x\n", " V....D libx264rgb x\n"))
     assert ffmpeg_candidates()[-1].verdict.endswith("lacks libx264")
 
 
+@pytest.mark.usefixtures("carried")
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -144,11 +175,9 @@ def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
     assert caught.value.retryable
 
 
-def test_without_any_the_message_says_why_each_was_passed_over_and_the_mend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_the_message_says_why_each_was_passed_over_and_the_mend(tmp_path: Path, carried: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.2")
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(pretend(tmp_path / "carried", "ffmpeg version 3.0")))
+    pretend(carried / "ffmpeg-linux-v3.0", "ffmpeg version 3.0")
     with pytest.raises(MediaError, match=r"imageio-ffmpeg: .* 3\.0; it must be .*PATH: .* 4\.2; it must .*pip install"):
         find_ffmpeg()
 

@@ -183,7 +183,7 @@ def test_the_record_of_a_start_names_the_ffmpeg_that_decodes(tmp_path, media):
     assert used.version
     first = run_media(tmp_path, media / "c.flac", settings_for())
     begun = json.loads((tmp_path / "runs" / first / "attempts" / "000001.json").read_text())
-    assert begun["ffmpeg"] == {"path": used.path, "version": used.version, "source": used.source}
+    assert begun["ffmpeg"] == {"version": used.version, "source": used.source}
 
 
 def test_the_record_of_a_start_says_why_no_ffmpeg_is_usable(tmp_path, media, monkeypatch):
