@@ -14,7 +14,8 @@ from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.tables.views import write_views
 from promptreel.transforms.context import RunContext
-from promptreel.transforms.write_tables import EarlierRows, WrittenShard
+from promptreel.transforms.rows.earlier_rows import EarlierRows
+from promptreel.transforms.write_tables import WrittenShard
 
 _CODE: Final = "failures.code."
 
