@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.films import Half, Label, plan_films, write_film
+from benchmarks.film_files import write_film
+from benchmarks.films import Half, Label, plan_films
 from benchmarks.report import print_bar
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.media.shots import (

@@ -16,6 +16,7 @@ import jsonschema
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
 from promptreel.schemas.errors import ModelError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
 from promptreel.schemas.validation import validator_of
 
@@ -26,8 +27,6 @@ LARGER_BUDGET: Final = 4
 # What tables can hold: 64-bit numbers, and nesting far beyond the 12 levels of a prompt's schema.
 _INTEGERS: Final = range(-(2**63), 2**63)
 _MAX_DEPTH: Final = 100
-# Both are mended by the same second question, which is asked once.
-_REPAIRED_CODES: Final = ("answer_not_json", "schema_invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,8 @@ class _Questions:
 
     def go_on(self, failure: AnswerFailed) -> bool:
         """Moves on to the second try for a failure; False where there is none, or it was made."""
-        kind = "repair" if failure.code in _REPAIRED_CODES else failure.code
+        # One repair is asked for, whether the answer was no JSON or did not fit the schema.
+        kind = "repair" if FAILURE_CODES[failure.code].second_try == "repair" else failure.code
         again = None if kind in self._tried else _second_try(self._original, failure)
         if again is None:
             return False
@@ -134,7 +134,9 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
     """
     if answer.failure is not None:
         code, message = answer.failure
-        raise AnswerFailed(code, message, retryable=code == "model_stopped", answer=answer.text or None)
+        raise AnswerFailed(
+            code, message, retryable=FAILURE_CODES[code].retryable == "always", answer=answer.text or None
+        )
     if not answer.text.strip():
         raise AnswerFailed("model_empty", "the model answered without content", retryable=True, answer=None)
     if request.media is not None and answer.usage.media_reported and answer.usage.media_tokens == 0:
@@ -180,16 +182,15 @@ def parse_answer(text: str) -> dict[str, Any]:
 
 
 def _second_try(request: ModelRequest, failure: AnswerFailed) -> ModelRequest | None:
-    if failure.code == "model_truncated":
+    second_try = FAILURE_CODES[failure.code].second_try
+    if second_try == "larger_budget":
         return replace(request, output_token_factor=LARGER_BUDGET)
-    if failure.code in _REPAIRED_CODES:
+    if second_try == "repair":
         note = (
             f"An earlier answer could not be used: {failure.message}. Answer with one JSON object that fits the schema."
         )
         return replace(request, text=f"{request.text}\n\n{note}")
-    if failure.code in ("model_empty", "media_not_seen", "model_stopped"):
-        return request
-    return None
+    return request if second_try == "same" else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.rate_limit import CHECK_EVERY_S, AdaptiveRateLimit
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import call_id_of, digest
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.records import LlmCallRow
@@ -27,8 +28,6 @@ MAX_RETRY_AFTER_S: Final = 120.0
 # A refusal for speed is the limiter's business, so it does not use up the attempts meant for faults; it is bounded all
 # the same.
 RATE_LIMITED_ATTEMPTS_FACTOR: Final = 4
-# After one of these every further call would end the same way.
-HALTING_CODES: Final[frozenset[str]] = frozenset({"quota_exhausted", "model_auth", "model_not_found"})
 
 
 class CallSink(Protocol):
@@ -163,11 +162,12 @@ class CallPolicy:
                 await self._sleep(self._jitter.uniform(0, 0.05) if refused else self._backoff(error, faults))
 
     def _give_up_or_halt(self, error: ModelError, faults: int, refusals: int) -> None:
-        if error.code in HALTING_CODES:
+        halts = FAILURE_CODES[error.code].halts_run
+        if halts:
             self._halted = Halted(error.code, error.message)
         allowed = self._settings.max_attempts
         exhausted = faults >= allowed or refusals >= allowed * RATE_LIMITED_ATTEMPTS_FACTOR
-        if not error.retryable or error.code in HALTING_CODES or exhausted:
+        if not error.retryable or halts or exhausted:
             raise error
         if (error.retry_after_s or 0) > MAX_RETRY_AFTER_S:
             raise error

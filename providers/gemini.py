@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from promptreel.media.clips import Clip, make_clip
-from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
+from promptreel.providers.gemini_answer import read_answer
 from promptreel.providers.gemini_client import (
     is_lost_file,
     model_error_of,
@@ -47,20 +48,6 @@ CLIENTS: Final = 4
 
 CLIP_VERSION: Final = 1
 
-_BLOCKED: Final = frozenset(
-    [
-        "SAFETY",
-        "RECITATION",
-        "LANGUAGE",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "ESCALATION",
-    ]
-)
 # Keywords of JSON Schema whose keys are names that the prompt chose.
 _NAMED_PARTS: Final = ("properties", "$defs", "definitions")
 _RESOLUTIONS: Final = {
@@ -160,7 +147,7 @@ class GeminiProvider(Provider):
             if (failure := model_error_of(error, self.name)) is None:
                 raise
             raise failure from error
-        return _answer(response)
+        return read_answer(response)
 
     def _config(self, request: ModelRequest) -> Any:
         """The configuration of a request; most requests of a run have the one before's."""
@@ -369,62 +356,6 @@ def _file_part(upload: _Upload, fps: float | None) -> Any:
 def _is_unusual(fps: float | None) -> bool:
     """The service samples one frame a second unless told otherwise."""
     return fps is not None and fps != 1.0
-
-
-def _answer(response: Any) -> ModelAnswer:
-    """Reads a response without its convenience properties, which raise or warn on unusual ones."""
-    usage, version = _usage(response.usage_metadata), response.model_version
-    feedback = response.prompt_feedback
-    if not response.candidates:
-        if feedback is not None and feedback.block_reason is not None:
-            blocked = _word(feedback.block_reason)
-            failure = ("model_blocked", f"the service blocked the request: {blocked}")
-            return ModelAnswer("", blocked, usage, failure, model_version=version)
-        return ModelAnswer("", None, usage, None, model_version=version)
-    candidate = response.candidates[0]
-    parts = (candidate.content.parts if candidate.content is not None else None) or []
-    text = "".join(part.text for part in parts if part.text and not part.thought)
-    # JSON may escape half a surrogate pair, which no file can hold.
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    reason = _word(candidate.finish_reason) if candidate.finish_reason is not None else None
-    return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message), model_version=version)
-
-
-def _finish_failure(reason: str | None, detail: str | None) -> tuple[str, str] | None:
-    if reason in (None, "STOP", "FINISH_REASON_UNSPECIFIED"):
-        return None
-    suffix = f" ({detail})" if detail else ""
-    if reason == "MAX_TOKENS":
-        return "model_truncated", "the answer was cut at the token limit; raise max_output_tokens or ask for less"
-    if reason in _BLOCKED:
-        return "model_blocked", f"the model refused the content: {reason}{suffix}"
-    return "model_stopped", f"the model ended with the reason {reason}{suffix}"
-
-
-def _usage(metadata: Any) -> Usage:
-    if metadata is None:
-        return Usage()
-    by_modality: dict[str, int] = {}
-    details = [*(metadata.prompt_tokens_details or ())]
-    for detail in details:
-        name = _word(detail.modality) if detail.modality is not None else ""
-        by_modality[name] = by_modality.get(name, 0) + (detail.token_count or 0)
-    return Usage(
-        input_tokens=metadata.prompt_token_count or 0,
-        output_tokens=metadata.candidates_token_count or 0,
-        thought_tokens=metadata.thoughts_token_count or 0,
-        cached_tokens=metadata.cached_content_token_count or 0,
-        total_tokens=metadata.total_token_count or 0,
-        text_tokens=by_modality.get("TEXT", 0),
-        image_tokens=by_modality.get("IMAGE", 0),
-        video_tokens=by_modality.get("VIDEO", 0),
-        audio_tokens=by_modality.get("AUDIO", 0),
-        media_reported=bool(details),
-    )
-
-
-def _word(value: Any) -> str:
-    return str(getattr(value, "value", value))
 
 
 def _too_large(what: str, mend: str) -> ModelError:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptreel.providers.local_models import COMPUTE, cores, shared_model
+from promptreel.providers.sound_samples import SAMPLE_RATE, sample_at, samples_of_spans
 from promptreel.providers.transcription import (
     CHUNK_US,
     VERSION,
@@ -38,7 +39,6 @@ from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
 from promptreel.schemas.records import Word
 from promptreel.schemas.settings import TranscriptionSettings
 
-SAMPLE_RATE: Final = 16_000
 # Chunks decoded together. On a CPU the gain ends near the number of cores; eight bound the memory (30 s each).
 BATCH: Final = 8
 
@@ -248,14 +248,14 @@ def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[s
     found: list[Utterance] = []
     first, window_us = 0, CHUNK_US
     while True:
-        window = samples[first : first + _sample(window_us)]
+        window = samples[first : first + sample_at(window_us)]
         (utterances,) = _recognise_batch(model, [window], options)
         is_last = first + len(window) >= len(samples)
         cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _joint(utterances, window_us)
         found += [_shifted(utterance, cut_us, first * US_PER_SECOND // SAMPLE_RATE) for utterance in utterances]
         if is_last:
             return found
-        first += _sample(cut_us)
+        first += sample_at(cut_us)
 
 
 def _joint(utterances: Sequence[Utterance], window_us: int) -> int:
@@ -319,7 +319,7 @@ def _utterance(segment: Any, offset_us: int) -> Utterance:
 
 def _halves(chunk: Chunk, samples: NDArray[np.float32]) -> list[_Read]:
     first, rest = halves_of(chunk)
-    cut = sum(_sample(piece.span.end_us) - _sample(piece.span.start_us) for piece in first.pieces)
+    cut = sum(sample_at(piece.span.end_us) - sample_at(piece.span.start_us) for piece in first.pieces)
     return [(first, samples[:cut]), (rest, samples[cut:])]
 
 
@@ -344,62 +344,6 @@ def _groups(chunks: Iterable[_Read]) -> Iterator[list[_Read]]:
 def _with_samples(audio_file: Path, chunks: Sequence[Chunk]) -> Iterator[_Read]:
     """Each chunk with its samples, read in one pass that holds one chunk at a time."""
     spans = [piece.span for chunk in chunks for piece in chunk.pieces]
-    pieces = _samples_of_spans(audio_file, spans)
+    pieces = samples_of_spans(audio_file, spans)
     for chunk in chunks:
         yield chunk, np.concatenate(list(islice(pieces, len(chunk.pieces))))
-
-
-def _samples_of_spans(audio_file: Path, spans: Sequence[TimeSpan]) -> Iterator[NDArray[np.float32]]:
-    """float32[n] samples of each span of a 16 kHz mono file, spans in order and apart."""
-    wanted = [(_sample(span.start_us), _sample(span.end_us)) for span in spans]
-    number, first, held = 0, 0, 0  # next span; sample at which the waiting ones begin; how many wait
-    waiting: list[NDArray[np.float32]] = []
-
-    def take() -> NDArray[np.float32]:
-        """Cuts the next span out of what waits, and forgets what lies before the one behind it."""
-        nonlocal number, first, held, waiting
-        joined = np.concatenate(waiting) if waiting else np.zeros(0, np.float32)
-        start, end = wanted[number]
-        found = joined[max(0, start - first) : max(0, end - first)].copy()
-        number += 1
-        rest = joined[max(0, (wanted[number][0] if number < len(wanted) else end) - first) :].copy()
-        first, held, waiting = first + held - len(rest), len(rest), [rest]
-        return found
-
-    for samples in _samples_of_file(audio_file):
-        if first + held + len(samples) <= wanted[number][0]:
-            first, held, waiting = first + held + len(samples), 0, []
-            continue
-        waiting.append(samples)
-        held += len(samples)
-        while number < len(wanted) and first + held >= wanted[number][1]:
-            yield take()
-        if number == len(wanted):
-            return
-    missing = wanted[-1][1] - first - held
-    if missing > SAMPLE_RATE:
-        message = (
-            f"{audio_file}: ends {missing / SAMPLE_RATE:.1f} s before the speech that was found in it; analyse it again"
-        )
-        raise ModelError("transcription_failed", message)
-    while number < len(wanted):  # the sound ends a little before the item does
-        yield take()
-
-
-def _samples_of_file(audio_file: Path) -> Iterator[NDArray[np.float32]]:
-    import av
-
-    try:
-        with av.open(str(audio_file)) as container:
-            for frame in container.decode(audio=0):
-                yield frame.to_ndarray().reshape(-1).astype(np.float32) / np.float32(32768)
-    except (
-        OSError,
-        ValueError,
-        IndexError,
-    ) as error:  # PyAV's errors are of these kinds; no sound track is an IndexError
-        raise ModelError("transcription_failed", f"{audio_file}: cannot be read ({error})") from error
-
-
-def _sample(time_us: int) -> int:
-    return time_us * SAMPLE_RATE // US_PER_SECOND

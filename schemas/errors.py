@@ -73,7 +73,7 @@ class MediaError(PromptreelError):
     """One media item cannot be read.
 
     Args:
-        code: what went wrong, in one of the words of `promptreel.schemas.outcomes.FAILURE_CODES`.
+        code: what went wrong, in one of the words of `promptreel.schemas.failure_codes.FAILURE_CODES`.
         message: what was wrong, with the value, and what to do.
         retryable: whether the same item may succeed later without being changed.
     """
@@ -89,7 +89,7 @@ class ModelError(PromptreelError):
     """One model call did not give a usable answer.
 
     Args:
-        code: what went wrong, in one of the words of `promptreel.schemas.outcomes.FAILURE_CODES`.
+        code: what went wrong, in one of the words of `promptreel.schemas.failure_codes.FAILURE_CODES`.
         message: what was wrong, with the value, and what to do.
         retryable: whether the same call may succeed when made again.
         retry_after_s: seconds that the service asked to wait, None where it said nothing.

@@ -246,7 +246,7 @@ class FailureRow:
 
     Attributes:
         segment_id: None where the whole item failed (processing) or its synthesis did.
-        code: a word of `promptreel.schemas.outcomes.FAILURE_CODES`.
+        code: a word of `promptreel.schemas.failure_codes.FAILURE_CODES`.
         attempts: calls made for it in this run.
         answer: the model's last raw answer where there was one.
     """

@@ -11,14 +11,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.records import LlmCallRow
 from promptreel.tables import layout
 from promptreel.tables.storage import LocalStorage, Storage, storage_errors
-
-# Codes of failures that are a model's answer, and are paid for. Other failures of calls brought no answer.
-ANSWER_FAILURES: Final = frozenset({"model_blocked", "model_truncated", "model_stopped"})
 
 
 class CallLog:
@@ -109,7 +106,7 @@ def unkept_answers(storage: Storage, run_id: str, shard: int) -> dict[str, list[
     found: dict[str, list[tuple[int, LlmCallRow]]] = {}
     calls = _numbered_calls(storage, run_id, shard)
     for attempt, call in sorted(calls, key=lambda entry: (entry[0], entry[1].invoked_at), reverse=True):
-        if (call.status == "success" and call.response_text) or call.code in ANSWER_FAILURES:
+        if _has_answer(call):
             found.setdefault(call.operation_key, []).append((attempt, call))
     return {key: calls for key, calls in found.items() if not storage.exists(layout.operation_file(key))}
 
@@ -118,6 +115,12 @@ def spent_tokens(storage: Storage, run_id: str) -> int:
     """Tokens that all calls of a run have used up so far."""
     shards = storage.list_names(layout.calls_folder(run_id))
     return sum(call.total_tokens for shard in shards for call in read_calls(storage, run_id, int(shard)).values())
+
+
+def _has_answer(call: LlmCallRow) -> bool:
+    """Whether a call brought an answer that is paid for, good or failed."""
+    failure = FAILURE_CODES.get(call.code or "")
+    return bool(call.status == "success" and call.response_text) or (failure is not None and failure.is_paid_answer)
 
 
 def _sync_file(path: Path) -> None:

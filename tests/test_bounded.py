@@ -20,7 +20,7 @@ from promptreel.media.bounded import (
     run_bounded,
     stream_bounded,
 )
-from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.failure_codes import FAILURE_CODES
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 AMPLE = Limits(deadline_s=30)

@@ -15,7 +15,7 @@ import pytest
 from promptreel.media.analysis import MediaAnalysis, analyze_media
 from promptreel.media.probe import probe_media
 from promptreel.schemas.errors import MediaError
-from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import ffmpeg, halves, textured, tone, write_film, write_image, write_sound
 

@@ -11,8 +11,8 @@ import pytest
 
 from promptreel.media.probe import picture_format, probe_media
 from promptreel.schemas.errors import MediaError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.media import MediaInfo
-from promptreel.schemas.outcomes import FAILURE_CODES
 from promptreel.schemas.settings import MediaLimits
 from tests.media_files import X264, ffmpeg, halves, plain, silence, tone, write_film, write_image, write_sound
 

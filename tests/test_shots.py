@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from promptreel.media import shots
 from promptreel.media.shots import (
     FRAME_HEIGHT,
     FRAME_WIDTH,
@@ -19,6 +18,7 @@ from promptreel.media.shots import (
     FrameFeatures,
     ShotSettings,
     Transition,
+    arrays,
     detect_transitions,
 )
 
@@ -243,12 +243,12 @@ def test_result_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) ->
     whole = detect_transitions(features)
     assert len(whole) == 9  # three in each film; the films join without a change
     for chunk in (1, 7, 64):
-        monkeypatch.setattr(shots, "_CHUNK", chunk)
+        monkeypatch.setattr(arrays, "CHUNK", chunk)
         assert detect_transitions(features) == whole
 
 
 def test_long_film_across_the_chunk_border() -> None:
-    count = shots._CHUNK
+    count = arrays.CHUNK
     (cut, dissolve) = detect(hold(A, count), hold(B, count - 70), blend(B, C, 20), hold(C, 100))
     assert (cut.kind, cut.at_us) == ("cut", count * STEP_US)
     assert dissolve.kind == "dissolve"

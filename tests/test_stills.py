@@ -18,7 +18,7 @@ from promptreel.media.probe import probe_media
 from promptreel.media.stills import still_format
 from promptreel.media.stills_child import to_upright_srgb
 from promptreel.schemas.errors import MediaError
-from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import COLOURS, halves, plain, write_film, write_image
 from tests.test_hostile_media import DAMAGES, check_damaged_files

@@ -12,6 +12,7 @@ import pytest
 
 from promptreel.media.speech import ActivityDetector
 from promptreel.providers import local_models, whisper
+from promptreel.providers.sound_samples import samples_of_spans
 from promptreel.providers.transcription import CHUNK_US, pack_speech, text_of, words_of_span
 from promptreel.providers.weights import MODELS_VARIABLE
 from promptreel.providers.whisper import WhisperTranscriber, find_weights, pull_weights
@@ -292,7 +293,7 @@ def test_samples_of_spans_are_those_of_the_file(tmp_path):
     samples = np.random.default_rng(3).integers(-9000, 9000, 10 * RATE).astype(np.int16)
     path = write_sound(tmp_path / "sound.flac", samples)
     wanted = spans((0, 0.5), (0.5, 0.75), (3.1, 3.1001), (4, 8.25), (9.5, 10.9))  # the last ends behind the sound
-    found = list(whisper._samples_of_spans(path, wanted))
+    found = list(samples_of_spans(path, wanted))
     for span, part in zip(wanted, found, strict=True):
         expected = samples[span.start_us * RATE // SECOND : span.end_us * RATE // SECOND] / 32768
         np.testing.assert_allclose(part, expected, atol=1e-7)

@@ -8,13 +8,14 @@ from typing import Final
 
 import apache_beam as beam
 
-from promptreel.schemas.outcomes import FAILURE_CODES
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.tables.views import write_views
 from promptreel.transforms.context import RunContext
-from promptreel.transforms.write_tables import EarlierRows, WrittenShard
+from promptreel.transforms.rows.earlier_rows import EarlierRows
+from promptreel.transforms.write_tables import WrittenShard
 
 _CODE: Final = "failures.code."
 
@@ -104,4 +105,9 @@ def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:
         return None
     codes = {name.removeprefix(_CODE): count for name, count in counts.items() if name.startswith(_CODE)}
     ordered = sorted(codes.items(), key=lambda pair: (-pair[1], pair[0]))
-    return "; ".join(f"{count} x {code} ({FAILURE_CODES.get(code, 'unknown')})" for code, count in ordered)
+    return "; ".join(f"{count} x {code} ({_meaning(code)})" for code, count in ordered)
+
+
+def _meaning(code: str) -> str:
+    known = FAILURE_CODES.get(code)  # a manifest of a later version may hold a further code
+    return "unknown" if known is None else known.meaning

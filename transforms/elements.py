@@ -10,8 +10,8 @@ from promptreel.schemas.outcomes import Operation, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed; `code` is a key of `promptreel.schemas.outcomes.FAILURE_CODES`. A message may quote a file name
-    that is not UTF-8: what no table can hold becomes a question mark."""
+    """Why something failed; `code` is a key of `promptreel.schemas.failure_codes.FAILURE_CODES`. A message may quote a
+    file name that is not UTF-8: what no table can hold becomes a question mark."""
 
     code: str
     message: str

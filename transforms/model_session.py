@@ -22,11 +22,6 @@ from promptreel.transforms.elements import Failure, OperationOutcome
 from promptreel.transforms.spending import spending_of
 from promptreel.transforms.unfinished import unfinished
 
-# A failure of one of these kinds may pass when the run is resumed.
-_RETRYABLE_HALTS = frozenset(
-    {"budget_exhausted", "deadline_exceeded", "quota_exhausted", "model_auth", "model_not_found"}
-)
-
 
 class ModelSession:
     """Runs operations: from the cache where they are finished, else by asking the model."""
@@ -135,8 +130,8 @@ class ModelSession:
             outcome = unfinished(self._context, operation, key, tally.attempts)
             self._progress.add_outcomes(operation, outcome.outcome)
             return outcome
-        failure = Failure(halt.code, halt.message, halt.code in _RETRYABLE_HALTS)
-        return self._failed(operation, key, tally, failure)
+        # What was not called can be called when the run is resumed, whatever halted the calls.
+        return self._failed(operation, key, tally, Failure(halt.code, halt.message, retryable=True))
 
     def _failed(self, operation: Operation, key: str, tally: CallTally, failure: Failure) -> OperationOutcome:
         self._progress.add_outcomes(operation, "failed")

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import threading
 
-from promptreel.providers.call_policy import HALTING_CODES, Halted
+from promptreel.providers.call_policy import Halted
 from promptreel.schemas.errors import ModelError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 
 _ledgers: dict[tuple[str, str, int], Spending] = {}
 _ledgers_lock = threading.Lock()
@@ -27,7 +28,7 @@ class Spending:
 
     def note(self, error: ModelError) -> None:
         """Remembers a failure after which every further call would end the same way."""
-        if error.code in HALTING_CODES and self._halt is None:
+        if FAILURE_CODES[error.code].halts_run and self._halt is None:
             self._halt = error
 
     def check_halted(self) -> None:

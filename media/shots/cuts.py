@@ -1,0 +1,81 @@
+"""Hard cuts: steps that stand out from the steps around them, and last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from promptreel.media.shots.arrays import F32, I64, Bool
+from promptreel.media.shots.distances import distance, only_light_changed, share_changed
+from promptreel.media.shots.features import FrameFeatures
+from promptreel.media.shots.settings import ShotSettings
+from promptreel.media.shots.times import after, first_at
+from promptreel.media.shots.transitions import Transition
+
+_Lasting = Callable[[int], tuple[float, int, int]]
+
+
+def find_cuts(features: FrameFeatures, steps: F32, settings: ShotSettings) -> list[Transition]:
+    """The hard cuts, in order; `steps` holds the distance of every frame from the one before it."""
+    times = features.times_us
+    found = []
+    # steps are visited in order, so what is asked again lies within a second or so: 512 frames are plenty
+    lasting = lru_cache(maxsize=512)(lambda step: _lasting_change(features, step, settings))
+    for at in np.flatnonzero(steps >= settings.cut_distance).tolist():
+        score = _cut_score(features, steps, at, lasting, settings)
+        if score is not None:
+            when = int(times[at])
+            found.append(Transition("cut", when, when, when, score))
+    return found
+
+
+def _cut_score(features: FrameFeatures, steps: F32, at: int, lasting: _Lasting, settings: ShotSettings) -> float | None:
+    """How far apart the frame sets on both sides of the step into frame `at` are, or None where that is no
+    cut."""
+    times = features.times_us
+    apart, left, right = lasting(at)
+    pair = np.array([left]), np.array([right])
+    strength = apart * min(1.0, float(share_changed(features, *pair)[0]) / settings.full_spread)
+    if strength < settings.cut_distance or only_light_changed(features, *pair, settings)[0]:
+        return None
+    first, last = (
+        first_at(times, times[at] - settings.around_us),
+        after(times, times[at] + settings.around_us),
+    )
+    around = np.array([k for k in range(max(first, 1), last) if k != at], dtype=np.int64)
+    near = np.abs(times[around] - times[at]) <= settings.near_us
+    usual = steps[around]
+    if not _stands_out(strength, usual, near, settings):
+        # flashes near by may be what made the usual step look large: count only what lasts of each large step
+        for k in np.flatnonzero(usual > strength / settings.cut_ratio).tolist():
+            usual[k] = min(float(usual[k]), lasting(int(around[k]))[0])
+        if not _stands_out(strength, usual, near, settings):
+            return None
+    return min(strength, 1.0)
+
+
+def _stands_out(strength: float, usual: F32, near: Bool, settings: ShotSettings) -> bool:
+    """Whether a step exceeds what is usual around it and, for bursts such as a whip pan, the middle one of
+    those near it."""
+    level = float(np.quantile(usual, settings.around_quantile)) if len(usual) else 0.0
+    burst = float(np.median(usual[near])) if near.any() else 0.0
+    return strength >= settings.cut_ratio * max(level, burst)
+
+
+def _lasting_change(features: FrameFeatures, at: int, settings: ShotSettings) -> tuple[float, int, int]:
+    """Least distance between a frame of the time before frame `at` and one of the time from it on, and those
+    two frames."""
+    times = features.times_us
+    old = _spread(first_at(times, times[at - 1] - settings.persist_us), at)
+    new = _spread(at, after(times, times[at] + settings.persist_us))
+    left, right = np.repeat(old, len(new)), np.tile(new, len(old))
+    apart = distance(features, left, right)
+    nearest = int(apart.argmin())
+    return float(apart[nearest]), int(left[nearest]), int(right[nearest])
+
+
+def _spread(first: int, last: int) -> I64:
+    """At most eight frame numbers spread over [first, last), both ends included: int64[m]."""
+    return np.unique(np.linspace(first, last - 1, num=min(8, last - first)).round().astype(np.int64))

@@ -1,0 +1,28 @@
+"""All changes of shot of a film."""
+
+from __future__ import annotations
+
+from promptreel.media.shots.cuts import find_cuts
+from promptreel.media.shots.dissolves import find_dissolves
+from promptreel.media.shots.distances import step_distances
+from promptreel.media.shots.fades import clip_to_cuts, find_blanks, in_fade
+from promptreel.media.shots.features import FrameFeatures
+from promptreel.media.shots.settings import ShotSettings
+from promptreel.media.shots.transitions import Transition, overlaps, strongest
+
+
+def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSettings()) -> tuple[Transition, ...]:
+    """The changes of shot, in order of `at_us`; empty for a single shot and for fewer than two frames.
+
+    Temporaries are bounded: a few numbers a frame, and `arrays.CHUNK` frames of wide arrays at a time.
+    """
+    if len(features) < 2:
+        return ()
+    steps = step_distances(features)
+    blanks = find_blanks(features, settings)
+    cuts = [c for c in find_cuts(features, steps, settings) if not any(in_fade(c, blank) for blank in blanks)]
+    fades = [clip_to_cuts(blank.fade, cuts) for blank in blanks]
+    blocked = [*fades, *cuts]
+    dissolves = [d for d in find_dissolves(features, blocked, settings) if not overlaps(d, blocked)]
+    between = [fade for fade, blank in zip(fades, blanks, strict=True) if not blank.at_an_end]
+    return strongest([*between, *cuts, *dissolves], settings.min_gap_us)

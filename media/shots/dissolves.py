@@ -1,0 +1,87 @@
+"""Dissolves: windows whose frames are linear blends of their two ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from promptreel.media.shots.arrays import F32, I64, chunks
+from promptreel.media.shots.distances import only_light_changed, share_changed
+from promptreel.media.shots.features import COLS, ROWS, FrameFeatures
+from promptreel.media.shots.settings import ShotSettings
+from promptreel.media.shots.times import after, first_at
+from promptreel.media.shots.transitions import Transition, take_strongest
+from promptreel.media.shots.windows import Windows, measure_windows, vector
+
+# Histogram distance from which it is worth as much as layout; a still, grainy shot stays below about 0.05.
+_FULL_HELLINGER = 0.2
+
+
+def find_dissolves(features: FrameFeatures, blocked: list[Transition], settings: ShotSettings) -> list[Transition]:
+    """The dissolves clear of each other, in order of strength; some may touch a `blocked` transition."""
+    candidates = []
+    for length in settings.dissolve_windows_us:
+        for first, last in chunks(0, len(features)):
+            windows = measure_windows(features, first, last, length, blocked, settings)
+            if windows is not None:
+                candidates += _judge_windows(features, windows, settings)
+    found = take_strongest(candidates, [(c.start_us, c.end_us) for c in candidates])
+    return [_fit_ends(features, dissolve) for dissolve in found]
+
+
+def _judge_windows(features: FrameFeatures, windows: Windows, settings: ShotSettings) -> list[Transition]:
+    """The windows that hold a dissolve, scored."""
+    shares = windows.shares
+    rising = (shares[:, 0] > 0.04) & (np.diff(shares, axis=1).min(axis=1) > 0.1) & (shares[:, 2] < 0.96)
+    say = 0.5 * np.minimum(1, windows.colour_distance / _FULL_HELLINGER)  # colours that hardly change tell nothing
+    outside = settings.side_weight * ((1 - say) * windows.side + say * windows.colour_side)
+    score = (1 - windows.residual) * np.clip(1 - outside, 0, 1)
+    score *= np.minimum(1, windows.distance / settings.dissolve_distance)
+    score *= np.minimum(1, share_changed(features, windows.old, windows.new) / settings.full_spread)
+    good = rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
+    good &= ~only_light_changed(features, windows.old, windows.new, settings)
+    passed = np.flatnonzero(good)
+    good[passed] = _share_left_by_shift(features, windows.old[passed], windows.new[passed]) >= settings.shift_share
+    return [
+        Transition("dissolve", start, end, (start + end) // 2, float(score[at]))
+        for at, start, end in zip(
+            np.flatnonzero(good).tolist(),
+            windows.start_us[good].tolist(),
+            windows.end_us[good].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _share_left_by_shift(features: FrameFeatures, left: I64, right: I64) -> F32:
+    """Root-mean-square luma difference of frames over their best shift against each other, as a share of
+    that unshifted: float32[m]. Shifts go up to a third of the picture each way, in whole cells."""
+    one = features.grid[left].reshape(-1, ROWS, COLS).astype(np.float32)
+    two = features.grid[right].reshape(-1, ROWS, COLS).astype(np.float32)
+    unshifted = np.sqrt(((one - two) ** 2).mean(axis=(1, 2)))
+    best = unshifted.copy()
+    for down in range(-ROWS // 3, ROWS // 3 + 1):
+        for across in range(-COLS // 3, COLS // 3 + 1):
+            part = one[:, max(down, 0) : ROWS + min(down, 0), max(across, 0) : COLS + min(across, 0)]
+            other = two[:, max(-down, 0) : ROWS + min(-down, 0), max(-across, 0) : COLS + min(-across, 0)]
+            best = np.minimum(best, np.sqrt(((part - other) ** 2).mean(axis=(1, 2))))
+    return np.asarray(best / (unshifted + 1), dtype=np.float32)  # 1: differences of a level are noise
+
+
+def _fit_ends(features: FrameFeatures, window: Transition) -> Transition:
+    """Narrows a window to the dissolve inside it: from the middle half of its rise, a quarter to three
+    quarters of the new picture, as if it rose as evenly before and after. The ends of a window may be camera
+    movement; the middle is the dissolve."""
+    times = features.times_us
+    inside = np.arange(first_at(times, window.start_us), after(times, window.end_us))
+    rows = vector(features, inside)
+    span = rows[-1] - rows[0]
+    shares = (rows - rows[0]) @ span / max(float(span @ span), 1e-9)
+    middle = int(np.argmax(shares >= 0.5))
+    quarter = int(np.flatnonzero(shares[: middle + 1] <= 0.25)[-1])
+    three = middle + int(np.argmax(shares[middle:] >= 0.75))
+    rise = int(times[inside[three]] - times[inside[quarter]])
+    start = max(int(times[inside[quarter]]) - rise // 2, window.start_us)
+    end = min(int(times[inside[three]]) + rise // 2, window.end_us)
+    return replace(window, start_us=start, end_us=end, at_us=(start + end) // 2)

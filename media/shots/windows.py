@@ -1,0 +1,156 @@
+"""Windows of frames that may hold a dissolve, and what is measured of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from promptreel.media.shots.arrays import F32, I64, Bool
+from promptreel.media.shots.distances import hellinger
+from promptreel.media.shots.features import FrameFeatures
+from promptreel.media.shots.settings import ShotSettings
+from promptreel.media.shots.times import SHORTEST_RAMP_US, first_after, last_before, nearest
+from promptreel.media.shots.transitions import Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Measures of `m` windows that may hold a dissolve, each an array over m."""
+
+    start_us: I64
+    end_us: I64
+    old: I64
+    """Frame at the start."""
+    new: I64
+    """Frame at the end."""
+    distance: F32
+    """Root-mean-square grid distance of the two, 0..1."""
+    shares: F32
+    """float32[m, 3], share of the new picture a quarter, half and three quarters through."""
+    residual: F32
+    """What a linear blend leaves unexplained there, as a share of `distance`: the mean over the three."""
+    side: F32
+    """How far the picture moves within half a window before and after, summed, as a share of `distance`."""
+    colour_side: F32
+    """The same for its colour histogram, at most 1.5."""
+    colour_distance: F32
+    """Hellinger distance of the two ends' histograms, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """`m` windows of one length, clear of other transitions, each an array over m."""
+
+    centre_us: I64
+    floor_us: I64
+    """End of the transition before."""
+    ceiling_us: I64
+    """Start of the transition after."""
+    old: I64
+    """Frame at the start."""
+    new: I64
+    """Frame at the end."""
+
+    def chosen(self, mask: Bool) -> _Candidates:
+        """The windows that a bool[m] names."""
+        return _Candidates(*(getattr(self, column.name)[mask] for column in fields(self)))
+
+
+def measure_windows(
+    features: FrameFeatures,
+    first: int,
+    last: int,
+    length_us: int,
+    blocked: list[Transition],
+    settings: ShotSettings,
+) -> Windows | None:
+    """Measures the windows of one length that are centred on the frames [first, last), lie clear of the
+    `blocked` transitions and have ends far enough apart; None without such windows."""
+    windows = _clear_windows(features.times_us, first, last, length_us, blocked)
+    if not len(windows.centre_us):
+        return None
+    distance = rms(vector(features, windows.new) - vector(features, windows.old))
+    far = distance >= settings.dissolve_distance / 2
+    if not far.any():
+        return None
+    windows, distance = windows.chosen(far), distance[far]
+    ends = vector(features, windows.old), vector(features, windows.new)
+    shares, residual = _blend(features, windows, ends, length_us // 4)
+    side, colour_side = _movement_outside(features, windows, ends, length_us // 2)
+    colour = hellinger(features, windows.old, windows.new)
+    return Windows(
+        windows.centre_us - length_us // 2,
+        windows.centre_us + length_us // 2,
+        windows.old,
+        windows.new,
+        distance,
+        shares,
+        residual,
+        side / distance,
+        np.minimum(colour_side / np.maximum(colour, 1e-3), 1.5),
+        colour,
+    )
+
+
+def _clear_windows(times: I64, first: int, last: int, length_us: int, blocked: list[Transition]) -> _Candidates:
+    """The windows centred on the frames [first, last) that lie clear of the `blocked` transitions."""
+    centre, half = times[first:last], length_us // 2
+    bounds = sorted((b.start_us, b.end_us) for b in blocked)
+    starts = np.array([int(times[0]), *(b[0] for b in bounds), int(times[-1])], dtype=np.int64)
+    ends = np.array([int(times[0]), *(b[1] for b in bounds), int(times[-1])], dtype=np.int64)
+    gap = np.clip(np.searchsorted(ends, centre, side="right"), 1, len(ends) - 1)
+    floor, ceiling = ends[gap - 1], starts[gap]  # the free stretch around each centre
+    room = _room_us(half)
+    clear = (centre - half - room >= floor) & (centre + half + room < ceiling)
+    centre, floor, ceiling = centre[clear], floor[clear], ceiling[clear]
+    old, new = first_after(times, centre - half - 1), nearest(times, centre + half)
+    return _Candidates(centre, floor, ceiling, old, new)
+
+
+def _room_us(half: int) -> int:
+    """Least time on each side of a window of twice that length in which the movement outside is measured."""
+    return min(half, SHORTEST_RAMP_US)
+
+
+def _blend(features: FrameFeatures, windows: _Candidates, ends: tuple[F32, F32], quarter: int) -> tuple[F32, F32]:
+    """`shares` and `residual` of the windows."""
+    one, two = ends
+    span = two - one
+    power = np.einsum("ij,ij->i", span, span)
+    shares, rests = [], []
+    for offset in (-quarter, 0, quarter):
+        frame = vector(features, nearest(features.times_us, windows.centre_us + offset)) - one
+        share = np.einsum("ij,ij->i", frame, span) / power
+        rest = frame - share[:, None] * span
+        shares.append(share)
+        rests.append(np.sqrt(np.einsum("ij,ij->i", rest, rest) / power))
+    return np.stack(shares, axis=1), np.mean(rests, axis=0, dtype=np.float32)
+
+
+def _movement_outside(
+    features: FrameFeatures, windows: _Candidates, ends: tuple[F32, F32], half: int
+) -> tuple[F32, F32]:
+    """How far layout and colours move within half a window before and after, summed."""
+    times, old, new = features.times_us, windows.old, windows.new
+    first = first_after(times, np.maximum(windows.centre_us - 2 * half, windows.floor_us) - 1)
+    last = last_before(times, np.minimum(windows.centre_us + 2 * half, windows.ceiling_us))
+    side, colour_side = np.zeros(len(old), np.float32), np.zeros(len(old), np.float32)
+    for inner, outer, end in ((old, np.minimum(first, old), ends[0]), (new, np.maximum(last, new), ends[1])):
+        seen = np.abs(times[inner] - times[outer])  # less than half a window where another transition is near
+        stretch = (half / np.maximum(seen, _room_us(half))).astype(np.float32)
+        side += rms(vector(features, outer) - end) * stretch
+        colour_side += hellinger(features, inner, outer) * stretch
+    return side, colour_side
+
+
+def vector(features: FrameFeatures, frames: I64) -> F32:
+    """Layout of light and colour, float32[m, 168], about 0..1; linear in the pixels, so that a blend stays a
+    blend."""
+    rows = np.concatenate([features.grid[frames], features.chroma[frames]], axis=1).astype(np.float32)
+    return rows / np.float32(255)
+
+
+def rms(rows: F32) -> F32:
+    """Root mean square of each row."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows) / rows.shape[1]), dtype=np.float32)

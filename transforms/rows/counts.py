@@ -1,0 +1,39 @@
+"""What rows add to the counts of a manifest."""
+
+from __future__ import annotations
+
+from promptreel.transforms.rows.source import Row
+
+
+def counts_of(table: str, row: Row) -> dict[str, int]:
+    """What one row adds to the manifest's counts; names are `<table>.<what>`."""
+    if table == "media":
+        return {
+            "media.total": 1,
+            f"media.{row['status']}": 1,
+            f"media.{row['media_type'] or 'unread'}.{row['status']}": 1,
+        }
+    if table == "segments":
+        asked = ("field_extraction", "transcription", "image_embedding")
+        ended = {f"{name}.{row[name]}": 1 for name in asked if row[name] is not None}
+        return {"segments.total": 1, f"segments.{row['status']}": 1, **ended}
+    if table in ("results", "video_results"):
+        return {f"{table}.total": 1, f"{table}.reused": int(row["reused"])}
+    if table == "failures":
+        return {
+            "failures.total": 1,
+            f"failures.{row['operation']}": 1,
+            f"failures.code.{row['code']}": 1,
+            "failures.retryable": int(row["retryable"]),
+        }
+    if table == "llm_calls":
+        return {
+            "calls.total": 1,
+            f"calls.{row['status']}": 1,
+            "tokens.input": row["input_tokens"],
+            "tokens.output": row["output_tokens"],
+            "tokens.thought": row["thought_tokens"],
+            "tokens.cached": row["cached_tokens"],
+            "tokens.total": row["total_tokens"],
+        }
+    return {}

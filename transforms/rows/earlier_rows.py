@@ -1,0 +1,43 @@
+"""Rows that the newest manifest of a run holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from promptreel.schemas.records import TABLES
+from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import part_paths
+from promptreel.tables.storage import Storage
+from promptreel.transforms.rows.counts import counts_of
+from promptreel.transforms.rows.source import Row
+
+
+class EarlierRows:
+    """What the newest manifest of a run holds in one shard: rows that a retry of other items leaves as they are."""
+
+    def __init__(self, storage: Storage, run_id: str, shard: int) -> None:
+        manifest = newest_manifest(storage, run_id)
+        parts = [part for part in manifest.parts if part.shard == shard] if manifest is not None else []
+        self._rows = {
+            table: ItemRows(part_paths(storage, run_id, (part for part in parts if part.table == table)))
+            for table in TABLES
+        }
+        self.video_ids = frozenset(self._rows["media"].video_ids())
+
+    def of_item(self, video_id: str) -> Iterator[tuple[str, Row]]:
+        """(table, row) of everything about one item but its call records, which are read from the log."""
+        for table, rows in self._rows.items():
+            if table != "llm_calls":
+                for row in rows.of(video_id):
+                    yield table, row
+
+    def counts(self) -> Counter[str]:
+        """The shard's share of the manifest's counts."""
+        counts: Counter[str] = Counter()
+        for table, rows in self._rows.items():
+            for video_id in self.video_ids:
+                for row in rows.of(video_id):
+                    counts.update(counts_of(table, row))
+        return counts

@@ -1,0 +1,68 @@
+"""The row of one item in the table of media."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from promptreel.media.analysis import MediaAnalysis
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.records import ItemStatus, MediaRow
+from promptreel.transforms.elements import ItemOutcome
+
+
+def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) -> MediaRow:
+    """What is known about an item; `analysis` is None where it could not be read."""
+    media = item.plan.item
+    info = analysis.info if analysis is not None else None
+    video = info.video if info is not None else None
+    audio = next((t for t in info.audio if t.index == info.audio_index), None) if info is not None else None
+    width, height = video.display_size if video is not None else (None, None)
+    timed = analysis is not None and info is not None and info.media_type != "image"
+    duration_us = analysis.duration_us if analysis is not None and timed else None
+    statuses = Counter(segment.status for segment in item.segments)
+    return MediaRow(
+        run_id=run_id,
+        video_id=media.video_id,
+        name=media.name,
+        uri=media.uri,
+        other_uris=media.other_uris,
+        status=item_status(item),
+        media_type=info.media_type if info is not None else None,
+        container=info.container if info is not None else None,
+        size_bytes=info.size_bytes if info is not None else None,
+        content_hash=media.content_hash,
+        duration_us=duration_us,
+        duration_seconds=None if duration_us is None else seconds_from_us(duration_us),
+        width=width,
+        height=height,
+        rotation_degrees=video.rotation_degrees if video is not None else None,
+        frame_rate=video.frame_rate if video is not None else None,
+        video_codec=video.codec if video is not None else None,
+        audio_codec=audio.codec if audio is not None else None,
+        audio_track_count=len(info.audio) if info is not None else None,
+        sound_detector=analysis.activity.detector if analysis is not None else None,
+        heard_us=sum(s.duration_us for s in analysis.activity.spans) if analysis is not None else None,
+        truncated=analysis.truncated if analysis is not None else None,
+        segment_count=len(item.segments),
+        succeeded_segments=statuses["succeeded"],
+        failed_segments=statuses["failed"],
+        cancelled_segments=statuses["cancelled"],
+        warnings=(*(analysis.warnings if analysis is not None else ()), *item.warnings),
+    )
+
+
+def item_status(item: ItemOutcome) -> ItemStatus:
+    """Completed when every operation succeeded; partial when one failed beside another that succeeded; failed when none
+    succeeded; cancelled when the run was stopped before the item was done."""
+    if item.plan.failure is not None:
+        return "failed"
+    if item.plan.cancelled:
+        return "cancelled"
+    of_item = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
+    ended = {outcome.outcome for outcome in of_item}
+    ended.update(outcome.outcome for segment in item.segments for outcome in segment.outcomes)
+    if "cancelled" in ended:
+        return "cancelled"
+    if "succeeded" not in ended:
+        return "failed"
+    return "partial" if "failed" in ended else "completed"

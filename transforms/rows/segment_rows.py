@@ -1,0 +1,114 @@
+"""Rows of one segment: the segment itself, its result, its transcript and its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from promptreel.media.analysis import MediaAnalysis, frames_of_span
+from promptreel.schemas.arrow import row_of
+from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.records import FrameRow, ResultRow, SegmentRow, TranscriptRow
+from promptreel.tables.layout import analysis_folder
+from promptreel.tables.table_schemas import FIELDS, typed_fields
+from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
+from promptreel.transforms.rows.source import Row, RowSource
+from promptreel.transforms.transcribe import kept_transcript, segment_words, spoken_in
+
+
+def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
+    """Where a segment lies, why it begins and ends there, and how each of its operations ended."""
+    task, span = segment.task, segment.task.planned.span
+    start, end = task.planned.start, task.planned.end
+    outcomes = {outcome.operation: outcome for outcome in segment.outcomes}
+    return SegmentRow(
+        run_id=run_id,
+        video_id=task.video_id,
+        segment_id=task.segment_id,
+        media_type=task.media_type,
+        segment_number=task.number,
+        start_us=span.start_us,
+        end_us=span.end_us,
+        start_time=seconds_from_us(span.start_us),
+        end_time=seconds_from_us(span.end_us),
+        start_reason=start.reason,
+        start_score=start.score,
+        end_reason=end.reason,
+        end_score=end.score,
+        status=segment.status,
+        **{
+            name: outcomes[name].outcome if name in outcomes else None
+            for name in ("field_extraction", "transcription", "image_embedding")
+        },
+    )
+
+
+def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+    """The answer about a segment, where the extraction succeeded."""
+    outcome = segment.outcome_of("field_extraction")
+    if outcome is None or outcome.outcome != "succeeded":
+        return
+    task, span = segment.task, segment.task.planned.span
+    result = source.result_of(outcome)
+    row = ResultRow(
+        run_id=source.run_id,
+        video_id=task.video_id,
+        segment_id=task.segment_id,
+        prompt_id=source.prompt.prompt_id,
+        model=result["model"],
+        media_type=task.media_type,
+        start_us=span.start_us,
+        end_us=span.end_us,
+        start_time=seconds_from_us(span.start_us),
+        end_time=seconds_from_us(span.end_us),
+        metadata=canonical_json(result["metadata"]),
+        metadata_text=render_text(result["metadata"], source.fields.leaves),
+        warning=result["warning"],
+        reused=outcome.reused,
+        operation_key=outcome.key,
+        llm_call_ids=tuple(result["llm_call_ids"]),
+        executed_at=result["executed_at"],
+    )
+    yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
+
+
+def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+    """The words spoken in a segment, where the item was transcribed."""
+    task, span = segment.task, segment.task.planned.span
+    words = segment_words(item, task.number, source.cache)
+    if words is None:
+        return
+    outcome = segment.outcome_of("transcription")
+    transcript = kept_transcript(source.cache, outcome.key if outcome is not None else None)
+    assert transcript is not None
+    yield row_of(
+        TranscriptRow(
+            run_id=source.run_id,
+            video_id=task.video_id,
+            segment_id=task.segment_id,
+            model=transcript.model,
+            language=transcript.language,
+            start_us=span.start_us,
+            end_us=span.end_us,
+            text=spoken_in(words),
+            words=words,
+        )
+    )
+
+
+def frame_rows(segment: SegmentOutcome, analysis: MediaAnalysis, run_id: str) -> Iterator[Row]:
+    """The sampled frames that lie in a segment."""
+    task, span = segment.task, segment.task.planned.span
+    for frame in frames_of_span(analysis.frames, span):
+        if span.start_us <= frame.time_us < span.end_us or task.media_type == "image":
+            yield row_of(
+                FrameRow(
+                    run_id=run_id,
+                    video_id=task.video_id,
+                    segment_id=task.segment_id,
+                    time_us=frame.time_us,
+                    time=seconds_from_us(frame.time_us),
+                    file=f"{analysis_folder(task.analysis_key)}/{frame.file}",
+                )
+            )
