@@ -1,6 +1,7 @@
 """The SDK, sync and async through one suite: against a server that plays a script, and against the real service."""
 
 import asyncio
+import functools
 import inspect
 import io
 import json
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+import typing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -797,6 +800,21 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments_and_words():
                 method, twin = getattr(method, name), getattr(twin, name)
             assert method.__doc__, path
             assert inspect.iscoroutinefunction(twin) or path == "events.stream", path
+        asyncio.run(other.close())
+
+
+def test_every_method_is_a_plain_one_whose_types_an_editor_can_read():
+    with PromptReel(KEY) as client:
+        other = AsyncPromptReel(KEY)
+        for root in (client, other):
+            for path in public_methods(root):
+                method = functools.reduce(getattr, path.split("."), root)
+                assert method.__code__.co_name == method.__name__ == path.rsplit(".", 1)[-1], path
+                assert inspect.getsourcefile(method) == inspect.getsourcefile(type(method.__self__)), path
+                types = typing.get_type_hints(method)
+                assert {"return", *inspect.signature(method).parameters} == set(types), path
+                assert Any not in types.values() or path == "prompts.test_schema", path
+                assert not inspect.signature(method).parameters.keys() & {"args", "kwargs"}, path
         asyncio.run(other.close())
 
 

@@ -39,14 +39,7 @@ def execute(
     enable_image_embedding: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[PromptRunBody]:
-    """Starts a run; it waits for its turn. What is None is left to the service.
-
-    Args:
-        target: `{"type": "index", "index_id": ...}`, `{"type": "videos", "video_ids": [...]}` (with the `index_id` in which
-            they lie, if any) or `{"type": "playground"}`.
-        video_segment_duration, audio_segment_duration: seconds of a window, 1 to 300; for `fixed` alone, which needs it.
-        idempotency_key: names this start; the same one again gives the same run.
-    """
+    """Starts a run; it waits for its turn. What is None is left to the service."""
     body = _settings(
         prompt_id,
         target,
