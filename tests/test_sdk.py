@@ -32,6 +32,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.events import record_event
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.schemas.wire.accounts import NewApiKey, RotatedApiKey
+from promptreel.schemas.wire.prompt_runs import ExecuteRun, VideosTarget
 from promptreel.schemas.wire.videos import SegmentTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
@@ -828,9 +829,9 @@ def test_the_command_line_does_not_load_the_client():
 
 
 def test_the_client_loads_nothing_that_is_slow_to_import():
-    code = "import sys; from promptreel import PromptReel; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import sys; from promptreel import PromptReel; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    loaded = {name.removeprefix("promptreel.").split(".")[0] for name in done.stdout.split()}
     assert {"promptreel", "schemas", "pydantic"} <= loaded
     heavy = {
         "api",
@@ -1267,6 +1268,22 @@ def test_what_the_client_sends_is_what_the_service_describes(real_service, call)
         assert not content or request.file is not None
     if isinstance(call, Listing):
         assert "cursor" in request.params
+
+
+def test_the_settings_of_a_run_are_those_of_the_wire():
+    offered = {*prompt_runs.RunSettings.__annotations__, "prompt_id", "target"}
+    assert offered == set(ExecuteRun.model_fields)
+    for method in (resources.PromptRuns.execute, resources.PromptRuns.estimate):
+        assert set(inspect.signature(method).parameters) - {"self", "idempotency_key"} == offered
+
+
+def test_execute_and_estimate_send_the_same_settings():
+    target, settings = VideosTarget(type="videos", video_ids=["v"]), {"video_segmentation_type": "fixed"}
+    started = prompt_runs.execute("p", target, video_segment_duration=5, processing_model=None, **settings)
+    estimated = prompt_runs.estimate("p", target, video_segment_duration=5, processing_model=None, **settings)
+    sent = {"prompt_id": "p", "target": {"type": "videos", "video_ids": ["v"]}, "video_segment_duration": 5, **settings}
+    assert started.request.json == estimated.request.json == sent
+    assert ExecuteRun.model_validate(sent).model_dump(mode="json", exclude_unset=True) == sent
 
 
 def test_every_builder_is_held_against_the_description():

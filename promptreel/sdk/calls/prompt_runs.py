@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from promptreel.schemas.wire.diff import FieldChangeBody
 from promptreel.schemas.wire.prompt_runs import (
@@ -26,59 +26,36 @@ AudioSegmentation = Literal["fixed", "content_aware"]
 Operation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
 
 
+class RunSettings(TypedDict, total=False):
+    """The settings of `ExecuteRun`; the service decides those that are missing or None."""
+
+    video_segmentation_type: VideoSegmentation | None
+    audio_segmentation_type: AudioSegmentation | None
+    video_segment_duration: int | None
+    audio_segment_duration: int | None
+    processing_model: str | None
+    enable_transcription: bool | None
+    enable_image_embedding: bool | None
+
+
 def execute(
     prompt_id: str,
     target: Target | Mapping[str, Any],
     *,
-    video_segmentation_type: VideoSegmentation | None = None,
-    audio_segmentation_type: AudioSegmentation | None = None,
-    video_segment_duration: int | None = None,
-    audio_segment_duration: int | None = None,
-    processing_model: str | None = None,
-    enable_transcription: bool | None = None,
-    enable_image_embedding: bool | None = None,
     idempotency_key: str | None = None,
+    **settings: Unpack[RunSettings],
 ) -> Call[PromptRunBody]:
     """Starts a run; it waits for its turn. What is None is left to the service."""
-    body = _settings(
-        prompt_id,
-        target,
-        video_segmentation_type=video_segmentation_type,
-        audio_segmentation_type=audio_segmentation_type,
-        video_segment_duration=video_segment_duration,
-        audio_segment_duration=audio_segment_duration,
-        processing_model=processing_model,
-        enable_transcription=enable_transcription,
-        enable_image_embedding=enable_image_embedding,
-    )
+    body = _body(prompt_id, target, settings)
     key = key_for("prompt-run-execute", idempotency_key)
     return Call(Request("POST", "/prompt-runs/execute", json=body, idempotency=key), PromptRunBody)
 
 
 def estimate(
-    prompt_id: str,
-    target: Target | Mapping[str, Any],
-    *,
-    video_segmentation_type: VideoSegmentation | None = None,
-    audio_segmentation_type: AudioSegmentation | None = None,
-    video_segment_duration: int | None = None,
-    audio_segment_duration: int | None = None,
-    processing_model: str | None = None,
-    enable_transcription: bool | None = None,
-    enable_image_embedding: bool | None = None,
+    prompt_id: str, target: Target | Mapping[str, Any], **settings: Unpack[RunSettings]
 ) -> Call[RunEstimateBody]:
     """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
-    body = _settings(
-        prompt_id,
-        target,
-        video_segmentation_type=video_segmentation_type,
-        audio_segmentation_type=audio_segmentation_type,
-        video_segment_duration=video_segment_duration,
-        audio_segment_duration=audio_segment_duration,
-        processing_model=processing_model,
-        enable_transcription=enable_transcription,
-        enable_image_embedding=enable_image_embedding,
-    )
+    body = _body(prompt_id, target, settings)
     return Call(Request("POST", "/prompt-runs/estimate", json=body, patience_s=SLOW_ANSWER_S), RunEstimateBody)
 
 
@@ -166,6 +143,7 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
     return Call(Request("GET", path_of("prompt-runs", run_id, "retries", retry_id)), SegmentRetry)
 
 
-def _settings(prompt_id: str, target: Target | Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+def _body(prompt_id: str, target: Target | Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """An `ExecuteRun`, with the given settings alone."""
     place = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
     return {"prompt_id": prompt_id, "target": place, **given(**settings)}
