@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
+from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
 from promptreel.schemas.wire.prompt_runs import (
     FailedSegments,
@@ -12,6 +13,7 @@ from promptreel.schemas.wire.prompt_runs import (
     LlmCallBody,
     PlaygroundTarget,
     PromptRunBody,
+    RetryableOperation,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
@@ -21,16 +23,13 @@ from promptreel.schemas.wire.prompt_runs import (
 from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget
-VideoSegmentation = Literal["smart", "fixed", "content_aware"]
-AudioSegmentation = Literal["fixed", "content_aware"]
-Operation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
 
 
 class RunSettings(TypedDict, total=False):
     """The settings of `ExecuteRun`; the service decides those that are missing or None."""
 
-    video_segmentation_type: VideoSegmentation | None
-    audio_segmentation_type: AudioSegmentation | None
+    video_segmentation_type: VideoStrategy | None
+    audio_segmentation_type: AudioStrategy | None
     video_segment_duration: int | None
     audio_segment_duration: int | None
     processing_model: str | None
@@ -122,7 +121,7 @@ def get_segment_retry_status(run_id: str, video_id: str, segment_id: str, retry_
 def retry_failures(
     run_id: str,
     *,
-    operations: Sequence[Operation] | None = None,
+    operations: Sequence[RetryableOperation] | None = None,
     codes: Sequence[str] | None = None,
     video_ids: Sequence[str] | None = None,
     idempotency_key: str | None = None,

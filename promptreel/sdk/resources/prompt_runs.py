@@ -6,18 +6,20 @@ import builtins
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
 from promptreel.schemas.wire.prompt_runs import (
     FailedSegments,
     LlmCallBody,
     PromptRunBody,
+    RetryableOperation,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
     VideoResult,
 )
 from promptreel.sdk.calls import prompt_runs as calls
-from promptreel.sdk.calls.prompt_runs import AudioSegmentation, Operation, Target, VideoSegmentation
+from promptreel.sdk.calls.prompt_runs import Target
 from promptreel.sdk.pages import AsyncDiffPage, AsyncPage, DiffPage, Page
 from promptreel.sdk.request import Call
 from promptreel.sdk.resources.base import AsyncResource, Resource
@@ -41,8 +43,8 @@ class PromptRuns(Resource):
         prompt_id: str,
         target: Target | Mapping[str, Any],
         *,
-        video_segmentation_type: VideoSegmentation | None = None,
-        audio_segmentation_type: AudioSegmentation | None = None,
+        video_segmentation_type: VideoStrategy | None = None,
+        audio_segmentation_type: AudioStrategy | None = None,
         video_segment_duration: int | None = None,
         audio_segment_duration: int | None = None,
         processing_model: str | None = None,
@@ -78,8 +80,8 @@ class PromptRuns(Resource):
         prompt_id: str,
         target: Target | Mapping[str, Any],
         *,
-        video_segmentation_type: VideoSegmentation | None = None,
-        audio_segmentation_type: AudioSegmentation | None = None,
+        video_segmentation_type: VideoStrategy | None = None,
+        audio_segmentation_type: AudioStrategy | None = None,
         video_segment_duration: int | None = None,
         audio_segment_duration: int | None = None,
         processing_model: str | None = None,
@@ -143,7 +145,7 @@ class PromptRuns(Resource):
         self,
         run_id: str,
         *,
-        operations: Sequence[Operation] | None = None,
+        operations: Sequence[RetryableOperation] | None = None,
         codes: Sequence[str] | None = None,
         video_ids: Sequence[str] | None = None,
         idempotency_key: str | None = None,
@@ -222,8 +224,8 @@ class AsyncPromptRuns(AsyncResource):
         prompt_id: str,
         target: Target | Mapping[str, Any],
         *,
-        video_segmentation_type: VideoSegmentation | None = None,
-        audio_segmentation_type: AudioSegmentation | None = None,
+        video_segmentation_type: VideoStrategy | None = None,
+        audio_segmentation_type: AudioStrategy | None = None,
         video_segment_duration: int | None = None,
         audio_segment_duration: int | None = None,
         processing_model: str | None = None,
@@ -255,8 +257,8 @@ class AsyncPromptRuns(AsyncResource):
         prompt_id: str,
         target: Target | Mapping[str, Any],
         *,
-        video_segmentation_type: VideoSegmentation | None = None,
-        audio_segmentation_type: AudioSegmentation | None = None,
+        video_segmentation_type: VideoStrategy | None = None,
+        audio_segmentation_type: AudioStrategy | None = None,
         video_segment_duration: int | None = None,
         audio_segment_duration: int | None = None,
         processing_model: str | None = None,
@@ -322,7 +324,7 @@ class AsyncPromptRuns(AsyncResource):
         self,
         run_id: str,
         *,
-        operations: Sequence[Operation] | None = None,
+        operations: Sequence[RetryableOperation] | None = None,
         codes: Sequence[str] | None = None,
         video_ids: Sequence[str] | None = None,
         idempotency_key: str | None = None,
