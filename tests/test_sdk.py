@@ -1271,7 +1271,7 @@ def test_what_the_client_sends_is_what_the_service_describes(real_service, call)
 
 
 def test_the_settings_of_a_run_are_those_of_the_wire():
-    offered = {*prompt_runs.RunSettings.__annotations__, "prompt_id", "target"}
+    offered = {*prompt_runs.ExecuteOptions.__annotations__, "prompt_id", "target"}
     assert offered == set(ExecuteRun.model_fields)
     for method in (resources.PromptRuns.execute, resources.PromptRuns.estimate):
         assert set(inspect.signature(method).parameters) - {"self", "idempotency_key"} == offered

@@ -25,7 +25,7 @@ from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given,
 Target = IndexTarget | VideosTarget | PlaygroundTarget
 
 
-class RunSettings(TypedDict, total=False):
+class ExecuteOptions(TypedDict, total=False):
     """The settings of `ExecuteRun`; the service decides those that are missing or None."""
 
     video_segmentation_type: VideoStrategy | None
@@ -42,7 +42,7 @@ def execute(
     target: Target | Mapping[str, Any],
     *,
     idempotency_key: str | None = None,
-    **settings: Unpack[RunSettings],
+    **settings: Unpack[ExecuteOptions],
 ) -> Call[PromptRunBody]:
     """Starts a run; it waits for its turn. What is None is left to the service."""
     body = _body(prompt_id, target, settings)
@@ -51,7 +51,7 @@ def execute(
 
 
 def estimate(
-    prompt_id: str, target: Target | Mapping[str, Any], **settings: Unpack[RunSettings]
+    prompt_id: str, target: Target | Mapping[str, Any], **settings: Unpack[ExecuteOptions]
 ) -> Call[RunEstimateBody]:
     """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
     body = _body(prompt_id, target, settings)
@@ -142,7 +142,7 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
     return Call(Request("GET", path_of("prompt-runs", run_id, "retries", retry_id)), SegmentRetry)
 
 
-def _body(prompt_id: str, target: Target | Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+def _body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
     """An `ExecuteRun`, with the given settings alone."""
     place = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
     return {"prompt_id": prompt_id, "target": place, **given(**settings)}
