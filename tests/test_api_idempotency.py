@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from promptreel.api.config import RateLimits
-from promptreel.api.db.models import IdempotentAnswer, PromptRun
+from promptreel.api.db.models import IdempotentAnswer, RunRecord
 from tests.api_server import MEASURE, ApiServer, refused, said
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -35,7 +35,7 @@ def someone(served):
 
 def runs_of(server, caller):
     with server.app.state.database.read() as session:
-        mine = select(func.count()).select_from(PromptRun).where(PromptRun.account_id == caller.account_id)
+        mine = select(func.count()).select_from(RunRecord).where(RunRecord.account_id == caller.account_id)
         return session.scalar(mine)
 
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
 
-def run_body(run: PromptRun | Row[Any]) -> dict[str, Any]:
+def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     """A run as the wire shows it."""
     segmentation = run.settings["segmentation"]
     return {

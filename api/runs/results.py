@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from promptreel.api.db.clock import required_time
-from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.errors import invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
@@ -73,14 +73,14 @@ def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
 
 
 def results_page(
-    storage: Storage, run: PromptRun, video_id: str, video: Video | None, limit: int, cursor: str | None
+    storage: Storage, run: RunRecord, video_id: str, video: Video | None, limit: int, cursor: str | None
 ) -> dict[str, Any]:
     """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
     the first page was read from."""
     return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
 
 
-def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page of an item's segments, seen through a run."""
     return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
 
@@ -88,7 +88,7 @@ def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, c
 def _page(
     kind: str,
     storage: Storage,
-    run: PromptRun,
+    run: RunRecord,
     video_id: str,
     limit: int,
     cursor: str | None,
@@ -147,7 +147,7 @@ def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> 
     ]
 
 
-def segment_result(run: PromptRun, video: Video | None, view: SegmentView) -> Row:
+def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Row:
     """A segment of a run as the wire's SegmentRunResult; a failed one has no metadata."""
     segment, result = view.segment, view.result
     return {
@@ -214,7 +214,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
     }
 
 
-def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
+def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
     """Every segment of an item, seen through a run."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
@@ -223,7 +223,7 @@ def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
     return [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
 
 
-def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video: Video | None) -> Row | None:
+def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
     """The synthesis of an item, or why there is none; None where the run makes none or has not come to it."""
     level = run.prompt.get("video_level")
     if level is None or tables is None:
@@ -271,7 +271,7 @@ def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video:
     }
 
 
-def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
+def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
     """Everything of a run that failed, by item and segment.
 
     An item that was never cut into segments stands as one entry whose segment id is the item's own.
@@ -296,7 +296,7 @@ def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
     }
 
 
-def llm_calls(storage: Storage, run: PromptRun) -> list[Row]:
+def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     """Every call record of a run, in order of time."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
@@ -305,7 +305,7 @@ def llm_calls(storage: Storage, run: PromptRun) -> list[Row]:
     return [_call_body(run, row, spans.get(row["segment_id"], (None, None))) for row in tables.all_rows("llm_calls")]
 
 
-def _head(run: PromptRun, video: Video | None) -> dict[str, Any]:
+def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
@@ -352,7 +352,7 @@ def _counts(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in (*OPERATIONS, "processing")}
 
 
-def _call_body(run: PromptRun, row: Row, span: tuple[float | None, float | None]) -> Row:
+def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:
     schema = run.prompt["json_schema"]
     if row["purpose"] == "video_level_synthesis":
         schema = (run.prompt.get("video_level") or {}).get("json_schema")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import PromptRun, RunItem, SegmentRetry
+from promptreel.api.db.models import RetryRecord, RunItem, RunRecord
 from promptreel.api.runs.results import OPERATIONS, run_tables
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run
@@ -42,7 +42,7 @@ def start_retry(
     video_id: str,
     segment_id: str,
     key: str | None,
-) -> SegmentRetry:
+) -> RetryRecord:
     """Stores a retry of one segment for the supervisor to execute. An item that was never cut into segments is named by its
     own id as the segment.
 
@@ -69,7 +69,7 @@ def start_retry(
 
 def start_retry_of_failures(
     session: Session, storage: Storage, caller: Principal, run_id: str, body: RetryFailures, key: str | None
-) -> SegmentRetry:
+) -> RetryRecord:
     """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items. Of a run that ended
     without a commit every item failed.
 
@@ -93,13 +93,13 @@ def owned_retry(
     retry_id: str,
     video_id: str | None = None,
     segment_id: str | None = None,
-) -> SegmentRetry:
+) -> RetryRecord:
     """The caller's retry of that id.
 
     Raises:
         ApiError: 404, also where it is another account's, or of another run or segment.
     """
-    retry = session.get(SegmentRetry, retry_id)
+    retry = session.get(RetryRecord, retry_id)
     wrong_place = (
         retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
     )
@@ -108,7 +108,7 @@ def owned_retry(
     return retry
 
 
-def retry_body(retry: SegmentRetry) -> dict[str, Any]:
+def retry_body(retry: RetryRecord) -> dict[str, Any]:
     """A retry as the wire shows it."""
     first = retry.scope["targets"][0]
     return {
@@ -151,13 +151,13 @@ def outcome_of(
     return found, next(errors, None)
 
 
-def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
+def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecord:
     run = owned_run(session, caller, run_id, to_write=True)
     if run.status not in FINAL:
         message = "The run is not finished; retries begin when it is."
         raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
-    open_retry = select(SegmentRetry.retry_id).where(
-        SegmentRetry.run_id == run_id, SegmentRetry.status.not_in(RETRY_FINAL)
+    open_retry = select(RetryRecord.retry_id).where(
+        RetryRecord.run_id == run_id, RetryRecord.status.not_in(RETRY_FINAL)
     )
     if (other := session.scalar(open_retry.limit(1))) is not None:
         message = "Another retry of this run is under way; wait for it."
@@ -165,7 +165,7 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRu
     return run
 
 
-def _uncommitted_failures(session: Session, run: PromptRun) -> list[dict[str, Any]]:
+def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, Any]]:
     """The failures of a run that ended without a commit, as rows of its failures table: each of its items."""
     if run.status != "failed":
         return []
@@ -193,13 +193,13 @@ def _is_wanted(row: dict[str, Any], body: RetryFailures) -> bool:
 def _stored(
     session: Session,
     caller: Principal,
-    run: PromptRun,
+    run: RunRecord,
     scope: dict[str, Any],
     key: str | None,
     video_id: str | None,
     segment_id: str | None,
-) -> SegmentRetry:
-    retry = SegmentRetry(
+) -> RetryRecord:
+    retry = RetryRecord(
         retry_id=new_id("retry"),
         account_id=caller.account_id,
         run_id=run.run_id,

@@ -23,7 +23,7 @@ import duckdb
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.api.runs.results import RunTables, run_tables
 from promptreel.api.search.filter_sql import (
     FilterField,
@@ -74,7 +74,7 @@ class ScopedRun:
         items: media whose results count; None where it is all of the run.
     """
 
-    run: PromptRun
+    run: RunRecord
     tables: RunTables
     items: frozenset[str] | None
 
@@ -293,11 +293,11 @@ def _runs_now(
     if run_ids is not None:
         runs = [_owned_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
     else:
-        over = PromptRun.index_id.in_([name for name in index_ids if name is not None])
+        over = RunRecord.index_id.in_([name for name in index_ids if name is not None])
         if None in index_ids:
-            over = PromptRun.index_id.is_(None)
-        finished = select(PromptRun).where(
-            PromptRun.account_id == caller.account_id, over, PromptRun.status.in_(SEARCHABLE)
+            over = RunRecord.index_id.is_(None)
+        finished = select(RunRecord).where(
+            RunRecord.account_id == caller.account_id, over, RunRecord.status.in_(SEARCHABLE)
         )
         runs = list(session.scalars(finished))
     runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
@@ -331,8 +331,8 @@ def _bad_cursor() -> ApiError:
     return ApiError(422, "validation_failed", "cursor: is not one that this list gave out; begin without it")
 
 
-def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> PromptRun:
-    run = session.get(PromptRun, run_id)
+def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:
+    run = session.get(RunRecord, run_id)
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     if run.index_id not in index_ids:
@@ -345,7 +345,7 @@ def _scoped(
     session: Session,
     caller: Principal,
     index_ids: Sequence[str | None],
-    pinned: Iterable[tuple[PromptRun, RunTables | None]],
+    pinned: Iterable[tuple[RunRecord, RunTables | None]],
     newest_only: bool,
 ) -> Iterator[ScopedRun]:
     """Runs with the items whose results count: those that exist and, where wanted, have no newer run of the same prompt."""
@@ -455,7 +455,7 @@ def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Fou
     return {row["segment_id"]: row for row in rows}
 
 
-def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+def hit_body(run: RunRecord, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
     """A found segment as the wire's SearchResult, without scores.
 
     Args:

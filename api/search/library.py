@@ -23,7 +23,7 @@ from typing import Final
 from sqlalchemy import func, select
 
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import Event, PromptRun
+from promptreel.api.db.models import EventRecord, RunRecord
 from promptreel.api.search.block import MARKER, Block, open_block, read_marker
 from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
 from promptreel.api.web.errors import ApiError
@@ -278,16 +278,18 @@ class SearchLibrary:
             return
         try:
             with self._database.read() as session:
-                last = session.scalar(select(func.max(Event.number))) or 0
+                last = session.scalar(select(func.max(EventRecord.number))) or 0
                 if self._last_event is None or last == self._last_event:
                     self._last_event = last
                     return
-                ended = select(Event.run_id).where(
-                    Event.number > self._last_event, Event.number <= last, Event.event_type.like("prompt_run.%")
+                ended = select(EventRecord.run_id).where(
+                    EventRecord.number > self._last_event,
+                    EventRecord.number <= last,
+                    EventRecord.event_type.like("prompt_run.%"),
                 )
                 runs = session.execute(
-                    select(PromptRun.run_id, PromptRun.manifest_number).where(
-                        PromptRun.run_id.in_(ended), PromptRun.manifest_number.is_not(None)
+                    select(RunRecord.run_id, RunRecord.manifest_number).where(
+                        RunRecord.run_id.in_(ended), RunRecord.manifest_number.is_not(None)
                     )
                 ).all()
             self._last_event = last

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
 from promptreel.api.search.library import RunIndex, SearchLibrary
@@ -80,7 +80,7 @@ class SearchService:
         ranking = self._rank_images(caller, scope, indexes, picture, depth_for(body.top_k), warnings)
         best = ranking.ranking.places[: body.top_k]
 
-        def hit(place: Place, run: PromptRun, video: Video) -> Hit:
+        def hit(place: Place, run: RunRecord, video: Video) -> Hit:
             frame = ranking.frame(place)
             made = place_hit(ranking.searched[place[0]], place[1], run, video, frame.score)
             return {**made, **image_fields(frame)}
@@ -173,7 +173,7 @@ class SearchService:
         scope: SearchScope,
         searched: Sequence[Searched],
         places: Sequence[Place],
-        make: Callable[[Place, PromptRun, Video], Hit],
+        make: Callable[[Place, RunRecord, Video], Hit],
     ) -> list[Hit]:
         with self._database.read() as session:
             videos = owned_videos(session, caller, sorted({_video_id(searched, place) for place in places}))
@@ -206,7 +206,7 @@ class SearchService:
         text_ranks = {place: number for number, place in enumerate(texts, 1)}
         image_ranks = {place: number for number, place in enumerate(images, 1)}
 
-        def hit(place: Place, run: PromptRun, video: Video) -> Hit:
+        def hit(place: Place, run: RunRecord, video: Video) -> Hit:
             ranks = {"text": text_ranks.get(place), "image": image_ranks.get(place)}
             similarity = by_text.similarity(place) if by_text is not None and ranks["text"] else None
             frame = by_image.frame(place) if by_image is not None and ranks["image"] else None
@@ -222,14 +222,14 @@ class SearchService:
 
 def _text_maker(
     ranking: TextRanking, weighted: Mapping[Place, tuple[float, float]] | None = None
-) -> Callable[[Place, PromptRun, Video], Hit]:
+) -> Callable[[Place, RunRecord, Video], Hit]:
     """Makes the hits of a text ranking.
 
     Args:
         weighted: (rank score, factor of the similarity) of each place where these are not the ranking's own.
     """
 
-    def make(place: Place, run: PromptRun, video: Video) -> Hit:
+    def make(place: Place, run: RunRecord, video: Video) -> Hit:
         score, factor = weighted[place] if weighted is not None else (ranking.fused[place], 1.0)
         similarity = ranking.similarity(place)
         return place_hit(
