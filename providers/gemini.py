@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promptreel.media.clips import Clip, make_clip
-from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia, Usage
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput, Usage
 from promptreel.providers.gemini_client import (
     is_lost_file,
     model_error_of,
@@ -187,11 +187,11 @@ class GeminiProvider(Provider):
         )
 
     async def _part(self, prepared: Any) -> Any:
-        if not isinstance(prepared, SegmentMedia):
+        if not isinstance(prepared, SegmentInput):
             return prepared
         return _file_part(await self._uploaded_item(prepared), self._fps if prepared.item_frames else None)
 
-    def _forget_upload(self, media: SegmentMedia | None, parts: list[Any]) -> None:
+    def _forget_upload(self, media: SegmentInput | None, parts: list[Any]) -> None:
         """Lets the item be uploaded anew, unless another segment has seen to that meanwhile."""
         task = None if media is None else self._uploads.get(media.item_key)
         if media is None or task is None or not task.done() or task.exception() is not None:
@@ -199,7 +199,7 @@ class GeminiProvider(Provider):
         if any(part.file_data is not None and part.file_data.file_uri == task.result().uri for part in parts):
             del self._uploads[media.item_key]
 
-    async def _frame_parts(self, media: SegmentMedia) -> list[Any]:
+    async def _frame_parts(self, media: SegmentInput) -> list[Any]:
         from google.genai import types
 
         parts: list[Any] = []
@@ -228,7 +228,7 @@ class GeminiProvider(Provider):
             except MediaError as error:
                 raise ModelError(error.code, f"proxy clip: {error.message}", retryable=error.retryable) from error
 
-    async def _uploaded_item(self, media: SegmentMedia) -> _Upload:
+    async def _uploaded_item(self, media: SegmentInput) -> _Upload:
         """The item's proxy at the service, uploaded once; segments of it that come meanwhile wait for the same upload."""
         task = self._uploads.get(media.item_key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
@@ -237,7 +237,7 @@ class GeminiProvider(Provider):
         whole = await asyncio.shield(task)
         return _Upload(whole.uri, whole.mime_type, media.span)
 
-    async def _upload_item(self, media: SegmentMedia) -> _Upload:
+    async def _upload_item(self, media: SegmentInput) -> _Upload:
         span = TimeSpan(0, media.item_duration_us)
         clip, content = await self._clip(media.folder, media.item_frames, media.audio_file, span)
         return await self._upload(content, clip.mime_type, None)
