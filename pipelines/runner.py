@@ -70,11 +70,11 @@ def execute_run(
             commit_only=commit_only,
         )
         from promptreel.pipelines.prompt_run import PromptRun
-        from promptreel.pipelines.segment_retry import SegmentRetry
+        from promptreel.pipelines.prompt_run_retry import PromptRunRetry
 
         pipeline = make_pipeline(runner, beam_options)
         if context.retry is not None:
-            pipeline | "SegmentRetry" >> SegmentRetry(context, target)
+            pipeline | "PromptRunRetry" >> PromptRunRetry(context, target)
         else:
             pipeline | "PromptRun" >> PromptRun(context, target)
         pipeline.run().wait_until_finish()
