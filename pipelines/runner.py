@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
 from promptreel.providers.registry import check_access
-from promptreel.schemas.errors import PromptreelError
+from promptreel.schemas.errors import ExpectedError
 from promptreel.tables.attempts import begin_attempt, runner_lock
 from promptreel.tables.call_log import spent_tokens
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
@@ -88,7 +88,7 @@ def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
     while manifest is not None and manifest.attempt > attempt and manifest.number > 1:
         manifest = read_manifest(storage, run_id, manifest.number - 1)
     if manifest is None or manifest.attempt != attempt:
-        raise PromptreelError(f"run {run_id}: the pipeline ended without committing; see its log")
+        raise ExpectedError(f"run {run_id}: the pipeline ended without committing; see its log")
     return manifest
 
 
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         execute_run(known.data_dir, known.run_id, known.runner, beam_options, known.retry_id, known.commit_only)
-    except PromptreelError as error:
+    except ExpectedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Exception as error:

@@ -1,6 +1,6 @@
 """The one exception tree of promptreel.
 
-    PromptreelError
+    ExpectedError
     ├── InvalidInput            what the caller gave cannot be used; the message says what, which value, and the mend
     │   ├── PromptError         a prompt definition breaks a rule
     │   ├── SettingsError       a run setting is out of range or contradicts another
@@ -23,7 +23,7 @@ __all__ = [
     "MediaError",
     "ModelError",
     "PromptError",
-    "PromptreelError",
+    "ExpectedError",
     "RunError",
     "RunNotFound",
     "SettingsError",
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 
-class PromptreelError(Exception):
+class ExpectedError(Exception):
     """Base of every error that promptreel raises on purpose."""
 
 
-class InvalidInput(PromptreelError):
+class InvalidInput(ExpectedError):
     """The caller's input cannot be used; the message says what, which value, and the mend."""
 
 
@@ -52,7 +52,7 @@ class TargetError(InvalidInput):
     """A target names nothing that can be read as media."""
 
 
-class MediaError(PromptreelError):
+class MediaError(ExpectedError):
     """One media item cannot be read.
 
     Args:
@@ -71,7 +71,7 @@ class MediaError(PromptreelError):
         return (_rebuild_coded, (type(self), self.code, self.message, self.retryable))
 
 
-class ModelError(PromptreelError):
+class ModelError(ExpectedError):
     """One model call did not give a usable answer.
 
     Args:
@@ -96,7 +96,7 @@ def _rebuild_coded(kind: type[MediaError] | type[ModelError], code: str, message
     return kind(code, message, retryable=retryable)
 
 
-class RunError(PromptreelError):
+class RunError(ExpectedError):
     """A run folder cannot be used."""
 
 

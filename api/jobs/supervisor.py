@@ -43,7 +43,7 @@ from promptreel.api.runs.retries import RETRY_FINAL, outcome_of
 from promptreel.api.runs.statuses import MEDIA_TYPES, OPERATIONS
 from promptreel.api.web.idempotency import forget_old
 from promptreel.api.web.middleware import Metrics
-from promptreel.schemas.errors import PromptreelError, RunError
+from promptreel.schemas.errors import ExpectedError, RunError
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import settings_from_dict
 from promptreel.tables.attempts import is_running, kill_runner, last_attempt
@@ -243,7 +243,7 @@ class Supervisor:
             self._make_folder(job)
         except RunError:
             raise
-        except PromptreelError as error:
+        except ExpectedError as error:
             self._end_dead(job, str(error))
             return
         with self._database.write() as session:
@@ -328,7 +328,7 @@ class Supervisor:
         job.look_again_at = time.monotonic() + _pause_s(job.stumbles)
         if job.stumbles < _MOST_STUMBLES:
             return
-        is_plain = isinstance(error, PromptreelError | OSError)
+        is_plain = isinstance(error, ExpectedError | OSError)
         cause = str(error) if is_plain else f"{type(error).__name__}; the service's log says more"
         try:
             if not self._is_alive(job):

@@ -27,7 +27,7 @@ from promptreel.api.db.models import EventRecord, RunRecord
 from promptreel.api.search.block import MARKER, Block, open_block, read_marker
 from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
 from promptreel.api.web.errors import ApiError
-from promptreel.schemas.errors import PromptreelError, StorageError
+from promptreel.schemas.errors import ExpectedError, StorageError
 from promptreel.tables.layout import is_run_id
 from promptreel.tables.manifest import Manifest, read_manifest
 from promptreel.tables.storage import LocalStorage, Storage
@@ -79,7 +79,7 @@ class SearchLibrary:
             self._cache = LocalStorage(Path(self._temporary.name))
         self._changed = threading.Condition()
         self._open: OrderedDict[str, RunIndex] = OrderedDict()
-        self._failed: dict[str, PromptreelError] = {}
+        self._failed: dict[str, ExpectedError] = {}
         # Two lines of builds, so that a large one does not hold up the others.
         self._waiting: dict[bool, OrderedDict[str, Committed]] = {False: OrderedDict(), True: OrderedDict()}
         self._under_way: dict[str, int] = {}
@@ -234,14 +234,14 @@ class SearchLibrary:
                 self._sweep()
 
     def _build(self, run: Committed) -> None:
-        error: PromptreelError | None = None
+        error: ExpectedError | None = None
         try:
             manifest = read_manifest(self._storage, run.run_id, run.number)
             for plan in self._missing(manifest):
                 _remove(self._folder(run.run_id, plan))  # what a damaged one has left
                 self._make(manifest, plan)
             self._take(manifest)
-        except PromptreelError as failure:
+        except ExpectedError as failure:
             error = failure
         except Exception as failure:  # a defect, or a disk: told to whoever waits, and the line goes on
             error = StorageError(f"{type(failure).__name__}: {failure}")
