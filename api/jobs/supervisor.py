@@ -40,7 +40,7 @@ from promptreel.api.runs.cancel import cancel_unstarted
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.results import run_tables
 from promptreel.api.runs.retries import RETRY_FINAL, outcome_of
-from promptreel.api.runs.statuses import MEDIA_TYPES, OPERATIONS
+from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.api.web.idempotency import forget_old
 from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
@@ -554,7 +554,7 @@ def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
         **summary,
         "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
         "completed_segments": progress.get("field_extraction.succeeded", 0),
-        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in OPERATIONS},
+        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in SEGMENT_OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
         "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.errors import invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
@@ -25,7 +26,6 @@ from promptreel.tables.storage import Storage
 
 Row = dict[str, Any]
 
-OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
 _NO_MEDIA: Final[dict[str, Any]] = {
     **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "gif_uri", "gif_gcs_uri")),
     "thumbnail_available": False,
@@ -174,7 +174,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 def operation_flags(view: SegmentView) -> dict[str, Any]:
     """Whether each operation of a segment succeeded (null where it was not asked for), and why not."""
     flags: dict[str, Any] = {}
-    for operation in OPERATIONS:
+    for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
@@ -280,7 +280,7 @@ def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
     rows = tables.all_rows("failures") if tables is not None else []
     by_video: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        if row["operation"] in (*OPERATIONS, "processing"):
+        if row["operation"] in (*SEGMENT_OPERATIONS, "processing"):
             by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
     videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
     total: Counter[str] = Counter()
@@ -337,7 +337,7 @@ def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "segment_id": segment_id,
         "failed_operations": [row["operation"] for row in rows],
-        **{f"{operation}_error": messages.get(operation) for operation in OPERATIONS},
+        **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
         "failure_stage": leading["operation"],
         "failure_message": leading["message"],
         "failure_code": leading["code"],
@@ -349,7 +349,7 @@ def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*OPERATIONS, "processing")}
+    return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
 
 
 def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:

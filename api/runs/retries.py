@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord
-from promptreel.api.runs.results import OPERATIONS, run_tables
-from promptreel.api.runs.statuses import FINAL
+from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, not_found
-from promptreel.schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
+from promptreel.schemas.outcomes import OPERATIONS
 from promptreel.schemas.wire.prompt_runs import RetryFailures
 from promptreel.tables.retry_scope import target_of
 from promptreel.tables.storage import Storage
@@ -118,12 +118,12 @@ def retry_body(retry: RetryRecord) -> dict[str, Any]:
         "message": f"{len(retry.scope['targets'])} segment(s), {', '.join(retry.scope['operations'])}: {retry.status}",
         "idempotency_key": retry.idempotency_key,
         "video_id": retry.video_id or first[0],
-        "segment_id": retry.segment_id or (first[0] if first[1] in FAILED_OPERATIONS else first[1]),
+        "segment_id": retry.segment_id or (first[0] if first[1] in OPERATIONS else first[1]),
         "created_at": required_time(retry.created_at),
         "started_at": wire_time(retry.started_at),
         "completed_at": wire_time(retry.completed_at),
         "error": retry.error,
-        **{f"{operation}_succeeded": retry.outcome.get(operation) for operation in OPERATIONS},
+        **{f"{operation}_succeeded": retry.outcome.get(operation) for operation in SEGMENT_OPERATIONS},
         "billing_estimated_mt": 0.0,
         "billing_actual_mt": 0.0,
         "billing_status": None,
@@ -136,7 +136,7 @@ def outcome_of(
 ) -> tuple[dict[str, bool | None], str | None]:
     """(operation to whether it now succeeded for all targets, the first error left) from a run's newest tables."""
     tables = run_tables(storage, run_id)
-    found: dict[str, bool | None] = dict.fromkeys(OPERATIONS)
+    found: dict[str, bool | None] = dict.fromkeys(SEGMENT_OPERATIONS)
     if tables is None:
         return found, "the run has no tables"
     chosen = {(video_id, segment_id) for video_id, segment_id in targets}
@@ -145,7 +145,7 @@ def outcome_of(
     errors = (row["message"] for row in left if target_of(row) in chosen)
     for row in tables.all_rows("segments", _SEGMENTS_OF_TARGETS, **ids):
         if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
-            for operation in OPERATIONS:
+            for operation in SEGMENT_OPERATIONS:
                 if row[operation] is not None:
                     found[operation] = row[operation] == "succeeded" and found[operation] is not False
     return found, next(errors, None)
