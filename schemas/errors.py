@@ -19,11 +19,11 @@ from __future__ import annotations
 
 __all__ = [
     "CommitConflict",
+    "ExpectedError",
     "InvalidInput",
     "MediaError",
     "ModelError",
     "PromptError",
-    "ExpectedError",
     "RunError",
     "RunNotFound",
     "SettingsError",

@@ -84,7 +84,7 @@ class ScopedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowPosition:
     """A row of a run's results: number of the part file, and of the row in it."""
 
     part: int
@@ -95,7 +95,7 @@ class Place:
 class Found:
     """A segment that meets the conditions, and where its result lies."""
 
-    place: Place
+    place: RowPosition
     video_id: str
     segment_id: str
     start_us: int
@@ -113,7 +113,7 @@ class FilterEngine:
         self._connection = _connect()
 
     def find(
-        self, scoped: ScopedRun, nodes: Sequence[Any], after: Place | None, limit: int, deadline: float = math.inf
+        self, scoped: ScopedRun, nodes: Sequence[Any], after: RowPosition | None, limit: int, deadline: float = math.inf
     ) -> list[Found]:
         """The first segments of a run, behind a place, that meet all conditions.
 
@@ -143,7 +143,7 @@ class FilterEngine:
         cursor: duckdb.DuckDBPyConnection,
         scoped: ScopedRun,
         nodes: Sequence[Any],
-        after: Place | None,
+        after: RowPosition | None,
         limit: int,
     ) -> list[Found]:
         manifest = scoped.tables.manifest
@@ -169,7 +169,7 @@ class FilterEngine:
                 f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
                 {**parameters, **bounds},
             ).fetchall()
-            found += [Found(Place(portion[at], row), *rest) for at, row, *rest in rows]
+            found += [Found(RowPosition(portion[at], row), *rest) for at, row, *rest in rows]
             if len(found) == limit:
                 break
         return found
@@ -252,7 +252,7 @@ def filter_page(
     )
     nodes = [*(body.conditions or ()), *(body.groups or ())]
     fitting = _fitting(runs, nodes)
-    at, after = (place[1], Place(place[2], place[3])) if place is not None else (0, None)
+    at, after = (place[1], RowPosition(place[2], place[3])) if place is not None else (0, None)
     found: list[tuple[int, Found]] = []
     for number in range(at, len(runs)):
         if number in fitting and len(found) <= body.page_size:
@@ -405,7 +405,7 @@ def _explained(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: st
     return problem
 
 
-def _portions(scoped: ScopedRun, rows: Sequence[int], after: Place | None) -> Iterator[list[int]]:
+def _portions(scoped: ScopedRun, rows: Sequence[int], after: RowPosition | None) -> Iterator[list[int]]:
     """Numbers of the part files from a place on, in portions of growing size; files that hold none of the items are
     left out."""
     manifest = scoped.tables.manifest
