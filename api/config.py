@@ -12,7 +12,7 @@ from promptreel.schemas.errors import SettingsError
 
 
 @dataclass(frozen=True)
-class RateLimits:
+class RateLimitSettings:
     """Requests that one account may make, by category, in a minute; an hour allows forty times as many."""
 
     search: int = 600
@@ -67,7 +67,7 @@ class ApiConfig:
     run_deadline_s: float | None = None
     heartbeat_s: float = 2.0
     supervise: bool = True
-    rate_limits: RateLimits = RateLimits()
+    rate_limits: RateLimitSettings = RateLimitSettings()
     public_url: str = ""
     strict_models: bool = False
     header_timeout_s: float = 15.0
@@ -115,7 +115,7 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
             raise SettingsError(f"PROMPTREEL_{name} is {given!r}; it must be true or false")
         return given in ("1", "true", "yes") if given else default
 
-    limits = RateLimits()
+    limits = RateLimitSettings()
     return ApiConfig(
         data_dir=text("DATA", "promptreel-data"),
         database_url=values.get("DATABASE_URL", ""),
@@ -136,7 +136,7 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
         run_deadline_s=number("RUN_DEADLINE", 0) or None,
         heartbeat_s=number("HEARTBEAT", 2.0),
         supervise=flag("SUPERVISE", True),
-        rate_limits=RateLimits(
+        rate_limits=RateLimitSettings(
             search=int(number("RATE_SEARCH", limits.search)),
             read=int(number("RATE_READ", limits.read)),
             write=int(number("RATE_WRITE", limits.write)),

@@ -71,7 +71,7 @@ _RESOLUTIONS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Upload:
+class _UploadedPart:
     """A file at the service, and the part of it that is meant (None is all of it)."""
 
     uri: str
@@ -114,7 +114,7 @@ class GeminiProvider(Provider):
         self._client = self._clients[0]
         self._turn = 0
         self._clip_slots = asyncio.Semaphore(CLIP_WORKERS)
-        self._uploads: dict[str, asyncio.Task[_Upload]] = {}
+        self._uploads: dict[str, asyncio.Task[_UploadedPart]] = {}
         self._uploaded: list[str] = []  # names at the service
 
     async def close(self) -> None:
@@ -228,21 +228,21 @@ class GeminiProvider(Provider):
             except MediaError as error:
                 raise ModelError(error.code, f"proxy clip: {error.message}", retryable=error.retryable) from error
 
-    async def _uploaded_item(self, media: SegmentInput) -> _Upload:
+    async def _uploaded_item(self, media: SegmentInput) -> _UploadedPart:
         """The item's proxy at the service, uploaded once; segments of it that come meanwhile wait for the same upload."""
         task = self._uploads.get(media.item_key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(self._upload_item(media))
             self._uploads[media.item_key] = task
         whole = await asyncio.shield(task)
-        return _Upload(whole.uri, whole.mime_type, media.span)
+        return _UploadedPart(whole.uri, whole.mime_type, media.span)
 
-    async def _upload_item(self, media: SegmentInput) -> _Upload:
+    async def _upload_item(self, media: SegmentInput) -> _UploadedPart:
         span = TimeSpan(0, media.item_duration_us)
         clip, content = await self._clip(media.folder, media.item_frames, media.audio_file, span)
         return await self._upload(content, clip.mime_type, None)
 
-    async def _upload(self, content: bytes, mime_type: str, span: TimeSpan | None) -> _Upload:
+    async def _upload(self, content: bytes, mime_type: str, span: TimeSpan | None) -> _UploadedPart:
         import io
 
         try:
@@ -265,7 +265,7 @@ class GeminiProvider(Provider):
             raise failure from error
         if file.state is not None and file.state.name == "FAILED":
             raise ModelError("model_bad_request", f"the service could not read an uploaded proxy: {file.error}")
-        return _Upload(str(file.uri), mime_type, span)
+        return _UploadedPart(str(file.uri), mime_type, span)
 
     async def _delete_uploads(self) -> None:
         """Deletes what this worker has uploaded, as far as that works: the service deletes the rest after 48 hours."""
@@ -352,7 +352,7 @@ def _inline_part(content: bytes, mime_type: str, fps: float | None) -> Any:
     return part
 
 
-def _file_part(upload: _Upload, fps: float | None) -> Any:
+def _file_part(upload: _UploadedPart, fps: float | None) -> Any:
     from google.genai import types
 
     part = types.Part.from_uri(file_uri=upload.uri, mime_type=upload.mime_type)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from promptreel.api.config import ApiConfig, RateLimits, config_from_environment
+from promptreel.api.config import ApiConfig, RateLimitSettings, config_from_environment
 from promptreel.schemas.errors import SettingsError
 from tests.api_server import said
 
@@ -61,7 +61,7 @@ def test_the_environment_reaches_every_setting():
     for part in fields(ApiConfig):
         if part.name != "database_url":
             assert getattr(given, part.name) != getattr(ApiConfig(), part.name), part.name
-    assert given.rate_limits == RateLimits(9, 9, 9, 9)
+    assert given.rate_limits == RateLimitSettings(9, 9, 9, 9)
     assert given.public_url == "http://y"
 
 

@@ -8,7 +8,7 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import func, select
 
-from promptreel.api.config import RateLimits
+from promptreel.api.config import RateLimitSettings
 from promptreel.api.db.models import IdempotentAnswer, RunRecord
 from tests.api_server import MEASURE, ApiServer, refused, said
 
@@ -21,7 +21,7 @@ AT_ONCE = 200
 def served(request, tmp_path_factory):
     """A server that executes nothing, over each kind of database."""
     url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else ""
-    limits = RateLimits(write=1_000_000, read=1_000_000)
+    limits = RateLimitSettings(write=1_000_000, read=1_000_000)
     with ApiServer(
         tmp_path_factory.mktemp("served") / "data", database_url=url, supervise=False, rate_limits=limits
     ) as server:
