@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
+from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
 from promptreel.providers.registry import check_access
 from promptreel.schemas.errors import ExpectedError
 from promptreel.tables.attempts import begin_attempt, runner_lock
