@@ -42,7 +42,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class RateLimits(BaseModel):
+class RateLimitSettings(BaseModel):
     """Requests that one account may make, by category, in a minute; an hour allows forty times as many."""
 
     HOUR_FACTOR: ClassVar[int] = 40
@@ -101,7 +101,7 @@ class ApiConfig(BaseModel):
     ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")
     heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
     supervise: bool = True
-    rate_limits: RateLimits = RateLimits()
+    rate_limits: RateLimitSettings = RateLimitSettings()
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = ""
     strict_models: bool = False
     header_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
@@ -132,7 +132,7 @@ def config_from_environment(environment: Mapping[str, str] | None = None) -> Api
             return {name.lower(): value for name, value in given.items() if value}
 
         def __call__(self) -> dict[str, Any]:
-            limits = {name: given.get(rate_variable(name)) for name in RateLimits.model_fields}
+            limits = {name: given.get(rate_variable(name)) for name in RateLimitSettings.model_fields}
             return {**super().__call__(), "rate_limits": {name: value for name, value in limits.items() if value}}
 
     class FromEnvironment(ApiConfig, BaseSettings):
@@ -161,7 +161,7 @@ def variables() -> dict[str, str]:
         name: field.validation_alias or f"{PREFIX}{name.upper()}" for name, field in ApiConfig.model_fields.items()
     }
     del named["rate_limits"]
-    limits = {f"rate_limits.{name}": rate_variable(name) for name in RateLimits.model_fields}
+    limits = {f"rate_limits.{name}": rate_variable(name) for name in RateLimitSettings.model_fields}
     return {**{name: str(variable) for name, variable in named.items()}, **limits}
 
 

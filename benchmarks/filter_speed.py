@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.results import run_tables
 from promptreel.api.search.filter_search import FilterEngine, ScopedRun
 from promptreel.schemas.prompt import prompt_from_dict
@@ -187,7 +187,7 @@ def main() -> None:
             write_run(storage, run_id, given.segments)
         tables = run_tables(storage, run_id)
         assert tables is not None
-        scoped = ScopedRun(PromptRun(run_id=run_id, prompt=PROMPT.to_dict()), tables, None)
+        scoped = ScopedRun(RunRecord(run_id=run_id, prompt=PROMPT.to_dict()), tables, None)
         engine = FilterEngine()
         figures = {name: ask(engine, scoped, wanted) for name, wanted in EXAMPLES.items()}
     rows = [

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.layout import run_folder
@@ -135,9 +135,9 @@ def _filler(kind: pa.DataType) -> Any:
     return False if pa.types.is_boolean(kind) else 0
 
 
-def finished_run(account: str, run_id: str) -> PromptRun:
+def finished_run(account: str, run_id: str) -> RunRecord:
     """The row of the database that makes such a run an account's."""
-    return PromptRun(
+    return RunRecord(
         run_id=run_id,
         account_id=account,
         prompt_id="prompt_x",

@@ -30,7 +30,7 @@ import uvicorn
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import fresh_folder, work_folder
 from promptreel.api.app import PREFIX, create_app
-from promptreel.api.config import ApiConfig, RateLimits
+from promptreel.api.config import ApiConfig, RateLimitSettings
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.tables.vectors import Vectors, nearest, open_vectors, write_vectors
 from tests.search_runs import Segment, Shelf
@@ -115,7 +115,7 @@ def made_up_query(number: int) -> str:
 @contextmanager
 def service(data: Path) -> Iterator[tuple[Any, str]]:
     """The service in a thread: (application, address)."""
-    limits = RateLimits(search=10**6)
+    limits = RateLimitSettings(search=10**6)
     app = create_app(ApiConfig(data_dir=str(data), supervise=False, default_model="signals", rate_limits=limits))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

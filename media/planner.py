@@ -88,7 +88,7 @@ class _Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _CutCandidate:
     """Where the item may be cut, and what that costs."""
 
     boundary: Boundary
@@ -216,17 +216,17 @@ def _keep_strongest(boundaries: Sequence[Boundary], duration_us: int, min_us: in
 # ----------------------------------------------------------------------------------------------------- places
 
 
-def _places(shots: Sequence[_Shot], sound: _Sound) -> list[_Place]:
+def _places(shots: Sequence[_Shot], sound: _Sound) -> list[_CutCandidate]:
     """Every place that speaks for a boundary, in order, at most one in each slot; and some in long pauses and
     in breaths, should the maximum ask for them."""
     found = [_shot_place(shot, sound) for shot in shots]
     for pause in sound.pauses:
         middle = Boundary(_middle(pause), "pause", min(1.0, pause.duration_us / STRONG_PAUSE_US))
-        found.append(_Place(middle, 0, _evidence_cost(middle.score) + _ALONE))
+        found.append(_CutCandidate(middle, 0, _evidence_cost(middle.score) + _ALONE))
         found += [_limit_place(at, sound) for at in range(pause.start_us + _FILL_US, pause.end_us, _FILL_US)]
     for breath in sound.breaths:
         found.append(_limit_place(_middle(breath), sound, breath.duration_us))
-    best: dict[int, _Place] = {}
+    best: dict[int, _CutCandidate] = {}
     for place in found:
         slot = place.time_us // _SLOT_US
         if slot not in best or place.rank < best[slot].rank:
@@ -234,7 +234,7 @@ def _places(shots: Sequence[_Shot], sound: _Sound) -> list[_Place]:
     return [best[slot] for slot in sorted(best)]
 
 
-def _shot_place(shot: _Shot, sound: _Sound) -> _Place:
+def _shot_place(shot: _Shot, sound: _Sound) -> _CutCandidate:
     """A change of shot. A gradual one whose middle lies in speech is cut in the pause that it overlaps, if
     there is
     one: nearest to its middle."""
@@ -246,19 +246,19 @@ def _shot_place(shot: _Shot, sound: _Sound) -> _Place:
             boundary = Boundary(at, boundary.reason, boundary.score)
     cost = _evidence_cost(boundary.score)
     if not sound.is_inside(boundary.time_us):
-        return _Place(boundary, 0, cost if sound.pauses else cost + _ALONE)
+        return _CutCandidate(boundary, 0, cost if sound.pauses else cost + _ALONE)
     if sound.is_speech:
-        return _Place(boundary, _THROUGH_SPEECH, cost + _ALONE)
-    return _Place(boundary, 0, cost + _ALONE + _THROUGH_SOUND)
+        return _CutCandidate(boundary, _THROUGH_SPEECH, cost + _ALONE)
+    return _CutCandidate(boundary, 0, cost + _ALONE + _THROUGH_SOUND)
 
 
-def _limit_place(time_us: int, sound: _Sound, breath_us: int = 0) -> _Place:
+def _limit_place(time_us: int, sound: _Sound, breath_us: int = 0) -> _CutCandidate:
     """A boundary without evidence, best outside sound, else in the longest breath."""
     boundary = Boundary(time_us, "limit", 0.0)
     if not sound.is_inside(time_us):
-        return _Place(boundary, _LIMIT)
+        return _CutCandidate(boundary, _LIMIT)
     harm = _LIMIT + (_THROUGH_SPEECH if sound.is_speech else 0)
-    return _Place(boundary, harm, _UNQUIET * (MIN_PAUSE_US - breath_us) // MIN_PAUSE_US)
+    return _CutCandidate(boundary, harm, _UNQUIET * (MIN_PAUSE_US - breath_us) // MIN_PAUSE_US)
 
 
 def _evidence_cost(score: float) -> int:
@@ -273,7 +273,7 @@ def _middle(span: TimeSpan) -> int:
 
 
 def _split_long(
-    boundaries: Sequence[Boundary], places: Sequence[_Place], sound: _Sound, bounds: LengthBounds
+    boundaries: Sequence[Boundary], places: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
 ) -> list[Boundary]:
     """Splits what is longer than the maximum, at the places given where they lie well."""
     times = [place.time_us for place in places]
@@ -288,24 +288,24 @@ def _split_long(
 
 
 def _cheapest(
-    start: Boundary, end: Boundary, places: Sequence[_Place], sound: _Sound, bounds: LengthBounds
+    start: Boundary, end: Boundary, places: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
 ) -> list[Boundary]:
     """The boundaries from start to end that do least harm, and of those the ones that cost least."""
     inner = [place for place in places if start.time_us < place.time_us < end.time_us]
-    route = [_Place(start), *_fill_holes(start, end, inner, sound, bounds), _Place(end)]
+    route = [_CutCandidate(start), *_fill_holes(start, end, inner, sound, bounds), _CutCandidate(end)]
     return [route[at].boundary for at in _cheapest_way(route, bounds)]
 
 
 def _fill_holes(
-    start: Boundary, end: Boundary, inner: Sequence[_Place], sound: _Sound, bounds: LengthBounds
-) -> list[_Place]:
+    start: Boundary, end: Boundary, inner: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
+) -> list[_CutCandidate]:
     """Adds places without evidence until neighbours lie at most `max_us - 2 * min_us` apart. Then there is
     always
     a way: from every place with more than `max_us` left, one lies within the bounds that leaves `min_us`."""
     widest_us = bounds.max_us - 2 * bounds.min_us
     step_us = min(_FILL_US, widest_us)
     times = [start.time_us, *(place.time_us for place in inner), end.time_us]
-    filled: list[_Place] = []
+    filled: list[_CutCandidate] = []
     for at, (one, two) in enumerate(pairwise(times)):
         if two - one > widest_us:
             filled += [_limit_place(time_us, sound) for time_us in range(one + step_us, two, step_us)]
@@ -314,7 +314,7 @@ def _fill_holes(
     return filled
 
 
-def _cheapest_way(route: Sequence[_Place], bounds: LengthBounds) -> list[int]:
+def _cheapest_way(route: Sequence[_CutCandidate], bounds: LengthBounds) -> list[int]:
     """The places from the first to the last, by number, with segments within the bounds.
 
     Takes O(n * k) for n places of which k lie within one maximum. Of equal ways that with the earlier places

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from promptreel.pipelines.runners import is_local
+from promptreel.pipelines.beam_runners import is_local
 from promptreel.schemas.errors import SettingsError
 
 

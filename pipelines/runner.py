@@ -19,9 +19,9 @@ import time
 from collections.abc import Sequence
 
 from promptreel.media.ffmpeg import find_ffmpeg
-from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
+from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
 from promptreel.providers.registry import check_access
-from promptreel.schemas.errors import MediaError, PromptreelError
+from promptreel.schemas.errors import ExpectedError, MediaError
 from promptreel.tables.attempts import begin_attempt, runner_lock
 from promptreel.tables.call_log import spent_tokens
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
@@ -71,11 +71,11 @@ def execute_run(
             commit_only=commit_only,
         )
         from promptreel.pipelines.prompt_run import PromptRun
-        from promptreel.pipelines.segment_retry import SegmentRetry
+        from promptreel.pipelines.prompt_run_retry import PromptRunRetry
 
         pipeline = make_pipeline(runner, beam_options)
         if context.retry is not None:
-            pipeline | "SegmentRetry" >> SegmentRetry(context, target)
+            pipeline | "PromptRunRetry" >> PromptRunRetry(context, target)
         else:
             pipeline | "PromptRun" >> PromptRun(context, target)
         pipeline.run().wait_until_finish()
@@ -98,7 +98,7 @@ def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
     while manifest is not None and manifest.attempt > attempt and manifest.number > 1:
         manifest = read_manifest(storage, run_id, manifest.number - 1)
     if manifest is None or manifest.attempt != attempt:
-        raise PromptreelError(f"run {run_id}: the pipeline ended without committing; see its log")
+        raise ExpectedError(f"run {run_id}: the pipeline ended without committing; see its log")
     return manifest
 
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         execute_run(known.data_dir, known.run_id, known.runner, beam_options, known.retry_id, known.commit_only)
-    except PromptreelError as error:
+    except ExpectedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Exception as error:

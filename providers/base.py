@@ -19,7 +19,7 @@ Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embeddin
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentMedia:
+class SegmentInput:
     """What is at hand of one segment, on local disk.
 
     Attributes:
@@ -61,7 +61,7 @@ class ModelRequest:
     instruction: str
     text: str
     json_schema: Mapping[str, Any]
-    media: SegmentMedia | None = None
+    media: SegmentInput | None = None
     output_token_factor: int = 1
     texts: tuple[str, ...] = ()
     is_query: bool = False

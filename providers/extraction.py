@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from promptreel.providers.base import ModelRequest, Provider, SegmentMedia
+from promptreel.providers.base import ModelRequest, Provider, SegmentInput
 from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT, LeafField
 from promptreel.schemas.ids import digest
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
@@ -22,7 +22,7 @@ _TIME_TOLERANCE_S: Final = 1.0  # models sample about one frame a second
 VERSION: Final = 1  # part of every operation's key: raise it when the same inputs are to be asked in another way
 
 
-def extraction_request(prompt: Prompt, media: SegmentMedia) -> ModelRequest:
+def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
     """The request for one segment. All that segments of a run share stands in the instruction."""
     return ModelRequest(
         purpose="metadata_extraction",
@@ -57,7 +57,7 @@ def extraction_key(
 
 
 def place_times(
-    metadata: Mapping[str, Any], leaves: tuple[LeafField, ...], media: SegmentMedia
+    metadata: Mapping[str, Any], leaves: tuple[LeafField, ...], media: SegmentInput
 ) -> tuple[dict[str, Any], str | None]:
     """Turns the answer's media times into seconds of the item; a warning names those that lie outside the segment."""
     paths = [leaf.path for leaf in leaves if leaf.schema.get("format") == MEDIA_TIME_FORMAT]
@@ -89,7 +89,7 @@ def _map_numbers(value: Any, keys: list[str], change: Any) -> Any:
     return {**value, key: _map_numbers(value[key], keys[1:], change)}
 
 
-def _describe(media: SegmentMedia) -> str:
+def _describe(media: SegmentInput) -> str:
     if media.media_type == "image":
         return "This is one image."
     start, end = format_timecode(media.span.start_us), format_timecode(media.span.end_us)

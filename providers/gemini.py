@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promptreel.media.clips import Clip, make_clip
-from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput
 from promptreel.providers.gemini_answer import read_answer
 from promptreel.providers.gemini_client import (
     is_lost_file,
@@ -58,7 +58,7 @@ _RESOLUTIONS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Upload:
+class _UploadedPart:
     """A file at the service, and the part of it that is meant (None is all of it)."""
 
     uri: str
@@ -101,7 +101,7 @@ class GeminiProvider(Provider):
         self._client = self._clients[0]
         self._turn = 0
         self._clip_slots = asyncio.Semaphore(CLIP_WORKERS)
-        self._uploads: dict[str, asyncio.Task[_Upload]] = {}
+        self._uploads: dict[str, asyncio.Task[_UploadedPart]] = {}
         self._uploaded: list[str] = []  # names at the service
 
     async def close(self) -> None:
@@ -174,11 +174,11 @@ class GeminiProvider(Provider):
         )
 
     async def _part(self, prepared: Any) -> Any:
-        if not isinstance(prepared, SegmentMedia):
+        if not isinstance(prepared, SegmentInput):
             return prepared
         return _file_part(await self._uploaded_item(prepared), self._fps if prepared.item_frames else None)
 
-    def _forget_upload(self, media: SegmentMedia | None, parts: list[Any]) -> None:
+    def _forget_upload(self, media: SegmentInput | None, parts: list[Any]) -> None:
         """Lets the item be uploaded anew, unless another segment has seen to that meanwhile."""
         task = None if media is None else self._uploads.get(media.item_key)
         if media is None or task is None or not task.done() or task.exception() is not None:
@@ -186,7 +186,7 @@ class GeminiProvider(Provider):
         if any(part.file_data is not None and part.file_data.file_uri == task.result().uri for part in parts):
             del self._uploads[media.item_key]
 
-    async def _frame_parts(self, media: SegmentMedia) -> list[Any]:
+    async def _frame_parts(self, media: SegmentInput) -> list[Any]:
         from google.genai import types
 
         parts: list[Any] = []
@@ -215,21 +215,21 @@ class GeminiProvider(Provider):
             except MediaError as error:
                 raise ModelError(error.code, f"proxy clip: {error.message}", retryable=error.retryable) from error
 
-    async def _uploaded_item(self, media: SegmentMedia) -> _Upload:
+    async def _uploaded_item(self, media: SegmentInput) -> _UploadedPart:
         """The item's proxy at the service, uploaded once; segments of it that come meanwhile wait for the same upload."""
         task = self._uploads.get(media.item_key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(self._upload_item(media))
             self._uploads[media.item_key] = task
         whole = await asyncio.shield(task)
-        return _Upload(whole.uri, whole.mime_type, media.span)
+        return _UploadedPart(whole.uri, whole.mime_type, media.span)
 
-    async def _upload_item(self, media: SegmentMedia) -> _Upload:
+    async def _upload_item(self, media: SegmentInput) -> _UploadedPart:
         span = TimeSpan(0, media.item_duration_us)
         clip, content = await self._clip(media.folder, media.item_frames, media.audio_file, span)
         return await self._upload(content, clip.mime_type, None)
 
-    async def _upload(self, content: bytes, mime_type: str, span: TimeSpan | None) -> _Upload:
+    async def _upload(self, content: bytes, mime_type: str, span: TimeSpan | None) -> _UploadedPart:
         import io
 
         try:
@@ -252,7 +252,7 @@ class GeminiProvider(Provider):
             raise failure from error
         if file.state is not None and file.state.name == "FAILED":
             raise ModelError("model_bad_request", f"the service could not read an uploaded proxy: {file.error}")
-        return _Upload(str(file.uri), mime_type, span)
+        return _UploadedPart(str(file.uri), mime_type, span)
 
     async def _delete_uploads(self) -> None:
         """Deletes what this worker has uploaded, as far as that works: the service deletes the rest after 48 hours."""
@@ -339,7 +339,7 @@ def _inline_part(content: bytes, mime_type: str, fps: float | None) -> Any:
     return part
 
 
-def _file_part(upload: _Upload, fps: float | None) -> Any:
+def _file_part(upload: _UploadedPart, fps: float | None) -> Any:
     from google.genai import types
 
     part = types.Part.from_uri(file_uri=upload.uri, mime_type=upload.mime_type)

@@ -15,7 +15,7 @@ import numpy as np
 from promptreel.media.analysis import ANALYSIS_FILE, TIMELINE_FILE, MediaAnalysis, load_analysis
 from promptreel.media.timeline import Timeline, load_timeline
 from promptreel.providers import on_screen_text
-from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentMedia
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput
 from promptreel.providers.transcription import text_of
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
@@ -131,7 +131,7 @@ def _type_name(measurement: Measurement) -> str:
     return f"array of {measurement.type}" if measurement.list_depth else measurement.type
 
 
-def _measure_schema(json_schema: Mapping[str, Any], media: SegmentMedia) -> tuple[dict[str, Any], list[str]]:
+def _measure_schema(json_schema: Mapping[str, Any], media: SegmentInput) -> tuple[dict[str, Any], list[str]]:
     """The measured values, and what could not be measured on this machine, with its mend."""
     analysis, timeline = _load_item(media.folder)
     material = Material(analysis, timeline, media.span, media.folder, media.frames, media.words)

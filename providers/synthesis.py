@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promptreel.providers.base import ModelRequest, Provider, SegmentMedia
+from promptreel.providers.base import ModelRequest, Provider, SegmentInput
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import digest
 from promptreel.schemas.mediatime import format_timecode
@@ -74,7 +74,7 @@ def render_source(prompt: Prompt, findings: Sequence[SegmentFinding]) -> Synthes
     return SynthesisSource(text, tuple(covered), tuple(omitted), fields, digest([text, list(omitted)]))
 
 
-def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentMedia | None) -> ModelRequest:
+def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentInput | None) -> ModelRequest:
     """The request for one item. `item` is given to a model that measures the media itself."""
     assert prompt.video_level is not None
     return ModelRequest(

@@ -1,6 +1,6 @@
 """The one exception tree of promptreel.
 
-    PromptreelError
+    ExpectedError
     ├── InvalidInput            what the caller gave cannot be used; the message says what, which value, and the mend
     │   ├── PromptError         a prompt definition breaks a rule
     │   ├── SettingsError       a run setting is out of range or contradicts another
@@ -20,12 +20,12 @@ from __future__ import annotations
 
 __all__ = [
     "CommitConflict",
+    "ExpectedError",
     "InvalidInput",
     "MediaError",
     "ModelError",
     "PicklableError",
     "PromptError",
-    "PromptreelError",
     "RunDamaged",
     "RunError",
     "RunNotFound",
@@ -49,11 +49,11 @@ def _rebuild(kind: type[PicklableError], arguments: tuple[object, ...], fields: 
     return error
 
 
-class PromptreelError(PicklableError):
+class ExpectedError(PicklableError):
     """Base of every error that promptreel raises on purpose."""
 
 
-class InvalidInput(PromptreelError):
+class InvalidInput(ExpectedError):
     """The caller's input cannot be used; the message says what, which value, and the mend."""
 
 
@@ -69,7 +69,7 @@ class TargetError(InvalidInput):
     """A target names nothing that can be read as media."""
 
 
-class MediaError(PromptreelError):
+class MediaError(ExpectedError):
     """One media item cannot be read.
 
     Args:
@@ -85,7 +85,7 @@ class MediaError(PromptreelError):
         self.retryable = retryable
 
 
-class ModelError(PromptreelError):
+class ModelError(ExpectedError):
     """One model call did not give a usable answer.
 
     Args:
@@ -103,7 +103,7 @@ class ModelError(PromptreelError):
         self.retry_after_s = retry_after_s
 
 
-class RunError(PromptreelError):
+class RunError(ExpectedError):
     """A run folder cannot be used."""
 
 

@@ -115,7 +115,6 @@ class SoundActivity:
     spans: tuple[TimeSpan, ...] = ()
 
 
-Strategy = Literal["fixed", "content_aware", "smart", "image"]
 BoundaryReason = Literal["start", "end", "cut", "fade", "pause", "window", "limit"]
 
 

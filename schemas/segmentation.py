@@ -11,22 +11,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.media import MediaType, Strategy
+from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import US_PER_SECOND
-
-VideoStrategy = Literal["smart", "fixed", "content_aware"]
-AudioStrategy = Literal["content_aware", "fixed"]
-
-DURATION_S: Final = (1, 300)  # the public prompt-run API's range of fixed windows
+from promptreel.schemas.strategies import (
+    AUDIO_STRATEGIES,
+    DEFAULT_AUDIO_STRATEGY,
+    DEFAULT_VIDEO_STRATEGY,
+    IMAGE_STRATEGY,
+    MAX_WINDOW_S,
+    MIN_WINDOW_S,
+    VIDEO_STRATEGIES,
+    AudioStrategy,
+    Strategy,
+    VideoStrategy,
+)
 
 PLANNER_VERSION: Final = 1  # part of every segment id: raise it when the same input would be cut differently
 
 # A model may answer about a shorter clip without having seen one frame of it.
 _SHORTEST_US: Final = US_PER_SECOND // 2
-_LONGEST_US: Final = DURATION_S[1] * US_PER_SECOND
+_LONGEST_US: Final = MAX_WINDOW_S * US_PER_SECOND
 # With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose where.
 _LEAST_RANGE: Final = 3
 
@@ -99,8 +106,8 @@ class SegmentationSettings:
         SettingsError: a strategy is unknown, a window is missing, superfluous or out of range, or lengths are.
     """
 
-    video_strategy: VideoStrategy = "smart"
-    audio_strategy: AudioStrategy = "content_aware"
+    video_strategy: VideoStrategy = DEFAULT_VIDEO_STRATEGY
+    audio_strategy: AudioStrategy = DEFAULT_AUDIO_STRATEGY
     video_duration_s: int | None = None
     audio_duration_s: int | None = None
     smart_lengths: LengthBounds = SMART
@@ -108,15 +115,15 @@ class SegmentationSettings:
     pause_lengths: LengthBounds = PAUSES
 
     def __post_init__(self) -> None:
-        _check("video", self.video_strategy, ("smart", "fixed", "content_aware"), self.video_duration_s)
-        _check("audio", self.audio_strategy, ("content_aware", "fixed"), self.audio_duration_s)
+        _check("video", self.video_strategy, VIDEO_STRATEGIES, self.video_duration_s)
+        _check("audio", self.audio_strategy, AUDIO_STRATEGIES, self.audio_duration_s)
         for name in ("smart_lengths", "shot_lengths", "pause_lengths"):
             object.__setattr__(self, name, _lengths(name, getattr(self, name)))
 
     def strategy_of(self, media_type: MediaType) -> Strategy:
         """The strategy for one type of media; an image is one segment."""
         if media_type == "image":
-            return "image"
+            return IMAGE_STRATEGY
         return self.video_strategy if media_type == "video" else self.audio_strategy
 
     def window_us(self, media_type: MediaType) -> int | None:
@@ -146,7 +153,7 @@ class SegmentationSettings:
     def identity(self, media_type: MediaType) -> dict[str, Any]:
         """What decides the segments of one type of media, and nothing else: part of their ids."""
         if media_type == "image":
-            return {"strategy": "image"}
+            return {"strategy": IMAGE_STRATEGY}
         window_us = self.window_us(media_type)
         if window_us is not None:
             return {"version": PLANNER_VERSION, "strategy": "fixed", "window_us": window_us}
@@ -181,10 +188,13 @@ def _check(media_type: str, strategy: str, known: tuple[str, ...], duration_s: i
                 f"{strategy!r}; a length goes with fixed segmentation only"
             )
         return
-    low, high = DURATION_S
-    if isinstance(duration_s, bool) or not isinstance(duration_s, int) or not low <= duration_s <= high:
+    if (
+        isinstance(duration_s, bool)
+        or not isinstance(duration_s, int)
+        or not MIN_WINDOW_S <= duration_s <= MAX_WINDOW_S
+    ):
         raise SettingsError(
-            f"fixed {media_type} segmentation needs a segment length of {low} to {high} whole seconds, "
+            f"fixed {media_type} segmentation needs a segment length of {MIN_WINDOW_S} to {MAX_WINDOW_S} whole seconds, "
             f"not {duration_s!r}"
         )
 

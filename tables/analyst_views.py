@@ -18,15 +18,15 @@ from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.records import TABLES
 from promptreel.tables.part_files import part_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
-from promptreel.tables.storage import Storage
-from promptreel.tables.table_schemas import FIELDS, table_schemas
-from promptreel.tables.views import (
+from promptreel.tables.run_views import (
     RUN_VIEW_COLUMNS,
     leaf_columns,
     quoted,
     run_view_sql,
     table_view_sql,
 )
+from promptreel.tables.storage import Storage
+from promptreel.tables.table_schemas import FIELDS, table_schemas
 
 ANALYST_TABLES: Final = ("media", "results", "transcripts", "video_results", "failures", "frames")
 _SEGMENTS: Final = "segments"

@@ -19,9 +19,9 @@ from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.reader import CommittedRun
+from promptreel.tables.run_views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import table_schemas
-from promptreel.tables.views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
 
 Change = Literal["added", "removed", "changed", "same"]
 MatchedBy = Literal["id", "overlap", "none"]

@@ -16,9 +16,9 @@ from promptreel.schemas.records import SORT_KEYS, TABLES
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.request import read_request
+from promptreel.tables.run_views import quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import table_schemas
-from promptreel.tables.views import quoted, run_view_sql, table_view_sql
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import subprocess
 from promptreel.media.analysis import analyze_media, frames_of_span
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.media.probe import probe_media
-from promptreel.providers.base import SegmentMedia
+from promptreel.providers.base import SegmentInput
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.mediatime import us_from_seconds
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
@@ -41,7 +41,7 @@ def segment_of(analysed, start_s=0.0, end_s=None, item_key="item"):
     analysis, folder = analysed
     end_us = analysis.duration_us if end_s is None else us_from_seconds(end_s)
     span = TimeSpan(us_from_seconds(start_s), end_us)
-    return SegmentMedia(
+    return SegmentInput(
         media_type=analysis.info.media_type,
         folder=folder,
         span=span,

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.schemas.field_paths import parse_schema, render_text
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.settings import RunSettings
@@ -108,7 +108,7 @@ class Catalogue:
         run_id = make_run(self.storage, answers, prompt, **options)
         moment = self._tick()
         self._add(
-            PromptRun(
+            RunRecord(
                 run_id=run_id, account_id=self.account_id, prompt_id=prompt_id or prompt.prompt_id,
                 prompt_name=prompt.name, prompt=prompt.to_dict(), settings=RunSettings().to_dict(),
                 target={"type": "index", "index_id": index_id} if index_id else {"type": "playground"},

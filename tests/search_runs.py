@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.api.runs.plan import first_summary
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.schemas.field_paths import render_text
@@ -188,7 +188,7 @@ class Shelf:
                 if session.get(Video, video_id) is None:
                     session.add(self._video(video_id, index_id))
             session.add(
-                PromptRun(
+                RunRecord(
                     run_id=run_id, account_id=self.account_id, prompt_id="prompt_1", prompt_name=prompt.name,
                     prompt=prompt.to_dict(), settings=settings.to_dict(), target={"type": "index"}, index_id=index_id,
                     status=status, summary=first_summary(prompt, settings, []), completed_at=NOON,
@@ -204,7 +204,7 @@ class Shelf:
         """A further manifest of a run, which the database takes over."""
         manifest = commit_results(self.storage, run_id, items, attempt=attempt, **options)
         with self.database.write() as session:
-            session.get(PromptRun, run_id).manifest_number = manifest.number
+            session.get(RunRecord, run_id).manifest_number = manifest.number
         return manifest
 
     def delete(self, video_id):

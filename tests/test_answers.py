@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptreel.providers.answers import AnswerFailed, ask_checked, check_answer, parse_answer
-from promptreel.providers.base import ModelAnswer, ModelRequest, SegmentMedia, Usage
+from promptreel.providers.base import ModelAnswer, ModelRequest, SegmentInput, Usage
 from promptreel.providers.extraction import place_times
 from promptreel.schemas.media import TimeSpan
 from tests.models import REQUEST, SUBJECT, ScriptedModel, policy_for, tally
@@ -94,7 +94,7 @@ def test_blocked_content_is_final():
 
 
 def test_an_answer_that_did_not_see_the_media_is_refused(tmp_path):
-    media = SegmentMedia("video", tmp_path, TimeSpan(0, 1), (), None, "k", 1, ())
+    media = SegmentInput("video", tmp_path, TimeSpan(0, 1), (), None, "k", 1, ())
     request = ModelRequest("metadata_extraction", "", "", REQUEST.json_schema, media)
     unseen = ModelAnswer('{"n": 1}', "STOP", Usage(text_tokens=9, media_reported=True))
     with pytest.raises(AnswerFailed, match="without having seen the media"):
@@ -159,7 +159,7 @@ def test_any_object_that_a_table_can_hold_survives(value):
 
 
 def test_media_times_become_times_of_the_item_and_strays_are_told(tmp_path):
-    media = SegmentMedia("video", tmp_path, TimeSpan(10_000_000, 20_000_000), (), None, "k", 60_000_000, ())
+    media = SegmentInput("video", tmp_path, TimeSpan(10_000_000, 20_000_000), (), None, "k", 60_000_000, ())
     answer = {
         "summary": "s",
         "products": [{"name": "a", "first_seen": 2.5}, {"name": "b"}, {"name": "c", "first_seen": 99}],

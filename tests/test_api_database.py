@@ -14,7 +14,7 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
 from promptreel.api.db.migrate import _FOLDER, migrate
-from promptreel.api.db.models import Account, ApiKey, Base, Event
+from promptreel.api.db.models import Account, ApiKey, Base, EventRecord
 from tests.api_server import ApiServer, said
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -160,7 +160,11 @@ def test_who_reads_events_behind_a_number_misses_none(database):
     while len(seen) < writers * each:
         alive = any(thread.is_alive() for thread in threads)
         with database.read() as session:
-            behind = select(Event.number).where(Event.number > (seen[-1] if seen else 0)).order_by(Event.number)
+            behind = (
+                select(EventRecord.number)
+                .where(EventRecord.number > (seen[-1] if seen else 0))
+                .order_by(EventRecord.number)
+            )
             found = session.scalars(behind).all()
         seen += found
         if not found and not alive:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from promptreel.api.config import ApiConfig, RateLimits, config_from_environment, variables
+from promptreel.api.config import ApiConfig, RateLimitSettings, config_from_environment, variables
 from promptreel.schemas.errors import SettingsError
 from tests.api_server import said
 
@@ -42,7 +42,7 @@ def test_the_environment_reaches_every_setting():
     for name in ApiConfig.model_fields:
         if name != "database_url":
             assert getattr(given, name) != getattr(ApiConfig(), name), name
-    assert given.rate_limits == RateLimits(search=9, read=9, write=9, upload=9)
+    assert given.rate_limits == RateLimitSettings(search=9, read=9, write=9, upload=9)
     assert given.public_url == "http://y"
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event
 
-from promptreel.api.config import RateLimits
+from promptreel.api.config import RateLimitSettings
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.rate_limit import RateLimiter
 from tests.api_server import DESCRIBE, MEASURE, ApiServer, Caller, refused, said
@@ -265,7 +265,7 @@ def test_a_key_without_admin_makes_no_keys(service, caller):
 
 
 def test_too_many_requests_are_told_when_to_come_back_and_others_are_not_held_up(tmp_path):
-    limits = RateLimits(read=5, write=2)
+    limits = RateLimitSettings(read=5, write=2)
     with ApiServer(tmp_path / "data", rate_limits=limits, supervise=False) as server:
         greedy, other = server.caller(), server.caller()
         answers = [greedy.post("/prompts/test-schema", {"json_schema": {}, "sample_data": {}}) for _ in range(5)]
@@ -279,7 +279,7 @@ def test_too_many_requests_are_told_when_to_come_back_and_others_are_not_held_up
 
 def test_the_limiter_counts_by_account_and_category_and_begins_again_with_the_minute():
     clock = [1_000_000_020.0]
-    limiter = RateLimiter(RateLimits(read=3, write=1), lambda: clock[0])
+    limiter = RateLimiter(RateLimitSettings(read=3, write=1), lambda: clock[0])
     for _ in range(3):
         limiter.take("a", "read")
     limiter.take("a", "write")
@@ -299,8 +299,8 @@ def test_the_limiter_counts_by_account_and_category_and_begins_again_with_the_mi
 
 def test_the_hour_has_a_limit_of_its_own():
     clock = [3600.0 * 1000]
-    limiter = RateLimiter(RateLimits(read=1), lambda: clock[0])
-    for minute in range(RateLimits.HOUR_FACTOR):
+    limiter = RateLimiter(RateLimitSettings(read=1), lambda: clock[0])
+    for minute in range(RateLimitSettings.HOUR_FACTOR):
         clock[0] = 3600.0 * 1000 + 60 * minute
         limiter.take("a", "read")
     clock[0] += 60

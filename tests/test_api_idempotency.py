@@ -8,8 +8,8 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import func, select
 
-from promptreel.api.config import RateLimits
-from promptreel.api.db.models import IdempotentAnswer, PromptRun
+from promptreel.api.config import RateLimitSettings
+from promptreel.api.db.models import IdempotentAnswer, RunRecord
 from tests.api_server import MEASURE, ApiServer, refused, said
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -21,7 +21,7 @@ AT_ONCE = 200
 def served(request, tmp_path_factory):
     """A server that executes nothing, over each kind of database."""
     url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else ""
-    limits = RateLimits(write=1_000_000, read=1_000_000)
+    limits = RateLimitSettings(write=1_000_000, read=1_000_000)
     with ApiServer(
         tmp_path_factory.mktemp("served") / "data", database_url=url, supervise=False, rate_limits=limits
     ) as server:
@@ -35,7 +35,7 @@ def someone(served):
 
 def runs_of(server, caller):
     with server.app.state.database.read() as session:
-        mine = select(func.count()).select_from(PromptRun).where(PromptRun.account_id == caller.account_id)
+        mine = select(func.count()).select_from(RunRecord).where(RunRecord.account_id == caller.account_id)
         return session.scalar(mine)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from promptreel.api.config import RateLimits
+from promptreel.api.config import RateLimitSettings
 from tests.api_server import ApiServer, said
 from tests.pipeline_runs import make_image
 
@@ -31,7 +31,7 @@ phases.coverage.enabled = false
 def fuzzed(tmp_path_factory):
     """A server that executes nothing, with an account that has some of everything."""
     folder = tmp_path_factory.mktemp("fuzzed")
-    limits = RateLimits(**dict.fromkeys(("search", "read", "write", "upload"), 10_000_000))
+    limits = RateLimitSettings(**dict.fromkeys(("search", "read", "write", "upload"), 10_000_000))
     with ApiServer(folder / "data", supervise=False, rate_limits=limits) as server:
         server.someone = server.caller()
         index_id = server.someone.index()

@@ -19,7 +19,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.migrate import _FOLDER, migrate
-from promptreel.api.db.models import Event, Export
+from promptreel.api.db.models import EventRecord, Export
 from promptreel.api.jobs.export_worker import ExportWorker
 from promptreel.api.jobs.write_export import write_export
 from promptreel.api.runs.exports import _STATUS as STATUSES
@@ -231,7 +231,7 @@ def test_events_tell_of_the_end(service, caller, catalogue):
     run = catalogue.run({catalogue.video(): [CRANE]})
     export, _ = exported(caller, f"prompt-run/{run}")
     with service.app.state.database.read() as session:
-        events = session.query(Event).filter_by(account_id=caller.account_id, event_type="export.ready").all()
+        events = session.query(EventRecord).filter_by(account_id=caller.account_id, event_type="export.ready").all()
     assert [(event.run_id, event.payload["export_id"]) for event in events] == [(run, export["export_id"])]
 
 
@@ -371,7 +371,7 @@ def test_several_workers_write_each_export_once(idle):
     assert [(state.queue_status, state.attempts) for state in states] == [("succeeded", 1)] * 12
     assert len(list((server.data / "exports").iterdir())) == 12
     with database.read() as session:
-        assert session.query(Event).filter_by(event_type="export.ready").count() == 12
+        assert session.query(EventRecord).filter_by(event_type="export.ready").count() == 12
 
 
 def test_an_export_is_written_in_portions_and_of_one_manifest(idle, tmp_path):

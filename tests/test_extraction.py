@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from promptreel.providers.base import SegmentMedia
+from promptreel.providers.base import SegmentInput
 from promptreel.providers.extraction import extraction_key, extraction_request, place_times
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
@@ -43,7 +43,7 @@ LEAVES = leaf_fields(parse_schema(TIMES))
 
 
 def media_of(start_us, end_us, media_type="video"):
-    return SegmentMedia(media_type, Path("."), TimeSpan(start_us, end_us), (), None, "item", 60_000_000, ())
+    return SegmentInput(media_type, Path("."), TimeSpan(start_us, end_us), (), None, "item", 60_000_000, ())
 
 
 SEGMENT = media_of(10_000_000, 20_000_000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.results import run_tables
 from promptreel.api.search import filter_search
 from promptreel.api.search.filter_search import FilterEngine, ScopedRun
@@ -99,7 +99,7 @@ def engine():
 
 
 def scoped_run(storage, run_id, prompt=NESTED, items=None):
-    run = PromptRun(run_id=run_id, prompt=prompt.to_dict())
+    run = RunRecord(run_id=run_id, prompt=prompt.to_dict())
     return ScopedRun(run, run_tables(storage, run_id), items)
 
 

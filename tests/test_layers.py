@@ -110,6 +110,17 @@ def test_rooms_of_the_service_import_one_way(path):
             assert imported == room or imported in ROOMS[room], f"{path}:{node.lineno} imports {module}"
 
 
+def test_each_class_has_a_name_of_its_own():
+    """Case and a leading underscore set no two names apart. A page is a body of the API and what the SDK makes of it."""
+    places = {}
+    for path in modules():
+        for node in ast.parse(path.read_text(), path).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_").casefold(), []).append(f"{path}:{node.lineno}")
+    shared = {name: lines for name, lines in places.items() if len(lines) > 1}
+    assert set(shared) == {"page"}, shared
+
+
 def test_the_reading_commands_import_neither_beam_nor_a_model_library():
     code = "import sys, promptreel.cli.main; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

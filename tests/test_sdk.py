@@ -1,6 +1,7 @@
 """The SDK, sync and async through one suite: against a server that plays a script, and against the real service."""
 
 import asyncio
+import functools
 import inspect
 import io
 import json
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+import typing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -29,6 +32,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.events import record_event
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.schemas.wire.accounts import NewApiKey, RotatedApiKey
+from promptreel.schemas.wire.prompt_runs import ExecuteRun, VideosTarget
 from promptreel.schemas.wire.videos import SegmentTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
@@ -800,6 +804,21 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments_and_words():
         asyncio.run(other.close())
 
 
+def test_every_method_is_a_plain_one_whose_types_an_editor_can_read():
+    with PromptReel(KEY) as client:
+        other = AsyncPromptReel(KEY)
+        for root in (client, other):
+            for path in public_methods(root):
+                method = functools.reduce(getattr, path.split("."), root)
+                assert method.__code__.co_name == method.__name__ == path.rsplit(".", 1)[-1], path
+                assert inspect.getsourcefile(method) == inspect.getsourcefile(type(method.__self__)), path
+                types = typing.get_type_hints(method)
+                assert {"return", *inspect.signature(method).parameters} == set(types), path
+                assert Any not in types.values() or path == "prompts.test_schema", path
+                assert not inspect.signature(method).parameters.keys() & {"args", "kwargs"}, path
+        asyncio.run(other.close())
+
+
 def test_the_command_line_does_not_load_the_client():
     code = (
         "import sys, promptreel, promptreel.cli.main; print('httpx2' in sys.modules, 'promptreel.sdk' in sys.modules)"
@@ -810,9 +829,9 @@ def test_the_command_line_does_not_load_the_client():
 
 
 def test_the_client_loads_nothing_that_is_slow_to_import():
-    code = "import sys; from promptreel import PromptReel; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import sys; from promptreel import PromptReel; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    loaded = {name.removeprefix("promptreel.").split(".")[0] for name in done.stdout.split()}
     assert {"promptreel", "schemas", "pydantic"} <= loaded
     heavy = {
         "api",
@@ -1249,6 +1268,22 @@ def test_what_the_client_sends_is_what_the_service_describes(real_service, call)
         assert not content or request.file is not None
     if isinstance(call, Listing):
         assert "cursor" in request.params
+
+
+def test_the_settings_of_a_run_are_those_of_the_wire():
+    offered = {*prompt_runs.ExecuteOptions.__annotations__, "prompt_id", "target"}
+    assert offered == set(ExecuteRun.model_fields)
+    for method in (resources.PromptRuns.execute, resources.PromptRuns.estimate):
+        assert set(inspect.signature(method).parameters) - {"self", "idempotency_key"} == offered
+
+
+def test_execute_and_estimate_send_the_same_settings():
+    target, settings = VideosTarget(type="videos", video_ids=["v"]), {"video_segmentation_type": "fixed"}
+    started = prompt_runs.execute("p", target, video_segment_duration=5, processing_model=None, **settings)
+    estimated = prompt_runs.estimate("p", target, video_segment_duration=5, processing_model=None, **settings)
+    sent = {"prompt_id": "p", "target": {"type": "videos", "video_ids": ["v"]}, "video_segment_duration": 5, **settings}
+    assert started.request.json == estimated.request.json == sent
+    assert ExecuteRun.model_validate(sent).model_dump(mode="json", exclude_unset=True) == sent
 
 
 def test_every_builder_is_held_against_the_description():

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from promptreel.api.app import PREFIX, create_app
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.events import record_event
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.search import ranking
 from promptreel.api.search.block import MARKER
 from promptreel.api.search.build import SEARCH
@@ -316,7 +316,7 @@ def test_a_run_that_has_not_finished_is_left_out_and_refused_when_it_is_named(ap
     index_id, run_id = searcher.film()
     pending = searcher.shelf.run(index_id, mine({"vid_harbour": [Segment(summary="A dog barks")]}, searcher))
     with app.state.database.write() as session:
-        run = session.get(PromptRun, pending)
+        run = session.get(RunRecord, pending)
         run.status, run.manifest_number = "processing", None
     assert {hit["run_id"] for hit in searcher.text(index_id, "dog")} == {run_id}
     path = f"/indexes/{index_id}/search"

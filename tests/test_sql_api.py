@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from promptreel.api.app import PREFIX, create_app
 from promptreel.api.config import ApiConfig
-from promptreel.api.db.models import MediaIndex, PromptRun
+from promptreel.api.db.models import MediaIndex, RunRecord
 from promptreel.api.routes import sql
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.web.auth import create_account, create_key
@@ -67,7 +67,7 @@ class Service:
 
     def _add(self, session, account, run_id, index_id, prompt, day):
         session.add(
-            PromptRun(
+            RunRecord(
                 run_id=run_id, account_id=account, key_id=None, prompt_id=f"prompt_{prompt.name}", prompt_name=prompt.name,
                 prompt=prompt.to_dict(), settings={}, target={}, index_id=index_id,
                 status="completed" if day is not None else "processing", summary={}, created_at=_moment((day or 0) + 1),
@@ -258,7 +258,7 @@ def test_a_run_over_another_place_is_refused_as_every_search_refuses_it(service,
 
 def test_runs_over_the_playground_are_read_there_alone(service):
     with service.app.state.database.write() as session:
-        session.get(PromptRun, ELSEWHERE).index_id = None
+        session.get(RunRecord, ELSEWHERE).index_id = None
     try:
         count = "SELECT count(DISTINCT run_id) AS n, min(run_id) AS r FROM segments"
         assert service.rows(count, "playground")["rows"] == [{"n": 1, "r": ELSEWHERE}]
@@ -268,7 +268,7 @@ def test_runs_over_the_playground_are_read_there_alone(service):
         assert service.post("playground", {"query": count}, "other").json()["run_ids"] == []
     finally:
         with service.app.state.database.write() as session:
-            session.get(PromptRun, ELSEWHERE).index_id = "idx_two"
+            session.get(RunRecord, ELSEWHERE).index_id = "idx_two"
 
 
 def test_a_run_that_has_not_finished_is_said_to_be_so(service):

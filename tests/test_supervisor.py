@@ -9,7 +9,7 @@ import time
 import pytest
 from sqlalchemy import select, text
 
-from promptreel.api.db.models import PromptRun, SegmentRetry, Video
+from promptreel.api.db.models import RetryRecord, RunRecord, Video
 from promptreel.api.jobs import supervisor as supervisor_module
 from promptreel.api.jobs.leases import Watch, held_run, release, take_lease
 from promptreel.api.jobs.supervisor import Supervisor
@@ -43,11 +43,11 @@ class Bench:
     def run(self, run_id):
         """The run's row as it is now."""
         with self.database.read() as session:
-            return session.get(PromptRun, run_id)
+            return session.get(RunRecord, run_id)
 
     def set(self, run_id, **values):
         with self.database.write() as session:
-            run = session.get(PromptRun, run_id)
+            run = session.get(RunRecord, run_id)
             for name, value in values.items():
                 setattr(run, name, value)
 
@@ -183,7 +183,7 @@ def test_a_run_that_its_owner_finishes_while_another_looks_is_not_taken_over(ben
     run_id = bench.catalogue.run({video_id: [{}]})
     bench.set(run_id, status="processing", manifest_number=None, completed_at=None)
     with bench.database.write() as session:
-        lease = take_lease(session, session.get(PromptRun, run_id), "another:1:owner")
+        lease = take_lease(session, session.get(RunRecord, run_id), "another:1:owner")
 
     def finish(*_):
         with bench.database.write() as session:
@@ -232,7 +232,7 @@ def test_of_two_retries_at_once_one_is_refused(on_postgres, monkeypatch):
     threads[0].join()
     refused(answers[0], 409, "retry_in_progress")
     with bench.database.read() as session:
-        assert len(session.scalars(select(SegmentRetry)).all()) == 1
+        assert len(session.scalars(select(RetryRecord)).all()) == 1
 
 
 def test_two_changes_of_a_prompt_at_once_are_both_kept(on_postgres, monkeypatch):
@@ -447,7 +447,7 @@ def test_the_outcome_of_a_retry_is_read_while_others_can_write(on_sqlite, monkey
     retry = said(bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 202)
     bench.set(run_id, manifest_number=0)
     with bench.database.write() as session:
-        session.get(SegmentRetry, retry["retry_id"]).status = "processing"
+        session.get(RetryRecord, retry["retry_id"]).status = "processing"
 
     def write():
         bench.set(run_id, prompt_name="changed")

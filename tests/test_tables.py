@@ -39,10 +39,10 @@ from promptreel.tables.request import (
     read_target,
     write_request,
 )
+from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal, clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from promptreel.tables.table_schemas import table_schemas
-from promptreel.tables.views import write_views
 from tests.prompts import NESTED
 
 

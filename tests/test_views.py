@@ -15,8 +15,8 @@ from promptreel.tables import layout
 from promptreel.tables.analyst_views import analyst_views, connect_views
 from promptreel.tables.diff import RunDiff
 from promptreel.tables.reader import committed_run, connect, query
+from promptreel.tables.run_views import duckdb_type, write_views
 from promptreel.tables.storage import open_storage
-from promptreel.tables.views import duckdb_type, write_views
 from tests.made_runs import make_run, segment_id
 
 

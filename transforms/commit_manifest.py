@@ -10,9 +10,9 @@ import apache_beam as beam
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
+from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
-from promptreel.tables.views import write_views
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.rows.earlier_rows import EarlierRows
 from promptreel.transforms.write_tables import WrittenShard

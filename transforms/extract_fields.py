@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
-from promptreel.providers.base import Provider, SegmentMedia
+from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
 from promptreel.providers.extraction import extraction_key, extraction_request, place_times
 from promptreel.providers.transcription import Transcript, words_of_span
@@ -74,7 +74,7 @@ def _transcript_read(task: SegmentTask, context: RunContext, provider: Provider)
     return transcript_key(task.analysis_key, context) if provider.reads_transcript(context.request.prompt) else None
 
 
-def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentMedia:
+def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentInput:
     """What is at hand of one segment, on local disk."""
     analysis, folder = read_analysis(storage, task.analysis_key)
     span = task.planned.span
@@ -85,7 +85,7 @@ def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript
     return _media(analysis, folder, task.analysis_key, span, frames, words)
 
 
-def item_media_of(storage: Storage, key: str, transcript: Transcript | None = None) -> SegmentMedia:
+def item_media_of(storage: Storage, key: str, transcript: Transcript | None = None) -> SegmentInput:
     """What is at hand of a whole item, on local disk, for a model that measures."""
     analysis, folder = read_analysis(storage, key)
     _make_local(storage, key, analysis, [frame.file for frame in analysis.frames])
@@ -100,8 +100,8 @@ def _media(
     span: TimeSpan,
     frames: tuple[SampledFrame, ...],
     words: tuple[Word, ...] | None,
-) -> SegmentMedia:
-    return SegmentMedia(
+) -> SegmentInput:
+    return SegmentInput(
         media_type=analysis.info.media_type,
         folder=folder,
         span=span,

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time
-from promptreel.api.db.models import Event
+from promptreel.api.db.models import EventRecord
 
 _LOCK_NUMBER = 7_230_118  # any number that is ours alone
 
@@ -32,7 +32,7 @@ def record_event(
     """
     wait_for_recorders(session)
     session.add(
-        Event(
+        EventRecord(
             account_id=account_id,
             event_type=event_type,
             run_id=run_id,
@@ -51,7 +51,7 @@ def wait_for_recorders(session: Session) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
 
-def event_body(event: Event) -> dict[str, Any]:
+def event_body(event: EventRecord) -> dict[str, Any]:
     """An event as the wire shows it; its id is its number, by which a stream is resumed."""
     return {
         "event_id": str(event.number),

@@ -104,11 +104,11 @@ class Video(Base):
     deletion_id: Mapped[str | None]
 
 
-class PromptRun(Base):
+class RunRecord(Base):
     """One prompt run: what it was started with, how it stands, and who executes it.
 
     Attributes:
-        summary: counters and flags of the wire's PromptRun beyond the columns; replaced as a whole.
+        summary: counters and flags of the wire's PromptRunBody beyond the columns; replaced as a whole.
         lease_owner, lease_fence, lease_beat: the supervisor that executes it, a number that rises with each new owner, and
             one that rises while the owner lives. Watchers compare beats by their own clocks, so no clock needs to be right.
         manifest_number: the committed manifest that `summary` was made from.
@@ -155,7 +155,7 @@ class RunItem(Base):
     position: Mapped[int]
 
 
-class SegmentRetry(Base):
+class RetryRecord(Base):
     """A retry of failed segments of a finished run. `scope` says which; one alone has `video_id` and `segment_id`."""
 
     __tablename__ = "segment_retries"
@@ -190,7 +190,7 @@ class IdempotentAnswer(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class Event(Base):
+class EventRecord(Base):
     """Something that happened to a run or a media item, in order."""
 
     __tablename__ = "events"
@@ -214,7 +214,7 @@ class Export(Base):
         params: what the caller sent; None where that was nothing.
         queue_status: queued, running, succeeded or dead_letter.
         file: name of the finished file in the data folder.
-        lease_owner, lease_fence, lease_beat: the process that writes it, see PromptRun.
+        lease_owner, lease_fence, lease_beat: the process that writes it, see RunRecord.
     """
 
     __tablename__ = "exports"

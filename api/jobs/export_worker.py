@@ -39,7 +39,7 @@ _LONGEST_DELAY: Final = timedelta(minutes=5)
 # ------------------------------------------------------------------------------------------- who writes it
 
 
-class _Stopped(Exception):
+class _ExportStopped(Exception):
     """The service ends."""
 
 
@@ -86,7 +86,7 @@ class ExportWorker:
             name, size = self._write(export)
         except _LeaseLost:
             _log.warning("lease lost", extra={"export_id": export.export_id})
-        except _Stopped:
+        except _ExportStopped:
             self._end(export, queue_status="queued", attempts=export.attempts - 1, lease_owner=None)
         except Exception as error:
             _log.exception("export %s failed", export.export_id)
@@ -104,7 +104,7 @@ class ExportWorker:
         def go_on() -> None:
             nonlocal next_beat
             if self._stopping.is_set():
-                raise _Stopped
+                raise _ExportStopped
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._heartbeat_s
                 self._beat(export)

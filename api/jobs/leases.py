@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 
 SILENT_BEATS: Final = 5
 
@@ -37,18 +37,18 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def take_lease(session: Session, seen: PromptRun | Row[*tuple[Any, ...]], owner: str) -> Lease | None:
+def take_lease(session: Session, seen: RunRecord | Row[*tuple[Any, ...]], owner: str) -> Lease | None:
     """Takes the lease of a run that still stands as it was seen; None where its status, owner or fence is another by now."""
     lease = Lease(seen.run_id, owner, seen.lease_fence + 1)
     taken = session.execute(
-        update(PromptRun)
+        update(RunRecord)
         .where(
-            PromptRun.run_id == seen.run_id,
-            PromptRun.status == seen.status,
-            PromptRun.lease_owner.is_not_distinct_from(seen.lease_owner),
-            PromptRun.lease_fence == seen.lease_fence,
+            RunRecord.run_id == seen.run_id,
+            RunRecord.status == seen.status,
+            RunRecord.lease_owner.is_not_distinct_from(seen.lease_owner),
+            RunRecord.lease_fence == seen.lease_fence,
         )
-        .values(lease_owner=owner, lease_fence=lease.fence, lease_beat=PromptRun.lease_beat + 1)
+        .values(lease_owner=owner, lease_fence=lease.fence, lease_beat=RunRecord.lease_beat + 1)
         .execution_options(synchronize_session=False)
     )
     return lease if taken.rowcount == 1 else None  # type: ignore[attr-defined]
@@ -57,25 +57,25 @@ def take_lease(session: Session, seen: PromptRun | Row[*tuple[Any, ...]], owner:
 def beat(session: Session, lease: Lease) -> bool:
     """Shows that the holder lives; False where the lease is another's by now."""
     done = session.execute(
-        update(PromptRun)
-        .where(PromptRun.run_id == lease.run_id, PromptRun.lease_fence == lease.fence)
-        .values(lease_beat=PromptRun.lease_beat + 1)
+        update(RunRecord)
+        .where(RunRecord.run_id == lease.run_id, RunRecord.lease_fence == lease.fence)
+        .values(lease_beat=RunRecord.lease_beat + 1)
         .execution_options(synchronize_session=False)
     )
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]
 
 
-def held_run(session: Session, lease: Lease) -> PromptRun | None:
+def held_run(session: Session, lease: Lease) -> RunRecord | None:
     """The run of a lease, to be written in this transaction; None where the lease is another's by now."""
     run = session.scalar(
-        select(PromptRun)
-        .where(PromptRun.run_id == lease.run_id, PromptRun.lease_fence == lease.fence)
+        select(RunRecord)
+        .where(RunRecord.run_id == lease.run_id, RunRecord.lease_fence == lease.fence)
         .with_for_update()
     )
     return run
 
 
-def release(run: PromptRun) -> None:
+def release(run: RunRecord) -> None:
     """Gives a lease back; the fence stays."""
     run.lease_owner = None
 

@@ -25,7 +25,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
-from promptreel.api.db.models import PromptRun, RunItem, SegmentRetry, Video
+from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
 from promptreel.api.jobs.leases import (
     SILENT_BEATS,
     Lease,
@@ -40,10 +40,10 @@ from promptreel.api.runs.cancel import cancel_unstarted
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.results import run_tables
 from promptreel.api.runs.retries import RETRY_FINAL, outcome_of
-from promptreel.api.runs.statuses import MEDIA_TYPES, OPERATIONS
+from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.api.web.idempotency import forget_old
 from promptreel.api.web.middleware import Metrics
-from promptreel.schemas.errors import PromptreelError, RunError
+from promptreel.schemas.errors import ExpectedError, RunError
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import settings_from_dict
 from promptreel.tables.attempts import is_running, kill_runner, last_attempt
@@ -163,15 +163,15 @@ class Supervisor:
     def _take_over(self) -> None:
         """Takes the runs whose owners are dead."""
         with self._database.read() as session:
-            open_retry = select(SegmentRetry.run_id).where(SegmentRetry.status == "processing")
+            open_retry = select(RetryRecord.run_id).where(RetryRecord.status == "processing")
             rows = session.execute(
                 select(
-                    PromptRun.run_id,
-                    PromptRun.status,
-                    PromptRun.lease_owner,
-                    PromptRun.lease_fence,
-                    PromptRun.lease_beat,
-                ).where(or_(PromptRun.status == "processing", PromptRun.run_id.in_(open_retry)))
+                    RunRecord.run_id,
+                    RunRecord.status,
+                    RunRecord.lease_owner,
+                    RunRecord.lease_fence,
+                    RunRecord.lease_beat,
+                ).where(or_(RunRecord.status == "processing", RunRecord.run_id.in_(open_retry)))
             ).all()
         for row in rows:
             if row.run_id in self._jobs:
@@ -200,18 +200,18 @@ class Supervisor:
         moment (a cancellation, another supervisor) is left to it."""
         with self._database.write() as session:
             retry = session.scalars(
-                select(SegmentRetry)
-                .join(PromptRun, PromptRun.run_id == SegmentRetry.run_id)
-                .where(SegmentRetry.status == "pending", PromptRun.lease_owner.is_(None))
-                .order_by(SegmentRetry.created_at)
+                select(RetryRecord)
+                .join(RunRecord, RunRecord.run_id == RetryRecord.run_id)
+                .where(RetryRecord.status == "pending", RunRecord.lease_owner.is_(None))
+                .order_by(RetryRecord.created_at)
                 .limit(1)
                 .with_for_update(skip_locked=True)
             ).first()
-            waiting = select(PromptRun).where(PromptRun.status == "pending", PromptRun.lease_owner.is_(None))
-            oldest = waiting.order_by(PromptRun.created_at).limit(1)
+            waiting = select(RunRecord).where(RunRecord.status == "pending", RunRecord.lease_owner.is_(None))
+            oldest = waiting.order_by(RunRecord.created_at).limit(1)
             run = session.scalars(oldest.with_for_update(skip_locked=True)).first()
             if retry is not None and (run is None or retry.created_at <= run.created_at):
-                run = session.get(PromptRun, retry.run_id)
+                run = session.get(RunRecord, retry.run_id)
             else:
                 retry = None
             if run is None:
@@ -243,7 +243,7 @@ class Supervisor:
             self._make_folder(job)
         except RunError:
             raise
-        except PromptreelError as error:
+        except ExpectedError as error:
             self._end_dead(job, str(error))
             return
         with self._database.write() as session:
@@ -283,11 +283,11 @@ class Supervisor:
         cause = last_runner_error(self._storage, job.lease.run_id)
         return f"the runner died {deaths} times before this was done" + (f"; last error: {cause}" if cause else "")
 
-    def _count_start(self, session: Session, run: PromptRun, job: _Job) -> int:
+    def _count_start(self, session: Session, run: RunRecord, job: _Job) -> int:
         if job.retry_id is None:
             run.starts += 1
             return run.starts
-        retry = session.get(SegmentRetry, job.retry_id)
+        retry = session.get(RetryRecord, job.retry_id)
         assert retry is not None
         retry.starts += 1
         return retry.starts
@@ -296,12 +296,12 @@ class Supervisor:
         """Makes the run folder from the database where there is none, and the retry's file."""
         run_id = job.lease.run_id
         with self._database.read() as session:
-            run = session.get(PromptRun, run_id)
+            run = session.get(RunRecord, run_id)
             assert run is not None
             if not self._storage.exists(request_file(run_id)):
                 _write_folder(session, self._storage, run)
             if job.retry_id is not None:
-                retry = session.get(SegmentRetry, job.retry_id)
+                retry = session.get(RetryRecord, job.retry_id)
                 assert retry is not None
                 clear_stop(self._storage, run_id)
                 targets = frozenset((video_id, segment_id) for video_id, segment_id in retry.scope["targets"])
@@ -328,7 +328,7 @@ class Supervisor:
         job.look_again_at = time.monotonic() + _pause_s(job.stumbles)
         if job.stumbles < _MOST_STUMBLES:
             return
-        is_plain = isinstance(error, PromptreelError | OSError)
+        is_plain = isinstance(error, ExpectedError | OSError)
         cause = str(error) if is_plain else f"{type(error).__name__}; the service's log says more"
         try:
             if not self._is_alive(job):
@@ -359,13 +359,13 @@ class Supervisor:
     def _is_new(self, job: _Job, manifest: Manifest) -> bool:
         """Whether a manifest was committed for this job, and not before it."""
         with self._database.read() as session:
-            run = session.get(PromptRun, job.lease.run_id)
+            run = session.get(RunRecord, job.lease.run_id)
             return run is not None and manifest.number > (run.manifest_number or 0)
 
     def _resume_later(self, job: _Job) -> None:
         with self._database.read() as session:
-            run = session.get(PromptRun, job.lease.run_id)
-            retry = session.get(SegmentRetry, job.retry_id) if job.retry_id is not None else None
+            run = session.get(RunRecord, job.lease.run_id)
+            retry = session.get(RetryRecord, job.retry_id) if job.retry_id is not None else None
         starts = retry.starts if retry is not None else run.starts if run is not None else 0
         if starts >= self._last_start:
             self._end_dead(job)
@@ -387,7 +387,7 @@ class Supervisor:
             else:
                 kill_runner(self._storage, job.lease.run_id)
         with self._database.read() as session:
-            run = session.get(PromptRun, job.lease.run_id)
+            run = session.get(RunRecord, job.lease.run_id)
         if run is None:
             return
         stop = run.stop_requested_at is not None and run.stop_observed_at is None and job.retry_id is None
@@ -426,7 +426,7 @@ class Supervisor:
                 return
             finish_run(session, run, values)
             if job.retry_id is not None:
-                retry = session.get(SegmentRetry, job.retry_id)
+                retry = session.get(RetryRecord, job.retry_id)
                 assert retry is not None
                 _end_retry(retry, *outcome)
             _mark_media(session, run, words, "not_processed")
@@ -441,7 +441,7 @@ class Supervisor:
         if job.retry_id is None:
             return {}, None
         with self._database.read() as session:
-            retry = session.get(SegmentRetry, job.retry_id)
+            retry = session.get(RetryRecord, job.retry_id)
             assert retry is not None
         return outcome_of(self._storage, job.lease.run_id, retry.scope["targets"])
 
@@ -452,7 +452,7 @@ class Supervisor:
             run = held_run(session, job.lease)
             if run is not None:
                 if job.retry_id is not None:
-                    retry = session.get(SegmentRetry, job.retry_id)
+                    retry = session.get(RetryRecord, job.retry_id)
                     assert retry is not None
                     _end_retry(retry, {}, message)
                 else:
@@ -468,20 +468,20 @@ def _pause_s(times: int) -> float:
     return min(30.0, 0.5 * 2 ** min(times - 1, 10)) if times else 0.0
 
 
-def _open_retry(session: Session, run_id: str) -> SegmentRetry | None:
+def _open_retry(session: Session, run_id: str) -> RetryRecord | None:
     return session.scalars(
-        select(SegmentRetry).where(SegmentRetry.run_id == run_id, SegmentRetry.status == "processing").limit(1)
+        select(RetryRecord).where(RetryRecord.run_id == run_id, RetryRecord.status == "processing").limit(1)
     ).first()
 
 
-def _mark_started(session: Session, run: PromptRun) -> None:
+def _mark_started(session: Session, run: RunRecord) -> None:
     run.status = "processing"
     run.started_at = run.started_at or now()
     record_event(session, run.account_id, "prompt_run.started", run_id=run.run_id, index_id=run.index_id)
     _mark_media(session, run, {}, "processing")
 
 
-def _mark_failed(session: Session, run: PromptRun, message: str) -> None:
+def _mark_failed(session: Session, run: RunRecord, message: str) -> None:
     moment = now()
     run.status = "failed"
     run.error_message = message
@@ -507,7 +507,7 @@ def _media_words(storage: Storage, run_id: str) -> dict[str, str]:
     return {row["video_id"]: words[row["status"]] for row in rows}
 
 
-def _mark_media(session: Session, run: PromptRun, words: Mapping[str, str], otherwise: str) -> None:
+def _mark_media(session: Session, run: RunRecord, words: Mapping[str, str], otherwise: str) -> None:
     """Brings the status of a run's media up to date. What a run has succeeded on stays processed, whatever others come to.
 
     Called after an event of the run was recorded: so two runs that end at once do this one after the other.
@@ -521,7 +521,7 @@ def _mark_media(session: Session, run: PromptRun, words: Mapping[str, str], othe
         video.updated_at = now()
 
 
-def _end_retry(retry: SegmentRetry, outcome: dict[str, bool | None], error: str | None) -> None:
+def _end_retry(retry: RetryRecord, outcome: dict[str, bool | None], error: str | None) -> None:
     retry.status = "failed" if error is not None else "completed"
     retry.outcome = dict(outcome)
     retry.error = error
@@ -529,7 +529,7 @@ def _end_retry(retry: SegmentRetry, outcome: dict[str, bool | None], error: str 
     assert retry.status in RETRY_FINAL
 
 
-def _write_folder(session: Session, storage: Storage, run: PromptRun) -> None:
+def _write_folder(session: Session, storage: Storage, run: RunRecord) -> None:
     videos = session.scalars(
         select(Video)
         .join(RunItem, RunItem.video_id == Video.video_id)
@@ -554,7 +554,7 @@ def _live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
         **summary,
         "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
         "completed_segments": progress.get("field_extraction.succeeded", 0),
-        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in OPERATIONS},
+        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in SEGMENT_OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
         "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},

@@ -8,7 +8,7 @@ from typing import IO, Any, Final
 
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import Export, PromptRun, Video
+from promptreel.api.db.models import Export, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.results import (
     RunTables,
@@ -49,7 +49,7 @@ def write_export(
     target.write(_json(head)[:-1] + b',"runs":[')
     for number, run_id in enumerate(export.run_ids):
         with database.read() as session:
-            run = session.get(PromptRun, run_id)
+            run = session.get(RunRecord, run_id)
         assert run is not None  # runs are never removed
         target.write(b"," if number else b"")
         _write_run(database, storage, export.account_id, run, target, go_on)
@@ -57,7 +57,7 @@ def write_export(
 
 
 def _write_run(
-    database: Database, storage: Storage, account_id: str, run: PromptRun, target: IO[bytes], go_on: Callable[[], None]
+    database: Database, storage: Storage, account_id: str, run: RunRecord, target: IO[bytes], go_on: Callable[[], None]
 ) -> None:
     tables = run_tables(storage, run.run_id)
     number = tables.manifest.number if tables is not None else None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.results import run_tables
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Reader
@@ -62,7 +62,7 @@ def compare_runs(
     return JsonResponse({"run_id": run_id, "other_run_id": other_run_id, "summary": summary, **page})
 
 
-def _committed(storage: Storage, run: PromptRun, number: int | None) -> CommittedRun:
+def _committed(storage: Storage, run: RunRecord, number: int | None) -> CommittedRun:
     tables = run_tables(storage, run.run_id, number)
     if tables is None:
         message = f"Run {run.run_id} has no results yet."

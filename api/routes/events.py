@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import event_body
-from promptreel.api.db.models import Event
+from promptreel.api.db.models import EventRecord
 from promptreel.api.web.auth import Principal, Reader, check_scope, identify
 from promptreel.api.web.dependencies import Db, part_of
 from promptreel.api.web.errors import ApiError
@@ -100,15 +100,15 @@ async def _stream(
 def _conditions(
     caller: Principal, run_id: str | None, index_id: str | None, video_ids: list[str], event_types: list[str]
 ) -> list[Any]:
-    found: list[Any] = [Event.account_id == caller.account_id]
+    found: list[Any] = [EventRecord.account_id == caller.account_id]
     if run_id:
-        found.append(Event.run_id == run_id)
+        found.append(EventRecord.run_id == run_id)
     if index_id:
-        found.append(Event.index_id == index_id)
+        found.append(EventRecord.index_id == index_id)
     if video_ids:
-        found.append(Event.video_id.in_(video_ids))
+        found.append(EventRecord.video_id.in_(video_ids))
     if event_types:
-        found.append(Event.event_type.in_(event_types))
+        found.append(EventRecord.event_type.in_(event_types))
     return found
 
 
@@ -119,10 +119,12 @@ def _words(values: Sequence[str] | None) -> list[str]:
 
 def _newest(database: Database) -> int:
     with database.read() as session:
-        return session.scalar(select(func.max(Event.number))) or 0
+        return session.scalar(select(func.max(EventRecord.number))) or 0
 
 
 def _read(database: Database, conditions: Sequence[Any], after: int, limit: int) -> list[dict[str, Any]]:
     with database.read() as session:
-        rows = select(Event).where(*conditions, Event.number > after).order_by(Event.number).limit(limit)
+        rows = (
+            select(EventRecord).where(*conditions, EventRecord.number > after).order_by(EventRecord.number).limit(limit)
+        )
         return [event_body(event) for event in session.scalars(rows)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
@@ -190,7 +190,7 @@ def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> JsonR
         return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
 
 
-def _video_of_run(session: Session, run: PromptRun, video_id: str) -> Video | None:
+def _video_of_run(session: Session, run: RunRecord, video_id: str) -> Video | None:
     """An item of a run, deleted or not.
 
     Raises:

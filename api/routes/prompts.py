@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import PromptRecord, PromptRun
+from promptreel.api.db.models import PromptRecord, RunRecord
 from promptreel.api.web.auth import Admin, Principal, Reader, Writer
 from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
@@ -184,7 +184,7 @@ def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
 
 
 def _is_in_use(session: Session, caller: Principal, prompt_id: str) -> bool:
-    used = select(func.count()).where(PromptRun.account_id == caller.account_id, PromptRun.prompt_id == prompt_id)
+    used = select(func.count()).where(RunRecord.account_id == caller.account_id, RunRecord.prompt_id == prompt_id)
     return bool(session.scalar(used))
 
 

@@ -22,7 +22,7 @@ from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event, wait_for_recorders
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.media_status import processing_status
 from promptreel.api.runs.results import all_segments, segments_page
@@ -443,18 +443,18 @@ def _save(file: UploadFile, out: Path, max_bytes: int) -> str:
 
 def _runs_of_video(caller: Principal, video_id: str) -> Any:
     return (
-        select(PromptRun)
-        .join(RunItem, RunItem.run_id == PromptRun.run_id)
-        .where(PromptRun.account_id == caller.account_id, RunItem.video_id == video_id)
-        .order_by(PromptRun.created_at.desc(), PromptRun.run_id.desc())
+        select(RunRecord)
+        .join(RunItem, RunItem.run_id == RunRecord.run_id)
+        .where(RunRecord.account_id == caller.account_id, RunItem.video_id == video_id)
+        .order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
     )
 
 
-def _run_of_video(session: Session, caller: Principal, video_id: str, run_id: str | None) -> PromptRun | None:
+def _run_of_video(session: Session, caller: Principal, video_id: str, run_id: str | None) -> RunRecord | None:
     """The named run, or the newest over the item that has committed tables."""
     if run_id is not None:
         return owned_run(session, caller, run_id)
-    committed = _runs_of_video(caller, video_id).where(PromptRun.manifest_number.is_not(None))
+    committed = _runs_of_video(caller, video_id).where(RunRecord.manifest_number.is_not(None))
     return session.scalars(committed.limit(1)).first()
 
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
-from promptreel.api.db.models import PromptRun
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, OPERATIONS
+from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
 
-def run_body(run: PromptRun | Row[Any]) -> dict[str, Any]:
+def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     """A run as the wire shows it."""
     segmentation = run.settings["segmentation"]
     return {
@@ -54,8 +54,8 @@ def run_body(run: PromptRun | Row[Any]) -> dict[str, Any]:
 
 _NOTHING_YET: Final[dict[str, Any]] = {
     **{f"{word}_{plural}": 0 for word in ("total", *ITEM_OUTCOMES) for _, plural in MEDIA_TYPES},
-    **{f"{operation}_failures": 0 for operation in OPERATIONS},
-    **{f"{operation}_succeeded": None for operation in OPERATIONS},
+    **{f"{operation}_failures": 0 for operation in SEGMENT_OPERATIONS},
+    **{f"{operation}_succeeded": None for operation in SEGMENT_OPERATIONS},
     "total_segments": 0,
     "completed_segments": 0,
     "created_new_segments": False,

@@ -6,13 +6,13 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.statuses import FINAL, MEDIA_TYPES
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
 
 
-def request_cancel(session: Session, caller: Principal, run_id: str) -> PromptRun:
+def request_cancel(session: Session, caller: Principal, run_id: str) -> RunRecord:
     """Asks a run to stop. One that has not begun is cancelled at once; a finished one is left as it is."""
     run = owned_run(session, caller, run_id, to_write=True)
     if run.status in FINAL or run.stop_requested_at is not None:
@@ -24,7 +24,7 @@ def request_cancel(session: Session, caller: Principal, run_id: str) -> PromptRu
     return run
 
 
-def cancel_unstarted(session: Session, run: PromptRun) -> None:
+def cancel_unstarted(session: Session, run: RunRecord) -> None:
     """Ends a run that no runner has begun: everything of it counts as cancelled."""
     moment = now()
     run.status = "cancelled"

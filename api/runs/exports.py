@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import Export, PromptRun
+from promptreel.api.db.models import Export, RunRecord
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
@@ -46,9 +46,9 @@ def create_index_export(session: Session, caller: Principal, index_id: str, body
     Raises:
         ApiError: 404 where a named run does not exist, 409 where it has not ended, 422 where it is over something else.
     """
-    over = select(PromptRun).where(PromptRun.account_id == caller.account_id, PromptRun.index_id == index_id)
-    newest_first = over.where(PromptRun.status.in_(FINAL)).order_by(
-        PromptRun.created_at.desc(), PromptRun.run_id.desc()
+    over = select(RunRecord).where(RunRecord.account_id == caller.account_id, RunRecord.index_id == index_id)
+    newest_first = over.where(RunRecord.status.in_(FINAL)).order_by(
+        RunRecord.created_at.desc(), RunRecord.run_id.desc()
     )
     if body is None or body.prompt_run_ids is None:
         return _queued(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)

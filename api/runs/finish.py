@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
-from promptreel.api.db.models import PromptRun
+from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.plan import model_warnings
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, OPERATIONS
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.schemas.settings import settings_from_dict
 
 
-def finish_run(session: Session, run: PromptRun, manifest: Mapping[str, Any]) -> None:
+def finish_run(session: Session, run: RunRecord, manifest: Mapping[str, Any]) -> None:
     """Takes over what a run has committed.
 
     Args:
@@ -50,7 +50,7 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
         for outcome in ITEM_OUTCOMES:
             summary[f"{outcome}_{plural}"] = counts.get(f"media.{kind}.{outcome}", 0)
     _share_unread(summary, counts, before)
-    for operation in OPERATIONS:
+    for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
         succeeded = counts.get(f"{operation}.succeeded", 0)
         summary[f"{operation}_failures"] = failed

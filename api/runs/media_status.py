@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time
-from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.results import RunTables, run_tables
 from promptreel.api.web.damage import left_out
 from promptreel.schemas.errors import RunDamaged
@@ -23,16 +23,16 @@ def processing_status(
 ) -> list[dict[str, Any]] | None:
     """The newest runs over an item, newest first; None where there is none."""
     runs = session.scalars(
-        select(PromptRun)
-        .join(RunItem, RunItem.run_id == PromptRun.run_id)
-        .where(RunItem.video_id == video.video_id, PromptRun.account_id == video.account_id)
-        .order_by(PromptRun.created_at.desc(), PromptRun.run_id.desc())
+        select(RunRecord)
+        .join(RunItem, RunItem.run_id == RunRecord.run_id)
+        .where(RunItem.video_id == video.video_id, RunRecord.account_id == video.account_id)
+        .order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
         .limit(_NEWEST_RUNS)
     ).all()
     return [_status(storage, run, video.video_id, with_segments) for run in runs] or None
 
 
-def _status(storage: Storage, run: PromptRun, video_id: str, with_segments: bool) -> dict[str, Any]:
+def _status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
     """How one run stands on an item; one that is damaged like one without tables."""
     try:
         tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
@@ -42,7 +42,7 @@ def _status(storage: Storage, run: PromptRun, video_id: str, with_segments: bool
         return _status_by(None, run, video_id, with_segments)
 
 
-def _status_by(tables: RunTables | None, run: PromptRun, video_id: str, with_segments: bool) -> dict[str, Any]:
+def _status_by(tables: RunTables | None, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)
@@ -67,7 +67,7 @@ def _status_by(tables: RunTables | None, run: PromptRun, video_id: str, with_seg
 
 
 def _video_level(
-    run: PromptRun, tables: RunTables, video_id: str, updated: str, counts: tuple[int, int, int, int]
+    run: RunRecord, tables: RunTables, video_id: str, updated: str, counts: tuple[int, int, int, int]
 ) -> dict[str, Any] | None:
     if run.prompt.get("video_level") is None:
         return None

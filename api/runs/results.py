@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any, Final
 
 from promptreel.api.db.clock import required_time
-from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.errors import invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
@@ -26,7 +27,6 @@ from promptreel.tables.storage import Storage
 
 Row = dict[str, Any]
 
-OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
 _NO_MEDIA: Final[dict[str, Any]] = {
     **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "gif_uri", "gif_gcs_uri")),
     "thumbnail_available": False,
@@ -82,14 +82,14 @@ def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
 
 
 def results_page(
-    storage: Storage, run: PromptRun, video_id: str, video: Video | None, limit: int, cursor: str | None
+    storage: Storage, run: RunRecord, video_id: str, video: Video | None, limit: int, cursor: str | None
 ) -> dict[str, Any]:
     """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
     the first page was read from."""
     return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
 
 
-def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page of an item's segments, seen through a run."""
     return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
 
@@ -97,7 +97,7 @@ def segments_page(storage: Storage, run: PromptRun, video_id: str, limit: int, c
 def _page(
     kind: str,
     storage: Storage,
-    run: PromptRun,
+    run: RunRecord,
     video_id: str,
     limit: int,
     cursor: str | None,
@@ -156,7 +156,7 @@ def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> 
     ]
 
 
-def segment_result(run: PromptRun, video: Video | None, view: SegmentView) -> Row:
+def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Row:
     """A segment of a run as the wire's SegmentRunResult; a failed one has no metadata."""
     segment, result = view.segment, view.result
     return {
@@ -183,7 +183,7 @@ def segment_result(run: PromptRun, video: Video | None, view: SegmentView) -> Ro
 def operation_flags(view: SegmentView) -> dict[str, Any]:
     """Whether each operation of a segment succeeded (null where it was not asked for), and why not."""
     flags: dict[str, Any] = {}
-    for operation in OPERATIONS:
+    for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
@@ -223,7 +223,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
     }
 
 
-def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
+def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
     """Every segment of an item, seen through a run."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
@@ -232,7 +232,7 @@ def all_segments(storage: Storage, run: PromptRun, video_id: str) -> list[Row]:
     return [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
 
 
-def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video: Video | None) -> Row | None:
+def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
     """The synthesis of an item, or why there is none; None where the run makes none or has not come to it."""
     level = run.prompt.get("video_level")
     if level is None or tables is None:
@@ -280,7 +280,7 @@ def video_result(tables: RunTables | None, run: PromptRun, video_id: str, video:
     }
 
 
-def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
+def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
     """Everything of a run that failed, by item and segment.
 
     An item that was never cut into segments stands as one entry whose segment id is the item's own.
@@ -289,7 +289,7 @@ def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
     rows = tables.all_rows("failures") if tables is not None else []
     by_video: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        if row["operation"] in (*OPERATIONS, "processing"):
+        if row["operation"] in (*SEGMENT_OPERATIONS, "processing"):
             by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
     videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
     total: Counter[str] = Counter()
@@ -305,7 +305,7 @@ def failed_segments(storage: Storage, run: PromptRun) -> dict[str, Any]:
     }
 
 
-def llm_calls(storage: Storage, run: PromptRun) -> list[Row]:
+def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     """Every call record of a run, in order of time."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
@@ -314,7 +314,7 @@ def llm_calls(storage: Storage, run: PromptRun) -> list[Row]:
     return [_call_body(run, row, spans.get(row["segment_id"], (None, None))) for row in tables.all_rows("llm_calls")]
 
 
-def _head(run: PromptRun, video: Video | None) -> dict[str, Any]:
+def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
@@ -346,7 +346,7 @@ def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "segment_id": segment_id,
         "failed_operations": [row["operation"] for row in rows],
-        **{f"{operation}_error": messages.get(operation) for operation in OPERATIONS},
+        **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
         "failure_stage": leading["operation"],
         "failure_message": leading["message"],
         "failure_code": leading["code"],
@@ -358,10 +358,10 @@ def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*OPERATIONS, "processing")}
+    return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
 
 
-def _call_body(run: PromptRun, row: Row, span: tuple[float | None, float | None]) -> Row:
+def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:
     schema = run.prompt["json_schema"]
     if row["purpose"] == "video_level_synthesis":
         schema = (run.prompt.get("video_level") or {}).get("json_schema")

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import PromptRun, RunItem, SegmentRetry
-from promptreel.api.runs.results import OPERATIONS, run_tables
-from promptreel.api.runs.statuses import FINAL
+from promptreel.api.db.models import RetryRecord, RunItem, RunRecord
+from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, not_found
-from promptreel.schemas.outcomes import OPERATIONS as FAILED_OPERATIONS
+from promptreel.schemas.outcomes import OPERATIONS
 from promptreel.schemas.wire.prompt_runs import RetryFailures
 from promptreel.tables.retry_scope import target_of
 from promptreel.tables.storage import Storage
@@ -42,7 +42,7 @@ def start_retry(
     video_id: str,
     segment_id: str,
     key: str | None,
-) -> SegmentRetry:
+) -> RetryRecord:
     """Stores a retry of one segment for the supervisor to execute. An item that was never cut into segments is named by its
     own id as the segment.
 
@@ -69,7 +69,7 @@ def start_retry(
 
 def start_retry_of_failures(
     session: Session, storage: Storage, caller: Principal, run_id: str, body: RetryFailures, key: str | None
-) -> SegmentRetry:
+) -> RetryRecord:
     """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items. Of a run that ended
     without a commit every item failed.
 
@@ -93,13 +93,13 @@ def owned_retry(
     retry_id: str,
     video_id: str | None = None,
     segment_id: str | None = None,
-) -> SegmentRetry:
+) -> RetryRecord:
     """The caller's retry of that id.
 
     Raises:
         ApiError: 404, also where it is another account's, or of another run or segment.
     """
-    retry = session.get(SegmentRetry, retry_id)
+    retry = session.get(RetryRecord, retry_id)
     wrong_place = (
         retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
     )
@@ -108,7 +108,7 @@ def owned_retry(
     return retry
 
 
-def retry_body(retry: SegmentRetry) -> dict[str, Any]:
+def retry_body(retry: RetryRecord) -> dict[str, Any]:
     """A retry as the wire shows it."""
     first = retry.scope["targets"][0]
     return {
@@ -118,12 +118,12 @@ def retry_body(retry: SegmentRetry) -> dict[str, Any]:
         "message": f"{len(retry.scope['targets'])} segment(s), {', '.join(retry.scope['operations'])}: {retry.status}",
         "idempotency_key": retry.idempotency_key,
         "video_id": retry.video_id or first[0],
-        "segment_id": retry.segment_id or (first[0] if first[1] in FAILED_OPERATIONS else first[1]),
+        "segment_id": retry.segment_id or (first[0] if first[1] in OPERATIONS else first[1]),
         "created_at": required_time(retry.created_at),
         "started_at": wire_time(retry.started_at),
         "completed_at": wire_time(retry.completed_at),
         "error": retry.error,
-        **{f"{operation}_succeeded": retry.outcome.get(operation) for operation in OPERATIONS},
+        **{f"{operation}_succeeded": retry.outcome.get(operation) for operation in SEGMENT_OPERATIONS},
         "billing_estimated_mt": 0.0,
         "billing_actual_mt": 0.0,
         "billing_status": None,
@@ -136,7 +136,7 @@ def outcome_of(
 ) -> tuple[dict[str, bool | None], str | None]:
     """(operation to whether it now succeeded for all targets, the first error left) from a run's newest tables."""
     tables = run_tables(storage, run_id)
-    found: dict[str, bool | None] = dict.fromkeys(OPERATIONS)
+    found: dict[str, bool | None] = dict.fromkeys(SEGMENT_OPERATIONS)
     if tables is None:
         return found, "the run has no tables"
     chosen = {(video_id, segment_id) for video_id, segment_id in targets}
@@ -145,19 +145,19 @@ def outcome_of(
     errors = (row["message"] for row in left if target_of(row) in chosen)
     for row in tables.all_rows("segments", _SEGMENTS_OF_TARGETS, **ids):
         if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
-            for operation in OPERATIONS:
+            for operation in SEGMENT_OPERATIONS:
                 if row[operation] is not None:
                     found[operation] = row[operation] == "succeeded" and found[operation] is not False
     return found, next(errors, None)
 
 
-def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRun:
+def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecord:
     run = owned_run(session, caller, run_id, to_write=True)
     if run.status not in FINAL:
         message = "The run is not finished; retries begin when it is."
         raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
-    open_retry = select(SegmentRetry.retry_id).where(
-        SegmentRetry.run_id == run_id, SegmentRetry.status.not_in(RETRY_FINAL)
+    open_retry = select(RetryRecord.retry_id).where(
+        RetryRecord.run_id == run_id, RetryRecord.status.not_in(RETRY_FINAL)
     )
     if (other := session.scalar(open_retry.limit(1))) is not None:
         message = "Another retry of this run is under way; wait for it."
@@ -165,7 +165,7 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> PromptRu
     return run
 
 
-def _uncommitted_failures(session: Session, run: PromptRun) -> list[dict[str, Any]]:
+def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, Any]]:
     """The failures of a run that ended without a commit, as rows of its failures table: each of its items."""
     if run.status != "failed":
         return []
@@ -193,13 +193,13 @@ def _is_wanted(row: dict[str, Any], body: RetryFailures) -> bool:
 def _stored(
     session: Session,
     caller: Principal,
-    run: PromptRun,
+    run: RunRecord,
     scope: dict[str, Any],
     key: str | None,
     video_id: str | None,
     segment_id: str | None,
-) -> SegmentRetry:
-    retry = SegmentRetry(
+) -> RetryRecord:
+    retry = RetryRecord(
         retry_id=new_id("retry"),
         account_id=caller.account_id,
         run_id=run.run_id,

@@ -6,11 +6,9 @@ from typing import Final
 
 FINAL: Final[frozenset[str]] = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
 
-
 MEDIA_TYPES: Final = (("video", "videos"), ("audio", "audios"), ("image", "images"))
-
 
 ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
 
-
-OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
+# What the API counts for each segment; schemas/outcomes.py has all operations.
+SEGMENT_OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import PromptRun, RunItem
+from promptreel.api.db.models import RunItem, RunRecord
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.plan import check_limits, first_summary, plan_run
 from promptreel.api.web.auth import Principal
@@ -21,18 +21,18 @@ from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
 
 # What is asked for most, made once: to make a statement, and to make objects of its rows, costs several times its execution.
-_RUN_BY_ID: Final = select(*(column for column in PromptRun.__table__.columns if column.name != "prompt")).where(
-    PromptRun.run_id == bindparam("run_id")
+_RUN_BY_ID: Final = select(*(column for column in RunRecord.__table__.columns if column.name != "prompt")).where(
+    RunRecord.run_id == bindparam("run_id")
 )
 
 
-_INSERT_RUN: Final = insert(PromptRun.__table__)  # type: ignore[arg-type]
+_INSERT_RUN: Final = insert(RunRecord.__table__)  # type: ignore[arg-type]
 
 
 _INSERT_ITEMS: Final = insert(RunItem.__table__)  # type: ignore[arg-type]
 
 
-def start_run(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> PromptRun:
+def start_run(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> RunRecord:
     """Stores a run for the supervisor to execute. What is returned belongs to no session.
 
     Raises:
@@ -60,10 +60,10 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
     connection = session.connection()
     connection.execute(_INSERT_RUN, values)
     connection.execute(_INSERT_ITEMS, items)
-    return PromptRun(**values)
+    return RunRecord(**values)
 
 
-def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: bool = False) -> PromptRun:
+def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: bool = False) -> RunRecord:
     """The caller's run of that id.
 
     Args:
@@ -72,7 +72,7 @@ def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: boo
     Raises:
         ApiError: 404, also where it is another account's.
     """
-    run = session.get(PromptRun, run_id, with_for_update=to_write)
+    run = session.get(RunRecord, run_id, with_for_update=to_write)
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     return run
@@ -90,21 +90,21 @@ async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row
     return found
 
 
-def runs_of(caller: Principal) -> Select[PromptRun]:
+def runs_of(caller: Principal) -> Select[RunRecord]:
     """The caller's runs, newest first."""
-    mine = select(PromptRun).where(PromptRun.account_id == caller.account_id)
-    return mine.order_by(PromptRun.created_at.desc(), PromptRun.run_id.desc())
+    mine = select(RunRecord).where(RunRecord.account_id == caller.account_id)
+    return mine.order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
 
 
 def runs_page(session: Session, caller: Principal, index_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page of the runs over an index."""
     scope = ("runs", caller.account_id, index_id)
     place = decode_cursor(cursor, scope, (datetime, str))
-    rows = runs_of(caller).where(PromptRun.index_id == index_id)
+    rows = runs_of(caller).where(RunRecord.index_id == index_id)
     if place is not None:
         moment, run_id = place
         rows = rows.where(
-            or_(PromptRun.created_at < moment, and_(PromptRun.created_at == moment, PromptRun.run_id < run_id))
+            or_(RunRecord.created_at < moment, and_(RunRecord.created_at == moment, RunRecord.run_id < run_id))
         )
     found = session.scalars(rows.limit(limit + 1)).all()
     shown = found[:limit]

@@ -23,7 +23,7 @@ import duckdb
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import MediaIndex, PromptRun, RunItem, Video
+from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.api.runs.results import RunTables, run_tables
 from promptreel.api.search.filter_sql import (
     FilterField,
@@ -78,7 +78,7 @@ class ScopedRun:
         items: media whose results count; None where it is all of the run.
     """
 
-    run: PromptRun
+    run: RunRecord
     tables: RunTables
     items: frozenset[str] | None
 
@@ -88,7 +88,7 @@ class ScopedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowPosition:
     """A row of a run's results: number of the part file, and of the row in it."""
 
     part: int
@@ -99,7 +99,7 @@ class Place:
 class Found:
     """A segment that meets the conditions, and where its result lies."""
 
-    place: Place
+    place: RowPosition
     video_id: str
     segment_id: str
     start_us: int
@@ -117,7 +117,7 @@ class FilterEngine:
         self._connection = _connect()
 
     def find(
-        self, scoped: ScopedRun, nodes: Sequence[Any], after: Place | None, limit: int, deadline: float = math.inf
+        self, scoped: ScopedRun, nodes: Sequence[Any], after: RowPosition | None, limit: int, deadline: float = math.inf
     ) -> list[Found]:
         """The first segments of a run, behind a place, that meet all conditions.
 
@@ -151,7 +151,7 @@ class FilterEngine:
         cursor: duckdb.DuckDBPyConnection,
         scoped: ScopedRun,
         nodes: Sequence[Any],
-        after: Place | None,
+        after: RowPosition | None,
         limit: int,
     ) -> list[Found]:
         manifest = scoped.tables.manifest
@@ -177,7 +177,7 @@ class FilterEngine:
                 f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
                 {**parameters, **bounds},
             ).fetchall()
-            found += [Found(Place(portion[at], row), *rest) for at, row, *rest in rows]
+            found += [Found(RowPosition(portion[at], row), *rest) for at, row, *rest in rows]
             if len(found) == limit:
                 break
         return found
@@ -263,7 +263,7 @@ def filter_page(
     )
     nodes = [*(body.conditions or ()), *(body.groups or ())]
     fitting = _fitting(runs, nodes)
-    at, after = (place[1], Place(place[2], place[3])) if place is not None else (0, None)
+    at, after = (place[1], RowPosition(place[2], place[3])) if place is not None else (0, None)
     found: list[tuple[int, Found]] = []
     for number in range(at, len(runs)):
         if number in fitting and len(found) <= body.page_size:
@@ -312,16 +312,16 @@ def _runs_now(
     if run_ids is not None:
         runs = [_owned_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
     else:
-        over = PromptRun.index_id.in_([name for name in index_ids if name is not None])
+        over = RunRecord.index_id.in_([name for name in index_ids if name is not None])
         if None in index_ids:
-            over = PromptRun.index_id.is_(None)
-        finished = select(PromptRun).where(
-            PromptRun.account_id == caller.account_id, over, PromptRun.status.in_(SEARCHABLE)
+            over = RunRecord.index_id.is_(None)
+        finished = select(RunRecord).where(
+            RunRecord.account_id == caller.account_id, over, RunRecord.status.in_(SEARCHABLE)
         )
         runs = list(session.scalars(finished))
     runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
 
-    def tables_of(run: PromptRun) -> RunTables | None:
+    def tables_of(run: RunRecord) -> RunTables | None:
         try:
             return run_tables(storage, run.run_id)
         except RunDamaged as error:
@@ -360,8 +360,8 @@ def _bad_cursor() -> ApiError:
     return ApiError(422, "validation_failed", "cursor: is not one that this list gave out; begin without it")
 
 
-def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> PromptRun:
-    run = session.get(PromptRun, run_id)
+def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:
+    run = session.get(RunRecord, run_id)
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     if run.index_id not in index_ids:
@@ -374,7 +374,7 @@ def _scoped(
     session: Session,
     caller: Principal,
     index_ids: Sequence[str | None],
-    pinned: Iterable[tuple[PromptRun, RunTables | None]],
+    pinned: Iterable[tuple[RunRecord, RunTables | None]],
     newest_only: bool,
 ) -> Iterator[ScopedRun]:
     """Runs with the items whose results count: those that exist and, where wanted, have no newer run of the same prompt."""
@@ -434,7 +434,7 @@ def _explained(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: st
     return problem
 
 
-def _portions(scoped: ScopedRun, rows: Sequence[int], after: Place | None) -> Iterator[list[int]]:
+def _portions(scoped: ScopedRun, rows: Sequence[int], after: RowPosition | None) -> Iterator[list[int]]:
     """Numbers of the part files from a place on, in portions of growing size; files that hold none of the items are
     left out."""
     manifest = scoped.tables.manifest
@@ -486,7 +486,7 @@ def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Fou
         return {row["segment_id"]: row for row in rows}
 
 
-def hit_body(run: PromptRun, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+def hit_body(run: RunRecord, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
     """A found segment as the wire's SearchResult, without scores.
 
     Args:

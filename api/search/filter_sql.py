@@ -14,8 +14,8 @@ from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.field_paths import SCALAR_TYPES, Node, parse_schema
 from promptreel.schemas.prompt import SYSTEM_FIELDS, Prompt
 from promptreel.schemas.wire.filter import AllOf, AnyOf, NotThis
+from promptreel.tables.run_views import quoted
 from promptreel.tables.table_schemas import FIELDS
-from promptreel.tables.views import quoted
 
 _COMPARE: Final = {
     "equals": "=",

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.search.image import FrameMatch
-from promptreel.api.search.ranking import Place, Searched
+from promptreel.api.search.ranking import BlockPosition, Searched
 from promptreel.api.search.text import FieldMatch
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.schemas.mediatime import seconds_from_us
@@ -31,7 +31,7 @@ NO_PREVIEW: Final[dict[str, Any]] = {
 def place_hit(
     searched: Searched,
     place: int,
-    run: PromptRun,
+    run: RunRecord,
     video: Video,
     similarity: float | None,
     *,
@@ -77,7 +77,7 @@ def place_hit(
     }
 
 
-def source_fields(run: PromptRun, video: Video) -> Hit:
+def source_fields(run: RunRecord, video: Video) -> Hit:
     """Where a hit comes from."""
     return {
         "run_id": run.run_id,
@@ -118,7 +118,7 @@ def fusion_fields(
     }
 
 
-def segments_of(searched: Searched, place: Place) -> range:
+def segments_of(searched: Searched, place: BlockPosition) -> range:
     """The places of the segments of a synthesis' item."""
     video_id = searched.block.places["video_id"][place[1]].as_py()
     first, _ = searched.block.items[video_id]

@@ -11,7 +11,7 @@ import numpy as np
 from promptreel.api.search.picture import as_upright_png
 from promptreel.api.search.questions import QueryVectors, missing_clip
 from promptreel.api.search.ranking import (
-    Place,
+    BlockPosition,
     Ranking,
     Searched,
     Warnings,
@@ -47,7 +47,7 @@ class ImageRanking:
     vectors: Mapping[str, Vectors]
     ranking: Ranking
 
-    def frame(self, place: Place) -> FrameMatch:
+    def frame(self, place: BlockPosition) -> FrameMatch:
         """The frame that a place was found by."""
         block = self.searched[place[0]].block
         found: list[tuple[float, int]] = []
@@ -109,7 +109,7 @@ def _side_by_side(rankings: Sequence[Ranking], depth: int) -> Ranking:
         for model, ranking in enumerate(rankings)
         for number, (place, score, key) in enumerate(zip(ranking.places, ranking.scores, ranking.keys, strict=True))
     )
-    seen: dict[Place, tuple[float, Any]] = {}
+    seen: dict[BlockPosition, tuple[float, Any]] = {}
     for _, _, place, score, key in turns:
         seen.setdefault(place, (score, key))
     best = list(seen.items())[:depth]

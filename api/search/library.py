@@ -23,11 +23,11 @@ from typing import Final
 from sqlalchemy import func, select
 
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import Event, PromptRun
+from promptreel.api.db.models import EventRecord, RunRecord
 from promptreel.api.search.block import MARKER, Block, open_block, read_marker
 from promptreel.api.search.build import SEARCH, BlockPlan, block_folder, build_block, plan_blocks
 from promptreel.api.web.errors import ApiError
-from promptreel.schemas.errors import PromptreelError, RunDamaged, StorageError
+from promptreel.schemas.errors import ExpectedError, RunDamaged, StorageError
 from promptreel.tables.layout import is_run_id
 from promptreel.tables.manifest import Manifest, read_manifest
 from promptreel.tables.part_files import part_paths
@@ -80,7 +80,7 @@ class SearchLibrary:
             self._cache = LocalStorage(Path(self._temporary.name))
         self._changed = threading.Condition()
         self._open: OrderedDict[str, RunIndex] = OrderedDict()
-        self._failed: dict[str, PromptreelError] = {}
+        self._failed: dict[str, ExpectedError] = {}
         # Two lines of builds, so that a large one does not hold up the others.
         self._waiting: dict[bool, OrderedDict[str, Committed]] = {False: OrderedDict(), True: OrderedDict()}
         self._under_way: dict[str, int] = {}
@@ -258,14 +258,14 @@ class SearchLibrary:
                 self._sweep()
 
     def _build(self, run: Committed) -> None:
-        error: PromptreelError | None = None
+        error: ExpectedError | None = None
         try:
             manifest = read_manifest(self._storage, run.run_id, run.number)
             for plan in self._missing(manifest):
                 _remove(self._folder(run.run_id, plan))  # what a damaged one has left
                 self._make(manifest, plan)
             self._take(manifest)
-        except PromptreelError as failure:
+        except ExpectedError as failure:
             error = failure
         except Exception as failure:  # a defect, or a disk: told to whoever waits, and the line goes on
             error = StorageError(f"{type(failure).__name__}: {failure}")
@@ -303,16 +303,18 @@ class SearchLibrary:
             return
         try:
             with self._database.read() as session:
-                last = session.scalar(select(func.max(Event.number))) or 0
+                last = session.scalar(select(func.max(EventRecord.number))) or 0
                 if self._last_event is None or last == self._last_event:
                     self._last_event = last
                     return
-                ended = select(Event.run_id).where(
-                    Event.number > self._last_event, Event.number <= last, Event.event_type.like("prompt_run.%")
+                ended = select(EventRecord.run_id).where(
+                    EventRecord.number > self._last_event,
+                    EventRecord.number <= last,
+                    EventRecord.event_type.like("prompt_run.%"),
                 )
                 runs = session.execute(
-                    select(PromptRun.run_id, PromptRun.manifest_number).where(
-                        PromptRun.run_id.in_(ended), PromptRun.manifest_number.is_not(None)
+                    select(RunRecord.run_id, RunRecord.manifest_number).where(
+                        RunRecord.run_id.in_(ended), RunRecord.manifest_number.is_not(None)
                     )
                 ).all()
             self._last_event = last

@@ -18,7 +18,7 @@ RANK_OFFSET: Final = 60
 _DEPTH: Final = 200  # a ranking is made at least this long before it is joined with others
 
 Key = TypeVar("Key")
-Place = tuple[int, int]  # (number of a block, number of a place in it)
+BlockPosition = tuple[int, int]  # (number of a block, number of a place in it)
 
 
 def depth_for(top_k: int) -> int:
@@ -102,7 +102,7 @@ class Ranking:
         keys: what decides between places of equal score, see `place_keys`.
     """
 
-    places: tuple[Place, ...] = ()
+    places: tuple[BlockPosition, ...] = ()
     scores: tuple[float, ...] = ()
     keys: tuple[Any, ...] = ()
 

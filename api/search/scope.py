@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import PromptRun, RunItem, Video
+from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run, runs_of
 from promptreel.api.search.library import Committed
@@ -27,7 +27,7 @@ PLAYGROUND = None  # stands in index_ids for the media that lies in no index
 class SearchScope:
     """The runs that are searched, newest first."""
 
-    runs: tuple[PromptRun, ...]
+    runs: tuple[RunRecord, ...]
 
     def committed(self) -> list[Committed]:
         """Each run with the number of its newest manifest."""
@@ -54,9 +54,9 @@ def runs_in_places(
         if index_id is not None:
             owned_index(session, caller, index_id)
     if run_ids is None:
-        named = PromptRun.index_id.in_([index_id for index_id in index_ids if index_id is not None])
-        inside = or_(named, PromptRun.index_id.is_(None)) if PLAYGROUND in index_ids else named
-        finished = (PromptRun.status.in_(FINAL), PromptRun.manifest_number.is_not(None))
+        named = RunRecord.index_id.in_([index_id for index_id in index_ids if index_id is not None])
+        inside = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
+        finished = (RunRecord.status.in_(FINAL), RunRecord.manifest_number.is_not(None))
         return SearchScope(tuple(session.scalars(runs_of(caller).where(inside, *finished))))
     scope = named_runs(session, caller, run_ids)
     for run in scope.runs:

@@ -10,13 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
-from promptreel.api.db.models import PromptRun, Video
+from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
 from promptreel.api.search.library import RunIndex, SearchLibrary
 from promptreel.api.search.picture import decode_base64
 from promptreel.api.search.questions import QueryVectors
-from promptreel.api.search.ranking import Place, Searched, Warnings, depth_for, fuse
+from promptreel.api.search.ranking import BlockPosition, Searched, Warnings, depth_for, fuse
 from promptreel.api.search.scope import (
     SearchScope,
     chosen_fields,
@@ -81,7 +81,7 @@ class SearchService:
         ranking = self._rank_images(caller, scope, indexes, picture, depth_for(body.top_k), warnings)
         best = ranking.ranking.places[: body.top_k]
 
-        def hit(place: Place, run: PromptRun, video: Video) -> Hit:
+        def hit(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
             frame = ranking.frame(place)
             made = place_hit(ranking.searched[place[0]], place[1], run, video, frame.score)
             return {**made, **image_fields(frame)}
@@ -169,7 +169,7 @@ class SearchService:
         caller: Principal,
         scope: SearchScope,
         rank: Callable[[frozenset[str]], Ranked],
-        places: Callable[[Ranked], Iterable[Place]],
+        places: Callable[[Ranked], Iterable[BlockPosition]],
     ) -> Ranked:
         """Ranks, and ranks again without deleted media where some was found: most searches meet none."""
         ranking = rank(frozenset())
@@ -186,8 +186,8 @@ class SearchService:
         caller: Principal,
         scope: SearchScope,
         searched: Sequence[Searched],
-        places: Sequence[Place],
-        make: Callable[[Place, PromptRun, Video], Hit],
+        places: Sequence[BlockPosition],
+        make: Callable[[BlockPosition, RunRecord, Video], Hit],
     ) -> list[Hit]:
         with self._database.read() as session:
             videos = owned_videos(session, caller, sorted({_video_id(searched, place) for place in places}))
@@ -220,7 +220,7 @@ class SearchService:
         text_ranks = {place: number for number, place in enumerate(texts, 1)}
         image_ranks = {place: number for number, place in enumerate(images, 1)}
 
-        def hit(place: Place, run: PromptRun, video: Video) -> Hit:
+        def hit(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
             ranks = {"text": text_ranks.get(place), "image": image_ranks.get(place)}
             similarity = by_text.similarity(place) if by_text is not None and ranks["text"] else None
             frame = by_image.frame(place) if by_image is not None and ranks["image"] else None
@@ -235,15 +235,15 @@ class SearchService:
 
 
 def _text_maker(
-    ranking: TextRanking, weighted: Mapping[Place, tuple[float, float]] | None = None
-) -> Callable[[Place, PromptRun, Video], Hit]:
+    ranking: TextRanking, weighted: Mapping[BlockPosition, tuple[float, float]] | None = None
+) -> Callable[[BlockPosition, RunRecord, Video], Hit]:
     """Makes the hits of a text ranking.
 
     Args:
         weighted: (rank score, factor of the similarity) of each place where these are not the ranking's own.
     """
 
-    def make(place: Place, run: PromptRun, video: Video) -> Hit:
+    def make(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
         score, factor = weighted[place] if weighted is not None else (ranking.fused[place], 1.0)
         similarity = ranking.similarity(place)
         return place_hit(
@@ -260,10 +260,10 @@ def _text_maker(
     return make
 
 
-def _of_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[Place, tuple[float, float]]:
+def _of_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[BlockPosition, tuple[float, float]]:
     """The places that a search over several runs answers with, best first: (score, factor of age) of each."""
     taken: dict[str, int] = {}
-    chosen: dict[Place, tuple[float, float]] = {}
+    chosen: dict[BlockPosition, tuple[float, float]] = {}
     for place, score in ranking.fused.items():
         searched = ranking.searched[place[0]]
         taken[searched.run_id] = taken.get(searched.run_id, 0) + 1
@@ -274,14 +274,14 @@ def _of_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[Place, tuple[fl
     ordered = dict(sorted(chosen.items(), key=lambda entry: -round(entry[1][0], 12)))
     if body.aggregation == "all":
         return ordered
-    best: dict[Any, Place] = {}
+    best: dict[Any, BlockPosition] = {}
     for place in ordered:
         row = ranking.searched[place[0]].block.places
         best.setdefault((row["video_id"][place[1]].as_py(), row["segment_id"][place[1]].as_py()), place)
     return {place: ordered[place] for place in best.values()}
 
 
-def _preview_of(ranking: TextRanking, place: Place) -> int | None:
+def _preview_of(ranking: TextRanking, place: BlockPosition) -> int | None:
     """The segment that stands for a synthesis: of its item's segments the one nearest to the query, else the first."""
     searched = ranking.searched[place[0]]
     if searched.block.places["segment_id"][place[1]].as_py() is not None:
@@ -290,7 +290,7 @@ def _preview_of(ranking: TextRanking, place: Place) -> int | None:
     return max(segments, key=lambda at: (ranking.similarity((place[0], at)) or 0.0, -at), default=None)
 
 
-def _video_id(searched: Sequence[Searched], place: Place) -> str:
+def _video_id(searched: Sequence[Searched], place: BlockPosition) -> str:
     return searched[place[0]].block.places["video_id"][place[1]].as_py()  # type: ignore[no-any-return]
 
 

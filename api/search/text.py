@@ -11,7 +11,7 @@ import numpy as np
 from promptreel.api.search.library import RunIndex
 from promptreel.api.search.questions import QueryVectors
 from promptreel.api.search.ranking import (
-    Place,
+    BlockPosition,
     PlaceScores,
     Ranking,
     Searched,
@@ -58,11 +58,11 @@ class TextRanking:
     scores: Mapping[tuple[str, int], PlaceScores]
     semantic: tuple[Ranking, ...]
     lexical: Ranking
-    fused: Mapping[Place, float]
-    keys: Mapping[Place, Any]
+    fused: Mapping[BlockPosition, float]
+    keys: Mapping[BlockPosition, Any]
     found: dict[int, list[Any]] = field(default_factory=dict)
 
-    def similarity(self, place: Place) -> float | None:
+    def similarity(self, place: BlockPosition) -> float | None:
         """The highest cosine of a place's texts, from 0 to 1; None where none of them has a vector."""
         found = [
             cosine
@@ -72,7 +72,7 @@ class TextRanking:
         ]
         return unit_score(max(found)) if found else None
 
-    def matches(self, place: Place) -> list[FieldMatch]:
+    def matches(self, place: BlockPosition) -> list[FieldMatch]:
         """The texts of a place that fit, best first."""
         searched = self.searched[place[0]]
         block = searched.block

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from promptreel.api.sql.scope import RunScope
 from promptreel.tables.analyst_views import AnalystView, AnalystViews
-from promptreel.tables.views import quoted
+from promptreel.tables.run_views import quoted
 
 _CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
     "video_id": (str,),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from promptreel.api.config import RateLimits
+from promptreel.api.config import RateLimitSettings
 from promptreel.api.web.errors import ApiError
 
 _MINUTE, _HOUR = 60, 3600
@@ -30,7 +30,7 @@ class _Window:
 class RateLimiter:
     """Counts in fixed windows of the clock. Thread-safe."""
 
-    def __init__(self, limits: RateLimits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, limits: RateLimitSettings, clock: Callable[[], float] = time.time) -> None:
         self._limits = limits
         self._clock = clock
         self._windows: dict[tuple[str, str], tuple[_Window, _Window]] = {}
@@ -49,7 +49,7 @@ class RateLimiter:
             minute_number, hour_number = int(seconds // _MINUTE), int(seconds // _HOUR)
             for window, number, length, most in (
                 (minute, minute_number, _MINUTE, limit),
-                (hour, hour_number, _HOUR, limit * RateLimits.HOUR_FACTOR),
+                (hour, hour_number, _HOUR, limit * RateLimitSettings.HOUR_FACTOR),
             ):
                 if window.used_in(number) >= most:
                     wait = max(1, int((number + 1) * length - seconds) + 1)
@@ -68,7 +68,7 @@ class RateLimiter:
                 limit = getattr(self._limits, category)
                 minute, hour = self._windows.get((account_id, category), (_Window(), _Window()))
                 by_minute, by_hour = minute.used_in(minute_number), hour.used_in(hour_number)
-                most = limit * RateLimits.HOUR_FACTOR
+                most = limit * RateLimitSettings.HOUR_FACTOR
                 found[category] = {
                     "minute_used": by_minute,
                     "minute_limit": limit,

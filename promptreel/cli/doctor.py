@@ -18,7 +18,7 @@ from promptreel.providers import on_screen_text
 from promptreel.providers.gemini_client import KEY_VARIABLES, api_key
 from promptreel.providers.registry import default_model, local_weights
 from promptreel.providers.weights import Weights
-from promptreel.schemas.errors import PromptreelError
+from promptreel.schemas.errors import ExpectedError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.storage import LocalStorage
 
@@ -55,7 +55,7 @@ def _check_ffmpeg() -> list[Check]:
     try:
         found = find_ffmpeg()
         used = Check("ffmpeg", "ok", f"{found.version} from {found.source}: {found.path}")
-    except PromptreelError as error:
+    except ExpectedError as error:
         used = Check("ffmpeg", "broken", str(error), f"pip install imageio-ffmpeg, or name a newer one in {VARIABLE}")
     passed_over = [
         Check(f"ffmpeg ({candidate.source})", "missing", candidate.verdict, "not needed while another one is in use")

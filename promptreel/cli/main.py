@@ -12,7 +12,7 @@ import click
 
 from promptreel import __version__
 from promptreel.cli.commands import LazyGroup
-from promptreel.schemas.errors import InvalidInput, PromptreelError, RunNotFound
+from promptreel.schemas.errors import ExpectedError, InvalidInput, RunNotFound
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
@@ -46,7 +46,7 @@ def main() -> None:
     except (InvalidInput, RunNotFound) as error:
         click.echo(f"error: {error}", err=True)
         code = EXIT_INPUT
-    except PromptreelError as error:
+    except ExpectedError as error:
         click.echo(f"error: {error}", err=True)
         code = EXIT_FAILED
     except BrokenPipeError:

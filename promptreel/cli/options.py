@@ -26,6 +26,14 @@ from promptreel.schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
+from promptreel.schemas.strategies import (
+    AUDIO_STRATEGIES,
+    DEFAULT_AUDIO_STRATEGY,
+    DEFAULT_VIDEO_STRATEGY,
+    MAX_WINDOW_S,
+    MIN_WINDOW_S,
+    VIDEO_STRATEGIES,
+)
 from promptreel.tables.storage import Storage, open_storage
 
 DATA_DIR_VARIABLE = "PROMPTREEL_DATA"
@@ -89,6 +97,8 @@ def _program() -> list[str]:
     return [str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)]
 
 
+_WINDOW_S = click.IntRange(MIN_WINDOW_S, MAX_WINDOW_S)
+
 _SETTINGS = [
     click.option(
         "--model",
@@ -98,24 +108,20 @@ _SETTINGS = [
     ),
     click.option(
         "--video-segmentation",
-        type=click.Choice(["smart", "fixed", "content_aware"]),
-        default="smart",
+        type=click.Choice(VIDEO_STRATEGIES),
+        default=DEFAULT_VIDEO_STRATEGY,
         show_default=True,
         help="How videos are cut.",
     ),
-    click.option(
-        "--video-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed video segments."
-    ),
+    click.option("--video-segment-seconds", type=_WINDOW_S, metavar="N", help="Window of fixed video segments."),
     click.option(
         "--audio-segmentation",
-        type=click.Choice(["content_aware", "fixed"]),
-        default="content_aware",
+        type=click.Choice(AUDIO_STRATEGIES),
+        default=DEFAULT_AUDIO_STRATEGY,
         show_default=True,
         help="How audio is cut.",
     ),
-    click.option(
-        "--audio-segment-seconds", type=click.IntRange(1, 300), metavar="N", help="Window of fixed audio segments."
-    ),
+    click.option("--audio-segment-seconds", type=_WINDOW_S, metavar="N", help="Window of fixed audio segments."),
     click.option(
         "--transcription/--no-transcription",
         default=True,

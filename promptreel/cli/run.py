@@ -153,7 +153,7 @@ def _passed_on(options: Sequence[str], runner: str) -> list[str]:
     """
     if not options:
         return []
-    from promptreel.pipelines.runners import is_local
+    from promptreel.pipelines.beam_runners import is_local
 
     if is_local(runner):
         raise InvalidInput(

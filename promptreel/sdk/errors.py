@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from promptreel.schemas.errors import PromptreelError
+from promptreel.schemas.errors import ExpectedError
 
 __all__ = [
     "ApiStatusError",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-class PromptReelError(PromptreelError):
+class PromptReelError(ExpectedError):
     """Base of every error that the SDK raises on purpose."""
 
 

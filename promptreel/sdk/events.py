@@ -61,18 +61,18 @@ def stream_events(sender: Sender, request: Request, last_event_id: str | None) -
     Raises:
         PromptReelError: the stream could not be opened, or resumed.
     """
-    place = _Place(last_event_id)
+    position = _StreamPosition(last_event_id)
     while True:
         opened = sender.now()
         try:
-            with sender.stream(_resumed(request, place)) as response:
+            with sender.stream(_resumed(request, position)) as response:
                 for sent in httpx.EventSource(response):
-                    if (event := place.took(request, sent)) is not None:
+                    if (event := position.took(request, sent)) is not None:
                         yield event
             failure: PromptReelError = _ended(request)
         except PromptReelError as error:
             failure = error
-        delay_s = sender.delay_s(request, failure, place.retries_after(sender.now() - opened))
+        delay_s = sender.delay_s(request, failure, position.retries_after(sender.now() - opened))
         if delay_s is None:
             raise failure
         sender.sleep(delay_s)
@@ -82,24 +82,24 @@ async def stream_events_async(
     sender: AsyncSender, request: Request, last_event_id: str | None
 ) -> AsyncGenerator[Event, None]:
     """See `stream_events`."""
-    place = _Place(last_event_id)
+    position = _StreamPosition(last_event_id)
     while True:
         opened = sender.now()
         try:
-            async with sender.stream(_resumed(request, place)) as response:
+            async with sender.stream(_resumed(request, position)) as response:
                 async for sent in httpx.EventSource(response):
-                    if (event := place.took(request, sent)) is not None:
+                    if (event := position.took(request, sent)) is not None:
                         yield event
             failure: PromptReelError = _ended(request)
         except PromptReelError as error:
             failure = error
-        delay_s = sender.delay_s(request, failure, place.retries_after(sender.now() - opened))
+        delay_s = sender.delay_s(request, failure, position.retries_after(sender.now() - opened))
         if delay_s is None:
             raise failure
         await sender.sleep(delay_s)
 
 
-class _Place:
+class _StreamPosition:
     """Where a stream stands, and how often it was opened in vain since the last event."""
 
     def __init__(self, last_event_id: str | None) -> None:
@@ -107,7 +107,7 @@ class _Place:
         self._in_vain = 0
 
     def took(self, request: Request, sent: httpx.ServerSentEvent) -> Event | None:
-        """The event that was sent; None where only the place moved.
+        """The event that was sent; None where only the position moved.
 
         Raises:
             ConnectionFailed: the service says that the stream ends.
@@ -132,10 +132,10 @@ class _Place:
         return self._in_vain - 1
 
 
-def _resumed(request: Request, place: _Place) -> Request:
-    if place.last_event_id is None:
+def _resumed(request: Request, position: _StreamPosition) -> Request:
+    if position.last_event_id is None:
         return request
-    return replace(request, headers={**request.headers, "Last-Event-ID": place.last_event_id})
+    return replace(request, headers={**request.headers, "Last-Event-ID": position.last_event_id})
 
 
 def _ended(request: Request) -> ConnectionFailed:

@@ -25,6 +25,9 @@ State = TypeVar("State")
 
 RUN_FINAL: Final = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
 RETRY_FINAL: Final = frozenset({"completed", "failed"})
+# Seconds that a wait lasts, unless the caller says otherwise.
+RUN_TIMEOUT_S: Final = 3600.0
+DELETION_TIMEOUT_S: Final = 600.0
 # Looks become rarer up to this, unless the caller's own interval is longer.
 _RAREST_S: Final = 5.0
 _GROWTH: Final = 1.5

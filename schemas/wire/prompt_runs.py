@@ -6,6 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictInt, model_validator
 
+from promptreel.schemas.strategies import (
+    DEFAULT_AUDIO_STRATEGY,
+    DEFAULT_VIDEO_STRATEGY,
+    IMAGE_STRATEGY,
+    MAX_WINDOW_S,
+    MIN_WINDOW_S,
+    AudioStrategy,
+    VideoStrategy,
+)
 from promptreel.schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
 
 
@@ -30,6 +39,11 @@ class PlaygroundTarget(RequestModel):
     type: Literal["playground"]
 
 
+# Seconds of a fixed window.
+Window = Annotated[StrictInt, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
+# What a retry of failures may be limited to.
+RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
+
 Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
 
 
@@ -51,10 +65,10 @@ class ExecuteRun(NullIsAbsent):
 
     prompt_id: str = Field(min_length=1)
     target: Target
-    video_segmentation_type: Literal["smart", "fixed", "content_aware"] = "smart"
-    audio_segmentation_type: Literal["fixed", "content_aware"] = "content_aware"
-    video_segment_duration: Annotated[StrictInt, Field(ge=1, le=300)] | None = None
-    audio_segment_duration: Annotated[StrictInt, Field(ge=1, le=300)] | None = None
+    video_segmentation_type: VideoStrategy = DEFAULT_VIDEO_STRATEGY
+    audio_segmentation_type: AudioStrategy = DEFAULT_AUDIO_STRATEGY
+    video_segment_duration: Window | None = None
+    audio_segment_duration: Window | None = None
     processing_model: str | None = None
     enable_transcription: bool = True
     enable_image_embedding: bool = True
@@ -122,9 +136,9 @@ class PromptRunBody(WireModel):
     transcription_succeeded: bool | None = None
     image_embedding_succeeded: bool | None = None
     error_message: str | None = None
-    video_segmentation_type: str = "smart"
-    audio_segmentation_type: str = "content_aware"
-    image_segmentation_type: str = "image"
+    video_segmentation_type: str = DEFAULT_VIDEO_STRATEGY
+    audio_segmentation_type: str = DEFAULT_AUDIO_STRATEGY
+    image_segmentation_type: str = IMAGE_STRATEGY
     video_segment_duration: int | None = None
     audio_segment_duration: int | None = None
     created_new_segments: bool = False
@@ -325,7 +339,7 @@ class RetryFailures(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"operations": ["field_extraction"]}]})
 
-    operations: list[Literal["field_extraction", "transcription", "image_embedding", "processing"]] | None = None
+    operations: list[RetryableOperation] | None = None
     codes: list[str] | None = None
     video_ids: list[str] | None = None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, TypedDict, Unpack
 
+from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
 from promptreel.schemas.wire.prompt_runs import (
     FailedSegments,
@@ -12,6 +13,7 @@ from promptreel.schemas.wire.prompt_runs import (
     LlmCallBody,
     PlaygroundTarget,
     PromptRunBody,
+    RetryableOperation,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
@@ -21,71 +23,38 @@ from promptreel.schemas.wire.prompt_runs import (
 from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget
-VideoSegmentation = Literal["smart", "fixed", "content_aware"]
-AudioSegmentation = Literal["fixed", "content_aware"]
-Operation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """The settings of `ExecuteRun`; the service decides those that are missing or None."""
+
+    video_segmentation_type: VideoStrategy | None
+    audio_segmentation_type: AudioStrategy | None
+    video_segment_duration: int | None
+    audio_segment_duration: int | None
+    processing_model: str | None
+    enable_transcription: bool | None
+    enable_image_embedding: bool | None
 
 
 def execute(
     prompt_id: str,
     target: Target | Mapping[str, Any],
     *,
-    video_segmentation_type: VideoSegmentation | None = None,
-    audio_segmentation_type: AudioSegmentation | None = None,
-    video_segment_duration: int | None = None,
-    audio_segment_duration: int | None = None,
-    processing_model: str | None = None,
-    enable_transcription: bool | None = None,
-    enable_image_embedding: bool | None = None,
     idempotency_key: str | None = None,
+    **settings: Unpack[ExecuteOptions],
 ) -> Call[PromptRunBody]:
-    """Starts a run; it waits for its turn. What is None is left to the service.
-
-    Args:
-        target: `{"type": "index", "index_id": ...}`, `{"type": "videos", "video_ids": [...]}` (with the `index_id` in which
-            they lie, if any) or `{"type": "playground"}`.
-        video_segment_duration, audio_segment_duration: seconds of a window, 1 to 300; for `fixed` alone, which needs it.
-        idempotency_key: names this start; the same one again gives the same run.
-    """
-    body = _settings(
-        prompt_id,
-        target,
-        video_segmentation_type=video_segmentation_type,
-        audio_segmentation_type=audio_segmentation_type,
-        video_segment_duration=video_segment_duration,
-        audio_segment_duration=audio_segment_duration,
-        processing_model=processing_model,
-        enable_transcription=enable_transcription,
-        enable_image_embedding=enable_image_embedding,
-    )
+    """Starts a run; it waits for its turn. What is None is left to the service."""
+    body = _body(prompt_id, target, settings)
     key = key_for("prompt-run-execute", idempotency_key)
     return Call(Request("POST", "/prompt-runs/execute", json=body, idempotency=key), PromptRunBody)
 
 
 def estimate(
-    prompt_id: str,
-    target: Target | Mapping[str, Any],
-    *,
-    video_segmentation_type: VideoSegmentation | None = None,
-    audio_segmentation_type: AudioSegmentation | None = None,
-    video_segment_duration: int | None = None,
-    audio_segment_duration: int | None = None,
-    processing_model: str | None = None,
-    enable_transcription: bool | None = None,
-    enable_image_embedding: bool | None = None,
+    prompt_id: str, target: Target | Mapping[str, Any], **settings: Unpack[ExecuteOptions]
 ) -> Call[RunEstimateBody]:
     """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
-    body = _settings(
-        prompt_id,
-        target,
-        video_segmentation_type=video_segmentation_type,
-        audio_segmentation_type=audio_segmentation_type,
-        video_segment_duration=video_segment_duration,
-        audio_segment_duration=audio_segment_duration,
-        processing_model=processing_model,
-        enable_transcription=enable_transcription,
-        enable_image_embedding=enable_image_embedding,
-    )
+    body = _body(prompt_id, target, settings)
     return Call(Request("POST", "/prompt-runs/estimate", json=body, patience_s=SLOW_ANSWER_S), RunEstimateBody)
 
 
@@ -152,7 +121,7 @@ def get_segment_retry_status(run_id: str, video_id: str, segment_id: str, retry_
 def retry_failures(
     run_id: str,
     *,
-    operations: Sequence[Operation] | None = None,
+    operations: Sequence[RetryableOperation] | None = None,
     codes: Sequence[str] | None = None,
     video_ids: Sequence[str] | None = None,
     idempotency_key: str | None = None,
@@ -173,6 +142,7 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
     return Call(Request("GET", path_of("prompt-runs", run_id, "retries", retry_id)), SegmentRetry)
 
 
-def _settings(prompt_id: str, target: Target | Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+def _body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
+    """An `ExecuteRun`, with the given settings alone."""
     place = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
     return {"prompt_id": prompt_id, "target": place, **given(**settings)}

@@ -20,14 +20,7 @@ def create(
     semantic_indexing: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[PromptBody]:
-    """Creates a prompt.
-
-    Args:
-        prompt_text: what is asked of every segment.
-        json_schema: the fields of an answer; its root has the type "object".
-        video_level: `instructions_text`, `included_segment_fields` and `json_schema` of a synthesis over each item.
-        semantic_indexing: `disabled_segment_fields` and `disabled_video_level_fields`, which are not embedded.
-    """
+    """Creates a prompt."""
     body = given(
         name=name,
         prompt_text=prompt_text,
@@ -65,10 +58,6 @@ def update(
     idempotency_key: str | None = None,
 ) -> Call[PromptBody]:
     """Changes a prompt: only what is given. Runs keep the prompt as it was when they were started.
-
-    Args:
-        description: "" removes it.
-        clear_video_level: removes the synthesis.
 
     Raises:
         ValueError: nothing is given.

@@ -24,13 +24,7 @@ def text(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Call[list[SearchResultBody]]:
-    """Searches by meaning and words; best first.
-
-    Args:
-        search_fields: field paths that are looked at; all where None.
-        run_ids: runs whose results are searched; all where None.
-        index_ids: indexes that are searched instead of `index_id`.
-    """
+    """Searches by meaning and words; best first."""
     body = given(query=query, top_k=top_k, **_scope(search_fields, run_ids, index_ids))
     return Call(Request("POST", path_of("indexes", index_id, "search"), json=body), list[SearchResultBody])
 
@@ -88,11 +82,7 @@ def multi_run(
     aggregation: Literal["best", "all", "weighted"] | None = None,
     top_k: int | None = None,
 ) -> Call[list[SearchResultBody]]:
-    """Searches several runs, or all of an index, with `top_k` hits of each.
-
-    Args:
-        aggregation: `best` keeps the best hit of each segment, `all` every one, `weighted` lets newer runs weigh more.
-    """
+    """Searches several runs, or all of an index, with `top_k` hits of each."""
     body = given(
         query=query,
         run_ids=None if run_ids is None else list(run_ids),
@@ -111,12 +101,7 @@ def filter_results(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Listing[FilterHit]:
-    """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index.
-
-    Args:
-        conditions: one to four of `{"field": ..., "operator": ..., "type": ..., "value": ...}`; `is_empty` and
-            `is_not_empty` take no value.
-    """
+    """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index."""
     body = given(
         conditions=[dict(condition) for condition in conditions],
         page_size=page_size,

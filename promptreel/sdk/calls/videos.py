@@ -32,12 +32,6 @@ def upload(
 ) -> Call[RegisteredVideo]:
     """Uploads a media item into an index, or into the playground where none is named.
 
-    Args:
-        file: a path, or a file object that is open in binary mode and can be rewound; it is sent from its beginning and
-            stays open.
-        title: the file's name, unless given.
-        filename: name under which it is sent; required where a file object has none.
-
     Raises:
         FileNotFoundError: there is no file at that path.
         TypeError: the file object is open in text mode.
@@ -103,10 +97,6 @@ def batch_segments(
     targets: Sequence[SegmentTarget | Mapping[str, Any]] | None = None,
 ) -> Call[list[VideoSegments]]:
     """Gives the segments of up to 50 media items.
-
-    Args:
-        video_ids: items, each seen through its newest finished run.
-        targets: instead of them, items with the run that each is seen through: `{"video_id": ..., "run_id": ...}`.
 
     Raises:
         ValueError: neither is given, or both.

@@ -24,7 +24,7 @@ from promptreel.transforms.transcribe import OUTCOMES, SEGMENTS, Transcribe
 from promptreel.transforms.write_tables import WriteTables
 
 
-class SegmentRetry(beam.PTransform):
+class PromptRunRetry(beam.PTransform):
     """The items of `context.retry` to the further `Manifest`."""
 
     def __init__(self, context: RunContext, target: Sequence[TargetItem]) -> None:

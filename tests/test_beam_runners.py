@@ -12,8 +12,8 @@ from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptio
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.oauth2.credentials import Credentials
 
+from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
 from promptreel.pipelines.prompt_run import PromptRun
-from promptreel.pipelines.runners import LOCAL, is_local, make_pipeline
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.request import RunRequest, TargetItem

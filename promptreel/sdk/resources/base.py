@@ -1,0 +1,38 @@
+"""What the resources of both clients share: how a call is sent."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from promptreel.sdk.pages import AsyncPage, Page
+from promptreel.sdk.request import Call, Listing
+from promptreel.sdk.sender import AsyncSender, Sender
+
+Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+
+
+class Resource:
+    """One kind of resource, called from a thread."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def _send(self, call: Call[Answer]) -> Answer:
+        return self._sender.send(call)
+
+    def _first_page(self, listing: Listing[Item]) -> Page[Item]:
+        return Page(self._sender, listing, self._sender.send(listing.page()))
+
+
+class AsyncResource:
+    """One kind of resource, called from an event loop."""
+
+    def __init__(self, sender: AsyncSender) -> None:
+        self._sender = sender
+
+    async def _send(self, call: Call[Answer]) -> Answer:
+        return await self._sender.send(call)
+
+    async def _first_page(self, listing: Listing[Item]) -> AsyncPage[Item]:
+        return AsyncPage(self._sender, listing, await self._sender.send(listing.page()))

@@ -1,0 +1,21 @@
+"""The strategies by which media is cut into segments: one vocabulary for the pipeline, the service, the SDK and the CLI."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+VideoStrategy = Literal["smart", "fixed", "content_aware"]
+AudioStrategy = Literal["fixed", "content_aware"]
+ImageStrategy = Literal["image"]
+Strategy = VideoStrategy | AudioStrategy | ImageStrategy
+
+VIDEO_STRATEGIES: Final[tuple[VideoStrategy, ...]] = get_args(VideoStrategy)
+AUDIO_STRATEGIES: Final[tuple[AudioStrategy, ...]] = get_args(AudioStrategy)
+
+DEFAULT_VIDEO_STRATEGY: Final[VideoStrategy] = "smart"
+DEFAULT_AUDIO_STRATEGY: Final[AudioStrategy] = "content_aware"
+IMAGE_STRATEGY: Final[ImageStrategy] = "image"
+
+# Seconds of a window of the strategy "fixed".
+MIN_WINDOW_S: Final = 1
+MAX_WINDOW_S: Final = 300
