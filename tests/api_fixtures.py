@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.api_server import DESCRIBE, MODEL, ApiServer, Caller, said
+from tests.api_server import DESCRIBE, MODEL, ApiServer, Caller, ok_json
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_audio, make_image, make_video
 from tests.postgres_server import PostgresServer, find_binaries
@@ -88,7 +88,7 @@ def world(service, gemini, api_media):
     lost = service.config.media_roots[0] / "lost.mp4"
     lost.write_bytes((api_media / "a.mp4").read_bytes())
     registered = caller.post("/videos", {"title": "lost", "video_uri": lost.as_uri()})
-    world.lost_video_id = said(registered, 201)["video_id"]
+    world.lost_video_id = ok_json(registered, 201)["video_id"]
     lost.unlink()
     index = {"type": "index", "index_id": world.index_id}
     lost_target = {"type": "videos", "video_ids": [world.lost_video_id]}

@@ -76,10 +76,10 @@ class Caller:
         return self.http.post(path, json=json, headers=headers, **options)
 
     def index(self, name="films"):
-        return said(self.post("/indexes", {"name": name}), 201)["index_id"]
+        return ok_json(self.post("/indexes", {"name": name}), 201)["index_id"]
 
     def prompt(self, definition=MEASURE):
-        return said(self.post("/prompts", definition), 201)["prompt_id"]
+        return ok_json(self.post("/prompts", definition), 201)["prompt_id"]
 
     def upload(self, path, index_id=None, title=None, key=None):
         data = {"title": title or path.name, **({"index_id": index_id} if index_id else {})}
@@ -87,17 +87,17 @@ class Caller:
             return self.post("/videos/upload", data=data, files={"file": (path.name, file)}, key=key)
 
     def video(self, path, index_id=None):
-        return said(self.upload(path, index_id), 201)["video_id"]
+        return ok_json(self.upload(path, index_id), 201)["video_id"]
 
     def execute(self, prompt_id, target, key=None, **settings):
         body = {"prompt_id": prompt_id, "target": target, "processing_model": "signals", **WINDOWS, **settings}
         return self.post("/prompt-runs/execute", body, key=key)
 
     def start(self, prompt_id, target, **settings):
-        return said(self.execute(prompt_id, target, **settings), 202)["run_id"]
+        return ok_json(self.execute(prompt_id, target, **settings), 202)["run_id"]
 
     def run(self, run_id):
-        return said(self.get(f"/prompt-runs/{run_id}"))
+        return ok_json(self.get(f"/prompt-runs/{run_id}"))
 
     def wait(self, run_id, seconds=90):
         """The run when it has ended."""
@@ -105,20 +105,20 @@ class Caller:
         return self.run(run_id)
 
     def retry(self, run_id, retry_id):
-        return said(self.get(f"/prompt-runs/{run_id}/retries/{retry_id}"))
+        return ok_json(self.get(f"/prompt-runs/{run_id}/retries/{retry_id}"))
 
     def wait_for_retry(self, run_id, retry_id):
         wait_for(lambda: time.sleep(0.1) or self.retry(run_id, retry_id)["status"] in ("completed", "failed"), 90)
         return self.retry(run_id, retry_id)
 
 
-def said(response, status=200):
+def ok_json(response, status=200):
     """The body of an answer that must have this status."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"
     return response.json()
 
 
-def refused(response, status, code):
+def assert_error(response, status, code):
     """The error in an answer, whose shape is checked."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"
     body = response.json()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a MinIO server for tests/test_object_store.py, which skips its tests against it otherwise. Needs Go; takes minutes.
+# Builds a MinIO server for tests/tables/test_object_store.py, which skips its tests against it otherwise. Needs Go; takes minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,7 +1,7 @@
 """Makes every call of a published client that the API serves, and checks what the client makes of the answers.
 
-Run as a script by tests/test_published_clients.py, in a process in which `videovector` is importable: base URL, key, media
-folder, and a segment's failure that is there to be retried come from the environment as JSON.
+Run as a script by tests/sdk/test_published_clients.py, in a process in which `videovector` is importable: base URL, key,
+media folder, and a segment's failure that is there to be retried come from the environment as JSON.
 """
 
 import asyncio

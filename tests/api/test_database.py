@@ -1,0 +1,240 @@
+"""The database: migrations lead from anywhere to what the code expects, on SQLite and on PostgreSQL."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import JSON, MetaData, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+
+from promptreel.api.db.clock import now
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import record_event
+from promptreel.api.db.migrate import _FOLDER, migrate
+from promptreel.api.db.models import Account, ApiKey, Base, EventRecord
+from tests.api_server import ApiServer, ok_json
+
+pytest_plugins = ["tests.api_fixtures"]
+
+MOMENT = datetime(2026, 4, 20, 10, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """The address of a new, empty database of each kind."""
+    if request.param == "postgresql":
+        plain = request.getfixturevalue("postgres").new_database()
+        return plain.replace("postgresql://", "postgresql+psycopg://")
+    return f"sqlite:///{tmp_path / 'data' / 'promptreel.db'}"
+
+
+@pytest.fixture
+def database(url):
+    made = Database(url)
+    yield made
+    made.close()
+
+
+def revisions():
+    """Every revision, oldest first."""
+    return [script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()][::-1]
+
+
+def fill(database):
+    """Writes a row into every table there is, as an older version of the code would have; returns what is in them."""
+    metadata = MetaData()
+    metadata.reflect(database.engine)
+    tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+    with database.write() as session:
+        for table in tables:
+            session.execute(insert(table), {column.name: _value(column) for column in table.columns})
+    return contents(database, {table.name for table in tables})
+
+
+def _value(column):
+    if column.foreign_keys:
+        return next(iter(column.foreign_keys)).column.name
+    if isinstance(column.type, JSON):
+        return {"a": [1]}
+    kind = column.type.python_type
+    if kind is datetime:
+        return MOMENT
+    return {str: column.name, int: 7, bool: True, float: 1.5}[kind]
+
+
+def contents(database, names):
+    """Every row of these tables, by column."""
+    metadata = MetaData()
+    metadata.reflect(database.engine, only=sorted(names))
+    with database.read() as session:
+        return {
+            name: [dict(row._mapping) for row in session.execute(select(metadata.tables[name]))]
+            for name in sorted(names)
+        }
+
+
+def differences(database):
+    """What the migrated database lacks of the models, or has beyond them."""
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return compare_metadata(context, Base.metadata)
+
+
+def test_an_empty_database_becomes_what_the_models_say(database):
+    migrate(database)
+    assert differences(database) == []
+    assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_the_comparison_sees_what_is_missing(database):
+    migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(text("DROP INDEX events_of_account"))
+    assert differences(database)
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_an_older_database_comes_up_to_date_with_its_rows(database, revision):
+    migrate(database, revision)
+    before = fill(database)
+    migrate(database)
+    assert differences(database) == []
+    after = contents(database, set(before))
+    for name, rows in before.items():
+        assert [{column: row[column] for column in rows[0]} for row in after[name]] == rows, name
+
+
+def test_migrating_again_changes_nothing(database):
+    migrate(database)
+    before = fill(database)
+    migrate(database)
+    assert contents(database, set(before)) == before
+
+
+def test_processes_that_start_together_migrate_once(url):
+    errors = []
+
+    def start():
+        database = Database(url)
+        try:
+            migrate(database)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_there_is_one_line_of_migrations():
+    assert len(ScriptDirectory(str(_FOLDER)).get_heads()) == 1
+    assert revisions()[0] == "0001"
+
+
+def test_who_reads_events_behind_a_number_misses_none(database):
+    """Transactions of several writers overlap; an event must not become visible behind one of a higher number."""
+    migrate(database)
+    with database.write() as session:
+        session.execute(insert(Base.metadata.tables["accounts"]), {"account_id": "a", "name": "a", "created_at": now()})
+    writers, each = 6, 15
+
+    def work():
+        for number in range(each):
+            with database.write() as session:
+                record_event(session, "a", "media.created", payload={"n": number})
+                session.flush()
+                threading.Event().wait(0.002 * (number % 3))
+
+    threads = [threading.Thread(target=work) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    seen = []
+    while len(seen) < writers * each:
+        alive = any(thread.is_alive() for thread in threads)
+        with database.read() as session:
+            behind = (
+                select(EventRecord.number)
+                .where(EventRecord.number > (seen[-1] if seen else 0))
+                .order_by(EventRecord.number)
+            )
+            found = session.scalars(behind).all()
+        seen += found
+        if not found and not alive:
+            break
+    for thread in threads:
+        thread.join()
+    assert len(seen) == writers * each
+
+
+def test_values_come_back_as_they_were_stored(url, tmp_path, api_media):
+    """The same requests on each kind of database: unusual text, long lists, instants with their fractions."""
+    with ApiServer(tmp_path / "data", database_url=url if "postgres" in url else "", supervise=False) as server:
+        caller = server.caller()
+        schema = {"type": "object", "properties": {"größe 💡": {"type": "number", "maximum": 1e300}}}
+        body = {"name": "Ünïcode 💡", "prompt_text": "Say 'it'; -- \"now\" % _", "json_schema": schema}
+        made = ok_json(caller.post("/prompts", body), 201)
+        assert made["json_schema"] == schema
+        assert ok_json(caller.get(f"/prompts/{made['prompt_id']}")) == made
+        assert [found["prompt_id"] for found in ok_json(caller.get("/prompts"))["prompts"]] == [made["prompt_id"]]
+        index_id = caller.index("x" * 255)
+        videos = [caller.video(api_media / "c.png", index_id) for _ in range(3)]
+        first = ok_json(caller.get(f"/indexes/{index_id}/videos?limit=1"))
+        cursor = first["pagination"]["next_cursor"]
+        rest = ok_json(caller.get(f"/indexes/{index_id}/videos?cursor={cursor}"))
+        assert [video["video_id"] for video in first["data"] + rest["data"]] == videos[::-1]
+        odd = caller.get("/prompts/a%00b")
+        assert odd.status_code in (404, 422)
+        assert caller.get("/prompts/" + "x" * 3000).status_code == 404
+        assert caller.post(f"/prompt-runs/{'x' * 3000}/cancel", key="k").status_code in (404, 422)
+        assert ok_json(caller.delete(f"/indexes/{index_id}"))["status"] == "deleted"
+
+
+def test_a_whole_run_on_postgresql(postgres, tmp_path, api_media):
+    url = postgres.new_database()
+    with ApiServer(tmp_path / "data", database_url=url) as server:
+        caller = server.caller()
+        video_id = caller.video(api_media / "a.mp4")
+        run_id = caller.start(caller.prompt(), {"type": "playground"})
+        assert caller.wait(run_id)["status"] == "completed"
+        assert len(ok_json(caller.get(f"/prompt-runs/{run_id}/results?video_id={video_id}"))["data"]) == 3
+        assert ok_json(caller.get(f"/videos/{video_id}"))["status"] == "processed"
+    assert not (tmp_path / "data" / "promptreel.db").exists()
+
+
+def test_a_commit_that_fails_leaves_nothing_open_and_nothing_written(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'promptreel.db'}")
+    migrate(database)
+
+    def add_a_key_of_nobody():
+        with database.write() as session:
+            session.execute(text("PRAGMA defer_foreign_keys = ON"))
+            session.add(
+                ApiKey(
+                    key_id="key_a",
+                    account_id="none",
+                    name="n",
+                    key_hash="h",
+                    key_prefix="p",
+                    scopes=[],
+                    created_at=now(),
+                )
+            )
+
+    for _ in range(2):
+        # COMMIT finds the row that refers to nothing; it fails, and ends no transaction.
+        with pytest.raises(IntegrityError):
+            add_a_key_of_nobody()
+    with database.write() as session:
+        session.add(Account(account_id="acc_a", name="a", created_at=now()))
+    with database.read() as session:
+        assert session.scalars(select(ApiKey.key_id)).all() == []
+        assert session.scalars(select(Account.account_id)).all() == ["acc_a"]
+    database.close()

@@ -1,0 +1,100 @@
+"""docs/api.md says what the service does: its settings, and a run by curl."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from promptreel.api.config import ApiConfig, RateLimitSettings, config_from_environment, variables
+from promptreel.schemas.errors import SettingsError
+from tests.api_server import ok_json
+
+pytest_plugins = ["tests.api_fixtures"]
+
+DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(variables().values()))
+def test_every_setting_is_documented(name):
+    assert f"`{name}`" in DOCS
+
+
+def test_no_setting_is_documented_that_there_is_not():
+    table = DOCS[DOCS.index("| variable") : DOCS.index("The variables of the models")]
+    assert set(re.findall(r"`(PROMPTREEL_[A-Z_]+|DATABASE_URL)`", table)) == set(variables().values())
+
+
+def test_the_environment_reaches_every_setting():
+    values = {
+        "DATA": "d", "MEDIA_ROOTS": "/a,/b", "MEDIA_BUCKETS": "gs://b", "ALLOW_HTTPS": "no", "MODEL": "signals",
+        "ALLOWED_MODELS": "signals", "MODEL_ALIASES": "a=signals", "MODEL_BASE_URL": "http://x", "MAX_RUNNING": "9",
+        "MAX_RESUMES": "9", "MAX_UPLOAD_BYTES": "9", "MAX_MEDIA_SECONDS": "9", "MAX_RUN_ITEMS": "9",
+        "MAX_RUN_SEGMENTS": "9", "MAX_RUN_TOKENS": "9", "RUN_DEADLINE": "9", "HEARTBEAT": "9", "SUPERVISE": "0",
+        "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
+        "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2",
+    }  # fmt: skip
+    given = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
+    given_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
+    assert given_url.sqlalchemy_url == "postgresql+psycopg://h/d"
+    for name in ApiConfig.model_fields:
+        if name != "database_url":
+            assert getattr(given, name) != getattr(ApiConfig(), name), name
+    assert given.rate_limits == RateLimitSettings(search=9, read=9, write=9, upload=9)
+    assert given.public_url == "http://y"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_RUNNING", "many"),
+        ("MAX_RUNNING", "inf"),
+        ("MAX_RUNNING", "-1"),
+        ("MAX_RUNNING", "2.9"),
+        ("MAX_RUNNING", "nan"),
+        ("MAX_MEDIA_SECONDS", "nan"),
+        ("MAX_MEDIA_SECONDS", "inf"),
+        ("RUN_DEADLINE", "-5"),
+        ("RATE_READ", "0"),
+        ("MODEL_ALIASES", "fast"),
+        ("SUPERVISE", "perhaps"),
+        ("HEARTBEAT", "1 s"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named(name, value):
+    with pytest.raises(SettingsError, match=f"PROMPTREEL_{name} is '{value}'"):
+        config_from_environment({f"PROMPTREEL_{name}": value})
+
+
+def test_the_database_address_is_not_shown():
+    assert "word" not in repr(ApiConfig(database_url="postgresql://u:word@h/d"))
+
+
+def test_every_error_code_of_the_routes_is_documented():
+    code = re.compile(r'ApiError\(\s*(\d{3}),\s*"([a-z_]+)"')
+    root = Path(__file__).parents[2] / "api"
+    sources = [path for path in root.rglob("*.py") if path.parent.name not in ("search", "sql")]
+    found = {match for path in sources for match in code.findall(path.read_text())}
+    assert len(found) >= 15
+    # Those of searches, SQL and exports stand beside what they are about; a missing thing's code is named by its pattern.
+    elsewhere = ("sql_", "filter_", "search_", "export_", "resource_")
+    missing = [name for _, name in found if f"`{name}`" not in DOCS and not name.startswith(elsewhere)]
+    assert missing == []
+
+
+def test_the_run_by_curl_works_as_it_is_written(service, caller, api_media, tmp_path):
+    if not shutil.which("curl") or not shutil.which("jq"):
+        pytest.skip("curl or jq is not installed")
+    block = DOCS[DOCS.index("## A run by curl") :].split("```bash\n", 1)[1].split("```", 1)[0]
+    assert len(block.strip().splitlines()) == 5
+    shutil.copy(api_media / "a.mp4", tmp_path / "film.mp4")
+    script = "set -euo pipefail\n" + block.replace("http://127.0.0.1:8080", service.base_url)
+    environment = {**os.environ, "KEY": caller.key}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"duration_seconds": 3' in done.stdout
+    assert [run["status"] for run in ok_json(caller.get("/prompt-runs"))] == ["completed"]

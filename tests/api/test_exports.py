@@ -1,0 +1,480 @@
+"""Exports: what the file holds, how it is followed and downloaded, and that the queue survives what kills its worker."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+import promptreel.api.routes.exports
+import promptreel.api.runs.exports
+from promptreel.api.config import ApiConfig
+from promptreel.api.db.clock import now
+from promptreel.api.db.engine import Database
+from promptreel.api.db.migrate import _FOLDER, migrate
+from promptreel.api.db.models import EventRecord, Export
+from promptreel.api.jobs.export_worker import ExportWorker
+from promptreel.api.jobs.write_export import write_export
+from promptreel.api.runs.exports import _STATUS as STATUSES
+from promptreel.api.runs.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS
+from promptreel.schemas.wire.exports import ExportBody
+from tests.api_server import MEASURE, ApiServer, assert_error, ok_json
+from tests.made_runs import Catalogue, commit
+from tests.pipeline_runs import make_video, wait_for
+from tests.prompts import NESTED
+from tests.published_clients import CLIENTS, run_client
+
+CRANE, SHIP = {"summary": "A crane", "scene": {"location": "dock"}}, {"summary": "日本 \u2028 a ship"}
+KEYS = {
+    "export_id", "export_type", "target_id", "created_at", "status", "queue_status", "attempts", "max_attempts",
+    "available_at", "started_at", "completed_at", "updated_at", "download_url", "file_size_bytes", "error_message",
+    "last_error", "destination_type", "destination_connector_id", "destination_base_path", "destination_subpath",
+    "destination_uri", "gcs_uri", "export_params",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with ApiServer(tmp_path_factory.mktemp("exports") / "data", heartbeat_s=0.2) as server:
+        yield server
+
+
+@pytest.fixture
+def caller(service):
+    return service.caller()
+
+
+@pytest.fixture
+def catalogue(service, caller):
+    return Catalogue(service, caller.account_id)
+
+
+def ended(caller, export_id):
+    """The export when it has ended; checks its form at every look."""
+
+    def body():
+        found = ok_json(caller.get(f"/exports/{export_id}"))
+        assert set(found) == KEYS
+        ExportBody.model_validate(found, strict=True)
+        is_done = found["status"] == "completed"
+        assert (found["download_url"] is not None) == (found["gcs_uri"] is not None) == is_done
+        return found
+
+    wait_for(lambda: body()["status"] in ("completed", "failed"), 30)
+    return body()
+
+
+def exported(caller, path, body=None):
+    """(the ended export, its content)."""
+    created = ok_json(caller.post(f"/exports/{path}", body), 202)
+    assert set(created) == {"export_id", "status"}
+    export = ended(caller, created["export_id"])
+    assert export["status"] == "completed", export
+    answer = caller.get(f"/exports/{export['export_id']}/download")
+    assert answer.headers["content-type"] == "application/json"
+    assert "content-encoding" not in answer.headers
+    assert int(answer.headers["content-length"]) == len(answer.content) == export["file_size_bytes"]
+    return export, ok_json(answer)
+
+
+def test_a_run_is_exported_as_its_lists_show_it(caller, catalogue):
+    index = catalogue.index()
+    videos = [catalogue.video(index) for _ in range(3)]
+    answers = {videos[0]: [CRANE] * 1203, videos[1]: [SHIP, None], videos[2]: []}
+    run = catalogue.run(answers, index_id=index, spoken={f"seg_{videos[0]}_a_7": "hello"})
+    export, content = exported(caller, f"prompt-run/{run}")
+    assert (export["export_type"], export["target_id"], export["export_params"]) == ("prompt_run", run, None)
+    assert (export["queue_status"], export["attempts"], export["max_attempts"]) == ("succeeded", 1, MAX_ATTEMPTS)
+    assert export["download_url"] == f"/api/v2/exports/{export['export_id']}/download"
+    (only,) = content["runs"]
+    assert only["run"] == ok_json(caller.get(f"/prompt-runs/{run}"))
+    assert only["prompt"] == NESTED.to_dict()
+    assert [part["video"]["video_id"] for part in only["media"]] == sorted(videos)
+    for part in only["media"]:
+        video_id, rows, cursor = part["video"]["video_id"], [], None
+        while True:
+            page = {"video_id": video_id, "limit": 100, **({"cursor": cursor} if cursor else {})}
+            page = ok_json(caller.get(f"/prompt-runs/{run}/results", params=page))
+            rows += page["data"]
+            cursor = page["pagination"]["next_cursor"]
+            if cursor is None:
+                break
+        assert part["segments"] == rows
+        assert len(rows) == len(answers[video_id])
+        assert part["video"] == {**ok_json(caller.get(f"/videos/{video_id}")), "processing_status": None}
+
+
+def test_a_real_run_is_exported_with_its_synthesis_place(caller, tmp_path):
+    index = caller.index()
+    make_video(tmp_path / "a.mp4", seconds=2)
+    video = caller.video(tmp_path / "a.mp4", index)
+    level = {"instructions_text": "Measure.", "included_segment_fields": ["duration_seconds"],
+             "json_schema": MEASURE["json_schema"]}  # fmt: skip
+    run = caller.start(caller.prompt({**MEASURE, "video_level": level}), {"type": "index", "index_id": index})
+    error = assert_error(caller.post(f"/exports/prompt-run/{run}"), 409, "run_not_finished")
+    assert error["details"] == {"run_id": run}
+    assert caller.wait(run)["status"] == "completed"
+    _, content = exported(caller, f"index/{index}")
+    (part,) = content["runs"][0]["media"]
+    assert [segment["metadata"]["duration_seconds"] for segment in part["segments"]] == [1.0, 1.0]
+    assert part["video_result"] == ok_json(caller.get(f"/prompt-runs/{run}/videos/{video}/video-result"))
+
+
+def test_an_index_is_exported_with_all_runs_that_have_ended_or_those_named(caller, catalogue):
+    index, elsewhere = catalogue.index(), catalogue.index()
+    video = catalogue.video(index)
+    first, second = (catalogue.run({video: [CRANE]}, index_id=index) for _ in range(2))
+    catalogue.run({video: [CRANE]}, index_id=index, status="processing")
+    other = catalogue.run({catalogue.video(elsewhere): [SHIP]}, index_id=elsewhere)
+    export, content = exported(caller, f"index/{index}")
+    assert [part["run"]["run_id"] for part in content["runs"]] == [second, first]
+    assert (export["export_type"], export["target_id"]) == ("index", index)
+    export, content = exported(caller, f"index/{index}", {"prompt_run_ids": [first]})
+    assert [part["run"]["run_id"] for part in content["runs"]] == [first]
+    assert export["export_params"] == {"prompt_run_ids": [first]}
+    assert exported(caller, f"index/{catalogue.index()}")[1]["runs"] == []
+    assert_error(caller.post(f"/exports/index/{index}", {"prompt_run_ids": [other]}), 422, "validation_failed")
+    assert_error(caller.post(f"/exports/index/{index}", {"prompt_run_ids": ["run_x"]}), 404, "resource_run_not_found")
+    assert_error(caller.post(f"/exports/index/{index}", {"prompt_run_ids": []}), 422, "validation_failed")
+    error = assert_error(
+        caller.post(f"/exports/index/{index}", {"destination_connector_id": "c"}), 422, "validation_failed"
+    )
+    assert "connectors" in error["message"]
+
+
+def test_deleted_media_is_left_out(caller, catalogue):
+    index = catalogue.index()
+    kept, lost = catalogue.video(index), catalogue.video(index)
+    run = catalogue.run({kept: [CRANE], lost: [SHIP]}, index_id=index)
+    ok_json(caller.delete(f"/videos/{lost}"))
+    _, content = exported(caller, f"prompt-run/{run}")
+    assert [part["video"]["video_id"] for part in content["runs"][0]["media"]] == [kept]
+
+
+def test_exports_of_another_account_are_not_there(service, caller, catalogue):
+    index = catalogue.index()
+    run = catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
+    export, _ = exported(caller, f"prompt-run/{run}")
+    stranger = service.caller()
+    path = f"/exports/{export['export_id']}"
+    for answer in (stranger.get(path), stranger.get(f"{path}/download"), stranger.post(f"{path}/download-url")):
+        assert_error(answer, 404, "resource_export_not_found")
+    assert_error(stranger.post(f"/exports/prompt-run/{run}"), 404, "resource_run_not_found")
+    assert_error(stranger.post(f"/exports/index/{index}"), 404, "resource_index_not_found")
+    assert ok_json(stranger.get("/exports")) == []
+    assert_error(service.stranger().get(f"{path}/download"), 401, "authentication_required")
+    searcher = service.caller("search", account_id=caller.account_id)
+    assert_error(searcher.get(f"{path}/download"), 403, "authorization_insufficient_scope")
+    reader = service.caller("read", account_id=caller.account_id)
+    assert reader.get(f"{path}/download").status_code == 200
+    assert_error(reader.post(f"/exports/prompt-run/{run}"), 403, "authorization_insufficient_scope")
+
+
+def test_a_repeated_request_makes_one_export_and_no_body_is_not_an_empty_one(caller, catalogue):
+    index = catalogue.index()
+    run = catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
+    path = f"/exports/prompt-run/{run}"
+    first = ok_json(caller.post(path, key="one"), 202)
+    assert ok_json(caller.post(path, key="one"), 202) == first
+    assert_error(caller.post(path, {}, key="one"), 409, "idempotency_request_mismatch")
+    assert ok_json(caller.post(path, {}, key="two"), 202) != first
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(caller.post(path, key="many"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({ok_json(answer, 202)["export_id"] for answer in answers}) == 1
+    listed = ok_json(caller.get("/exports"))
+    assert len(listed) == 3
+    assert [row["created_at"] for row in listed] == sorted((row["created_at"] for row in listed), reverse=True)
+    assert listed[:1] == ok_json(caller.get("/exports", params={"limit": 1})) or listed[0]["status"] != "completed"
+    assert_error(caller.get("/exports", params={"limit": 101}), 422, "validation_failed")
+
+
+def test_an_address_without_a_key_is_given_over_https_alone(service, caller, catalogue, tmp_path):
+    run = catalogue.run({catalogue.video(): [CRANE]})
+    export, content = exported(caller, f"prompt-run/{run}")
+    path = f"/exports/{export['export_id']}"
+    plain = ok_json(caller.post(f"{path}/download-url"))
+    assert plain == {"export_id": export["export_id"], "status": "completed", "destination_type": "download",
+                     "destination_connector_id": None, "download_url": None}  # fmt: skip
+    # The same data behind a proxy that speaks https.
+    with ApiServer(service.data, public_url="https://reel.example", supervise=False) as behind:
+        url = ok_json(type(caller)(behind.base_url, caller.key).post(f"{path}/download-url"))["download_url"]
+        assert url.startswith(f"https://reel.example/api/v2{path}/download?token=v1.")
+        token = url.rsplit("=", 1)[1]
+        assert 32 <= len(token) <= 2048
+        stranger = behind.stranger()
+        assert ok_json(stranger.get(f"{path}/download", params={"token": token})) == content
+        other, _ = exported(caller, f"prompt-run/{run}")
+        for where, wrong in ((path, token[:-1] + ("0" if token[-1] != "0" else "1")), (path, "v1.x.y"), (path, ""),
+                             (path, "v1.MQ." + token.rsplit(".", 1)[1]), (path, "é"),
+                             (f"/exports/{other['export_id']}", token)):  # fmt: skip
+            assert_error(stranger.get(f"{where}/download", params={"token": wrong}), 403, "link_expired")
+
+
+def test_an_export_that_is_not_finished_cannot_be_downloaded(service, caller, catalogue):
+    export = waiting_export(service.app.state.database, caller.account_id, [], queue_status="dead_letter")
+    assert_error(caller.get(f"/exports/{export.export_id}/download"), 409, "export_not_ready")
+    shown = ended(caller, export.export_id)
+    assert (shown["status"], shown["error_message"]) == ("failed", "why")
+    assert_error(caller.get("/exports/exp_none"), 404, "resource_export_not_found")
+
+
+def test_events_tell_of_the_end(service, caller, catalogue):
+    run = catalogue.run({catalogue.video(): [CRANE]})
+    export, _ = exported(caller, f"prompt-run/{run}")
+    with service.app.state.database.read() as session:
+        events = session.query(EventRecord).filter_by(account_id=caller.account_id, event_type="export.ready").all()
+    assert [(event.run_id, event.payload["export_id"]) for event in events] == [(run, export["export_id"])]
+
+
+# ------------------------------------------------------------------------------------------------ the worker
+
+
+@pytest.fixture
+def idle(tmp_path):
+    """A service that writes no exports, with an account that owns a run: (server, account id, run id)."""
+    with ApiServer(tmp_path / "data", supervise=False) as server:
+        caller = server.caller()
+        catalogue = Catalogue(server, caller.account_id)
+        yield server, caller, catalogue.run({catalogue.video(): [CRANE] * 3})
+
+
+def waiting_export(database, account_id, run_ids, **values):
+    moment = now()
+    export = Export(
+        export_id=f"exp_{moment.timestamp():.6f}".replace(".", ""), account_id=account_id, export_type="prompt_run",
+        target_id="run_x", run_ids=run_ids, params=None,
+        **{"queue_status": "queued", "attempts": 0, "available_at": moment, "created_at": moment, "updated_at": moment,
+           "lease_fence": 0, "lease_beat": 0, "last_error": "why", **values},
+    )  # fmt: skip
+    with database.write() as session:
+        session.add(export)
+    return export
+
+
+def state_of(database, export):
+    with database.read() as session:
+        return session.get(Export, export.export_id)
+
+
+def make_worker(server, **settings):
+    return ExportWorker(server.app.state.database, server.app.state.storage, ApiConfig(**settings))
+
+
+def test_what_waits_and_what_a_dead_process_held_is_taken_up_again(idle):
+    server, caller, run = idle
+    database = server.app.state.database
+    waiting = waiting_export(database, caller.account_id, [run])
+    held = waiting_export(
+        database, caller.account_id, [run], queue_status="running", attempts=1, lease_fence=1,
+        lease_owner="elsewhere:1:x", last_error=None,
+    )  # fmt: skip
+    worker = make_worker(server, heartbeat_s=0.01)
+    assert worker.step()
+    assert state_of(database, waiting).queue_status == "succeeded"
+    wait_for(lambda: worker.step() is not None and state_of(database, held).queue_status == "queued", 10)
+    with database.write() as session:  # its second attempt would wait a moment
+        session.get(Export, held.export_id).available_at = now()
+    assert worker.step()
+    again = state_of(database, held)
+    assert (again.queue_status, again.attempts, again.lease_owner) == ("succeeded", 2, None)
+    assert ok_json(caller.get(f"/exports/{held.export_id}/download"))["runs"][0]["run"]["run_id"] == run
+
+
+def test_a_failing_export_is_tried_a_bounded_number_of_times_and_says_why(idle):
+    server, caller, _ = idle
+    database = server.app.state.database
+    export = waiting_export(database, caller.account_id, ["run_that_never_was"])
+    worker = make_worker(server)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert worker.step()
+        state = state_of(database, export)
+        assert (state.attempts, state.queue_status) == (attempt, "queued" if attempt < MAX_ATTEMPTS else "dead_letter")
+        assert not worker.step()  # the next attempt waits
+        with database.write() as session:
+            session.get(Export, export.export_id).available_at = now()
+    shown = ok_json(caller.get(f"/exports/{export.export_id}"))
+    assert shown["status"] == "failed"
+    assert shown["error_message"]
+    assert (shown["download_url"], shown["gcs_uri"]) == (None, None)
+
+
+def test_a_clock_that_was_set_back_keeps_no_export_waiting(idle):
+    server, caller, run = idle
+    for attempts in (0, 1):
+        waiting_export(
+            server.app.state.database,
+            caller.account_id,
+            [run],
+            attempts=attempts,
+            available_at=now() + timedelta(hours=1),
+        )
+    worker = make_worker(server)
+    assert [worker.step() for _ in range(3)] == [True, True, False]
+
+
+def test_a_worker_that_was_taken_for_dead_changes_nothing(idle):
+    server, caller, run = idle
+    database = server.app.state.database
+    export = waiting_export(database, caller.account_id, [run])
+    slow, other = make_worker(server), make_worker(server)
+    mine = slow._take_next()
+    with database.write() as session:
+        row = session.get(Export, export.export_id)
+        row.queue_status, row.available_at = "queued", now()
+    assert other.step()
+    done = state_of(database, export)
+    assert done.queue_status == "succeeded"
+    name, _ = slow._write(mine)
+    assert name != done.file
+    assert not slow._end(mine, "export.ready", queue_status="succeeded", file=name)
+    slow._fail(mine, RuntimeError("late"))
+    assert state_of(database, export).file == done.file
+    assert state_of(database, export).last_error is None
+
+
+def test_a_stopping_service_gives_its_export_back(idle):
+    server, caller, run = idle
+    database = server.app.state.database
+    export = waiting_export(database, caller.account_id, [run])
+    worker = make_worker(server)
+    worker._stopping.set()
+    assert worker.step()
+    state = state_of(database, export)
+    assert (state.queue_status, state.attempts, state.lease_owner) == ("queued", 0, None)
+
+
+def test_several_workers_write_each_export_once(idle):
+    server, caller, run = idle
+    database = server.app.state.database
+    exports = [waiting_export(database, caller.account_id, [run]) for _ in range(12)]
+    workers = [make_worker(server) for _ in range(4)]
+
+    def work(worker):
+        while worker.step():
+            pass
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    states = [state_of(database, export) for export in exports]
+    assert [(state.queue_status, state.attempts) for state in states] == [("succeeded", 1)] * 12
+    assert len(list((server.data / "exports").iterdir())) == 12
+    with database.read() as session:
+        assert session.query(EventRecord).filter_by(event_type="export.ready").count() == 12
+
+
+def test_an_export_is_written_in_portions_and_of_one_manifest(idle, tmp_path):
+    server, caller, _ = idle
+    catalogue = Catalogue(server, caller.account_id)
+    video = catalogue.video()
+    run = catalogue.run({video: [CRANE] * 1600})
+    export = waiting_export(server.app.state.database, caller.account_id, [run])
+    calls = []
+
+    def go_on():
+        if not calls:
+            commit(server.app.state.storage, run, {video: [SHIP] * 1600}, attempt=2)
+        calls.append(path.stat().st_size)
+
+    path = tmp_path / "e.json"
+    with path.open("wb", buffering=0) as file:
+        write_export(server.app.state.database, server.app.state.storage, export, file, go_on)
+    assert len(calls) == 4
+    assert calls == sorted(set(calls))
+    (part,) = json.loads(path.read_bytes())["runs"]
+    assert part["manifest_number"] == 1
+    assert [row["metadata"] for row in part["media"][0]["segments"]] == [CRANE] * 1600
+
+
+def test_the_migration_goes_up_and_down(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    migrate(database, "0002")
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        columns = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(exports)")}
+        assert columns == {column.name for column in Export.__table__.columns}
+        command.downgrade(config, "0001")
+        assert not list(connection.exec_driver_sql("PRAGMA table_info(exports)"))
+    database.close()
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_a_published_client_exports_waits_and_downloads(caller, catalogue, version, tmp_path):
+    index = catalogue.index()
+    run = catalogue.run({catalogue.video(index): [CRANE, SHIP]}, index_id=index)
+    program = """
+        made = client.exports.create_prompt_run_export(given["run"])
+        done = client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=30)
+        size = client.exports.download(made.export_id, given["target"])
+        whole = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
+        client.exports.wait_for_completion(whole.export_id, poll_interval=0.1, timeout=30)
+        say(done.status, done.file_size_bytes == size, client.exports.download_url(made.export_id),
+            sorted(e.export_id for e in client.exports.list(limit=10)) == sorted([made.export_id, whole.export_id]),
+            client.exports.retrieve(whole.export_id).export_params)
+    """
+    target = tmp_path / "export.json"
+    said_by_client = run_client(version, caller, program, run=run, index=index, target=str(target))
+    assert said_by_client == ["completed", True, None, True, {"prompt_run_ids": [run]}]
+    segments = json.loads(target.read_bytes())["runs"][0]["media"][0]["segments"]
+    assert [segment["metadata"] for segment in segments] == [CRANE, SHIP]
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+
+
+def test_the_documented_calls_work_as_they_are_written(service, caller, catalogue, tmp_path):
+    if not shutil.which("curl") or not shutil.which("jq"):
+        pytest.skip("curl or jq is not installed")
+    index = catalogue.index()
+    run = catalogue.run({catalogue.video(index): [CRANE, None]}, index_id=index)
+    script = "set -euo pipefail\n" + DOCUMENT.split("```bash\n", 1)[1].split("```", 1)[0]
+    environment = {**os.environ, "KEY": caller.key, "RUN": run, "INDEX": index}
+    done = subprocess.run(
+        ["bash", "-c", script.replace("http://127.0.0.1:8080", service.base_url)], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ['"pending"', "index", "prompt_run", "null"]
+    shown = json.loads(DOCUMENT.split("```json shape\n", 1)[1].split("```", 1)[0])
+    holds_all_of(json.loads((tmp_path / "export.json").read_bytes()), shown)
+
+
+def holds_all_of(found, shown):
+    """What is shown has no key that the file does not have; objects of the file's own have no further ones."""
+    if isinstance(shown, dict):
+        assert set(shown) <= set(found)
+        if {"runs", "media", "segments"} & set(shown):
+            assert set(shown) == set(found)
+        for key, value in shown.items():
+            holds_all_of(found[key], value)
+    if isinstance(shown, list):
+        for part in found:
+            holds_all_of(part, shown[0])
+
+
+def test_the_document_names_the_limits_and_errors_that_there_are():
+    source = "".join(
+        path.read_text()
+        for path in (Path(promptreel.api.runs.exports.__file__), Path(promptreel.api.routes.exports.__file__))
+    )
+    named = set(re.findall(r'(?:ApiError\(\d+|conflict\()[, ]*"([a-z_]+)"', source)) | {"validation_failed"}
+    assert {"run_not_finished", "export_not_ready", "link_expired"} <= named
+    for name in (*named, *STATUSES, *STATUSES.values()):
+        assert f"`{name}`" in DOCUMENT, name
+    assert f"for {DOWNLOAD_URL_LIFETIME_S} seconds" in DOCUMENT
+    assert f"tried {['', 'once', 'twice', 'three times'][MAX_ATTEMPTS]}" in DOCUMENT

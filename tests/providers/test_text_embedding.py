@@ -1,0 +1,309 @@
+"""Which texts of a result are embedded, and the text models of this machine."""
+
+import json
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from promptreel.providers import local_models, text_embedding
+from promptreel.providers.text_embedding import (
+    BATCH,
+    MAX_TEXT_CHARS,
+    ClipTextEmbedder,
+    IndexedText,
+    SentenceTransformersEmbedder,
+    WordLlamaEmbedder,
+    embedding_key,
+    find_text_weights,
+    instances_of,
+    pack_vectors,
+    text_batches,
+    texts_of,
+    unit_rows,
+    unpack_vectors,
+)
+from promptreel.providers.weights import MODELS_VARIABLE, is_installed
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.field_paths import leaf_fields, parse_schema
+from tests.tiny_models import CLIP_CONFIG, make_clip_folder
+
+# Nearer to each other than to any other line: a sentence and the same said otherwise.
+PARAPHRASES = [
+    ("a dog runs across the beach", "a puppy is running on the sand by the sea"),
+    ("the stock market fell sharply", "share prices dropped a lot"),
+    ("she is cooking pasta in the kitchen", "a woman prepares noodles at home"),
+    ("two men repair a car engine", "mechanics are fixing an automobile motor"),
+    ("heavy rain floods the street", "the road is under water after a storm"),
+    ("children play football in the park", "kids kick a soccer ball on the grass"),
+    ("the doctor examines a patient", "a physician checks on a sick person at the hospital"),
+    ("a plane takes off from the runway", "an aircraft leaves the airport"),
+    ("the crowd cheers at a concert", "fans applaud the band during a music show"),
+    ("he paints a portrait in oil", "an artist creates a picture with colours"),
+    ("the teacher explains mathematics", "a lesson on algebra in the classroom"),
+    ("snow covers the mountain village", "a town in the hills in white winter"),
+]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Any connection, and any look-up of a name, fails the test."""
+
+    def refuse(*arguments):
+        pytest.fail(f"reached for the network: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+needs_wordllama = pytest.mark.skipif(not is_installed("wordllama"), reason="wordllama is not installed")
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "shots": {"type": "integer"},
+        "scene": {"type": "object", "properties": {"place": {"type": "string"}, "is_night": {"type": "boolean"}}},
+        "people": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "hats": {"type": "array", "items": {"type": "string"}}},
+            },
+        },
+    },
+}
+LEAVES = leaf_fields(parse_schema(SCHEMA))
+METADATA = {
+    "title": "Harbour",
+    "tags": ["dawn", "", "boats"],
+    "shots": 4,
+    "scene": {"place": "quay", "is_night": False},
+    "people": [{"name": "Ada", "hats": ["red", "blue"]}, {"hats": []}, {"name": "Bo"}, {"name": None}],
+}
+
+
+def test_each_text_stands_under_its_canonical_field_and_its_own_instance():
+    found = texts_of(METADATA, "title: Harbour", "hello there", LEAVES)
+    assert [(text.field, text.instance, text.text) for text in found] == [
+        ("title", "title", "Harbour"),
+        ("tags", "tags[0]", "dawn"),
+        ("tags", "tags[2]", "boats"),
+        ("scene.place", "scene.place", "quay"),
+        ("people[].name", "people[0].name", "Ada"),
+        ("people[].name", "people[2].name", "Bo"),
+        ("people[].hats", "people[0].hats[0]", "red"),
+        ("people[].hats", "people[0].hats[1]", "blue"),
+        ("metadata_text", "metadata_text", "title: Harbour"),
+        ("transcription", "transcription", "hello there"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["people[].name", "tags", "tags[]", "title"])
+def test_a_field_that_is_switched_off_is_not_embedded(path):
+    found = texts_of(METADATA, "m", "t", LEAVES, disabled=[path])
+    everything = texts_of(METADATA, "m", "t", LEAVES)
+    assert [text for text in everything if text not in found] == [
+        text for text in everything if text.field == path.removesuffix("[]")
+    ]
+    assert len(found) < len(everything)
+
+
+def test_blank_texts_say_nothing():
+    assert texts_of({"title": " \n"}, "", "  ", LEAVES) == ()
+    assert texts_of({}, "", "words", LEAVES) == (IndexedText("transcription", "transcription", "words"),)
+
+
+def test_a_value_of_another_shape_than_the_schema_is_passed_over():
+    assert texts_of({"title": 5, "tags": "dawn", "people": {"name": "Ada"}}, "", "", LEAVES) == (
+        IndexedText("tags", "tags", "dawn"),
+        IndexedText("people[].name", "people.name", "Ada"),
+    )
+
+
+def test_instances_of_lists_in_lists_carry_every_number():
+    value = {"rooms": [{"shelves": [["a", "b"], ["c"]]}, {}, {"shelves": [[], ["d"]]}]}
+    assert list(instances_of(value, "rooms[].shelves")) == [
+        ("rooms[0].shelves[0][0]", "a"),
+        ("rooms[0].shelves[0][1]", "b"),
+        ("rooms[0].shelves[1][0]", "c"),
+        ("rooms[2].shelves[1][0]", "d"),
+    ]
+
+
+@given(st.lists(st.text(max_size=3), max_size=350))
+def test_batches_hold_each_distinct_text_once_and_are_full_but_the_last(texts):
+    batches = text_batches(texts)
+    assert [text for batch in batches for text in batch] == list(dict.fromkeys(texts))
+    assert all(len(batch) == BATCH for batch in batches[:-1])
+    assert all(0 < len(batch) <= BATCH for batch in batches)
+
+
+def test_long_texts_are_cut_and_then_told_apart():
+    long = "x" * MAX_TEXT_CHARS
+    assert text_batches([long + "a", long + "b"]) == [(long,)]
+
+
+@given(arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 300)), elements=st.floats(width=32)))
+def test_vectors_survive_json_to_the_bit(vectors):
+    unpacked = unpack_vectors(json.loads(json.dumps(pack_vectors(vectors))))
+    assert unpacked.shape == vectors.shape
+    assert unpacked.tobytes() == vectors.tobytes()
+
+
+def test_unit_rows_have_length_one_and_zeros_stay_zeros():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = unit_rows(np.array([[3, 4], [0, 0], [-2, 0]], np.float32))
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0], [-1, 0]])
+    assert found.dtype == np.float32
+
+
+def test_the_key_of_a_batch_changes_with_its_texts_and_with_the_model():
+    keys = {
+        embedding_key(model, texts)
+        for model in (WordLlamaEmbedder(), SentenceTransformersEmbedder("all-MiniLM-L6-v2"))
+        for texts in (["a", "b"], ["b", "a"], ["ab"])
+    }
+    assert len(keys) == 6
+
+
+# ---------------------------------------------------------------------------------- wordllama
+
+
+@needs_wordllama
+def test_paraphrases_are_nearer_than_strangers():
+    firsts, seconds = zip(*PARAPHRASES, strict=True)
+    vectors = WordLlamaEmbedder().embed([*firsts, *seconds])
+    nearness = vectors[: len(firsts)] @ vectors[len(firsts) :].T
+    right = int((nearness.argmax(axis=1) == np.arange(len(firsts))).sum())
+    assert right >= len(firsts) - 2
+    strangers = nearness[~np.eye(len(firsts), dtype=bool)]
+    assert np.diag(nearness).mean() > strangers.mean() + 0.2
+
+
+@needs_wordllama
+def test_vectors_are_float32_of_unit_length_and_do_not_depend_on_their_neighbours():
+    model = WordLlamaEmbedder()
+    texts = [text for pair in PARAPHRASES for text in pair] + ["word " * 1500]
+    together = model.embed(texts)
+    assert (together.dtype, together.shape) == (np.float32, (25, 256))
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    alone = np.concatenate([model.embed([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@needs_wordllama
+def test_text_that_says_nothing_to_the_model_gives_zeros_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vectors = WordLlamaEmbedder().embed(["", "a dog", ""])
+    np.testing.assert_array_equal(vectors[[0, 2]], np.zeros((2, 256), np.float32))
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors[1]) == pytest.approx(1, abs=1e-5)
+
+
+@needs_wordllama
+@pytest.mark.parametrize("text", ["😀😀", "日本語のテキスト", "\x00\x01", " \n\t "])
+def test_any_text_gives_finite_numbers(text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vectors = WordLlamaEmbedder().embed([text])
+    assert np.isfinite(vectors).all()
+
+
+@needs_wordllama
+def test_no_text_gives_no_rows():
+    assert WordLlamaEmbedder().embed([]).shape == (0, 256)
+
+
+@needs_wordllama
+def test_it_is_loaded_once_and_without_a_network(offline, monkeypatch):
+    monkeypatch.setattr(local_models, "_models", {})
+    loads = []
+    load = text_embedding._load_wordllama
+    monkeypatch.setattr(text_embedding, "_load_wordllama", lambda: loads.append(1) or load())
+    for _ in range(3):
+        WordLlamaEmbedder().embed(["a dog"])
+    assert loads == [1]
+
+
+@needs_wordllama
+def test_its_weights_are_those_of_the_installed_package():
+    found = find_text_weights("wordllama")
+    assert found.available
+    assert found.source.startswith("wordllama 0.")
+    assert found.size_bytes > 10_000_000
+    assert WordLlamaEmbedder().name == f"wordllama:{found.source.split()[1]}"
+
+
+def test_without_the_package_its_mend_is_named(monkeypatch):
+    monkeypatch.setattr(local_models, "_models", {})
+    monkeypatch.setattr(text_embedding, "_package_folder", lambda package: None)
+    assert find_text_weights("wordllama").mend == "pip install wordllama"
+    with pytest.raises(ModelError, match="pip install wordllama") as raised:
+        WordLlamaEmbedder().embed(["a dog"])
+    assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)
+
+
+# ---------------------------------------------------------------------------------- others
+
+
+def test_sentence_transformers_that_are_not_installed_are_named_with_what_installs_them(monkeypatch):
+    monkeypatch.setattr(text_embedding, "is_installed", lambda package: False)
+    found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
+    assert found.reason == "sentence-transformers is not installed"
+    assert found.mend == "pip install 'promptreel[sentence-transformers]'"
+    with pytest.raises(ModelError, match="sentence-transformers is not installed; pip install"):
+        SentenceTransformersEmbedder("all-MiniLM-L6-v2").embed(["a dog"])
+
+
+def test_a_sentence_transformer_that_was_not_pulled_says_how_to_pull_it(monkeypatch, tmp_path, offline):
+    monkeypatch.setattr(text_embedding, "is_installed", lambda package: True)
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
+    assert found.mend == "run: promptreel models pull sentence-transformers:all-MiniLM-L6-v2"
+    # Found as the hub's library keeps it.
+    folder = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (folder / "snapshots" / ("0" * 40) / "modules.json").write_text("[]")
+    assert find_text_weights("sentence-transformers:all-MiniLM-L6-v2").path == folder / "snapshots" / ("0" * 40)
+
+
+def test_a_sentence_transformer_in_a_folder_is_named_by_its_content(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    first = SentenceTransformersEmbedder(str(folder)).name
+    (folder / "model.safetensors").write_bytes(b"two!")
+    assert SentenceTransformersEmbedder(str(folder)).name != first
+    assert first.startswith("sentence-transformers:mine-")
+
+
+@pytest.mark.skipif(
+    not (is_installed("torch") and is_installed("open_clip")), reason="torch or open-clip is not installed"
+)
+def test_clips_text_tower_embeds_texts_in_the_space_of_its_pictures(tmp_path):
+    model = ClipTextEmbedder(f"local-dir:{make_clip_folder(tmp_path / 'm')}")
+    vectors = model.embed(["a dog", "crates"])
+    assert (vectors.dtype, vectors.shape) == (np.float32, (2, CLIP_CONFIG["embed_dim"]))
+    assert model.name.startswith("clip:local-dir:")
+
+
+def test_naming_a_text_model_imports_nothing_heavy():
+    program = (
+        "import sys; from promptreel.providers.text_embedding import *; "
+        "WordLlamaEmbedder(); find_text_weights('wordllama'); "
+        "assert not {'torch', 'wordllama', 'sentence_transformers', 'open_clip'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
