@@ -13,7 +13,7 @@ from promptreel.api.search.build import SHARDS_PER_BLOCK, plan_blocks
 from promptreel.api.search.library import Committed, SearchLibrary
 from promptreel.api.web.errors import ApiError
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
-from promptreel.schemas.errors import StorageError
+from promptreel.schemas.errors import RunDamaged, StorageError
 from promptreel.schemas.field_paths import render_text
 from promptreel.tables.layout import run_folder
 from promptreel.tables.manifest import newest_manifest, read_manifest
@@ -244,10 +244,24 @@ def test_where_no_index_can_be_built_a_query_says_so_and_the_next_may_succeed(tm
     empty = read_manifest(storage, RUN, 1)
     give_back = hide_parts(tmp_path, first, type(empty)(**{**vars(empty), "parts": ()}))
     library = make_library(storage)
-    with pytest.raises(ApiError, match="cannot be built") as caught:
+    with pytest.raises(RunDamaged, match=f"run {RUN} is damaged: runs/{RUN}/tables/.* is missing"):
         newest(library)
-    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "search_index_unavailable", 5)
     give_back()
+    assert summaries(newest(library)) == said_by(FILMS)
+
+
+def test_a_build_that_fails_for_another_reason_is_unavailable_for_a_while(tmp_path, make_library, monkeypatch):
+    def refuse(*arguments):
+        raise StorageError("the cache is full")
+
+    storage = open_storage(tmp_path)
+    commit_results(storage, RUN, FILMS)
+    library = make_library(storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(library_module, "build_block", refuse)
+        with pytest.raises(ApiError, match="cannot be built") as caught:
+            newest(library)
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "search_index_unavailable", 5)
     assert summaries(newest(library)) == said_by(FILMS)
 
 
