@@ -65,8 +65,8 @@ def find_ffmpeg() -> Ffmpeg:
         if candidate.usable:
             return Ffmpeg(candidate.path, candidate.verdict, candidate.source)
     reasons = "; ".join(f"{candidate.source}: {candidate.verdict}" for candidate in candidates)
-    mend = f"name another in {VARIABLE}, or unset it" if os.environ.get(VARIABLE) else "pip install imageio-ffmpeg"
-    raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); {mend}", retryable=True)
+    fix = f"name another in {VARIABLE}, or unset it" if os.environ.get(VARIABLE) else "pip install imageio-ffmpeg"
+    raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); {fix}", retryable=True)
 
 
 @functools.cache

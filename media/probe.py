@@ -39,7 +39,7 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     """Reads a file's header. What it says is a promise; only decoding tells the truth.
 
     Raises:
-        MediaError: the file is missing, empty, no media, or over a limit; the message names it and the mend.
+        MediaError: the file is missing, empty, no media, or over a limit; the message names it and the fix.
     """
     limits = limits or MediaLimits()
     size = _size_of_regular_file(path)

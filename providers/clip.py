@@ -93,7 +93,7 @@ class ClipEmbedder:
     def _loaded(self) -> tuple[Any, Any, Any, int]:
         weights = self._weights
         if weights.path is None:
-            raise ModelError("weights_missing", f"{weights.reason}; {weights.mend}", retryable=True)
+            raise ModelError("weights_missing", f"{weights.reason}; {weights.fix}", retryable=True)
         return shared_model((self.name, str(weights.path)), lambda: _load(self.model, weights))
 
 
@@ -107,24 +107,24 @@ def find_weights(model: str) -> Weights:
         name for name, package in (("torch", "torch"), ("open-clip-torch", "open_clip")) if not is_installed(package)
     ]
     if missing:
-        return Weights(model, None, reason=f"{' and '.join(missing)} not installed", mend=_INSTALL)
+        return Weights(model, None, reason=f"{' and '.join(missing)} not installed", fix=_INSTALL)
     if model.startswith(_LOCAL_FOLDER):
         folder = Path(model.removeprefix(_LOCAL_FOLDER)).expanduser()
         if (folder / "open_clip_config.json").is_file() and _weights_in(folder) is not None:
             return Weights(model, folder, "path")
         reason = f"{folder} lacks open_clip_config.json or its weights"
-        return Weights(model, None, reason=reason, mend="name a folder that open-clip has saved, or a public model")
+        return Weights(model, None, reason=reason, fix="name a folder that open-clip has saved, or a public model")
     architecture, separator, weights = model.partition(":")
     if not separator or not architecture or not weights:
         reason = f"{model!r} names no weights"
         return Weights(
-            model, None, reason=reason, mend="write ARCHITECTURE:WEIGHTS, e.g. ViT-B-32:datacomp_xl_s13b_b90k"
+            model, None, reason=reason, fix="write ARCHITECTURE:WEIGHTS, e.g. ViT-B-32:datacomp_xl_s13b_b90k"
         )
     path = Path(weights).expanduser()
     if path.is_file():
         return Weights(model, path, "path")
     if path.is_absolute() or "/" in weights or weights.startswith("~"):
-        return Weights(model, None, reason=f"there is no file {path}", mend="check the path")
+        return Weights(model, None, reason=f"there is no file {path}", fix="check the path")
     if model == _DEFAULT:
         return _cached(model, {"hf_hub": _DEFAULT_HUB})
     return _find_public(model, architecture, weights)
@@ -138,15 +138,15 @@ def pull_weights(model: str) -> Weights:
         ModelError: the model hub cannot be reached.
     """
     found = find_weights(model)
-    if found.available or found.mend == _INSTALL or model.startswith(_LOCAL_FOLDER):
+    if found.available or found.fix == _INSTALL or model.startswith(_LOCAL_FOLDER):
         if not found.available:
-            raise SettingsError(f"{found.reason}; {found.mend}")
+            raise SettingsError(f"{found.reason}; {found.fix}")
         return found
     open_clip = import_open_clip()
     architecture, _, tag = model.partition(":")
     config = open_clip.get_pretrained_cfg(architecture, tag)
     if not config:
-        raise SettingsError(f"{found.reason}; {found.mend}")
+        raise SettingsError(f"{found.reason}; {found.fix}")
     try:
         open_clip.download_pretrained(config, cache_dir=models_folder())
     except Exception as error:  # the hub's client raises errors of several libraries
@@ -204,15 +204,15 @@ def _find_public(model: str, architecture: str, tag: str) -> Weights:
     config = _public_config(architecture, tag)
     if config is None:
         reason = f"open-clip knows no weights {tag!r} for {architecture!r}"
-        mend = "choose one of its public tags (python -c 'import open_clip; print(open_clip.list_pretrained())'), or a file"
-        return Weights(model, None, reason=reason, mend=mend)
+        fix = "choose one of its public tags (python -c 'import open_clip; print(open_clip.list_pretrained())'), or a file"
+        return Weights(model, None, reason=reason, fix=fix)
     text = import_open_clip().get_model_config(architecture)["text_cfg"]
     if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
         reason = f"{architecture!r} needs a tokenizer that open-clip does not carry"
-        mend = (
+        fix = (
             "choose an architecture without one (ViT-B-32), or save it with its tokenizer and name it local-dir:FOLDER"
         )
-        return Weights(model, None, reason=reason, mend=mend)
+        return Weights(model, None, reason=reason, fix=fix)
     return _cached(model, config)
 
 
@@ -220,8 +220,8 @@ def _cached(model: str, config: Mapping[str, Any]) -> Weights:
     """The weights of open-clip's entry `config`, where they were pulled before."""
     path = _cached_file(config)
     if path is None:
-        mend = f"run: promptreel models pull clip:{model}"
-        return Weights(model, None, reason=f"the weights of clip model {model!r} are not on this machine", mend=mend)
+        fix = f"run: promptreel models pull clip:{model}"
+        return Weights(model, None, reason=f"the weights of clip model {model!r} are not on this machine", fix=fix)
     return Weights(model, path, "models folder")
 
 

@@ -358,7 +358,7 @@ def _is_unusual(fps: float | None) -> bool:
     return fps is not None and fps != 1.0
 
 
-def _too_large(what: str, mend: str) -> ModelError:
+def _too_large(what: str, fix: str) -> ModelError:
     return ModelError(
-        "model_bad_request", f"a {what} is over the {INLINE_LIMIT_BYTES} bytes that one request may carry; {mend}"
+        "model_bad_request", f"a {what} is over the {INLINE_LIMIT_BYTES} bytes that one request may carry; {fix}"
     )

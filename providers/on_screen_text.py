@@ -43,13 +43,13 @@ def is_available() -> bool:
 
 def find_weights() -> Weights:
     """Looks for rapidocr and the models that its wheel carries; never downloads, as the library would."""
-    mend = "pip install 'promptreel[ocr]'"
+    fix = "pip install 'promptreel[ocr]'"
     package = importlib.util.find_spec("rapidocr")
     if package is None or package.origin is None or importlib.util.find_spec("onnxruntime") is None:
-        return Weights("rapidocr", None, reason="rapidocr or onnxruntime is not installed", mend=mend)
+        return Weights("rapidocr", None, reason="rapidocr or onnxruntime is not installed", fix=fix)
     folder = Path(package.origin).parent / "models"
     if len(list(folder.glob("*.onnx"))) < 3:  # it finds, turns and reads lines
-        return Weights("rapidocr", None, reason=f"{folder} lacks models", mend="pip install --force-reinstall rapidocr")
+        return Weights("rapidocr", None, reason=f"{folder} lacks models", fix="pip install --force-reinstall rapidocr")
     return Weights("rapidocr", folder, f"rapidocr {package_version('rapidocr')}")
 
 
@@ -136,7 +136,7 @@ def _is_same(one: str, two: str) -> bool:
 def _load() -> Any:
     found = find_weights()
     if not found.available:
-        raise ModelError("weights_missing", f"{found.reason}; {found.mend}")
+        raise ModelError("weights_missing", f"{found.reason}; {found.fix}")
     logging.getLogger("RapidOCR").setLevel(logging.WARNING)
     # Without it onnxruntime keeps a record of its use in the home folder and sends it away. Read when it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -15,7 +15,7 @@ from typing import Final
 # an idle quota is lost time.
 DECREASE: Final = 0.9
 # Where enough calls were sent since the refusal before, what the service accepted of them is its limit: the rate falls to
-# that, so that a first estimate that took a burst for the limit is mended at once; at most to this share of itself.
+# that, so that a first estimate that took a burst for the limit is fixed at once; at most to this share of itself.
 DEEPEST_DECREASE: Final = 0.5
 MEASURED_CALLS: Final = 10
 # So large a share of refusals is the price of a quota that is used up, or comes of load that is not ours: it does not

@@ -47,7 +47,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
     (with `strict_models`) local models whose weights cannot be loaded.
 
     Raises:
-        InvalidInput: the message says what is wrong, and the mend.
+        InvalidInput: the message says what is wrong, and the fix.
     """
     provider_of(settings).check_prompt(prompt)
     check_thinking(settings.model)
@@ -60,7 +60,7 @@ def check_access(settings: RunSettings) -> None:
     """Refuses settings of which a model could not be asked: nobody answers for its name, or its service needs a key.
 
     Raises:
-        SettingsError: naming the model, and the mend.
+        SettingsError: naming the model, and the fix.
     """
     provider_of(settings).check_access()
     if settings.text_embedding.enabled:
@@ -119,10 +119,10 @@ def is_gemini(name: str) -> bool:
 
 
 def missing_models(settings: RunSettings) -> tuple[str, ...]:
-    """One warning for each operation that a run goes without, with its mend."""
+    """One warning for each operation that a run goes without, with its fix."""
     return tuple(warning for warning in map(_warning_of, local_weights(settings)) if warning)
 
 
 def _warning_of(found: tuple[str, Weights]) -> str:
     operation, weights = found
-    return "" if weights.available else f"no {operation}: {weights.reason}; {weights.mend}"
+    return "" if weights.available else f"no {operation}: {weights.reason}; {weights.fix}"

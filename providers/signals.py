@@ -132,7 +132,7 @@ def _type_name(measurement: Measurement) -> str:
 
 
 def _measure_schema(json_schema: Mapping[str, Any], media: SegmentInput) -> tuple[dict[str, Any], list[str]]:
-    """The measured values, and what could not be measured on this machine, with its mend."""
+    """The measured values, and what could not be measured on this machine, with its fix."""
     analysis, timeline = _load_item(media.folder)
     material = Material(analysis, timeline, media.span, media.folder, media.frames, media.words)
     measured: dict[str, Any] = {}
@@ -162,13 +162,13 @@ def _place(values: dict[str, Any], leaf: LeafField, measurement: Measurement, va
 
 
 def _missing(names: set[str], material: Material) -> list[str]:
-    """What was asked for and is not there for want of a model, with the mend."""
+    """What was asked for and is not there for want of a model, with the fix."""
     found = []
     if names & _SPOKEN and material.words is None and material.analysis.audio_file is not None:
         found.append("no transcript: see `promptreel doctor`")
     if names & _WRITTEN and material.frames and not on_screen_text.is_available():
         weights = on_screen_text.find_weights()
-        found.append(f"no text on screen: {weights.reason}; {weights.mend}")
+        found.append(f"no text on screen: {weights.reason}; {weights.fix}")
     return found
 
 

@@ -194,7 +194,7 @@ class SentenceTransformersEmbedder(LocalTextEmbedder):
     def _load(self) -> Any:
         found = find_text_weights(f"{_SENTENCE_TRANSFORMERS}{self._model}")
         if found.path is None:
-            raise ModelError("weights_missing", f"{found.reason}; {found.mend}", retryable=True)
+            raise ModelError("weights_missing", f"{found.reason}; {found.fix}", retryable=True)
         from sentence_transformers import SentenceTransformer
 
         name = str(found.path) if found.source == "path" else self._model
@@ -217,12 +217,12 @@ def find_text_weights(model: str) -> Weights:
     if model == "wordllama":
         folder = _package_folder("wordllama")
         if folder is None or not any((folder / "weights").glob("*.safetensors")):
-            return Weights(model, None, reason="wordllama is not installed whole", mend="pip install wordllama")
+            return Weights(model, None, reason="wordllama is not installed whole", fix="pip install wordllama")
         return Weights(model, folder / "weights", f"wordllama {package_version('wordllama')}")
     name = model.removeprefix(_SENTENCE_TRANSFORMERS)
     if not is_installed("sentence_transformers"):
-        mend = "pip install 'promptreel[sentence-transformers]'"
-        return Weights(model, None, reason="sentence-transformers is not installed", mend=mend)
+        fix = "pip install 'promptreel[sentence-transformers]'"
+        return Weights(model, None, reason="sentence-transformers is not installed", fix=fix)
     if Path(name).expanduser().is_dir():
         return Weights(model, Path(name).expanduser(), "path")
     from huggingface_hub import try_to_load_from_cache
@@ -232,7 +232,7 @@ def find_text_weights(model: str) -> Weights:
     if isinstance(found, str):
         return Weights(model, Path(found).parent, "models folder")
     reason = f"the weights of {name!r} are not on this machine"
-    return Weights(model, None, reason=reason, mend=f"run: promptreel models pull {model}")
+    return Weights(model, None, reason=reason, fix=f"run: promptreel models pull {model}")
 
 
 def _folder_identity(model: str) -> str:
@@ -253,7 +253,7 @@ def pull_weights(model: str) -> Weights:
     if found.available:
         return found
     if not is_installed("sentence_transformers"):
-        raise SettingsError(f"{found.reason}; {found.mend}")
+        raise SettingsError(f"{found.reason}; {found.fix}")
     from huggingface_hub import snapshot_download
 
     name = model.removeprefix(_SENTENCE_TRANSFORMERS)
@@ -273,7 +273,7 @@ def _package_folder(package: str) -> Path | None:
 def _load_wordllama() -> Any:
     found = find_text_weights("wordllama")
     if found.path is None:
-        raise ModelError("weights_missing", f"{found.reason}; {found.mend}", retryable=True)
+        raise ModelError("weights_missing", f"{found.reason}; {found.fix}", retryable=True)
     from wordllama import WordLlama
 
     logging.getLogger("wordllama").setLevel(logging.WARNING)

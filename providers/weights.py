@@ -22,7 +22,7 @@ class Weights:
         model: the model as it is written in settings, e.g. "base".
         path: file or folder on this machine; None where they cannot be had.
         source: where they were found: "path", "models folder", or the name of the package that carries them.
-        mend: the command or setting that makes them available; empty where they are.
+        fix: the command or setting that makes them available; empty where they are.
         reason: why they are not available; empty where they are.
     """
 
@@ -30,7 +30,7 @@ class Weights:
     path: Path | None
     source: str = ""
     reason: str = ""
-    mend: str = ""
+    fix: str = ""
 
     @property
     def available(self) -> bool:

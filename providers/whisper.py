@@ -115,7 +115,7 @@ class WhisperTranscriber:
     def _model(self) -> Any:
         weights = self._weights
         if weights.path is None:
-            raise ModelError("weights_missing", f"{weights.reason}; {weights.mend}", retryable=True)
+            raise ModelError("weights_missing", f"{weights.reason}; {weights.fix}", retryable=True)
         key = (self.name, str(weights.path), self._settings.compute_type)
         return shared_model(key, lambda: _load(weights, self._settings.compute_type))
 
@@ -144,24 +144,24 @@ def find_weights(model: str) -> Weights:
     """Looks for the weights of a model: a folder in CTranslate2 form, or a public name that was pulled before."""
     if not is_installed("faster_whisper"):
         reason = "faster-whisper is not installed"
-        return Weights(model, None, reason=reason, mend="pip install 'promptreel[speech]'")
+        return Weights(model, None, reason=reason, fix="pip install 'promptreel[speech]'")
     folder = Path(model).expanduser()
     if folder.is_dir():
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             reason = f"{folder} lacks {', '.join(missing)}"
-            mend = "name a folder in CTranslate2 form (ct2-transformers-converter makes one, with its tokenizer.json)"
-            return Weights(model, None, reason=reason, mend=mend)
+            fix = "name a folder in CTranslate2 form (ct2-transformers-converter makes one, with its tokenizer.json)"
+            return Weights(model, None, reason=reason, fix=fix)
         return Weights(model, folder, "path")
     if folder.is_absolute() or model.startswith((".", "~")):
-        return Weights(model, None, reason=f"there is no folder {folder}", mend="check the path")
-    mend = f"run: promptreel models pull whisper:{model}"
+        return Weights(model, None, reason=f"there is no folder {folder}", fix="check the path")
+    fix = f"run: promptreel models pull whisper:{model}"
     try:
         found = _hub_folder(model, local_files_only=True)
     except SettingsError as error:
-        return Weights(model, None, reason=str(error), mend="use one of these names, or a folder")
+        return Weights(model, None, reason=str(error), fix="use one of these names, or a folder")
     if found is None:
-        return Weights(model, None, reason=f"the weights of whisper model {model!r} are not on this machine", mend=mend)
+        return Weights(model, None, reason=f"the weights of whisper model {model!r} are not on this machine", fix=fix)
     return Weights(model, found, "models folder")
 
 
@@ -176,7 +176,7 @@ def pull_weights(model: str) -> Weights:
     if found.available:
         return found
     if not is_installed("faster_whisper"):
-        raise SettingsError(f"{found.reason}; {found.mend}")
+        raise SettingsError(f"{found.reason}; {found.fix}")
     _hub_folder(model, local_files_only=False)
     return find_weights(model)
 

@@ -1,7 +1,7 @@
 """The one exception tree of promptreel.
 
     ExpectedError
-    ├── InvalidInput            what the caller gave cannot be used; the message says what, which value, and the mend
+    ├── InvalidInput            what the caller gave cannot be used; the message says what, which value, and the fix
     │   ├── PromptError         a prompt definition breaks a rule
     │   ├── SettingsError       a run setting is out of range or contradicts another
     │   └── TargetError         a target names nothing that can be read as media
@@ -54,7 +54,7 @@ class ExpectedError(PicklableError):
 
 
 class InvalidInput(ExpectedError):
-    """The caller's input cannot be used; the message says what, which value, and the mend."""
+    """The caller's input cannot be used; the message says what, which value, and the fix."""
 
 
 class PromptError(InvalidInput):

@@ -61,7 +61,7 @@ class Prompt:
     """One prompt, checked when it is made.
 
     Raises:
-        PromptError: a rule is broken; the message names the field, its value and the mend.
+        PromptError: a rule is broken; the message names the field, its value and the fix.
     """
 
     name: str

@@ -60,9 +60,9 @@ def check_is_closed(json_schema: Mapping[str, Any], where: str) -> None:
     parts = list(_subschemas(json_schema))
     known = {id(part) for part in parts}
     for part in parts:
-        for keyword, mend in _NOT_READ.items():
+        for keyword, fix in _NOT_READ.items():
             if keyword in part:
-                raise PromptError(f"{where}: {keyword} is not read; {mend}")
+                raise PromptError(f"{where}: {keyword} is not read; {fix}")
         for keyword in _OF_THE_ROOT:
             if keyword in part and part is not json_schema:
                 raise PromptError(f"{where}: {keyword} {part[keyword]!r} may stand at the root alone")

@@ -363,5 +363,5 @@ def storage_errors(verb: str, target: Path | str) -> Iterator[None]:
 
 def _storage_error(verb: str, target: Path | str, error: OSError) -> StorageError:
     return StorageError(
-        f"cannot {verb} {target}: {error.strerror or error}; free space or mend permissions, then resume"
+        f"cannot {verb} {target}: {error.strerror or error}; free space or fix permissions, then resume"
     )

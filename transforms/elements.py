@@ -97,7 +97,7 @@ class OutcomeBatch:
 
     Attributes:
         outcomes: (segment id, outcome); a segment to which the operation does not apply has none.
-        warnings: what the item goes without, and how to mend it.
+        warnings: what the item goes without, and how to fix it.
     """
 
     video_id: str
@@ -132,7 +132,7 @@ class ItemOutcome:
     Attributes:
         segments: in order of time.
         synthesis, text_embedding: None where none was due.
-        warnings: what the item goes without, and how to mend it.
+        warnings: what the item goes without, and how to fix it.
     """
 
     plan: ItemPlan

@@ -65,7 +65,7 @@ def embed_frames(
         return OutcomeBatch(plan.item.video_id)
     weights = find_weights(settings.model)
     if not weights.available:
-        warning = f"no image_embedding: {weights.reason}; {weights.mend}"
+        warning = f"no image_embedding: {weights.reason}; {weights.fix}"
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     embedder = ClipEmbedder(settings.model)
 

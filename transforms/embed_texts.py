@@ -62,12 +62,12 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
 
 
 def text_embedding_warning(context: RunContext) -> str:
-    """Why texts are not embedded, and the mend; empty where they are."""
+    """Why texts are not embedded, and the fix; empty where they are."""
     settings = context.request.settings
     if is_gemini(settings.text_embedding.model):
         return ""
     weights = text_weights(settings)
-    return "" if weights.available else f"no text_embedding: {weights.reason}; {weights.mend}"
+    return "" if weights.available else f"no text_embedding: {weights.reason}; {weights.fix}"
 
 
 @dataclass(frozen=True, slots=True)

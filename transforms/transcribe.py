@@ -66,7 +66,7 @@ def transcribe_item(
         return OutcomeBatch(plan.item.video_id)
     weights = find_weights(settings.model)
     if not weights.available:
-        warning = f"no transcription: {weights.reason}; {weights.mend}"
+        warning = f"no transcription: {weights.reason}; {weights.fix}"
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     transcriber = WhisperTranscriber(settings)
     kept_under = _key_of(key, transcriber, context)

@@ -74,7 +74,7 @@ def rank_images(
 
     Raises:
         ApiError: 422 where it is no picture, or no CLIP model that made the runs' vectors is available; the message says the
-            mend.
+            fix.
     """
     with as_upright_png(image) as path:
         vectors: dict[str, Vectors] = {}

@@ -71,9 +71,9 @@ class QueryVectors:
 
 
 def missing_clip(settings: RunSettings) -> str:
-    """Why pictures cannot be searched with a run's CLIP model, and the mend; empty where they can."""
+    """Why pictures cannot be searched with a run's CLIP model, and the fix; empty where they can."""
     weights = find_weights(settings.image_embedding.model)
-    return "" if weights.available else f"{weights.reason}; {weights.mend}"
+    return "" if weights.available else f"{weights.reason}; {weights.fix}"
 
 
 def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:

@@ -37,7 +37,7 @@ def draft_query(
     existing_query: str | None,
     check: Callable[[str], None],
 ) -> tuple[str, str]:
-    """A query that passes `check`, and the model that wrote it. A draft that does not pass is mended once.
+    """A query that passes `check`, and the model that wrote it. A draft that does not pass is fixed once.
 
     Args:
         tables: tables of the catalog, as the wire shows them.

@@ -21,7 +21,7 @@ _REFUSED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "inet_", "__internal", 
 
 
 class Refused(PicklableError):
-    """The query is not run; the message says why, and the mend."""
+    """The query is not run; the message says why, and the fix."""
 
 
 @dataclass(frozen=True)

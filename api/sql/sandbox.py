@@ -34,7 +34,7 @@ class SqlError(PicklableError):
 
     Args:
         code: sql_rejected, sql_timeout, sql_too_large or sql_busy.
-        message: why, and the mend.
+        message: why, and the fix.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -28,7 +28,7 @@ class ApiError(PicklableError):
     Args:
         status: HTTP status.
         code: a word for programs.
-        message: a sentence for people, with the value and the mend.
+        message: a sentence for people, with the value and the fix.
         retry_after_s: whole seconds after which the request may be made again; required with 429.
     """
 

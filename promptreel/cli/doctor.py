@@ -30,22 +30,22 @@ class Check:
     name: str
     state: str
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @click.command()
 @data_dir_option
 @json_option
 def doctor(data_dir: str, as_json: bool) -> None:
-    """Show which ffmpeg, models and keys are in use, and how to mend what is missing."""
+    """Show which ffmpeg, models and keys are in use, and how to fix what is missing."""
     checks = [*_check_ffmpeg(), *_check_packages(), *_check_models(), _check_data_dir(data_dir)]
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
         print_table(
             "promptreel doctor",
-            ["check", "state", "detail", "mend"],
-            ([c.name, c.state, c.detail, c.mend] for c in checks),
+            ["check", "state", "detail", "fix"],
+            ([c.name, c.state, c.detail, c.fix] for c in checks),
         )
     if any(check.state == "broken" for check in checks):
         sys.exit(1)
@@ -106,7 +106,7 @@ def model_check(operation: str, weights: Weights) -> Check:
     """Whether a local model can be loaded, from where, how large it is, and what makes it available."""
     name = f"{operation.replace('_', ' ')} ({weights.model})"
     if not weights.available:
-        return Check(name, "missing", weights.reason, weights.mend)
+        return Check(name, "missing", weights.reason, weights.fix)
     return Check(name, "ok", f"{weights.size_bytes / 1e6:.0f} MB from {weights.source}: {weights.path}")
 
 

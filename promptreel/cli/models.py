@@ -23,7 +23,7 @@ _KINDS: Final[dict[str, tuple[Callable[[str], Weights], Callable[[str], Weights]
     "clip": (clip.find_weights, clip.pull_weights),
     "sentence-transformers": (text_embedding.find_text_weights, text_embedding.pull_weights),
 }
-_PULL: Final = "run: promptreel models pull"  # how the mend of a model begins that can be fetched
+_PULL: Final = "run: promptreel models pull"  # how the fix of a model begins that can be fetched
 
 
 @click.group()
@@ -39,8 +39,8 @@ def list_models(as_json: bool) -> None:
     if as_json:
         print_json([asdict(check) for check in checks])
         return
-    rows = ([check.name, check.state, check.detail, check.mend] for check in checks)
-    print_table("Models on this machine", ["model", "state", "detail", "mend"], rows)
+    rows = ([check.name, check.state, check.detail, check.fix] for check in checks)
+    print_table("Models on this machine", ["model", "state", "detail", "fix"], rows)
 
 
 @models.command("pull")
@@ -67,7 +67,7 @@ def _pull(text: str) -> Weights:
     find, fetch = _KINDS[kind]
     named = text if kind == "sentence-transformers" else name
     found = find(named)
-    if found.mend.startswith(_PULL):  # anything else that is missing, its fetch refuses at once
+    if found.fix.startswith(_PULL):  # anything else that is missing, its fetch refuses at once
         _require_hub(text)
     return fetch(named)
 

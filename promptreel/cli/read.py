@@ -83,7 +83,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
 @data_dir_option
 @json_option
 def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
-    """Show what failed in RUN_ID (the newest run without one), why, and whether a resume may mend it."""
+    """Show what failed in RUN_ID (the newest run without one), why, and whether a resume may fix it."""
     storage = open_data_dir(data_dir)
     run = _committed(storage, run_id)
     rows = read_rows(storage, run, "failures")

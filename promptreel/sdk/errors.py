@@ -89,7 +89,7 @@ class ApiStatusError(PromptReelError):
 class BadRequestError(ApiStatusError):
     """400: the request is malformed."""
 
-    advice = "Mend the request; sending it again changes nothing."
+    advice = "Fix the request; sending it again changes nothing."
 
 
 class AuthenticationError(ApiStatusError):

@@ -46,7 +46,7 @@ class Awaited(Generic[State]):
         name: what it is, e.g. "run run_1".
         is_final: whether nothing more will change.
         words: how it stands, for a message.
-        mend: what can be done where the wait ends first.
+        fix: what can be done where the wait ends first.
         asked_s: seconds after which the service wants to be asked again.
     """
 
@@ -54,7 +54,7 @@ class Awaited(Generic[State]):
     name: str
     is_final: Callable[[State], bool]
     words: Callable[[State], str]
-    mend: str
+    fix: str
     asked_s: Callable[[State], float] = lambda state: 0.0
 
 
@@ -223,6 +223,6 @@ def _asked_s(awaited: Awaited[State], state: State | None, trouble: PromptReelEr
 def _timed_out(awaited: Awaited[Any], patience: Patience, state: Any) -> WaitTimedOut:
     words = awaited.words(state) if state is not None else "not seen"
     return WaitTimedOut(
-        f"{awaited.name} was not finished after {patience.timeout_s:g} s ({words}); it goes on. {awaited.mend.capitalize()}",
+        f"{awaited.name} was not finished after {patience.timeout_s:g} s ({words}); it goes on. {awaited.fix.capitalize()}",
         state,
     )

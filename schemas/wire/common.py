@@ -126,7 +126,7 @@ class ErrorBody(WireModel):
 
     Attributes:
         code: a word for programs.
-        message: a sentence for people, with the value and the mend.
+        message: a sentence for people, with the value and the fix.
         details: more for programs.
         request_id: names the request in the server's log.
     """

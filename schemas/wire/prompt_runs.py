@@ -99,7 +99,7 @@ class PromptRunBody(WireModel):
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
         field_extraction_succeeded and its kin: null where not asked for, or not known yet.
-        warnings: what the run could not do, and how to mend it.
+        warnings: what the run could not do, and how to fix it.
         estimated_input_tokens: what its calls take in at most where nothing is finished before; 0 for a model that measures.
         actual_tokens: what all calls used: input, output, cached, thought and total.
     """

@@ -543,7 +543,7 @@ def test_a_picture_of_too_many_bytes_is_refused(searcher):
     )
 
 
-def test_without_clip_weights_an_image_search_says_how_to_mend_it(searcher, tmp_path):
+def test_without_clip_weights_an_image_search_says_how_to_fix_it(searcher, tmp_path):
     gone = settings_with(image_embedding=ImageEmbeddingSettings(model=f"local-dir:{tmp_path}/gone"))
     vector = np.eye(4, dtype=np.float32)[0]
     for films in ({"vid_a": [Segment(summary="a")]}, {"vid_b": [Segment(summary="a", frames=[("clip:gone", vector)])]}):

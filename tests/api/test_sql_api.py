@@ -413,7 +413,7 @@ def test_a_draft_is_made_from_the_catalog_alone_and_not_run(service, gemini):
     assert "a word" not in call.text  # no row of any table
 
 
-def test_a_draft_that_would_be_refused_is_mended_once(service, gemini):
+def test_a_draft_that_would_be_refused_is_fixed_once(service, gemini):
     gemini.ledger.clear()
     draft["next"] = ["SELECT nothing FROM segments", "SELECT status FROM segments"]
     answer = service.post("idx_mine/generate", {"instruction": "x", "existing_query": "SELECT 1"})

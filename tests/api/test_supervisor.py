@@ -372,7 +372,7 @@ def test_a_run_whose_folder_can_never_be_made_fails_with_the_reason(on_sqlite, a
     in_the_way.touch()
     run = bench.to_end(bench.supervisor(), run_id)
     assert run.status == "failed"
-    assert "free space or mend permissions" in run.error_message
+    assert "free space or fix permissions" in run.error_message
     assert bench.status_of(video_id) == "failed"
 
 

@@ -376,7 +376,7 @@ def test_doctor_names_the_ffmpeg_and_the_models(tmp_path):
     code, out, _ = typed("doctor", "--data-dir", tmp_path, "--json", env={"GEMINI_API_KEY": ""})
     checks = {check["name"]: check for check in json.loads(out)}
     assert checks["ffmpeg"]["state"] == "ok"
-    assert "export GEMINI_API_KEY" in checks["model gemini-*"]["mend"] or os.environ.get("GOOGLE_API_KEY")
+    assert "export GEMINI_API_KEY" in checks["model gemini-*"]["fix"] or os.environ.get("GOOGLE_API_KEY")
     assert code == (1 if any(check["state"] == "broken" for check in checks.values()) else 0)
 
 

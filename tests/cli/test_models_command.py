@@ -1,4 +1,4 @@
-"""`promptreel doctor` and `promptreel models`: what is there, what is missing and its mend, and fetching what is missing
+"""`promptreel doctor` and `promptreel models`: what is there, what is missing and its fix, and fetching what is missing
 from a hub that answers, refuses, or says nothing."""
 
 import http.server
@@ -109,17 +109,17 @@ def listed(folder):
     return {row["name"]: row for row in json.loads(out)}
 
 
-def test_the_list_shows_what_is_missing_with_the_command_that_mends_it_and_doctor_says_the_same(tmp_path):
+def test_the_list_shows_what_is_missing_with_the_command_that_fixes_it_and_doctor_says_the_same(tmp_path):
     rows = listed(tmp_path)
     speech, texts = rows["transcription (base)"], rows["text embedding (wordllama)"]
     assert speech["state"] == "missing"
-    assert speech["mend"] == "run: promptreel models pull whisper:base"
+    assert speech["fix"] == "run: promptreel models pull whisper:base"
     assert "not on this machine" in speech["detail"]
-    assert (texts["state"], texts["mend"]) == ("ok", "")
+    assert (texts["state"], texts["fix"]) == ("ok", "")
     assert " MB from wordllama " in texts["detail"]
     pictures = rows["image embedding (ViT-B-32:datacomp_xl_s13b_b90k)"]
     assert pictures["state"] == "missing"
-    assert "promptreel[clip]" in pictures["mend"] or "models pull clip:ViT-B-32" in pictures["mend"]
+    assert "promptreel[clip]" in pictures["fix"] or "models pull clip:ViT-B-32" in pictures["fix"]
     code, out, err = promptreel("doctor", "--json", "--data-dir", tmp_path, env=environment(tmp_path))
     assert code == 0, err  # what is missing breaks no run
     told = {row["name"]: row for row in json.loads(out)}
@@ -133,7 +133,7 @@ def test_a_pulled_model_is_listed_with_its_size_and_its_place(tmp_path, hub, tin
     assert f"whisper:base: {size / 1e6:.0f} MB in {tmp_path}" in out
     # From here on without a hub.
     row = listed(tmp_path)["transcription (base)"]
-    assert (row["state"], row["mend"]) == ("ok", "")
+    assert (row["state"], row["fix"]) == ("ok", "")
     assert f"{size / 1e6:.0f} MB from models folder: {tmp_path}" in row["detail"]
     code, again, err = promptreel("models", "pull", "whisper:base", env=environment(tmp_path))
     assert (code, again) == (0, out), err

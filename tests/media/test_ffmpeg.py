@@ -175,7 +175,7 @@ def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
     assert caught.value.retryable
 
 
-def test_without_any_the_message_says_why_each_was_passed_over_and_the_mend(tmp_path: Path, carried: Path) -> None:
+def test_without_any_the_message_says_why_each_was_passed_over_and_the_fix(tmp_path: Path, carried: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.2")
     pretend(carried / "ffmpeg-linux-v3.0", "ffmpeg version 3.0")
     with pytest.raises(MediaError, match=r"imageio-ffmpeg: .* 3\.0; it must be .*PATH: .* 4\.2; it must .*pip install"):

@@ -72,7 +72,7 @@ def test_animated_gif_is_a_video(tmp_path: Path) -> None:
     assert (info.media_type, info.duration_us) == ("video", 3_000_000)
 
 
-def test_animated_webp_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_animated_webp_is_refused_with_the_fix(tmp_path: Path) -> None:
     path = write_image(tmp_path / "moving.webp", plain(["red", "green"], 2), "-c:v", "libwebp_anim")
     error = refused(path)
     assert error.code == "media_unsupported"

@@ -162,7 +162,7 @@ def test_loudness_is_the_level_of_each_tenth_of_a_second() -> None:
     [np.zeros(5, np.float32), np.zeros((5, 2), np.int16), np.zeros(5, np.int32)],
     ids=["float", "stereo", "int32"],
 )
-def test_other_samples_are_refused_with_the_mend(samples: NDArray[np.int16]) -> None:
+def test_other_samples_are_refused_with_the_fix(samples: NDArray[np.int16]) -> None:
     with pytest.raises(ValueError, match="int16"):
         ActivityDetector().add(samples)
 

@@ -104,8 +104,8 @@ def test_an_item_that_was_never_cut_is_retried_as_a_whole(server, media, tmp_pat
     run_id = run_media(data, media, settings_for(server))
     (broken,) = plain_rows(data, run_id, "failures")
     assert (broken["operation"], broken["segment_id"]) == ("processing", None)
-    make_video(tmp_path / "mended.mp4", seconds=2, pattern="rgbtestsrc")
-    (tmp_path / "mended.mp4").rename(media / "d.mp4")
+    make_video(tmp_path / "fixed.mp4", seconds=2, pattern="rgbtestsrc")
+    (tmp_path / "fixed.mp4").rename(media / "d.mp4")
     # an id that does not come from the content stands for the item, as a catalogue gives one
     run_id = run_with_ids(data, media, settings_for(server), broken_first=True, server=server)
     rows = check_counts(data, run_id)
@@ -114,17 +114,17 @@ def test_an_item_that_was_never_cut_is_retried_as_a_whole(server, media, tmp_pat
 
 
 def run_with_ids(data, media, settings, *, broken_first, server):
-    """A run over media with ids of a catalogue, whose item d is broken in the run and mended for the retry."""
+    """A run over media with ids of a catalogue, whose item d is broken in the run and fixed for the retry."""
     from promptreel.tables.request import RunRequest, TargetItem, write_request
     from tests.prompts import NESTED
 
-    mended = (media / "d.mp4").read_bytes()
+    fixed = (media / "d.mp4").read_bytes()
     (media / "d.mp4").write_text("this is no film")
     items = [TargetItem(str(path), path.name, f"vid_{path.stem}") for path in sorted(media.iterdir())]
     run_id = "run_with_ids"
     write_request(open_storage(data), RunRequest(run_id, NESTED, settings, ("media",), "2026-01-01T00:00:00Z"), items)
     execute_run(str(data), run_id)
-    (media / "d.mp4").write_bytes(mended)
+    (media / "d.mp4").write_bytes(fixed)
     calls = len(server.ledger.entries)
     retry(data, run_id, ("vid_d", "vid_d"))
     assert len(server.ledger.entries) - calls == 3

@@ -173,7 +173,7 @@ def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reaso
     program = (
         "import sys; from promptreel.providers.clip import find_weights; found = find_weights(sys.argv[1]); "
         "assert 'torch' not in sys.modules and 'open_clip' not in sys.modules; "
-        "assert not found.available and found.mend; print(found.reason)"
+        "assert not found.available and found.fix; print(found.reason)"
     )
     done = subprocess.run([sys.executable, "-c", program, model], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -184,8 +184,8 @@ LOOK = """
 import sys
 from promptreel.providers import clip, whisper
 from promptreel.schemas.settings import ImageEmbeddingSettings, TranscriptionSettings
-assert "run: promptreel models pull" in clip.find_weights(ImageEmbeddingSettings().model).mend
-assert "run: promptreel models pull" in whisper.find_weights(TranscriptionSettings().model).mend
+assert "run: promptreel models pull" in clip.find_weights(ImageEmbeddingSettings().model).fix
+assert "run: promptreel models pull" in whisper.find_weights(TranscriptionSettings().model).fix
 print({name.split(".")[0] for name in sys.modules} & {"torch", "open_clip", "faster_whisper", "ctranslate2"})
 """
 
@@ -221,7 +221,7 @@ def test_an_unknown_public_tag_is_refused_with_where_to_look(monkeypatch, tmp_pa
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("ViT-B-32:nonsense")
     assert "no weights 'nonsense' for 'ViT-B-32'" in found.reason
-    assert "list_pretrained" in found.mend
+    assert "list_pretrained" in found.fix
     with pytest.raises(SettingsError, match="nonsense"):
         pull_weights("ViT-B-32:nonsense")
 
@@ -234,7 +234,7 @@ def test_an_architecture_whose_tokenizer_would_be_fetched_is_refused(monkeypatch
 def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(monkeypatch, tmp_path, pictures):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("ViT-B-32:openai")
-    assert found.mend == "run: promptreel models pull clip:ViT-B-32:openai"
+    assert found.fix == "run: promptreel models pull clip:ViT-B-32:openai"
     with pytest.raises(ModelError, match="promptreel models pull clip:ViT-B-32:openai"):
         ClipEmbedder("ViT-B-32:openai").embed_images(pictures[:1])
 
@@ -307,6 +307,6 @@ def test_where_open_clip_cannot_be_imported_the_versions_are_named(monkeypatch):
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(clip, "is_installed", lambda package: package != "torch")
     found = find_weights("ViT-B-32:openai")
-    assert (found.reason, found.mend) == ("torch not installed", "pip install 'promptreel[clip]'")
+    assert (found.reason, found.fix) == ("torch not installed", "pip install 'promptreel[clip]'")
     with pytest.raises(SettingsError, match="torch not installed"):
         pull_weights("ViT-B-32:openai")

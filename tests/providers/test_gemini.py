@@ -893,7 +893,7 @@ def test_vertex_is_asked_with_the_accounts_token(service, service_account, film)
     )
 
 
-def test_a_clip_too_large_for_vertex_fails_with_the_mend(service, service_account, film, monkeypatch):
+def test_a_clip_too_large_for_vertex_fails_with_the_fix(service, service_account, film, monkeypatch):
     monkeypatch.setattr(gemini, "INLINE_LIMIT_BYTES", 1000)
     failure, _ = ask(service, question(segment_of(film, 0, 2)), vertex_project="p", vertex_location="europe-west1")
     assert failure.code == "model_bad_request"

@@ -180,10 +180,10 @@ def test_no_frames_have_no_lines(tmp_path):
     assert read_screen(tmp_path, ()) == ()
 
 
-def test_without_the_package_its_mend_is_named(monkeypatch, tmp_path):
+def test_without_the_package_its_fix_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(local_models, "_models", {})
     monkeypatch.setattr(on_screen_text.importlib.util, "find_spec", lambda name: None)
-    assert find_weights().mend == "pip install 'promptreel[ocr]'"
+    assert find_weights().fix == "pip install 'promptreel[ocr]'"
     assert not is_available()
     with pytest.raises(ModelError, match="not installed; pip install"):
         read_lines(draw(tmp_path / "unread.jpg", "TITLE"))

@@ -326,7 +326,7 @@ PathFinder.find_spec = lambda name, path=None, target=None: None if name == "rap
 """
 
 
-def test_without_the_reader_its_fields_are_absent_with_a_warning_that_names_the_mend(tmp_path):
+def test_without_the_reader_its_fields_are_absent_with_a_warning_that_names_the_fix(tmp_path):
     still = make_image(tmp_path / "still.png")
     schema = {"type": "object", "properties": {**schema_of(*WRITTEN_FIELDS, "brightness")["properties"]}}
     definition = {"name": "written", "prompt_text": "Measure the segment.", "json_schema": schema}

@@ -245,10 +245,10 @@ def test_its_weights_are_those_of_the_installed_package():
     assert WordLlamaEmbedder().name == f"wordllama:{found.source.split()[1]}"
 
 
-def test_without_the_package_its_mend_is_named(monkeypatch):
+def test_without_the_package_its_fix_is_named(monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     monkeypatch.setattr(text_embedding, "_package_folder", lambda package: None)
-    assert find_text_weights("wordllama").mend == "pip install wordllama"
+    assert find_text_weights("wordllama").fix == "pip install wordllama"
     with pytest.raises(ModelError, match="pip install wordllama") as raised:
         WordLlamaEmbedder().embed(["a dog"])
     assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)
@@ -261,7 +261,7 @@ def test_sentence_transformers_that_are_not_installed_are_named_with_what_instal
     monkeypatch.setattr(text_embedding, "is_installed", lambda package: False)
     found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
     assert found.reason == "sentence-transformers is not installed"
-    assert found.mend == "pip install 'promptreel[sentence-transformers]'"
+    assert found.fix == "pip install 'promptreel[sentence-transformers]'"
     with pytest.raises(ModelError, match="sentence-transformers is not installed; pip install"):
         SentenceTransformersEmbedder("all-MiniLM-L6-v2").embed(["a dog"])
 
@@ -270,7 +270,7 @@ def test_a_sentence_transformer_that_was_not_pulled_says_how_to_pull_it(monkeypa
     monkeypatch.setattr(text_embedding, "is_installed", lambda package: True)
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
-    assert found.mend == "run: promptreel models pull sentence-transformers:all-MiniLM-L6-v2"
+    assert found.fix == "run: promptreel models pull sentence-transformers:all-MiniLM-L6-v2"
     # Found as the hub's library keeps it.
     folder = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
     (folder / "refs").mkdir(parents=True)

@@ -23,7 +23,7 @@ def test_the_size_of_weights_is_that_of_their_files(tmp_path):
     (tmp_path / "deep" / "b.bin").write_bytes(b"123")
     assert Weights("m", tmp_path, "path").size_bytes == 8
     assert Weights("m", tmp_path / "a.bin", "path").size_bytes == 5
-    assert Weights("m", None, reason="gone", mend="pull").size_bytes == 0
+    assert Weights("m", None, reason="gone", fix="pull").size_bytes == 0
 
 
 def test_the_identity_of_a_file_is_that_of_its_content(tmp_path):

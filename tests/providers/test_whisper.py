@@ -221,7 +221,7 @@ def test_a_folder_that_lacks_a_file_is_refused_without_a_network(tmp_path, tiny,
     found = find_weights(str(folder))
     assert not found.available
     assert name in found.reason
-    assert "CTranslate2" in found.mend
+    assert "CTranslate2" in found.fix
     with pytest.raises(ModelError, match=f"lacks {name}"):
         transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
 
@@ -246,7 +246,7 @@ def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(offline, monkeypa
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("base")
     assert (found.available, found.size_bytes) == (False, 0)
-    assert found.mend == "run: promptreel models pull whisper:base"
+    assert found.fix == "run: promptreel models pull whisper:base"
     with pytest.raises(ModelError, match="promptreel models pull whisper:base") as raised:
         transcriber("base").transcribe(noise, spans((10, 15)), 90 * SECOND)
     assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)

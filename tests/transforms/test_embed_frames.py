@@ -191,7 +191,7 @@ def test_vectors_of_two_models_stay_apart(media, embedded, tiny, tmp_path):
     assert row["vector"] != same["vector"]
 
 
-def test_missing_weights_leave_embeddings_out_with_a_warning_that_names_the_mend(media, tmp_path):
+def test_missing_weights_leave_embeddings_out_with_a_warning_that_names_the_fix(media, tmp_path):
     words = ["run", media, "--data-dir", tmp_path, "--model", "signals", "--no-transcription", "--no-text-embedding"]
     missing = ["--image-embedding-model", "local-dir:/nowhere/clip", "--json"]
     code, out, err = promptreel(*words, *missing)

@@ -229,7 +229,7 @@ def operations(data):
     return list((data / "cache" / "operations").rglob("*.json"))
 
 
-def test_missing_weights_leave_transcripts_out_with_a_warning_that_names_the_mend(media, tmp_path):
+def test_missing_weights_leave_transcripts_out_with_a_warning_that_names_the_fix(media, tmp_path):
     words = ["run", media, "--data-dir", tmp_path, "--model", "signals", "--video-segmentation", "fixed"]
     words += ["--video-segment-seconds", 4, "--no-image-embedding", "--no-text-embedding", "--json"]
     missing = ["--transcription-model", "/nowhere/whisper"]
