@@ -19,7 +19,7 @@ from google.genai import types
 
 
 async def ask_all(questions: dict[str, Any], url: str, in_flight: int, attempts: int) -> int:
-    """Asks every question, at most so many at once; returns how many were answered."""
+    """Makes every call, with a limit on calls in flight; returns how many were answered."""
     options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=attempts))
     client = genai.Client(api_key="any", http_options=options)
     config = types.GenerateContentConfig(

@@ -50,7 +50,7 @@ _MANNERS = "in the rain|at night|near the harbour|on a hill|behind the station|a
 
 
 def plain_nearest(vectors: Vectors, query: Vectors, count: int) -> Any:
-    """What anybody would write."""
+    """What an engineer would write first."""
     scores = vectors @ query
     best = np.argpartition(-scores, count)[:count]
     return best[np.argsort(-scores[best])]

@@ -2,7 +2,7 @@
 
     python -m promptreel.pipelines.runner --data-dir DIR --run-id ID [--runner NAME] [Beam options]
 
-It shares nothing with whoever started it but the run folder: progress goes out and the wish to stop comes in by files.
+It shares nothing with the process that started it but the run folder: files carry its progress out and a stop request in.
 SIGTERM and SIGINT ask it to stop in the same way. Exit codes: 0 committed, whatever the run's status; 1 not committed.
 """
 

@@ -203,7 +203,7 @@ def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
 def _hub_names() -> Any:
     """The module of faster-whisper that knows its public names, without the rest of it, which is slow to import."""
     package = importlib.util.find_spec("faster_whisper")
-    assert package is not None, "whoever calls has looked whether it is installed"
+    assert package is not None, "callers check that it is installed"
     file = Path(str(package.origin)).with_name("utils.py")
     loader = importlib.machinery.SourceFileLoader("_faster_whisper_utils", str(file))
     module = types.ModuleType(loader.name)

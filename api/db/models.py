@@ -105,7 +105,7 @@ class Video(Base):
 
 
 class RunRecord(Base):
-    """One prompt run: what it was started with, how it stands, and who executes it.
+    """One prompt run: its settings, its status, and who executes it.
 
     Attributes:
         summary: counters and flags of the wire's PromptRunBody beyond the columns; replaced as a whole.

@@ -74,7 +74,7 @@ class ExportWorker:
                 while not self._stopping.is_set() and self.step():
                     pass
             except Exception:
-                _log.exception("the export worker stumbled; it goes on")
+                _log.exception("an iteration of the export worker failed; it continues")
 
     def step(self) -> bool:
         """Writes the next export; False where there is none."""

@@ -64,7 +64,7 @@ _PROGRESS_EVERY_S: Final = 1.0
 # A runner keeps its run's deadline by itself; one that is this much over it hangs.
 _OVER_DEADLINE_S: Final = 600.0
 # With the pauses between them this is about two minutes.
-_MOST_STUMBLES: Final = 10
+_MAX_FAILURES_IN_A_ROW: Final = 10
 _CLEAN_EVERY_S: Final = 600.0
 _TOKENS: Final = ("input", "output", "thought", "cached", "total")
 
@@ -77,7 +77,7 @@ class _Job:
         process: the runner; None where it was started by an earlier service, which is then followed through its lock.
         begun: `time.monotonic` at which the runner was started or found.
         start_again_at: `time.monotonic` at which the runner is to be started; None where it has been.
-        stumbles: how often in a row it could not be attended to; until `look_again_at` it is left alone.
+        failures_in_a_row: how often in a row it could not be attended to; until `look_again_at` it is left alone.
     """
 
     lease: Lease
@@ -86,7 +86,7 @@ class _Job:
     begun: float = field(default_factory=time.monotonic)
     start_again_at: float | None = None
     next_progress: float = 0.0
-    stumbles: int = 0
+    failures_in_a_row: int = 0
     look_again_at: float = 0.0
 
 
@@ -119,7 +119,7 @@ class Supervisor:
             try:
                 self.step()
             except Exception:
-                _log.exception("the supervisor stumbled; it goes on")
+                _log.exception("an iteration of the supervisor failed; it continues")
         try:
             with self._database.write() as session:
                 for job in self._jobs.values():
@@ -316,7 +316,7 @@ class Supervisor:
         try:
             if time.monotonic() >= job.look_again_at:
                 self._attend(job)
-                job.stumbles = 0
+                job.failures_in_a_row = 0
         except Exception as error:
             _log.exception("a run could not be attended to", extra={"run_id": job.lease.run_id})
             # The database is everyone's, and the next look asks it again.
@@ -324,15 +324,17 @@ class Supervisor:
                 self._leave_alone(job, error)
 
     def _leave_alone(self, job: _Job, error: Exception) -> None:
-        job.stumbles += 1
-        job.look_again_at = time.monotonic() + _pause_s(job.stumbles)
-        if job.stumbles < _MOST_STUMBLES:
+        job.failures_in_a_row += 1
+        job.look_again_at = time.monotonic() + _pause_s(job.failures_in_a_row)
+        if job.failures_in_a_row < _MAX_FAILURES_IN_A_ROW:
             return
         is_plain = isinstance(error, ExpectedError | OSError)
         cause = str(error) if is_plain else f"{type(error).__name__}; the service's log says more"
         try:
             if not self._is_alive(job):
-                self._end_dead(job, f"the service cannot go on with the run after {job.stumbles} tries: {cause}")
+                self._end_dead(
+                    job, f"the service cannot go on with the run after {job.failures_in_a_row} tries: {cause}"
+                )
         except Exception:
             _log.exception("a run could not be ended", extra={"run_id": job.lease.run_id})
 

@@ -131,7 +131,7 @@ def download_export(
     request: Request,
     token: Annotated[str | None, Query(max_length=2048)] = None,
 ) -> FileResponse:
-    """Gives the file of a finished export, to a caller with a key or to whoever holds a signed address."""
+    """Download the file of a finished export, with a key or a signed address."""
     caller = admit(request, "read") if token is None else None
     with database.read() as session:
         if caller is not None:

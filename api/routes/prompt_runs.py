@@ -78,7 +78,7 @@ def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le
 
 @router.get("/{run_id}", response_model=PromptRunBody)
 async def get_run(run_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Gives one run and how it stands."""
+    """Get a run and its status."""
     return JsonResponse(run_body(await look_up_run(database, caller, run_id)))
 
 

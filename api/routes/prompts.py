@@ -144,7 +144,7 @@ def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_writ
     """The caller's prompt of that id.
 
     Args:
-        to_write: waits for whoever writes it, and keeps others from it until the transaction ends.
+        to_write: lock the row until the transaction ends.
 
     Raises:
         ApiError: 404, also where it is another account's.

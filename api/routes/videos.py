@@ -196,7 +196,7 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
     "/{video_id}/content", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
 )
 def get_content(video_id: str, database: Db, request: Request, expires: int, token: str) -> Response:
-    """Gives an item's bytes to whoever holds a signed address."""
+    """Download an item's bytes with a signed address."""
     if not is_valid(request.app.state.link_secret, video_id, expires, token):
         raise ApiError(403, "link_expired", "This address is wrong or has expired; ask for a new one.")
     with database.read() as session:

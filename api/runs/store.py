@@ -67,7 +67,7 @@ def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: boo
     """The caller's run of that id.
 
     Args:
-        to_write: waits for whoever writes it, and keeps others from it until the transaction ends.
+        to_write: lock the row until the transaction ends.
 
     Raises:
         ApiError: 404, also where it is another account's.
@@ -79,7 +79,7 @@ def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: boo
 
 
 async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row[Any]:
-    """The caller's run of that id without its prompt, for those who ask how it stands again and again.
+    """The caller's run of that id without its prompt, for callers that poll its status.
 
     Raises:
         ApiError: 404, also where it is another account's.

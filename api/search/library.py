@@ -267,7 +267,7 @@ class SearchLibrary:
             self._take(manifest)
         except ExpectedError as failure:
             error = failure
-        except Exception as failure:  # a defect, or a disk: told to whoever waits, and the line goes on
+        except Exception as failure:  # a defect, or a disk: reported to the waiting request; the queue continues
             error = StorageError(f"{type(failure).__name__}: {failure}")
             _log.exception("search index of %s", run.run_id)
         with self._changed:

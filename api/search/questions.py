@@ -98,7 +98,7 @@ def _wordllama() -> WordLlamaEmbedder:
 
 
 async def _ask(embedder: Any, query: str) -> Vectors:
-    """Asks a service, once: whoever searches waits for it, and words answer without it."""
+    """Calls a service once: the search waits for it, and word search works without it."""
     await embedder.open()
     try:
         request = embedding_request([query], is_query=True)

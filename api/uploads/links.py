@@ -1,4 +1,4 @@
-"""Signed addresses: whoever holds one can fetch one item's bytes, until it expires."""
+"""Signed addresses: each serves one item's bytes until it expires, without a key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bodies are refused before they are read: those over a limit, and those of callers who show no key.
+"""Reject bodies before they are read: those over a limit, and those of clients without a key.
 
-Frameworks read a body before they ask who sends it; without this, anybody could fill a disk or the memory. Large bodies are
-taken only from callers who may send them.
+Frameworks read a body before they check who sends it; without this, any client could fill a disk or the memory. Only
+clients that may send large bodies can.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _making: Final = threading.Lock()
 
 
 def part_of(app: FastAPI, name: str, make: Callable[[], Part]) -> Part:
-    """A part of the service by its name in the application's state; made by whoever needs it first, once."""
+    """A part of the service by its name in the application's state; created once, on first use."""
     with _making:
         if getattr(app.state, name, None) is None:
             setattr(app.state, name, make())

@@ -45,7 +45,7 @@ class Awaited(Generic[State]):
         call: looks at it.
         name: what it is, e.g. "run run_1".
         is_final: whether nothing more will change.
-        words: how it stands, for a message.
+        words: its status, for a message.
         fix: what can be done where the wait ends first.
         asked_s: seconds after which the service wants to be asked again.
     """

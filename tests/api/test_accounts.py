@@ -46,7 +46,7 @@ OF_NOBODY = {
     "POST /videos/batch",
     "POST /videos/batch/status",
 }
-# A signed address works for whoever holds it; without its token it gives nothing.
+# A signed address works without a key; without its token it gives nothing.
 SIGNED = {"GET /videos/{video_id}/content"}
 # What some routes need in their query.
 QUERIES = {
@@ -158,7 +158,7 @@ def test_finished_operations_are_reused_within_an_account_and_not_by_another(ser
     calls = {}
     for who in (service.caller(), service.caller()):
         who.video(api_media / "b.flac")
-        prompt_id = who.prompt({**DESCRIBE, "prompt_text": "Describe the segment, for whoever pays for it."})
+        prompt_id = who.prompt({**DESCRIBE, "prompt_text": "Describe the segment, for the account that pays."})
         for turn in ("first", "again"):
             run = who.wait(who.start(prompt_id, {"type": "playground"}, processing_model=MODEL))
             assert run["status"] == "completed"

@@ -49,7 +49,7 @@ def test_a_hundred_kills_of_the_service_lose_no_run_and_run_none_twice(process, 
         else:
             process.kill()
         process.start()
-    for name in started:  # whoever lost an answer asks again, and starts nothing
+    for name in started:  # a client that lost a response repeats the request, and starts nothing
         started[name] = _execute(caller, name)
     for run_id in started.values():
         assert caller.wait(run_id, seconds=600)["status"] == "completed"

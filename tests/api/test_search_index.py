@@ -305,7 +305,7 @@ def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later
     wait_for(lambda: not first.exists(), 30)
     assert second.stat().st_ino == inode
     assert len(block_folders(tmp_path)) == 2
-    assert summaries(before) == said_by(films)  # whoever holds the old index reads on
+    assert summaries(before) == said_by(films)  # a search that holds the old index reads on
 
 
 def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):

@@ -91,7 +91,7 @@ class Bench:
 
 
 def once(monkeypatch, module, name, before):
-    """Does something before the next call of a function, in the middle of whoever calls it."""
+    """Does something before the next call of a function, in the middle of its caller."""
     called, todo = getattr(module, name), [before]
 
     def call(*arguments, **options):

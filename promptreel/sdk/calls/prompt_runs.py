@@ -59,7 +59,7 @@ def estimate(
 
 
 def retrieve(run_id: str) -> Call[PromptRunBody]:
-    """Gives a run and how it stands."""
+    """Get a run and its status."""
     return Call(Request("GET", path_of("prompt-runs", run_id)), PromptRunBody)
 
 

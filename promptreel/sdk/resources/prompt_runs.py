@@ -104,7 +104,7 @@ class PromptRuns(Resource):
         )
 
     def retrieve(self, run_id: str) -> PromptRunBody:
-        """Gives a run and how it stands."""
+        """Get a run and its status."""
         return self._send(calls.retrieve(run_id))
 
     def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
@@ -281,7 +281,7 @@ class AsyncPromptRuns(AsyncResource):
         )
 
     async def retrieve(self, run_id: str) -> PromptRunBody:
-        """Gives a run and how it stands."""
+        """Get a run and its status."""
         return await self._send(calls.retrieve(run_id))
 
     async def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
