@@ -1,4 +1,4 @@
-"""The peer of `api_requests`: what an engineer would write first with FastAPI and SQLite, without accounts, checks or idempotency.
+"""The peer of `api_requests`: what an engineer would write first with FastAPI and SQLite, without accounts or idempotency.
 
 python -m benchmarks.plain_api DATABASE PORT
 """
