@@ -5,7 +5,7 @@
 #   ./run_local.sh FILE|FOLDER ...    the same over your media (further options: promptreel run --help)
 #   ./run_local.sh serve [OPTIONS]    the prompt-run API (options: promptreel serve --help)
 #   ./run_local.sh test [ARGS]        the test suite without its long matrices (ARGS go to pytest; -m slow -n 0 runs those)
-#   ./run_local.sh check              lint and types
+#   ./run_local.sh check              lint, words and types
 #   ./run_local.sh bench [NAME]       the benchmarks, or one of them
 set -euo pipefail
 started_in=$PWD
@@ -67,6 +67,7 @@ case "${1:-}" in
   check)
     install $TEST_EXTRAS
     "$VENV/bin/ruff" check .
+    "$VENV/bin/python" -m pytest -q tests/test_vocabulary.py
     # mypy does not follow setup.py's package folders: it reads a tree of links that is laid out as they install.
     rm -rf build/mypy && mkdir -p build/mypy && cp -rs "$PWD/promptreel" build/mypy/
     for folder in schemas media providers tables transforms pipelines api; do

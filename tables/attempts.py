@@ -19,7 +19,7 @@ from promptreel.tables import layout
 from promptreel.tables.runner_command import RUNNER_MODULE
 from promptreel.tables.storage import LocalStorage, Storage
 
-# Whoever only asks whether a run is held holds it for that moment: a lock is refused only when this has passed.
+# A process that only checks whether a run is held holds it for that moment: a lock is refused after this time.
 _PATIENCE_S: Final = 1.0
 _TRY_EVERY_S: Final = 0.02
 

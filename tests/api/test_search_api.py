@@ -714,7 +714,7 @@ def parts_of(service, searcher, index_id, query):
 # ------------------------------------------------------------------------------------------------ with the service
 
 
-def test_the_index_of_a_run_that_ends_is_built_before_anybody_asks(tmp_path):
+def test_the_index_of_a_run_that_ends_is_built_before_any_search(tmp_path):
     with ApiServer(tmp_path / "data", supervise=False) as server:
         person = Searcher(server.app)
         _, run_id = person.film()
