@@ -6,7 +6,6 @@ The queue is the database: what waits, or was under way when its process died, i
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -19,15 +18,12 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import Export
-from promptreel.api.jobs.leases import SILENT_BEATS, Watch, new_owner
+from promptreel.api.jobs.worker_loop import WorkerLoop
 from promptreel.api.jobs.write_export import write_export
 from promptreel.api.runs.exports import MAX_ATTEMPTS, export_status
 from promptreel.tables.storage import Storage
 
 _log = logging.getLogger(__name__)
-
-
-_LOOK_EVERY_S: Final = 0.25
 
 
 _ERROR_CHARS: Final = 1000
@@ -47,34 +43,14 @@ class _LeaseLost(Exception):
     """Another process took this one for dead."""
 
 
-class ExportWorker:
-    """Writes the queued exports of one database, one at a time. Several workers may share it: leases decide."""
+class ExportWorker(WorkerLoop):
+    """Writes the queued exports of one database, one at a time. Several workers may share it: leases decide. An export under
+    way when the loop is stopped goes back to the queue."""
 
     def __init__(self, database: Database, storage: Storage, config: ApiConfig) -> None:
+        super().__init__("exports", config.heartbeat_s)
         self._database = database
         self._storage = storage
-        self._heartbeat_s = config.heartbeat_s
-        self._owner = new_owner()
-        self._watch = Watch(SILENT_BEATS * config.heartbeat_s)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="exports", daemon=True)
-
-    def start(self) -> None:
-        """Begins to work, in a thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the work; an export under way is given back to the queue."""
-        self._stopping.set()
-        self._thread.join(timeout=30)
-
-    def _work(self) -> None:
-        while not self._stopping.wait(_LOOK_EVERY_S):
-            try:
-                while not self._stopping.is_set() and self.step():
-                    pass
-            except Exception:
-                _log.exception("an iteration of the export worker failed; it continues")
 
     def step(self) -> bool:
         """Writes the next export; False where there is none."""

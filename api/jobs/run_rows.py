@@ -1,0 +1,181 @@
+"""Rows of runs, retries and media as the supervisor changes them, and the run folder that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.clock import now, required_time
+from promptreel.api.db.events import record_event
+from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
+from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.retries import RETRY_FINAL
+from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.settings import settings_from_dict
+from promptreel.tables.attempts import last_attempt
+from promptreel.tables.layout import request_file
+from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.retry_scope import RetryScope, write_retry
+from promptreel.tables.stop_signal import clear_stop
+from promptreel.tables.storage import Storage
+
+_TOKENS: Final = ("input", "output", "thought", "cached", "total")
+
+
+def runs_under_way(session: Session) -> Sequence[Any]:
+    """Runs that are processing, or whose retry is: id, status and lease."""
+    open_retry = select(RetryRecord.run_id).where(RetryRecord.status == "processing")
+    columns = (RunRecord.run_id, RunRecord.status, RunRecord.lease_owner, RunRecord.lease_fence, RunRecord.lease_beat)
+    return session.execute(
+        select(*columns).where(or_(RunRecord.status == "processing", RunRecord.run_id.in_(open_retry)))
+    ).all()
+
+
+def oldest_waiting(session: Session) -> tuple[RunRecord | None, RetryRecord | None]:
+    """The run that waits longest, and its retry if that is what waits; both are locked, and None if nothing waits. Rows that
+    another transaction writes at the moment are skipped."""
+    retry = session.scalars(
+        select(RetryRecord)
+        .join(RunRecord, RunRecord.run_id == RetryRecord.run_id)
+        .where(RetryRecord.status == "pending", RunRecord.lease_owner.is_(None))
+        .order_by(RetryRecord.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).first()
+    waiting = select(RunRecord).where(RunRecord.status == "pending", RunRecord.lease_owner.is_(None))
+    oldest = waiting.order_by(RunRecord.created_at).limit(1)
+    run = session.scalars(oldest.with_for_update(skip_locked=True)).first()
+    if retry is not None and (run is None or retry.created_at <= run.created_at):
+        return session.get(RunRecord, retry.run_id), retry
+    return run, None
+
+
+def count_start(session: Session, run: RunRecord, retry_id: str | None) -> int:
+    """Counts a start of a runner, of the run or of its retry; returns how many there were with this one."""
+    counted = run if retry_id is None else session.get(RetryRecord, retry_id)
+    assert counted is not None
+    counted.starts += 1
+    return counted.starts
+
+
+def prepare_run_folder(session: Session, storage: Storage, run_id: str, retry_id: str | None) -> None:
+    """Writes the run folder from the database if it does not exist, and the file of the retry.
+
+    Raises:
+        RunError: the folder cannot be written now.
+        ExpectedError: it can never be written.
+    """
+    run = session.get(RunRecord, run_id)
+    assert run is not None
+    if not storage.exists(request_file(run_id)):
+        write_run_folder(session, storage, run)
+    if retry_id is not None:
+        retry = session.get(RetryRecord, retry_id)
+        assert retry is not None
+        clear_stop(storage, run_id)
+        targets = frozenset((video_id, segment_id) for video_id, segment_id in retry.scope["targets"])
+        until = last_attempt(storage, run_id) if retry.scope.get("repeat_failed") else 0
+        write_retry(storage, run_id, retry_id, RetryScope(targets, until))
+
+
+def open_retry_of(session: Session, run_id: str) -> RetryRecord | None:
+    """The retry of a run that is under way."""
+    return session.scalars(
+        select(RetryRecord).where(RetryRecord.run_id == run_id, RetryRecord.status == "processing").limit(1)
+    ).first()
+
+
+def mark_started(session: Session, run: RunRecord) -> None:
+    """Marks a run as processing, with its media."""
+    run.status = "processing"
+    run.started_at = run.started_at or now()
+    record_event(session, run.account_id, "prompt_run.started", run_id=run.run_id, index_id=run.index_id)
+    mark_media(session, run, {}, "processing")
+
+
+def mark_failed(session: Session, run: RunRecord, message: str) -> None:
+    """Ends a run that committed nothing: all its items count as failed."""
+    moment = now()
+    run.status = "failed"
+    run.error_message = message
+    run.completed_at = moment
+    totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
+    run.summary = {**run.summary, **totals}
+    record_event(
+        session,
+        run.account_id,
+        "prompt_run.failed",
+        run_id=run.run_id,
+        index_id=run.index_id,
+        payload={"error_message": message},
+    )
+    mark_media(session, run, {}, "failed")
+
+
+def media_statuses(storage: Storage, run_id: str) -> dict[str, str]:
+    """The status of each media item by what a run has committed of it."""
+    words = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
+    tables = run_tables(storage, run_id)
+    rows = tables.all_rows("media") if tables is not None else []
+    return {row["video_id"]: words[row["status"]] for row in rows}
+
+
+def mark_media(session: Session, run: RunRecord, words: Mapping[str, str], otherwise: str) -> None:
+    """Brings the status of a run's media up to date. What a run has succeeded on stays processed, whatever others come to.
+
+    Called after an event of the run was recorded: so two runs that end at once do this one after the other.
+
+    Args:
+        words: the status by the item's id; `otherwise` is that of the others.
+    """
+    chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
+    for video in session.scalars(chosen.where(Video.status != "processed")):
+        video.status = words.get(video.video_id, otherwise)
+        video.updated_at = now()
+
+
+def end_retry(retry: RetryRecord, outcome: dict[str, bool | None], error: str | None) -> None:
+    """Ends a retry, with the outcome of each operation and the first error that is left."""
+    retry.status = "failed" if error is not None else "completed"
+    retry.outcome = dict(outcome)
+    retry.error = error
+    retry.completed_at = now()
+    assert retry.status in RETRY_FINAL
+
+
+def write_run_folder(session: Session, storage: Storage, run: RunRecord) -> None:
+    """Writes the request and the target of a run into its folder."""
+    videos = session.scalars(
+        select(Video)
+        .join(RunItem, RunItem.video_id == Video.video_id)
+        .where(RunItem.run_id == run.run_id)
+        .order_by(RunItem.position)
+    )
+    items = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
+    request = RunRequest(
+        run_id=run.run_id,
+        prompt=prompt_from_dict(run.prompt),
+        settings=settings_from_dict(run.settings),
+        target=(json.dumps(run.target),),
+        created_at=required_time(run.created_at),
+        owner=run.account_id,
+    )
+    write_request(storage, request, items)
+
+
+def live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
+    """A run's counters while it is under way."""
+    return {
+        **summary,
+        "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
+        "completed_segments": progress.get("field_extraction.succeeded", 0),
+        **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in SEGMENT_OPERATIONS},
+        "reused_results": progress.get("operations_reused", 0),
+        "model_calls": progress.get("calls", 0),
+        "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},
+    }
