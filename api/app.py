@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -59,6 +60,24 @@ _ERRORS = {
 }
 
 
+_ROUTERS: Final = (
+    prompt_runs.router,
+    prompts.router,
+    indexes.router,
+    videos.router,
+    videos.jobs_router,
+    playground.router,
+    filter.router,
+    search.router,
+    sql.router,
+    diff.router,
+    exports.router,
+    api_keys.router,
+    events.router,
+    service.router,
+)
+
+
 def create_app(config: ApiConfig) -> FastAPI:
     """The application over a database that is brought up to date first."""
     storage = open_storage(config.data_dir)
@@ -100,22 +119,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.fetches = CapacityLimiter(_FETCHES)
     app.state.stopping = threading.Event()
     install_error_handlers(app)
-    for router in (
-        prompt_runs.router,
-        prompts.router,
-        indexes.router,
-        videos.router,
-        videos.jobs_router,
-        playground.router,
-        filter.router,
-        search.router,
-        sql.router,
-        diff.router,
-        exports.router,
-        api_keys.router,
-        events.router,
-        service.router,
-    ):
+    for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(service.health_router)
     app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes, prefix=PREFIX)

@@ -21,7 +21,7 @@ from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.results import run_tables
-from promptreel.api.search.filter_search import FilterEngine, ScopedRun
+from promptreel.api.search.filter_engine import FilterEngine, ScopedRun
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.wire.filter import FilterSearch

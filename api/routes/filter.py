@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from promptreel.api.db.engine import Database
-from promptreel.api.search.filter_search import FilterEngine, filter_page
+from promptreel.api.search.filter_engine import FilterEngine
+from promptreel.api.search.filter_search import filter_page
 from promptreel.api.search.ranking import Warnings
 from promptreel.api.web.auth import Principal, Searcher
 from promptreel.api.web.dependencies import DataFolder, Db, part_of

@@ -1,30 +1,25 @@
-"""Filter search: which runs are asked, one page of the segments that meet the conditions, and how hits look.
+"""Filter search: which runs are searched, one page of the segments that meet the conditions, and their bodies.
 
-Runs are asked newest first, each through the manifest that the first page found; the cursor carries those numbers, so later
-pages do not change under a commit in between. Within a run, hits come in the order of its part files, read in growing
-portions: a page that fills early reads little.
+Runs are searched newest first, each through the manifest that the first page found; the cursor carries those numbers, so
+that later pages do not change under a commit in between. Within a run, hits come in the order of its part files, read in
+growing portions: a page that fills early reads little.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.api.search.filter_engine import FilterEngine, Found, RowPosition, ScopedRun, table_files
 from promptreel.api.search.filter_sql import (
     FilterField,
     FilterMismatch,
@@ -40,23 +35,18 @@ from promptreel.api.web.damage import left_out
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.errors import RunDamaged
-from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.wire.filter import FilterSearch, conditions_of
 from promptreel.tables.layout import table_folder
-from promptreel.tables.manifest import Manifest
 from promptreel.tables.pages import ItemRows
-from promptreel.tables.part_files import damage_in, find_damage, part_paths
-from promptreel.tables.shards import shard_of
+from promptreel.tables.part_files import damage_in
 from promptreel.tables.storage import Storage
-from promptreel.tables.table_schemas import FIELDS
 
-TIMEOUT_S: Final = 10.0
 SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have ended otherwise
+
+
 _MAX_RUNS: Final = 500
-_FIRST_PORTION: Final = 50_000  # rows
-_PORTION_GROWTH: Final = 4
-_MEMORY: Final = "2GB"
-_INTERRUPT_EVERY_S: Final = 0.1
+
+
 _HIT_COLUMNS: Final = (
     "video_id",
     "segment_id",
@@ -67,166 +57,6 @@ _HIT_COLUMNS: Final = (
     "metadata",
     "metadata_text",
 )
-_NO_TRANSCRIPTS: Final = "(SELECT NULL::VARCHAR AS segment_id, NULL::VARCHAR AS text WHERE false)"
-
-
-@dataclass(frozen=True)
-class ScopedRun:
-    """A run that is asked.
-
-    Attributes:
-        items: media whose results count; None where it is all of the run.
-    """
-
-    run: RunRecord
-    tables: RunTables
-    items: frozenset[str] | None
-
-    @cached_property
-    def prompt(self) -> Prompt:
-        return prompt_from_dict(self.run.prompt)
-
-
-@dataclass(frozen=True, slots=True)
-class RowPosition:
-    """A row of a run's results: number of the part file, and of the row in it."""
-
-    part: int
-    row: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A segment that meets the conditions, and where its result lies."""
-
-    place: RowPosition
-    video_id: str
-    segment_id: str
-    start_us: int
-
-
-class FilterEngine:
-    """One DuckDB that reads committed Parquet; requests share it, each through a cursor of its own.
-
-    Args:
-        timeout_s: seconds after which a request is stopped.
-    """
-
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self.timeout_s = timeout_s
-        self._connection = _connect()
-
-    def find(
-        self, scoped: ScopedRun, nodes: Sequence[Any], after: RowPosition | None, limit: int, deadline: float = math.inf
-    ) -> list[Found]:
-        """The first segments of a run, behind a place, that meet all conditions.
-
-        Args:
-            deadline: moment of `time.monotonic` at which the search is stopped.
-
-        Raises:
-            FilterMismatch: the run's prompt has no such field, or one of another type.
-            RunDamaged: a part of the run is missing or torn.
-            ApiError: 422 at the deadline.
-        """
-        if scoped.items == frozenset() or not scoped.tables.manifest.parts_of("results"):
-            return []
-        try:
-            with self._connection.cursor() as cursor, _interrupted_at(deadline, cursor):
-                found = self._find(cursor, scoped, nodes, after, limit)
-        except duckdb.InterruptException as error:
-            raise _too_slow(self.timeout_s) from error
-        except (duckdb.InternalException, duckdb.FatalException):  # the database takes no query after such an error
-            self._connection = _connect()
-            raise
-        except duckdb.Error as error:
-            tables = ("results", "transcripts")
-            raise find_damage(scoped.tables.storage, scoped.tables.manifest, tables) or error from error
-        if time.monotonic() >= deadline:
-            raise _too_slow(self.timeout_s)
-        return found
-
-    def _find(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        scoped: ScopedRun,
-        nodes: Sequence[Any],
-        after: RowPosition | None,
-        limit: int,
-    ) -> list[Found]:
-        manifest = scoped.tables.manifest
-        fields = self.fields(cursor, scoped)
-        transcripts = _files(scoped.tables.storage, manifest, "transcripts")
-        names = {condition.field for condition in conditions_of(list(nodes))}
-        reads_transcripts = bool(transcripts) and "transcription" in names
-        source = "read_parquet($transcripts)" if reads_transcripts else _NO_TRANSCRIPTS
-        where, parameters = compile_filter(nodes, fields, source)
-        if reads_transcripts:
-            parameters["transcripts"] = transcripts
-        if scoped.items is not None:
-            where += " AND video_id IN (SELECT unnest($items))"
-            parameters["items"] = sorted(scoped.items)
-        found: list[Found] = []
-        for portion in _portions(scoped, [part.rows for part in manifest.parts_of("results")], after):
-            files = _files(scoped.tables.storage, manifest, "results", portion)
-            bounds = {"files": files, "behind": after.row if after and after.part == portion[0] else -1}
-            rows = cursor.execute(
-                "SELECT file_index, file_row_number, video_id, segment_id, start_us "
-                "FROM read_parquet($files, file_row_number = true) "
-                f"WHERE (file_index > 0 OR file_row_number > $behind) AND {where} "
-                f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
-                {**parameters, **bounds},
-            ).fetchall()
-            found += [Found(RowPosition(portion[at], row), *rest) for at, row, *rest in rows]
-            if len(found) == limit:
-                break
-        return found
-
-    def fields(self, cursor: duckdb.DuckDBPyConnection, scoped: ScopedRun) -> dict[str, FilterField]:
-        """The fields of a run that conditions can name."""
-        files = _files(scoped.tables.storage, scoped.tables.manifest, "results", [0])
-        if not files or not scoped.prompt.leaves:
-            return filter_fields(scoped.prompt)
-        cursor.execute(f"SELECT {FIELDS} FROM read_parquet($files) LIMIT 0", {"files": files})
-        assert cursor.description is not None
-        return filter_fields(scoped.prompt, cursor.description[0][1])
-
-    def close(self) -> None:
-        """Frees the memory."""
-        self._connection.close()
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
-    connection.execute("SET temp_directory = ''")
-    return connection
-
-
-@contextmanager
-def _interrupted_at(deadline: float, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupts whatever a cursor executes at the deadline and behind it."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(max(0.0, deadline - time.monotonic()) or _INTERRUPT_EVERY_S):
-            cursor.interrupt()  # again and again: one between two queries meets none
-
-    if deadline == math.inf:
-        yield
-        return
-    watcher = threading.Thread(target=watch, name="filter-deadline", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _too_slow(timeout_s: float) -> ApiError:
-    message = f"the filter was stopped after {timeout_s:g} s; name fewer runs in run_ids, or use fewer conditions"
-    return ApiError(422, "filter_timeout", message, {"timeout_seconds": timeout_s})
 
 
 def filter_page(
@@ -434,31 +264,6 @@ def _explained(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: st
     return problem
 
 
-def _portions(scoped: ScopedRun, rows: Sequence[int], after: RowPosition | None) -> Iterator[list[int]]:
-    """Numbers of the part files from a place on, in portions of growing size; files that hold none of the items are
-    left out."""
-    manifest = scoped.tables.manifest
-    shards = None if scoped.items is None else {shard_of(video_id, manifest.shards) for video_id in scoped.items}
-    parts = manifest.parts_of("results")
-    first = after.part if after is not None else 0
-    wanted = [at for at in range(first, len(parts)) if shards is None or parts[at].shard in shards or at == first]
-    size, portion, held = _FIRST_PORTION, [], 0
-    for at in wanted:
-        portion.append(at)
-        held += rows[at]
-        if held >= size:
-            yield portion
-            size, portion, held = size * _PORTION_GROWTH, [], 0
-    if portion:
-        yield portion
-
-
-def _files(storage: Storage, manifest: Manifest, table: str, numbers: Sequence[int] | None = None) -> list[str]:
-    parts = manifest.parts_of(table)
-    chosen = parts if numbers is None else [parts[at] for at in numbers if at < len(parts)]
-    return [str(path) for path in part_paths(storage, manifest.run_id, chosen)]
-
-
 def _hits(
     session: Session,
     caller: Principal,
@@ -478,7 +283,7 @@ def _hits(
 
 
 def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Found]) -> dict[str, dict[str, Any]]:
-    paths = [Path(file) for file in _files(scoped.tables.storage, scoped.tables.manifest, "results", [part])]
+    paths = [Path(file) for file in table_files(scoped.tables.storage, scoped.tables.manifest, "results", [part])]
     starts = [hit.start_us for hit in hits]
     run_id = scoped.run.run_id
     with damage_in(run_id, table_folder(run_id, "results")):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from promptreel.api.search import filter_search
+from promptreel.api.search import filter_engine
 from promptreel.schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, assert_error, ok_json
 from tests.made_runs import Catalogue, commit
@@ -361,8 +361,8 @@ def test_a_filter_that_takes_too_long_is_stopped_and_the_next_one_served(service
     assert search(caller, index, EQUALS)["total_shown"] == 1
     with monkeypatch.context() as patch:
         patch.setattr(service.app.state.filter_engine, "timeout_s", 0.3)
-        compiled = filter_search.compile_filter
-        patch.setattr(filter_search, "compile_filter", lambda *given: (ENDLESS, {}) if given[2:] else compiled(*given))
+        compiled = filter_engine.compile_filter
+        patch.setattr(filter_engine, "compile_filter", lambda *given: (ENDLESS, {}) if given[2:] else compiled(*given))
         error = assert_error(caller.post(f"/search/filter/{index}", body), 422, "filter_timeout")
         assert error["details"] == {"timeout_seconds": 0.3}
         assert "run_ids" in error["message"]

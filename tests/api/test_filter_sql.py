@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.results import run_tables
-from promptreel.api.search import filter_search
-from promptreel.api.search.filter_search import FilterEngine, ScopedRun
+from promptreel.api.search import filter_engine
+from promptreel.api.search.filter_engine import FilterEngine, ScopedRun
 from promptreel.api.search.filter_sql import (
     FilterMismatch,
     compile_filter,
@@ -191,7 +191,7 @@ def test_a_database_that_has_broken_is_replaced(tmp_path, monkeypatch):
         raise duckdb.FatalException("FATAL Error: database has been invalidated")
 
     with monkeypatch.context() as patch:
-        patch.setattr(filter_search, "compile_filter", breaks)
+        patch.setattr(filter_engine, "compile_filter", breaks)
         with pytest.raises(duckdb.FatalException):
             segments_of(broken, scoped, wanted)
     assert len(segments_of(broken, scoped, wanted)) == 1
