@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.media_files import plain, tone, write_film
 
 # Where real files are kept on some machines; set it to try one's own.
 REAL_MEDIA_VARIABLE = "PROMPTREEL_TEST_MEDIA"
+_LEFT_BEHIND_S = 10.0
 COLOUR_FILM = ("red", "green", "blue", "yellow")  # a second each
 
 
@@ -49,15 +51,26 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
 
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
-    """Fails the test if it leaves a child process, a zombie among them, or an open file descriptor behind."""
+    """Fails the test if it leaves a child process, a zombie among them, or an open file or pipe behind. What a service of
+    other tests opens and closes in this process meanwhile does not stay."""
     find_ffmpeg()
-    before = _descriptors(), _children()
+    before = _open_files() | _children()
     yield
-    assert (_descriptors(), _children()) == before
+    until = time.monotonic() + _LEFT_BEHIND_S
+    while left := (_open_files() | _children()) - before:
+        assert time.monotonic() < until, f"left behind: {sorted(left)}"
+        time.sleep(0.05)
 
 
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _open_files() -> set[str]:
+    """What the descriptors of this process lead to; each pipe and socket has a name of its own."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
 
 
 def _children() -> set[str]:
