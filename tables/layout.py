@@ -31,18 +31,20 @@ the same group can read them.
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import Final
 
 from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
+PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_private(name: str) -> bool:
     """Whether only the user that runs promptreel may read a file: the secret of signed addresses, uploaded media, and the
     requests of runs, which name accounts, addresses and settings."""
-    return name.startswith(("api/", "uploads/")) or (name.startswith(f"{RUNS}/") and name.endswith("/request.json"))
+    return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 
 def is_run_id(name: str) -> bool:

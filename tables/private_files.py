@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 from promptreel.tables import layout
@@ -16,7 +15,7 @@ def restrict_private_files(storage: Storage) -> int:
     """Sets mode 0600 on every private file of a local data folder (`layout.is_private`); returns how many were wider."""
     if not isinstance(storage, LocalStorage):
         return 0
-    return sum(restrict(path) for path in _private_files(storage.path))
+    return sum(restrict(path) for pattern in layout.PRIVATE_FILES for path in storage.path.glob(pattern))
 
 
 def restrict(path: Path) -> bool:
@@ -32,10 +31,3 @@ def restrict(path: Path) -> bool:
         return False
     _log.warning("others could read %s; its mode is 0600 now", path)
     return True
-
-
-def _private_files(root: Path) -> Iterator[Path]:
-    for pattern in ("api/*", "uploads/*/*", f"{layout.RUNS}/*/request.json"):
-        for path in root.glob(pattern):
-            if layout.is_private(path.relative_to(root).as_posix()):
-                yield path

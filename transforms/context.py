@@ -43,8 +43,9 @@ class RunContext:
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
         """The last attempt whose final answers for a segment are asked for again; see `RetryScope`."""
-        is_named = self.retry is not None and segment_id is not None and self.retry.holds(video_id, segment_id)
-        return self.retry.repeat_failed_until if self.retry is not None and is_named else 0
+        if self.retry is None or segment_id is None or not self.retry.holds(video_id, segment_id):
+            return 0
+        return self.retry.repeat_failed_until
 
     def scoped(self, key: str) -> str:
         """The key under which this run keeps an operation; see `RunRequest.scoped`."""

@@ -67,12 +67,12 @@ def segment_media(
     try:
         key = analysis_key(item.content_hash, settings.sampling)
         analysis = _kept_analysis(storage, key)
-        if analysis is None and stop.is_set():
-            return ItemPlan(item, None, cancelled=True)
-        if analysis is None:
-            analysis = _analyze(item, storage, key, settings, stop)
-        else:
+        if analysis is not None:
             progress.add(analyses_reused=1)
+        elif stop.is_set():
+            return ItemPlan(item, None, cancelled=True)
+        else:
+            analysis = _analyze(item, storage, key, settings, stop)
         tasks = plan_tasks(item.video_id, key, analysis, settings)
         return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
