@@ -19,7 +19,7 @@ from promptreel.schemas.mediatime import US_PER_SECOND
 _DEADLINE_S: Final = 120.0
 _MEMORY_BYTES: Final = 2 << 30
 # A clip shorter than this is stretched: below about half a second a model may be shown no frame at all.
-LEAST_CLIP_US: Final = US_PER_SECOND
+MIN_CLIP_US: Final = US_PER_SECOND
 _STEP_US: Final = 40_000  # ffmpeg counts single pictures at 25 a second
 _AUDIO_BITRATE: Final = "48k"  # AAC, mono, 16 kHz: speech stays clear
 _CRF: Final = 26  # about 30 kB for a picture of 854x480
@@ -55,7 +55,7 @@ def make_clip(
     """
     if not pictures and audio_file is None:
         raise MediaError("media_no_streams", f"{out.name}: neither picture nor sound lies in the segment")
-    length_us = max(span.duration_us, LEAST_CLIP_US) if pictures else span.duration_us
+    length_us = max(span.duration_us, MIN_CLIP_US) if pictures else span.duration_us
     with tempfile.TemporaryDirectory(prefix="promptreel-clip-") as scratch:
         streams = []
         if pictures:

@@ -51,7 +51,7 @@ _WIDEST_GAP_US: Final = 180_000
 # A file counts as truncated when it ends this much before its header says.
 _MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
 _USUAL_STEP_US: Final = 40_000  # of a single picture that does not say how long it is shown
-_LEAST_DEADLINE_S: Final = 60.0
+_MIN_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
 
 
@@ -143,7 +143,7 @@ def _source(
 
 
 def _decoded(info: MediaInfo, folder: Path, sinks: _Sinks, done: Completed) -> DecodedMedia:
-    frames = _kept_frames(folder, sinks.kept_times.values)
+    frames = _stored_frames(folder, sinks.kept_times.values)
     warnings = []
     if info.video is not None and sinks.frame_count == 0:
         warnings.append("no picture could be decoded; only the sound is used")
@@ -341,7 +341,7 @@ def _run(
     if info.audio_index is not None:
         takers[_SOUND] = sinks.add_sound
     length_s = seconds_from_us(info.duration_us) if info.duration_us is not None else limits.max_duration_s / 2
-    deadline_s = max(_LEAST_DEADLINE_S, limits.decode_deadline_factor * length_s)
+    deadline_s = max(_MIN_DEADLINE_S, limits.decode_deadline_factor * length_s)
     try:
         bounds = Limits(deadline_s, limits.decode_memory_bytes)
         reader = make_sound_command if info.audio_index is not None else None
@@ -365,7 +365,7 @@ def _skipping_leaves_enough(info: MediaInfo, limits: MediaLimits, should_stop: C
 
     times = _Times()
     try:
-        bounds = Limits(_LEAST_DEADLINE_S, limits.decode_memory_bytes)
+        bounds = Limits(_MIN_DEADLINE_S, limits.decode_memory_bytes)
         stream_bounded(command, {_TIMES: times.add}, bounds, should_stop)
     except (DeadlinePassed, Stopped):
         return False
@@ -373,7 +373,7 @@ def _skipping_leaves_enough(info: MediaInfo, limits: MediaLimits, should_stop: C
     return len(gaps) > 0 and float(np.percentile(gaps, 95)) <= _WIDEST_GAP_US
 
 
-def _kept_frames(folder: Path, times_us: list[int]) -> tuple[SampledFrame, ...]:
+def _stored_frames(folder: Path, times_us: list[int]) -> tuple[SampledFrame, ...]:
     """The sampled pictures that are on disk, with their times; a picture cut off by the decoder's end is left out."""
     frames = []
     for number, time_us in enumerate(times_us, start=1):
@@ -428,7 +428,7 @@ class _Sinks:
 
     def add_frames(self, block: bytes) -> None:
         self._pixels += block
-        self._hand_over(_BLOCK_FRAMES)
+        self._flush(_BLOCK_FRAMES)
 
     def add_sound(self, block: bytes) -> None:
         joined = self._sound + block
@@ -439,9 +439,9 @@ class _Sinks:
 
     def finish(self) -> None:
         """Hands over what is left."""
-        self._hand_over(1)
+        self._flush(1)
 
-    def _hand_over(self, at_least: int) -> None:
+    def _flush(self, at_least: int) -> None:
         """Hands over frames whose times are known. The times of a pass may come later than the pixels."""
         count = min(len(self._pixels) // _FRAME_BYTES, len(self.times.values))
         if count < at_least:

@@ -17,7 +17,7 @@ VARIABLE: Final = "PROMPTREEL_FFMPEG"
 # The oldest that the media tests pass with. 5.1, 7.0 and 7.1 leave the padding of AAC in the sound, among other differences.
 OLDEST: Final = (9, 0)
 _NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
-_ASK_DEADLINE_S: Final = 20
+_PROBE_TIMEOUT_S: Final = 20
 
 # Containers and elementary streams that hold media themselves. Left out on purpose is whatever names other files (hls,
 # dash, concat, sdp, image2 patterns, playlists): a file of these kinds under a media name could make the decoder read, or
@@ -136,6 +136,6 @@ def _examine(source: str, path: str) -> Candidate:
 
 def _ask(path: str, *arguments: str) -> str:
     done = subprocess.run(
-        [path, *arguments], capture_output=True, timeout=_ASK_DEADLINE_S, check=True, stdin=subprocess.DEVNULL
+        [path, *arguments], capture_output=True, timeout=_PROBE_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
     )
     return done.stdout.decode("utf-8", "replace")

@@ -48,14 +48,14 @@ LOUDNESS_WINDOW_SAMPLES: Final = SAMPLE_RATE // 10
 SILENCE_DBFS: Final = -120.0  # what digital silence is reported as; 16 bits reach down to about -96
 
 # Thresholds of the level detector, in decibels.
-_LEAST_LEVEL_DBFS: Final = -60.0  # quieter than any sound that was meant to be heard
-_LEAST_FLOOR_DBFS: Final = -80.0  # digital silence must not draw the threshold down into hiss
+_MIN_LEVEL_DBFS: Final = -60.0  # quieter than any sound that was meant to be heard
+_MIN_FLOOR_DBFS: Final = -80.0  # digital silence must not draw the threshold down into hiss
 _FLOOR_PERCENTILE: Final = 10
 _TOP_PERCENTILE: Final = 95
 _LEVEL_SHARE: Final = 0.4  # sound begins this far up from the floor to the loud parts,
 _LEVEL_DROP_DB: Final = 3.0  # and ends this far below, so that a level at the threshold does not flicker
 _STEADY_DB: Final = 6.0  # floor and top nearer than this are one steady sound
-_LEAST_SOUND_US: Final = 100_000  # shorter than a syllable (0.1 to 0.3 s): a click
+_MIN_SOUND_US: Final = 100_000  # shorter than a syllable (0.1 to 0.3 s): a click
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +196,14 @@ def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: Sp
     if len(levels_dbfs) == 0:
         return ()
     floor, top = (float(part) for part in np.percentile(levels_dbfs, [_FLOOR_PERCENTILE, _TOP_PERCENTILE]))
-    if top < _LEAST_LEVEL_DBFS:
+    if top < _MIN_LEVEL_DBFS:
         return ()
     if top - floor < _STEADY_DB:
         floor = _quietest(levels_dbfs, -(-settings.min_silence_us // _window_us(1)))
-    floor = max(floor, _LEAST_FLOOR_DBFS)
+    floor = max(floor, _MIN_FLOOR_DBFS)
     if top - floor < _STEADY_DB:
         return (TimeSpan(0, duration_us),)
-    threshold = max(floor + _LEVEL_SHARE * (top - floor), _LEAST_LEVEL_DBFS)
+    threshold = max(floor + _LEVEL_SHARE * (top - floor), _MIN_LEVEL_DBFS)
     spans = _stretches(levels_dbfs, threshold, threshold - _LEVEL_DROP_DB, duration_us, settings)
     return _padded(_without_clicks(spans), duration_us, settings)
 
@@ -235,7 +235,7 @@ def _stretches(
 
 def _without_clicks(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The stretches that are long enough to be a syllable. The model hears one now and then where a tone begins or ends."""
-    return [(start, end) for start, end in spans if end - start >= _LEAST_SOUND_US]
+    return [(start, end) for start, end in spans if end - start >= _MIN_SOUND_US]
 
 
 def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:

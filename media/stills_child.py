@@ -55,7 +55,7 @@ def read_picture(path: Path, picture_format: str, max_pixels: int, out: Path | N
         if picture_format == "avif" and getattr(image, "is_animated", False):
             message = "is an animated AVIF, which promptreel does not read; convert it to GIF or MP4"
             raise Rejected("media_unsupported", message)
-        if _lies_on_its_side(image):
+        if _is_rotated(image):
             width, height = height, width
         if out is not None:
             image.load()
@@ -145,7 +145,7 @@ def _open_avif(data: bytes) -> Image.Image:
 _OPENERS: Final[dict[str, Callable[[bytes], Image.Image]]] = {"heic": _open_heic, "avif": _open_avif}
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
+def _is_rotated(image: Image.Image) -> bool:
     return int(image.getexif().get(_ORIENTATION, 1)) >= 5
 
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from promptreel.tables.request import TargetItem
+from promptreel.transforms.carry_over_outcomes import CarryOverOutcomes
 from promptreel.transforms.commit_manifest import CommitManifest
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.embed_frames import EmbedFrames
 from promptreel.transforms.embed_texts import EmbedTexts
 from promptreel.transforms.extract_fields import ExtractFields
-from promptreel.transforms.keep_outcomes import KeepOutcomes
 from promptreel.transforms.read_media import ReadMedia
 from promptreel.transforms.segment_media import ITEMS, SegmentMedia
 from promptreel.transforms.synthesize_media import SynthesizeMedia
@@ -44,7 +44,7 @@ class PromptRunRetry(beam.PTransform):
             lambda task, _: 0 if scope.holds(task.video_id, task.segment_id) else 1, 2
         )
         fields = tried | "ExtractFields" >> ExtractFields(context)
-        unchanged = kept | "KeepOutcomes" >> KeepOutcomes(context)
+        unchanged = kept | "CarryOverOutcomes" >> CarryOverOutcomes(context)
         outcomes = (fields, unchanged, transcribed[OUTCOMES], frames) | "All outcomes" >> beam.Flatten()
         items = {"items": segmented[ITEMS], "outcomes": outcomes} | "SynthesizeMedia" >> SynthesizeMedia(context)
         shards = items | "EmbedTexts" >> EmbedTexts(context) | "WriteTables" >> WriteTables(context)

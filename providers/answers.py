@@ -53,7 +53,7 @@ class AnswerFailed(ModelError):
         self.answer = answer
 
 
-async def ask_checked(
+async def generate_checked(
     provider: Provider, policy: CallPolicy, request: ModelRequest, subject: CallSubject, tally: CallTally
 ) -> CheckedAnswer:
     """Asks a model and checks its answer. What earlier attempts at the run received for the same operation comes first: an

@@ -56,7 +56,7 @@ def extraction_key(
     )
 
 
-def place_times(
+def to_item_times(
     metadata: Mapping[str, Any], leaves: tuple[LeafField, ...], media: SegmentInput
 ) -> tuple[dict[str, Any], str | None]:
     """Turns the answer's media times into seconds of the item; a warning names those that lie outside the segment."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from promptreel.providers.local_models import COMPUTE, cores, shared_model
-from promptreel.providers.pictures import Look, look_at, same_as_before
+from promptreel.providers.pictures import PictureSummary, find_repeats, summarize_picture
 from promptreel.providers.weights import Weights, package_version
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.media import SampledFrame
 
 VERSION: Final = 1
-LEAST_SCORE: Final = 0.6  # below it the recogniser guesses
+MIN_SCORE: Final = 0.6  # below it the recogniser guesses
 # Two readings of one caption differ in a letter or two; different captions share less than this.
 SAME_LINE: Final = 0.85
 _NUMBER: Final = re.compile(r"\b\d+\b")
@@ -74,7 +74,7 @@ def read_screen(
     looks = [_look(folder / frame.file) for frame in frames]
     readings: dict[int, tuple[str, ...]] = {}
     lines: list[ScreenLine] = []
-    for number, (frame, same) in enumerate(zip(frames, same_as_before(looks), strict=True)):
+    for number, (frame, same) in enumerate(zip(frames, find_repeats(looks), strict=True)):
         readings[number] = readings[same] if same is not None else read(folder / frame.file)
         for text in readings[number]:
             _add(lines, text, frame.time_us)
@@ -95,14 +95,14 @@ def read_lines(path: Path) -> tuple[str, ...]:
     parts = [
         (float(box[:, 1].mean()), float(box[:, 0].min()), float(box[:, 1].max() - box[:, 1].min()), text)
         for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
-        if score >= LEAST_SCORE and text.strip()
+        if score >= MIN_SCORE and text.strip()
     ]
     return _joined(parts)
 
 
-def _look(path: Path) -> Look:
+def _look(path: Path) -> PictureSummary:
     try:
-        return look_at(path)
+        return summarize_picture(path)
     except OSError as error:
         raise ModelError("embedding_failed", f"{path}: cannot be read ({error})") from error
 

@@ -24,7 +24,7 @@ SAME_COLOUR: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PictureSummary:
     """What a quick look at a picture says.
 
     Attributes:
@@ -40,7 +40,7 @@ class Look:
     colour: tuple[int, int, int]
 
 
-def look_at(path: Path) -> Look:
+def summarize_picture(path: Path) -> PictureSummary:
     """Looks at a JPEG, decoded at a fraction of its size.
 
     Raises:
@@ -55,11 +55,11 @@ def look_at(path: Path) -> Look:
         small = np.asarray(grey.resize((width, height), Image.Resampling.BOX), np.float32)
         cells = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), np.int16)
         red, green, blue = np.asarray(picture.resize((1, 1), Image.Resampling.BOX))[0, 0].tolist()
-    return Look(_sharpness(small), _difference_hash(cells), (red, green, blue))
+    return PictureSummary(_sharpness(small), _difference_hash(cells), (red, green, blue))
 
 
 def choose_frames(
-    frames: Sequence[SampledFrame], looks: Sequence[Look], span: TimeSpan, count: int
+    frames: Sequence[SampledFrame], looks: Sequence[PictureSummary], span: TimeSpan, count: int
 ) -> tuple[SampledFrame, ...]:
     """At most `count` frames of a segment in order of time: its first sharp one, the one at its middle, then each time the
     one that is farthest from those."""
@@ -75,7 +75,7 @@ def choose_frames(
     return tuple(frames[number] for number in sorted(chosen))
 
 
-def same_as_before(looks: Sequence[Look]) -> tuple[int | None, ...]:
+def find_repeats(looks: Sequence[PictureSummary]) -> tuple[int | None, ...]:
     """For each picture of a sequence the number of the earlier one that it repeats, None where it is new.
 
     It is held against the last new picture, not its neighbour: a slow change must not carry one name along for ever.
@@ -91,7 +91,7 @@ def same_as_before(looks: Sequence[Look]) -> tuple[int | None, ...]:
     return tuple(found)
 
 
-def is_same_picture(one: Look, two: Look) -> bool:
+def is_same_picture(one: PictureSummary, two: PictureSummary) -> bool:
     """Whether two looks are at near-identical pictures."""
     near = all(abs(a - b) < SAME_COLOUR for a, b in zip(one.colour, two.colour, strict=True))
     return near and (one.hash ^ two.hash).bit_count() <= SAME_BITS

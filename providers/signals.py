@@ -26,7 +26,7 @@ from promptreel.schemas.records import Word
 
 VERSION: Final = 1
 _COLOURS_NAMED: Final = 3
-_LEAST_SHARE: Final = 0.05  # a colour that covers less of the picture is not called dominant
+_MIN_SHARE: Final = 0.05  # a colour that covers less of the picture is not called dominant
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _dominant_colors(m: Material) -> list[str] | None:
         return None
     mean = shares.mean(axis=0) / 255
     order = np.argsort(-mean, kind="stable")[:_COLOURS_NAMED]
-    return [_hex_of_bin(int(index)) for index in order if mean[index] >= _LEAST_SHARE]
+    return [_hex_of_bin(int(index)) for index in order if mean[index] >= _MIN_SHARE]
 
 
 def _hex_of_bin(index: int) -> str:

@@ -33,7 +33,7 @@ NO_SPEECH_PROBABILITY: Final = 0.6
 LOG_PROBABILITY: Final = -1.0
 COMPRESSION_RATIO: Final = 2.4
 # Words that a loop repeats beyond what is heard have no sound to be aligned with: they take no time.
-LEAST_WORD_US: Final = 50_000
+MIN_WORD_US: Final = 50_000
 LOOP_WORDS: Final = 3  # so many of them in a row were not spoken
 
 
@@ -166,7 +166,7 @@ def halves_of(chunk: Chunk) -> tuple[Chunk, Chunk]:
     return Chunk(first), Chunk(tuple(Piece(piece.span, piece.speech, piece.at_us - shift) for piece in rest))
 
 
-def place_words(chunk: Chunk, words: Iterable[Word]) -> list[Word]:
+def to_item_words(chunk: Chunk, words: Iterable[Word]) -> list[Word]:
     """Words of a chunk on the item's time. A word lies in the piece whose speech it shares most time with, else in the one
     that holds its end (the quiet before a word is often counted as its own), and is cut to that piece."""
     return [_placed(chunk, word) for word in words]
@@ -229,7 +229,7 @@ def _shared_us(word: Word, piece: Piece) -> int:
 
 
 def _takes_time(word: Word) -> bool:
-    return word.end_us - word.start_us >= LEAST_WORD_US
+    return word.end_us - word.start_us >= MIN_WORD_US
 
 
 def _touches(word: Word, span: TimeSpan) -> bool:

@@ -29,8 +29,8 @@ from promptreel.providers.transcription import (
     is_loop,
     near_speech,
     pack_speech,
-    place_words,
     spoken_words,
+    to_item_words,
 )
 from promptreel.providers.weights import Weights, file_identity, is_installed, models_folder
 from promptreel.schemas.errors import ModelError, SettingsError
@@ -108,7 +108,7 @@ class WhisperTranscriber:
             for chunk, utterances in found:
                 kept = [utterance for utterance in utterances if not is_hallucination(utterance)]
                 dropped += len(utterances) - len(kept)
-                words += place_words(chunk, (word for utterance in kept for word in spoken_words(utterance)))
+                words += to_item_words(chunk, (word for utterance in kept for word in spoken_words(utterance)))
         spoken = sorted(near_speech(words, speech), key=lambda word: (word.start_us, word.end_us))
         return Transcript(self.name, language, tuple(spoken), dropped)
 

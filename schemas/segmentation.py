@@ -35,7 +35,7 @@ PLANNER_VERSION: Final = 1  # part of every segment id: raise it when the same i
 _SHORTEST_US: Final = US_PER_SECOND // 2
 _LONGEST_US: Final = MAX_WINDOW_S * US_PER_SECOND
 # With this factor any length above the maximum can be cut into lengths within the bounds, with room to choose where.
-_LEAST_RANGE: Final = 3
+_MIN_RANGE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ class LengthBounds:
                 f"segment length target_us is {self.target_us}; it must lie from min_us ({self.min_us}) "
                 f"to max_us ({self.max_us})"
             )
-        if self.max_us < _LEAST_RANGE * self.min_us:
+        if self.max_us < _MIN_RANGE * self.min_us:
             raise SettingsError(
                 f"segment length max_us is {self.max_us}, which leaves no room above min_us ({self.min_us}); "
-                f"make it at least {_LEAST_RANGE * self.min_us}, or use fixed segmentation"
+                f"make it at least {_MIN_RANGE * self.min_us}, or use fixed segmentation"
             )
 
 

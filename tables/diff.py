@@ -73,7 +73,7 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
-class DiffPlace:
+class DiffCursor:
     """The place of a row: behind it a later page goes on."""
 
     video_id: str
@@ -132,8 +132,8 @@ class RunDiff:
             raise InvalidInput(f"{before.run_id} and {after.run_id} share no media: there is nothing to compare")
 
     def rows(
-        self, *, include_same: bool = False, after: DiffPlace | None = None, limit: int | None = None
-    ) -> Iterator[tuple[DiffPlace, FieldChange]]:
+        self, *, include_same: bool = False, after: DiffCursor | None = None, limit: int | None = None
+    ) -> Iterator[tuple[DiffCursor, FieldChange]]:
         """The fields of every segment that both runs share the item of, in order of item and time, each with its place.
 
         Args:
@@ -186,10 +186,10 @@ class RunDiff:
                 changed += differing
         return DiffSummary(len(self._items), *self._only, segments, changed, fields)
 
-    def _row(self, row: Sequence[Any]) -> tuple[DiffPlace, FieldChange]:
+    def _row(self, row: Sequence[Any]) -> tuple[DiffCursor, FieldChange]:
         video_id, segment_id, other_id, matched_by, start_us, end_us, number, before, after, change = row
         leaf = self._fields[number]
-        place = DiffPlace(video_id, start_us, segment_id, number)
+        place = DiffCursor(video_id, start_us, segment_id, number)
         change_of = FieldChange(
             video_id,
             segment_id,

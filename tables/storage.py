@@ -151,7 +151,7 @@ class LocalStorage(Storage):
         with storage_errors("append to", target):
             descriptor = _open_to_append(target)
             try:
-                _append_whole(descriptor, line + b"\n")
+                _append_atomically(descriptor, line + b"\n")
             finally:
                 os.close(descriptor)
 
@@ -306,7 +306,7 @@ def _open_to_append(target: Path) -> int:
         return os.open(target, flags, 0o644)
 
 
-def _append_whole(descriptor: int, content: bytes) -> None:
+def _append_atomically(descriptor: int, content: bytes) -> None:
     """Appends all of it or nothing. A disk that fills takes a part first and refuses the next: a part that stayed would
     spoil the line after it, too."""
     before = os.fstat(descriptor).st_size

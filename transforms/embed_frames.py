@@ -11,7 +11,7 @@ import numpy as np
 
 from promptreel.media.analysis import frames_of_span
 from promptreel.providers.clip import BATCH, ClipEmbedder, find_weights
-from promptreel.providers.pictures import choose_frames, look_at, same_as_before
+from promptreel.providers.pictures import choose_frames, find_repeats, summarize_picture
 from promptreel.providers.text_embedding import pack_vectors
 from promptreel.schemas.ids import digest
 from promptreel.schemas.media import SampledFrame
@@ -109,8 +109,8 @@ def chosen_frames(plan: ItemPlan, storage: Storage, count: int) -> list[ChosenFr
         frames = frames_of_span(analysis.frames, task.planned.span)
         for frame in frames:
             if frame.file not in looks:
-                looks[frame.file] = look_at(storage.local_file(f"{folder}/{frame.file}"))
+                looks[frame.file] = summarize_picture(storage.local_file(f"{folder}/{frame.file}"))
         chosen = choose_frames(frames, [looks[frame.file] for frame in frames], task.planned.span, count)
         found += [(task.segment_id, frame) for frame in chosen]
-    same = same_as_before([looks[frame.file] for _, frame in found])
+    same = find_repeats([looks[frame.file] for _, frame in found])
     return [ChosenFrame(segment_id, frame, number) for (segment_id, frame), number in zip(found, same, strict=True)]

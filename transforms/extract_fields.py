@@ -11,7 +11,7 @@ import apache_beam as beam
 from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
 from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
-from promptreel.providers.extraction import extraction_key, extraction_request, place_times
+from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
 from promptreel.providers.transcription import Transcript, words_of_span
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.records import Word
@@ -53,7 +53,7 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
     async def make(tally: CallTally) -> dict[str, Any]:
         media = await asyncio.to_thread(segment_media_of, session.storage, task, kept_transcript(session.cache, spoken))
         answer = await session.ask(extraction_request(prompt, media), subject, tally)
-        metadata, warning = place_times(answer.metadata, prompt.leaves, media)
+        metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
         return {"metadata": metadata, "warning": warnings or None, "text": answer.text}
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from promptreel.providers.answers import CheckedAnswer, ask_checked
+from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.schemas.errors import ModelError, StorageError
@@ -62,8 +62,8 @@ class ModelSession:
         await self.provider.close()
 
     async def ask(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
-        """Asks the model, and checks what it says; see `promptreel.providers.answers.ask_checked`."""
-        return await ask_checked(self.provider, self._policy, request, subject, tally)
+        """Asks the model, and checks what it says; see `promptreel.providers.answers.generate_checked`."""
+        return await generate_checked(self.provider, self._policy, request, subject, tally)
 
     async def embed(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> ModelAnswer:
         """Asks an embedding model; its answer holds vectors, and there is nothing in it to check.

@@ -66,7 +66,7 @@ def segment_media(
         return ItemPlan(item, None, failure=item.failure)
     try:
         key = analysis_key(item.content_hash, settings.sampling)
-        analysis = _kept_analysis(storage, key)
+        analysis = _cached_analysis(storage, key)
         if analysis is not None:
             progress.add(analyses_reused=1)
         elif stop.is_set():
@@ -109,7 +109,7 @@ def read_analysis(storage: Storage, key: str) -> tuple[MediaAnalysis, Path]:
     return load_analysis(path.read_bytes()), path.parent
 
 
-def _kept_analysis(storage: Storage, key: str) -> MediaAnalysis | None:
+def _cached_analysis(storage: Storage, key: str) -> MediaAnalysis | None:
     try:
         return load_analysis(storage.read_bytes(f"{analysis_folder(key)}/{ANALYSIS_FILE}"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -54,7 +54,7 @@ class ExportWorker(WorkerLoop):
 
     def step(self) -> bool:
         """Writes the next export; False where there is none."""
-        self._give_back_orphans()
+        self._requeue_orphans()
         export = self._take_next()
         if export is None:
             return False
@@ -114,7 +114,7 @@ class ExportWorker(WorkerLoop):
             export.updated_at = moment
             return export
 
-    def _give_back_orphans(self) -> None:
+    def _requeue_orphans(self) -> None:
         """Puts exports whose workers are dead back into the queue."""
         with self._database.read() as session:
             running = list(session.scalars(select(Export).where(Export.queue_status == "running")))

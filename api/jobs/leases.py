@@ -65,7 +65,7 @@ def beat(session: Session, lease: Lease) -> bool:
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]
 
 
-def held_run(session: Session, lease: Lease) -> RunRecord | None:
+def leased_run(session: Session, lease: Lease) -> RunRecord | None:
     """The run of a lease, to be written in this transaction; None where the lease is another's by now."""
     run = session.scalar(
         select(RunRecord)

@@ -24,7 +24,7 @@ from promptreel.api.db.models import RetryRecord, RunRecord
 from promptreel.api.jobs.job import Job
 from promptreel.api.jobs.leases import (
     beat,
-    held_run,
+    leased_run,
     release,
     take_lease,
 )
@@ -46,7 +46,7 @@ from promptreel.api.jobs.worker_loop import WorkerLoop
 from promptreel.api.runs.cancel import cancel_unstarted
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.retries import outcome_of
-from promptreel.api.web.idempotency import forget_old
+from promptreel.api.web.idempotency import purge_expired
 from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
 from promptreel.tables.attempts import is_running, kill_runner
@@ -83,7 +83,7 @@ class Supervisor(WorkerLoop):
         """Gives the leases back to the next supervisor; the runners go on."""
         with self._database.write() as session:
             for job in self._jobs.values():
-                if (run := held_run(session, job.lease)) is not None:
+                if (run := leased_run(session, job.lease)) is not None:
                     release(run)
 
     def step(self) -> bool:
@@ -92,7 +92,7 @@ class Supervisor(WorkerLoop):
         for job in list(self._jobs.values()):
             self._attend_apart(job)
         self._take_over()
-        self._begin_waiting()
+        self._start_waiting()
         self._purge_old_answers()
         self._metrics.running.set(len(self._jobs))
         return False
@@ -101,7 +101,7 @@ class Supervisor(WorkerLoop):
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + _CLEAN_EVERY_S
             with self._database.write() as session:
-                forget_old(session)
+                purge_expired(session)
 
     # ------------------------------------------------------------------------------------------- leases
 
@@ -140,12 +140,12 @@ class Supervisor(WorkerLoop):
 
     # ------------------------------------------------------------------------------------------- beginning
 
-    def _begin_waiting(self) -> None:
+    def _start_waiting(self) -> None:
         """Begins what waits, oldest first, while there is room."""
-        while len(self._jobs) < self._config.max_running and self._begin_one():
+        while len(self._jobs) < self._config.max_running and self._start_one():
             pass
 
-    def _begin_one(self) -> bool:
+    def _start_one(self) -> bool:
         """Begins the oldest run or retry that waits; False where there is none. What another transaction writes at the same
         moment (a cancellation, another supervisor) is left to it."""
         with self._database.write() as session:
@@ -184,7 +184,7 @@ class Supervisor(WorkerLoop):
             self._end_dead(job, str(error))
             return
         with self._database.write() as session:
-            run = held_run(session, job.lease)
+            run = leased_run(session, job.lease)
             if run is None:
                 self._drop(job)
                 return
@@ -317,7 +317,7 @@ class Supervisor(WorkerLoop):
         if stop:
             request_stop(self._storage, run.run_id, run.stop_requested_by or "api")
         with self._database.write() as session:
-            held = held_run(session, job.lease)
+            held = leased_run(session, job.lease)
             if held is None:
                 return
             held.summary = shown
@@ -340,7 +340,7 @@ class Supervisor(WorkerLoop):
         words = media_statuses(self._storage, job.lease.run_id)
         outcome = self._outcome_of_retry(job)
         with self._database.write() as session:
-            run = held_run(session, job.lease)
+            run = leased_run(session, job.lease)
             if run is None:
                 self._drop(job)
                 return
@@ -369,7 +369,7 @@ class Supervisor(WorkerLoop):
         """Ends a job whose runner cannot be brought to commit."""
         message = reason or last_runner_error(self._storage, job.lease.run_id) or "the runner died without a message"
         with self._database.write() as session:
-            run = held_run(session, job.lease)
+            run = leased_run(session, job.lease)
             if run is not None:
                 if job.retry_id is not None:
                     retry = session.get(RetryRecord, job.retry_id)

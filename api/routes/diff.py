@@ -23,7 +23,7 @@ from promptreel.api.web.pagination import (
 )
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.wire.diff import RunDiffPage
-from promptreel.tables.diff import DiffPlace, RunDiff
+from promptreel.tables.diff import DiffCursor, RunDiff
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.storage import Storage
 
@@ -50,7 +50,7 @@ def compare_runs(
     numbers = place[:2] if place is not None else (None, None)
     before, after = (_committed(storage, run, number) for run, number in zip(runs, numbers, strict=True))
     diff = RunDiff(storage, before, after)
-    behind = DiffPlace(*place[2:]) if place is not None else None
+    behind = DiffCursor(*place[2:]) if place is not None else None
     found = list(diff.rows(include_same=include_same, after=behind, limit=limit + 1))
     next_cursor = None
     if len(found) > limit:

@@ -24,7 +24,7 @@ from promptreel.api.web.errors import ApiError
 router = APIRouter(prefix="/processing/events", tags=["events"])
 
 HEARTBEAT_S = 15.0
-MOST_STREAMS = 20  # of one account at once
+MAX_STREAMS = 20  # of one account at once
 _RETRY_AFTER_S: Final = 30
 _LOOK_EVERY_S = 0.5
 
@@ -43,8 +43,8 @@ async def stream_events(
 ) -> StreamingResponse:
     """Streams what happens to the caller's runs and media, from now on, or from behind `Last-Event-ID`."""
     open_streams: Counter[str] = part_of(request.app, "open_streams", Counter)
-    if open_streams[caller.account_id] >= MOST_STREAMS:
-        message = f"This account has {MOST_STREAMS} streams open; close one, or ask one for more event types."
+    if open_streams[caller.account_id] >= MAX_STREAMS:
+        message = f"This account has {MAX_STREAMS} streams open; close one, or ask one for more event types."
         raise ApiError(429, "rate_limit_exceeded", message, {"category": "streams"}, _RETRY_AFTER_S)
     conditions = _conditions(caller, run_id, index_id, _words(video_ids), _words(event_types))
     after = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else None

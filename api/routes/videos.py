@@ -50,7 +50,7 @@ from promptreel.api.web.auth import Admin, Principal, Reader, Writer
 from promptreel.api.web.damage import left_out
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
-from promptreel.api.web.idempotency import IdempotencyKey, answer_once, kept_answer
+from promptreel.api.web.idempotency import IdempotencyKey, answer_once, stored_response
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import (
     DEFAULT_LIMIT,
@@ -315,7 +315,7 @@ class _Once:
 def _add_once(once: _Once, storage: Storage, new: _NewVideo, store: Callable[[], StoredMedia]) -> JsonResponse:
     """Stores an item's bytes, then adds its row, once for a key. Bytes that no row came to be for are removed."""
     place = (once.database, once.caller, "POST", once.path, once.key, once.content)
-    if (kept := kept_answer(*place)) is not None:
+    if (kept := stored_response(*place)) is not None:
         return kept
     _check_index(once.database, once.caller, new.index_id)
     stored = store()
@@ -329,7 +329,7 @@ def _add_once(once: _Once, storage: Storage, new: _NewVideo, store: Callable[[],
     try:
         answer = answer_once(*place, add)
     except BaseException:
-        added = _may_be_there(once.database, new.video_id)
+        added = _may_exist(once.database, new.video_id)
         raise
     finally:
         if not added:
@@ -337,7 +337,7 @@ def _add_once(once: _Once, storage: Storage, new: _NewVideo, store: Callable[[],
     return answer
 
 
-def _may_be_there(database: Database, video_id: str) -> bool:
+def _may_exist(database: Database, video_id: str) -> bool:
     """Whether there is a row, after a transaction of which it is not known whether it was committed; True where that
     cannot be found out."""
     try:

@@ -79,7 +79,7 @@ def start_retry_of_failures(
     run = _retryable_run(session, caller, run_id)
     tables = run_tables(storage, run_id)
     rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
-    chosen = [row for row in rows if _is_wanted(row, body)]
+    chosen = [row for row in rows if _is_selected(row, body)]
     if not chosen:
         message = "No retryable failure of this run fits."
         raise ApiError(409, "nothing_to_retry", message, {"run_id": run_id, "retryable_failures": len(rows)})
@@ -182,7 +182,7 @@ def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in failures})}
 
 
-def _is_wanted(row: dict[str, Any], body: RetryFailures) -> bool:
+def _is_selected(row: dict[str, Any], body: RetryFailures) -> bool:
     return (
         (not body.operations or row["operation"] in body.operations)
         and (not body.codes or row["code"] in body.codes)

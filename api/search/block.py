@@ -101,7 +101,7 @@ class Block:
         return next((group for group in self.groups[kind] if group.model == model), None)
 
     @cached_property
-    def all_places(self) -> NDArray[np.bool_]:
+    def all_segments(self) -> NDArray[np.bool_]:
         """bool[places], all true."""
         return np.ones(len(self), np.bool_)
 
@@ -114,10 +114,10 @@ class Block:
         """bool[texts]: those of these fields."""
         return np.isin(self.text_fields, [number for number, name in enumerate(self.fields) if name in fields])
 
-    def places_without(self, video_ids: frozenset[str]) -> NDArray[np.bool_]:
+    def segments_without(self, video_ids: frozenset[str]) -> NDArray[np.bool_]:
         """bool[places]: those of other items than these."""
         if not any(video_id in self.items for video_id in video_ids):
-            return self.all_places
+            return self.all_segments
         shown = np.ones(len(self), np.bool_)
         for video_id in video_ids:
             first, last = self.items.get(video_id, (0, 0))

@@ -28,7 +28,7 @@ NO_PREVIEW: Final[dict[str, Any]] = {
 }
 
 
-def place_hit(
+def segment_hit(
     searched: Searched,
     place: int,
     run: RunRecord,

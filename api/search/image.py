@@ -16,7 +16,7 @@ from promptreel.api.search.ranking import (
     Searched,
     Warnings,
     rank,
-    score_places,
+    score_segments,
     unit_score,
 )
 from promptreel.api.search.scope import SearchScope
@@ -94,7 +94,7 @@ def rank_images(
     for model, vector in vectors.items():
         found: list[tuple[Any, Vectors] | None] = []
         for part in searched:
-            scored = score_places(part, "frame", model, vector)
+            scored = score_segments(part, "frame", model, vector)
             found.append(None if scored is None else (scored.places, scored.scores))
         rankings.append(rank(searched, found, depth))
     return ImageRanking(tuple(searched), vectors, _side_by_side(rankings, depth))

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 2.0
 _FIRST_BUILD_S: Final = 20.0  # a query waits this long where a run has no index at all
 _KEPT_AFTER_S: Final = 60.0  # blocks that no manifest asks for any more are left to queries under way
-_MOST_BLOCKS: Final = 512  # open at once
+_MAX_BLOCKS: Final = 512  # open at once
 LARGE_ROWS: Final = 20_000  # rows of a block from which a process of its own makes it
 
 
@@ -180,7 +180,7 @@ class SearchLibrary:
                 return before
             self._open[manifest.run_id] = index
             self._open.move_to_end(manifest.run_id)
-            while len(self._open) > 1 and sum(len(part.blocks) for part in self._open.values()) > _MOST_BLOCKS:
+            while len(self._open) > 1 and sum(len(part.blocks) for part in self._open.values()) > _MAX_BLOCKS:
                 self._open.popitem(last=False)
             self._retire(manifest)
             self._changed.notify_all()
@@ -191,7 +191,7 @@ class SearchLibrary:
     def _ask(self, run: Committed) -> None:
         """Puts a build in line."""
         with self._changed:
-            self._begin_threads()
+            self._start_threads()
             self._failed.pop(run.run_id, None)
             if self._under_way.get(run.run_id, 0) >= run.number:
                 return
@@ -228,7 +228,7 @@ class SearchLibrary:
             raise ApiError(503, "search_index_building", message, {"run_ids": waiting}, 5)
         return found, damaged
 
-    def _begin_threads(self) -> None:
+    def _start_threads(self) -> None:
         if not self._threads:
             for is_large in (False, True):
                 name = f"search-{'large' if is_large else 'small'}"
@@ -240,7 +240,7 @@ class SearchLibrary:
         """Begins to notice commits: those from now on. Without it the first query does."""
         self._look()
         with self._changed:
-            self._begin_threads()
+            self._start_threads()
 
     def _work(self, is_large: bool) -> None:
         while True:

@@ -13,8 +13,8 @@ from typing import Final
 
 from promptreel.api.web.errors import ApiError, invalid
 
-MOST_BYTES: Final = 10 << 20
-MOST_PIXELS: Final = 50_000_000
+MAX_BYTES: Final = 10 << 20
+MAX_PIXELS: Final = 50_000_000
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
 _LONGEST_SIDE: Final = 1024  # more than any CLIP model looks at
 
@@ -27,8 +27,8 @@ def decode_base64(image_data: str) -> bytes:
     """
     if image_data.startswith("data:"):
         raise invalid("image_data: send base64 alone, without the prefix of a data URL", "image_data")
-    if len(image_data) > MOST_BYTES * 4 // 3 + 4:
-        raise ApiError(413, "media_too_large", f"image_data: holds more than {MOST_BYTES} bytes.")
+    if len(image_data) > MAX_BYTES * 4 // 3 + 4:
+        raise ApiError(413, "media_too_large", f"image_data: holds more than {MAX_BYTES} bytes.")
     try:
         return base64.b64decode(image_data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -47,8 +47,8 @@ def as_upright_png(image: bytes) -> Iterator[Path]:
     try:
         with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
             width, height = opened.size
-            if width * height > MOST_PIXELS:
-                message = f"image_data: {width} x {height} pixels are more than {MOST_PIXELS}; send a smaller picture"
+            if width * height > MAX_PIXELS:
+                message = f"image_data: {width} x {height} pixels are more than {MAX_PIXELS}; send a smaller picture"
                 raise invalid(message, "image_data")
             opened.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
             picture = ImageOps.exif_transpose(opened).convert("RGB")

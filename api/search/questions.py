@@ -24,7 +24,7 @@ from promptreel.schemas.settings import RunSettings
 from promptreel.tables.vectors import Vectors
 
 _SERVICE_DEADLINE_S: Final = 10.0
-_MOST_KEPT: Final = 512
+_MAX_KEPT: Final = 512
 
 
 class QueryVectors:
@@ -65,7 +65,7 @@ class QueryVectors:
         vector = make()
         with self._lock:
             self._kept[key] = vector
-            while len(self._kept) > _MOST_KEPT:
+            while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
         return vector
 

@@ -45,7 +45,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class PlaceScores:
+class SegmentScores:
     """Cosines of one block with a query, for one model.
 
     Attributes:
@@ -62,21 +62,21 @@ class PlaceScores:
         return float(self.scores[at]) if at < len(self.places) and self.places[at] == place else None
 
 
-def score_places(searched: Searched, kind: Kind, model: str, query: Vectors) -> PlaceScores | None:
+def score_segments(searched: Searched, kind: Kind, model: str, query: Vectors) -> SegmentScores | None:
     """The highest cosine of each place; None where the block has no vectors of that model."""
     group = searched.block.group(kind, model)
     if group is None:
         return None
     chosen = searched.chosen if kind == "text" else None
-    whole = chosen is None and searched.shown is searched.block.all_places
+    whole = chosen is None and searched.shown is searched.block.all_segments
     kept = None if whole else _kept(group, searched.shown, chosen)
     places = group.places if kept is None else group.places[kept]
     if not len(places):
-        return PlaceScores(places, np.zeros(0, np.float32))
+        return SegmentScores(places, np.zeros(0, np.float32))
     firsts = group.firsts if kept is None else np.flatnonzero(np.diff(places, prepend=-1))
     best = np.maximum.reduceat(_row_scores(group, query, kept), firsts)
     order = np.argsort(places[firsts], kind="stable")
-    return PlaceScores(places[firsts][order], best[order])
+    return SegmentScores(places[firsts][order], best[order])
 
 
 def _kept(group: VectorGroup, shown: NDArray[np.bool_], chosen: NDArray[np.bool_] | None) -> NDArray[np.intp]:
@@ -99,7 +99,7 @@ class Ranking:
     """Places in order, best first.
 
     Attributes:
-        keys: what decides between places of equal score, see `place_keys`.
+        keys: what decides between places of equal score, see `segment_keys`.
     """
 
     places: tuple[BlockPosition, ...] = ()
@@ -149,12 +149,12 @@ def _keys(searched: Sequence[Searched], numbers: NDArray[Any], places: NDArray[A
     keys: list[Any] = [None] * len(numbers)
     for number in np.unique(numbers):
         members = np.flatnonzero(numbers == number)
-        for at, key in zip(members, place_keys(searched[number], places[members]), strict=True):
+        for at, key in zip(members, segment_keys(searched[number], places[members]), strict=True):
             keys[at] = key
     return keys
 
 
-def place_keys(searched: Searched, places: NDArray[Any]) -> list[tuple[Any, ...]]:
+def segment_keys(searched: Searched, places: NDArray[Any]) -> list[tuple[Any, ...]]:
     """What decides between places of equal score: item, time (a synthesis after its segments), segment, run."""
     rows = searched.block.places.select(["video_id", "start_us", "segment_id"]).take(pa.array(places, pa.int64()))
     return [

@@ -38,7 +38,7 @@ class SearchScope:
         return settings_from_dict(next(run.settings for run in self.runs if run.run_id == run_id))
 
 
-def runs_in_places(
+def runs_in_indexes(
     session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
 ) -> SearchScope:
     """The named runs, or all finished ones over these indexes.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
 from promptreel.api.db.models import RunRecord, Video
-from promptreel.api.search.hits import Hit, fusion_fields, image_fields, place_hit, segments_of
+from promptreel.api.search.hits import Hit, fusion_fields, image_fields, segment_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
 from promptreel.api.search.library import RunIndex, SearchLibrary
 from promptreel.api.search.picture import decode_base64
@@ -22,7 +22,7 @@ from promptreel.api.search.scope import (
     chosen_fields,
     deleted_videos,
     named_runs,
-    runs_in_places,
+    runs_in_indexes,
 )
 from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
 from promptreel.api.uploads.media_rows import owned_videos
@@ -83,7 +83,7 @@ class SearchService:
 
         def hit(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
             frame = ranking.frame(place)
-            made = place_hit(ranking.searched[place[0]], place[1], run, video, frame.score)
+            made = segment_hit(ranking.searched[place[0]], place[1], run, video, frame.score)
             return {**made, **image_fields(frame)}
 
         return Answer(self._hits(caller, scope, ranking.searched, best, hit), warnings)
@@ -115,7 +115,7 @@ class SearchService:
             if body.run_ids:
                 scope = named_runs(session, caller, body.run_ids)
             else:
-                scope = runs_in_places(session, caller, [body.index_id], None)
+                scope = runs_in_indexes(session, caller, [body.index_id], None)
         indexes = self._indexes(scope, warnings, are_named=bool(body.run_ids))
         depth = depth_for(body.top_k)
 
@@ -133,7 +133,7 @@ class SearchService:
         self, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None, warnings: Warnings
     ) -> tuple[SearchScope, list[RunIndex]]:
         with self._database.read() as session:
-            scope = runs_in_places(session, caller, index_ids, run_ids or None)
+            scope = runs_in_indexes(session, caller, index_ids, run_ids or None)
         return scope, self._indexes(scope, warnings, are_named=bool(run_ids))
 
     def _indexes(self, scope: SearchScope, warnings: Warnings, *, are_named: bool) -> list[RunIndex]:
@@ -228,7 +228,7 @@ class SearchService:
             best = max((score for score in (similarity, image_score) if score is not None), default=None)
             matches = by_text.matches(place) if by_text is not None and ranks["text"] else []
             preview = _preview_of(by_text, place) if by_text is not None else None
-            made = place_hit(searched[place[0]], place[1], run, video, best, matches=matches, preview=preview)
+            made = segment_hit(searched[place[0]], place[1], run, video, best, matches=matches, preview=preview)
             return {**made, **image_fields(frame), **fusion_fields(fused[place], ranks, similarity, image_score)}
 
         return self._hits(caller, scope, searched, list(fused)[: body.top_k], hit)
@@ -246,7 +246,7 @@ def _text_maker(
     def make(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
         score, factor = weighted[place] if weighted is not None else (ranking.fused[place], 1.0)
         similarity = ranking.similarity(place)
-        return place_hit(
+        return segment_hit(
             ranking.searched[place[0]],
             place[1],
             run,

@@ -12,13 +12,13 @@ from promptreel.api.search.library import RunIndex
 from promptreel.api.search.questions import QueryVectors
 from promptreel.api.search.ranking import (
     BlockPosition,
-    PlaceScores,
     Ranking,
     Searched,
+    SegmentScores,
     Warnings,
     fuse,
     rank,
-    score_places,
+    score_segments,
     unit_score,
 )
 from promptreel.api.search.scope import SearchScope
@@ -26,7 +26,7 @@ from promptreel.api.search.words import WordPart, bm25, query_words
 from promptreel.schemas.errors import ModelError
 from promptreel.tables.vectors import Vectors
 
-_MOST_INSTANCES: Final = 10
+_MAX_INSTANCES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TextRanking:
     searched: tuple[Searched, ...]
     words: tuple[str, ...]
     vectors: Mapping[str, Vectors]
-    scores: Mapping[tuple[str, int], PlaceScores]
+    scores: Mapping[tuple[str, int], SegmentScores]
     semantic: tuple[Ranking, ...]
     lexical: Ranking
     fused: Mapping[BlockPosition, float]
@@ -85,7 +85,7 @@ class TextRanking:
             if number in scores and (searched.chosen is None or searched.chosen[number])
         ]
         found.sort(key=lambda match: -match.score)
-        return found[:_MOST_INSTANCES]
+        return found[:_MAX_INSTANCES]
 
     def _text_scores(self, number: int, texts: range) -> dict[int, float]:
         """Number of a text to its score; one that neither has a vector nor holds a word of the query is left out."""
@@ -127,7 +127,7 @@ def searched_blocks(
             index.run_id,
             age,
             block,
-            block.places_without(hidden),
+            block.segments_without(hidden),
             block.texts_in(fields) if fields is not None else None,
         )
         for age, index in enumerate(indexes)
@@ -152,12 +152,12 @@ def rank_texts(
     """
     words = query_words(query)
     vectors = _query_vectors(searched, query, scope, vectors_of, warnings)
-    scores: dict[tuple[str, int], PlaceScores] = {}
+    scores: dict[tuple[str, int], SegmentScores] = {}
     semantic = []
     for model, vector in vectors.items():
         found: list[tuple[Any, Vectors] | None] = []
         for number, part in enumerate(searched):
-            scored = score_places(part, "text", model, vector)
+            scored = score_segments(part, "text", model, vector)
             if scored is not None:
                 scores[model, number] = scored
             found.append(None if scored is None else (scored.places, scored.scores))
@@ -172,7 +172,7 @@ def rank_texts(
 
 def _word_part(searched: Searched) -> WordPart:
     block, whole = searched.block, searched.block.whole_words
-    if searched.chosen is None and searched.shown is block.all_places:
+    if searched.chosen is None and searched.shown is block.all_segments:
         return whole
     chosen = searched.chosen if searched.chosen is not None else whole.chosen
     return WordPart(block.words, block.text_places, len(block), chosen & searched.shown[block.text_places])

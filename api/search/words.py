@@ -24,17 +24,17 @@ from promptreel.api.search.files import column, read_table, write_table
 # The usual constants: how fast further occurrences count less, and how much long texts are held against them.
 K1: Final = 1.2
 B: Final = 0.75
-MOST_QUERY_WORDS: Final = 64
+MAX_QUERY_WORDS: Final = 64
 # Share of a query, by the rarity of its words, that a place must hold to count as found by words. It keeps those out that
 # share only "the" and "a" with a question whose own words stand nowhere.
-LEAST_SHARE: Final = 0.3
+MIN_SHARE: Final = 0.3
 
 _MARKS: Final = r"[\x{0300}-\x{036F}]"  # accents, once they are apart from their letters
 _IDEOGRAPHS: Final = r"([\p{Han}\p{Hiragana}\p{Katakana}])"  # written without spaces: each is a word
 _BETWEEN: Final = r"[^\p{L}\p{M}\p{N}]+"
 _CHUNK: Final = 50_000  # texts that are split at once
 _KEPT_WORDS: Final = 32
-_MOST_COUNT: Final = np.iinfo(np.uint16).max
+_MAX_COUNT: Final = np.iinfo(np.uint16).max
 
 
 def split_words(texts: pa.Array) -> pa.Array:
@@ -51,7 +51,7 @@ def split_words(texts: pa.Array) -> pa.Array:
 def query_words(query: str) -> tuple[str, ...]:
     """The distinct words of a query, in order."""
     (words,) = split_words(pa.array([query])).to_pylist()
-    return tuple(dict.fromkeys(word for word in words if word))[:MOST_QUERY_WORDS]
+    return tuple(dict.fromkeys(word for word in words if word))[:MAX_QUERY_WORDS]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def index_words(texts: Sequence[str]) -> WordIndex:
         encoded.dictionary.take(order),
         np.searchsorted(word, np.arange(len(order) + 1)).astype(np.int64),
         text.astype(np.int32),
-        np.minimum(counts, _MOST_COUNT).astype(np.uint16),
+        np.minimum(counts, _MAX_COUNT).astype(np.uint16),
         np.bincount(of_text, minlength=len(texts)).astype(np.int32),
     )
 
@@ -177,7 +177,7 @@ class WordPart:
 
 def bm25(parts: Sequence[WordPart], words: Iterable[str]) -> list[tuple[NDArray[np.intp], NDArray[np.float32]]]:
     """(places found by words, their BM25 scores) for each part. The texts of a place count as one, and the statistics are
-    those of all parts together. A place is found when it holds at least LEAST_SHARE of the query."""
+    those of all parts together. A place is found when it holds at least MIN_SHARE of the query."""
     lengths = [part.lengths for part in parts]
     total = sum(int(np.count_nonzero(length)) for length in lengths)
     average = sum(float(length.sum()) for length in lengths) / max(1, total)
@@ -194,5 +194,5 @@ def bm25(parts: Sequence[WordPart], words: Iterable[str]) -> list[tuple[NDArray[
                 damped = times + K1 * (1 - B + B * length[places] / average)
                 score[places] += (rarity * times * (K1 + 1) / damped).astype(np.float32)
                 share[places] += rarity
-    enough = [np.flatnonzero((share > 0) & (share >= LEAST_SHARE * asked - 1e-6)) for share in held]
+    enough = [np.flatnonzero((share > 0) & (share >= MIN_SHARE * asked - 1e-6)) for share in held]
     return [(places, score[places]) for score, places in zip(scores, enough, strict=True)]

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import duckdb
 
-from promptreel.api.sql.guard import Refused, check_query
+from promptreel.api.sql.guard import QueryRejected, check_query
 from promptreel.api.sql.landlock import allow_reading_only
 from promptreel.tables.json_values import json_value
 
@@ -33,7 +33,7 @@ _OF_THE_MACHINE: Final = (
     "/sys/fs/cgroup",
 )
 _ROWS_AT_ONCE: Final = 64
-_MOST_LEVELS: Final = (
+_MAX_LEVELS: Final = (
     10_000  # of a syntax tree as JSON: DuckDB takes expressions of 1,000 levels, each some levels of JSON
 )
 _NO_MEMORY: Final = ("out of memory", "failed to allocate", "could not allocate", "bad_alloc")
@@ -54,7 +54,7 @@ def main() -> None:
     memory_bytes = int(sys.argv[1])
     _lock_down(memory_bytes)
     _warm_up()
-    sys.setrecursionlimit(_MOST_LEVELS)
+    sys.setrecursionlimit(_MAX_LEVELS)
     os.write(1, READY)
     text = os.fdopen(0, "rb").read()
     if text:  # an end without a request: the service has ended
@@ -105,7 +105,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         _lock_in(request)
         with _connect(request) as connection:
             return _run(connection, request)
-    except Refused as error:
+    except QueryRejected as error:
         return _refusal("sql_rejected", str(error))
     except (_TooLarge, MemoryError) as error:
         return _refusal("sql_too_large", str(error))
@@ -148,7 +148,9 @@ def _run(connection: duckdb.DuckDBPyConnection, request: Mapping[str, Any]) -> d
     text = request["query"]
     statements = connection.extract_statements(text)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise Refused("give exactly one SELECT statement; a PIVOT must list its values: PIVOT t ON c IN ('a', 'b')")
+        raise QueryRejected(
+            "give exactly one SELECT statement; a PIVOT must list its values: PIVOT t ON c IN ('a', 'b')"
+        )
     tree = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0][0]
     views = request["views"]
     named = check_query(json.loads(tree), views)
@@ -159,7 +161,7 @@ def _run(connection: duckdb.DuckDBPyConnection, request: Mapping[str, Any]) -> d
     bounded = f"SELECT * FROM ({bare}\n) AS answer LIMIT {int(request['row_limit']) + 1}"
     wrapped = connection.extract_statements(bounded)
     if len(wrapped) != 1 or wrapped[0].type != duckdb.StatementType.SELECT:
-        raise Refused("give exactly one SELECT statement")
+        raise QueryRejected("give exactly one SELECT statement")
     if request["check_only"]:
         connection.execute(f"EXPLAIN {bounded}").fetchall()
         return {"tables": sorted(named.tables)}

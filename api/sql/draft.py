@@ -17,7 +17,7 @@ from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
 
 _DEADLINE_S: Final = 60.0
-_MOST_TABLES, _MOST_COLUMNS = 30, 200
+_MAX_TABLES, _MAX_COLUMNS = 30, 200
 _INSTRUCTION: Final = """\
 You write one SQL query for DuckDB. You are given a catalog of tables with their columns and types, and a request.
 Rules:
@@ -83,8 +83,8 @@ def _provider(config: ApiConfig) -> Provider:
 
 def _request_text(tables: Sequence[Mapping[str, Any]], instruction: str, existing_query: str | None) -> str:
     lines = ["Catalog:"]
-    for table in tables[:_MOST_TABLES]:
-        columns = ", ".join(f'"{column["name"]}" {column["type"]}' for column in table["columns"][:_MOST_COLUMNS])
+    for table in tables[:_MAX_TABLES]:
+        columns = ", ".join(f'"{column["name"]}" {column["type"]}' for column in table["columns"][:_MAX_COLUMNS])
         lines.append(f'"{table["name"]}" ({table["row_count"]} rows): {columns}')
     lines += ["", f"Request: {instruction}"]
     if existing_query:

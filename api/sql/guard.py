@@ -20,7 +20,7 @@ _REFUSED_FUNCTIONS: Final = frozenset(
 _REFUSED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "inet_", "__internal", "parquet_", "variant_bytes", "has_")
 
 
-class Refused(PicklableError):
+class QueryRejected(PicklableError):
     """The query is not run; the message says why, and the fix."""
 
 
@@ -39,12 +39,12 @@ def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> Named:
         tables: names that the query may read.
 
     Raises:
-        Refused: naming the part that is not allowed.
+        QueryRejected: naming the part that is not allowed.
     """
     if tree.get("error"):
-        raise Refused(f"DuckDB cannot read this as one SELECT: {tree.get('error_message', 'no message')}")
+        raise QueryRejected(f"DuckDB cannot read this as one SELECT: {tree.get('error_message', 'no message')}")
     if len(tree["statements"]) != 1:
-        raise Refused("give exactly one SELECT statement")
+        raise QueryRejected("give exactly one SELECT statement")
     nodes = list(_nodes(tree))
     known = {name.lower(): name for name in tables}
     own = {name.lower() for node in nodes for name in _cte_names(node)}
@@ -54,7 +54,7 @@ def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> Named:
         if not isinstance(kind, str):
             continue
         if kind.endswith("_NODE") and kind not in _QUERY_NODES:
-            raise Refused(f"{kind.removesuffix('_NODE').lower()}: a query only reads; give one SELECT")
+            raise QueryRejected(f"{kind.removesuffix('_NODE').lower()}: a query only reads; give one SELECT")
         if kind == "TABLE_FUNCTION":
             _check_table_function(node)
         elif kind == "FUNCTION":
@@ -63,7 +63,9 @@ def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> Named:
             name = _check_table(_path_of(node), known, own)
             named.update({name} if name is not None else ())
         elif kind == "SHOW_REF" and node.get("query") is None:
-            raise Refused("SHOW: the catalog endpoint lists the tables; DESCRIBE <table> shows the columns of one")
+            raise QueryRejected(
+                "SHOW: the catalog endpoint lists the tables; DESCRIBE <table> shows the columns of one"
+            )
     return Named(frozenset(named))
 
 
@@ -75,20 +77,20 @@ def _check_table(path: list[str], known: Mapping[str, str], own: Collection[str]
     if name in known and [part.lower() for part in path[:-1]] in ([], ["main"]):
         return known[name]
     shown = ", ".join(sorted(known.values())[:12])
-    raise Refused(f"there is no table {'.'.join(path)!r} here; the catalog has {shown}")
+    raise QueryRejected(f"there is no table {'.'.join(path)!r} here; the catalog has {shown}")
 
 
 def _check_table_function(node: Mapping[str, Any]) -> None:
     path = _path_of(node["function"])
     if len(path) != 1 or path[0].lower() not in _TABLE_FUNCTIONS:
         allowed = ", ".join(sorted(_TABLE_FUNCTIONS))
-        raise Refused(f"{'.'.join(path)}() is no table of this catalog; of table functions there are {allowed}")
+        raise QueryRejected(f"{'.'.join(path)}() is no table of this catalog; of table functions there are {allowed}")
 
 
 def _check_function(path: list[str]) -> None:
     name = path[-1].lower()
     if name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES):
-        raise Refused(f"{name}() is not allowed here; read the tables of the catalog")
+        raise QueryRejected(f"{name}() is not allowed here; read the tables of the catalog")
 
 
 def _path_of(node: Mapping[str, Any]) -> list[str]:

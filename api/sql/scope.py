@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from promptreel.api.search.scope import runs_in_places
+from promptreel.api.search.scope import runs_in_indexes
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, invalid, not_found
@@ -57,13 +57,13 @@ def runs_in_scope(
 
     Raises:
         RunDamaged: a named run is damaged; without `run_ids` it is left out.
-        ApiError: as `runs_in_places`, and 422 where there are too many.
+        ApiError: as `runs_in_indexes`, and 422 where there are too many.
     """
     named = len(set(run_ids or ()))
     if named > limits.max_runs:
         message = f"run_ids: {named} runs are more than one query reads ({limits.max_runs}); name fewer"
         raise invalid(message, "run_ids")
-    found = runs_in_places(session, caller, index_ids, run_ids).runs
+    found = runs_in_indexes(session, caller, index_ids, run_ids).runs
     records, left_out = found[: limits.max_runs], max(0, len(found) - limits.max_runs)
     committed, damaged = _intact(lambda record: _committed(storage, record.run_id), records)
     _check_files(committed, limits)

@@ -31,7 +31,7 @@ KEY_FORM: Final = re.compile(r"sk_live_[0-9a-f]{48}")
 SCOPES: Final = ("search", "read", "write", "admin")  # each includes those before it
 _SEEN_EVERY: Final = timedelta(seconds=60)  # `last_used_at` is written at most this often
 _KNOWN_FOR_S: Final = 1.0
-_MOST_KNOWN: Final = 10_000
+_MAX_KNOWN: Final = 10_000
 _LOOK_UPS: Final = 10  # at once, in threads that nothing else may take
 
 
@@ -76,7 +76,7 @@ class KnownKeys:
         with self._lock:
             if generation != self._generation:
                 return
-            if len(self._callers) >= _MOST_KNOWN:
+            if len(self._callers) >= _MAX_KNOWN:
                 self._callers.clear()
             self._callers[key_hash] = (self._clock() + _KNOWN_FOR_S, caller)
 

@@ -22,14 +22,14 @@ from promptreel.api.web.middleware import Receive, Scope, Send
 
 UPLOAD_PATH: Final = "/videos/upload"
 PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON holds a picture as base64
-MOST_JSON_BYTES: Final = 1 << 20
-MOST_PICTURE_JSON_BYTES: Final = 16 << 20
+MAX_JSON_BYTES: Final = 1 << 20
+MAX_PICTURE_JSON_BYTES: Final = 16 << 20
 _FORM_BYTES: Final = 1 << 20  # of an upload beside its file
 
 
 class BodyLimit:
-    """Lets no body through that is larger than `max_upload_bytes` (uploads), `MOST_PICTURE_JSON_BYTES` (searches by a
-    picture) or `MOST_JSON_BYTES` (all others). Every route below `prefix` that takes a body needs a key."""
+    """Lets no body through that is larger than `max_upload_bytes` (uploads), `MAX_PICTURE_JSON_BYTES` (searches by a
+    picture) or `MAX_JSON_BYTES` (all others). Every route below `prefix` that takes a body needs a key."""
 
     def __init__(self, app: Any, max_upload_bytes: int, prefix: str) -> None:
         self._app = app
@@ -73,8 +73,8 @@ class BodyLimit:
         if scope["method"] == "POST" and scope["path"].endswith(UPLOAD_PATH):
             return self._max_upload_bytes + _FORM_BYTES, "write"
         if scope["method"] == "POST" and scope["path"].endswith(PICTURE_PATHS):
-            return MOST_PICTURE_JSON_BYTES, "search"
-        return MOST_JSON_BYTES, None
+            return MAX_PICTURE_JSON_BYTES, "search"
+        return MAX_JSON_BYTES, None
 
 
 def too_large(limit: int) -> ApiError:

@@ -64,7 +64,7 @@ def answer_once(
         return JsonResponse(body, status_code=status)
 
 
-def kept_answer(
+def stored_response(
     database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any
 ) -> JsonResponse | None:
     """The first answer to a keyed request; None where there is none yet. For what is costly to prepare for an action.
@@ -101,7 +101,7 @@ def _wait_for_same(session: Session, place: tuple[str, str, str, str]) -> None:
         session.execute(select(func.pg_advisory_xact_lock(number)))
 
 
-def forget_old(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Removes the answers that are older than `LIFETIME`."""
     session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now() - LIFETIME))
 

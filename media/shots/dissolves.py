@@ -11,7 +11,7 @@ from promptreel.media.shots.distances import only_light_changed, share_changed
 from promptreel.media.shots.features import COLS, ROWS, FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import after, first_at
-from promptreel.media.shots.transitions import Transition, take_strongest
+from promptreel.media.shots.transitions import Transition, select_strongest
 from promptreel.media.shots.windows import Windows, measure_windows, vector
 
 # Histogram distance from which it is worth as much as layout; a still, grainy shot stays below about 0.05.
@@ -26,7 +26,7 @@ def find_dissolves(features: FrameFeatures, blocked: list[Transition], settings:
             windows = measure_windows(features, first, last, length, blocked, settings)
             if windows is not None:
                 candidates += _judge_windows(features, windows, settings)
-    found = take_strongest(candidates, [(c.start_us, c.end_us) for c in candidates])
+    found = select_strongest(candidates, [(c.start_us, c.end_us) for c in candidates])
     return [_fit_ends(features, dissolve) for dissolve in found]
 
 

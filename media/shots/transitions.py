@@ -27,7 +27,7 @@ def overlaps(one: Transition, others: list[Transition]) -> bool:
     return any(one.start_us <= other.end_us and other.start_us <= one.end_us for other in others)
 
 
-def take_strongest(found: list[Transition], spans: list[tuple[int, int]]) -> list[Transition]:
+def select_strongest(found: list[Transition], spans: list[tuple[int, int]]) -> list[Transition]:
     """The transitions in order of score whose spans (both ends included) are clear of those taken before."""
     taken: list[Transition] = []
     taken_spans: list[tuple[int, int]] = []  # sorted; they never overlap, so only the two neighbours matter
@@ -45,5 +45,5 @@ def take_strongest(found: list[Transition], spans: list[tuple[int, int]]) -> lis
 
 def strongest(found: list[Transition], min_gap_us: int) -> tuple[Transition, ...]:
     """The transitions in order of time, without those nearer than `min_gap_us` to a stronger one."""
-    taken = take_strongest(found, [(t.at_us, t.at_us + min_gap_us - 1) for t in found])
+    taken = select_strongest(found, [(t.at_us, t.at_us + min_gap_us - 1) for t in found])
     return tuple(sorted(taken, key=lambda t: t.at_us))

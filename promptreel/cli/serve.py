@@ -47,7 +47,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     _check_port(host, port)
     with _database_errors(config.sqlalchemy_url):
         app = create_app(config)
-    _tell_first_steps(app.state.database, data_dir)
+    _print_first_steps(app.state.database, data_dir)
     # An event stream never ends by itself: who still follows one is cut off a few seconds after the service is to stop.
     options = server_options(config)
     uvicorn.run(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5, **options)
@@ -209,7 +209,7 @@ def _account(session: Any, account_id: str | None) -> Any:
     return accounts[0] if accounts else create_account(session, "default")
 
 
-def _tell_first_steps(database: Any, data_dir: str) -> None:
+def _print_first_steps(database: Any, data_dir: str) -> None:
     from sqlalchemy import select
 
     from promptreel.api.db.models import ApiKey

@@ -32,7 +32,7 @@ DELETION_TIMEOUT_S: Final = 600.0
 _RAREST_S: Final = 5.0
 _GROWTH: Final = 1.5
 # The last look is made at the deadline and may take this long.
-LAST_LOOK_S: Final = 2.0
+FINAL_POLL_S: Final = 2.0
 # What passes by itself: once the first look has succeeded, it is waited out.
 _PASSING = (ConnectionFailed, RequestTimedOut, RateLimitError, ServerError)
 
@@ -100,7 +100,7 @@ def wait_for(
     trouble: PromptReelError | None = None
     for pause_s in patience.pauses_s():
         try:
-            state = sender.send(awaited.call, deadline + LAST_LOOK_S)
+            state = sender.send(awaited.call, deadline + FINAL_POLL_S)
         except _PASSING as error:
             if state is None:
                 raise
@@ -130,7 +130,7 @@ async def wait_for_async(
     trouble: PromptReelError | None = None
     for pause_s in patience.pauses_s():
         try:
-            state = await sender.send(awaited.call, deadline + LAST_LOOK_S)
+            state = await sender.send(awaited.call, deadline + FINAL_POLL_S)
         except _PASSING as error:
             if state is None:
                 raise

@@ -10,10 +10,10 @@ from pydantic_core import CoreSchema
 
 Item = TypeVar("Item")
 
-_MOST_LEVELS = 64
+_MAX_LEVELS = 64
 
 
-def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
+def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
     """A JSON value, unless it holds what some database or client cannot: NUL, lone surrogates, numbers beyond 64 bits or
     that are none, or very many levels.
 
@@ -21,7 +21,7 @@ def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
         ValueError: naming what it holds.
     """
     if levels == 0:
-        raise ValueError(f"is nested deeper than {_MOST_LEVELS} levels")
+        raise ValueError(f"is nested deeper than {_MAX_LEVELS} levels")
     if isinstance(value, str):
         if "\0" in value or not _is_utf_8(value):
             raise ValueError("holds a NUL or half of a surrogate pair")

@@ -79,7 +79,7 @@ class MultimodalSearch(_ScopedBody):
     search_fields: FieldNames | None = None
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> MultimodalSearch:
+    def _has_query(self) -> MultimodalSearch:
         if self.text_query is None and self.image_data is None:
             raise ValueError("text_query or image_data is required")
         total = self.text_weight + self.image_weight

@@ -223,7 +223,7 @@ def test_a_stream_ends_when_its_key_is_revoked(quiet, someone, monkeypatch):
 
 
 def test_streams_of_an_account_are_bounded_and_those_that_have_ended_do_not_count(quiet, someone, monkeypatch):
-    monkeypatch.setattr(promptreel.api.routes.events, "MOST_STREAMS", 2)
+    monkeypatch.setattr(promptreel.api.routes.events, "MAX_STREAMS", 2)
     with Follower(someone), Follower(quiet.caller()):
         with Follower(someone):
             answer = someone.get(STREAM)

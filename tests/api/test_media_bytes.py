@@ -105,7 +105,7 @@ def test_a_row_is_not_taken_for_absent_while_its_transaction_is_under_way(postgr
     migrate(database)
     info = MediaInfo("/a", "image", "png", 1, None, None)
     found = []
-    look = threading.Thread(target=lambda: found.append(promptreel.api.routes.videos._may_be_there(database, "vid_1")))
+    look = threading.Thread(target=lambda: found.append(promptreel.api.routes.videos._may_exist(database, "vid_1")))
     with database.write() as session:
         account_id = create_account(session, "anne").account_id
         caller = Principal(account_id, "key_1", ("admin",))

@@ -22,7 +22,7 @@ from promptreel.api.db.models import RunRecord
 from promptreel.api.search import ranking
 from promptreel.api.search.block import MARKER
 from promptreel.api.search.build import SEARCH
-from promptreel.api.search.words import MOST_QUERY_WORDS
+from promptreel.api.search.words import MAX_QUERY_WORDS
 from promptreel.api.web.auth import create_account, create_key
 from promptreel.providers.clip import ClipEmbedder
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
@@ -255,7 +255,7 @@ def test_odd_queries_are_texts_like_others(searcher, query):
     index_id, _ = searcher.film()
     response = searcher.post(f"/indexes/{index_id}/search", query=query)
     assert response.status_code == (422 if "\0" in query else 200)
-    assert MOST_QUERY_WORDS < 2500
+    assert MAX_QUERY_WORDS < 2500
 
 
 def test_what_no_text_says_is_answered_with_nothing(searcher):
@@ -697,12 +697,12 @@ def test_the_joined_ranking_finds_no_less_than_the_better_of_its_parts(app, sear
 def parts_of(service, searcher, index_id, query):
     """The two rankings before they are joined, as numbers of segments."""
     from promptreel.api.search.ranking import Warnings, depth_for
-    from promptreel.api.search.scope import runs_in_places
+    from promptreel.api.search.scope import runs_in_indexes
     from promptreel.api.search.text import rank_texts, searched_blocks
     from promptreel.api.web.auth import Principal
 
     with searcher.shelf.database.read() as session:
-        scope = runs_in_places(session, Principal(searcher.shelf.account_id, "k", ("read",)), [index_id], None)
+        scope = runs_in_indexes(session, Principal(searcher.shelf.account_id, "k", ("read",)), [index_id], None)
     searched = searched_blocks(service.library.indexes(scope.committed()))
     made = rank_texts(searched, query, scope, service._vectors, depth_for(10), Warnings())
     return {

@@ -325,7 +325,7 @@ def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
 
 
 def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monkeypatch):
-    monkeypatch.setattr(library_module, "_MOST_BLOCKS", 2)
+    monkeypatch.setattr(library_module, "_MAX_BLOCKS", 2)
     storage = open_storage(tmp_path)
     runs = [f"run_{number}" for number in range(5)]
     for run_id in runs:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from promptreel.api.search.ranking import Warnings, fuse, unit_score
 from promptreel.api.search.words import (
     K1,
-    LEAST_SHARE,
+    MIN_SHARE,
     B,
     WordPart,
     bm25,
@@ -127,7 +127,7 @@ def plain_bm25(documents, query):
     scores = {}
     for number, words in enumerate(split):
         held = [word for word in rarity if word in words]
-        if held and sum(rarity[word] for word in held) >= LEAST_SHARE * sum(rarity.values()) - 1e-6:
+        if held and sum(rarity[word] for word in held) >= MIN_SHARE * sum(rarity.values()) - 1e-6:
             times = Counter(words)
             norm = K1 * (1 - B + B * len(words) / average)
             scores[number] = sum(rarity[w] * times[w] * (K1 + 1) / (times[w] + norm) for w in held)

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 
 from promptreel.api.db.models import RetryRecord, RunRecord, Video
 from promptreel.api.jobs import supervisor as supervisor_module
-from promptreel.api.jobs.leases import Watch, held_run, release, take_lease
+from promptreel.api.jobs.leases import Watch, leased_run, release, take_lease
 from promptreel.api.jobs.supervisor import Supervisor
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.results import RunTables
@@ -169,8 +169,8 @@ def test_two_supervisors_that_look_at_once_begin_different_runs(on_postgres, api
     bench, threads = on_postgres, []
     first, second = (bench.waiting_run(api_media)[0] for _ in range(2))
     one, other = bench.supervisor(), bench.supervisor()
-    once(monkeypatch, supervisor_module, "take_lease", lambda: threads.append(bench.meanwhile(other._begin_one)))
-    one._begin_one()
+    once(monkeypatch, supervisor_module, "take_lease", lambda: threads.append(bench.meanwhile(other._start_one)))
+    one._start_one()
     threads[0].join()
     assert (list(one._jobs), list(other._jobs)) == ([first], [second])
     assert bench.run(first).lease_owner != bench.run(second).lease_owner
@@ -187,7 +187,7 @@ def test_a_run_that_its_owner_finishes_while_another_looks_is_not_taken_over(ben
 
     def finish(*_):
         with bench.database.write() as session:
-            run = held_run(session, lease)
+            run = leased_run(session, lease)
             values = {"status": "completed", "error_message": None, "number": 1, "counts": {}, "warnings": []}
             finish_run(session, run, values)
             release(run)

@@ -18,9 +18,9 @@ from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
 
-_MOST_OUTPUT_TOKENS = 65_536
-_MOST_BYTES = 20 * 1024 * 1024  # of one request
-_MOST_EMBEDDED = 100  # texts of one request
+_MAX_OUTPUT_TOKENS = 65_536
+_MAX_BYTES = 20 * 1024 * 1024  # of one request
+_MAX_EMBEDDED = 100  # texts of one request
 _CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached from its second use on
 
 
@@ -125,8 +125,8 @@ class FakeService:
             return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
         raw = await request.body()
-        if len(raw) > _MOST_BYTES:
-            message = f"Request payload size exceeds the limit: {_MOST_BYTES} bytes."
+        if len(raw) > _MAX_BYTES:
+            message = f"Request payload size exceeds the limit: {_MAX_BYTES} bytes."
             return JSONResponse(error_body(400, message), status_code=400)
         body = _normal(json.loads(raw))
         if method == "countTokens":
@@ -216,8 +216,8 @@ class FakeService:
 
     def _embed_batch(self, model, body, fault):
         requests = body.get("requests", [])
-        if len(requests) > _MOST_EMBEDDED:
-            raise Refused(400, f"at most {_MOST_EMBEDDED} requests can be in one batch, not {len(requests)}")
+        if len(requests) > _MAX_EMBEDDED:
+            raise Refused(400, f"at most {_MAX_EMBEDDED} requests can be in one batch, not {len(requests)}")
         answer = {"embeddings": [self._embedding(model, part) for part in requests]}
         return answer, {"input_tokens": text_tokens(_texts(body))}
 
@@ -230,8 +230,8 @@ class FakeService:
         config = body.get("generationConfig", {})
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
         budget = config.get("maxOutputTokens")
-        if budget is not None and not 1 <= budget <= _MOST_OUTPUT_TOKENS:
-            raise Refused(400, f"max_output_tokens must be from 1 to {_MOST_OUTPUT_TOKENS}, not {budget}")
+        if budget is not None and not 1 <= budget <= _MAX_OUTPUT_TOKENS:
+            raise Refused(400, f"max_output_tokens must be from 1 to {_MAX_OUTPUT_TOKENS}, not {budget}")
         if {"thinkingBudget", "thinkingLevel"} <= set(config.get("thinkingConfig", {})):
             raise Refused(400, "You can only set only one of thinking budget and thinking level.")
         version = self.versions.get(model, model)

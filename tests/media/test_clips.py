@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from promptreel.media.clips import LEAST_CLIP_US, Clip, make_clip
+from promptreel.media.clips import MIN_CLIP_US, Clip, make_clip
 from promptreel.media.probe import probe_media
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import TimeSpan
@@ -106,7 +106,7 @@ def test_clip_without_pictures_is_sound_alone(item: Item, tmp_path: Path) -> Non
 def test_segment_under_a_second_is_stretched_to_one(length_us: int, item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     make_clip(item.pictures[2:3], item.sound, TimeSpan(2 * SECOND, 2 * SECOND + length_us), out)
-    assert duration_s(out) == pytest.approx(LEAST_CLIP_US / SECOND, abs=0.07)
+    assert duration_s(out) == pytest.approx(MIN_CLIP_US / SECOND, abs=0.07)
     assert {colour_of(picture) for picture in read_pictures(out, (160, 90))} == {"blue"}
 
 

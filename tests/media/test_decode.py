@@ -416,7 +416,7 @@ def test_memory_limit_ends_the_pass(decoded: Decode, tmp_path: Path) -> None:
 
 
 def test_deadline_ends_the_pass(decoded: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_LEAST_DEADLINE_S", 0.01)
+    monkeypatch.setattr(decode, "_MIN_DEADLINE_S", 0.01)
     path = write_film(tmp_path / "f.mp4", plain(["red"], 50, (640, 360)), 25, *EVERY_FRAME)
     with pytest.raises(MediaError) as caught:
         decoded(path, MediaLimits(decode_deadline_factor=0.001))

@@ -157,7 +157,7 @@ def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: P
 def test_one_that_does_not_run_is_passed_over_with_its_reason(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ffmpeg, "_ASK_DEADLINE_S", 0.5 if reason == "timed out" else 20)
+    monkeypatch.setattr(ffmpeg, "_PROBE_TIMEOUT_S", 0.5 if reason == "timed out" else 20)
     path = tmp_path / "bin" / "ffmpeg"
     path.write_text(script)
     path.chmod(0o755)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from promptreel.pipelines.runner import execute_run
-from promptreel.providers.answers import ask_checked
+from promptreel.providers.answers import generate_checked
 from promptreel.providers.base import ModelAnswer, Usage
 from promptreel.providers.registry import provider_of
 from promptreel.schemas.errors import ModelError, StorageError
@@ -157,7 +157,7 @@ def resumed(earlier):
     model, counted = ScriptedModel({"n": 99}), tally()
 
     async def scenario():
-        return await ask_checked(model, policy_for(model, MemorySink(earlier)), REQUEST, SUBJECT, counted)
+        return await generate_checked(model, policy_for(model, MemorySink(earlier)), REQUEST, SUBJECT, counted)
 
     return asyncio.run(scenario()), counted, len(model.requests)
 

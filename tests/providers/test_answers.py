@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptreel.providers.answers import AnswerFailed, ask_checked, check_answer, parse_answer
+from promptreel.providers.answers import AnswerFailed, check_answer, generate_checked, parse_answer
 from promptreel.providers.base import ModelAnswer, ModelRequest, SegmentInput, Usage
-from promptreel.providers.extraction import place_times
+from promptreel.providers.extraction import to_item_times
 from promptreel.schemas.media import TimeSpan
 from tests.models import REQUEST, SUBJECT, ScriptedModel, policy_for, tally
 from tests.prompts import NESTED
@@ -24,7 +24,7 @@ def ask(*script):
 
     async def scenario():
         try:
-            return await ask_checked(model, policy_for(model), REQUEST, SUBJECT, tally())
+            return await generate_checked(model, policy_for(model), REQUEST, SUBJECT, tally())
         except AnswerFailed as failure:
             return failure
 
@@ -164,8 +164,8 @@ def test_media_times_become_times_of_the_item_and_strays_are_told(tmp_path):
         "summary": "s",
         "products": [{"name": "a", "first_seen": 2.5}, {"name": "b"}, {"name": "c", "first_seen": 99}],
     }
-    placed, warning = place_times(answer, NESTED.leaves, media)
+    placed, warning = to_item_times(answer, NESTED.leaves, media)
     assert [product.get("first_seen") for product in placed["products"]] == [12.5, None, 109]
     assert warning == "times outside the segment's 10 s: products[].first_seen=99"
     assert answer["products"][0]["first_seen"] == 2.5
-    assert place_times({"summary": "s"}, NESTED.leaves, media) == ({"summary": "s"}, None)
+    assert to_item_times({"summary": "s"}, NESTED.leaves, media) == ({"summary": "s"}, None)

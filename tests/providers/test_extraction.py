@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptreel.providers.base import SegmentInput
-from promptreel.providers.extraction import extraction_key, extraction_request, place_times
+from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.signals import SignalsProvider
@@ -69,18 +69,18 @@ SEGMENT = media_of(10_000_000, 20_000_000)
     ],
 )
 def test_times_are_placed_wherever_they_stand_and_nothing_else_is_touched(answer, placed):
-    assert place_times(answer, LEAVES, SEGMENT) == (placed, None)
+    assert to_item_times(answer, LEAVES, SEGMENT) == (placed, None)
 
 
 @pytest.mark.parametrize(("time_s", "strays"), [(-1, 0), (-1.01, 1), (11, 0), (11.01, 1), (99, 1)])
 def test_a_time_outside_the_segment_by_more_than_a_sampled_frame_is_told_and_kept(time_s, strays):
-    placed, warning = place_times({"at": time_s}, LEAVES, SEGMENT)
+    placed, warning = to_item_times({"at": time_s}, LEAVES, SEGMENT)
     assert placed["at"] == pytest.approx(10 + time_s)
     assert warning == (f"times outside the segment's 10 s: at={time_s:g}" if strays else None)
 
 
 def test_a_warning_names_no_more_than_five_strays():
-    _, warning = place_times({"all": [100 + n for n in range(20)]}, LEAVES, SEGMENT)
+    _, warning = to_item_times({"all": [100 + n for n in range(20)]}, LEAVES, SEGMENT)
     assert warning.count("all=") == 5
 
 

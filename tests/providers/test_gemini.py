@@ -22,7 +22,7 @@ from google.genai import errors
 from starlette.responses import JSONResponse
 
 from promptreel.providers import gemini
-from promptreel.providers.answers import AnswerFailed, ask_checked
+from promptreel.providers.answers import AnswerFailed, generate_checked
 from promptreel.providers.base import ModelRequest
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.gemini import GeminiProvider, wire_schema
@@ -128,7 +128,7 @@ def ask_all(
     async def ask_one(provider, policy, number, request):
         subject = CallSubject("run_a", "vid_a", f"seg_{number}", f"key_{number}")
         try:
-            return await ask_checked(provider, policy, request, subject, CallTally())
+            return await generate_checked(provider, policy, request, subject, CallTally())
         except (ModelError, Halted) as failure:
             return failure
 
@@ -678,13 +678,13 @@ def test_an_upload_that_is_gone_is_made_again_and_does_not_end_the_run(service, 
         async with opened(service.base_url, media_input="files") as provider:
             policy = CallPolicy(provider, CallSettings(max_attempts=3), MemorySink(), jitter=Impatient())
             subject = CallSubject("run_a", "vid_a", "seg_a", "key_a")
-            await ask_checked(provider, policy, question(media, "first"), subject, CallTally())
+            await generate_checked(provider, policy, question(media, "first"), subject, CallTally())
             service.service.files.files.clear()
             # The refusal of one of them comes when the others have seen to a new upload, which is then used.
             service.set_faults(Fault(text="later 0", first=1, delay=1))
             later = [question(media, f"later {number}") for number in range(5)]
             return await asyncio.gather(
-                *(ask_checked(provider, policy, request, subject, CallTally()) for request in later)
+                *(generate_checked(provider, policy, request, subject, CallTally()) for request in later)
             )
 
     answers = asyncio.run(scenario())
@@ -701,7 +701,7 @@ def test_what_was_uploaded_is_deleted_when_the_worker_ends_and_not_before(servic
             policy = CallPolicy(provider, CallSettings(), MemorySink())
             subject = CallSubject("run_a", "vid_a", "seg_a", "key_a")
             for request in (*requests, *requests):
-                await ask_checked(provider, policy, request, subject, CallTally())
+                await generate_checked(provider, policy, request, subject, CallTally())
             assert (len(files.files), len(files.deleted)) == (2, 0)
 
     asyncio.run(scenario())

@@ -11,11 +11,11 @@ from PIL import Image, ImageFilter
 
 from promptreel.providers.pictures import (
     SHARP_SHARE,
-    Look,
+    PictureSummary,
     choose_frames,
+    find_repeats,
     is_same_picture,
-    look_at,
-    same_as_before,
+    summarize_picture,
 )
 from promptreel.schemas.media import SampledFrame, TimeSpan
 
@@ -33,7 +33,7 @@ def scene(seed, size=(640, 360)):
 def look(picture, quality=90):
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=quality)
-    return look_at(jpeg)
+    return summarize_picture(jpeg)
 
 
 def faded(picture, share):
@@ -45,7 +45,7 @@ def frames(count, spacing_us=SECOND):
 
 
 def looks(sharpness):
-    return [Look(value, n, (0, 0, 0)) for n, value in enumerate(sharpness)]
+    return [PictureSummary(value, n, (0, 0, 0)) for n, value in enumerate(sharpness)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -70,31 +70,31 @@ def test_a_picture_at_another_size_is_the_same(seed):
 
 def test_different_pictures_are_new():
     found = [look(scene(seed)) for seed in range(30)]
-    assert same_as_before(found) == (None,) * 30
+    assert find_repeats(found) == (None,) * 30
 
 
 def test_plain_pictures_of_two_colours_are_two_pictures():
     plain = [look(Image.new("RGB", (320, 180), colour)) for colour in ("red", "red", "blue", "black", "white")]
-    assert same_as_before(plain) == (None, 0, None, None, None)
+    assert find_repeats(plain) == (None, 0, None, None, None)
 
 
 def test_a_slow_fade_is_not_one_picture_for_ever():
     steps = [look(faded(scene(1), share)) for share in np.linspace(1, 0, 60)]
-    found = same_as_before(steps)
+    found = find_repeats(steps)
     assert found[1] == 0  # a step is too small to see
     assert sum(earlier is None for earlier in found) >= 5
 
 
 def test_a_slow_move_is_held_against_the_last_new_picture_not_its_neighbour():
     wide = scene(3, (1280, 360))
-    found = same_as_before([look(wide.crop((x, 0, x + 640, 360))) for x in range(0, 640, 8)])
+    found = find_repeats([look(wide.crop((x, 0, x + 640, 360))) for x in range(0, 640, 8)])
     assert sum(earlier is None for earlier in found) >= 4
     assert all(earlier is None or found[earlier] is None for earlier in found)
 
 
 def test_a_picture_that_returns_after_another_is_new_again():
     one, other = look(scene(1)), look(scene(2))
-    assert same_as_before([one, one, other, one]) == (None, 0, None, None)
+    assert find_repeats([one, one, other, one]) == (None, 0, None, None)
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=40), st.integers(1, 16))
@@ -130,4 +130,4 @@ def test_a_segment_without_frames_gives_none():
 def test_a_file_that_is_no_picture_is_an_error(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(OSError, match="cannot identify"):
-        look_at(tmp_path / "x.jpg")
+        summarize_picture(tmp_path / "x.jpg")

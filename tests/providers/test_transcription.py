@@ -21,10 +21,10 @@ from promptreel.providers.transcription import (
     is_loop,
     near_speech,
     pack_speech,
-    place_words,
     speech_of,
     spoken_words,
     text_of,
+    to_item_words,
     transcript_from_dict,
     words_of_span,
 )
@@ -114,7 +114,7 @@ def test_placing_is_the_inverse_of_packing(item, data):
             start = data.draw(st.integers(span.start_us, span.end_us - 1))
             end = data.draw(st.integers(start + 1, span.end_us))
             shift = piece.at_us - piece.span.start_us
-            assert place_words(chunk, [word(start + shift, end + shift)]) == [word(start, end)]
+            assert to_item_words(chunk, [word(start + shift, end + shift)]) == [word(start, end)]
 
 
 @given(items(), st.data())
@@ -122,7 +122,7 @@ def test_a_placed_word_lies_inside_one_piece_whatever_its_times(item, data):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         start = data.draw(st.integers(0, chunk.duration_us + SECOND))
-        (placed,) = place_words(chunk, [word(start, start + data.draw(st.integers(0, 3 * SECOND)))])
+        (placed,) = to_item_words(chunk, [word(start, start + data.draw(st.integers(0, 3 * SECOND)))])
         assert placed.start_us <= placed.end_us
         assert any(
             piece.span.start_us <= placed.start_us and placed.end_us <= piece.span.end_us for piece in chunk.pieces
@@ -135,7 +135,7 @@ def test_a_word_that_begins_in_the_quiet_before_its_speech_is_placed_with_its_sp
     first, second = chunk.pieces
     start = first.at_us + PAD_US + 2 * SECOND + 50_000  # 50 ms behind the end of the first speech
     end = second.at_us + PAD_US + 400_000
-    (placed,) = place_words(chunk, [word(start, end)])
+    (placed,) = to_item_words(chunk, [word(start, end)])
     assert placed == word(30 * SECOND - EDGE_US, 30 * SECOND + 400_000)
 
 

@@ -1,4 +1,4 @@
-"""KeepOutcomes: the field extraction of segments that a retry leaves alone, as the newest manifest holds it."""
+"""CarryOverOutcomes: the field extraction of segments that a retry leaves alone, as the newest manifest holds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptreel.transforms.elements import Failure, OperationOutcome, OutcomeBat
 from promptreel.transforms.extract_fields import operation_key
 
 
-class KeepOutcomes(beam.PTransform):
+class CarryOverOutcomes(beam.PTransform):
     """`SegmentTask`s to an `OutcomeBatch` for each of them."""
 
     def __init__(self, context: RunContext) -> None:
@@ -24,10 +24,10 @@ class KeepOutcomes(beam.PTransform):
         self._context = context
 
     def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
-        return pcoll | "Keep" >> beam.ParDo(_KeepOutcomesFn(self._context)).with_output_types(OutcomeBatch)
+        return pcoll | "CarryOver" >> beam.ParDo(_CarryOverOutcomesFn(self._context)).with_output_types(OutcomeBatch)
 
 
-class _KeepOutcomesFn(beam.DoFn):
+class _CarryOverOutcomesFn(beam.DoFn):
     def __init__(self, context: RunContext) -> None:
         self._context = context
 
@@ -37,11 +37,11 @@ class _KeepOutcomesFn(beam.DoFn):
 
     def process(self, task: SegmentTask) -> Iterator[OutcomeBatch]:
         key = operation_key(task, self._context, self._provider)
-        outcome = kept_outcome(task, key, self._storage, self._context.run_id)
+        outcome = stored_outcome(task, key, self._storage, self._context.run_id)
         yield OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
 
 
-def kept_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> OperationOutcome:
+def stored_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> OperationOutcome:
     """How a segment's field extraction ended according to the newest manifest; one that it does not know was cancelled."""
     start_us = task.planned.span.start_us
     for row in _rows(storage, run_id, "results", task.video_id, start_us):
