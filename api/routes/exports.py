@@ -29,7 +29,7 @@ from promptreel.api.uploads.links import is_valid, link_token
 from promptreel.api.web.auth import Reader, Writer, admit
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, conflict, not_found
-from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.exports import (
     CreateIndexExport,
@@ -70,7 +70,7 @@ def export_index(
         owned_index(session, caller, index_id)
         return 202, _created(create_index_export(session, caller, index_id, body))
 
-    return answer_once(database, caller, "POST", request.url.path, key, _content(body), create)
+    return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, _content(body)), create)
 
 
 @router.post("/prompt-run/{run_id}", status_code=202, response_model=ExportCreated)
@@ -87,7 +87,7 @@ def export_run(
     def create(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, _created(create_run_export(session, caller, run_id, body))
 
-    return answer_once(database, caller, "POST", request.url.path, key, _content(body), create)
+    return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, _content(body)), create)
 
 
 @router.get("", response_model=list[ExportBody])

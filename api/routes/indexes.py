@@ -17,7 +17,7 @@ from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, video
 from promptreel.api.web.auth import Admin, Reader, Searcher, Writer
 from promptreel.api.web.dependencies import DataFolder, Db
 from promptreel.api.web.errors import not_found
-from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import DeletionStatus, Page
@@ -45,7 +45,9 @@ def create_index(
         session.add(record)
         return 201, index_body(record)
 
-    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), create)
+    return answer_once(
+        KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), create
+    )
 
 
 @router.get("", response_model=list[IndexBody])

@@ -29,7 +29,7 @@ from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import not_found
-from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import Page
@@ -58,7 +58,8 @@ async def execute_run(
         return 202, run_body(start_run(session, caller, body, config))
 
     content = body.model_dump(mode="json")
-    return await database.in_turn(answer_once, database, caller, "POST", request.url.path, key, content, start)
+    keyed = KeyedRequest(database, caller, "POST", request.url.path, key, content)
+    return await database.in_turn(answer_once, keyed, start)
 
 
 @router.post("/estimate", response_model=RunEstimateBody)
@@ -89,7 +90,7 @@ def cancel_run(run_id: str, caller: Writer, database: Db, request: Request, key:
     def cancel(session: Session) -> tuple[int, dict[str, Any]]:
         return 200, run_body(request_cancel(session, caller, run_id))
 
-    return answer_once(database, caller, "POST", request.url.path, key, None, cancel)
+    return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, None), cancel)
 
 
 @router.get("/{run_id}/results", response_model=Page[SegmentResult])
@@ -153,7 +154,7 @@ def retry_segment(
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry(session, storage, caller, run_id, video_id, segment_id, key))
 
-    return answer_once(database, caller, "POST", request.url.path, key, None, retry)
+    return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, None), retry)
 
 
 @router.get("/{run_id}/videos/{video_id}/segments/{segment_id}/retries/{retry_id}", response_model=SegmentRetry)
@@ -180,7 +181,9 @@ def retry_failures(
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry_of_failures(session, storage, caller, run_id, body, key))
 
-    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), retry)
+    return answer_once(
+        KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), retry
+    )
 
 
 @router.get("/{run_id}/retries/{retry_id}", response_model=SegmentRetry)

@@ -15,7 +15,7 @@ from promptreel.api.db.models import PromptRecord, RunRecord
 from promptreel.api.web.auth import Admin, Principal, Reader, Writer
 from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
-from promptreel.api.web.idempotency import IdempotencyKey, answer_once
+from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
@@ -54,7 +54,9 @@ def create_prompt(
         session.add(record)
         return 201, prompt_body(record)
 
-    return answer_once(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"), create)
+    return answer_once(
+        KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), create
+    )
 
 
 @router.get("", response_model=PromptList)
@@ -106,7 +108,7 @@ def update_prompt(
         record.updated_at = now()
         return 200, prompt_body(record)
 
-    return answer_once(database, caller, "PUT", request.url.path, key, changes, update)
+    return answer_once(KeyedRequest(database, caller, "PUT", request.url.path, key, changes), update)
 
 
 @router.delete("/{prompt_id}", response_model=Message)

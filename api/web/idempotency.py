@@ -1,9 +1,10 @@
-"""The same request twice has one effect: keyed answers are kept in the transaction that they belong to."""
+"""Idempotency keys: a repeated request has one effect. A response is stored in the transaction that made its change."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -25,84 +26,96 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_lengt
 
 Action = Callable[[Session], tuple[int, dict[str, Any]]]
 
-
 _COLUMNS = ("account_id", "method", "path", "key")
-_PLACE = [getattr(IdempotentAnswer, name) == bindparam(name) for name in _COLUMNS]
-_ANSWER = select(IdempotentAnswer.__table__).where(*_PLACE)
+_IS_ROW = [getattr(IdempotentAnswer, name) == bindparam(name) for name in _COLUMNS]
+_ANSWER = select(IdempotentAnswer.__table__).where(*_IS_ROW)
 _INSERT = insert(IdempotentAnswer)
 
 
-def answer_once(
-    database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any, action: Action
-) -> JsonResponse:
-    """Does something once for a key, and gives its first answer to everyone who asks with that key again.
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request that may carry an idempotency key.
+
+    Attributes:
+        key: the Idempotency-Key header; without one nothing is stored.
+        content: the decoded request (JSON values). The same key with other content is rejected.
+    """
+
+    database: Database
+    caller: Principal
+    method: str
+    path: str
+    key: str | None
+    content: Any
+
+
+def answer_once(request: KeyedRequest, action: Action) -> JsonResponse:
+    """Run an action once per key; later requests with that key get the first response.
 
     Args:
-        content: the decoded request (JSON values); another content under the same key is refused.
-        action: does it inside the given transaction and returns status and body. Raising rolls everything back, and
-            leaves the key free: only successes are kept.
+        action: runs in the given transaction and returns status and body. If it raises, the transaction is rolled back
+            and the key stays free: only successes are stored.
 
     Raises:
-        ApiError: 409 where the key came with another content; whatever `action` raises.
+        ApiError: 409 if the key was used with other content; whatever `action` raises.
     """
-    with database.write() as session:
-        if key is None:
+    with request.database.write() as session:
+        if request.key is None:
             status, body = action(session)
             return JsonResponse(body, status_code=status)
-        place = (caller.account_id, method, path, key)
-        _wait_for_same(session, place)
-        hashed = digest(content)
-        connection, named = session.connection(), _named(place)
-        record = connection.execute(_ANSWER, named).one_or_none()
+        row_key = _row_key(request)
+        _wait_for_same(session, row_key)
+        content_hash = digest(request.content)
+        connection = session.connection()
+        record = connection.execute(_ANSWER, row_key).one_or_none()
         if record is not None:
-            if (kept := _answer_of(record, hashed)) is not None:
-                return kept
-            connection.execute(delete(IdempotentAnswer).where(*_PLACE), named)
+            if (stored := _response_of(record, content_hash)) is not None:
+                return stored
+            connection.execute(delete(IdempotentAnswer).where(*_IS_ROW), row_key)
         status, body = action(session)
-        values = {**named, "content_hash": hashed, "status": status, "body": body, "created_at": now()}
+        values = {**row_key, "content_hash": content_hash, "status": status, "body": body, "created_at": now()}
         connection.execute(_INSERT, values)
         return JsonResponse(body, status_code=status)
 
 
-def stored_response(
-    database: Database, caller: Principal, method: str, path: str, key: str | None, content: Any
-) -> JsonResponse | None:
-    """The first answer to a keyed request; None where there is none yet. For what is costly to prepare for an action.
+def stored_response(request: KeyedRequest) -> JsonResponse | None:
+    """The stored response to a keyed request, or None. Call it before work that is costly to prepare for an action.
 
     Raises:
-        ApiError: 409 where the key came with another content.
+        ApiError: 409 if the key was used with other content.
     """
-    if key is None:
+    if request.key is None:
         return None
-    with database.read() as session:
-        place = _named((caller.account_id, method, path, key))
-        record = session.connection().execute(_ANSWER, place).one_or_none()
-        return None if record is None else _answer_of(record, digest(content))
+    with request.database.read() as session:
+        record = session.connection().execute(_ANSWER, _row_key(request)).one_or_none()
+        return None if record is None else _response_of(record, digest(request.content))
 
 
-def _named(place: tuple[str, str, str, str]) -> dict[str, str]:
-    return dict(zip(_COLUMNS, place, strict=True))
+def _row_key(request: KeyedRequest) -> dict[str, str]:
+    assert request.key is not None
+    values = (request.caller.account_id, request.method, request.path, request.key)
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
-def _answer_of(record: Row[Any], hashed: str) -> JsonResponse | None:
-    """The answer in a record; None where it is too old to be given."""
+def _response_of(record: Row[Any], content_hash: str) -> JsonResponse | None:
+    """The stored response, or None if it has expired."""
     if now() - _aware(record.created_at) > LIFETIME:
         return None
-    if record.content_hash != hashed:
-        message = "This Idempotency-Key came with another request before; use a new one."
+    if record.content_hash != content_hash:
+        message = "This Idempotency-Key was used with a different request; use a new key."
         raise ApiError(409, "idempotency_request_mismatch", message)
     return JsonResponse(record.body, status_code=record.status)
 
 
-def _wait_for_same(session: Session, place: tuple[str, str, str, str]) -> None:
-    """Waits until no other transaction works on this key. SQLite has one writer anyway."""
+def _wait_for_same(session: Session, row_key: dict[str, str]) -> None:
+    """Wait until no other transaction holds this key. SQLite has a single writer and needs no lock."""
     if session.get_bind().dialect.name == "postgresql":
-        number = int.from_bytes(hashlib.sha256("\0".join(place).encode()).digest()[:8], signed=True)
+        number = int.from_bytes(hashlib.sha256("\0".join(row_key.values()).encode()).digest()[:8], signed=True)
         session.execute(select(func.pg_advisory_xact_lock(number)))
 
 
 def purge_expired(session: Session) -> None:
-    """Removes the answers that are older than `LIFETIME`."""
+    """Delete responses older than `LIFETIME`."""
     session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now() - LIFETIME))
 
 

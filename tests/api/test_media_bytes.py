@@ -12,10 +12,11 @@ from fsspec.registry import _registry
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-import promptreel.api.routes.videos
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
 from promptreel.api.db.migrate import migrate
+from promptreel.api.routes import videos
+from promptreel.api.uploads import add_media
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.media_rows import add_video
 from promptreel.api.uploads.store import StoredMedia, blocks_of, open_object
@@ -66,7 +67,7 @@ def test_bytes_stay_where_the_row_was_committed_before_the_failure(server, api_m
         raise LOST
 
     caller = server.caller()
-    monkeypatch.setattr(promptreel.api.routes.videos, "answer_once", committed_and_lost)
+    monkeypatch.setattr(add_media, "answer_once", committed_and_lost)
     assert_error(caller.upload(api_media / "c.png", key="k"), 503, "database_unavailable")
     monkeypatch.undo()
     video_id = ok_json(caller.upload(api_media / "c.png", key="k"), 201)["video_id"]
@@ -78,7 +79,7 @@ def test_bytes_go_where_the_transaction_was_rolled_back(server, api_media, monke
         raise LOST
 
     caller, before = server.caller(), server.uploads()
-    monkeypatch.setattr(promptreel.api.routes.videos, "record_event", lost)
+    monkeypatch.setattr(add_media, "record_event", lost)
     assert_error(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     assert server.uploads() == before
     assert ok_json(caller.get("/playground/videos"))["data"] == []
@@ -93,7 +94,7 @@ def test_bytes_stay_where_nobody_can_tell_whether_the_row_is_there(quiet, api_me
         raise LOST
 
     caller, before = quiet.caller(), quiet.uploads()
-    monkeypatch.setattr(promptreel.api.routes.videos, "answer_once", lost_for_good)
+    monkeypatch.setattr(add_media, "answer_once", lost_for_good)
     assert_error(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     monkeypatch.undo()
     assert len(quiet.uploads()) == len(before) + 1
@@ -105,7 +106,7 @@ def test_a_row_is_not_taken_for_absent_while_its_transaction_is_under_way(postgr
     migrate(database)
     info = MediaInfo("/a", "image", "png", 1, None, None)
     found = []
-    look = threading.Thread(target=lambda: found.append(promptreel.api.routes.videos._may_exist(database, "vid_1")))
+    look = threading.Thread(target=lambda: found.append(add_media._may_exist(database, "vid_1")))
     with database.write() as session:
         account_id = create_account(session, "anne").account_id
         caller = Principal(account_id, "key_1", ("admin",))
@@ -132,13 +133,13 @@ def waiting(database):
 def test_media_of_an_index_that_is_deleted_meanwhile_are_refused_and_leave_nothing(server, api_media, monkeypatch):
     caller, before = server.caller(), server.uploads()
     index_id = caller.index()
-    store_upload = promptreel.api.routes.videos.store_upload
+    store_upload = videos.store_upload
 
     def store(*arguments):
         ok_json(caller.delete(f"/indexes/{index_id}"))
         return store_upload(*arguments)
 
-    monkeypatch.setattr(promptreel.api.routes.videos, "store_upload", store)
+    monkeypatch.setattr(videos, "store_upload", store)
     assert_error(caller.upload(api_media / "c.png", index_id), 404, "resource_index_not_found")
     assert server.uploads() == before
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from promptreel.media import decode
 from promptreel.media.decode import DecodedMedia, decode_media, settle_duration
+from promptreel.media.decode_command import MAX_IMAGE_SIDE
+from promptreel.media.decode_sinks import DecodeSinks
 from promptreel.media.probe import probe_media
 from promptreel.media.shots import FeatureBuilder, detect_transitions
 from promptreel.schemas.errors import MediaError
@@ -339,7 +341,7 @@ def test_picture_that_stays_while_subtitles_run_is_not_missing(decoded: Decode, 
 
 
 def test_last_frame_after_a_full_block_counts_with_its_length() -> None:
-    sinks = decode._Sinks(lambda frames, times_us: None, lambda samples: None)
+    sinks = DecodeSinks(lambda frames, times_us: None, lambda samples: None)
     for block in (64, 1):
         times = range(sinks.frame_count, sinks.frame_count + block)
         sinks.times.add(b"".join(b"frame:0 pts:%d pts_time:0\n" % (number * 40_000) for number in times))
@@ -361,7 +363,7 @@ def test_truncated_file_is_told_and_gives_what_it_has(suffix: str, decoded: Deco
     assert got.media.truncated
     assert 2_000_000 < got.media.duration_us < 8_000_000
     assert len(got.media.warnings) == 1
-    assert "truncated: its header says 10.0 s" in got.media.warnings[0]
+    assert "truncated: the header declares 10.0 s" in got.media.warnings[0]
     assert all(frame.time_us < got.media.duration_us for frame in got.media.frames)
 
 
@@ -377,7 +379,7 @@ def test_image_gives_one_picture_and_no_length(suffix: str, decoded: Decode, tmp
 
 def test_large_image_is_made_smaller_and_keeps_its_shape(decoded: Decode, tmp_path: Path) -> None:
     got = decoded(write_image(tmp_path / "p.png", plain(["red"], 1, (3200, 800))))
-    assert image_size(got.folder / got.media.frames[0].file) == (decode.IMAGE_SIDE, decode.IMAGE_SIDE // 4)
+    assert image_size(got.folder / got.media.frames[0].file) == (MAX_IMAGE_SIDE, MAX_IMAGE_SIDE // 4)
 
 
 def test_grey_and_transparent_and_tiny_images_are_read(decoded: Decode, tmp_path: Path) -> None:

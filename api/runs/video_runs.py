@@ -1,0 +1,28 @@
+"""The runs over one media item."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.models import RunItem, RunRecord
+from promptreel.api.runs.store import owned_run
+from promptreel.api.web.auth import Principal
+
+
+def runs_over_video(caller: Principal, video_id: str) -> Select[RunRecord]:
+    """The caller's runs over a media item, newest first."""
+    return (
+        select(RunRecord)
+        .join(RunItem, RunItem.run_id == RunRecord.run_id)
+        .where(RunRecord.account_id == caller.account_id, RunItem.video_id == video_id)
+        .order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
+    )
+
+
+def run_for_video(session: Session, caller: Principal, video_id: str, run_id: str | None) -> RunRecord | None:
+    """The named run, or the newest over the item that has committed tables."""
+    if run_id is not None:
+        return owned_run(session, caller, run_id)
+    committed = runs_over_video(caller, video_id).where(RunRecord.manifest_number.is_not(None))
+    return session.scalars(committed.limit(1)).first()

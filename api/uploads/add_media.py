@@ -1,0 +1,114 @@
+"""Adding a media item: store its bytes, then its row, once per idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import UploadFile
+from sqlalchemy.orm import Session
+
+from promptreel.api.db.engine import Database
+from promptreel.api.db.events import record_event, wait_for_recorders
+from promptreel.api.db.models import Video
+from promptreel.api.uploads.import_jobs import import_job_body
+from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.media_rows import add_video
+from promptreel.api.uploads.store import StoredMedia, discard
+from promptreel.api.web.auth import Principal
+from promptreel.api.web.errors import ApiError
+from promptreel.api.web.idempotency import KeyedRequest, answer_once, stored_response
+from promptreel.api.web.json_response import JsonResponse
+from promptreel.tables.storage import Storage
+
+_BLOCK: Final = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewVideo:
+    """A media item before it is stored."""
+
+    video_id: str
+    title: str
+    index_id: str | None
+    video_uri: str | None
+
+
+def save_upload(file: UploadFile, out: Path, max_bytes: int) -> str:
+    """Write an upload to a file and return the SHA-256 of its bytes.
+
+    Raises:
+        ApiError: 413 if it is larger than `max_bytes`.
+    """
+    hashed = hashlib.sha256()
+    size = 0
+    with out.open("wb") as target:
+        while block := file.file.read(_BLOCK):
+            size += len(block)
+            if size > max_bytes:
+                raise ApiError(413, "media_too_large", f"file: is larger than {max_bytes} bytes.")
+            hashed.update(block)
+            target.write(block)
+    return hashed.hexdigest()
+
+
+def add_media(keyed: KeyedRequest, storage: Storage, new: NewVideo, store: Callable[[], StoredMedia]) -> JsonResponse:
+    """Store an item's bytes and then add its row, once per idempotency key. Remove the bytes if no row was added."""
+    if (stored_already := stored_response(keyed)) is not None:
+        return stored_already
+    _check_index(keyed.database, keyed.caller, new.index_id)
+    stored = store()
+    added = False
+
+    def add(session: Session) -> tuple[int, dict[str, Any]]:
+        nonlocal added
+        added = True
+        return 201, _added(session, keyed.caller, new, stored)
+
+    try:
+        answer = answer_once(keyed, add)
+    except BaseException:
+        added = _may_exist(keyed.database, new.video_id)
+        raise
+    finally:
+        if not added:
+            discard(storage, stored.media_uri, stored.kind)
+    return answer
+
+
+def _may_exist(database: Database, video_id: str) -> bool:
+    """Whether the row exists after a transaction whose outcome is unknown; True if the database cannot be read."""
+    try:
+        with database.read() as session:
+            wait_for_recorders(session)
+            return session.get(Video, video_id) is not None
+    except Exception as error:
+        _log.warning("the bytes of %s are left in place: its row cannot be looked up: %s", video_id, error)
+        return True
+
+
+def _added(session: Session, caller: Principal, new: NewVideo, stored: StoredMedia) -> dict[str, Any]:
+    if new.index_id is not None:  # another request may delete it during the upload
+        owned_index(session, caller, new.index_id, lock={"read": True})
+    video = add_video(session, caller, new.video_id, new.title, new.index_id, stored, new.video_uri)
+    session.flush()
+    record_event(
+        session,
+        caller.account_id,
+        "media.created",
+        video_id=new.video_id,
+        index_id=new.index_id,
+        payload={"media_type": video.media_type, "title": new.title},
+    )
+    return import_job_body(video)
+
+
+def _check_index(database: Database, caller: Principal, index_id: str | None) -> None:
+    if index_id is not None:
+        with database.read() as session:
+            owned_index(session, caller, index_id)

@@ -1,0 +1,65 @@
+"""The finished import job that clients of the public API expect behind each upload and registration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promptreel.api.db.models import Video
+from promptreel.api.uploads.media_rows import video_body
+from promptreel.api.web.errors import not_found
+
+
+def import_job_body(video: Video) -> dict[str, Any]:
+    """A video and the finished import job that some clients expect, in one body."""
+    return {
+        **video_body(video),
+        "status": "completed",
+        "message": "stored",
+        "job_id": f"job_{video.video_id}",
+        "phase": "completed",
+        "source_kind": video.source_kind,
+        "target_index_id": video.index_id,
+        "source_prefix": "",
+        "file_pattern": "*",
+        "recursive": True,
+        "progress": {
+            "total_files": 1,
+            "imported": 1,
+            "failed": 0,
+            "skipped": 0,
+            "bytes_transferred": video.size_bytes,
+            "current_file": None,
+            "parts_total": 1,
+            "parts_completed": 1,
+            "parts_failed": 0,
+        },
+        "outputs": {"items": [], "next_cursor": None, "total": 1},
+        "execution": {"status": "not_requested"},
+        "video_ids": [video.video_id],
+        "failed_files": [],
+        "skipped_files": [],
+        "thumbnail_uri": None,
+        "thumbnail_data": None,
+    }
+
+
+def import_outputs_body(video: Video) -> dict[str, Any]:
+    item = {
+        "file_id": video.video_id,
+        "file_name": video.title,
+        "source_ordinal": 0,
+        "part_index": 0,
+        "part_count": 1,
+        "source_start_seconds": 0.0,
+        "source_end_seconds": (video.duration_us or 0) / 1_000_000,
+        "video_id": video.video_id,
+        "title": video.title,
+        "status": "completed",
+    }
+    return {"items": [item], "next_cursor": None, "total": 1}
+
+
+def video_id_of_job(job_id: str) -> str:
+    if not job_id.startswith("job_"):
+        raise not_found("import_job", job_id)
+    return job_id.removeprefix("job_")
