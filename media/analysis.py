@@ -1,8 +1,8 @@
-"""Everything that is known of one item after its one decode pass, kept in a folder.
+"""The analysis folder: everything the single decode pass measures about an item.
 
-analysis.json   what this module's `MediaAnalysis` holds; written last
+analysis.json   a serialised `MediaAnalysis`; written last
 frames/*.jpg    sampled frames
-audio.flac      16 kHz mono sound
+audio.flac      16 kHz mono audio
 timeline.npz    brightness, motion, colours and loudness
 """
 
@@ -35,18 +35,18 @@ from promptreel.schemas.settings import MediaLimits, SamplingSettings
 ANALYSIS_FILE: Final = "analysis.json"
 TIMELINE_FILE: Final = "timeline.npz"
 
-VERSION: Final = 4  # part of the key: raise it when the same file would be analysed differently
+VERSION: Final = 4  # part of the key: increment when the same file would be analysed differently
 
 
 @dataclass(frozen=True)
 class MediaAnalysis:
-    """What the decode pass found.
+    """Results of the decode pass.
 
     Attributes:
-        duration_us: decoded length; 0 for an image.
-        frames: sampled frames in order of time, files relative to the folder.
-        audio_file: sound, relative to the folder; None without sound.
-        truncated: the file ends before its header says.
+        duration_us: decoded duration; 0 for an image.
+        frames: sampled frames in chronological order; file paths are relative to the folder.
+        audio_file: audio, relative to the folder; None if the item has no audio.
+        truncated: the file ends before its declared duration.
     """
 
     info: MediaInfo
@@ -61,7 +61,7 @@ class MediaAnalysis:
 
 
 def analysis_key(content_hash: str, sampling: SamplingSettings) -> str:
-    """The key of an item's analysis: equal keys give equal folders."""
+    """Return the cache key of an item's analysis: equal keys mean equal folders."""
     return digest([VERSION, content_hash, asdict(sampling), detector_name()])
 
 
@@ -72,30 +72,33 @@ def analyze_media(
     limits: MediaLimits,
     should_stop: Callable[[], bool] | None = None,
 ) -> MediaAnalysis:
-    """Decodes an item once and writes its analysis folder.
+    """Decode an item once and write its analysis folder.
+
+    Args:
+        should_stop: polled several times a second; decoding is cancelled when it returns True.
 
     Raises:
-        MediaError: nothing of it could be decoded, or a limit was reached.
+        MediaError: nothing could be decoded, a limit was reached, or decoding was cancelled.
     """
     features = FeatureBuilder()
     colours = ColourCounter()
-    sound = ActivityDetector()
+    activity_detector = ActivityDetector()
 
     def on_frames(frames: NDArray[np.uint8], times_us: NDArray[np.int64]) -> None:
         features.add(frames, times_us)
         colours.add(frames, times_us)
 
-    decoded = decode_media(info, folder, sampling, limits, on_frames, sound.add, should_stop)
-    built = features.build()
-    activity = sound.finish()
-    timeline = build_timeline(built, colours, sound.loudness(), decoded.duration_us)
+    decoded = decode_media(info, folder, sampling, limits, on_frames, activity_detector.add, should_stop)
+    frame_features = features.build()
+    activity = activity_detector.finish()
+    timeline = build_timeline(frame_features, colours, activity_detector.loudness(), decoded.duration_us)
     save_timeline(timeline, folder / TIMELINE_FILE)
     analysis = MediaAnalysis(
         info=info,
         duration_us=decoded.duration_us,
         frames=decoded.frames,
         audio_file=decoded.audio_file,
-        transitions=detect_transitions(built) if info.media_type == "video" else (),
+        transitions=detect_transitions(frame_features) if info.media_type == "video" else (),
         activity=activity,
         frame_count=decoded.frame_count,
         truncated=decoded.truncated,
@@ -106,7 +109,7 @@ def analyze_media(
 
 
 def load_analysis(content: bytes) -> MediaAnalysis:
-    """Reads an `analysis.json`."""
+    """Parse an `analysis.json`."""
     data = json.loads(content)
     return MediaAnalysis(
         info=_load_info(data["info"]),
@@ -122,8 +125,8 @@ def load_analysis(content: bytes) -> MediaAnalysis:
 
 
 def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[SampledFrame, ...]:
-    """The sampled frames that a player shows during a span: those inside it, and before them the one that is still on
-    screen when it begins."""
+    """Return the sampled frames a player shows during a span: those inside it, preceded by the frame that is still on
+    screen at its start."""
     inside = tuple(frame for frame in frames if span.start_us <= frame.time_us < span.end_us)
     if inside and inside[0].time_us == span.start_us:
         return inside

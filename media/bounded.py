@@ -1,4 +1,4 @@
-"""Child processes under limits of memory, file size and time, which the operating system enforces."""
+"""Child processes with limits on memory, file size and time, enforced by the operating system."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from promptreel.schemas.errors import MediaError
 
 _STDERR_TAIL_BYTES: Final = 8192
 _READ_BYTES: Final = 1 << 20
-_LOOK_EVERY_S: Final = 0.25
-_SILENT_S: Final = 3.0  # a child that got no memory and then says nothing for so long hangs
-_GATHER_S: Final = 0.004  # what is written meanwhile is read together: a tenth of the reads, and of their cost
+_POLL_INTERVAL_S: Final = 0.25
+_SILENCE_TIMEOUT_S: Final = 3.0  # a child that ran out of memory and prints nothing for this long is hung
+_BATCH_DELAY_S: Final = 0.004  # lets output accumulate before each read: a tenth of the reads and of their cost
 
-# How programs say that they were given no memory; the last is what a thread that cannot be started says.
-_NO_MEMORY: Final = ("Cannot allocate memory", "bad_alloc", "Resource temporarily unavailable")
+# How programs report failed allocations; the last one appears when a thread cannot be started.
+_OUT_OF_MEMORY: Final = ("Cannot allocate memory", "bad_alloc", "Resource temporarily unavailable")
 
-# The shell sets the limits and then becomes the command. Setting them in Python between fork and exec is not safe where
-# other threads run.
+# The shell sets the limits, then execs the command. Setting them in Python between fork and exec is unsafe when other
+# threads run.
 _SHELL: Final = 'ulimit -c 0; ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child may use.
+    """Resource limits of a child process.
 
     Attributes:
-        deadline_s: wall-clock seconds, then it and its children are killed.
+        deadline_s: wall-clock seconds until the child and its descendants are killed.
         memory_bytes: address space.
-        file_bytes: size of any one file that it writes.
+        file_bytes: size of any single file the child writes.
     """
 
     deadline_s: float
@@ -45,14 +45,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A child that has ended: its exit code (negative for a signal) and the end of its messages."""
+    """The exit code of a child (negative for a signal) and the tail of its standard error."""
 
     returncode: int
     stderr: str
 
 
 class Stopped(Exception):
-    """The child was killed because `should_stop` said so."""
+    """The child was killed because `should_stop` returned True."""
 
 
 class DeadlinePassed(Exception):
@@ -60,86 +60,94 @@ class DeadlinePassed(Exception):
 
 
 def run_bounded(command: Sequence[str], limits: Limits) -> tuple[Completed, bytes]:
-    """Runs a command to its end; returns how it ended and what it wrote to standard output.
+    """Run a command to completion; return its result and its standard output.
 
     Raises:
-        DeadlinePassed: it did not end in time.
+        DeadlinePassed: the command did not exit in time.
     """
     output: list[bytes] = []
     process = _start(command, limits, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
-        done = _attend([process], {process.stdout.fileno(): output.append}, limits, None)
+        done = _supervise([process], {process.stdout.fileno(): output.append}, limits, None)
     return done, b"".join(output)
 
 
 def stream_bounded(
-    make_command: Callable[[Mapping[str, int]], Sequence[str]],
+    build_command: Callable[[Mapping[str, int]], Sequence[str]],
     sinks: Mapping[str, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
-    make_reader: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
+    build_reader: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
 ) -> Completed:
-    """Runs a command to its end, handing over what it writes as it comes. No pipe can block another.
+    """Run a command to completion, passing its output to sinks as it arrives. No pipe can block another.
 
     Args:
-        make_command: makes the command from the file descriptors, by the sinks' names, that it shall write to.
-        sinks: what takes the bytes that come out of each.
-        make_reader: makes a second command, which runs beside the first under the same limits and reads what that one
-            writes to standard output. The first failure of the two is the result.
+        build_command: builds the command, given the file descriptor to write to for each sink name.
+        sinks: consumers of the bytes written to each descriptor.
+        should_stop: polled several times a second; the command is killed when it returns True.
+        build_reader: builds a second command that runs in parallel under the same limits and reads the first one's
+            standard output. The result is the first failure of the two.
 
     Raises:
-        DeadlinePassed: it did not end in time.
-        Stopped: `should_stop` said so.
-        Exception: whatever a sink raises; the child is killed then.
+        DeadlinePassed: the command did not exit in time.
+        Stopped: `should_stop` returned True.
+        Exception: any exception of a sink; the child is killed.
     """
     pipes = {name: _wide_pipe() for name in sinks}
     try:
         try:
             writers = {name: pipe[1] for name, pipe in pipes.items()}
-            commands = [make(writers) for make in (make_command, make_reader) if make is not None]
+            commands = [build(writers) for build in (build_command, build_reader) if build is not None]
             processes = _start_pipeline(commands, limits, tuple(writers.values()))
         finally:
             for pipe in pipes.values():
                 os.close(pipe[1])
-        return _attend(processes, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
+        return _supervise(processes, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
     finally:
         for pipe in pipes.values():
             os.close(pipe[0])
 
 
 def failure_of(done: Completed, what: str, default_code: str = "media_corrupt") -> MediaError:
-    """The failure that a decoder's bad end means."""
+    """Return the error for a decoder that failed.
+
+    Args:
+        what: path or name of the media, for the message.
+        default_code: error code if the failure was neither memory nor output size.
+    """
     last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-    if _lacks_memory(done.stderr):
-        return MediaError("decode_out_of_memory", f"{what}: the decoder went over its memory limit ({last[0]})")
+    if _is_out_of_memory(done.stderr):
+        message = f"{what}: the decoder exceeded its memory limit ({last[0]}); scale the picture down"
+        return MediaError("decode_out_of_memory", message)
     if done.returncode == -signal.SIGKILL:
-        message = f"{what}: the decoder was killed from outside, as systems do that run out of memory"
+        message = f"{what}: the system killed the decoder, probably because memory ran out; free memory and try again"
         return MediaError("decode_out_of_memory", message, retryable=True)
     if done.returncode == -signal.SIGXFSZ:
-        return MediaError("media_too_large", f"{what}: the decoder wrote more than it may")
-    end = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return MediaError(default_code, f"{what}: cannot be decoded ({end}: {last[0]}); check that it plays, or convert it")
+        return MediaError("media_too_large", f"{what}: the decoder exceeded its output size limit; split the file")
+    status = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    message = f"{what}: cannot be decoded ({status}: {last[0]}); check that it plays, or convert it"
+    return MediaError(default_code, message)
 
 
-def _lacks_memory(message: str) -> bool:
-    return any(sign in message for sign in _NO_MEMORY)
+def _is_out_of_memory(message: str) -> bool:
+    return any(fragment in message for fragment in _OUT_OF_MEMORY)
 
 
 def _wide_pipe() -> tuple[int, int]:
-    """A pipe that holds as much as one read takes, where the system allows it: fewer and larger reads."""
+    """Return a pipe whose buffer holds a full read where the system allows it: fewer, larger reads."""
     reader, writer = os.pipe()
     try:
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _READ_BYTES)
     except (AttributeError, OSError):
-        pass  # the system's own size works too
+        pass  # the default size works too
     return reader, writer
 
 
 def _start_pipeline(
     commands: Sequence[Sequence[str]], limits: Limits, pass_fds: tuple[int, ...]
 ) -> list[subprocess.Popen[bytes]]:
-    """Starts commands each of which reads what the one before it writes to standard output."""
+    """Start commands as a shell pipeline: each reads the standard output of the previous one."""
     processes: list[subprocess.Popen[bytes]] = []
     source: int | IO[bytes] = subprocess.DEVNULL
     try:
@@ -149,12 +157,12 @@ def _start_pipeline(
             source = processes[-1].stdout or subprocess.DEVNULL
     except BaseException:
         for process in processes:
-            _end(process)
+            _terminate(process)
         raise
     finally:
         for process in processes:
             if process.stdout is not None:
-                process.stdout.close()  # the next process has it
+                process.stdout.close()  # the next process holds its own copy
     return processes
 
 
@@ -178,24 +186,24 @@ def _start(
     )
 
 
-def _attend(
+def _supervise(
     processes: Sequence[subprocess.Popen[bytes]],
     readers: Mapping[int, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None,
 ) -> Completed:
-    """Reads everything that children write until they end, or ends them."""
+    """Read everything the children write until they exit; kill them on any error."""
     tails = {process.stderr.fileno(): _Tail() for process in processes if process.stderr is not None}
     try:
         deadline = time.monotonic() + limits.deadline_s
-        ended = _drain({**readers, **{end: tail.add for end, tail in tails.items()}}, deadline, should_stop, tails)
-        for process in processes if ended else ():
+        is_drained = _drain({**readers, **{fd: tail.add for fd, tail in tails.items()}}, deadline, should_stop, tails)
+        for process in processes if is_drained else ():
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise DeadlinePassed from error
     finally:
         for process in processes:
-            _end(process)
+            _terminate(process)
     failed = [process.returncode for process in processes if process.returncode != 0]
     return Completed(failed[0] if failed else 0, "".join(tail.text() for tail in reversed(tails.values())))
 
@@ -206,9 +214,12 @@ def _drain(
     should_stop: Callable[[], bool] | None,
     tails: Mapping[int, _Tail],
 ) -> bool:
-    """Reads until every pipe is closed; False if a child got no memory and has been silent ever since: ffmpeg's other
-    threads then wait for the one that gave up."""
-    heard = time.monotonic()
+    """Read until every pipe is closed.
+
+    Returns False if a child ran out of memory and then stayed silent: ffmpeg's other threads wait forever for the one
+    that failed.
+    """
+    last_output = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for descriptor, sink in readers.items():
             selector.register(descriptor, selectors.EVENT_READ, sink)
@@ -216,14 +227,14 @@ def _drain(
             now = time.monotonic()
             if now > deadline:
                 raise DeadlinePassed
-            if any(tail.no_memory for tail in tails.values()) and now > heard + _SILENT_S:
+            if any(tail.is_out_of_memory for tail in tails.values()) and now > last_output + _SILENCE_TIMEOUT_S:
                 return False
             if should_stop is not None and should_stop():
                 raise Stopped
-            ready = selector.select(_LOOK_EVERY_S)
+            ready = selector.select(_POLL_INTERVAL_S)
             if ready:
-                time.sleep(_GATHER_S)
-                heard = time.monotonic()
+                time.sleep(_BATCH_DELAY_S)
+                last_output = time.monotonic()
             for key, _ in ready:
                 block = os.read(key.fd, _READ_BYTES)
                 if block:
@@ -233,7 +244,7 @@ def _drain(
     return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _terminate(process: subprocess.Popen[bytes]) -> None:
     _kill_group(process)
     process.wait()
     if process.stderr is not None:
@@ -241,23 +252,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child and whatever it started and left running; its session is its own, so nobody else is hit."""
+    """Kill the child and all its descendants. It runs in a separate session, so no other process is affected."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # nobody of it is left
+        pass  # all have exited
 
 
 class _Tail:
     """The last bytes of a stream."""
 
     def __init__(self) -> None:
-        self._kept = b""
-        self.no_memory = False
+        self._tail = b""
+        self.is_out_of_memory = False
 
     def add(self, block: bytes) -> None:
-        self._kept = (self._kept + block)[-_STDERR_TAIL_BYTES:]
-        self.no_memory = self.no_memory or _lacks_memory(self.text())
+        self._tail = (self._tail + block)[-_STDERR_TAIL_BYTES:]
+        self.is_out_of_memory = self.is_out_of_memory or _is_out_of_memory(self.text())
 
     def text(self) -> str:
-        return self._kept.decode("utf-8", "replace")
+        return self._tail.decode("utf-8", "replace")

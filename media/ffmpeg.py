@@ -1,4 +1,4 @@
-"""Which ffmpeg is used, and the limits that every call of it carries."""
+"""Find a usable ffmpeg, and the input restrictions that every call must pass."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, Final
 from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
-# The oldest that the media tests pass with. 5.1, 7.0 and 7.1 leave the padding of AAC in the sound, among other differences.
-OLDEST: Final = (9, 0)
-_NEEDED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
+# The oldest version that passes the media tests. 5.1, 7.0 and 7.1 do not strip AAC padding, among other differences.
+MIN_VERSION: Final = (9, 0)
+_REQUIRED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
 _PROBE_TIMEOUT_S: Final = 20
 
-# Containers and elementary streams that hold media themselves. Left out on purpose is whatever names other files (hls,
-# dash, concat, sdp, image2 patterns, playlists): a file of these kinds under a media name could make the decoder read, or
-# fetch, something else.
+# Containers and elementary streams that contain the media themselves. Formats that reference other files (hls, dash,
+# concat, sdp, image2 patterns, playlists) are excluded deliberately: such a file could make the decoder read or fetch
+# something else.
 FORMAT_WHITELIST: Final = ",".join(
     (
         "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg wav w64 mp3 flac aac ac3 aiff caf amr "
@@ -36,7 +36,7 @@ class Ffmpeg:
     """The ffmpeg in use.
 
     Attributes:
-        source: where it was found: the environment variable, "imageio-ffmpeg", or "PATH".
+        source: the name of the environment variable, "imageio-ffmpeg", or "PATH".
     """
 
     path: str
@@ -46,7 +46,7 @@ class Ffmpeg:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An ffmpeg that was looked at; `verdict` says why it is not usable, or its version."""
+    """An ffmpeg that was examined; `verdict` is its version, or the reason why it is not usable."""
 
     source: str
     path: str
@@ -55,40 +55,40 @@ class Candidate:
 
 
 def find_ffmpeg() -> Ffmpeg:
-    """The first usable ffmpeg: PROMPTREEL_FFMPEG, the one that imageio-ffmpeg carries, the one on the PATH.
+    """Return the first usable ffmpeg: from PROMPTREEL_FFMPEG, bundled with imageio-ffmpeg, or on the PATH.
 
     Raises:
-        MediaError: there is none; the message says why each was passed over.
+        MediaError: no ffmpeg is usable; the message gives the reason for each candidate.
     """
     candidates = ffmpeg_candidates()
     for candidate in candidates:
         if candidate.usable:
             return Ffmpeg(candidate.path, candidate.verdict, candidate.source)
     reasons = "; ".join(f"{candidate.source}: {candidate.verdict}" for candidate in candidates)
-    fix = f"name another in {VARIABLE}, or unset it" if os.environ.get(VARIABLE) else "pip install imageio-ffmpeg"
+    fix = f"set {VARIABLE} to another ffmpeg, or unset it" if os.environ.get(VARIABLE) else "pip install imageio-ffmpeg"
     raise MediaError("decode_failed", f"no usable ffmpeg ({reasons}); {fix}", retryable=True)
 
 
 @functools.cache
 def ffmpeg_candidates() -> tuple[Candidate, ...]:
-    """Every ffmpeg that was examined, up to the first usable one.
+    """Return every ffmpeg that was examined, up to the first usable one.
 
-    The build inside imageio-ffmpeg comes before the system's, which is not even started then: the same packages decode
-    the same file alike on every machine.
+    The build bundled with imageio-ffmpeg takes precedence over the system's, so that the same packages decode a file
+    identically on every machine.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return (_examine(VARIABLE, named),)
-    carried = _carried()
-    return (carried,) if carried.usable else (carried, _on_path())
+    configured = os.environ.get(VARIABLE)
+    if configured:
+        return (_examine(VARIABLE, configured),)
+    bundled = _bundled()
+    return (bundled,) if bundled.usable else (bundled, _on_path())
 
 
 def input_arguments(path: str, **more: Any) -> dict[str, Any]:
-    """Keyword arguments of `ffmpeg.input`: the file and nothing else, whatever it claims to be.
+    """Return keyword arguments for `ffmpeg.input` that restrict it to this file, whatever its content claims.
 
     Args:
-        path: local path. The `file:` prefix keeps its name from being read as another protocol.
-        more: further input options, which win over these.
+        path: local path. The `file:` prefix prevents its name from being parsed as another protocol.
+        more: further input options, which override these.
     """
     return {
         "filename": f"file:{path}",
@@ -98,43 +98,43 @@ def input_arguments(path: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _carried() -> Candidate:
-    """The build inside the package. Its `get_ffmpeg_exe` may name one of the system instead, so it is not called."""
+def _bundled() -> Candidate:
+    """Examine the bundled build. Does not call `get_ffmpeg_exe`, which may return the system's ffmpeg instead."""
     try:
         import imageio_ffmpeg
     except ImportError as error:
         return Candidate("imageio-ffmpeg", "", False, str(error))
     builds = sorted((Path(imageio_ffmpeg.__file__).parent / "binaries").glob("ffmpeg-*"))
     if not builds:
-        return Candidate("imageio-ffmpeg", "", False, "it carries no ffmpeg for this system")
+        return Candidate("imageio-ffmpeg", "", False, "no bundled ffmpeg for this system")
     return _examine("imageio-ffmpeg", str(builds[-1]))
 
 
 def _on_path() -> Candidate:
     path = shutil.which("ffmpeg")
-    return _examine("PATH", path) if path else Candidate("PATH", "", False, "no ffmpeg found")
+    return _examine("PATH", path) if path else Candidate("PATH", "", False, "ffmpeg not found")
 
 
 def _examine(source: str, path: str) -> Candidate:
     try:
-        banner = _ask(path, "-version")
-        encoders = _ask(path, "-hide_banner", "-encoders")
+        banner = _run(path, "-version")
+        encoders = _run(path, "-hide_banner", "-encoders")
     except (OSError, subprocess.SubprocessError) as error:
         return Candidate(source, path, False, f"{path} does not run ({error})")
     match = re.search(r"ffmpeg version n?(\d+)\.(\d+)(\S*)", banner)
     if match is None:
-        return Candidate(source, path, False, f"{path} is of an unknown version: {banner.splitlines()[:1]}")
+        return Candidate(source, path, False, f"{path} reports an unknown version: {banner.splitlines()[:1]}")
     version = f"{match.group(1)}.{match.group(2)}{match.group(3)}"
-    if (int(match.group(1)), int(match.group(2))) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        return Candidate(source, path, False, f"{path} is version {version}; it must be {oldest} or newer")
-    missing = [name for name in _NEEDED_ENCODERS if not re.search(rf"^ \S+ {name}\s", encoders, re.MULTILINE)]
+    if (int(match.group(1)), int(match.group(2))) < MIN_VERSION:
+        minimum = ".".join(map(str, MIN_VERSION))
+        return Candidate(source, path, False, f"{path} is version {version}; it must be {minimum} or newer")
+    missing = [name for name in _REQUIRED_ENCODERS if not re.search(rf"^ \S+ {name}\s", encoders, re.MULTILINE)]
     if missing:
-        return Candidate(source, path, False, f"{path} lacks {', '.join(missing)}")
+        return Candidate(source, path, False, f"{path} lacks encoders: {', '.join(missing)}")
     return Candidate(source, path, True, version)
 
 
-def _ask(path: str, *arguments: str) -> str:
+def _run(path: str, *arguments: str) -> str:
     done = subprocess.run(
         [path, *arguments], capture_output=True, timeout=_PROBE_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
     )

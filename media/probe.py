@@ -1,4 +1,4 @@
-"""What a media file is, read from its header by a bounded child process."""
+"""Probe media files: a bounded child process reads the header."""
 
 from __future__ import annotations
 
@@ -21,62 +21,62 @@ PROBE_DEADLINE_S: Final = 30.0
 _PROBE_MEMORY_BYTES: Final = 2 << 30
 _CHILD: Final = Path(__file__).with_name("probe_child.py")
 
-# First bytes of still pictures, and the demuxer that reads exactly one of them. Without it ffmpeg may take a picture for
-# the first of a numbered sequence of files.
-_PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
+# Signatures of still images, each with the demuxer that reads a single file. Without an explicit demuxer, ffmpeg may treat
+# the image as the first of a numbered sequence of files.
+_IMAGE_SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\xff\xd8\xff", "jpeg_pipe"),
     (b"\x89PNG\r\n\x1a\n", "png_pipe"),
     (b"BM", "bmp_pipe"),
     (b"II*\x00", "tiff_pipe"),
     (b"MM\x00*", "tiff_pipe"),
 )
-_WEBP_ANIMATION: Final = 0x02  # bit of the flags in the extended header
-# Beginnings of texts that name other files: told apart so that the message can say what the file is.
-_PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
+_WEBP_ANIMATION: Final = 0x02  # flag bit in the extended header
+# Text formats that reference other files; recognised only for a more specific error message.
+_PLAYLIST_PREFIXES: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 
 
 def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
-    """Reads a file's header. What it says is a promise; only decoding tells the truth.
+    """Read a file's header. Headers can be wrong; only decoding verifies them.
 
     Raises:
-        MediaError: the file is missing, empty, no media, or over a limit; the message names it and the fix.
+        MediaError: the file is missing, empty, not media, or exceeds a limit; the message names the file and the fix.
     """
     limits = limits or MediaLimits()
-    size = _size_of_regular_file(path)
-    head = _first_bytes(path)
+    size = _regular_file_size(path)
+    head = _read_head(path)
     if _is_animated_webp(head):
-        message = f"{path}: is an animated WebP, which promptreel does not read; convert it to GIF or MP4"
+        message = f"{path}: animated WebP is not supported; convert it to GIF or MP4"
         raise MediaError("media_unsupported", message)
     if still_format(head) is not None:
         return probe_still(path, head, size, limits)
-    picture = picture_format(head)
-    found = _ask_child(path, picture, limits, head)
-    streams = [stream for stream in found["streams"] if stream["codec"] is not None]
-    pictures = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
-    sounds = [s for s in streams if s["type"] == "audio" and s["sample_rate"] > 0 and s["channels"] > 0]
-    if not pictures and not sounds:
-        raise MediaError("media_no_streams", f"{path}: has neither pictures nor sound that can be decoded")
-    is_image = bool(pictures) and not sounds and _is_still(found, pictures[0], picture)
-    duration_us = None if is_image else _duration_us(found, streams)
-    _check_limits(path, pictures, duration_us, limits)
+    image_format = picture_format(head)
+    header = _read_header(path, image_format, limits, head)
+    streams = [stream for stream in header["streams"] if stream["codec"] is not None]
+    video = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
+    audio = [s for s in streams if s["type"] == "audio" and s["sample_rate"] > 0 and s["channels"] > 0]
+    if not video and not audio:
+        raise MediaError("media_no_streams", f"{path}: no decodable video or audio stream; export it in a common codec")
+    is_image = bool(video) and not audio and _is_still(header, video[0], image_format)
+    duration_us = None if is_image else _duration_us(header, streams)
+    _check_limits(path, video, duration_us, limits)
     return MediaInfo(
         path=str(path),
-        media_type="image" if is_image else "video" if pictures else "audio",
-        container=found["format"],
+        media_type="image" if is_image else "video" if video else "audio",
+        container=header["format"],
         size_bytes=size,
         duration_us=duration_us,
-        video=_video_stream(pictures[0], found["rotation"]) if pictures else None,
-        audio=tuple(_audio_stream(sound) for sound in sounds),
-        audio_index=_chosen_track(sounds),
-        warnings=tuple(_warnings(pictures, sounds, duration_us, is_image)),
+        video=_video_stream(video[0], header["rotation"]) if video else None,
+        audio=tuple(_audio_stream(stream) for stream in audio),
+        audio_index=_selected_track(audio),
+        warnings=tuple(_warnings(video, audio, duration_us, is_image)),
     )
 
 
 def picture_format(head: bytes) -> str | None:
-    """ffmpeg's demuxer for a still picture, by its first bytes; None for everything else."""
-    for magic, name in _PICTURES:
-        if head.startswith(magic):
-            return name
+    """Return ffmpeg's demuxer for a still image, given the first bytes of the file; None for other files."""
+    for signature, demuxer in _IMAGE_SIGNATURES:
+        if head.startswith(signature):
+            return demuxer
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp_pipe"
     return None
@@ -86,7 +86,7 @@ def _is_animated_webp(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _WEBP_ANIMATION)
 
 
-def _size_of_regular_file(path: Path) -> int:
+def _regular_file_size(path: Path) -> int:
     try:
         info = path.stat()
     except OSError as error:
@@ -94,13 +94,13 @@ def _size_of_regular_file(path: Path) -> int:
             "media_not_found", f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
     if not stat.S_ISREG(info.st_mode):
-        raise MediaError("media_not_found", f"{path}: is no regular file; name a media file")
+        raise MediaError("media_not_found", f"{path}: not a regular file; give the path of a media file")
     if info.st_size == 0:
         raise MediaError("media_empty", f"{path}: the file is empty; copy it again from its source")
     return info.st_size
 
 
-def _first_bytes(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(64)
@@ -109,109 +109,107 @@ def _first_bytes(path: Path) -> bytes:
         raise MediaError("media_not_found", message) from error
 
 
-def _ask_child(path: Path, picture: str | None, limits: MediaLimits, head: bytes) -> dict[str, Any]:
-    command = [sys.executable, "-I", str(_CHILD), f"file:{path.absolute()}", picture or "-"]
+def _read_header(path: Path, image_format: str | None, limits: MediaLimits, head: bytes) -> dict[str, Any]:
+    command = [sys.executable, "-I", str(_CHILD), f"file:{path.absolute()}", image_format or "-"]
     command += [FORMAT_WHITELIST, PROTOCOL_WHITELIST, str(limits.max_pixels)]
     try:
         done, output = run_bounded(command, Limits(PROBE_DEADLINE_S, _PROBE_MEMORY_BYTES, file_bytes=0))
     except DeadlinePassed as error:
-        message = f"{path}: its header could not be read within {PROBE_DEADLINE_S:g} s"
+        message = f"{path}: reading the header took longer than {PROBE_DEADLINE_S:g} s; check that the file plays"
         raise MediaError("decode_timeout", message) from error
     if done.returncode != 0:
         raise failure_of(done, str(path))
-    found = json.loads(output)
-    if "error" in found:
-        raise _refused(path, head, found["error"])
-    return dict(found)
+    header = json.loads(output)
+    if "error" in header:
+        raise _header_error(path, head, header["error"])
+    return dict(header)
 
 
-def _refused(path: Path, head: bytes, reason: str) -> MediaError:
+def _header_error(path: Path, head: bytes, reason: str) -> MediaError:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith(_PLAYLISTS):
-        kind = "a playlist or another text that names other files"
-        return MediaError("media_unsupported", f"{path}: is {kind}, not media; name the media files themselves")
-    if head and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
-        return MediaError(
-            "media_unsupported", f"{path}: is a text file, not media; check what was saved under this name"
+    if text.startswith(_PLAYLIST_PREFIXES):
+        message = (
+            f"{path}: a playlist or manifest that references other files is not media; add the media files instead"
         )
+        return MediaError("media_unsupported", message)
+    if head and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        return MediaError("media_unsupported", f"{path}: a text file, not media; check what was saved under this name")
     if head[4:8] == b"ftyp":
-        message = f"{path}: is an MP4 without a readable index ({reason}); it was cut off or damaged, so copy it again"
+        message = f"{path}: MP4 without a readable index ({reason}); the file is truncated or damaged, so copy it again"
         return MediaError("media_corrupt", message)
     return MediaError(
         "media_unsupported",
-        f"{path}: is not media that promptreel reads, or its header is damaged ({reason}); check that it plays, or convert "
+        f"{path}: not a supported media format, or the header is damaged ({reason}); check that the file plays, or convert "
         "it with: ffmpeg -i FILE out.mp4",
     )
 
 
-def _is_still(found: Mapping[str, Any], video: Mapping[str, Any], picture: str | None) -> bool:
-    if picture is not None:
+def _is_still(header: Mapping[str, Any], video: Mapping[str, Any], image_format: str | None) -> bool:
+    if image_format is not None:
         return True
-    if found["format"] not in ("gif", "apng"):
+    if header["format"] not in ("gif", "apng"):
         return False
-    return video["frames"] == 1 or (video["frames"] == 0 and not found["duration_us"])
+    return video["frames"] == 1 or (video["frames"] == 0 and not header["duration_us"])
 
 
-def _duration_us(found: Mapping[str, Any], streams: Sequence[Mapping[str, Any]]) -> int | None:
-    if found["duration_us"] and found["duration_us"] > 0:
-        return int(found["duration_us"])
+def _duration_us(header: Mapping[str, Any], streams: Sequence[Mapping[str, Any]]) -> int | None:
+    if header["duration_us"] and header["duration_us"] > 0:
+        return int(header["duration_us"])
     longest = max((s["duration_us"] or 0 for s in streams if not s["attached_picture"]), default=0)
     return longest or None
 
 
-def _check_limits(
-    path: Path, pictures: Sequence[Mapping[str, Any]], duration_us: int | None, limits: MediaLimits
-) -> None:
-    if pictures and pictures[0]["width"] * pictures[0]["height"] > limits.max_pixels:
-        size = f"{pictures[0]['width']}x{pictures[0]['height']}"
-        message = f"{path}: its picture of {size} is larger than {limits.max_pixels} pixels; scale it down"
+def _check_limits(path: Path, video: Sequence[Mapping[str, Any]], duration_us: int | None, limits: MediaLimits) -> None:
+    if video and video[0]["width"] * video[0]["height"] > limits.max_pixels:
+        size = f"{video[0]['width']}x{video[0]['height']}"
+        message = f"{path}: picture size {size} exceeds the limit of {limits.max_pixels} pixels; scale it down"
         raise MediaError("media_too_large", message)
     if duration_us is not None and seconds_from_us(duration_us) > limits.max_duration_s:
-        lasts, limit = (format_timecode(time_us) for time_us in (duration_us, us_from_seconds(limits.max_duration_s)))
-        message = f"{path}: lasts {lasts}, longer than the limit of {limit}; split it or raise the limit"
+        length, limit = (format_timecode(time_us) for time_us in (duration_us, us_from_seconds(limits.max_duration_s)))
+        message = f"{path}: duration {length} exceeds the limit of {limit}; split the file or raise the limit"
         raise MediaError("media_too_large", message)
 
 
-def _video_stream(found: Mapping[str, Any], rotation: int) -> VideoStream:
+def _video_stream(stream: Mapping[str, Any], rotation: int) -> VideoStream:
     return VideoStream(
-        index=found["index"],
-        codec=found["codec"],
-        width=found["width"],
-        height=found["height"],
-        pixel_aspect=found["pixel_aspect"],
+        index=stream["index"],
+        codec=stream["codec"],
+        width=stream["width"],
+        height=stream["height"],
+        pixel_aspect=stream["pixel_aspect"],
         rotation_degrees=rotation if rotation in (0, 90, 180, 270) else 0,
-        frame_rate=found["frame_rate"],
-        frame_count=found["frames"] or None,
-        has_b_frames=found["has_b_frames"],
+        frame_rate=stream["frame_rate"],
+        frame_count=stream["frames"] or None,
+        has_b_frames=stream["has_b_frames"],
     )
 
 
-def _audio_stream(found: Mapping[str, Any]) -> AudioStream:
+def _audio_stream(stream: Mapping[str, Any]) -> AudioStream:
     return AudioStream(
-        index=found["index"],
-        codec=found["codec"],
-        sample_rate=found["sample_rate"],
-        channels=found["channels"],
-        language=found["language"],
-        is_default=found["default"],
+        index=stream["index"],
+        codec=stream["codec"],
+        sample_rate=stream["sample_rate"],
+        channels=stream["channels"],
+        language=stream["language"],
+        is_default=stream["default"],
     )
 
 
-def _chosen_track(sounds: Sequence[Mapping[str, Any]]) -> int | None:
-    """The default track, else the first."""
-    if not sounds:
+def _selected_track(audio: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the index of the default track, or of the first one if no track is the default."""
+    if not audio:
         return None
-    return int(next((sound["index"] for sound in sounds if sound["default"]), sounds[0]["index"]))
+    return int(next((stream["index"] for stream in audio if stream["default"]), audio[0]["index"]))
 
 
 def _warnings(
-    pictures: Sequence[Mapping[str, Any]], sounds: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
+    video: Sequence[Mapping[str, Any]], audio: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
 ) -> list[str]:
-    found = []
-    if len(sounds) > 1:
-        found.append(f"{len(sounds)} sound tracks; track {_chosen_track(sounds)} is used")
-    if len(pictures) > 1:
-        found.append(f"{len(pictures)} picture tracks; track {pictures[0]['index']} is used")
+    warnings = []
+    if len(audio) > 1:
+        warnings.append(f"{len(audio)} audio tracks; using track {_selected_track(audio)}")
+    if len(video) > 1:
+        warnings.append(f"{len(video)} video tracks; using track {video[0]['index']}")
     if duration_us is None and not is_image:
-        found.append("the header does not say how long it is")
-    return found
+        warnings.append("the header does not declare a duration")
+    return warnings

@@ -1,4 +1,4 @@
-"""Reads one file's header and prints it as JSON. Runs as a bounded child of `promptreel.media.probe`, never imported by it.
+"""Print a media file's header as JSON. `promptreel.media.probe` runs this as a bounded child and never imports it.
 
 python -I probe_child.py PATH FORMAT|- FORMAT_WHITELIST PROTOCOL_WHITELIST MAX_PIXELS
 """
@@ -15,44 +15,44 @@ import av
 def describe(
     path: str, container_format: str, format_whitelist: str, protocol_whitelist: str, max_pixels: int
 ) -> dict[str, Any]:
-    """The header as JSON values; one frame is decoded for the display matrix, which some containers keep with frames."""
+    """Return the header as JSON values. Decodes one frame for the rotation, which some containers store with the frames."""
     options = {"format_whitelist": format_whitelist, "protocol_whitelist": protocol_whitelist}
     name = None if container_format == "-" else container_format
     with av.open(path, format=name, options=options) as container:
         streams = [_stream(stream) for stream in container.streams if stream.type in ("video", "audio")]
-        found = {
+        header = {
             "format": container.format.name,
             "duration_us": container.duration,
             "start_us": container.start_time,
             "streams": streams,
             "rotation": 0,
         }
-        pictures = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
-        if pictures and pictures[0]["width"] * pictures[0]["height"] <= max_pixels:
-            found["rotation"] = _rotation(container, pictures[0]["index"])
-    return found
+        video = [s for s in streams if s["type"] == "video" and not s["attached_picture"]]
+        if video and video[0]["width"] * video[0]["height"] <= max_pixels:
+            header["rotation"] = _rotation(container, video[0]["index"])
+    return header
 
 
 def _stream(stream: Any) -> dict[str, Any]:
     context = stream.codec_context
-    base = {"index": stream.index, "type": stream.type, "codec": context.name if context is not None else None}
-    base["default"] = bool(stream.disposition & av.stream.Disposition.default)
-    base["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
-    base["duration_us"] = int(stream.duration * stream.time_base * 1_000_000) if stream.duration else None
+    fields = {"index": stream.index, "type": stream.type, "codec": context.name if context is not None else None}
+    fields["default"] = bool(stream.disposition & av.stream.Disposition.default)
+    fields["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
+    fields["duration_us"] = int(stream.duration * stream.time_base * 1_000_000) if stream.duration else None
     if stream.type == "video":
         rate = stream.average_rate or stream.guessed_rate
-        base |= {"width": context.width if context else 0, "height": context.height if context else 0}
-        base["pixel_aspect"] = float(stream.sample_aspect_ratio or 1) if context else 1.0
-        base |= {"frame_rate": float(rate) if rate else None, "frames": stream.frames}
-        base["has_b_frames"] = bool(context and context.has_b_frames)
+        fields |= {"width": context.width if context else 0, "height": context.height if context else 0}
+        fields["pixel_aspect"] = float(stream.sample_aspect_ratio or 1) if context else 1.0
+        fields |= {"frame_rate": float(rate) if rate else None, "frames": stream.frames}
+        fields["has_b_frames"] = bool(context and context.has_b_frames)
     else:
-        base |= {"sample_rate": context.sample_rate if context else 0, "channels": context.channels if context else 0}
-        base["language"] = stream.language or stream.metadata.get("language")
-    return base
+        fields |= {"sample_rate": context.sample_rate if context else 0, "channels": context.channels if context else 0}
+        fields["language"] = stream.language or stream.metadata.get("language")
+    return fields
 
 
 def _rotation(container: Any, index: int) -> int:
-    """Clockwise degrees that a player turns the picture by; PyAV counts counter-clockwise."""
+    """Return the display rotation in degrees clockwise; PyAV reports it counter-clockwise."""
     try:
         stream = container.streams[index]
         stream.thread_count = 1

@@ -1,4 +1,4 @@
-"""Where a media file lies: a local path, a file:// address, or whatever fsspec can fetch."""
+"""Resolve a media URI to a local file: a local path, a file:// URI, or any URI that fsspec can fetch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from promptreel.schemas.errors import MediaError
 
 @contextmanager
 def local_media(uri: str) -> Iterator[Path]:
-    """A local path of a media file; what lies elsewhere is fetched for the time of the block.
+    """Yield a local path of a media file. A remote file is downloaded and removed when the block exits.
 
     Raises:
-        MediaError: `media_not_found` where it is missing, no regular file, or may not be read.
+        MediaError: `media_not_found` if the file is missing, not a regular file, or not readable.
     """
     if "://" not in uri:
-        yield _readable(Path(uri))
+        yield _regular_file(Path(uri))
         return
     if uri.startswith("file://"):
-        with _plainly_named(_readable(Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))))) as path:
+        with _with_utf8_name(_regular_file(Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))))) as path:
             yield path
         return
     with tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
@@ -35,13 +35,17 @@ def local_media(uri: str) -> Iterator[Path]:
             files, name = fsspec.core.url_to_fs(uri)
             files.get_file(name, str(path))
         except (OSError, ImportError, ValueError) as error:
-            raise MediaError("media_not_found", f"{uri}: cannot be fetched ({error})", retryable=True) from error
+            raise MediaError(
+                "media_not_found",
+                f"{uri}: cannot be fetched ({error}); check the URI and its permissions",
+                retryable=True,
+            ) from error
         yield path
 
 
 @contextmanager
-def _plainly_named(path: Path) -> Iterator[Path]:
-    """The file itself, or, where its name is not UTF-8, a link to it that every library can handle."""
+def _with_utf8_name(path: Path) -> Iterator[Path]:
+    """Yield the path itself, or a temporary symlink if its name is not UTF-8: not every library can open such names."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -53,14 +57,16 @@ def _plainly_named(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _readable(path: Path) -> Path:
+def _regular_file(path: Path) -> Path:
     try:
-        kind = path.stat().st_mode
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MediaError("media_not_found", f"{path}: does not exist; check the path") from error
     except (OSError, ValueError) as error:
         message = f"{path}: cannot be read ({error}); check the path and its permissions"
         raise MediaError("media_not_found", message) from error
-    if not stat.S_ISREG(kind):
-        raise MediaError("media_not_found", f"{path}: is no regular file; name a file or a folder of files")
+    if not stat.S_ISREG(mode):
+        raise MediaError(
+            "media_not_found", f"{path}: not a regular file; give the path of a file or of a folder of files"
+        )
     return path

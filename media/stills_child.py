@@ -1,8 +1,8 @@
-"""Reads one HEIC or AVIF picture and prints its header as JSON. Runs as a bounded child of `promptreel.media.stills`.
+"""Write the header of a HEIC or AVIF image as JSON to a file descriptor. A bounded child of `promptreel.media.stills`.
 
 python -I stills_child.py DESCRIPTOR PATH heic|avif MAX_PIXELS [OUT]
 
-With OUT it also decodes the picture and writes it there as a BMP.
+With OUT, also decode the image and write it there as a BMP.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Final
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, features
 
 _THREADS: Final = 2
-_ORIENTATION: Final = 0x0112  # EXIF tag; from 5 on the picture lies on its side
-_SIGNS_OF_NO_MEMORY: Final = ("Memory allocation", "Out of memory", "out of memory", "bad_alloc")
-_PICTURE_BOXES: Final = (b"ftyp", b"meta", b"mdat")  # a file is truncated if it ends inside one of them
+_ORIENTATION: Final = 0x0112  # EXIF tag; values from 5 up swap width and height
+_OUT_OF_MEMORY: Final = ("Memory allocation", "Out of memory", "out of memory", "bad_alloc")
+_REQUIRED_BOXES: Final = (b"ftyp", b"meta", b"mdat")  # a file that ends inside one of them is truncated
 
 
 class Rejected(Exception):
-    """The picture cannot be used.
+    """The image cannot be used.
 
     Args:
-        code: failure code.
-        message: the reason and the fix, as they follow the picture's name.
+        code: error code.
+        message: reason and fix, without the file name.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -38,48 +38,48 @@ class Rejected(Exception):
 
 
 def read_picture(path: Path, picture_format: str, max_pixels: int, out: Path | None) -> dict[str, int]:
-    """The size of the complete picture in pixels as it is shown; with `out`, the decoded picture is written there.
+    """Return the display size of the complete image in pixels; if `out` is set, also decode the image to that file.
 
     Raises:
-        Rejected: the picture is damaged, animated, of an unknown codec, or over the limit.
-        MemoryError: the decoder got no memory.
+        Rejected: the image is damaged, animated, uses an unknown codec, or exceeds the limit.
+        MemoryError: the decoder ran out of memory.
     """
     data = path.read_bytes()
-    if any(kind in _PICTURE_BOXES and end > len(data) for kind, _, end in boxes(data, 0, len(data))):
-        raise Rejected("media_corrupt", f"the file ends after {len(data)} bytes, in the middle; copy it again")
+    if any(kind in _REQUIRED_BOXES and end > len(data) for kind, _, end in boxes(data, 0, len(data))):
+        raise Rejected("media_corrupt", f"the file is truncated after {len(data)} bytes; copy it again")
     try:
         image = _OPENERS[picture_format](data)
-        image.info.pop("xmp", None)  # Pillow would take an orientation from it; that of the container counts
+        image.info.pop("xmp", None)  # Pillow would apply its orientation; the container's takes precedence
         width, height = image.size
         check_size(width, height, max_pixels)
         if picture_format == "avif" and getattr(image, "is_animated", False):
-            message = "is an animated AVIF, which promptreel does not read; convert it to GIF or MP4"
+            message = "animated AVIF is not supported; convert it to GIF or MP4"
             raise Rejected("media_unsupported", message)
         if _is_rotated(image):
             width, height = height, width
         if out is not None:
             image.load()
-            check_size(*image.size, max_pixels)  # what was decoded may differ from what the header declares
+            check_size(*image.size, max_pixels)  # the decoded size may differ from the declared size
             _store(to_upright_srgb(image), out)
     except (Rejected, MemoryError, ImportError):
         raise
-    except Exception as error:  # decoders raise many kinds for what is damaged
+    except Exception as error:  # decoders raise many types for damaged files
         raise _rejection(error, data, picture_format, max_pixels) from error
     return {"width": width, "height": height}
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises `Rejected` for a picture over the limit."""
+    """Raise `Rejected` if the image has too many pixels."""
     if width * height > max_pixels:
-        message = f"its picture of {width}x{height} is larger than {max_pixels} pixels; scale it down"
+        message = f"picture size {width}x{height} exceeds the limit of {max_pixels} pixels; scale it down"
         raise Rejected("media_too_large", message)
 
 
 def to_upright_srgb(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, in mode RGB: turned upright, transparent parts on white, colours in sRGB."""
+    """Return the image as a viewer displays it, in mode RGB: upright, transparency on white, colours in sRGB."""
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey
+    if image.mode.startswith("I"):  # 16-bit greyscale
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.has_transparency_data:
         shown = Image.new("RGBA", image.size, "white")
@@ -90,15 +90,15 @@ def to_upright_srgb(image: Image.Image) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-            assert converted is not None  # None only where it works in place
+            assert converted is not None  # None only for in-place conversion
             return converted
         except (ImageCms.PyCMSError, OSError):
-            pass  # a profile that is damaged, or of other colours: viewers ignore it too
+            pass  # damaged profile, or one for another colour space: viewers ignore it too
     return image.convert("RGB")
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte of the content, end) of each box between two positions; the last may end beyond the data."""
+    """Yield (type, content offset, end offset) of each box in a byte range; the last box may end beyond the data."""
     while start + 8 <= min(end, len(data)):
         size, kind, header = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8], 8
         if size == 1:
@@ -112,7 +112,7 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def declared_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """(width, height) of every picture that the header declares: the complete one, tiles, thumbnails."""
+    """Yield (width, height) of every image the header declares: the complete image, tiles, thumbnails."""
     for meta in _contents(data, 0, len(data), b"meta"):
         for properties in _contents(data, meta[0] + 4, meta[1], b"iprp"):
             for container in _contents(data, *properties, b"ipco"):
@@ -121,23 +121,23 @@ def declared_sizes(data: bytes) -> Iterator[tuple[int, int]]:
                     yield int.from_bytes(width, "big"), int.from_bytes(height, "big")
 
 
-def _contents(data: bytes, start: int, end: int, wanted: bytes) -> Iterator[tuple[int, int]]:
-    return ((first, stop) for kind, first, stop in boxes(data, start, end) if kind == wanted)
+def _contents(data: bytes, start: int, end: int, box_type: bytes) -> Iterator[tuple[int, int]]:
+    return ((first, stop) for kind, first, stop in boxes(data, start, end) if kind == box_type)
 
 
 def _open_heic(data: bytes) -> Image.Image:
     from pi_heif import HeifImageFile, options
 
-    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False  # the primary picture alone is wanted
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False  # load the primary image only
     options.DECODE_THREADS = _THREADS
     image: Image.Image = HeifImageFile(io.BytesIO(data))
-    image.info.pop("exif", None)  # libheif turns the picture as the container says, which is all that counts
+    image.info.pop("exif", None)  # libheif has already applied the container's rotation; EXIF would rotate again
     return image
 
 
 def _open_avif(data: bytes) -> Image.Image:
     if not features.check("avif"):
-        raise Rejected("decode_failed", "this Pillow does not read AVIF; pip install 'pillow>=11.3'")
+        raise Rejected("decode_failed", "the installed Pillow has no AVIF support; pip install 'pillow>=11.3'")
     AvifImagePlugin.DEFAULT_MAX_THREADS = _THREADS
     return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
 
@@ -153,39 +153,38 @@ def _store(image: Image.Image, out: Path) -> None:
     try:
         image.save(out, "BMP")
     except OSError as error:
-        raise Rejected("decode_failed", f"the decoded picture cannot be stored ({error}); free space") from error
+        raise Rejected("decode_failed", f"the decoded picture cannot be stored ({error}); free disk space") from error
 
 
 def _rejection(error: Exception, data: bytes, picture_format: str, max_pixels: int) -> Exception:
     reason = " ".join(str(error).split())
     try:
         for width, height in declared_sizes(data):
-            check_size(width, height, max_pixels)  # the decoders have limits of their own, and do not name the size
+            check_size(width, height, max_pixels)  # the decoders' own size errors do not include the size
     except Rejected as too_large:
         return too_large
     if "Security limit" in reason:
-        return Rejected("media_too_large", f"its picture is larger than its header declares ({reason}); scale it down")
-    if any(sign in reason for sign in _SIGNS_OF_NO_MEMORY):
+        return Rejected("media_too_large", f"the picture is larger than its header declares ({reason}); scale it down")
+    if any(fragment in reason for fragment in _OUT_OF_MEMORY):
         return MemoryError(reason)
     name = picture_format.upper()
     if "has not been built in" in reason or "Unsupported" in reason:
-        return Rejected("media_unsupported", f"this kind of {name} is not read ({reason}); convert it to JPEG or PNG")
-    message = f"the {name} cannot be read ({reason}); it was cut off or damaged, so copy it again"
+        return Rejected("media_unsupported", f"unsupported kind of {name} ({reason}); convert it to JPEG or PNG")
+    message = f"the {name} cannot be read ({reason}); the file is truncated or damaged, so copy it again"
     return Rejected("media_corrupt", message)
 
 
 def main(descriptor: str, path: str, picture_format: str, max_pixels: str, out: str | None = None) -> None:
     try:
-        answer: dict[str, int] | dict[str, str]
-        answer = read_picture(Path(path), picture_format, int(max_pixels), Path(out) if out else None)
+        result: dict[str, int] | dict[str, str]
+        result = read_picture(Path(path), picture_format, int(max_pixels), Path(out) if out else None)
     except Rejected as rejected:
-        answer = {"code": rejected.code, "message": rejected.message}
+        result = {"code": rejected.code, "message": rejected.message}
     except MemoryError as error:
-        sys.exit(
-            f"Cannot allocate memory {error}".strip()
-        )  # the words that `promptreel.media.bounded` knows from ffmpeg
+        # `promptreel.media.bounded` recognises ffmpeg's wording
+        sys.exit(f"Cannot allocate memory {error}".strip())
     with os.fdopen(int(descriptor), "w") as file:
-        json.dump(answer, file)
+        json.dump(result, file)
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def test_analyses_of_sound_and_image_are_read_back_too(tmp_path: Path) -> None:
 
 
 def test_warnings_of_the_probe_are_kept(film: Path, tmp_path: Path) -> None:
-    info = replace(probe_media(film), warnings=("2 sound tracks; track 1 is used",))
+    info = replace(probe_media(film), warnings=("2 audio tracks; using track 1",))
     analysis = analyze_media(info, tmp_path, SamplingSettings(), MediaLimits())
-    assert analysis.warnings == ("2 sound tracks; track 1 is used",)
+    assert analysis.warnings == ("2 audio tracks; using track 1",)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"info": {}}'])

@@ -112,7 +112,7 @@ def test_child_that_hangs_when_it_gets_no_memory_is_not_waited_for(tmp_path: Pat
 
 
 def test_child_that_goes_on_after_it_got_no_memory_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "_SILENT_S", 1.0)
+    monkeypatch.setattr(bounded, "_SILENCE_TIMEOUT_S", 1.0)
     done, output = run_bounded(
         shell('echo "x: Cannot allocate memory" >&2; for i in 1 2 3 4 5; do echo $i; sleep 0.4; done'), AMPLE
     )
@@ -189,7 +189,7 @@ def test_second_command_reads_what_the_first_writes_to_its_standard_output() -> 
         lambda pipes: shell('echo first >"/dev/fd/$1"; echo passed on', pipes["one"]),
         {name: block.extend for name, block in taken.items()},
         AMPLE,
-        make_reader=lambda pipes: shell('read line; echo "$line" >"/dev/fd/$1"; echo heard >&2', pipes["two"]),
+        build_reader=lambda pipes: shell('read line; echo "$line" >"/dev/fd/$1"; echo heard >&2', pipes["two"]),
     )
     assert (done, taken) == (Completed(0, "heard\n"), {"one": b"first\n", "two": b"passed on\n"})
 
@@ -204,14 +204,14 @@ def test_second_command_reads_what_the_first_writes_to_its_standard_output() -> 
     ids=["both fail", "the second fails", "the second does not read"],
 )
 def test_failure_of_either_command_is_the_result(first: str, second: str, expected: Completed) -> None:
-    assert stream_bounded(lambda _: shell(first), {}, AMPLE, make_reader=lambda _: shell(second)) == expected
+    assert stream_bounded(lambda _: shell(first), {}, AMPLE, build_reader=lambda _: shell(second)) == expected
 
 
 def test_deadline_kills_both_commands(tmp_path: Path) -> None:
     script = 'echo $$ > "$1"; exec sleep 300'
     pids = tmp_path / "first", tmp_path / "second"
     with pytest.raises(DeadlinePassed):
-        stream_bounded(lambda _: shell(script, pids[0]), {}, SHORT, make_reader=lambda _: shell(script, pids[1]))
+        stream_bounded(lambda _: shell(script, pids[0]), {}, SHORT, build_reader=lambda _: shell(script, pids[1]))
     assert not any(is_running(pid) for pid in pids)
 
 
@@ -220,7 +220,7 @@ def test_first_command_ends_where_the_second_cannot_be_made(tmp_path: Path) -> N
         raise ValueError("no command")
 
     with pytest.raises(ValueError, match="no command"):
-        stream_bounded(lambda _: shell("sleep 300"), {"out": lambda block: None}, AMPLE, make_reader=reader)
+        stream_bounded(lambda _: shell("sleep 300"), {"out": lambda block: None}, AMPLE, build_reader=reader)
 
 
 def test_error_while_the_command_is_made_leaves_no_pipe() -> None:

@@ -83,7 +83,7 @@ def test_an_ffmpeg_that_imageio_finds_elsewhere_is_not_taken_for_the_carried_one
 ) -> None:
     elsewhere = pretend(tmp_path / "prefix" / "ffmpeg")
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(elsewhere))
-    with pytest.raises(MediaError, match="imageio-ffmpeg: it carries no ffmpeg for this system; PATH: no ffmpeg found"):
+    with pytest.raises(MediaError, match="imageio-ffmpeg: no bundled ffmpeg for this system; PATH: ffmpeg not found"):
         find_ffmpeg()
 
 
@@ -91,7 +91,7 @@ def test_an_ffmpeg_that_imageio_finds_elsewhere_is_not_taken_for_the_carried_one
 def test_the_one_on_the_path_is_taken_where_none_is_carried(tmp_path: Path) -> None:
     path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 9.1.1")
     assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "9.1.1", "PATH")
-    assert ffmpeg_candidates()[0].verdict == "it carries no ffmpeg for this system"
+    assert ffmpeg_candidates()[0].verdict == "no bundled ffmpeg for this system"
 
 
 def test_the_named_one_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,15 +132,15 @@ def test_a_named_one_that_is_too_old_is_rejected_with_its_version_and_the_oldest
     monkeypatch.setenv(VARIABLE, str(named))
     with pytest.raises(MediaError) as caught:
         find_ffmpeg()
-    oldest = ".".join(map(str, ffmpeg.OLDEST))
-    assert f"{VARIABLE}: {named} is version 5.1.9-0+deb12u1; it must be {oldest} or newer" in caught.value.message
-    assert caught.value.message.endswith(f"name another in {VARIABLE}, or unset it")
+    minimum = ".".join(map(str, ffmpeg.MIN_VERSION))
+    assert f"{VARIABLE}: {named} is version 5.1.9-0+deb12u1; it must be {minimum} or newer" in caught.value.message
+    assert caught.value.message.endswith(f"set {VARIABLE} to another ffmpeg, or unset it")
 
 
 @pytest.mark.usefixtures("carried")
 def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", encoders=ENCODERS.replace(" V....D libx264 x\n", " V....D libx264rgb x\n"))
-    assert ffmpeg_candidates()[-1].verdict.endswith("lacks libx264")
+    assert ffmpeg_candidates()[-1].verdict.endswith("lacks encoders: libx264")
 
 
 @pytest.mark.usefixtures("carried")

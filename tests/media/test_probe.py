@@ -117,7 +117,7 @@ def test_default_track_is_used_and_the_choice_is_told(tmp_path: Path) -> None:
         (1, "deu", False),
         (2, "fra", True),
     ]
-    assert info.warnings == ("2 sound tracks; track 2 is used",)
+    assert info.warnings == ("2 audio tracks; using track 2",)
 
 
 def test_without_a_default_the_first_track_is_used(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_without_a_default_the_first_track_is_used(tmp_path: Path) -> None:
     sound = [tone(300, 2), tone(900, 2)]
     info = probe_media(write_film(tmp_path / "t.mkv", plain(["red"], 20), 10, *none, sound=sound))
     assert info.audio_index == 1
-    assert info.warnings == ("2 sound tracks; track 1 is used",)
+    assert info.warnings == ("2 audio tracks; using track 1",)
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "m4a", "flac"])
@@ -157,7 +157,7 @@ def test_header_without_a_length_is_told(suffix: str, colour_film: Path, tmp_pat
     path.write_bytes(streamed(colour_film, *UNTOLD[suffix]))
     info = probe_media(path)
     assert info.duration_us is None
-    assert info.warnings == ("the header does not say how long it is",)
+    assert info.warnings == ("the header does not declare a duration",)
 
 
 @pytest.mark.parametrize(
@@ -192,29 +192,29 @@ def test_item_over_the_longest_duration_is_refused(tmp_path: Path) -> None:
     assert probe_media(sound, MediaLimits(max_duration_s=8)).duration_us == 8_000_000
     error = refused(sound, MediaLimits(max_duration_s=7.9))
     assert error.code == "media_too_large"
-    assert "lasts 0:08.00, longer than the limit of 0:07.90" in error.message
+    assert "duration 0:08.00 exceeds the limit of 0:07.90" in error.message
 
 
 def test_small_file_that_lasts_for_days_is_refused(tmp_path: Path) -> None:
     path = write_film(tmp_path / "slow.mp4", plain(["red"], 10), 0.0002)
     error = refused(path)
     assert error.code == "media_too_large"
-    assert "longer than the limit of 12:00:00.00" in error.message
+    assert "exceeds the limit of 12:00:00.00" in error.message
 
 
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
         (lambda path: path, "media_not_found", "No such file"),
-        (lambda path: path.mkdir(), "media_not_found", "is no regular file"),
-        (lambda path: os.mkfifo(path), "media_not_found", "is no regular file"),
-        (lambda path: path.symlink_to("/dev/zero"), "media_not_found", "is no regular file"),
+        (lambda path: path.mkdir(), "media_not_found", "not a regular file"),
+        (lambda path: os.mkfifo(path), "media_not_found", "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "media_not_found", "not a regular file"),
         (lambda path: path.symlink_to(path), "media_not_found", "symbolic links"),
         (lambda path: path.symlink_to(path.parent / "gone"), "media_not_found", "No such file"),
         (lambda path: path.write_bytes(b""), "media_empty", "copy it again"),
-        (lambda path: path.write_text("Minutes of the meeting\n" * 9), "media_unsupported", "is a text file"),
-        (lambda path: path.write_text("#EXTM3U\nhttp://x/y.ts\n"), "media_unsupported", "names other files"),
-        (lambda path: path.write_bytes(bytes(5000)), "media_unsupported", "not media that promptreel reads"),
+        (lambda path: path.write_text("Minutes of the meeting\n" * 9), "media_unsupported", "a text file"),
+        (lambda path: path.write_text("#EXTM3U\nhttp://x/y.ts\n"), "media_unsupported", "references other files"),
+        (lambda path: path.write_bytes(bytes(5000)), "media_unsupported", "not a supported media format"),
     ],
     ids="missing folder fifo device loop dangling empty text playlist zeros".split(),
 )
