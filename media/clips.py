@@ -1,4 +1,4 @@
-"""Proxy clips: a segment as a small MP4 (or M4A), made from the sampled pictures and the kept sound."""
+"""Proxy clips: a segment as a small MP4 or M4A, encoded from the sampled frames and the stored audio."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from promptreel.schemas.mediatime import US_PER_SECOND
 
 _DEADLINE_S: Final = 120.0
 _MEMORY_BYTES: Final = 2 << 30
-# A clip shorter than this is stretched: below about half a second a model may be shown no frame at all.
+# Shorter clips are stretched: below about half a second a model may sample no frame at all.
 MIN_CLIP_US: Final = US_PER_SECOND
-_STEP_US: Final = 40_000  # ffmpeg counts single pictures at 25 a second
-_AUDIO_BITRATE: Final = "48k"  # AAC, mono, 16 kHz: speech stays clear
-_CRF: Final = 26  # about 30 kB for a picture of 854x480
+_FRAME_US: Final = 40_000  # ffmpeg's default duration of a still image (25 fps)
+_AUDIO_BITRATE: Final = "48k"  # AAC, mono, 16 kHz: enough for clear speech
+_CRF: Final = 26  # about 30 kB per 854x480 frame
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What was made.
+    """Properties of an encoded clip.
 
     Attributes:
-        pictures: pictures in it; 0 for sound alone.
+        pictures: number of frames; 0 for audio only.
     """
 
     mime_type: str
@@ -41,29 +41,29 @@ class Clip:
 def make_clip(
     pictures: Sequence[tuple[int, Path]], audio_file: Path | None, span: TimeSpan, out: Path, *, crf: int = _CRF
 ) -> Clip:
-    """Makes the clip of one segment. The same input gives the same bytes with the same ffmpeg.
+    """Encode the clip of a segment. With the same ffmpeg, the same input yields the same bytes.
 
     Args:
-        pictures: (time in microseconds of the item, JPEG file), in order; the first may lie before the span, each is
-            shown until the next. Without any, the clip is sound alone.
-        audio_file: the item's sound; None without.
+        pictures: (item time in microseconds, JPEG file) of each frame, in order. Each is shown until the next; the first
+            may precede the span. If empty, the clip is audio only.
+        audio_file: the item's audio, or None.
         span: the segment, in microseconds of the item.
-        out: where the clip is written, .mp4 or .m4a.
+        out: path of the clip, .mp4 or .m4a.
 
     Raises:
-        MediaError: there is neither picture nor sound, or ffmpeg failed.
+        MediaError: the segment has neither frames nor audio, or ffmpeg failed.
     """
     if not pictures and audio_file is None:
-        raise MediaError("media_no_streams", f"{out.name}: neither picture nor sound lies in the segment")
+        raise MediaError("media_no_streams", f"{out.name}: the segment has neither frames nor audio")
     length_us = max(span.duration_us, MIN_CLIP_US) if pictures else span.duration_us
     with tempfile.TemporaryDirectory(prefix="promptreel-clip-") as scratch:
         streams = []
         if pictures:
             script = Path(scratch) / "pictures.ffconcat"
             script.write_text(_picture_script(pictures, span, length_us), "utf-8")
-            # The script is ours, and names nothing but pictures that this program has written.
-            shown = ffmpeg.input(str(script), format="concat", safe=0, protocol_whitelist="file")
-            streams.append(shown.video.filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2", out_range="tv"))
+            # safe=0 is fine: the script is generated above and names only frames written by the decode pass.
+            slides = ffmpeg.input(str(script), format="concat", safe=0, protocol_whitelist="file")
+            streams.append(slides.video.filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2", out_range="tv"))
         if audio_file is not None:
             sound = ffmpeg.input(str(audio_file.absolute()), ss=f"{span.start_us}us", t=f"{span.duration_us}us")
             streams.append(sound.audio)
@@ -88,13 +88,16 @@ def make_clip(
 
 
 def _picture_script(pictures: Sequence[tuple[int, Path]], span: TimeSpan, length_us: int) -> str:
-    """A concat script that shows each picture from its time to the next. A film ends one step after the beginning of its
-    last picture, so the last one is shown once more for that step: without it the clip would be too short."""
-    starts = [0, *(max(0, time_us - span.start_us) for time_us, _ in pictures[1:]), length_us - _STEP_US]
+    """Return a concat script that shows each frame until the time of the next.
+
+    ffmpeg ends the video one frame duration after the start of the last frame, so the last one is repeated for that long;
+    otherwise the clip would be too short.
+    """
+    starts = [0, *(max(0, time_us - span.start_us) for time_us, _ in pictures[1:]), length_us - _FRAME_US]
     lines = ["ffconcat version 1.0"]
     for (_, path), start, end in zip(pictures, starts, starts[1:], strict=False):
-        shown_us = max(_STEP_US, end - start)
-        lines += [f"file '{_escaped(path)}'", f"duration {shown_us}us"]
+        duration_us = max(_FRAME_US, end - start)
+        lines += [f"file '{_escaped(path)}'", f"duration {duration_us}us"]
     lines.append(f"file '{_escaped(pictures[-1][1])}'")
     return "\n".join(lines) + "\n"
 
@@ -107,7 +110,9 @@ def _run(command: list[str], out: Path) -> None:
     try:
         done, _ = run_bounded(command, Limits(_DEADLINE_S, _MEMORY_BYTES))
     except DeadlinePassed as error:
-        message = f"{out.name}: the clip was not made within {_DEADLINE_S:g} s"
+        message = (
+            f"{out.name}: encoding the clip took longer than {_DEADLINE_S:g} s; try again when the machine is less busy"
+        )
         raise MediaError("decode_timeout", message, retryable=True) from error
     if done.returncode != 0 or not out.is_file() or out.stat().st_size == 0:
         raise failure_of(done, out.name, "decode_failed")

@@ -1,20 +1,21 @@
-"""The segment planner: a pure function from what was found in an item to its segments.
+"""The segment planner: a pure function from an item's detected transitions and sound activity to its segments.
 
-What always holds: segments cover [0, duration) without gap or overlap; none is longer than the maximum; none
-is shorter than the minimum unless the item, or the rest of a fixed plan, is; an item without boundaries that
-fits the maximum is one segment; neighbours share one `Boundary`; the order of the input does not matter.
+Invariants: segments cover [0, duration) without gaps or overlaps. No segment exceeds the maximum length. No
+segment is shorter than the minimum, except an item shorter than that and the last segment of a fixed plan. An
+item without boundaries that fits the maximum is one segment. Adjacent segments share a `Boundary`. The order of
+the input does not matter.
 
-`content_aware` video keeps every shot boundary that leaves no segment shorter than the minimum, strongest
-first. `smart` video and `content_aware` audio choose among all candidates by dynamic programming, as Knuth
-and Plass break paragraphs into lines ("Breaking Paragraphs into Lines", 1981). Of all plans within the bounds
-it is the one that
+`content_aware` video selects shot boundaries by strength, skipping those that would leave a segment shorter than
+the minimum. `smart` video and `content_aware` audio select among all candidates by dynamic programming, the way
+Knuth and Plass break paragraphs into lines ("Breaking Paragraphs into Lines", 1981). Of all plans within the
+length bounds, they select the one that, in order of priority,
 
-1. cuts through speech least often, then
-2. has the fewest boundaries without evidence (reason "limit"), then
-3. costs least: every segment by its distance from the target length, every boundary by how weak its
-   evidence is.
+1. has the fewest cuts through speech,
+2. has the fewest boundaries without evidence (reason "limit"),
+3. has the lowest cost: each segment costs by its distance from the target length, each boundary by the weakness
+   of its evidence.
 
-Costs are whole numbers, so plans are equal on every machine.
+Costs are integers, so plans are identical on every machine.
 """
 
 from __future__ import annotations
@@ -34,37 +35,36 @@ from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
 __all__ = ["TransitionLike", "plan_segments"]
 
-# A shorter gap between two stretches of speech is a breath inside a sentence. The detector takes 300 ms of
-# silence for a pause, and then widens the speech on both sides of it by 30 ms
-# (`promptreel.media.speech.SpeechSettings`).
+# A shorter gap in speech is a breath within a sentence. The detector ends speech after 300 ms of silence, then pads
+# the speech on both sides by 30 ms (`promptreel.media.speech.SpeechSettings`).
 MIN_PAUSE_US: Final = 240_000
-# A pause of this length or more is as strong as evidence gets: sentences are usually 0.5 to 1 s apart.
+# Pauses of at least this length have the maximum score: sentences are usually 0.5 to 1 s apart.
 STRONG_PAUSE_US: Final = 1_000_000
-# The edge of speech is known to one window of the detector (32 ms) and its padding (30 ms): a moment this
-# near to a pause lies in it.
-_EDGE_US: Final = 62_000
-# Of candidates in one slot of this length the best is kept: it bounds the work, and is shorter than any shot.
+# Precision of a detected edge of speech: one detector window (32 ms) plus the padding (30 ms). A time this close to a
+# pause counts as inside it.
+_EDGE_TOLERANCE_US: Final = 62_000
+# Only the best candidate of each slot is considered. This bounds the work; the slot is shorter than any shot.
 _SLOT_US: Final = 100_000
-# Boundaries without evidence are tried this far apart, where candidates lie too far apart for the maximum.
-_FILL_US: Final = 1_000_000
+# Interval of the boundaries without evidence that are tried where candidates are too far apart for the maximum length.
+_FILL_INTERVAL_US: Final = 1_000_000
 
-# Costs in millionths of "a segment twice or half as long as the target".
+# Costs, in millionths of the cost of a segment twice or half as long as the target.
 _UNIT: Final = 1_000_000
-_WEAK: Final = 600_000  # a boundary whose score is 0; one of score 1 is free
-_ALONE: Final = 300_000  # a picture boundary outside every pause, or a pause without one
-_THROUGH_SOUND: Final = 200_000  # inside sound that need not be speech: music often goes on over cuts
-_UNQUIET: Final = 2_000_000  # a boundary without evidence inside sound; the longer the gap there is, the less
+_WEAK_COST: Final = 600_000  # a boundary with score 0; a score of 1 costs nothing
+_UNPAIRED_COST: Final = 300_000  # a shot boundary outside every pause, or a pause without a shot boundary
+_THROUGH_SOUND_COST: Final = 200_000  # inside sound that may not be speech: music often continues across cuts
+_LIMIT_IN_SOUND_COST: Final = 2_000_000  # a boundary without evidence inside sound; less the longer the breath there
 
-# Harm: what weighs more than any cost. One cut through speech outweighs all boundaries without evidence.
-_LIMIT: Final = 1
-_THROUGH_SPEECH: Final = 1 << 24
-_NO_WAY: Final = 1 << 62
+# Penalties outweigh any cost. One cut through speech outweighs all boundaries without evidence.
+_LIMIT_PENALTY: Final = 1
+_SPEECH_PENALTY: Final = 1 << 24
+_UNREACHABLE: Final = 1 << 62
 
 _Int64 = NDArray[np.int64]
 
 
 class TransitionLike(Protocol):
-    """A change of shot in microseconds, as `promptreel.media.shots.Transition` gives it."""
+    """A shot change with times in microseconds; see `promptreel.media.shots.Transition`."""
 
     @property
     def kind(self) -> Literal["cut", "dissolve", "fade"]: ...
@@ -80,7 +80,7 @@ class TransitionLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """Where a shot changes; a gradual change may be cut anywhere in [first_us, last_us]."""
+    """A shot change; a gradual one may be cut anywhere in [first_us, last_us]."""
 
     boundary: Boundary
     first_us: int
@@ -89,10 +89,10 @@ class _Shot:
 
 @dataclass(frozen=True, slots=True)
 class _CutCandidate:
-    """Where the item may be cut, and what that costs."""
+    """A possible boundary, with its penalty and cost."""
 
     boundary: Boundary
-    harm: int = 0
+    penalty: int = 0
     cost: int = 0
 
     @property
@@ -101,7 +101,7 @@ class _CutCandidate:
 
     @property
     def rank(self) -> tuple[int, int, int, str]:
-        """Lower is better; no two places that differ are equal."""
+        """Sort key, lower is better; a total order, so that the result is deterministic."""
         return (self.harm, self.cost, self.time_us, self.boundary.reason)
 
 
@@ -112,19 +112,18 @@ def plan_segments(
     activity: SoundActivity,
     settings: SegmentationSettings,
 ) -> tuple[PlannedSegment, ...]:
-    """The segments of one item, in order.
+    """Plan the segments of an item, in order.
 
     Args:
-        duration_us: length in microseconds; 0 gives one empty segment, as an image has.
-        transitions: changes of shot in any order; those outside the item are ignored, and all of them for
-            audio.
-        activity: where the item is heard.
+        duration_us: length in microseconds; 0 yields one empty segment, as for an image.
+        transitions: shot changes in any order. Those outside the item are ignored, and all of them for audio.
+        activity: spans of speech or sound in the item.
 
     Raises:
         ValueError: the duration is negative.
     """
     if duration_us < 0:
-        raise ValueError(f"duration_us is {duration_us}: an item cannot be shorter than nothing")
+        raise ValueError(f"duration_us is {duration_us}; it must be 0 or more")
     if media_type == "image":
         duration_us = 0
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
@@ -138,9 +137,9 @@ def plan_segments(
     sound = _Sound(activity, duration_us)
     shots = [] if media_type == "audio" else _shots(transitions, duration_us)
     if media_type == "video" and settings.video_strategy == "content_aware":
-        kept = _keep_strongest([shot.boundary for shot in shots], duration_us, bounds.min_us)
-        return _segments(_split_long([start, *kept, end], _places([], sound), sound, bounds))
-    return _segments(_cheapest(start, end, _places(shots, sound), sound, bounds))
+        inner = _select_strongest([shot.boundary for shot in shots], duration_us, bounds.min_us)
+        return _segments(_split_long([start, *inner, end], _candidates([], sound), sound, bounds))
+    return _segments(_best_boundaries(start, end, _candidates(shots, sound), sound, bounds))
 
 
 def _segments(boundaries: Sequence[Boundary]) -> tuple[PlannedSegment, ...]:
@@ -151,25 +150,25 @@ def _segments(boundaries: Sequence[Boundary]) -> tuple[PlannedSegment, ...]:
 
 
 class _Sound:
-    """Answers how a moment of an item sounds."""
+    """Sound activity of an item, indexed by time."""
 
     def __init__(self, activity: SoundActivity, duration_us: int) -> None:
         gaps = find_pauses(activity, duration_us, 1)
         self.pauses = tuple(gap for gap in gaps if gap.duration_us >= MIN_PAUSE_US)
         self.breaths = tuple(gap for gap in gaps if gap.duration_us < MIN_PAUSE_US)
         self.is_speech = activity.detector == "silero"
-        self._heard = any(span.start_us < duration_us and span.end_us > 0 for span in activity.spans)
+        self._has_sound = any(span.start_us < duration_us and span.end_us > 0 for span in activity.spans)
         self._ends = [pause.end_us for pause in self.pauses]
 
     def is_inside(self, time_us: int) -> bool:
-        """Whether a moment lies within speech or sound, breaths included."""
-        if not self._heard:
+        """Return whether a time is within speech or sound, including breaths."""
+        if not self._has_sound:
             return False
-        at = bisect_left(self._ends, time_us - _EDGE_US)
-        return at == len(self.pauses) or time_us < self.pauses[at].start_us - _EDGE_US
+        index = bisect_left(self._ends, time_us - _EDGE_TOLERANCE_US)
+        return index == len(self.pauses) or time_us < self.pauses[index].start_us - _EDGE_TOLERANCE_US
 
     def pauses_within(self, first_us: int, last_us: int) -> list[TimeSpan]:
-        """The parts of pauses inside [first_us, last_us]."""
+        """Return the pauses that overlap [first_us, last_us], clipped to it."""
         parts = []
         for pause in self.pauses[bisect_left(self._ends, first_us) :]:
             if pause.start_us > last_us:
@@ -179,178 +178,183 @@ class _Sound:
 
 
 def _shots(transitions: Iterable[TransitionLike], duration_us: int) -> list[_Shot]:
-    """The changes of shot inside the item in order, the strongest for each moment; a dissolve is a fade from
-    one shot to the next."""
+    """Return the shot changes inside the item in order, the strongest one at each time. Dissolves get the reason
+    "fade"."""
     strongest: dict[int, _Shot] = {}
-    for part in transitions:
-        if 0 < part.at_us < duration_us:
-            score = min(1.0, max(0.0, float(part.score)))
-            found = _Shot(
-                Boundary(part.at_us, "cut" if part.kind == "cut" else "fade", score),
-                max(1, min(part.start_us, part.at_us)),
-                min(duration_us - 1, max(part.end_us, part.at_us)),
+    for transition in transitions:
+        if 0 < transition.at_us < duration_us:
+            score = min(1.0, max(0.0, float(transition.score)))
+            shot = _Shot(
+                Boundary(transition.at_us, "cut" if transition.kind == "cut" else "fade", score),
+                max(1, min(transition.start_us, transition.at_us)),
+                min(duration_us - 1, max(transition.end_us, transition.at_us)),
             )
-            known = strongest.get(part.at_us)
-            if known is None or _strength(found) > _strength(known):
-                strongest[part.at_us] = found
-    return [strongest[at] for at in sorted(strongest)]
+            previous = strongest.get(transition.at_us)
+            if previous is None or _strength(shot) > _strength(previous):
+                strongest[transition.at_us] = shot
+    return [strongest[time_us] for time_us in sorted(strongest)]
 
 
 def _strength(shot: _Shot) -> tuple[float, str, int, int]:
     return (shot.boundary.score, shot.boundary.reason, -shot.first_us, shot.last_us)
 
 
-def _keep_strongest(boundaries: Sequence[Boundary], duration_us: int, min_us: int) -> list[Boundary]:
-    """The boundaries that leave no segment shorter than the minimum, strongest first, earlier first among
-    equals."""
-    kept = [0, duration_us]
-    chosen: list[Boundary] = []
-    for boundary in sorted(boundaries, key=lambda part: (-part.score, part.time_us)):
-        at = bisect_left(kept, boundary.time_us)
-        if boundary.time_us - kept[at - 1] >= min_us and kept[at] - boundary.time_us >= min_us:
-            kept.insert(at, boundary.time_us)
-            chosen.append(boundary)
-    return sorted(chosen, key=lambda part: part.time_us)
+def _select_strongest(boundaries: Sequence[Boundary], duration_us: int, min_us: int) -> list[Boundary]:
+    """Select boundaries greedily by score, skipping those that would leave a segment shorter than the minimum; among
+    equal scores the earlier one wins. Returns them in order of time."""
+    times = [0, duration_us]
+    selected: list[Boundary] = []
+    for boundary in sorted(boundaries, key=lambda b: (-b.score, b.time_us)):
+        index = bisect_left(times, boundary.time_us)
+        if boundary.time_us - times[index - 1] >= min_us and times[index] - boundary.time_us >= min_us:
+            times.insert(index, boundary.time_us)
+            selected.append(boundary)
+    return sorted(selected, key=lambda b: b.time_us)
 
 
-# ----------------------------------------------------------------------------------------------------- places
+# ------------------------------------------------------------------------------------------------- candidates
 
 
-def _places(shots: Sequence[_Shot], sound: _Sound) -> list[_CutCandidate]:
-    """Every place that speaks for a boundary, in order, at most one in each slot; and some in long pauses and
-    in breaths, should the maximum ask for them."""
-    found = [_shot_place(shot, sound) for shot in shots]
+def _candidates(shots: Sequence[_Shot], sound: _Sound) -> list[_CutCandidate]:
+    """Return the candidates in order, at most one per slot: shot changes and pauses, plus boundaries without evidence in
+    long pauses and in breaths, in case the maximum length requires them."""
+    candidates = [_shot_candidate(shot, sound) for shot in shots]
     for pause in sound.pauses:
         middle = Boundary(_middle(pause), "pause", min(1.0, pause.duration_us / STRONG_PAUSE_US))
-        found.append(_CutCandidate(middle, 0, _evidence_cost(middle.score) + _ALONE))
-        found += [_limit_place(at, sound) for at in range(pause.start_us + _FILL_US, pause.end_us, _FILL_US)]
+        candidates.append(_CutCandidate(middle, 0, _evidence_cost(middle.score) + _UNPAIRED_COST))
+        fill_times = range(pause.start_us + _FILL_INTERVAL_US, pause.end_us, _FILL_INTERVAL_US)
+        candidates += [_limit_candidate(time_us, sound) for time_us in fill_times]
     for breath in sound.breaths:
-        found.append(_limit_place(_middle(breath), sound, breath.duration_us))
+        candidates.append(_limit_candidate(_middle(breath), sound, breath.duration_us))
     best: dict[int, _CutCandidate] = {}
-    for place in found:
-        slot = place.time_us // _SLOT_US
-        if slot not in best or place.rank < best[slot].rank:
-            best[slot] = place
+    for candidate in candidates:
+        slot = candidate.time_us // _SLOT_US
+        if slot not in best or candidate.rank < best[slot].rank:
+            best[slot] = candidate
     return [best[slot] for slot in sorted(best)]
 
 
-def _shot_place(shot: _Shot, sound: _Sound) -> _CutCandidate:
-    """A change of shot. A gradual one whose middle lies in speech is cut in the pause that it overlaps, if
-    there is
-    one: nearest to its middle."""
+def _shot_candidate(shot: _Shot, sound: _Sound) -> _CutCandidate:
+    """Return the candidate for a shot change. A gradual change whose middle is inside speech is moved to the overlapping
+    pause closest to that middle, if any."""
     boundary = shot.boundary
     if sound.is_inside(boundary.time_us):
-        quiet = [_middle(part) for part in sound.pauses_within(shot.first_us, shot.last_us)]
-        if quiet:
-            at = min(quiet, key=lambda time_us: (abs(time_us - boundary.time_us), time_us))
-            boundary = Boundary(at, boundary.reason, boundary.score)
+        middles = [_middle(pause) for pause in sound.pauses_within(shot.first_us, shot.last_us)]
+        if middles:
+            nearest = min(middles, key=lambda time_us: (abs(time_us - boundary.time_us), time_us))
+            boundary = Boundary(nearest, boundary.reason, boundary.score)
     cost = _evidence_cost(boundary.score)
     if not sound.is_inside(boundary.time_us):
-        return _CutCandidate(boundary, 0, cost if sound.pauses else cost + _ALONE)
+        return _CutCandidate(boundary, 0, cost if sound.pauses else cost + _UNPAIRED_COST)
     if sound.is_speech:
-        return _CutCandidate(boundary, _THROUGH_SPEECH, cost + _ALONE)
-    return _CutCandidate(boundary, 0, cost + _ALONE + _THROUGH_SOUND)
+        return _CutCandidate(boundary, _SPEECH_PENALTY, cost + _UNPAIRED_COST)
+    return _CutCandidate(boundary, 0, cost + _UNPAIRED_COST + _THROUGH_SOUND_COST)
 
 
-def _limit_place(time_us: int, sound: _Sound, breath_us: int = 0) -> _CutCandidate:
-    """A boundary without evidence, best outside sound, else in the longest breath."""
+def _limit_candidate(time_us: int, sound: _Sound, breath_us: int = 0) -> _CutCandidate:
+    """Return a boundary without evidence. It costs least outside sound, otherwise less the longer the breath."""
     boundary = Boundary(time_us, "limit", 0.0)
     if not sound.is_inside(time_us):
-        return _CutCandidate(boundary, _LIMIT)
-    harm = _LIMIT + (_THROUGH_SPEECH if sound.is_speech else 0)
-    return _CutCandidate(boundary, harm, _UNQUIET * (MIN_PAUSE_US - breath_us) // MIN_PAUSE_US)
+        return _CutCandidate(boundary, _LIMIT_PENALTY)
+    penalty = _LIMIT_PENALTY + (_SPEECH_PENALTY if sound.is_speech else 0)
+    return _CutCandidate(boundary, penalty, _LIMIT_IN_SOUND_COST * (MIN_PAUSE_US - breath_us) // MIN_PAUSE_US)
 
 
 def _evidence_cost(score: float) -> int:
-    return round(_WEAK * (1 - score))
+    return round(_WEAK_COST * (1 - score))
 
 
 def _middle(span: TimeSpan) -> int:
     return (span.start_us + span.end_us) // 2
 
 
-# --------------------------------------------------------------------------------------------------- choosing
+# -------------------------------------------------------------------------------------------------- selection
 
 
 def _split_long(
-    boundaries: Sequence[Boundary], places: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
+    boundaries: Sequence[Boundary], candidates: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
 ) -> list[Boundary]:
-    """Splits what is longer than the maximum, at the places given where they lie well."""
-    times = [place.time_us for place in places]
+    """Split segments longer than the maximum, preferably at the candidates."""
+    times = [candidate.time_us for candidate in candidates]
     result = [boundaries[0]]
-    for one, two in pairwise(boundaries):
-        if two.time_us - one.time_us > bounds.max_us:
-            inside = places[bisect_right(times, one.time_us) : bisect_left(times, two.time_us)]
-            result += _cheapest(one, two, inside, sound, bounds)[1:]
+    for start, end in pairwise(boundaries):
+        if end.time_us - start.time_us > bounds.max_us:
+            inside = candidates[bisect_right(times, start.time_us) : bisect_left(times, end.time_us)]
+            result += _best_boundaries(start, end, inside, sound, bounds)[1:]
         else:
-            result.append(two)
+            result.append(end)
     return result
 
 
-def _cheapest(
-    start: Boundary, end: Boundary, places: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
+def _best_boundaries(
+    start: Boundary, end: Boundary, candidates: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
 ) -> list[Boundary]:
-    """The boundaries from start to end that do least harm, and of those the ones that cost least."""
-    inner = [place for place in places if start.time_us < place.time_us < end.time_us]
-    route = [_CutCandidate(start), *_fill_holes(start, end, inner, sound, bounds), _CutCandidate(end)]
-    return [route[at].boundary for at in _cheapest_way(route, bounds)]
+    """Return the boundaries from start to end with the lowest penalty, and among those the lowest cost."""
+    inner = [candidate for candidate in candidates if start.time_us < candidate.time_us < end.time_us]
+    nodes = [_CutCandidate(start), *_fill_gaps(start, end, inner, sound, bounds), _CutCandidate(end)]
+    return [nodes[index].boundary for index in _cheapest_path(nodes, bounds)]
 
 
-def _fill_holes(
+def _fill_gaps(
     start: Boundary, end: Boundary, inner: Sequence[_CutCandidate], sound: _Sound, bounds: LengthBounds
 ) -> list[_CutCandidate]:
-    """Adds places without evidence until neighbours lie at most `max_us - 2 * min_us` apart. Then there is
-    always
-    a way: from every place with more than `max_us` left, one lies within the bounds that leaves `min_us`."""
-    widest_us = bounds.max_us - 2 * bounds.min_us
-    step_us = min(_FILL_US, widest_us)
-    times = [start.time_us, *(place.time_us for place in inner), end.time_us]
+    """Add boundaries without evidence until neighbours are at most `max_us - 2 * min_us` apart.
+
+    This guarantees a path: from every candidate with more than `max_us` left, another candidate is within the length
+    bounds and leaves at least `min_us`.
+    """
+    max_gap_us = bounds.max_us - 2 * bounds.min_us
+    step_us = min(_FILL_INTERVAL_US, max_gap_us)
+    times = [start.time_us, *(candidate.time_us for candidate in inner), end.time_us]
     filled: list[_CutCandidate] = []
-    for at, (one, two) in enumerate(pairwise(times)):
-        if two - one > widest_us:
-            filled += [_limit_place(time_us, sound) for time_us in range(one + step_us, two, step_us)]
-        if at < len(inner):
-            filled.append(inner[at])
+    for index, (left_us, right_us) in enumerate(pairwise(times)):
+        if right_us - left_us > max_gap_us:
+            filled += [_limit_candidate(time_us, sound) for time_us in range(left_us + step_us, right_us, step_us)]
+        if index < len(inner):
+            filled.append(inner[index])
     return filled
 
 
-def _cheapest_way(route: Sequence[_CutCandidate], bounds: LengthBounds) -> list[int]:
-    """The places from the first to the last, by number, with segments within the bounds.
+def _cheapest_path(nodes: Sequence[_CutCandidate], bounds: LengthBounds) -> list[int]:
+    """Return the indices of the best path from the first node to the last with all segments within the bounds.
 
-    Takes O(n * k) for n places of which k lie within one maximum. Of equal ways that with the earlier places
-    wins, looked at from the end.
+    Takes O(n * k) time for n nodes, k of them within one maximum length. Ties are resolved from the end backwards, in
+    favour of the earlier node.
     """
-    times = np.array([place.time_us for place in route], np.int64)
-    harms = np.array([place.harm for place in route], np.int64)
-    costs = np.array([place.cost for place in route], np.int64)
-    shortest_us = min(bounds.min_us, route[-1].time_us - route[0].time_us)
+    times = np.array([node.time_us for node in nodes], np.int64)
+    node_penalties = np.array([node.penalty for node in nodes], np.int64)
+    node_costs = np.array([node.cost for node in nodes], np.int64)
+    min_us = min(bounds.min_us, nodes[-1].time_us - nodes[0].time_us)
     firsts = np.searchsorted(times, times - bounds.max_us, side="left").tolist()
-    lasts = np.searchsorted(times, times - shortest_us, side="right").tolist()
-    harm = np.full(len(route), _NO_WAY, np.int64)
-    cost = np.zeros(len(route), np.int64)
-    harm[0] = 0
-    back = [0] * len(route)
-    for to in range(1, len(route)):
-        before = slice(firsts[to], lasts[to])
-        least = harm[before].min(initial=_NO_WAY)
-        if least == _NO_WAY:
+    lasts = np.searchsorted(times, times - min_us, side="right").tolist()
+    penalty = np.full(len(nodes), _UNREACHABLE, np.int64)
+    cost = np.zeros(len(nodes), np.int64)
+    penalty[0] = 0
+    previous = [0] * len(nodes)
+    for node in range(1, len(nodes)):
+        before = slice(firsts[node], lasts[node])
+        lowest = penalty[before].min(initial=_UNREACHABLE)
+        if lowest == _UNREACHABLE:
             continue
-        sums = cost[before] + _length_costs(times[to] - times[before], bounds.target_us)
-        sums[harm[before] > least] = _NO_WAY
+        sums = cost[before] + _length_costs(times[node] - times[before], bounds.target_us)
+        sums[penalty[before] > lowest] = _UNREACHABLE
         best = int(sums.argmin())
-        back[to] = before.start + best
-        harm[to] = least + harms[to]
-        cost[to] = sums[best] + costs[to]
-    assert harm[-1] < _NO_WAY, "filled holes always leave a way from start to end"
-    way = [len(route) - 1]
-    while way[-1] != 0:
-        way.append(back[way[-1]])
-    return way[::-1]
+        previous[node] = before.start + best
+        penalty[node] = lowest + node_penalties[node]
+        cost[node] = sums[best] + node_costs[node]
+    assert penalty[-1] < _UNREACHABLE, "filled gaps guarantee a path from start to end"
+    path = [len(nodes) - 1]
+    while path[-1] != 0:
+        path.append(previous[path[-1]])
+    return path[::-1]
 
 
 def _length_costs(lengths_us: _Int64, target_us: int) -> _Int64:
-    """0 at the target, one unit at twice and at half of it, growing with the square of the ratio, so that equal lengths
-    cost less than unequal ones: int64[k] to int64[k]. Lengths are taken in milliseconds: their squares fit 64 bits."""
+    """Return the cost of each segment length, int64[k].
+
+    0 at the target, one unit at twice and at half of it, growing with the square of the ratio, so that equal lengths cost
+    less than unequal ones. Computed in milliseconds, whose squares fit into 64 bits.
+    """
     lengths_ms, target_ms = np.maximum(lengths_us // 1000, 1), target_us // 1000
     longer = np.maximum(lengths_ms, target_ms)
     shorter = np.minimum(lengths_ms, target_ms)

@@ -1,4 +1,4 @@
-"""A short film to try promptreel on, drawn here: moving shots, hard cuts, a cross-fade, captions, sound with pauses."""
+"""Generate a short sample film: moving shots, hard cuts, a cross-fade, captions, and audio with pauses."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _FADE_OUT_S: Final = 1.5
 CUT_TIMES_S: Final = (5.0, 9.5, 21.0)
 CROSS_FADE_S: Final = (14.5, 15.5)
 DURATION_S: Final = 25.0
-# (start, end) of each stretch of sound, in seconds.
+# (start, end) of each span of sound, in seconds.
 SOUND_S: Final = ((0.4, 4.5), (5.3, 9.1), (10.1, 14.3), (15.8, 20.6), (21.5, 23.6))
 
-# Capital letters and the space, 5 pixels wide and 7 high, one number of 5 bits for each row from the top.
+# 5x7 bitmap font: one 5-bit number per row, from the top.
 _LETTERS: Final[dict[str, tuple[int, ...]]] = {
     " ": (0, 0, 0, 0, 0, 0, 0),
     "A": (14, 17, 17, 31, 17, 17, 17),
@@ -60,10 +60,10 @@ _LETTERS: Final[dict[str, tuple[int, ...]]] = {
 
 
 def make_sample_film(path: Path) -> None:
-    """Writes the film as an MP4 (H.264 and AAC), `DURATION_S` long; the same bytes with the same ffmpeg.
+    """Write the film as an MP4 (H.264 and AAC) of `DURATION_S`. The same ffmpeg always writes the same bytes.
 
     Raises:
-        MediaError: there is no usable ffmpeg.
+        MediaError: no usable ffmpeg was found.
         OSError: the file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="promptreel-film-") as scratch:
@@ -85,12 +85,12 @@ def make_sample_film(path: Path) -> None:
                 pass
             message = process.stderr.read().decode("utf-8", "replace").strip()
         if process.returncode != 0:
-            raise OSError(f"ffmpeg could not write {path}: {message}")
+            raise OSError(f"ffmpeg cannot write {path}: {message}")
         unfinished.replace(path)
 
 
 def _frames() -> Iterator[NDArray[np.uint8]]:
-    """uint8[360, 640, 3] RGB frames of the whole film."""
+    """Yield all frames of the film as uint8[360, 640, 3] RGB."""
     starts = np.cumsum([0.0, *(seconds for _, seconds, _ in _SHOTS)])
     captions = [_caption(text) for text, _, _ in _SHOTS]
     palettes = [_palette(*colours) for _, _, colours in _SHOTS]
@@ -114,9 +114,10 @@ def _frames() -> Iterator[NDArray[np.uint8]]:
 def _shot_picture(
     shot: int, time_s: float, palette: NDArray[np.uint8], caption: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """One frame: a two-colour ground with drifting texture, something that moves, and the caption."""
+    """Return one frame: a two-colour background with drifting texture, a moving box, and the caption."""
     y, x = np.arange(HEIGHT, dtype=np.float32), np.arange(WIDTH, dtype=np.float32)
-    # The texture is 0.18 sin(along + down) cos(...), and sin(along + down) a sum of products of a row and a column.
+    # The texture is 0.18 sin(along + down) cos(...). sin(along + down) expands to products of a row and a column, so the
+    # whole picture is one small matrix product.
     along = (x + np.float32(time_s * (18 + 7 * shot))) / (23 + 9 * shot)
     down, strength = 1.3 * np.sin(y / 31), 0.18 * np.cos(y / (17 + 5 * shot))
     columns = np.stack([y / HEIGHT, strength * np.cos(down), strength * np.sin(down)], axis=1)
@@ -134,13 +135,13 @@ def _shot_picture(
 
 
 def _palette(light: tuple[int, int, int], dark: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """uint8[256, 3], from the light colour to the dark one."""
+    """Return a gradient from the light colour to the dark one, uint8[256, 3]."""
     share = np.linspace(0, 1, 256)[:, None]
     return np.asarray(np.array(light) * (1 - share) + np.array(dark) * share, np.uint8)
 
 
 def _caption(text: str, scale: int = 3) -> NDArray[np.bool_]:
-    """The text as a mask, each pixel of a letter `scale` pixels wide."""
+    """Render the text as a mask; each font pixel is `scale` pixels wide and high."""
     columns = []
     for letter in text:
         rows = np.array([[bool(row >> (4 - bit) & 1) for bit in range(5)] for row in _LETTERS[letter]])
@@ -149,7 +150,7 @@ def _caption(text: str, scale: int = 3) -> NDArray[np.bool_]:
 
 
 def _sound() -> NDArray[np.int16]:
-    """int16[n], 16 kHz: a voice-like hum of vowels in syllables, silent in the pauses between."""
+    """Return int16[n] samples at 16 kHz: a voice-like hum of vowels and syllables, silent between the spans."""
     samples = np.zeros(round(DURATION_S * _SAMPLE_RATE), np.float64)
     for number, (start_s, end_s) in enumerate(SOUND_S):
         time_s = np.arange(round((end_s - start_s) * _SAMPLE_RATE)) / _SAMPLE_RATE

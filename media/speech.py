@@ -1,7 +1,6 @@
-"""Where an item is heard: speech where a speech detector is installed and finds some, else loud sound.
+"""Detect sound activity: speech if a speech detector is installed and finds any, otherwise loud sound.
 
-Samples are streamed through in blocks. What grows with the length of an item is one number for each window:
-about 0.9 MB for an hour.
+Samples are streamed in blocks. Memory grows by one number per window, about 0.9 MB per hour of audio.
 """
 
 from __future__ import annotations
@@ -35,26 +34,26 @@ __all__ = [
 ]
 
 SAMPLE_RATE: Final = 16_000
-# The window of the Silero model at 16 kHz, the samples of the window before that it is given as context, and
-# the shape of its recurrent state (faster_whisper/vad.py, `SileroVADModel.__call__`).
+# Window of the Silero model at 16 kHz, samples of the previous window that it expects as context, and shape of its
+# recurrent state (faster_whisper/vad.py, `SileroVADModel.__call__`).
 WINDOW_SAMPLES: Final = 512
 _CONTEXT_SAMPLES: Final = 64
 _STATE_SHAPE: Final = (1, 1, 128)
 
-_BLOCK_SAMPLES: Final = 256 * WINDOW_SAMPLES  # 8 s are worked on at once: more is no faster
-_JOIN_PARTS: Final = 1024  # so many results are joined to one, so that small blocks leave no trail of objects
+_BLOCK_SAMPLES: Final = 256 * WINDOW_SAMPLES  # 8 s per inference call; larger blocks are no faster
+_MAX_PARTS: Final = 1024  # parts are concatenated beyond this, so that small blocks do not accumulate objects
 
 LOUDNESS_WINDOW_SAMPLES: Final = SAMPLE_RATE // 10
-SILENCE_DBFS: Final = -120.0  # what digital silence is reported as; 16 bits reach down to about -96
+SILENCE_DBFS: Final = -120.0  # reported for digital silence; 16-bit audio reaches down to about -96
 
 # Thresholds of the level detector, in decibels.
-_MIN_LEVEL_DBFS: Final = -60.0  # quieter than any sound that was meant to be heard
-_MIN_FLOOR_DBFS: Final = -80.0  # digital silence must not draw the threshold down into hiss
+_MIN_LEVEL_DBFS: Final = -60.0  # intentional sound is louder than this
+_MIN_FLOOR_DBFS: Final = -80.0  # digital silence must not pull the threshold down into hiss
 _FLOOR_PERCENTILE: Final = 10
 _TOP_PERCENTILE: Final = 95
-_LEVEL_SHARE: Final = 0.4  # sound begins this far up from the floor to the loud parts,
-_LEVEL_DROP_DB: Final = 3.0  # and ends this far below, so that a level at the threshold does not flicker
-_STEADY_DB: Final = 6.0  # floor and top nearer than this are one steady sound
+_LEVEL_SHARE: Final = 0.4  # onset threshold, as a share of the way from the floor to the loud parts
+_LEVEL_DROP_DB: Final = 3.0  # hysteresis: sound ends this far below the onset threshold
+_STEADY_DB: Final = 6.0  # a floor closer than this to the top means steady sound
 _MIN_SOUND_US: Final = 100_000  # shorter than a syllable (0.1 to 0.3 s): a click
 
 
@@ -63,11 +62,10 @@ class SpeechSettings:
     """Thresholds of the speech detector.
 
     Attributes:
-        threshold, release: probability at which speech begins, and below which it may end (Silero's own
-            defaults).
-        min_silence_us: a shorter gap does not end a stretch of speech. 300 ms separates utterances; the
-            detector's customary 2 s would merge sentences.
-        pad_us: each stretch is widened by this on both sides, for soft onsets.
+        threshold, release: probability at which speech starts, and below which it may end (Silero's defaults).
+        min_silence_us: a shorter gap does not end a span of speech. 300 ms separates utterances; the usual default of
+            2 s would merge sentences.
+        pad_us: each span is padded by this on both sides, to include soft onsets.
 
     Raises:
         SettingsError: a value is out of range.
@@ -81,47 +79,47 @@ class SpeechSettings:
     def __post_init__(self) -> None:
         if not 0 < self.release <= self.threshold < 1:
             raise SettingsError(
-                f"release is {self.release!r} and threshold {self.threshold!r}; they must be probabilities "
-                "with 0 < release <= threshold < 1"
+                f"release is {self.release!r} and threshold is {self.threshold!r}; they must satisfy "
+                "0 < release <= threshold < 1"
             )
         for name in ("min_silence_us", "pad_us"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise SettingsError(
-                    f"{name} is {value!r}; it must be a whole number of microseconds from 0 up (300000 is 0.3 s)"
+                    f"{name} is {value!r}; it must be a non-negative integer in microseconds (300000 is 0.3 s)"
                 )
 
 
 def detector_name() -> Literal["silero", "level"]:
-    """The detector that this installation has: part of an analysis' key. Imports nothing heavy."""
+    """Return the installed detector, which is part of the analysis key. Imports no heavy library."""
     return "silero" if _model_file() is not None else "level"
 
 
 def pauses(activity: SoundActivity, duration_us: int, min_us: int = 300_000) -> tuple[TimeSpan, ...]:
-    """The gaps of at least `min_us` between spans of sound, in order; the quiet before the first span and
-    after the last counts too. Nothing heard at all gives none: there is nothing to pause.
+    """Return the gaps of at least `min_us` between spans of sound, in order, including the silence before the first span
+    and after the last. An item without any sound has no pauses.
 
-    Spans may come in any order, overlap, or reach beyond the item [0, duration_us).
+    Spans may be in any order, overlap, or extend beyond the item [0, duration_us).
     """
     spans = sorted((max(0, span.start_us), min(duration_us, span.end_us)) for span in activity.spans)
     spans = [span for span in spans if span[0] < span[1]]
     if not spans:
         return ()
-    found = []
-    heard_until = 0
+    gaps = []
+    previous_end_us = 0
     for start_us, end_us in [*spans, (duration_us, duration_us)]:
-        if start_us - heard_until >= max(min_us, 1):
-            found.append(TimeSpan(heard_until, start_us))
-        heard_until = max(heard_until, end_us)
-    return tuple(found)
+        if start_us - previous_end_us >= max(min_us, 1):
+            gaps.append(TimeSpan(previous_end_us, start_us))
+        previous_end_us = max(previous_end_us, end_us)
+    return tuple(gaps)
 
 
 class ActivityDetector:
-    """Finds the spans of speech, or of sound, in a stream of 16 kHz mono samples.
+    """Finds spans of speech or sound in a stream of 16 kHz mono samples.
 
-    Silero runs where it is installed. Sound in which it finds no speech at all (music, tones), and all sound
-    where it is not installed, is judged by its level. The result does not depend on how the stream is cut
-    into blocks, and is that of `faster_whisper.vad.get_speech_timestamps` over the whole of it.
+    Uses Silero if installed. If it is not installed, or finds no speech at all (music, tones), the level decides. The
+    result does not depend on the block sizes, and speech spans equal those of
+    `faster_whisper.vad.get_speech_timestamps` over the complete stream.
     """
 
     def __init__(self, settings: SpeechSettings = SpeechSettings()) -> None:
@@ -133,16 +131,16 @@ class ActivityDetector:
         self._activity: SoundActivity | None = None
 
     def add(self, samples: NDArray[np.int16]) -> None:
-        """Adds int16[m] samples; blocks may have any size.
+        """Add int16[m] samples, in blocks of any size.
 
         Raises:
-            ValueError: on another dtype or shape, or after `finish`.
+            ValueError: wrong dtype or shape, or called after `finish`.
         """
         if self._activity is not None:
-            raise ValueError("the stream is finished; take a new ActivityDetector for another one")
+            raise ValueError("the stream is finished; create a new ActivityDetector for another stream")
         if samples.dtype != np.int16 or samples.ndim != 1:
             raise ValueError(
-                f"samples are {samples.dtype}{list(samples.shape)}: they must be int16[m], 16 kHz mono; "
+                f"samples are {samples.dtype}{list(samples.shape)}; they must be int16[m], 16 kHz mono; "
                 "convert them in the decoder"
             )
         self._samples += len(samples)
@@ -154,17 +152,17 @@ class ActivityDetector:
                 self._speech.add(scaled)
 
     def finish(self) -> SoundActivity:
-        """What was heard, and which detector says so; a second call gives the same answer."""
+        """End the stream and return its sound activity. Further calls return the same result."""
         if self._activity is None:
-            self._activity = self._judge()
+            self._activity = self._compute_activity()
         return self._activity
 
     def loudness(self) -> NDArray[np.float32]:
-        """float32[n], RMS level in dBFS (0 is a square wave at full scale) of each tenth of a second so far;
-        a last part of one counts as one."""
+        """Return the RMS level of each tenth of a second so far, float32[n] in dBFS (0 is a full-scale square wave). An
+        incomplete last window is included."""
         return self._loudness.values()
 
-    def _judge(self) -> SoundActivity:
+    def _compute_activity(self) -> SoundActivity:
         if self._samples == 0:
             return SoundActivity("none")
         duration_us = self._samples * US_PER_SECOND // SAMPLE_RATE
@@ -176,22 +174,22 @@ class ActivityDetector:
 
 
 def speech_spans(probability: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
-    """Stretches of speech from the probability float32[n] of each window of 32 ms.
+    """Return the spans of speech, given the probability of each 32 ms window, float32[n].
 
     The hysteresis is that of Silero's reference code (`get_speech_timestamps` of snakers4/silero-vad, without
-    its maximum length): speech begins at `threshold` and ends where `min_silence_us` have passed since the
-    first window below `release` with none at `threshold` in between. What is shorter than a syllable is dropped.
+    its maximum length): speech starts at `threshold` and ends at the first window below `release` that is followed by
+    `min_silence_us` without any window at `threshold`. Spans shorter than a syllable are dropped.
     """
-    spans = _stretches(probability, settings.threshold, settings.release, duration_us, settings)
+    spans = _active_spans(probability, settings.threshold, settings.release, duration_us, settings)
     return _padded(_without_clicks(spans), duration_us, settings)
 
 
 def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
-    """Stretches of sound that stand above the item's own floor, from the level float32[n] of each window of
-    32 ms; one for steady sound, none for silence.
+    """Return the spans of sound above the item's noise floor, given the level of each 32 ms window, float32[n]. Steady
+    sound yields one span, silence none.
 
-    The floor is the level that a tenth of the windows stay below. Where that is as loud as the rest (pauses
-    are rare), it is the level of the quietest stretch of `min_silence_us`.
+    The floor is the 10th percentile of the levels. If that is as loud as the rest (pauses are rare), it is the level of
+    the quietest run of `min_silence_us`.
     """
     if len(levels_dbfs) == 0:
         return ()
@@ -199,47 +197,46 @@ def level_spans(levels_dbfs: NDArray[np.float32], duration_us: int, settings: Sp
     if top < _MIN_LEVEL_DBFS:
         return ()
     if top - floor < _STEADY_DB:
-        floor = _quietest(levels_dbfs, -(-settings.min_silence_us // _window_us(1)))
+        floor = _quietest_run(levels_dbfs, -(-settings.min_silence_us // _window_us(1)))
     floor = max(floor, _MIN_FLOOR_DBFS)
     if top - floor < _STEADY_DB:
         return (TimeSpan(0, duration_us),)
     threshold = max(floor + _LEVEL_SHARE * (top - floor), _MIN_LEVEL_DBFS)
-    spans = _stretches(levels_dbfs, threshold, threshold - _LEVEL_DROP_DB, duration_us, settings)
+    spans = _active_spans(levels_dbfs, threshold, threshold - _LEVEL_DROP_DB, duration_us, settings)
     return _padded(_without_clicks(spans), duration_us, settings)
 
 
-def _stretches(
+def _active_spans(
     values: NDArray[np.float32], threshold: float, release: float, duration_us: int, settings: SpeechSettings
 ) -> list[tuple[int, int]]:
-    """(start, end) in microseconds of the stretches that begin at `threshold` and end with a gap below
-    `release`."""
-    found: list[tuple[int, int]] = []
-    start = quiet = -1
-    telling = np.flatnonzero((values >= threshold) | (values < release))
-    for index, value in zip(telling.tolist(), values[telling].tolist(), strict=True):
-        at = _window_us(index)
+    """Return (start, end) in microseconds of the spans that start at `threshold` and end with a gap below `release`."""
+    spans: list[tuple[int, int]] = []
+    start_us = quiet_us = -1
+    decisive = np.flatnonzero((values >= threshold) | (values < release))
+    for index, value in zip(decisive.tolist(), values[decisive].tolist(), strict=True):
+        time_us = _window_us(index)
         if value >= threshold:
-            quiet = -1
-            if start < 0:
-                start = at
-        elif start >= 0:
-            if quiet < 0:
-                quiet = at
-            if at - quiet >= settings.min_silence_us:
-                found.append((start, quiet))
-                start = quiet = -1
-    if start >= 0:
-        found.append((start, duration_us))
-    return found
+            quiet_us = -1
+            if start_us < 0:
+                start_us = time_us
+        elif start_us >= 0:
+            if quiet_us < 0:
+                quiet_us = time_us
+            if time_us - quiet_us >= settings.min_silence_us:
+                spans.append((start_us, quiet_us))
+                start_us = quiet_us = -1
+    if start_us >= 0:
+        spans.append((start_us, duration_us))
+    return spans
 
 
 def _without_clicks(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The stretches that are long enough to be a syllable. The model hears one now and then where a tone begins or ends."""
+    """Drop spans shorter than a syllable. The model sometimes detects one where a tone starts or ends."""
     return [(start, end) for start, end in spans if end - start >= _MIN_SOUND_US]
 
 
-def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:
-    """The level that the quietest stretch of so many windows stays below."""
+def _quietest_run(levels_dbfs: NDArray[np.float32], windows: int) -> float:
+    """Return the lowest peak level of any run of `windows` consecutive windows."""
     windows = max(1, min(windows, len(levels_dbfs)))
     loudest = levels_dbfs[: len(levels_dbfs) - windows + 1].copy()
     for offset in range(1, windows):
@@ -248,7 +245,7 @@ def _quietest(levels_dbfs: NDArray[np.float32], windows: int) -> float:
 
 
 def _padded(spans: Sequence[tuple[int, int]], duration_us: int, settings: SpeechSettings) -> tuple[TimeSpan, ...]:
-    """Widens spans on both sides; a gap narrower than both pads is shared in the middle."""
+    """Pad spans on both sides; a gap narrower than both pads is split in the middle."""
     result = []
     for index, (start, end) in enumerate(spans):
         lead, tail = start, duration_us - end
@@ -267,14 +264,14 @@ def _window_us(index: int) -> int:
 
 
 class _Column:
-    """A growing float32 column that is fed in parts."""
+    """A float32 column that grows by parts."""
 
     def __init__(self) -> None:
         self._parts: list[NDArray[np.float32]] = []
 
     def add(self, part: NDArray[np.float32]) -> None:
         self._parts.append(part)
-        if len(self._parts) >= _JOIN_PARTS:
+        if len(self._parts) >= _MAX_PARTS:
             self._parts = [self.values()]
 
     def values(self) -> NDArray[np.float32]:
@@ -282,8 +279,7 @@ class _Column:
 
 
 class _Levels:
-    """RMS level of consecutive windows, in dB relative to full scale; a last part of a window counts as
-    one."""
+    """RMS level of consecutive windows in dBFS, including an incomplete last window."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -292,10 +288,10 @@ class _Levels:
 
     def add(self, samples: NDArray[np.float32]) -> None:
         joined = np.concatenate([self._rest, samples])
-        whole = len(joined) // self._window * self._window
-        self._rest = joined[whole:].copy()
-        if whole:
-            self._column.add(_decibels(joined[:whole].reshape(-1, self._window)))
+        complete = len(joined) // self._window * self._window
+        self._rest = joined[complete:].copy()
+        if complete:
+            self._column.add(_decibels(joined[:complete].reshape(-1, self._window)))
 
     def values(self) -> NDArray[np.float32]:
         if not len(self._rest):
@@ -304,41 +300,41 @@ class _Levels:
 
 
 def _decibels(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """RMS level in dBFS of each row of samples -1..1, float32[k, m] to float32[k]."""
+    """Return the RMS level in dBFS of each row of samples in -1..1: float32[k, m] to float32[k]."""
     power = np.mean(windows * windows, axis=1)
-    least = np.float32(10 ** (SILENCE_DBFS / 10))
-    return np.asarray(10 * np.log10(np.maximum(power, least)), dtype=np.float32)
+    min_power = np.float32(10 ** (SILENCE_DBFS / 10))
+    return np.asarray(10 * np.log10(np.maximum(power, min_power)), dtype=np.float32)
 
 
 class _SpeechProbability:
-    """The Silero model over a stream; its state is carried on, so that the result is that of one run."""
+    """Runs the Silero model over a stream; its state carries over between blocks, as if all were processed at once."""
 
     def __init__(self) -> None:
         self._session = _session()
         self._h = np.zeros(_STATE_SHAPE, np.float32)
         self._c = np.zeros(_STATE_SHAPE, np.float32)
         self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
-        self._waiting: list[NDArray[np.float32]] = []
-        self._waiting_samples = 0
+        self._pending: list[NDArray[np.float32]] = []
+        self._pending_samples = 0
         self._column = _Column()
 
     def add(self, samples: NDArray[np.float32]) -> None:
-        self._waiting.append(samples)
-        self._waiting_samples += len(samples)
-        if self._waiting_samples >= _BLOCK_SAMPLES:
+        self._pending.append(samples)
+        self._pending_samples += len(samples)
+        if self._pending_samples >= _BLOCK_SAMPLES:
             self._run()
 
     def finish(self) -> NDArray[np.float32]:
-        """float32[n], the probability of speech in each window; the last window is filled up with silence."""
-        self._waiting.append(np.zeros(-self._waiting_samples % WINDOW_SAMPLES, np.float32))
+        """Return the probability of speech in each window, float32[n]; the last window is padded with silence."""
+        self._pending.append(np.zeros(-self._pending_samples % WINDOW_SAMPLES, np.float32))
         self._run()
         return self._column.values()
 
     def _run(self) -> None:
-        joined = np.concatenate(self._waiting)
+        joined = np.concatenate(self._pending)
         windows = joined[: len(joined) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
         rest = joined[windows.size :]
-        self._waiting, self._waiting_samples = [rest], len(rest)
+        self._pending, self._pending_samples = [rest], len(rest)
         if not len(windows):
             return
         context = np.concatenate([self._context[None], windows[:-1, -_CONTEXT_SAMPLES:]])
@@ -350,25 +346,24 @@ class _SpeechProbability:
 
 @functools.cache
 def _model_file() -> Path | None:
-    """The Silero model that faster-whisper carries; None where it or onnxruntime is not installed."""
+    """Return the Silero model bundled with faster-whisper; None if faster-whisper or onnxruntime is not installed."""
     package = importlib.util.find_spec("faster_whisper")
     if package is None or package.origin is None or importlib.util.find_spec("onnxruntime") is None:
         return None
-    found = sorted((Path(package.origin).parent / "assets").glob("silero_vad*.onnx"))
-    return found[-1] if found else None
+    files = sorted((Path(package.origin).parent / "assets").glob("silero_vad*.onnx"))
+    return files[-1] if files else None
 
 
 @functools.cache
 def _session() -> Any:
-    """One ONNX session on one thread, shared by the process: sessions may be run from several threads at
-    once."""
-    # Without it the library keeps a record of its use in the home folder and sends it away. Read when it is imported.
+    """Return a single-threaded ONNX session shared by the process; sessions are thread-safe."""
+    # Otherwise the library records its use in the home folder and sends the record away. It reads the variable on import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # else it keeps the largest block's memory for good
+    options.enable_cpu_mem_arena = False  # the arena would hold the largest block's memory for good
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(str(_model_file()), options, providers=["CPUExecutionProvider"])

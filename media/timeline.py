@@ -1,4 +1,4 @@
-"""What was measured along an item, in bins of a tenth of a second: brightness, motion, colours, loudness."""
+"""Measurements along an item in bins of a tenth of a second: brightness, motion, colours, loudness."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLOUR_BINS: Final = 64  # 4 levels each of red, green and blue, red slowest
 
 @dataclass(frozen=True)
 class Timeline:
-    """Measurements of one item, bin `i` covering [i, i + 1) tenths of a second.
+    """Measurements of an item. Bin `i` covers [i, i + 1) tenths of a second.
 
     Attributes:
-        brightness: float32[n], mean luma 0..1; empty without a picture.
-        motion: float32[n], mean absolute change of luma (0..1) for each second; empty without a picture.
-        colours: uint8[n, 64], 255 x share of the picture in each coarse colour; empty without a picture.
-        loudness_dbfs: float32[m], RMS level relative to full scale; empty without sound.
+        brightness: float32[n], mean luma 0..1; empty without video.
+        motion: float32[n], mean absolute luma change (0..1) per second; empty without video.
+        colours: uint8[n, 64], 255 x share of the picture in each coarse colour; empty without video.
+        loudness_dbfs: float32[m], RMS level relative to full scale; empty without audio.
     """
 
     brightness: NDArray[np.float32]
@@ -33,33 +33,33 @@ class Timeline:
     loudness_dbfs: NDArray[np.float32]
 
     def picture_bins(self, span: TimeSpan) -> slice:
-        """The bins of the picture columns that a span touches; at least one where there is a picture."""
+        """Return the video bins that a span overlaps: at least one if the item has video."""
         return _bins(span, len(self.brightness))
 
     def sound_bins(self, span: TimeSpan) -> slice:
-        """The bins of the sound column that a span touches; at least one where there is sound."""
+        """Return the audio bins that a span overlaps: at least one if the item has audio."""
         return _bins(span, len(self.loudness_dbfs))
 
 
 class ColourCounter:
-    """Counts the coarse colours of a stream of frames: of the first frame in each bin, which is enough for shares."""
+    """Counts coarse colours in a stream of frames. Only the first frame of each bin is counted, which is accurate enough."""
 
     def __init__(self) -> None:
         self._shares: dict[int, NDArray[np.uint8]] = {}
 
     def add(self, frames: NDArray[np.uint8], times_us: NDArray[np.int64]) -> None:
-        """Adds uint8[k, h, w, 3] RGB frames with their int64[k] times."""
+        """Add uint8[k, h, w, 3] RGB frames with their int64[k] times in microseconds."""
         for frame, time_us in zip(frames, times_us.tolist(), strict=True):
             if time_us // BIN_US not in self._shares:
                 self._shares[time_us // BIN_US] = _colour_shares(frame)
 
     def shares(self, count: int) -> NDArray[np.uint8]:
-        """uint8[count, 64], 255 x share of each coarse colour; a bin without a frame repeats the one before it."""
+        """Return 255 x the share of each coarse colour, uint8[count, 64]; a bin without frames repeats the previous one."""
         if not self._shares:
             return np.zeros((0, COLOUR_BINS), np.uint8)
-        known = sorted(self._shares)
-        nearest = np.maximum(np.searchsorted(known, np.arange(count), side="right") - 1, 0)
-        return np.stack([self._shares[at] for at in known])[nearest]
+        filled = sorted(self._shares)
+        latest = np.maximum(np.searchsorted(filled, np.arange(count), side="right") - 1, 0)
+        return np.stack([self._shares[index] for index in filled])[latest]
 
 
 def _colour_shares(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -71,8 +71,8 @@ def _colour_shares(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def build_timeline(
     features: FrameFeatures, colours: ColourCounter, loudness_dbfs: NDArray[np.float32], duration_us: int
 ) -> Timeline:
-    """Reduces per-frame features to bins. A bin without a frame of its own repeats the one before it, as a player shows
-    the last frame until the next."""
+    """Reduce per-frame features to bins. A bin without frames repeats the previous bin's brightness and colours, as a
+    player shows a frame until the next one; its motion is 0."""
     if len(features) == 0:
         empty = np.zeros(0, np.float32)
         return Timeline(empty, empty, np.zeros((0, COLOUR_BINS), np.uint8), loudness_dbfs)
@@ -81,8 +81,8 @@ def build_timeline(
     frames_in_bin = np.bincount(bins, minlength=count)
     brightness = np.bincount(bins, features.brightness, count) / np.maximum(frames_in_bin, 1)
     motion = np.bincount(bins, features.motion, count) * (1_000_000 / BIN_US)
-    known = np.flatnonzero(frames_in_bin)
-    shown = known[np.maximum(np.searchsorted(known, np.arange(count), side="right") - 1, 0)]
+    filled = np.flatnonzero(frames_in_bin)
+    shown = filled[np.maximum(np.searchsorted(filled, np.arange(count), side="right") - 1, 0)]
     return Timeline(
         brightness=brightness[shown].astype(np.float32),
         motion=motion.astype(np.float32),
@@ -92,7 +92,7 @@ def build_timeline(
 
 
 def save_timeline(timeline: Timeline, path: Path) -> None:
-    """Writes a timeline as a compressed .npz file."""
+    """Write a timeline as a compressed .npz file."""
     np.savez_compressed(
         path,
         brightness=timeline.brightness,
@@ -103,7 +103,7 @@ def save_timeline(timeline: Timeline, path: Path) -> None:
 
 
 def load_timeline(path: Path) -> Timeline:
-    """Reads what `save_timeline` wrote."""
+    """Load a timeline written by `save_timeline`."""
     with np.load(path) as columns:
         return Timeline(columns["brightness"], columns["motion"], columns["colours"], columns["loudness_dbfs"])
 

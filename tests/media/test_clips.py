@@ -152,7 +152,7 @@ def test_names_of_folders_do_not_matter(name: str, item: Item, tmp_path: Path, m
 
 
 def test_neither_picture_nor_sound_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"clip\.mp4: neither picture nor sound") as caught:
+    with pytest.raises(MediaError, match=r"clip\.mp4: the segment has neither frames nor audio") as caught:
         make_clip((), None, TimeSpan(0, SECOND), tmp_path / "clip.mp4")
     assert caught.value.code == "media_no_streams"
 

@@ -210,9 +210,9 @@ def test_smart_finds_the_best_of_all_plans(
     how = SegmentationSettings(smart_lengths=allowed)
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
     sound = planner._Sound(activity, duration_us)
-    places = planner._places(planner._shots(found, duration_us), sound)
+    places = planner._candidates(planner._shots(found, duration_us), sound)
     inner = [place for place in places if 0 < place.time_us < duration_us]
-    offered = [place.boundary for place in planner._fill_holes(start, end, inner, sound, allowed)]
+    offered = [place.boundary for place in planner._fill_gaps(start, end, inner, sound, allowed)]
     best = min(
         judge([*plan, end], activity, duration_us, allowed) for plan in every_plan(start, offered, duration_us, allowed)
     )
