@@ -17,7 +17,7 @@ from promptreel.schemas.errors import MediaError
 _STDERR_TAIL_BYTES: Final = 8192
 _READ_BYTES: Final = 1 << 20
 _LOOK_EVERY_S: Final = 0.25
-_SILENT_S: Final = 3.0  # a child that got no memory and then says nothing for so long hangs
+_STALL_S: Final = 3.0  # a child that ran out of memory and then produces nothing for this long hangs
 _GATHER_S: Final = 0.004  # what is written meanwhile is read together: a tenth of the reads, and of their cost
 
 # How programs say that they were given no memory; the last is what a thread that cannot be started says.
@@ -49,6 +49,7 @@ class Completed:
 
     returncode: int
     stderr: str
+    lacks_memory: bool = False
 
 
 class Stopped(Exception):
@@ -79,6 +80,7 @@ def stream_bounded(
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
     make_reader: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
+    on_messages: Callable[[bytes], None] | None = None,
 ) -> Completed:
     """Runs a command to its end, handing over what it writes as it comes. No pipe can block another.
 
@@ -87,6 +89,7 @@ def stream_bounded(
         sinks: what takes the bytes that come out of each.
         make_reader: makes a second command, which runs beside the first under the same limits and reads what that one
             writes to standard output. The first failure of the two is the result.
+        on_messages: receives what the first command writes to standard error.
 
     Raises:
         DeadlinePassed: it did not end in time.
@@ -102,7 +105,8 @@ def stream_bounded(
         finally:
             for pipe in pipes.values():
                 os.close(pipe[1])
-        return _attend(processes, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
+        readers = {pipes[name][0]: sink for name, sink in sinks.items()}
+        return _attend(processes, readers, limits, should_stop, on_messages)
     finally:
         for pipe in pipes.values():
             os.close(pipe[0])
@@ -111,7 +115,7 @@ def stream_bounded(
 def failure_of(done: Completed, what: str, default_code: str = "media_corrupt") -> MediaError:
     """The failure that a decoder's bad end means."""
     last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-    if _lacks_memory(done.stderr):
+    if done.lacks_memory or _lacks_memory(done.stderr):
         return MediaError("decode_out_of_memory", f"{what}: the decoder went over its memory limit ({last[0]})")
     if done.returncode == -signal.SIGKILL:
         message = f"{what}: the decoder was killed from outside, as systems do that run out of memory"
@@ -183,9 +187,14 @@ def _attend(
     readers: Mapping[int, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None,
+    on_messages: Callable[[bytes], None] | None = None,
 ) -> Completed:
     """Reads everything that children write until they end, or ends them."""
-    tails = {process.stderr.fileno(): _Tail() for process in processes if process.stderr is not None}
+    tails = {
+        process.stderr.fileno(): _Tail(on_messages if process is processes[0] else None)
+        for process in processes
+        if process.stderr is not None
+    }
     try:
         deadline = time.monotonic() + limits.deadline_s
         ended = _drain({**readers, **{end: tail.add for end, tail in tails.items()}}, deadline, should_stop, tails)
@@ -197,7 +206,9 @@ def _attend(
         for process in processes:
             _end(process)
     failed = [process.returncode for process in processes if process.returncode != 0]
-    return Completed(failed[0] if failed else 0, "".join(tail.text() for tail in reversed(tails.values())))
+    messages = "".join(tail.text() for tail in reversed(tails.values()))
+    lacks_memory = any(tail.lacks_memory for tail in tails.values())
+    return Completed(failed[0] if failed else 0, messages, lacks_memory)
 
 
 def _drain(
@@ -206,9 +217,11 @@ def _drain(
     should_stop: Callable[[], bool] | None,
     tails: Mapping[int, _Tail],
 ) -> bool:
-    """Reads until every pipe is closed; False if a child got no memory and has been silent ever since: ffmpeg's other
-    threads then wait for the one that gave up."""
-    heard = time.monotonic()
+    """Read until every pipe is closed; False if a child ran out of memory and has produced nothing since.
+
+    ffmpeg's other threads then wait for the one that gave up, or it repeats the same error for ever.
+    """
+    progress_s = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for descriptor, sink in readers.items():
             selector.register(descriptor, selectors.EVENT_READ, sink)
@@ -216,14 +229,15 @@ def _drain(
             now = time.monotonic()
             if now > deadline:
                 raise DeadlinePassed
-            if any(tail.no_memory for tail in tails.values()) and now > heard + _SILENT_S:
+            if any(tail.lacks_memory for tail in tails.values()) and now > progress_s + _STALL_S:
                 return False
             if should_stop is not None and should_stop():
                 raise Stopped
             ready = selector.select(_LOOK_EVERY_S)
             if ready:
                 time.sleep(_GATHER_S)
-                heard = time.monotonic()
+            if any(key.fd not in tails for key, _ in ready):
+                progress_s = time.monotonic()
             for key, _ in ready:
                 block = os.read(key.fd, _READ_BYTES)
                 if block:
@@ -251,13 +265,16 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 class _Tail:
     """The last bytes of a stream."""
 
-    def __init__(self) -> None:
-        self._kept = b""
-        self.no_memory = False
+    def __init__(self, on_block: Callable[[bytes], None] | None = None) -> None:
+        self._bytes = b""
+        self._on_block = on_block
+        self.lacks_memory = False
 
     def add(self, block: bytes) -> None:
-        self._kept = (self._kept + block)[-_STDERR_TAIL_BYTES:]
-        self.no_memory = self.no_memory or _lacks_memory(self.text())
+        self._bytes = (self._bytes + block)[-_STDERR_TAIL_BYTES:]
+        self.lacks_memory = self.lacks_memory or _lacks_memory(self.text())
+        if self._on_block is not None:
+            self._on_block(block)
 
     def text(self) -> str:
-        return self._kept.decode("utf-8", "replace")
+        return self._bytes.decode("utf-8", "replace")

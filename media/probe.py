@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from promptreel.media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
+from promptreel.media.file_structure import is_cut_off
 from promptreel.media.stills import probe_still, still_format
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import AudioStream, MediaInfo, VideoStream
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
 from promptreel.schemas.settings import MediaLimits
 
@@ -30,6 +32,11 @@ _PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"II*\x00", "tiff_pipe"),
     (b"MM\x00*", "tiff_pipe"),
 )
+# Formats without a duration field.
+_WITHOUT_DURATION: Final = frozenset(
+    {"aac", "ac3", "eac3", "dts", "amr", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "mpeg"}
+)
+_MP3_HEADER_BYTES: Final = 1 << 20  # behind a tag with a cover picture
 _WEBP_ANIMATION: Final = 0x02  # bit of the flags in the extended header
 # Beginnings of texts that name other files: told apart so that the message can say what the file is.
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
@@ -58,6 +65,7 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
         raise MediaError("media_no_streams", f"{path}: has neither pictures nor sound that can be decoded")
     is_image = bool(pictures) and not sounds and _is_still(found, pictures[0], picture)
     duration_us = None if is_image else _duration_us(found, streams)
+    start_us = 0 if is_image else found["start_us"] or 0
     _check_limits(path, pictures, duration_us, limits)
     return MediaInfo(
         path=str(path),
@@ -66,9 +74,12 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
         size_bytes=size,
         duration_us=duration_us,
         video=_video_stream(pictures[0], found["rotation"]) if pictures else None,
-        audio=tuple(_audio_stream(sound) for sound in sounds),
+        audio=tuple(_audio_stream(sound, start_us) for sound in sounds),
         audio_index=_chosen_track(sounds),
         warnings=tuple(_warnings(pictures, sounds, duration_us, is_image)),
+        start_us=start_us,
+        duration_is_estimate=_is_estimate(path, found["format"]),
+        is_cut_off=is_cut_off(path),
     )
 
 
@@ -100,10 +111,10 @@ def _size_of_regular_file(path: Path) -> int:
     return info.st_size
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path, count: int = 64) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(64)
+            return file.read(count)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}); check its permissions"
         raise MediaError("media_not_found", message) from error
@@ -186,7 +197,9 @@ def _video_stream(found: Mapping[str, Any], rotation: int) -> VideoStream:
     )
 
 
-def _audio_stream(found: Mapping[str, Any]) -> AudioStream:
+def _audio_stream(found: Mapping[str, Any], container_start_us: int) -> AudioStream:
+    start_us = container_start_us if found["start_us"] is None else found["start_us"]
+    start_us -= container_start_us
     return AudioStream(
         index=found["index"],
         codec=found["codec"],
@@ -194,6 +207,8 @@ def _audio_stream(found: Mapping[str, Any]) -> AudioStream:
         channels=found["channels"],
         language=found["language"],
         is_default=found["default"],
+        start_us=start_us,
+        end_us=None if found["duration_us"] is None else start_us + found["duration_us"],
     )
 
 
@@ -206,12 +221,21 @@ def _chosen_track(sounds: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _warnings(
     pictures: Sequence[Mapping[str, Any]], sounds: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
-) -> list[str]:
+) -> list[MediaWarning]:
     found = []
     if len(sounds) > 1:
-        found.append(f"{len(sounds)} sound tracks; track {_chosen_track(sounds)} is used")
+        message = f"{len(sounds)} audio tracks; track {_chosen_track(sounds)} is used"
+        found.append(MediaWarning("several_audio_tracks", message))
     if len(pictures) > 1:
-        found.append(f"{len(pictures)} picture tracks; track {pictures[0]['index']} is used")
+        message = f"{len(pictures)} video tracks; track {pictures[0]['index']} is used"
+        found.append(MediaWarning("several_video_tracks", message))
     if duration_us is None and not is_image:
-        found.append("the header does not say how long it is")
+        found.append(MediaWarning("duration_unknown", "the header does not declare a duration"))
     return found
+
+
+def _is_estimate(path: Path, container: str) -> bool:
+    """Whether the duration is derived from the size and the bit rate, because the format has no field for it."""
+    if container == "mp3":
+        return not any(mark in _first_bytes(path, _MP3_HEADER_BYTES) for mark in (b"Xing", b"Info", b"VBRI"))
+    return container in _WITHOUT_DURATION

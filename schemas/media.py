@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from promptreel.schemas.media_warnings import MediaWarning
+
 MediaType = Literal["video", "audio", "image"]
 
 
@@ -41,7 +43,11 @@ class VideoStream:
 
 @dataclass(frozen=True, slots=True)
 class AudioStream:
-    """One sound track."""
+    """One audio track.
+
+    Attributes:
+        start_us, end_us: declared start and end in item time; the end is None if the header does not give it.
+    """
 
     index: int
     codec: str
@@ -49,6 +55,8 @@ class AudioStream:
     channels: int
     language: str | None = None
     is_default: bool = False
+    start_us: int = 0
+    end_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,10 @@ class MediaInfo:
         video: the picture stream; None for audio (attached cover art does not count).
         audio: every sound track in container order.
         audio_index: container index of the track that is decoded (the default one, else the first); None without sound.
-        warnings: what a user should know, e.g. that there are several sound tracks and which one is used.
+        warnings: what a user should know, e.g. that there are several audio tracks and which one is used.
+        start_us: the container's first timestamp; item time starts at 0 there.
+        duration_is_estimate: `duration_us` is derived from the size and the bit rate.
+        is_cut_off: the file is shorter than its structure declares.
     """
 
     path: str
@@ -74,7 +85,15 @@ class MediaInfo:
     video: VideoStream | None
     audio: tuple[AudioStream, ...] = ()
     audio_index: int | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[MediaWarning, ...] = ()
+    start_us: int = 0
+    duration_is_estimate: bool = False
+    is_cut_off: bool = False
+
+    @property
+    def audio_track(self) -> AudioStream | None:
+        """The track that is decoded."""
+        return next((track for track in self.audio if track.index == self.audio_index), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,13 @@ class MediaRow:
         duration_us: decoded length; None for an image and for an item that could not be read.
         sound_detector: what found the spans of sound: "silero", "level" or "none".
         heard_us: time in which speech (or sound, for "level") is heard.
-        truncated: the file ends before its header says.
+        truncated: the file or one of its streams ends before its declared end.
+        warning_codes: codes of the warnings about the file itself; `promptreel.schemas.media_warnings` explains them.
+        decoded_duration_us: end of the last frame or sample that was decoded; None for an image.
+        decode_errors: error messages of the decoder and concealed frames.
+        concealed_frames: frames that the decoder marks as damaged.
+        damaged_share: share of the item, 0..1, that is missing or concealed.
+        start_offset_us: the container's timestamp at which item time starts.
     """
 
     run_id: str
@@ -54,6 +60,14 @@ class MediaRow:
     failed_segments: int
     cancelled_segments: int
     warnings: tuple[str, ...]
+    # Columns that came later have defaults, for parts written before.
+    warning_codes: tuple[str, ...] = ()
+    decoded_duration_us: int | None = None
+    decoded_duration_seconds: float | None = None
+    decode_errors: int | None = None
+    concealed_frames: int | None = None
+    damaged_share: float | None = None
+    start_offset_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,16 +185,19 @@ class MediaLimits:
         max_duration_s: length of an item.
         decode_memory_bytes: address space of the decoder.
         decode_deadline_factor: the decoder may run this many times the item's length (at least a minute).
+        max_damaged_share: share of an item, 0 to 1, that may be missing or concealed before it fails; 1 accepts any.
     """
 
     max_pixels: int = 8192 * 4320
     max_duration_s: float = 12 * 3600
     decode_memory_bytes: int = 3 << 30
     decode_deadline_factor: float = 2.0
+    max_damaged_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for part in dataclasses.fields(self):
-            _positive(part.name, getattr(self, part.name))
+        for name in ("max_pixels", "max_duration_s", "decode_memory_bytes", "decode_deadline_factor"):
+            _positive(name, getattr(self, name))
+        _in_range("max_damaged_share", self.max_damaged_share, 0, 1)
 
 
 @dataclass(frozen=True)

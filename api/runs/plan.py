@@ -15,6 +15,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
 from promptreel.api.runs.statuses import MEDIA_TYPES
 from promptreel.api.uploads.media_rows import owned_videos
+from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, not_found
 from promptreel.providers.known_models import retirement_warning
@@ -28,7 +29,6 @@ from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
-    MediaLimits,
     ModelSettings,
     RunSettings,
     TranscriptionSettings,
@@ -110,7 +110,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
             calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
-            limits=MediaLimits(max_duration_s=config.max_media_seconds),
+            limits=limits_of(config),
             transcription=TranscriptionSettings(enabled=body.enable_transcription),
             image_embedding=ImageEmbeddingSettings(enabled=body.enable_image_embedding),
             strict_models=config.strict_models,

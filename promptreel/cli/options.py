@@ -234,6 +234,14 @@ _SETTINGS = [
     click.option("--run-deadline", type=float, metavar="SECONDS", help="The run makes no further call after this."),
     click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Longer items are refused."),
     click.option(
+        "--max-damage",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        metavar="SHARE",
+        help="An item fails if more than this share of it is missing or concealed; 1 accepts any damage.",
+    ),
+    click.option(
         "--fresh", is_flag=True, help="Do not reuse results of earlier runs; every call is made (and paid) again."
     ),
 ]
@@ -294,6 +302,6 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         text_embedding=TextEmbeddingSettings(enabled=options["text_embedding"], model=options["text_embedding_model"]),
         strict_models=options["strict_models"],
-        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600),
+        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600, max_damaged_share=options["max_damage"]),
         reuse_results=not options["fresh"],
     )
