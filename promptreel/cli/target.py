@@ -35,9 +35,7 @@ def expand_target(named: Sequence[str]) -> list[TargetItem]:
         for item in _expand_one(text):
             items.setdefault(item.uri, item)
     if not items:
-        raise TargetError(
-            f"no media files in {', '.join(named)}; endings that are looked for: {' '.join(sorted(EXTENSIONS))}"
-        )
+        raise TargetError(f"no media files in {', '.join(named)}; supported extensions: {' '.join(sorted(EXTENSIONS))}")
     if all("://" not in item.uri and not os.path.exists(item.uri) for item in items.values()):
         raise TargetError(f"{', '.join(named)}: does not exist; check the path")
     return list(items.values())

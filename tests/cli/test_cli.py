@@ -141,7 +141,7 @@ def test_a_run_whose_failures_would_come_again_is_not_made_again(ran):
     data, run_id, *_ = ran
     before = sorted((data / "runs" / run_id / "manifests").iterdir())
     code, out, err = promptreel("run", "--resume", run_id, "--data-dir", data)
-    assert (code, "nothing to try again: 1 failures" in err) == (3, True)
+    assert (code, "nothing to retry: none of the 1 failures is retryable" in err) == (3, True)
     assert f"run      {run_id}: completed_with_failures" in out
     assert sorted((data / "runs" / run_id / "manifests").iterdir()) == before
 
@@ -173,7 +173,7 @@ def test_files_with_the_same_bytes_are_said_to_be_one_item(tmp_path, media):
     for name in ("one.flac", "two.flac"):
         (folder / name).write_bytes((media / "b.flac").read_bytes())
     code, out, _ = promptreel("run", folder, *FIXED, "--data-dir", tmp_path, "--model", "signals")
-    assert (code, "copies   1 files hold the same bytes as others" in out) == (0, True)
+    assert (code, "copies   1 files are copies of others" in out) == (0, True)
     for name in ("one.flac", "two.flac"):
         code, out, _ = typed("results", "--media", name, "--data-dir", tmp_path, "--json")
         assert (code, {row["name"] for row in json.loads(out)}) == (0, {"one.flac"})
@@ -309,7 +309,7 @@ def schema_of(name, kind):
         (["--fps", "100"], "--fps"),
         (["--resume", "run_none"], "no run run_none"),
         (["--resume", "../x"], "run id '../x'"),
-        (["--resume", "run_x", "--model", "signals", "--fps", "1"], "leave out --model --fps"),
+        (["--resume", "run_x", "--model", "signals", "--fps", "1"], "remove --model --fps"),
         (["--model", DEFAULT_GEMINI_MODEL, "--base-url", "notaurl"], "base_url is 'notaurl'"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
