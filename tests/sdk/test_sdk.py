@@ -36,12 +36,12 @@ from promptreel.schemas.wire.prompt_runs import ExecuteRun, VideosTarget
 from promptreel.schemas.wire.videos import SegmentTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, search, service, sql, videos
-from promptreel.sdk.connection import connection
-from promptreel.sdk.errors import error_of_status
+from promptreel.sdk.connection import resolve_connection
+from promptreel.sdk.errors import error_type_for_status
 from promptreel.sdk.events import stream_request
 from promptreel.sdk.request import Listing
 from promptreel.sdk.retry import retry_after_s
-from promptreel.sdk.waiting import Patience
+from promptreel.sdk.waiting import PollSettings
 from tests.made_runs import Catalogue
 from tests.media_files import plain, tone, write_film
 from tests.pipeline_runs import make_image
@@ -377,7 +377,7 @@ def test_an_error_says_all_that_the_service_said(make_client, status, kind):
 
 def test_errors_survive_being_sent_to_another_process():
     for error in (
-        error_of_status(429)(429, "slow_down", "Too many.", {"a": 1}, "req_1", 5.0),
+        error_type_for_status(429)(429, "slow_down", "Too many.", {"a": 1}, "req_1", 5.0),
         sdk.RunFailed("run run_1 failed", {"run_id": "run_1"}),
     ):
         again = pickle.loads(pickle.dumps(error))
@@ -450,11 +450,11 @@ def test_arguments_that_cannot_be_sent_are_refused(make_client, tmp_path):
             client.videos.upload(io.BytesIO(b"a"))
         reading, writing = os.pipe()
         os.close(writing)
-        with os.fdopen(reading, "rb") as pipe, pytest.raises(ValueError, match="rewound"):
+        with os.fdopen(reading, "rb") as pipe, pytest.raises(ValueError, match="seekable"):
             client.videos.upload(pipe, filename="a.mp4")
         with pytest.raises(ValueError, match="to change"):
             client.prompts.update("prompt_1")
-        with pytest.raises(ValueError, match="either"):
+        with pytest.raises(ValueError, match="exactly one"):
             client.videos.batch_segments()
         with pytest.raises(ValueError, match="text_query"):
             client.search.multimodal("idx_1")
@@ -507,7 +507,7 @@ def test_the_key_is_never_shown(make_client):
     client = make_client(base_url="http://127.0.0.1:1", retries=sdk.RetryPolicy(max_retries=0))
     with pytest.raises(sdk.ConnectionFailed) as caught:
         client.indexes.list()
-    settings = connection(
+    settings = resolve_connection(
         KEY, None, timeout_s=1, connect_timeout_s=1, retries=sdk.RetryPolicy(), verify=True, trust_env=False
     )
     for shown in (repr(client), repr(settings), str(caught.value), repr(caught.value)):
@@ -524,7 +524,7 @@ def test_settings_out_of_range_are_refused(make_client):
         with pytest.raises(ValueError, match=next(iter(options))):
             sdk.RetryPolicy(**options)
     with pytest.raises(ValueError, match="poll_interval_s"):
-        Patience(1, 0)
+        PollSettings(1, 0)
 
 
 def test_a_client_closes_with_its_block():
@@ -573,7 +573,7 @@ def test_the_last_page_has_no_next(make_client):
 def test_a_cursor_that_leads_nowhere_new_ends_the_list(make_client, cursors):
     with Script(*[page([], cursor) for cursor in cursors], page([])) as script:
         client = make_client(base_url=script.base_url)
-        with pytest.raises(sdk.PromptReelError, match="leads nowhere new"):
+        with pytest.raises(sdk.PromptReelError, match="missing or repeated"):
             list(client.indexes.list_prompt_runs("idx_1"))
     assert len(script.asked) == len(cursors)
 
