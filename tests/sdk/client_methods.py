@@ -48,11 +48,11 @@ class SyncAdapter:
 
 def public_methods(client):
     """Return the parameters of every method of every resource, by dotted name."""
-    found = {}
+    parameters = {}
     for name, resource in vars(client).items():
         if isinstance(resource, resources.Resource | resources.AsyncResource) and not name.startswith("_"):
-            found |= {f"{name}.{path}": signature for path, signature in public_methods(resource).items()}
+            parameters |= {f"{name}.{path}": signature for path, signature in public_methods(resource).items()}
     for name, method in inspect.getmembers(client, inspect.ismethod):
         if not name.startswith("_"):
-            found[name] = [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
-    return found
+            parameters[name] = [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+    return parameters

@@ -15,13 +15,10 @@ from promptreel.api.app import create_app
 from promptreel.api.config import ApiConfig
 from promptreel.api.web.auth import create_account, create_key
 from tests.media_files import plain, tone, write_film
-from tests.sdk.bodies import (
-    CERTIFICATES,
-    KEY,
-)
+from tests.sdk.bodies import KEY
 from tests.sdk.client_methods import SyncAdapter
 
-CERTIFICATES = ssl.create_default_context()  # read once: it takes longer than most of these tests
+CERTIFICATES = ssl.create_default_context()  # loaded once, because loading takes longer than most of these tests
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -30,17 +27,17 @@ def make_client(request):
     with asyncio.Runner() as runner:
         clients = []
 
-        def make(api_key=KEY, base_url=None, clock=None, **options):
+        def create(api_key=KEY, base_url=None, clock=None, **options):
             options = {"verify": CERTIFICATES, **options}
             if request.param == "sync":
-                times = {"now": clock.now, "sleep": clock.sleep} if clock else {}
-                clients.append(PromptReel(api_key, base_url, **times, **options))
+                timing = {"now": clock.now, "sleep": clock.sleep} if clock else {}
+                clients.append(PromptReel(api_key, base_url, **timing, **options))
             else:
-                times = {"now": clock.now, "sleep": clock.sleep_async} if clock else {}
-                clients.append(SyncAdapter(AsyncPromptReel(api_key, base_url, **times, **options), runner))
+                timing = {"now": clock.now, "sleep": clock.sleep_async} if clock else {}
+                clients.append(SyncAdapter(AsyncPromptReel(api_key, base_url, **timing, **options), runner))
             return clients[-1]
 
-        yield make
+        yield create
         for client in clients:
             client.close()
 
@@ -58,19 +55,19 @@ def real_service(tmp_path_factory):
         with app.state.database.write() as session:
             return create_key(session, create_account(session, "t").account_id, "k", ["admin"])[1]
 
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
         )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + 30
         while not server.started:
             assert thread.is_alive(), "the service did not start"
             assert time.monotonic() < deadline, "the service did not start"
             time.sleep(0.01)
-        base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         yield SimpleNamespace(app=app, base_url=base_url, media=media, new_key=new_key)
         server.should_exit = True
         thread.join(timeout=30)

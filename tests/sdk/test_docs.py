@@ -1,4 +1,4 @@
-"""The documentation of the SDK is true."""
+"""The SDK documentation matches the code."""
 
 import re
 from pathlib import Path

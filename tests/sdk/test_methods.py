@@ -9,9 +9,7 @@ import typing
 from typing import Any
 
 from promptreel import AsyncPromptReel, PromptReel
-from tests.sdk.bodies import (
-    KEY,
-)
+from tests.sdk.bodies import KEY
 from tests.sdk.client_methods import public_methods
 
 

@@ -46,8 +46,8 @@ def test_filter_sends_the_cursor_in_the_body(make_client):
     hit = {**HIT, "a_field_of_a_newer_service": 1}
     condition = {"field": "a", "operator": "is_empty", "type": "string"}
     with ScriptedServer({**page_body([hit], "c1"), "results": [hit], "total_shown": 1}, page_body([hit])) as server:
-        found = make_client(base_url=server.base_url).search.filter("playground", [condition], page_size=1)
-        hits = list(found)
+        page = make_client(base_url=server.base_url).search.filter("playground", [condition], page_size=1)
+        hits = list(page)
     assert [(hit.segment_id, hit.similarity_score) for hit in hits] == [("s", None)] * 2
     bodies = [json.loads(request.body) for request in server.requests]
     assert bodies == [
@@ -58,21 +58,22 @@ def test_filter_sends_the_cursor_in_the_body(make_client):
 
 
 def test_diff_has_a_summary_and_pages(client, real_service):
-    made = Catalogue(real_service, client.rate_limits.status().user_id)
-    index_id = made.index()
-    videos = [made.video(index_id) for _ in range(3)]
-    before, after = (
-        made.run({video: [{"summary": f"{side} {n}"}, {"summary": "kept"}] for n, video in enumerate(videos)},
-                 index_id=index_id)
-        for side in ("old", "new")
-    )  # fmt: skip
+    catalogue = Catalogue(real_service, client.rate_limits.status().user_id)
+    index_id = catalogue.index()
+    videos = [catalogue.video(index_id) for _ in range(3)]
+
+    def create_run(label):
+        results = {video: [{"summary": f"{label} {n}"}, {"summary": "same"}] for n, video in enumerate(videos)}
+        return catalogue.run(results, index_id=index_id)
+
+    before, after = create_run("old"), create_run("new")
     page = client.prompt_runs.diff(before, after, limit=2)
     assert (page.summary.items, page.summary.changed_segments) == (3, 3)
     assert page.summary.fields["summary"] == {"added": 0, "removed": 0, "changed": 3, "same": 3}
     assert (len(page.data), page.has_more, client.prompt_runs.diff(before, after).has_more) == (2, True, False)
-    found = {(row.video_id, row.field, row.before, row.after, row.change) for row in page}
-    assert found == {(video, "summary", f"old {n}", f"new {n}", "changed") for n, video in enumerate(videos)}
-    every = list(client.prompt_runs.diff(before, after, include_same=True, limit=5))
-    assert sorted(row.change for row in every) == ["changed"] * 3 + ["same"] * 3
+    changes = {(row.video_id, row.field, row.before, row.after, row.change) for row in page}
+    assert changes == {(video, "summary", f"old {n}", f"new {n}", "changed") for n, video in enumerate(videos)}
+    all_fields = list(client.prompt_runs.diff(before, after, include_same=True, limit=5))
+    assert sorted(row.change for row in all_fields) == ["changed"] * 3 + ["same"] * 3
     with pytest.raises(sdk.NotFoundError, match="run_none"):
         client.prompt_runs.diff(before, "run_none")

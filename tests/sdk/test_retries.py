@@ -17,8 +17,8 @@ from tests.sdk.scripted_server import Clock, ScriptedServer
 def test_reads_are_retried_on_transient_errors(make_client, status):
     clock = Clock()
     with ScriptedServer(error_response(status), error_response(status), RUN) as server:
-        found = make_client(base_url=server.base_url, clock=clock).prompt_runs.retrieve("run_1")
-    assert found.run_id == "run_1"
+        run = make_client(base_url=server.base_url, clock=clock).prompt_runs.retrieve("run_1")
+    assert run.run_id == "run_1"
     assert len(server.requests) == 3
     assert len(clock.sleeps) == 2
 
@@ -55,14 +55,14 @@ def test_retries_reuse_the_idempotency_key(make_client, failure):
 
 
 def test_delays_are_jittered_below_a_doubling_bounded_limit(make_client):
-    clock, tries = Clock(), 12
-    policy = sdk.RetryPolicy(max_retries=tries, first_delay_s=0.5, max_delay_s=8)
+    clock, max_retries = Clock(), 12
+    policy = sdk.RetryPolicy(max_retries=max_retries, first_delay_s=0.5, max_delay_s=8)
     with ScriptedServer(error_response(503)) as server, pytest.raises(sdk.ServerError):
         make_client(base_url=server.base_url, clock=clock, retries=policy).prompt_runs.retrieve("run_1")
-    assert len(server.requests) == tries + 1
-    limits = [0.5, 1, 2, 4] + [8] * (tries - 4)
+    assert len(server.requests) == max_retries + 1
+    limits = [0.5, 1, 2, 4] + [8] * (max_retries - 4)
     assert all(0 <= delay <= limit for delay, limit in zip(clock.sleeps, limits, strict=True))
-    assert len({delay / limit for delay, limit in zip(clock.sleeps, limits, strict=True)}) > tries / 2
+    assert len({delay / limit for delay, limit in zip(clock.sleeps, limits, strict=True)}) > max_retries / 2
     assert max(clock.sleeps) > 2  # the delays grow; nine draws from 0 to 8 are all below 2 once in 260,000 times
 
 

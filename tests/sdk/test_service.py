@@ -13,13 +13,13 @@ from tests.sdk.bodies import PROMPT_TEXT, SCHEMA, SYNTHESIS
 
 
 def test_run_from_upload_to_retry_of_failures(client, real_service, clip, tmp_path):
-    stamp = os.urandom(4).hex()
-    index = client.indexes.create(f"films {stamp}")
-    prompt = client.prompts.create(f"length {stamp}", PROMPT_TEXT, SCHEMA, video_level=SYNTHESIS)
-    good = client.videos.upload(clip, index_id=index.index_id)
-    lost_file = real_service.media / f"{stamp}.mp4"
-    lost_file.write_bytes(clip.read_bytes())
-    lost = client.videos.register("lost", lost_file.as_uri(), index_id=index.index_id)
+    suffix = os.urandom(4).hex()
+    index = client.indexes.create(f"films {suffix}")
+    prompt = client.prompts.create(f"length {suffix}", PROMPT_TEXT, SCHEMA, video_level=SYNTHESIS)
+    present = client.videos.upload(clip, index_id=index.index_id)
+    missing_file = real_service.media / f"{suffix}.mp4"
+    missing_file.write_bytes(clip.read_bytes())
+    missing = client.videos.register("missing", missing_file.as_uri(), index_id=index.index_id)
     target = {"type": "index", "index_id": index.index_id}
     settings = {"video_segmentation_type": "fixed", "video_segment_duration": 1}
     settings |= {"enable_transcription": False, "enable_image_embedding": False}
@@ -27,75 +27,78 @@ def test_run_from_upload_to_retry_of_failures(client, real_service, clip, tmp_pa
     estimate = client.prompt_runs.estimate(prompt.prompt_id, target, **settings)
     assert estimate.breakdown["prompt_run_estimate"]["eligible_item_count"] == 2
 
-    lost_file.rename(tmp_path / "moved.mp4")
-    started = client.prompt_runs.execute(prompt.prompt_id, target, **settings, idempotency_key="once")
-    assert client.prompt_runs.execute(prompt.prompt_id, target, **settings, idempotency_key="once") == started
+    missing_file.rename(tmp_path / "moved.mp4")
+    queued = client.prompt_runs.execute(prompt.prompt_id, target, **settings, idempotency_key="once")
+    assert client.prompt_runs.execute(prompt.prompt_id, target, **settings, idempotency_key="once") == queued
     reported = []
     done = client.prompt_runs.wait_for_completion(
-        started.run_id, timeout_s=90, poll_interval_s=0.1, on_progress=reported.append
+        queued.run_id, timeout_s=90, poll_interval_s=0.1, on_progress=reported.append
     )
     assert (done.status, done.completed_videos, done.failed_videos) == ("completed_with_failures", 1, 1)
     assert reported[-1] == done
     assert len(reported) > 1
     assert [run.run_id for run in client.prompt_runs.list(limit=5)] == [done.run_id]
     assert [run.run_id for run in client.indexes.list_prompt_runs(index.index_id)] == [done.run_id]
-    assert [run.run_id for run in client.videos.list_prompt_runs(good.video_id)] == [done.run_id]
+    assert [run.run_id for run in client.videos.list_prompt_runs(present.video_id)] == [done.run_id]
 
-    results = client.prompt_runs.list_results(done.run_id, good.video_id, limit=2)
+    results = client.prompt_runs.list_results(done.run_id, present.video_id, limit=2)
     assert (len(results.data), results.has_more) == (2, True)
     assert [(row.start_time, row.end_time) for row in results] == [(0, 1), (1, 2), (2, 3)]
     assert all(row.metadata["duration_seconds"] == pytest.approx(1, abs=0.1) for row in results)
-    synthesis = client.prompt_runs.get_video_result(done.run_id, good.video_id)
+    synthesis = client.prompt_runs.get_video_result(done.run_id, present.video_id)
     assert synthesis.metadata["duration_seconds"] == pytest.approx(3, abs=0.2)
-    assert len(list(client.videos.list_segments(good.video_id, run_id=done.run_id, limit=1))) == 3
+    assert len(list(client.videos.list_segments(present.video_id, run_id=done.run_id, limit=1))) == 3
     assert isinstance(client.prompt_runs.get_llm_calls(done.run_id), list)
-    assert [row.video_id for row in client.videos.batch_status([good.video_id, lost.video_id])] == [
-        good.video_id,
-        lost.video_id,
+    assert [row.video_id for row in client.videos.batch_status([present.video_id, missing.video_id])] == [
+        present.video_id,
+        missing.video_id,
     ]
-    of_run = client.videos.batch_segments(targets=[SegmentTarget(video_id=good.video_id, run_id=done.run_id)])
-    of_newest_run = client.videos.batch_segments(video_ids=[good.video_id])
+    of_run = client.videos.batch_segments(targets=[SegmentTarget(video_id=present.video_id, run_id=done.run_id)])
+    of_newest_run = client.videos.batch_segments(video_ids=[present.video_id])
     assert [len(rows[0].segments) for rows in (of_run, of_newest_run)] == [3, 3]
 
     failures = client.prompt_runs.get_failed_segments(done.run_id)
-    assert (failures.failed_segments, failures.videos[0].video_id) == (1, lost.video_id)
+    assert (failures.failed_segments, failures.videos[0].video_id) == (1, missing.video_id)
     # A missing file is not retryable by default.
     with pytest.raises(sdk.ConflictError, match="nothing_to_retry"):
         client.prompt_runs.retry_failures(done.run_id)
-    (tmp_path / "moved.mp4").rename(lost_file)
+    (tmp_path / "moved.mp4").rename(missing_file)
     segment_id = failures.videos[0].segments[0].segment_id
-    retry = client.prompt_runs.retry_segment(done.run_id, lost.video_id, segment_id)
-    ended = client.prompt_runs.wait_for_retry(done.run_id, retry.retry_id, timeout_s=90, poll_interval_s=0.1)
-    assert ended.status == "completed"
-    assert client.prompt_runs.get_segment_retry_status(done.run_id, lost.video_id, segment_id, retry.retry_id) == ended
+    retry = client.prompt_runs.retry_segment(done.run_id, missing.video_id, segment_id)
+    finished = client.prompt_runs.wait_for_retry(done.run_id, retry.retry_id, timeout_s=90, poll_interval_s=0.1)
+    assert finished.status == "completed"
+    assert (
+        client.prompt_runs.get_segment_retry_status(done.run_id, missing.video_id, segment_id, retry.retry_id)
+        == finished
+    )
     assert client.prompt_runs.get_failed_segments(done.run_id).failed_segments == 0
-    assert len(list(client.prompt_runs.list_results(done.run_id, lost.video_id))) == 3
+    assert len(list(client.prompt_runs.list_results(done.run_id, missing.video_id))) == 3
 
-    seen = []
+    event_types = []
     events = client.events.stream(run_id=done.run_id, last_event_id="0")
-    while not seen or seen[-1] != "prompt_run.partial_completed":
-        seen.append(next(events).event_type)
+    while not event_types or event_types[-1] != "prompt_run.partial_completed":
+        event_types.append(next(events).event_type)
     events.close()
-    assert seen[0] == "prompt_run.started"
+    assert event_types[0] == "prompt_run.started"
 
 
 def test_run_over_missing_file_fails_and_queued_run_cancels(client, real_service, clip):
     prompt = client.prompts.create("length", PROMPT_TEXT, SCHEMA)
     file = real_service.media / f"{os.urandom(4).hex()}.mp4"
     file.write_bytes(clip.read_bytes())
-    video = client.videos.register("lost", file.as_uri())
+    video = client.videos.register("missing", file.as_uri())
     file.unlink()
     run = client.prompt_runs.execute(prompt.prompt_id, {"type": "videos", "video_ids": [video.video_id]})
     with pytest.raises(sdk.RunFailed, match="media_not_found") as caught:
         client.prompt_runs.wait_for_completion(run.run_id, timeout_s=90, poll_interval_s=0.1)
     assert caught.value.state.failed_videos == 1
 
-    client.videos.upload(clip, title="found")
+    client.videos.upload(clip, title="present")
     run = client.prompt_runs.execute(prompt.prompt_id, {"type": "playground"})
     client.prompt_runs.cancel(run.run_id)
-    ended = client.prompt_runs.wait_for_completion(run.run_id, timeout_s=90, poll_interval_s=0.1)
+    finished = client.prompt_runs.wait_for_completion(run.run_id, timeout_s=90, poll_interval_s=0.1)
     # If the runner had already started, it counts the missing file as failed.
-    assert (ended.status, ended.cancelled_videos + ended.failed_videos) == ("cancelled", 2)
+    assert (finished.status, finished.cancelled_videos + finished.failed_videos) == ("cancelled", 2)
 
 
 def test_prompts_are_created_updated_and_deleted(client):
@@ -152,7 +155,7 @@ def test_media_are_uploaded_listed_and_deleted(client, tmp_path):
     with pytest.raises(sdk.NotFoundError):
         client.videos.retrieve(by_path.video_id)
     text = tmp_path / "text.mp4"
-    text.write_text("no film")
+    text.write_text("not a video")
     with pytest.raises(sdk.ValidationError):
         client.videos.upload(text)
 

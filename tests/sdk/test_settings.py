@@ -11,11 +11,7 @@ from promptreel import AsyncPromptReel, PromptReel, sdk
 from promptreel.schemas.wire.accounts import NewApiKey, RotatedApiKey
 from promptreel.sdk.connection import resolve_connection
 from promptreel.sdk.waiting import PollSettings
-from tests.sdk.bodies import (
-    KEY,
-    RUN,
-    error_response,
-)
+from tests.sdk.bodies import KEY, RUN, error_response
 from tests.sdk.scripted_server import ScriptedServer
 
 

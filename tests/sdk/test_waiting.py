@@ -6,12 +6,7 @@ import json
 import pytest
 
 from promptreel import AsyncPromptReel, sdk
-from tests.sdk.bodies import (
-    KEY,
-    RETRY,
-    error_response,
-    run_body,
-)
+from tests.sdk.bodies import KEY, RETRY, error_response, run_body
 from tests.sdk.scripted_server import Clock, ScriptedServer
 
 
@@ -24,8 +19,8 @@ def test_wait_reports_every_state_and_returns_the_last(make_client):
     ]
     with ScriptedServer(*states) as server:
         client = make_client(base_url=server.base_url, clock=clock)
-        found = client.prompt_runs.wait_for_completion("run_1", on_progress=lambda run: reported.append(run.status))
-    assert (found.status, found.completed_segments) == ("completed_with_failures", 9)
+        final = client.prompt_runs.wait_for_completion("run_1", on_progress=lambda run: reported.append(run.status))
+    assert (final.status, final.completed_segments) == ("completed_with_failures", 9)
     assert reported == ["pending", "processing", "completed_with_failures"]
     assert clock.sleeps == [1, 1.5]
 
@@ -78,8 +73,8 @@ def test_retries_inside_a_wait_respect_its_deadline(make_client):
 def test_wait_survives_an_outage(make_client):
     clock = Clock()
     with ScriptedServer(run_body(), *["reset"] * 9, error_response(502), run_body("completed")) as server:
-        found = make_client(base_url=server.base_url, clock=clock).prompt_runs.wait_for_completion("run_1")
-    assert found.status == "completed"
+        final = make_client(base_url=server.base_url, clock=clock).prompt_runs.wait_for_completion("run_1")
+    assert final.status == "completed"
 
 
 def test_failed_first_poll_and_permanent_errors_end_a_wait(make_client):
@@ -92,13 +87,13 @@ def test_failed_first_poll_and_permanent_errors_end_a_wait(make_client):
 
 
 def test_failed_run_raises_unless_disabled(make_client):
-    with ScriptedServer(run_body("failed", error_message="quota spent")) as server:
+    with ScriptedServer(run_body("failed", error_message="quota exhausted")) as server:
         client = make_client(base_url=server.base_url)
-        with pytest.raises(sdk.RunFailed, match=r"quota spent.*get_failed_segments") as caught:
+        with pytest.raises(sdk.RunFailed, match=r"quota exhausted.*get_failed_segments") as caught:
             client.prompt_runs.wait_for_completion("run_1")
-        assert caught.value.state.error_message == "quota spent"
-        found = client.prompt_runs.wait_for_completion("run_1", raise_on_failure=False)
-    assert found.status == "failed"
+        assert caught.value.state.error_message == "quota exhausted"
+        final = client.prompt_runs.wait_for_completion("run_1", raise_on_failure=False)
+    assert final.status == "failed"
 
 
 def test_retry_of_failures_starts_and_finishes(make_client):
@@ -108,7 +103,7 @@ def test_retry_of_failures_starts_and_finishes(make_client):
         client = make_client(base_url=server.base_url, clock=clock)
         started = client.prompt_runs.retry_failures("run_1", operations=["transcription"], codes=["model_timeout"])
         done = client.prompt_runs.wait_for_retry(
-            "run_1", started.retry_id, on_progress=lambda s: reported.append(s.status)
+            "run_1", started.retry_id, on_progress=lambda retry: reported.append(retry.status)
         )
         with pytest.raises(sdk.RunFailed, match="retry retry_1 of run run_1"):
             client.prompt_runs.wait_for_retry("run_1", "retry_1")
