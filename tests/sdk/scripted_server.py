@@ -28,7 +28,7 @@ class Clock:
 
 
 class ScriptedServer:
-    """A local HTTP server that plays a list of responses and repeats the last one; records what it receives in `requests`.
+    """A local HTTP server that plays a list of responses and repeats the last one; `requests` records what it receives.
 
     A response is (status, body, headers), a body for status 200, "reset" to break the connection before the response,
     "torn" to break it within the body, or "hang" to send nothing.
