@@ -45,7 +45,7 @@ class Sender:
         """Send a request, retry it by the policy, and parse the result.
 
         Args:
-            deadline: time of `now` after which no retry is made.
+            deadline: `now()` time that limits request timeouts and retries.
 
         Raises:
             PromptReelError: see `promptreel.sdk.errors`.
