@@ -7,7 +7,7 @@ from promptreel.sdk.request import Call, Request
 
 
 def validate() -> Call[None]:
-    """Return if the API key is valid.
+    """Validate the API key.
 
     Raises:
         AuthenticationError: the key is invalid.

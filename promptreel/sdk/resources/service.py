@@ -27,7 +27,7 @@ class Auth(Resource):
     """API key validation."""
 
     def validate(self) -> None:
-        """Return if the API key is valid.
+        """Validate the API key.
 
         Raises:
             AuthenticationError: the key is invalid.
@@ -39,5 +39,5 @@ class AsyncAuth(AsyncResource):
     """API key validation."""
 
     async def validate(self) -> None:
-        """Return if the API key is valid; see `Auth.validate`."""
+        """Validate the API key; see `Auth.validate`."""
         await self._send(calls.validate())
