@@ -94,7 +94,7 @@ def test_nullability_and_nesting_come_from_the_record():
     assert schema.field("c").type == pa.list_(pa.struct([pa.field("x", pa.float64(), nullable=False)]))
     rows = [{"a": 1, "b": None, "c": [{"x": 0.5}], "d": True}]
     assert to_table(schema, rows).to_pylist() == rows
-    with pytest.raises(pa.ArrowInvalid, match="'a' may not be null"):
+    with pytest.raises(pa.ArrowInvalid, match="'a' must not be null"):
         to_table(schema, [{"a": None, "b": None, "c": [], "d": True}])
 
 
