@@ -79,7 +79,7 @@ _CODES: Final = (
         "the decoder failed before the first frame",
         "media",
         "sometimes",
-        "Check that the file plays, or convert it. If no usable ffmpeg was found, `promptreel doctor` shows what to install.",
+        "Check that the file plays, or convert it. If no usable ffmpeg is found, `promptreel doctor` names the fix.",
     ),
     FailureCode(
         "decode_timeout",
