@@ -168,7 +168,7 @@ class PromptRunBody(WireModel):
 
 
 class RunEstimateBody(WireModel):
-    """The estimated size of a run. `breakdown` has the counts; the billing fields are always 0 or true."""
+    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing."""
 
     estimated_mt: float = 0.0
     breakdown: dict[str, Any]
