@@ -305,7 +305,7 @@ def schema_of(name, kind):
         (["--prompt", "free text", "--model", "signals"], "cannot fill 'summary'"),
         (["--model", "nosuch"], "no provider for model 'nosuch'"),
         (["--model", DEFAULT_GEMINI_MODEL], "needs a key: set GEMINI_API_KEY"),
-        (["--video-segment-seconds", "5"], "a length goes with fixed segmentation only"),
+        (["--video-segment-seconds", "5"], "a length is allowed with fixed segmentation only"),
         (["--fps", "100"], "--fps"),
         (["--resume", "run_none"], "no run run_none"),
         (["--resume", "../x"], "run id '../x'"),

@@ -361,16 +361,13 @@ def test_audio_follows_pauses_and_no_picture() -> None:
     [
         ({"video_strategy": "clever"}, r"'clever'.*smart"),
         ({"audio_strategy": "smart"}, r"'smart'.*content_aware"),
-        ({"video_strategy": "fixed"}, r"1 to 300.*None"),
-        ({"video_strategy": "fixed", "video_duration_s": 0}, r"1 to 300.*0"),
-        ({"video_strategy": "fixed", "video_duration_s": 301}, r"1 to 300.*301"),
-        ({"video_strategy": "fixed", "video_duration_s": 2.5}, r"whole seconds.*2\.5"),
-        ({"video_strategy": "fixed", "video_duration_s": True}, r"whole seconds.*True"),
+        ({"video_strategy": "fixed"}, r"None.*1 to 300"),
+        ({"video_strategy": "fixed", "video_duration_s": 0}, r"0.*1 to 300"),
+        ({"video_strategy": "fixed", "video_duration_s": 301}, r"301.*1 to 300"),
+        ({"video_strategy": "fixed", "video_duration_s": 2.5}, r"2\.5.*whole seconds"),
+        ({"video_strategy": "fixed", "video_duration_s": True}, r"True.*whole seconds"),
         ({"video_duration_s": 10}, r"10.*fixed segmentation only"),
         ({"audio_duration_s": 10}, r"10.*fixed segmentation only"),
-        ({"smart_lengths": 20}, r"smart_lengths is 20"),
-        ({"smart_lengths": {"min_us": 1}}, r"lacks target_us, max_us"),
-        ({"shot_lengths": {"min": 1}}, r"shot_lengths.*'min'"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
@@ -384,22 +381,13 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
         ((400_000, SECOND, 2 * SECOND), "at least 500000"),
         ((SECOND, SECOND, 301 * SECOND), "at most 300000000"),
         ((2 * SECOND, SECOND, 9 * SECOND), "target_us is 1000000"),
-        ((2 * SECOND, 3 * SECOND, 5 * SECOND), "no room"),
+        ((2 * SECOND, 3 * SECOND, 5 * SECOND), "too close"),
         ((1e6, SECOND, 9 * SECOND), "whole number"),
     ],
 )
 def test_wrong_lengths_are_refused(values: tuple[int, int, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         LengthBounds(*values)
-
-
-def test_settings_survive_json() -> None:
-    how = SegmentationSettings("fixed", "content_aware", 7, None, lengths(2, 9, 50))
-    assert SegmentationSettings.from_dict(how.to_dict()) == how
-    assert SegmentationSettings(**how.to_dict()) == how
-    assert SegmentationSettings.from_dict({}) == SegmentationSettings()
-    with pytest.raises(SettingsError, match="unknown setting 'fps'"):
-        SegmentationSettings.from_dict({"fps": 1})
 
 
 def test_identity_holds_only_what_decides() -> None:
