@@ -168,8 +168,9 @@ def _decoder_warnings(info: MediaInfo, decoded: DecodedStreams) -> Iterator[Medi
     if decoded.ended_early:
         yield MediaWarning("decoder_ended_early", f"the decoder stopped early: {decoded.messages or 'no message'}")
     elif decoded.decode_errors:
-        concealed = f", {decoded.concealed_frames} frames concealed" if decoded.concealed_frames else ""
-        message = f"the decoder reported {decoded.decode_errors} errors{concealed}: {decoded.messages or 'no message'}"
+        concealed = f", {_count(decoded.concealed_frames, 'concealed frame')}" if decoded.concealed_frames else ""
+        errors = _count(decoded.decode_errors, "error")
+        message = f"the decoder reported {errors}{concealed}: {decoded.messages or 'no message'}"
         yield MediaWarning("decode_errors", message)
     track = info.audio_track
     if track is not None and decoded.audio_end_us:
@@ -178,6 +179,10 @@ def _decoder_warnings(info: MediaInfo, decoded: DecodedStreams) -> Iterator[Medi
             yield MediaWarning(
                 "audio_gaps", f"{seconds_from_us(gaps_us):.1f} s of the sound are missing inside the item"
             )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _tolerance_us(declared_us: int, is_estimate: bool) -> int:

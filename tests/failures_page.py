@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
+from promptreel.schemas.media_warnings import MEDIA_WARNINGS
 
 PAGE = Path(__file__).parent.parent / "docs" / "failures.md"
 
@@ -40,10 +41,31 @@ uses the run's original settings. If the fix is a different setting, start a new
 finished results.
 """
 
+WARNINGS = """
+## Media warnings
+
+A damaged file that can still be decoded is processed. Its row in the table `media` has the codes
+below in `warning_codes`, one message each in `warnings`, and the measurements `truncated`,
+`decode_errors`, `concealed_frames`, `decoded_duration_seconds` and `damaged_share` (0 to 1).
+`promptreel run --max-damage 0.1` fails every item of which more than a tenth is missing or
+concealed (`media_corrupt`).
+
+```sh
+promptreel sql "SELECT name, damaged_share, warning_codes, warnings FROM media WHERE len(warning_codes) > 0"
+```
+
+Formats without checksums (MP3, AAC) hide some flipped bits from every decoder. In videos with
+B-frames, frames that no other frame refers to are not decoded, and damage in them is not seen.
+
+| code | meaning |
+|---|---|
+"""
+
 
 def failures_page():
     """Render the page."""
-    return HEAD + "".join(_section(stage, title, effect) for stage, (title, effect) in STAGES.items())
+    sections = "".join(_section(stage, title, effect) for stage, (title, effect) in STAGES.items())
+    return HEAD + sections + WARNINGS + "".join(f"| `{code}` | {text} |\n" for code, text in MEDIA_WARNINGS.items())
 
 
 def _section(stage, title, effect):
