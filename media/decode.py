@@ -194,6 +194,10 @@ def _decoded(info: MediaInfo, folder: Path, sinks: DecodeSinks, log: DecoderLog,
         jpeg_end_missing=log.jpeg_end_missing,
     )
     verdict = check_decoded(info, streams)
+    if info.media_type != "image" and verdict.duration_us <= 0:
+        raise MediaError(
+            "media_corrupt", f"{info.path}: all timestamps are zero; convert it with: ffmpeg -i FILE out.mp4"
+        )
     frames = _stored_frames(folder, sinks.sample_times.values)
     is_image = info.media_type == "image"
     return DecodedMedia(
@@ -215,7 +219,7 @@ def _video_end_us(info: MediaInfo, sinks: DecodeSinks) -> int:
     if info.video is None or sinks.frame_count == 0:
         return 0
     step_us = sinks.step_us
-    if step_us is None:
+    if not step_us:
         step_us = round(US_PER_SECOND / info.video.frame_rate) if info.video.frame_rate else _DEFAULT_STEP_US
     if info.duration_us is not None:
         step_us = min(step_us, max(0, info.duration_us - sinks.last_us))

@@ -115,21 +115,19 @@ def plan_segments(
     """The segments of one item, in order.
 
     Args:
-        duration_us: length in microseconds; 0 gives one empty segment, as an image has.
+        duration_us: length in microseconds; ignored for an image, which has one segment of length 0.
         transitions: changes of shot in any order; those outside the item are ignored, and all of them for
             audio.
         activity: where the item is heard.
 
     Raises:
-        ValueError: the duration is negative.
+        ValueError: the duration of a video or audio item is not positive.
     """
-    if duration_us < 0:
-        raise ValueError(f"duration_us is {duration_us}: an item cannot be shorter than nothing")
     if media_type == "image":
-        duration_us = 0
+        return (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
+    if duration_us <= 0:
+        raise ValueError(f"duration_us is {duration_us}; it must be positive for {media_type}")
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
-    if duration_us == 0:
-        return (PlannedSegment(start, end),)
     window_us = settings.window_us(media_type)
     if window_us is not None:
         inner = [Boundary(at, "window", 1.0) for at in range(window_us, duration_us, window_us)]
