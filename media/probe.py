@@ -31,11 +31,11 @@ _PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BM", "bmp_pipe"),
     (b"II*\x00", "tiff_pipe"),
     (b"MM\x00*", "tiff_pipe"),
+    (b"\x00\x00\x00\x0cjP  ", "j2k_pipe"),
+    (b"\xff\x4f\xff\x51", "j2k_pipe"),
 )
 # Formats without a duration field.
-_WITHOUT_DURATION: Final = frozenset(
-    {"aac", "ac3", "eac3", "dts", "amr", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "mpeg"}
-)
+_WITHOUT_DURATION: Final = frozenset({"aac", "ac3", "eac3", "dts", "amr", "h264", "hevc", "m4v", "mpegvideo", "mjpeg"})
 _MP3_HEADER_BYTES: Final = 1 << 20  # behind a tag with a cover picture
 _WEBP_ANIMATION: Final = 0x02  # bit of the flags in the extended header
 # Beginnings of texts that name other files: told apart so that the message can say what the file is.

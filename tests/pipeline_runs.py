@@ -110,7 +110,7 @@ def create_run(data, target, settings, prompt=NESTED, run_id=None):
     """Freezes a run, as `promptreel run` does; returns its id."""
     named = [str(part) for part in (target if isinstance(target, list | tuple) else [target])]
     request = RunRequest(run_id or new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat())
-    write_request(open_storage(data), request, expand_target(named))
+    write_request(open_storage(data), request, expand_target(named).items)
     return request.run_id
 
 

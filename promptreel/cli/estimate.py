@@ -43,7 +43,10 @@ def estimate(
     provider.check_prompt(prompt)
     warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
-    estimated = estimate_run(storage, prompt, settings, provider, expand_target(target), analyze=analyze).to_dict()
+    expanded = expand_target(target)
+    if skipped := expanded.skipped_text():
+        click.echo(skipped, err=True)
+    estimated = estimate_run(storage, prompt, settings, provider, expanded.items, analyze=analyze).to_dict()
     if as_json:
         print_json(estimated)
         return

@@ -172,10 +172,12 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     settings = settings_of(options)
     check_run(prompt, settings)
     warn_of_retirement(settings)
-    items = expand_target(named)
+    target = expand_target(named)
+    if skipped := target.skipped_text():
+        click.echo(skipped, err=True)
     as_named = tuple(os.fsencode(name).decode("utf-8", "replace") for name in named)
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    write_request(storage, request, items)
+    write_request(storage, request, target.items)
     return request.run_id
 
 

@@ -341,8 +341,21 @@ def test_a_target_that_names_nothing_is_refused(tmp_path):
         expand_target([str(tmp_path)])
     with pytest.raises(TargetError, match="does not exist"):
         expand_target([str(tmp_path / "gone.mp4")])
-    assert [item.name for item in expand_target([str(tmp_path / "notes.txt")])] == ["notes.txt"]
-    assert [item.name for item in expand_target(["gs://bucket/a/b.mp4"])] == ["b.mp4"]
+    assert [item.name for item in expand_target([str(tmp_path / "notes.txt")]).items] == ["notes.txt"]
+    assert [item.name for item in expand_target(["gs://bucket/a/b.mp4"]).items] == ["b.mp4"]
+
+
+def test_files_left_out_of_a_folder_are_counted(tmp_path):
+    for name in ("a.MP4", "b.m4b", "notes.txt", "more.txt", "deep/x.pdf", "LICENSE", ".hidden", ".git/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    target = expand_target([str(tmp_path)])
+    assert [item.name for item in target.items] == ["a.MP4", "b.m4b"]
+    text = "skipped 4 files without a media extension: .txt (2), no extension (1), .pdf (1)"
+    assert target.skipped_text() == text
+    assert expand_target([str(tmp_path / "a.MP4")]).skipped_text() is None
+    code, _, err = typed("run", tmp_path, "--data-dir", tmp_path / "data", "--model", "signals")
+    assert (code, text in err) == (1, True)
 
 
 def test_a_data_folder_that_is_no_folder_ends_with_1_and_a_sentence(tmp_path, media):

@@ -65,7 +65,10 @@ def executed(monkeypatch):
         (["-promt", "p.json"], "no such option -promt; did you mean --prompt?"),
         (["--project=p"], "--project is an option of a Beam runner; name the runner with --runner"),
         (["--projet=p"], "no such option --projet"),
-        ([*DIRECT, "--runner-option", "max-token=500"], "--runner-option max-token=500: DirectRunner does not accept it"),
+        (
+            [*DIRECT, "--runner-option", "max-token=500"],
+            "--runner-option max-token=500: DirectRunner does not accept it",
+        ),
         (["--runner-option", "max-token=500"], "--runner-option max-token=500: FnApiRunner does not accept it"),
         (
             [*DIRECT, "--", "--max-tokens", "5"],
