@@ -72,7 +72,9 @@ def make_speech(path, seconds=8, seed=1, picture=None):
         sound = write_sound(Path(scratch) / "voice.wav", draw_voice(seconds, seed).samples)
         pictures = ["-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast"] if picture else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, "-shortest", str(path)]
+        # -shortest alone ends an endless source at a moment that depends on the load of the machine.
+        length = ["-t", str(seconds), "-shortest"]
+        command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, *length, str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return path
 
