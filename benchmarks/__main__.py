@@ -28,7 +28,9 @@ def main() -> int:
         for name in NAMES:
             summary = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").splitlines()[0]
             print(f"{name:15} {summary}")
-        print("\nrun one with: python -m benchmarks NAME [OPTIONS]; show its options with: python -m benchmarks NAME --help")
+        print(
+            "\nrun one with: python -m benchmarks NAME [OPTIONS]; show its options with: python -m benchmarks NAME --help"
+        )
         return 0
     name = sys.argv[1].replace("-", "_")
     if name not in NAMES:

@@ -113,16 +113,18 @@ def measure(path: Path) -> Pair:
     """Run one repetition of both sides."""
     cost = json.loads(run_measured([sys.executable, "-m", "benchmarks.decode_cost", "--analyse", str(path)]).output)
     peer = run_measured([find_ffmpeg().path, "-nostdin", "-v", "error", "-i", str(path), "-f", "null", "-"])
-    return Pair(
-        cost["own_s"] + cost["children_s"], cost["children_s"], cost["imports_s"], peer.cpu_s, cost["frames"]
-    )
+    return Pair(cost["own_s"] + cost["children_s"], cost["children_s"], cost["imports_s"], peer.cpu_s, cost["frames"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="files to use instead of the generated films")
+    parser.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="files to use instead of the generated films"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="repetitions (default: %(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated films in this folder and reuse them")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep generated films in this folder and reuse them"
+    )
     parser.add_argument("--analyse", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.analyse:
