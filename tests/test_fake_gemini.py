@@ -52,7 +52,7 @@ def media(tmp_path_factory):
 MIME = {"silent": "video/mp4", "film": "video/mp4", "tone": "audio/wav", "still": "image/png"}
 
 
-def generate(server, *parts, model=MODEL, **config):
+def call(server, *parts, model=MODEL, **config):
     """Make one call with the real client, without retries."""
 
     async def scenario():
@@ -103,7 +103,7 @@ def post(server, path, body):
     ],
 )
 def test_token_counts_depend_on_the_media(server, media, name, metadata, counted):
-    response = generate(server, part_of(media, name, **metadata), "a question of 28 characters.")
+    response = call(server, part_of(media, name, **metadata), "a question of 28 characters.")
     assert tokens_of(response) == {"TEXT": 7} | counted
     usage = response.usage_metadata
     assert usage.prompt_token_count == 7 + sum(counted.values())
@@ -111,7 +111,7 @@ def test_token_counts_depend_on_the_media(server, media, name, metadata, counted
 
 
 def test_film_with_sound_counts_both(server, media):
-    tokens = tokens_of(generate(server, part_of(media, "film"), "text"))
+    tokens = tokens_of(call(server, part_of(media, "film"), "text"))
     assert tokens["VIDEO"] == 4 * 70
     assert tokens["AUDIO"] == pytest.approx(4 * 32, abs=4)
 
@@ -127,21 +127,17 @@ def test_film_with_sound_counts_both(server, media):
 )
 def test_media_tokens_depend_on_resolution(server, media, model, name, counted):
     for resolution, tokens in zip(("LOW", "MEDIUM", "HIGH"), counted, strict=True):
-        response = generate(
-            server, part_of(media, name), model=model, media_resolution=f"MEDIA_RESOLUTION_{resolution}"
-        )
+        response = call(server, part_of(media, name), model=model, media_resolution=f"MEDIA_RESOLUTION_{resolution}")
         assert sum(tokens_of(response).values()) == tokens
 
 
 def test_text_and_instruction_tokens_are_counted(server):
-    assert tokens_of(generate(server, "x" * 400)) == {"TEXT": 100}
-    assert tokens_of(generate(server, "x" * 400, system_instruction="y" * 399)) == {
-        "TEXT": 200
-    }  # with a line break in between
+    assert tokens_of(call(server, "x" * 400)) == {"TEXT": 100}
+    assert tokens_of(call(server, "x" * 400, system_instruction="y" * 399)) == {"TEXT": 200}  # plus a line break
 
 
 def test_ledger_has_the_usage_of_the_answer(server, media):
-    response = generate(server, part_of(media, "silent"))
+    response = call(server, part_of(media, "silent"))
     (entry,) = server.ledger.calls()
     assert entry.input_tokens == response.usage_metadata.prompt_token_count == 4 * 70
     assert entry.output_tokens == response.usage_metadata.candidates_token_count
@@ -167,13 +163,13 @@ def _base64(content):
 
 def test_invalid_media_is_rejected(server, media):
     with pytest.raises(errors.ClientError, match="Unable to process input video") as raised:
-        generate(server, types.Part.from_bytes(data=b"not a film", mime_type="video/mp4"))
+        call(server, types.Part.from_bytes(data=b"not a film", mime_type="video/mp4"))
     assert raised.value.code == 400
 
 
 def test_request_over_the_limit_is_rejected(server):
     with pytest.raises(errors.ClientError, match="payload size exceeds"):
-        generate(server, types.Part.from_bytes(data=bytes(16_000_000), mime_type="video/mp4"))
+        call(server, types.Part.from_bytes(data=bytes(16_000_000), mime_type="video/mp4"))
 
 
 # Answers
@@ -189,7 +185,7 @@ def test_answers_match_their_schema_and_are_deterministic(seed):
 def test_different_questions_get_different_answers(server):
     schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 10**9}}, "required": ["n"]}
     config = {"response_mime_type": "application/json", "response_json_schema": schema}
-    first, second, again = (generate(server, text, **config).text for text in ("one", "two", "one"))
+    first, second, again = (call(server, text, **config).text for text in ("one", "two", "one"))
     assert first != second
     assert first == again
     assert server.ledger.repeated() == 1
@@ -198,7 +194,7 @@ def test_different_questions_get_different_answers(server):
 def test_answer_over_its_token_limit_is_truncated(server):
     server.service.answer = lambda body, schema: "x" * 1000
     try:
-        response = generate(server, "text", max_output_tokens=20)
+        response = call(server, "text", max_output_tokens=20)
     finally:
         server.service.answer = None
     assert response.candidates[0].finish_reason == types.FinishReason.MAX_TOKENS
@@ -213,7 +209,7 @@ def test_calls_over_the_quota_get_429_with_retry_delay():
         refused = 0
         for number in range(6):
             try:
-                generate(server, f"question {number}")
+                call(server, f"question {number}")
             except errors.ClientError as error:
                 refused += 1
                 details = {detail["@type"].rsplit(".", 1)[-1]: detail for detail in error.details["error"]["details"]}
@@ -228,7 +224,7 @@ def test_calls_over_the_quota_get_429_with_retry_delay():
 def statuses(server, count=6, text="question {}"):
     for number in range(count):
         try:
-            generate(server, text.format(number))
+            call(server, text.format(number))
         except errors.APIError:
             pass
     return [entry.status for entry in server.ledger.calls()]
@@ -347,7 +343,7 @@ def test_offsets_of_uploaded_file_limit_its_tokens(server, media):
     file = upload(server, media["silent"], "video/mp4")
     part = types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4")
     part.video_metadata = types.VideoMetadata(start_offset="1s", end_offset="2.000000s")
-    assert tokens_of(generate(server, part)) == {"VIDEO": 70}
+    assert tokens_of(call(server, part)) == {"VIDEO": 70}
 
 
 @pytest.mark.parametrize(("processing_s", "fails", "state"), [(60, False, "PROCESSING"), (0, True, "FAILED")])
@@ -356,7 +352,7 @@ def test_unready_file_is_rejected_in_calls(server, media, processing_s, fails, s
     file = upload(server, media["silent"], "video/mp4")
     assert file.state.name == state
     with pytest.raises(errors.ClientError, match="access the File"):
-        generate(server, types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4"))
+        call(server, types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4"))
 
 
 def test_uploads_are_counted_and_can_fail_by_rule(server):
@@ -381,9 +377,9 @@ def test_command_line_writes_the_ledger_to_a_file(tmp_path):
             class Shell:
                 base_url = process.stdout.readline().split()[0]
 
-            generate(Shell, "one")
+            call(Shell, "one")
             with pytest.raises(errors.ServerError):
-                generate(Shell, "two")
+                call(Shell, "two")
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
