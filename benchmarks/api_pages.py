@@ -1,10 +1,10 @@
-"""A page of results over HTTP: from a run of a thousand segments, and from runs of a million.
+"""Time of a results page over HTTP, from a run of 1,000 segments and from runs of a million.
 
     python -m benchmarks api_pages [--segments N] [--repeat N] [--keep FOLDER]
 
-Three finished runs lie behind one `promptreel serve`: 1,000 segments in one item, a million in 1,000 items, and a million in
-one item. Of each the first and the last page of 50 results are asked for, in turns, over one kept-alive connection; the
-medians count. The last page is what the cursor after the last but one gives.
+One `promptreel serve` has three finished runs: 1,000 segments in one item, a million in 1,000 items, and a million in one
+item. The first and the last page of 50 results of each run are requested in turn over one keep-alive connection; the
+figures are medians. The last page is requested with the cursor of the page before it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BAR = 1.5
 
 
 def main() -> None:
-    """Prints the time of each page, and how the slowest compares with the small run's first."""
+    """Print the time of each page, and compare the slowest with the small run's first page."""
     options = _options()
     shapes = {
         f"{_SMALL:,} in one item": (_SMALL, 1),
@@ -57,26 +57,26 @@ def main() -> None:
                 for number, (name, (segments, items)) in enumerate(shapes.items())
                 for page, path in _paths(number, segments, items).items()
             }
-            times: dict[tuple[str, str], list[float]] = {which: [] for which in paths}
+            times: dict[tuple[str, str], list[float]] = {page_key: [] for page_key in paths}
             for _ in range(options.repeat + 1):
-                for which, path in paths.items():
-                    times[which].append(_ask(client, path, is_last=which[1] == "last"))
-    medians = {which: statistics.median(found[1:]) for which, found in times.items()}
-    least = medians[next(iter(shapes)), "first"]
+                for page_key, path in paths.items():
+                    times[page_key].append(_get_page(client, path, is_last=page_key[1] == "last"))
+    medians = {page_key: statistics.median(seconds[1:]) for page_key, seconds in times.items()}
+    baseline = medians[next(iter(shapes)), "first"]
     rows = [
-        [f"{name}, {page} page", f"{spent * 1000:.1f}", f"{spent / least:.2f}"]
-        for (name, page), spent in medians.items()
+        [f"{name}, {page} page", f"{seconds * 1000:.1f}", f"{seconds / baseline:.2f}"]
+        for (name, page), seconds in medians.items()
     ]
     print_table([f"{_PAGE} results of", "ms", "x"], rows)
-    worst = max(medians.values()) / least
+    worst = max(medians.values()) / baseline
     print_bar("slowest page", f"{worst:.2f} x the first of {_SMALL:,}", f"{_BAR} x", worst <= _BAR)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks api_pages")
     parser.add_argument("--segments", type=int, default=1_000_000, metavar="N")
-    parser.add_argument("--repeat", type=int, default=100, metavar="N", help="pages of each kind [default: 100]")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work here and leave everything")
+    parser.add_argument("--repeat", type=int, default=100, metavar="N", help="requests of each page [default: 100]")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and keep it")
     return parser.parse_args()
 
 
@@ -85,7 +85,7 @@ def _run_id(number: int) -> str:
 
 
 def _register(data: Path, shapes: list[tuple[int, int]]) -> str:
-    """Makes the runs those of a new account; gives a key to it."""
+    """Assign the runs to a new account; return an API key of it."""
     (data / "promptreel.db").unlink(missing_ok=True)
     database = Database(ApiConfig(data_dir=str(data)).sqlalchemy_url)
     migrate(database)
@@ -104,26 +104,26 @@ def _register(data: Path, shapes: list[tuple[int, int]]) -> str:
 
 
 def _paths(number: int, segments: int, items: int) -> dict[str, str]:
-    """The first page of the first item, and the last page of the last."""
+    """Return the paths of the first page of the first item and of the last page of the last item."""
     per_item, run_id = segments // items, _run_id(number)
     video_id = video_id_of(items - 1)
-    before = items * per_item - _PAGE - 1  # the last segment of the page before
-    place = [1, (before % per_item) * 5_000_000, f"seg_{before:028x}"]
-    cursor = encode_cursor(("results", run_id, video_id), place)
-    at = f"/prompt-runs/{run_id}/results?limit={_PAGE}"
-    return {"first": f"{at}&video_id={video_id_of(0)}", "last": f"{at}&video_id={video_id}&cursor={cursor}"}
+    before = items * per_item - _PAGE - 1  # the last segment of the previous page
+    position = [1, (before % per_item) * 5_000_000, f"seg_{before:028x}"]
+    cursor = encode_cursor(("results", run_id, video_id), position)
+    url = f"/prompt-runs/{run_id}/results?limit={_PAGE}"
+    return {"first": f"{url}&video_id={video_id_of(0)}", "last": f"{url}&video_id={video_id}&cursor={cursor}"}
 
 
 def _client(port: int, key: str) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{port}{PREFIX}", headers={"X-API-Key": key}, timeout=60)
 
 
-def _ask(client: httpx.Client, path: str, *, is_last: bool) -> float:
-    begun = time.perf_counter()
-    answer = client.get(path)
-    spent = time.perf_counter() - begun
-    body: dict[str, Any] = json.loads(answer.content)
-    assert answer.status_code == 200, body
+def _get_page(client: httpx.Client, path: str, *, is_last: bool) -> float:
+    start = time.perf_counter()
+    response = client.get(path)
+    seconds = time.perf_counter() - start
+    body: dict[str, Any] = json.loads(response.content)
+    assert response.status_code == 200, body
     assert len(body["data"]) == _PAGE, (path, len(body["data"]))
     assert (body["pagination"]["next_cursor"] is None) == is_last, path
-    return spent
+    return seconds

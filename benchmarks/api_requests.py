@@ -1,11 +1,11 @@
-"""The service under load: getting a run and starting runs, beside a bare FastAPI with SQLite in the same run.
+"""Rate and latency of getting and starting runs under load, compared with a bare FastAPI and SQLite service.
 
     python -m benchmarks api_requests [--connections N] [--seconds S] [--rounds N]
 
-Each side is one process, started as a user would (`promptreel serve`, with `PROMPTREEL_SUPERVISE=0`: runs are stored and
-wait, for a runner at work would measure itself). The load comes from this process over kept-alive connections. Sides take
-turns; the median round counts. Every start of a run has an idempotency key of its own, names an index of three items, and
-is one synced transaction on both sides.
+Each side is one process, started as a user would start it (`promptreel serve`, with `PROMPTREEL_SUPERVISE=0`: runs are
+stored but not executed, because running runners would distort the figures). This process generates the load over
+keep-alive connections. The sides take turns; the figures are medians over the rounds. Each start of a run has its own
+idempotency key and targets an index of three items; on both sides it is one synced transaction.
 """
 
 from __future__ import annotations
@@ -40,45 +40,45 @@ _PROMPT = {
 
 
 def main() -> None:
-    """Prints rate and latency of each route for each side, and the bars."""
+    """Print rate and latency of each route for each side, and the bars."""
     options = _options()
     with work_folder(options.keep) as folder, _product(folder) as product, _plain(folder) as plain:
         sides = {"promptreel": product, "plain": plain}
         loads: dict[tuple[str, str], list[Load]] = {}
         cpu_ms: dict[tuple[str, str], list[float]] = {}
         for _ in range(options.rounds):
-            for what in ("get", "execute"):
+            for route in ("get", "execute"):
                 for name, side in sides.items():
                     before = cpu_seconds(side["pid"])
-                    load = put_under_load(side["port"], side[what], options.connections, options.seconds)
-                    spent_ms = (cpu_seconds(side["pid"]) - before) * 1000 / len(load.latencies)
-                    cpu_ms.setdefault((what, name), []).append(spent_ms)
+                    load = put_under_load(side["port"], side[route], options.connections, options.seconds)
+                    request_ms = (cpu_seconds(side["pid"]) - before) * 1000 / len(load.latencies)
+                    cpu_ms.setdefault((route, name), []).append(request_ms)
                     assert set(load.statuses) <= {200, 202}, load.statuses
-                    loads.setdefault((what, name), []).append(load)
+                    loads.setdefault((route, name), []).append(load)
     rows = []
-    for (what, name), found in loads.items():
-        spent = f"{statistics.median(cpu_ms[what, name]):.2f}"
-        rows.append([f"{what}, {name}", *(f"{value:.0f}" for value in _figures(found)), spent])
-    print_table(["route", "a second", "p50 ms", "p99 ms", "CPU ms a request"], rows)
-    for what, least, most_ms in (("get", 1000, 100), ("execute", 200, 500)):
-        rate, _, p99 = _figures(loads[what, "promptreel"])
-        peer = _figures(loads[what, "plain"])[0]
-        at = f"{options.connections} connections"
-        print_bar(f"{what} at {at}", f"{rate:.0f}/s, {rate / peer:.2f} x plain", f"{least}/s", rate >= least)
-        print_bar(f"{what} at {at}", f"p99 {p99:.0f} ms", f"{most_ms} ms", p99 <= most_ms)
+    for (route, name), rounds in loads.items():
+        request_cpu_ms = f"{statistics.median(cpu_ms[route, name]):.2f}"
+        rows.append([f"{route}, {name}", *(f"{value:.0f}" for value in _figures(rounds)), request_cpu_ms])
+    print_table(["route", "per second", "p50 ms", "p99 ms", "CPU ms per request"], rows)
+    for route, min_rate, max_ms in (("get", 1000, 100), ("execute", 200, 500)):
+        rate, _, p99 = _figures(loads[route, "promptreel"])
+        peer = _figures(loads[route, "plain"])[0]
+        name = f"{route} at {options.connections} connections"
+        print_bar(name, f"{rate:.0f}/s, {rate / peer:.2f} x plain", f"{min_rate}/s", rate >= min_rate)
+        print_bar(name, f"p99 {p99:.0f} ms", f"{max_ms} ms", p99 <= max_ms)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks api_requests")
     parser.add_argument("--connections", type=int, default=32, metavar="N")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of one round [default: 5]")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="duration of one round [default: 5]")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work here and leave everything")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and keep it")
     return parser.parse_args()
 
 
 def _figures(loads: list[Load]) -> tuple[float, float, float]:
-    """(answers a second, p50 ms, p99 ms), each the median over the rounds."""
+    """Return (responses per second, p50 ms, p99 ms), each as the median over the rounds."""
     return (
         statistics.median(load.rate for load in loads),
         statistics.median(load.quantile_ms(0.5) for load in loads),
@@ -112,8 +112,8 @@ def _product(folder: Path) -> Iterator[dict[str, Any]]:
             keyed = {**headers, "Idempotency-Key": f"prompt-run-execute:{stamp}-{number}-{time.perf_counter_ns()}"}
             return request_bytes("POST", f"{PREFIX}/prompt-runs/execute", keyed, encoded)
 
-        asked = request_bytes("GET", f"{PREFIX}/prompt-runs/{run_id}", headers)
-        yield {"port": port, "pid": pid, "get": lambda number: asked, "execute": execute}
+        get_request = request_bytes("GET", f"{PREFIX}/prompt-runs/{run_id}", headers)
+        yield {"port": port, "pid": pid, "get": lambda number: get_request, "execute": execute}
 
 
 @contextmanager
@@ -122,13 +122,13 @@ def _plain(folder: Path) -> Iterator[dict[str, Any]]:
     with serving(["-m", "benchmarks.plain_api", str(fresh_folder(folder) / "plain.db"), str(port)], port, {}) as pid:
         body = {"prompt_id": "prompt_1", "target": {"type": "index", "index_id": "idx_1"}}
         run_id = post(port, "/runs", {}, body)["run_id"]
-        asked = request_bytes("GET", f"/runs/{run_id}", {})
-        started = request_bytes("POST", "/runs", {}, json.dumps(body).encode())
-        yield {"port": port, "pid": pid, "get": lambda number: asked, "execute": lambda number: started}
+        get = request_bytes("GET", f"/runs/{run_id}", {})
+        execute = request_bytes("POST", "/runs", {}, json.dumps(body).encode())
+        yield {"port": port, "pid": pid, "get": lambda number: get, "execute": lambda number: execute}
 
 
 def _account_with_media(database: Database) -> tuple[str, str]:
-    """A key, and an index of three films of a minute."""
+    """Create an account with an index of three one-minute films; return (API key, index id)."""
     with database.write() as session:
         account = create_account(session, "benchmark").account_id
         _, key = create_key(session, account, "benchmark", ["admin"])

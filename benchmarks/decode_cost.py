@@ -1,15 +1,15 @@
-"""CPU seconds of the decode pass, beside ffmpeg decoding the same file to nowhere.
+"""CPU time of the decode pass, compared with ffmpeg decoding the same file to null output.
 
     python -m benchmarks decode_cost [FILE ...]
 
-The product's side is `probe_media` and `analyze_media` in a process of its own: pictures for shots, 1 fps frames on disk,
-16 kHz sound on disk, speech, shots, timeline; CPU of that process and of the ffmpeg that it starts, from the first line of
-work to the last. Imports are left out, for they are paid once in a run (they are printed). The peer is
-`ffmpeg -i FILE -f null -`, pictures and sound, the same ffmpeg. Both run in turn, and the median of the ratios counts.
+The product runs `probe_media` and `analyze_media` in a separate process: frames for shot detection, 1 fps frames and 16 kHz
+audio on disk, speech, shots, timeline. Its figure is the CPU time of that process and its ffmpeg children. Imports are
+excluded, because a run pays for them once; they are printed separately. The peer is `ffmpeg -i FILE -f null -` with video
+and audio, by the same ffmpeg. Both run in turn; the figure is the median of the ratios.
 
-Without FILE the films are made here with ffmpeg: a zooming Mandelbrot set under moving noise, and the test picture, so that
-every block of every frame changes; tone as sound. H.264 with B-frames (where frames that no other refers to can be skipped),
-H.264 without, and VP9.
+Without FILE, films are generated with ffmpeg: a zooming Mandelbrot set under moving noise, blended with the test picture, so
+that every block of every frame changes; the audio is a tone. The codecs are H.264 with B-frames (non-reference frames can be
+skipped), H.264 without B-frames, and VP9.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FILMS: tuple[tuple[str, str, int, int, list[str]], ...] = (
 
 @dataclass(frozen=True)
 class Pair:
-    """CPU seconds of both sides of one repetition."""
+    """CPU seconds of both sides in one repetition."""
 
     product_s: float
     children_s: float
@@ -64,20 +64,20 @@ class Pair:
 
 
 def make_films(folder: Path) -> list[tuple[str, Path]]:
-    """The generated films, by name."""
-    made = []
+    """Generate the films; return (name, path) of each."""
+    films = []
     for name, size, rate, seconds, coding in _FILMS:
         suffix = "webm" if "VP9" in name else "mp4"
         sound = ["-c:a", "libopus"] if "VP9" in name else ["-c:a", "aac"]
         path = folder / f"{name.replace(' ', '-').replace(',', '').replace('.', '')}-{seconds}s.{suffix}"
         pictures = ["-f", "lavfi", "-i", _TEXTURED.format(size=size, rate=rate)]
         tone = ["-f", "lavfi", "-i", "sine=f=330:r=48000"]
-        made.append((name, run_ffmpeg(path, *pictures, *tone, "-t", str(seconds), *coding, *sound)))
-    return made
+        films.append((name, run_ffmpeg(path, *pictures, *tone, "-t", str(seconds), *coding, *sound)))
+    return films
 
 
 def analyse(path: Path) -> None:
-    """The child: analyses one file and prints what that cost, as JSON."""
+    """Analyse one file and print the cost as JSON; runs in the child process."""
     from promptreel.media.analysis import analyze_media
     from promptreel.media.probe import probe_media
     from promptreel.media.speech import detector_name
@@ -86,43 +86,45 @@ def analyse(path: Path) -> None:
     detector = detector_name()
     find_ffmpeg()
     imports = _cpu_s()
-    begun = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         limits = MediaLimits()
         analysis = analyze_media(probe_media(path, limits), Path(folder), SamplingSettings(), limits)
     own, children = (after - before for after, before in zip(_cpu_s(), imports, strict=True))
-    found = {
+    cost = {
         "own_s": own,
         "children_s": children,
         "imports_s": sum(imports),
-        "wall_s": time.monotonic() - begun,
+        "wall_s": time.monotonic() - start,
         "frames": analysis.frame_count,
         "detector": detector,
     }
-    print(json.dumps(found))
+    print(json.dumps(cost))
 
 
 def _cpu_s() -> tuple[float, float]:
-    """CPU seconds of this process and of its children so far."""
+    """Return the CPU seconds used so far by this process and by its children."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     own, children = (usage.ru_utime + usage.ru_stime for usage in usages)
     return own, children
 
 
 def measure(path: Path) -> Pair:
-    """One repetition of both sides."""
-    found = json.loads(run_measured([sys.executable, "-m", "benchmarks.decode_cost", "--analyse", str(path)]).output)
+    """Run one repetition of both sides."""
+    cost = json.loads(run_measured([sys.executable, "-m", "benchmarks.decode_cost", "--analyse", str(path)]).output)
     peer = run_measured([find_ffmpeg().path, "-nostdin", "-v", "error", "-i", str(path), "-f", "null", "-"])
-    return Pair(
-        found["own_s"] + found["children_s"], found["children_s"], found["imports_s"], peer.cpu_s, found["frames"]
-    )
+    return Pair(cost["own_s"] + cost["children_s"], cost["children_s"], cost["imports_s"], peer.cpu_s, cost["frames"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="instead of the generated films")
-    parser.add_argument("--repeat", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated films here, and find them again")
+    parser.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="files to use instead of the generated films"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep generated films in this folder and reuse them"
+    )
     parser.add_argument("--analyse", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.analyse:
@@ -139,7 +141,7 @@ def main() -> None:
                 numbers = [pair.product_s, pair.children_s, own, pair.peer_s, pair.ratio, pair.imports_s]
                 rows.append([name, pair.frames, *(f"{number:.2f}" for number in numbers)])
     print()
-    head = ["film", "frames seen", "CPU s", "of it ffmpeg", "Python", "ffmpeg to null", "ratio", "imports"]
+    head = ["film", "frames", "CPU s", "ffmpeg part", "Python part", "ffmpeg to null", "ratio", "imports"]
     print_table(head, rows)
     for name, ratio in medians.items():
         skippable = "B-frames" in name

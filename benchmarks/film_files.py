@@ -1,4 +1,4 @@
-"""Renders planned films, and writes them as video files."""
+"""Render planned films and write them as video files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptreel.media.ffmpeg import find_ffmpeg
 
 
 class _Camera:
-    """Renders one shot frame by frame; frames before 0 and past the end are the rest of its transitions."""
+    """Renders one shot frame by frame; frames before 0 and after the end belong to its transitions."""
 
     def __init__(self, shot: Shot, rate: int) -> None:
         self.shot, self.rate = shot, rate
@@ -28,7 +28,7 @@ class _Camera:
         self.y, self.x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / WIDTH
 
     def view(self, frame: int) -> tuple[float, float, float]:
-        """Left, top (frame widths and heights into the canvas) and zoom."""
+        """Return (left, top, zoom); left and top are in frame widths and heights from the canvas origin."""
         shot, t = self.shot, frame / self.rate
         share = np.clip(frame / shot.frames, 0, 1)
         x, y, zoom = shot.x, shot.y, shot.zoom
@@ -36,8 +36,8 @@ class _Camera:
         if shot.move == "pan":
             x, y = x + dx * shot.speed * t, y + dy * shot.speed * t
         elif shot.move == "eased":
-            way = share * share * (3 - 2 * share) * min(shot.speed * 2, 1.0)
-            x, y = x + dx * way, y + dy * way
+            distance = share * share * (3 - 2 * share) * min(shot.speed * 2, 1.0)
+            x, y = x + dx * distance, y + dy * distance
         elif shot.move == "whip":
             x += np.sign(dx) * 0.8 * np.clip((t - 0.5) / 0.3, 0, 1)
         elif shot.move == "zoom":
@@ -48,10 +48,10 @@ class _Camera:
         return x, y, zoom
 
     def render(self, frame: int) -> Canvas:
-        """float32[144, 256, 3], 0..255."""
+        """Render one frame: float32[144, 256, 3], 0..255."""
         shot, t = self.shot, frame / self.rate
         left, top, zoom = self.view(frame)
-        # mirrored at the canvas' edge, so that no camera runs out of picture
+        # Mirror at the canvas edge, so that the camera never leaves the canvas.
         cols = _mirror(((np.arange(WIDTH) - WIDTH / 2) / zoom + WIDTH / 2 + left * WIDTH).astype(int), CANVAS_WIDTH)
         rows = _mirror(((np.arange(HEIGHT) - HEIGHT / 2) / zoom + HEIGHT / 2 + top * HEIGHT).astype(int), CANVAS_HEIGHT)
         out = self.canvas[rows][:, cols]
@@ -79,7 +79,7 @@ def _mirror(at: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _frames(plan: FilmPlan) -> Iterator[Canvas]:
-    """The film's pictures in order, float32[144, 256, 3], before fades at its ends."""
+    """Yield the film's frames in order, float32[144, 256, 3], without the fades at its start and end."""
     camera, at = _Camera(plan.shots[0], plan.rate), 0
     for number, shot in enumerate(plan.shots):
         while at < shot.frames:
@@ -114,10 +114,10 @@ def _between(change: Change, step: int, old: Canvas, new: Canvas) -> Canvas:
 
 
 def write_film(plan: FilmPlan, folder: Path) -> Path:
-    """Renders and encodes one film (H.264 in MP4) into `folder`.
+    """Render and encode one film (H.264 in MP4) into `folder`.
 
     Raises:
-        RuntimeError: when ffmpeg fails, with the end of what it said.
+        RuntimeError: ffmpeg failed; the message has the end of its error output.
     """
     path = folder / f"{plan.name}.mp4"
     process = subprocess.Popen(_encoder(plan, path), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -132,14 +132,14 @@ def write_film(plan: FilmPlan, folder: Path) -> Path:
             gain = (count - 1 - number) / plan.fade_out
         process.stdin.write(np.clip(frame * np.float32(gain), 0, 255).astype(np.uint8).tobytes())
     process.stdin.close()
-    said = process.stderr.read().decode(errors="replace")
+    errors = process.stderr.read().decode(errors="replace")
     if process.wait() != 0:
-        raise RuntimeError(f"ffmpeg could not encode {path.name} (exit {process.returncode}): {said[-500:]}")
+        raise RuntimeError(f"ffmpeg could not encode {path.name} (exit {process.returncode}): {errors[-500:]}")
     return path
 
 
 def _encoder(plan: FilmPlan, path: Path) -> list[str]:
-    """The command that encodes raw pictures from its input."""
+    """Return the ffmpeg command that encodes raw frames from standard input."""
     command = [
         find_ffmpeg().path,
         "-v",

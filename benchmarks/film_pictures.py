@@ -1,4 +1,4 @@
-"""Pictures that the shots of generated films look at, drawn from seeds."""
+"""Generate the pictures shown in the shots of generated films, from seeds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 256, 144
-CANVAS_WIDTH, CANVAS_HEIGHT = 564, 316  # 2.2 frames each way: room for the camera
+CANVAS_WIDTH, CANVAS_HEIGHT = 564, 316  # 2.2 frames in each direction: room for camera moves
 
 Canvas = NDArray[np.float32]
 Rng = np.random.Generator
 
 
 def _upsample(coarse: NDArray[Any], height: int, width: int) -> Canvas:
-    """Bilinear enlargement of [h, w] or [h, w, c]."""
+    """Enlarge [h, w] or [h, w, c] with bilinear interpolation."""
 
     def weights(size: int, cells: int) -> NDArray[np.float32]:
         at = np.linspace(0, cells - 1, size)
@@ -33,7 +33,7 @@ def _upsample(coarse: NDArray[Any], height: int, width: int) -> Canvas:
 
 
 def _fractal(rng: Rng, first: int, octaves: int, falloff: float = 0.55) -> Canvas:
-    """Value noise of the canvas' shape, 0..1."""
+    """Return value noise with the shape of the canvas, 0..1."""
     total = np.zeros((CANVAS_HEIGHT, CANVAS_WIDTH), np.float32)
     weight = 0.0
     for octave in range(octaves):
@@ -46,14 +46,14 @@ def _fractal(rng: Rng, first: int, octaves: int, falloff: float = 0.55) -> Canva
 
 
 def palette(seed: int, count: int) -> NDArray[np.float32]:
-    """`count` related colours, float32[count, 3], 0..255."""
+    """Return `count` related colours, float32[count, 3], 0..255."""
     rng = np.random.default_rng(seed)
     base = rng.uniform(40, 200, 3)
     return np.clip(base + rng.normal(0, 45, (count, 3)), 5, 250).astype(np.float32)
 
 
 def _shade(values: Canvas, colours: NDArray[np.float32]) -> Canvas:
-    """Colours for values 0..1: float32[h, w, 3]."""
+    """Map values 0..1 to colours: float32[h, w, 3]."""
     stops = np.linspace(0, 1, len(colours))
     return np.stack([np.interp(values, stops, colours[:, c]) for c in range(3)], axis=2).astype(np.float32)
 

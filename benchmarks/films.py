@@ -1,17 +1,16 @@
-"""Generated films with known changes of shot, to measure shot detection on.
+"""Generated films with known shot changes, to measure shot detection.
 
-`plan_films(half)` says what to render and what its labels are; `benchmarks.film_files` renders with numpy
-and encodes with ffmpeg. Everything follows from the seeds, so two machines get the same pictures. Nothing
-here knows the detector.
+`plan_films(half)` returns the films to render, with labels; `benchmarks.film_files` renders them with numpy and encodes
+them with ffmpeg. Films depend on seeds only, so they are the same on every machine. This module does not depend on the
+detector.
 
-The two halves share no picture: TUNE draws hills, rooms, noise and figures; REPORT draws cities, plasma,
-mosaics and stages, from other seeds and other ranges of length, speed and transition time. Settings are
-chosen on TUNE alone.
+The two halves share no pictures: TUNE has hills, rooms, noise and figures; REPORT has cities, plasma, mosaics and
+stages, with other seeds and other ranges of length, speed and transition time. Detector settings are tuned on TUNE only.
 
-What the films hold to trip a detector: flashes of one to three frames, pans (also whip pans), zooms, shake,
-big objects that cross the picture, exposure ramps, grain, neighbouring shots of like colours, cuts inside
-one location, fades to black and white, a fade-out at the very end, a film of a single restless shot. Encodes
-are with and without B-frames, at 24, 25 and 30 frames a second and at a varying rate.
+The films contain what misleads detectors: flashes of one to three frames, pans (including whip pans), zooms, shake,
+large objects that cross the picture, exposure ramps, grain, consecutive shots with similar colours, cuts within one
+location, fades to black and white, a fade-out at the end, and a single shot in constant motion. The encodings have
+B-frames or none, at 24, 25 and 30 frames per second and at a variable rate.
 """
 
 from __future__ import annotations
@@ -23,15 +22,17 @@ import numpy as np
 
 from benchmarks.film_pictures import Rng
 
-TIMESCALE = 90_000  # ticks a second of the written files
+TIMESCALE = 90_000  # ticks per second in the written files
 
 Half = Literal["TUNE", "REPORT"]
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One true change of shot. `start_us` is the last frame wholly of the old shot and `end_us` the first
-    wholly of the new one; for a cut both are the time of the new shot's first frame."""
+    """One true shot change, from the last frame that only shows the old shot to the first that only shows the new one.
+
+    For a cut, both times are that of the new shot's first frame.
+    """
 
     kind: Literal["cut", "dissolve", "fade", "wipe"]
     start_us: int
@@ -40,26 +41,25 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a shot gives way to the next: `out` + `hold` + `into` frames for a fade, `out` frames for a
-    dissolve or wipe."""
+    """A transition between two shots: `out` + `hold` + `into` frames for a fade, `out` frames for a dissolve or wipe."""
 
     kind: Literal["cut", "dissolve", "fade", "wipe"]
     out: int = 0
     hold: int = 0
     into: int = 0
-    level: float = 0.0  # what a fade goes to: 0 black, 255 white
+    level: float = 0.0  # target of a fade: 0 black, 255 white
     eased: bool = False
-    axis: int = 1  # 1: a wipe runs sideways
+    axis: int = 1  # 1: a horizontal wipe
 
     @property
     def frames(self) -> int:
-        """Frames that are wholly of neither shot."""
+        """Number of frames that show both shots or neither."""
         return self.out + self.hold + self.into
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What one shot shows. Positions and speeds are in frame widths and frame widths a second."""
+    """The content of one shot. Positions are in frame widths, speeds in frame widths per second."""
 
     family: str
     canvas_seed: int
@@ -72,14 +72,14 @@ class Shot:
     heading: float
     objects: tuple[tuple[float, float, float, float, float, int], ...]  # x, y, radius, speed x, speed y, seed
     flashes: tuple[tuple[float, int], ...]  # time in seconds, frames
-    ramp: float  # gain reached over the shot: 1 is none
+    ramp: float  # gain at the end of the shot; 1 for none
     grain: float
-    frames: int  # frames wholly of this shot
+    frames: int  # frames outside transitions
 
 
 @dataclass(frozen=True, slots=True)
 class FilmPlan:
-    """One film to be: what it shows, how it is encoded, and its labels."""
+    """One film to render: content, encoding and labels."""
 
     name: str
     half: Half
@@ -96,12 +96,14 @@ class FilmPlan:
         return sum(s.frames for s in self.shots) + sum(c.frames for c in self.changes)
 
     def time_ticks(self, frame: int) -> int:
-        """Presentation time of a frame in `TIMESCALE` ticks. A varying rate halves for every other 50
-        frames and jitters by up to 5 ms, as phones and screen recorders do."""
+        """Return a frame's presentation time in `TIMESCALE` ticks.
+
+        A variable rate halves for every other 50 frames and jitters by up to 5 ms, as in phone and screen recordings.
+        """
         if not self.varying_rate:
             return frame * TIMESCALE // self.rate
-        whole, part = divmod(frame, 100)
-        slots = whole * 150 + (part if part < 50 else 50 + (part - 50) * 2)
+        periods, rest = divmod(frame, 100)
+        slots = periods * 150 + (rest if rest < 50 else 50 + (rest - 50) * 2)
         return slots * TIMESCALE // self.rate + (frame * 37 % 11 - 5) * TIMESCALE // 1000 + 5 * TIMESCALE // 1000
 
     def time_us(self, frame: int) -> int:
@@ -109,19 +111,19 @@ class FilmPlan:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        found, frame = [], 0
+        labels, frame = [], 0
         for shot, change in zip(self.shots, self.changes, strict=False):
             frame += shot.frames
             new = frame + change.frames
             old = new if change.kind == "cut" else frame - 1
-            found.append(Label(change.kind, self.time_us(old), self.time_us(new)))
+            labels.append(Label(change.kind, self.time_us(old), self.time_us(new)))
             frame = new
-        return tuple(found)
+        return tuple(labels)
 
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """The ranges from which one half draws."""
+    """The parameter ranges of one half."""
 
     seed: int
     families: tuple[str, ...]
@@ -175,20 +177,20 @@ _FILMS: tuple[tuple[str, int, bool, int, int, tuple[float, float, float], float,
 
 
 def plan_films(half: Half) -> tuple[FilmPlan, ...]:
-    """The films of one half, always the same."""
-    return tuple(_plan_film(half, at) for at in range(len(_FILMS)))
+    """Return the films of one half; the result is deterministic."""
+    return tuple(_plan_film(half, index) for index in range(len(_FILMS)))
 
 
-def _plan_film(half: Half, at: int) -> FilmPlan:
-    name, rate, varying, b_frames, count, gradual, motion, flash = _FILMS[at]
+def _plan_film(half: Half, index: int) -> FilmPlan:
+    name, rate, varying, b_frames, count, gradual, motion, flash = _FILMS[index]
     style = _STYLES[half]
     rng = np.random.default_rng([style.seed, *name.encode()])
     shots: list[Shot] = []
     for _ in range(count):
         shots.append(_plan_shot(rng, style, rate, shots[-1] if shots else None, motion, flash))
-    if count == 1:  # a single long shot that never rests, over each of the families in turn
-        move: Any = ("pan", "zoom", "whip", "shake")[at % 4]
-        shots = [replace(shots[0], family=style.families[at % 4], move=move, frames=8 * rate)]
+    if count == 1:  # a single long shot in constant motion, one per family
+        move: Any = ("pan", "zoom", "whip", "shake")[index % 4]
+        shots = [replace(shots[0], family=style.families[index % 4], move=move, frames=8 * rate)]
     changes = tuple(_plan_change(rng, style, rate, gradual) for _ in shots[1:])
     fade_in, fade_out = (rate // 2, rate) if name == "drama" else (0, 0)
     return FilmPlan(f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out)
@@ -196,13 +198,13 @@ def _plan_film(half: Half, at: int) -> FilmPlan:
 
 def _plan_shot(rng: Rng, style: _Style, rate: int, last: Shot | None, motion: float, flash: float) -> Shot:
     seconds = float(rng.uniform(*style.shot_s))
-    kin = rng.random()  # how near to the shot before: the same place, the same colours, or neither
+    similarity = rng.random()  # to the previous shot: the same location, the same colours, or neither
     family = str(rng.choice(style.families))
     canvas_seed, palette_seed = (int(v) for v in rng.integers(1 << 30, size=2))
     x, y, zoom = float(rng.uniform(0.1, 1.1)), float(rng.uniform(0.1, 1.1)), 1.0
-    if last is not None and kin < 0.35:
+    if last is not None and similarity < 0.35:
         family, palette_seed = last.family, last.palette_seed
-        if kin < 0.12:  # another view of the same place: half a frame away or close up
+        if similarity < 0.12:  # another view of the same location: half a frame away, or a close-up
             canvas_seed = last.canvas_seed
             x, y, zoom = (last.x + 0.6) % 1.2, (last.y + 0.5) % 1.2, (1.0 if last.zoom > 1 else 1.7)
     move: Any = "still"

@@ -1,10 +1,10 @@
-"""Filter search over a million segments: each example of docs/filters.md, its first page and a later one.
+"""Time of filter searches over a million segments: the examples of docs/filters.md, first and second page.
 
     python -m benchmarks filter_speed [--segments N] [--keep DIR]
 
-Writes one run of N segments (200 to an item) with nested fields, as a run commits them, and asks it the way the service
-does: Parquet directly, through one DuckDB in the process. The figure is the best of three; the time of one core beside it
-tells how much of it another load on the machine made. Each example should be answered within a second.
+Commits one run of N segments (200 per item) with nested fields and searches it as the service does: Parquet files, through
+one DuckDB in the process. The figure is the best of three. The CPU time next to it shows how much other load on the machine
+contributed. Each example should take less than a second.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 
 
 def write_run(storage: LocalStorage, run_id: str, segments: int) -> None:
-    """One committed run with results of made-up words, the same for the same number."""
+    """Commit one run with generated results; they depend on the number of segments only."""
     request = RunRequest(run_id, PROMPT, RunSettings(), ("made up",), datetime.now(UTC).isoformat())
     write_request(storage, request, [TargetItem("made-up.mp4", "made-up.mp4")])
-    source = random.Random(1)
-    words = ["".join(source.choices("abcdefghijklmnop", k=7)) for _ in range(_WORDS)]
+    rng = random.Random(1)
+    words = ["".join(rng.choices("abcdefghijklmnop", k=7)) for _ in range(_WORDS)]
     video_ids = [f"vid_{number:024x}" for number in range(-(-segments // _SEGMENTS_OF_ITEM))]
     shards, schemas = shards_for(len(video_ids)), table_schemas(PROMPT)
     parts: list[Part] = []
@@ -114,24 +114,24 @@ def write_run(storage: LocalStorage, run_id: str, segments: int) -> None:
         with shard_writer(storage, run_id, shard, schemas) as writer:
             for video_id in (name for name in video_ids if shard_of(name, shards) == shard):
                 for number in range(_SEGMENTS_OF_ITEM):
-                    writer.write("results", _row(run_id, video_id, number, _answer(source, words)))
+                    writer.write("results", _row(run_id, video_id, number, _answer(rng, words)))
             parts += writer.commit()
     commit_manifest(storage, run_id, attempt=1, token="made", status="completed", counts={}, parts=parts, shards=shards)
 
 
-def _answer(source: random.Random, words: list[str]) -> dict[str, Any]:
+def _answer(rng: random.Random, words: list[str]) -> dict[str, Any]:
     return {
-        "summary": " ".join(source.choices(words, k=8)),
-        "scene": {"location": source.choice(words), "people_count": source.randrange(100)},
+        "summary": " ".join(rng.choices(words, k=8)),
+        "scene": {"location": rng.choice(words), "people_count": rng.randrange(100)},
         "products": [
             {
-                "name": source.choice(words),
-                "price": source.random() * 100,
-                "tags": source.choices(words, k=source.randrange(3)),
+                "name": rng.choice(words),
+                "price": rng.random() * 100,
+                "tags": rng.choices(words, k=rng.randrange(3)),
             }
-            for _ in range(source.randrange(4))
+            for _ in range(rng.randrange(4))
         ],
-        "keywords": source.choices(words, k=source.randrange(5)),
+        "keywords": rng.choices(words, k=rng.randrange(5)),
     }
 
 
@@ -159,9 +159,9 @@ def _row(run_id: str, video_id: str, number: int, answer: dict[str, Any]) -> dic
     }
 
 
-def ask(engine: FilterEngine, scoped: ScopedRun, wanted: dict[str, Any]) -> tuple[int, float, float, float]:
-    """(hits on the first page, wall and CPU seconds of it, wall seconds of the second page), the best of three."""
-    nodes = FilterSearch.model_validate({"groups": [wanted]}).groups or []
+def measure(engine: FilterEngine, scoped: ScopedRun, group: dict[str, Any]) -> tuple[int, float, float, float]:
+    """Return (hits, wall seconds and CPU seconds of the first page, wall seconds of the second page), best of three."""
+    nodes = FilterSearch.model_validate({"groups": [group]}).groups or []
     best = (0, float("inf"), float("inf"), float("inf"))
     for _ in range(3):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -177,19 +177,19 @@ def ask(engine: FilterEngine, scoped: ScopedRun, wanted: dict[str, Any]) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=1_000_000, help="segments of the run (default: a million)")
-    parser.add_argument("--keep", type=Path, help="folder to keep the run in, so that a second start is fast")
-    given = parser.parse_args()
-    with work_folder(given.keep) as folder:
-        storage, run_id = LocalStorage(folder / "data"), f"run_filter_{given.segments}"
+    parser.add_argument("--segments", type=int, default=1_000_000, help="segments in the run (default: a million)")
+    parser.add_argument("--keep", type=Path, help="keep the run in this folder and reuse it")
+    options = parser.parse_args()
+    with work_folder(options.keep) as folder:
+        storage, run_id = LocalStorage(folder / "data"), f"run_filter_{options.segments}"
         if not storage.exists(request_file(run_id)):
-            print(f"writing {given.segments:,} segments ...", flush=True)
-            write_run(storage, run_id, given.segments)
+            print(f"writing {options.segments:,} segments ...", flush=True)
+            write_run(storage, run_id, options.segments)
         tables = run_tables(storage, run_id)
         assert tables is not None
         scoped = ScopedRun(RunRecord(run_id=run_id, prompt=PROMPT.to_dict()), tables, None)
         engine = FilterEngine()
-        figures = {name: ask(engine, scoped, wanted) for name, wanted in EXAMPLES.items()}
+        figures = {name: measure(engine, scoped, group) for name, group in EXAMPLES.items()}
     rows = [
         (name, hits, f"{wall:.3f}", f"{cpu:.3f}", f"{second:.3f}")
         for name, (hits, wall, cpu, second) in figures.items()

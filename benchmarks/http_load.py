@@ -1,4 +1,4 @@
-"""A load over HTTP/1.1 that costs little itself: kept-alive connections, each asking again as soon as it is answered."""
+"""A low-overhead HTTP/1.1 load generator: each keep-alive connection sends its next request on receiving a response."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """What a service answered while it was under load.
+    """The responses of a service under load.
 
     Attributes:
-        seconds: from the first request to the last answer.
-        latencies: seconds of each answer, in no order.
-        statuses: how many answers had each status.
+        seconds: time from the first request to the last response.
+        latencies: seconds per response, unordered.
+        statuses: number of responses per status.
     """
 
     seconds: float = 0.0
@@ -25,25 +25,25 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return len(self.latencies) / self.seconds
 
     def quantile_ms(self, share: float) -> float:
-        """The latency that this share of the answers does not exceed, in milliseconds."""
+        """Return a quantile of the latency, in milliseconds."""
         return statistics.quantiles(self.latencies, n=1000, method="inclusive")[round(share * 1000) - 1] * 1000
 
 
 def put_under_load(port: int, request: Callable[[int], bytes], connections: int, seconds: float) -> Load:
-    """Asks a service on this machine for so many seconds.
+    """Send requests to a local service for a number of seconds.
 
     Args:
-        request: the bytes of request number n, counted over all connections from 0.
+        request: returns the bytes of request number n, counted from 0 over all connections.
     """
     return asyncio.run(_load(port, request, connections, seconds))
 
 
 def request_bytes(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """A request with its body."""
+    """Encode a request with its body."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     if body or method != "GET":
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -52,24 +52,24 @@ def request_bytes(method: str, path: str, headers: dict[str, str], body: bytes =
 
 async def _load(port: int, request: Callable[[int], bytes], connections: int, seconds: float) -> Load:
     load, number = Load(), 0
-    begun = time.perf_counter()
+    start = time.perf_counter()
 
-    async def keep_asking() -> None:
+    async def send_requests() -> None:
         nonlocal number
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() - begun < seconds:
-            asked, number = request(number), number + 1
-            sent = time.perf_counter()
-            writer.write(asked)
+        while time.perf_counter() - start < seconds:
+            content, number = request(number), number + 1
+            sent_at = time.perf_counter()
+            writer.write(content)
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(_body_length(head))
-            load.latencies.append(time.perf_counter() - sent)
+            load.latencies.append(time.perf_counter() - sent_at)
             status = int(head[9:12])
             load.statuses[status] = load.statuses.get(status, 0) + 1
         writer.close()
 
-    await asyncio.gather(*(keep_asking() for _ in range(connections)))
-    load.seconds = time.perf_counter() - begun
+    await asyncio.gather(*(send_requests() for _ in range(connections)))
+    load.seconds = time.perf_counter() - start
     return load
 
 
@@ -77,4 +77,4 @@ def _body_length(head: bytes) -> int:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line.split(b":", 1)[1])
-    raise ValueError(f"an answer without Content-Length: {head[:200]!r}")
+    raise ValueError(f"response without Content-Length: {head[:200]!r}")

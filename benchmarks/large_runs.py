@@ -1,4 +1,4 @@
-"""Runs of up to millions of segments, committed as the pipeline commits them: parts, row groups, a manifest."""
+"""Generate runs of up to millions of segments, with the parts, row groups and manifest that the pipeline writes."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _WORDS: Final = ("dock", "yard", "road", "hall", "room", "wood", "roof", "lake")
 
 
 def commit_large_run(storage: LocalStorage, run_id: str, segments: int, items: int) -> None:
-    """Commits a run with so many segments in so many items; every twentieth segment has failed."""
+    """Commit a run with a number of segments in a number of items; every twentieth segment failed."""
     request = RunRequest(run_id, PROMPT, RunSettings(), ("made up",), datetime.now(UTC).isoformat())
     write_request(storage, request, [TargetItem("/made/up.mp4", "up.mp4")])
     shards = shards_for(items)
     of_item = np.arange(segments).reshape(items, -1)
-    placed = np.array([shard_of(video_id_of(item), shards) for item in range(items)])
+    shard_of_item = np.array([shard_of(video_id_of(item), shards) for item in range(items)])
     parts: list[Part] = []
     for shard in range(shards):
-        numbers = of_item[placed == shard].reshape(-1)
+        numbers = of_item[shard_of_item == shard].reshape(-1)
         if len(numbers):
             for table, columns in _columns(numbers, of_item.shape[1]).items():
                 parts.append(_write_part(storage, run_id, table, shard, columns))
@@ -56,21 +56,21 @@ def commit_large_run(storage: LocalStorage, run_id: str, segments: int, items: i
 
 
 def video_id_of(item: int) -> str:
-    """The id of an item of such a run."""
+    """Return the id of an item of a generated run."""
     return f"vid_{item:06d}"
 
 
 def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str, pa.Array]]:
-    """The columns that differ from row to row, by table."""
+    """Return the columns with varying values, by table."""
     random = np.random.default_rng(int(numbers[0]))
     items = numbers // per_item
 
-    def of(chosen: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
-        start = (numbers[chosen] % per_item) * 5_000_000
+    def of(selected: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
+        start = (numbers[selected] % per_item) * 5_000_000
         return {
-            "video_id": pa.array([video_id_of(item) for item in items[chosen]]),
-            "segment_id": pa.array([f"seg_{number:028x}" for number in numbers[chosen]]),
-            "name": pa.array([f"{item}.mp4" for item in items[chosen]]),
+            "video_id": pa.array([video_id_of(item) for item in items[selected]]),
+            "segment_id": pa.array([f"seg_{number:028x}" for number in numbers[selected]]),
+            "name": pa.array([f"{item}.mp4" for item in items[selected]]),
             "start_us": pa.array(start),
             "end_us": pa.array(start + 5_000_000),
             "start_time": pa.array(start / 1e6),
@@ -79,18 +79,18 @@ def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str
 
     failed = numbers % 20 == 7
     everything, done = np.ones(len(numbers), bool), ~failed
-    words = [_WORDS[at] for at in random.integers(0, len(_WORDS), int(done.sum()))]
+    words = [_WORDS[index] for index in random.integers(0, len(_WORDS), int(done.sum()))]
     fields = pa.StructArray.from_arrays(
         [
             pa.array([f"a {word} is seen with many people in it" for word in words]),
             pa.StructArray.from_arrays(
                 [pa.array(words), pa.array(random.integers(0, 12, len(words)))], ["location", "people"]
             ),
-            pa.array([[word, "person", f"thing {at % 50}"] for at, word in enumerate(words)]),
+            pa.array([[word, "person", f"thing {index % 50}"] for index, word in enumerate(words)]),
         ],
         ["summary", "scene", "things"],
     )
-    outcome = pa.array(["failed" if part else "succeeded" for part in failed])
+    outcome = pa.array(["failed" if has_failed else "succeeded" for has_failed in failed])
     heads = np.flatnonzero(np.diff(items, prepend=-1))
     return {
         "media": {**of(heads), "duration_seconds": pa.array([5.0 * per_item] * len(heads)),
@@ -108,20 +108,20 @@ def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str
 def _write_part(storage: LocalStorage, run_id: str, table: str, shard: int, columns: dict[str, pa.Array]) -> Part:
     schema = table_schemas(PROMPT)[table]
     count = len(columns["video_id"])
-    made = []
+    arrays = []
     for column in schema:
         if column.name in columns:
-            made.append(columns[column.name].cast(column.type))
+            arrays.append(columns[column.name].cast(column.type))
         elif column.name == "run_id":
-            made.append(pa.array([run_id] * count))
+            arrays.append(pa.array([run_id] * count))
         elif column.nullable:
-            made.append(pa.nulls(count, column.type))
+            arrays.append(pa.nulls(count, column.type))
         else:
-            made.append(pa.array([_filler(column.type)] * count, column.type))
+            arrays.append(pa.array([_filler(column.type)] * count, column.type))
     name = f"tables/{table}/part-{shard:05d}.parquet"
     path = storage.path / run_folder(run_id) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pa.Table.from_arrays(made, schema=schema)
+    rows = pa.Table.from_arrays(arrays, schema=schema)
     pq.write_table(rows, path, compression="zstd", row_group_size=ROWS_PER_GROUP)
     ids = columns["video_id"]
     return Part(table, name, count, path.stat().st_size, ids[0].as_py(), ids[-1].as_py(), shard)
@@ -136,7 +136,7 @@ def _filler(kind: pa.DataType) -> Any:
 
 
 def finished_run(account: str, run_id: str) -> RunRecord:
-    """The row of the database that makes such a run an account's."""
+    """Return the database row that assigns a generated run to an account."""
     return RunRecord(
         run_id=run_id,
         account_id=account,

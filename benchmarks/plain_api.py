@@ -1,4 +1,4 @@
-"""The peer of `api_requests`: what an engineer would write first with FastAPI and SQLite, without accounts or idempotency.
+"""The peer of `api_requests`: a straightforward FastAPI and SQLite service without accounts or idempotency.
 
 python -m benchmarks.plain_api DATABASE PORT
 """
@@ -17,7 +17,10 @@ from fastapi import FastAPI
 
 
 def plain_api(database: str) -> FastAPI:
-    """Two routes over one table: start a run, get a run. Handlers are plain functions, as sqlite3 blocks."""
+    """Create an app with two routes over one table: start a run and get a run.
+
+    The handlers are plain functions, because sqlite3 blocks.
+    """
     app = FastAPI()
     local = threading.local()
 
@@ -38,8 +41,8 @@ def plain_api(database: str) -> FastAPI:
 
     @app.get("/runs/{run_id}")
     def get(run_id: str) -> dict[str, Any]:
-        (found,) = connection().execute("SELECT body FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        return json.loads(found)  # type: ignore[no-any-return]
+        (body,) = connection().execute("SELECT body FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        return json.loads(body)  # type: ignore[no-any-return]
 
     return app
 

@@ -1,9 +1,9 @@
-"""The peer of the call benchmarks: plain asyncio with google-genai and a semaphore, as one would write it by hand.
+"""The peer of the call benchmarks: a straightforward asyncio client with google-genai and a semaphore.
 
     python -m benchmarks.plain_client QUESTIONS URL IN_FLIGHT ATTEMPTS
 
-QUESTIONS is a JSON file: model, instruction, json_schema, and for each question a list of parts, which are texts and the
-paths of JPEG files. Answers are parsed and kept in memory. With more than one attempt the client's own retries are on.
+QUESTIONS is a JSON file with model, instruction, json_schema and questions; each question is a list of parts: texts and
+paths of JPEG files. Answers are parsed and discarded. With more than one attempt, the client's own retries are enabled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from google import genai
 from google.genai import types
 
 
-async def ask_all(questions: dict[str, Any], url: str, in_flight: int, attempts: int) -> int:
-    """Makes every call, with a limit on calls in flight; returns how many were answered."""
+async def call_all(questions: dict[str, Any], url: str, in_flight: int, attempts: int) -> int:
+    """Make all calls with a limit on concurrent calls; return the number of answers."""
     options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=attempts))
     client = genai.Client(api_key="any", http_options=options)
     config = types.GenerateContentConfig(
@@ -31,7 +31,7 @@ async def ask_all(questions: dict[str, Any], url: str, in_flight: int, attempts:
     )
     slots = asyncio.Semaphore(in_flight)
 
-    async def ask(parts: list[dict[str, str]]) -> bool:
+    async def call(parts: list[dict[str, str]]) -> bool:
         async with slots:
             contents = [types.Content(role="user", parts=[_part(part) for part in parts])]
             try:
@@ -42,7 +42,7 @@ async def ask_all(questions: dict[str, Any], url: str, in_flight: int, attempts:
                 return False
             return bool(json.loads(response.text or "null"))
 
-    answered = await asyncio.gather(*(ask(parts) for parts in questions["questions"]))
+    answered = await asyncio.gather(*(call(parts) for parts in questions["questions"]))
     await client.aio.aclose()
     return sum(answered)
 
@@ -56,4 +56,4 @@ def _part(part: dict[str, str]) -> types.Part:
 if __name__ == "__main__":
     file, url, in_flight, attempts = sys.argv[1:5]
     questions = json.loads(Path(file).read_text())
-    print(asyncio.run(ask_all(questions, url, int(in_flight), int(attempts))))
+    print(asyncio.run(call_all(questions, url, int(in_flight), int(attempts))))

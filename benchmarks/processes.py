@@ -1,4 +1,4 @@
-"""What a child process costs: CPU seconds of it and its children, wall time, peak memory by program."""
+"""Measure child processes: CPU time including their children, wall time, and peak memory by program."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SAMPLE_EVERY_S = 0.05
+_SAMPLE_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one process took.
+    """The cost of one process.
 
     Attributes:
-        cpu_s: user and system CPU seconds of it and of every descendant that was waited for.
-        wall_s: seconds from its start to its end.
-        output: what it wrote to standard output.
+        cpu_s: user and system CPU seconds of the process and of all descendants that were waited for.
+        wall_s: seconds from start to exit.
+        output: its standard output.
     """
 
     cpu_s: float
@@ -30,12 +30,12 @@ class Cost:
 
 
 def run_measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
-    """Runs a command to its end.
+    """Run a command and wait for its exit.
 
     Raises:
-        RuntimeError: it failed; the message holds the end of what it wrote to standard error.
+        RuntimeError: the command failed; the message has the end of its standard error.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     process = subprocess.Popen(
         list(command),
         stdin=subprocess.DEVNULL,
@@ -52,32 +52,32 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
         output = process.stdout.read()
         reader.join()
         _, status, usage = os.wait4(process.pid, 0)
-    except BaseException:  # a benchmark that is interrupted leaves nothing running
+    except BaseException:  # an interrupted benchmark must not leave a process behind
         process.kill()
         raise
-    wall_s = time.monotonic() - begun
+    wall_s = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
     process.stderr.close()
     if process.returncode != 0:
         message = b"".join(errors).decode("utf-8", "replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command)[:300]} ended with exit code {process.returncode}: {message}")
+        raise RuntimeError(f"{' '.join(command)[:300]} failed with exit code {process.returncode}: {message}")
     return Cost(usage.ru_utime + usage.ru_stime, wall_s, output.decode("utf-8", "replace"))
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system CPU seconds that a process on Linux has taken so far, without its children."""
+    """Return the user and system CPU seconds of a Linux process so far, without its children."""
     values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class MemoryWatch:
-    """Follows the memory of a process and its descendants while the `with` block lasts.
+    """Monitors the memory of a process and its descendants during the `with` block.
 
     Attributes:
-        peaks: bytes by program, of the largest process of that name: the kernel's own high-water mark of resident memory
-            (VmHWM), which no sample can miss but that of a process that lives for less than the sampling interval.
-        peak_sum: bytes, the largest sum over the tree in one sample; pages that processes share count for each.
+        peaks: peak resident memory in bytes of the largest process of each program, as recorded by the kernel (VmHWM).
+            Only processes that live for less than the sampling interval can be missed.
+        peak_sum: largest total of the process tree in one sample, in bytes; shared pages count for each process.
     """
 
     def __init__(self, pid: int) -> None:
@@ -100,29 +100,29 @@ class MemoryWatch:
             total = 0
             for pid in _tree(self._root):
                 command = _command(pid)
-                found = _memory_of(pid)
-                # Between fork and exec a child still is its parent, memory and all.
-                if found is not None and (pid == self._root or command != _command(self._root)):
-                    name, peak, now = found
+                memory = _memory_of(pid)
+                # Between fork and exec, a child still has its parent's command line and memory.
+                if memory is not None and (pid == self._root or command != _command(self._root)):
+                    name, peak, current = memory
                     name = "runner" if pid == self._root else name
                     self.peaks[name] = max(self.peaks.get(name, 0), peak)
-                    total += now
+                    total += current
             self.peak_sum = max(self.peak_sum, total)
-            self._end.wait(_SAMPLE_EVERY_S)
+            self._end.wait(_SAMPLE_INTERVAL_S)
 
 
 def _tree(root: int) -> list[int]:
-    """A process and its descendants, as Linux lists them."""
-    found, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
+    """Return the ids of a process and its descendants."""
+    pids, pending = [], [root]
+    while pending:
+        pid = pending.pop()
+        pids.append(pid)
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
-                waiting += [int(word) for word in children.read_text().split()]
+                pending += [int(word) for word in children.read_text().split()]
             except OSError:
                 continue
-    return found
+    return pids
 
 
 def _command(pid: int) -> bytes:
@@ -133,7 +133,7 @@ def _command(pid: int) -> bytes:
 
 
 def _memory_of(pid: int) -> tuple[str, int, int] | None:
-    """(program, peak, now) of one process, in bytes; None once it has ended."""
+    """Return (program, peak bytes, current bytes) of one process; None if it has exited."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Whole runs for benchmarks: the true runner process against the fake Gemini service in a process of its own."""
+"""Complete runs for benchmarks: the real runner process with the fake Gemini service in a separate process."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from promptreel.tables.storage import LocalStorage
 from tests.fake_gemini.ledger import Entry, Ledger
 
 MODEL = DEFAULT_GEMINI_MODEL
-ENVIRONMENT = {"GEMINI_API_KEY": "the fake service takes any key"}
+ENVIRONMENT = {"GEMINI_API_KEY": "the fake service accepts any key"}
 
-# No synthesis: every call is one segment's.
+# Without a synthesis, there is exactly one call per segment.
 PROMPT = Prompt(
     name="benchmark",
     prompt_text="Describe the segment and list what is seen in it.",
@@ -52,28 +52,28 @@ PROMPT = Prompt(
 
 @dataclass(frozen=True)
 class Service:
-    """A fake Gemini service that is up.
+    """A running fake Gemini service.
 
     Attributes:
         url: its address.
-        ledger_file: where it writes every call through to.
+        ledger_file: file in which it records all calls.
     """
 
     url: str
     ledger_file: Path
 
     def ledger(self) -> Ledger:
-        """The calls so far."""
+        """Return the calls so far."""
         return read_ledger(self.ledger_file)
 
 
 @contextmanager
 def fake_service(folder: Path, *, latency_s: float, rps: float | None = None) -> Iterator[Service]:
-    """Runs the fake service while the block lasts.
+    """Run the fake service during the `with` block.
 
     Args:
-        folder: where its ledger is put.
-        rps: calls that it takes in a second; others are answered 429. None takes all.
+        folder: folder for its ledger.
+        rps: accepted calls per second; other calls are answered 429. None accepts all.
     """
     ledger_file = folder / f"ledger-{len(list(folder.glob('ledger-*')))}.jsonl"
     command = [sys.executable, "-m", "tests.fake_gemini", "--port", "0", "--latency", str(latency_s)]
@@ -88,13 +88,13 @@ def fake_service(folder: Path, *, latency_s: float, rps: float | None = None) ->
 
 
 def read_ledger(path: Path) -> Ledger:
-    """A ledger from the file that the service wrote; a call that was never answered has no status."""
+    """Read the service's ledger file; an unanswered call has no status."""
     entries: dict[int, Entry] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             values = json.loads(line)
         except ValueError:
-            continue  # the line that is just being written
+            continue  # this line is still being written
         values.pop("event")
         entries[values["number"]] = Entry(**values)
     ledger = Ledger()
@@ -105,8 +105,10 @@ def read_ledger(path: Path) -> Ledger:
 def gemini_settings(
     service: Service | None, *, window_s: int, max_in_flight: int = 64, media_input: str = "frames"
 ) -> RunSettings:
-    """Settings of a run over fixed windows, asked of the fake service, or of the built-in model where there is none. Local
-    models are left out: they have a benchmark of their own."""
+    """Return settings for fixed windows with the fake service, or with the built-in model if `service` is None.
+
+    Local models are disabled; they have their own benchmark.
+    """
     settings = RunSettings(
         segmentation=SegmentationSettings(video_strategy="fixed", video_duration_s=window_s),
         calls=CallSettings(max_in_flight=max_in_flight),
@@ -121,7 +123,7 @@ def gemini_settings(
 
 
 def create_run(data: Path, films: Sequence[Path], settings: RunSettings, prompt: Prompt | None = None) -> str:
-    """Freezes a run, with the benchmark's prompt, or for the built-in model with its own; returns its id."""
+    """Create a run and return its id; the default prompt depends on whether the model is the built-in one."""
     built_in = settings.model.model == "signals"
     request = RunRequest(
         new_run_id(),
@@ -135,12 +137,12 @@ def create_run(data: Path, films: Sequence[Path], settings: RunSettings, prompt:
 
 
 def runner_command(data: Path, run_id: str) -> list[str]:
-    """What starts the runner of a run."""
+    """Return the command that starts the runner of a run."""
     return runner_process_command(LocalStorage(data), run_id)
 
 
 def start_runner(data: Path, run_id: str) -> subprocess.Popen[bytes]:
-    """Starts the runner of a run; its messages go to a log beside the data."""
+    """Start the runner of a run; its output goes to a log in the data folder."""
     with (data / f"{run_id}.log").open("ab") as log:
         return subprocess.Popen(
             runner_command(data, run_id),
@@ -152,23 +154,23 @@ def start_runner(data: Path, run_id: str) -> subprocess.Popen[bytes]:
 
 
 def make_film(path: Path, source: str, *options: str) -> Path:
-    """Makes a film with ffmpeg from a lavfi source, where it is not there yet.
+    """Generate a film with ffmpeg from a lavfi source, unless it exists.
 
     Args:
         source: a lavfi graph, e.g. "testsrc2=s=1280x720:r=30:d=60".
         options: output options.
 
     Raises:
-        RuntimeError: ffmpeg refused.
+        RuntimeError: ffmpeg failed.
     """
     return run_ffmpeg(path, "-f", "lavfi", "-i", source, *options)
 
 
 def run_ffmpeg(path: Path, *options: str) -> Path:
-    """Makes a file with ffmpeg, where it is not there yet; it gets its name when it is whole.
+    """Generate a file with ffmpeg, unless it exists; it is renamed into place when complete.
 
     Raises:
-        RuntimeError: ffmpeg refused.
+        RuntimeError: ffmpeg failed.
     """
     if path.exists():
         return path
@@ -176,20 +178,20 @@ def run_ffmpeg(path: Path, *options: str) -> Path:
     command = [find_ffmpeg().path, "-nostdin", "-v", "error", "-y", *options, str(unfinished)]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"ffmpeg could not make {path.name}: {done.stderr.decode('utf-8', 'replace')[-500:]}")
+        raise RuntimeError(f"ffmpeg could not generate {path.name}: {done.stderr.decode('utf-8', 'replace')[-500:]}")
     unfinished.replace(path)
     return path
 
 
 def distinct_copies(film: Path, folder: Path, count: int) -> list[Path]:
-    """So many copies of an MP4, no two with the same bytes: each is an item of its own, of the same cost."""
+    """Copy an MP4 a number of times with distinct content, so that each copy is a separate item of the same cost."""
     folder.mkdir(exist_ok=True)
     content = film.read_bytes()
-    made = []
+    copies = []
     for number in range(count):
         path = folder / f"{film.stem}-{number:05d}.mp4"
         note = f"copy {number}".encode()
-        # A box of the type "free" at the end: decoders pass over it, and the content hash differs.
+        # A trailing "free" box changes the content hash; decoders ignore it.
         path.write_bytes(content + (8 + len(note)).to_bytes(4, "big") + b"free" + note)
-        made.append(path)
-    return made
+        copies.append(path)
+    return copies

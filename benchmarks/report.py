@@ -1,4 +1,4 @@
-"""How benchmarks print: aligned tables, and each bar with its figure and a verdict."""
+"""Print benchmark results: aligned tables, and each bar with its figure and verdict."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table; the first column to the left, the others to the right."""
+    """Print a table; the first column is left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
         aligned = [
-            cell.ljust(w) if at == 0 else cell.rjust(w) for at, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if column == 0 else cell.rjust(w)
+            for column, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(aligned).rstrip())
 
 
-def print_bar(what: str, figure: str, bar: str, held: bool) -> None:
-    """Prints one bar: what was measured, what is wanted, and whether it held in this run."""
-    print(f"{'held  ' if held else 'MISSED'}  {what}: {figure} (bar: {bar})")
+def print_bar(name: str, figure: str, bar: str, held: bool) -> None:
+    """Print one bar: the measured figure, the required value, and whether this run met it."""
+    print(f"{'held  ' if held else 'MISSED'}  {name}: {figure} (bar: {bar})")

@@ -1,4 +1,4 @@
-"""The folder that a benchmark works in."""
+"""Working folders of benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def work_folder(keep: Path | None) -> Iterator[Path]:
-    """The folder to keep generated media in, or one that is gone afterwards."""
+    """Yield the folder `keep`, or a temporary one."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep.absolute()
@@ -20,5 +20,5 @@ def work_folder(keep: Path | None) -> Iterator[Path]:
 
 
 def fresh_folder(parent: Path) -> Path:
-    """A new, empty folder."""
+    """Create an empty folder."""
     return Path(tempfile.mkdtemp(prefix="data-", dir=parent))

@@ -1,14 +1,14 @@
-"""Search: the exact nearest vectors beside plain numpy, and text search over HTTP from end to end.
+"""Search speed: exact nearest vectors compared with plain numpy, and text search over HTTP.
 
     python -m benchmarks search_speed [--segments N] [--queries N] [--keep FOLDER] [--only vectors|text]
 
-Vectors: the exact top 10 of 100,000 x 512 and 1,000,000 x 512 float32, memory-mapped as an index maps them, beside a plain
-matmul and argpartition over the same numbers in memory; both sides take turns, and the median of the ratios counts. Then
-with a filter that keeps 1 % of the rows.
+Vectors: the exact top 10 of 100,000 x 512 and 1,000,000 x 512 float32 vectors, memory-mapped like an index, compared with
+matmul and argpartition on the same array in memory. The sides take turns; the figure is the median of the ratios. Then the
+same with a filter that selects 1 % of the rows.
 
-Text: a run of so many segments (a summary, a place and two tags each, by true WordLlama vectors) behind the service. Every
-query is another one, so that none is answered from memory, and asks for 10 hits. Then another manifest is committed, and one
-client goes on asking while the index of it is built.
+Text: the service searches a run with N segments (a summary, a location and two tags each, with WordLlama vectors). All
+queries are different, so that no cache answers them, and request 10 hits. Then a new manifest is committed, and one client
+continues to search while its index is built.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ _MANNERS = "in the rain|at night|near the harbour|on a hill|behind the station|a
 
 
 def plain_nearest(vectors: Vectors, query: Vectors, count: int) -> Any:
-    """What an engineer would write first."""
+    """Return the nearest vectors with plain numpy."""
     scores = vectors @ query
     best = np.argpartition(-scores, count)[:count]
     return best[np.argsort(-scores[best])]
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds of wall time that a call takes."""
-    begun = time.perf_counter()
+    """Return the wall time of a call in seconds."""
+    start = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def measure_vectors(folder: Path) -> None:
-    """Exact top 10 with and without a filter."""
+    """Measure the exact top 10 with and without a filter."""
     rows = []
     for count in (100_000, 1_000_000):
         rng = np.random.default_rng(count)
@@ -74,26 +74,26 @@ def measure_vectors(folder: Path) -> None:
         write_vectors(path, count, _DIMENSION, [vectors])
         mapped = open_vectors(path)
         query = vectors[count // 3]
-        few = np.flatnonzero(rng.random(count) < 0.01)
+        selected = np.flatnonzero(rng.random(count) < 0.01)
         assert nearest(mapped, query, _COUNT)[0].tolist() == plain_nearest(vectors, query, _COUNT).tolist()
         times: dict[str, list[float]] = {"plain": [], "product": [], "filtered": []}
         for _ in range(_ROUNDS):
             times["plain"].append(timed(lambda v=vectors, q=query: plain_nearest(v, q, _COUNT)))
             times["product"].append(timed(lambda m=mapped, q=query: nearest(m, q, _COUNT)))
-            times["filtered"].append(timed(lambda m=mapped, q=query, f=few: nearest(m, q, _COUNT, f)))
+            times["filtered"].append(timed(lambda m=mapped, q=query, s=selected: nearest(m, q, _COUNT, s)))
         ratio = statistics.median(b / a for a, b in zip(times["plain"], times["product"], strict=True))
         share = statistics.median(b / a for a, b in zip(times["product"], times["filtered"], strict=True))
         medians = [f"{statistics.median(part) * 1000:.1f}" for part in times.values()]
         rows.append([f"{count:,} x {_DIMENSION}", *medians, f"{ratio:.2f}", f"{share:.2f}"])
         print_bar(f"top {_COUNT} of {count:,}", f"{ratio:.2f} x plain numpy", "1.2 x", ratio <= 1.2)
-        print_bar(f"the same where 1 % is kept, {count:,}", f"{share:.2f} x unfiltered", "below 1", share < 1)
+        print_bar(f"top {_COUNT} of a filtered 1 % of {count:,}", f"{share:.2f} x unfiltered", "< 1 x", share < 1)
         del vectors, mapped
         path.unlink()
-    print_table(["vectors", "plain ms", "product ms", "1 % kept ms", "ratio", "share"], rows)
+    print_table(["vectors", "plain ms", "product ms", "filtered ms", "ratio", "filtered ratio"], rows)
 
 
-def made_up_segments(count: int, seed: int) -> dict[str, list[Segment]]:
-    """Films of a thousand segments each."""
+def generate_segments(count: int, seed: int) -> dict[str, list[Segment]]:
+    """Generate films of 1,000 segments each."""
     rng = np.random.default_rng(seed)
     words = [part.split("|") for part in (_SUBJECTS, _VERBS, _OBJECTS, _MANNERS)]
     films: dict[str, list[Segment]] = {}
@@ -105,8 +105,8 @@ def made_up_segments(count: int, seed: int) -> dict[str, list[Segment]]:
     return films
 
 
-def made_up_query(number: int) -> str:
-    """One that was not asked before."""
+def generate_query(number: int) -> str:
+    """Return a distinct query for each number."""
     rng = np.random.default_rng(10_000 + number)
     words = [str(rng.choice(part.split("|"))) for part in (_SUBJECTS, _VERBS, _OBJECTS, _MANNERS)]
     return " ".join(words[: 2 + number % 3]) + f" {number}"
@@ -114,7 +114,7 @@ def made_up_query(number: int) -> str:
 
 @contextmanager
 def service(data: Path) -> Iterator[tuple[Any, str]]:
-    """The service in a thread: (application, address)."""
+    """Run the service in a thread; yield (app, address)."""
     limits = RateLimitSettings(search=10**6)
     app = create_app(ApiConfig(data_dir=str(data), supervise=False, default_model="signals", rate_limits=limits))
     with socket.socket() as listening:
@@ -131,58 +131,58 @@ def service(data: Path) -> Iterator[tuple[Any, str]]:
         app.state.search.library.stop()
 
 
-def ask(client: httpx.Client, index_id: str, number: int) -> float:
-    """Seconds of one search."""
-    begun = time.perf_counter()
-    answer = client.post(f"/indexes/{index_id}/search", json={"query": made_up_query(number), "top_k": _COUNT})
-    spent = time.perf_counter() - begun
-    assert answer.status_code == 200, answer.text
-    assert len(answer.json()) == _COUNT
-    return spent
+def measure_search(client: httpx.Client, index_id: str, number: int) -> float:
+    """Return the seconds of one search."""
+    start = time.perf_counter()
+    response = client.post(f"/indexes/{index_id}/search", json={"query": generate_query(number), "top_k": _COUNT})
+    seconds = time.perf_counter() - start
+    assert response.status_code == 200, response.text
+    assert len(response.json()) == _COUNT
+    return seconds
 
 
 def percentile(times: Sequence[float], share: float) -> float:
-    """Milliseconds that this share of the times keeps within."""
+    """Return a quantile of the times in milliseconds."""
     return float(np.quantile(times, share) * 1000)
 
 
 def measure_text(folder: Path, segments: int, queries: int) -> None:
-    """Text search from end to end, at rest and while an index is built."""
+    """Measure text search over HTTP, idle and while an index is built."""
     with service(fresh_folder(folder)) as (app, address):
         with app.state.database.write() as session:
             account_id = create_account(session, "bench").account_id
             _, key = create_key(session, account_id, "k", ["search"])
         shelf = Shelf(app.state.database, app.state.storage, account_id)
         index_id = shelf.index()
-        films = made_up_segments(segments, 1)
+        films = generate_segments(segments, 1)
         run_id = shelf.run(index_id, films)
         client = httpx.Client(base_url=address, headers={"X-API-Key": key}, timeout=60)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         while client.post(f"/indexes/{index_id}/search", json={"query": "any"}).status_code == 503:
             time.sleep(0.5)
-        built_s = time.perf_counter() - begun
+        built_s = time.perf_counter() - start
         for number in range(5):
-            ask(client, index_id, 10**6 + number)
-        resting = [ask(client, index_id, number) for number in range(queries)]
+            measure_search(client, index_id, 10**6 + number)
+        idle = [measure_search(client, index_id, number) for number in range(queries)]
         shelf.recommit(run_id, films)
         during: list[float] = []
-        begun = time.perf_counter()
+        start = time.perf_counter()
         while _built_manifest(app, run_id) < 2:
-            during.append(ask(client, index_id, queries + len(during)))
-        rebuilt_s = time.perf_counter() - begun
+            during.append(measure_search(client, index_id, queries + len(during)))
+        rebuilt_s = time.perf_counter() - start
         client.close()
     rows = [
         [name, len(times), *(f"{percentile(times, share):.0f}" for share in (0.5, 0.99)), f"{max(times) * 1000:.0f}"]
-        for name, times in (("at rest", resting), ("while the index is built", during))
+        for name, times in (("idle", idle), ("while the index is built", during))
     ]
-    print_table([f"text search, {segments:,} segments", "queries", "p50 ms", "p99 ms", "longest ms"], rows)
-    print(f"first index built in {built_s:.1f} s; the next one, under queries, in {rebuilt_s:.1f} s")
-    p50, p99 = percentile(resting, 0.5), percentile(resting, 0.99)
+    print_table([f"text search, {segments:,} segments", "queries", "p50 ms", "p99 ms", "max ms"], rows)
+    print(f"first index built in {built_s:.1f} s; second index, during queries, in {rebuilt_s:.1f} s")
+    p50, p99 = percentile(idle, 0.5), percentile(idle, 0.99)
     print_bar("text search, p50", f"{p50:.0f} ms", "50 ms", p50 <= 50)
     print_bar("text search, p99", f"{p99:.0f} ms", "150 ms", p99 <= 150)
     longest = max(during) if during else 0.0
     held = len(during) > 1 and longest < rebuilt_s / 4
-    print_bar("a query while an index is built waits at most", f"{longest * 1000:.0f} ms", "no rebuild", held)
+    print_bar("longest query while an index is built", f"{longest * 1000:.0f} ms", "no rebuild", held)
 
 
 def _built_manifest(app: Any, run_id: str) -> int:
@@ -191,11 +191,11 @@ def _built_manifest(app: Any, run_id: str) -> int:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Run the benchmarks and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--keep", type=Path, default=None, help="folder for what is generated")
+    parser.add_argument("--keep", type=Path, default=None, help="keep generated data in this folder")
     parser.add_argument("--only", choices=["vectors", "text"], default=None)
     options = parser.parse_args()
     with work_folder(options.keep) as folder:

@@ -1,4 +1,4 @@
-"""Services as processes of their own, on free ports of this machine."""
+"""Run services as separate processes on free local ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
-_ALONE: Final = {
+_SERVICE_ENVIRONMENT: Final = {
     "PROMPTREEL_SUPERVISE": "0",
     **{f"PROMPTREEL_RATE_{name}": "100000000" for name in ("SEARCH", "READ", "WRITE", "UPLOAD")},
 }
@@ -24,16 +24,16 @@ _ALONE: Final = {
 
 @contextmanager
 def promptreel_serving(data: Path) -> Iterator[tuple[int, int]]:
-    """(port, process id) of `promptreel serve` over a data folder, without rate limits, and executing no runs."""
+    """Run `promptreel serve` on a data folder, without rate limits or supervisor; yield (port, process id)."""
     port = free_port()
     command = ["-m", "promptreel", "serve", "--data-dir", str(data), "--port", str(port)]
-    with serving(command, port, _ALONE) as pid:
+    with serving(command, port, _SERVICE_ENVIRONMENT) as pid:
         yield port, pid
 
 
 @contextmanager
 def serving(arguments: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[int]:
-    """The process id of a Python command that serves on a port, while the block lasts."""
+    """Run a Python command that listens on a port during the `with` block; yield its process id."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=_CHECKOUT,
@@ -45,7 +45,9 @@ def serving(arguments: Sequence[str], port: int, environment: Mapping[str, str])
     try:
         for _ in range(600):
             if process.poll() is not None:
-                raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode} before it answered")
+                raise RuntimeError(
+                    f"{' '.join(arguments)} exited with {process.returncode} before it accepted connections"
+                )
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
@@ -58,18 +60,18 @@ def serving(arguments: Sequence[str], port: int, environment: Mapping[str, str])
 
 
 def post(port: int, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
-    """The decoded answer to a JSON body."""
+    """Post a JSON body; return the decoded response."""
     head = {**headers, "Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), head)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{path}: {error.code} {error.read().decode()}") from error
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Return a currently unused port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

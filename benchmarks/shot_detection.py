@@ -1,20 +1,18 @@
-"""How well cuts and gradual transitions are found, beside PySceneDetect in the same run.
+"""Accuracy of shot detection (cuts and gradual transitions), compared with PySceneDetect.
 
     python -m benchmarks shot_detection                         # generated films, both halves
     python -m benchmarks shot_detection --real FILM --labels FILM.csv
 
-A label counts as found when a detection lies within 0.25 s of it; a gradual label is the interval from the
-last frame wholly of the old shot to the first wholly of the new one, and a detection anywhere within 0.25 s
-of that interval finds it. Each detection finds at most one label and each label counts once, nearest pairs
-first, whatever kind the detection was named. F1 on cuts takes the cut labels, those found, and the false
-detections that were named cuts; F1 on gradual transitions likewise with those named dissolves or fades;
-overall takes everything. PySceneDetect names every detection a cut.
+A label is found if a detection is within 0.25 s of it. A gradual label is the interval from the last frame that only shows
+the old shot to the first that only shows the new one; a detection within 0.25 s of the interval finds it. Labels and
+detections are paired one to one, nearest first, regardless of the detected kind. F1 on cuts is computed from the cut labels,
+the found cut labels, and the false detections classified as cuts; F1 on gradual transitions likewise, with detections
+classified as dissolves or fades; the overall F1 from all. PySceneDetect classifies every detection as a cut.
 
-Settings of this product's detector were chosen on the TUNE half alone. PySceneDetect runs AdaptiveDetector
-with the best settings of its own project's parameter sweep: adaptive_threshold 3.5, window_width 3,
-min_scene_len 0.6 s.
+The product's detector was tuned on the TUNE half only. PySceneDetect runs AdaptiveDetector with the best settings of its own
+project's parameter sweep: adaptive_threshold 3.5, window_width 3, min_scene_len 0.6 s.
 
-A labels file has one line a transition: `kind,start_s,end_s`; lines that begin with `#` are ignored.
+A labels file has one line per transition, `kind,start_s,end_s`; lines that start with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ _HALVES: tuple[Half, ...] = ("TUNE", "REPORT")
 
 @dataclass(slots=True)
 class Tally:
-    """Labels, labels found, and detections that found nothing, for cuts and for gradual transitions."""
+    """Counts of labels, found labels and false detections, for cuts and for gradual transitions."""
 
     cuts: int = 0
     cuts_found: int = 0
@@ -64,7 +62,7 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def f1(self) -> tuple[float, float]:
-        """(F1 on cuts, F1 overall)."""
+        """Return (F1 on cuts, overall F1)."""
         cuts = _f1(self.cuts_found, self.cuts, self.cuts_false)
         overall = _f1(
             self.cuts_found + self.gradual_found,
@@ -83,18 +81,18 @@ class Tally:
         )
 
 
-def _f1(found: int, wanted: int, false: int) -> float:
-    return 2 * found / (found + false + wanted) if found + false + wanted else 1.0
+def _f1(found: int, labels: int, false: int) -> float:
+    return 2 * found / (found + false + labels) if found + false + labels else 1.0
 
 
 def match(labels: Sequence[Label], detected_us: Sequence[int]) -> dict[int, int]:
-    """Pairs labels with detections one to one, nearest first: label number -> detection number."""
+    """Pair labels and detections one to one, nearest first; return label index -> detection index."""
     pairs = []
     for number, label in enumerate(labels):
         for other, at in enumerate(detected_us):
-            away = max(label.start_us - at, at - label.end_us, 0)
-            if away <= TOLERANCE_US:
-                pairs.append((away, abs(at - (label.start_us + label.end_us) // 2), number, other))
+            distance = max(label.start_us - at, at - label.end_us, 0)
+            if distance <= TOLERANCE_US:
+                pairs.append((distance, abs(at - (label.start_us + label.end_us) // 2), number, other))
     found: dict[int, int] = {}
     for _, _, number, other in sorted(pairs):
         if number not in found and other not in found.values():
@@ -103,7 +101,7 @@ def match(labels: Sequence[Label], detected_us: Sequence[int]) -> dict[int, int]
 
 
 def score(labels: Sequence[Label], detected_us: Sequence[int], kinds: Sequence[str]) -> Tally:
-    """Counts by the rule at the top of this file."""
+    """Count labels and detections by the rules in the module docstring."""
     found = match(labels, detected_us)
     tally = Tally()
     for number, label in enumerate(labels):
@@ -122,11 +120,10 @@ def score(labels: Sequence[Label], detected_us: Sequence[int], kinds: Sequence[s
 
 
 def read_frames(path: Path, skip_noref: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All (or all reference) frames, uint8[n, 36, 64, 3], and their presentation times, int64[n]
-    microseconds.
+    """Return all (or all reference) frames, uint8[n, 36, 64, 3], and their times in microseconds, int64[n].
 
     Raises:
-        RuntimeError: when ffmpeg fails or its pictures and times disagree in number.
+        RuntimeError: ffmpeg failed, or returned different numbers of frames and times.
     """
     with tempfile.TemporaryDirectory() as folder:
         times_file = Path(folder) / "times"
@@ -158,22 +155,22 @@ def read_frames(path: Path, skip_noref: bool) -> tuple[NDArray[np.uint8], NDArra
     times = np.array([round(float(line.rsplit("pts_time:", 1)[1]) * 1e6) for line in lines], dtype=np.int64)
     frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, FRAME_HEIGHT, FRAME_WIDTH, 3)
     if len(frames) != len(times):
-        raise RuntimeError(f"ffmpeg gave {len(frames)} pictures but {len(times)} times for {path}")
+        raise RuntimeError(f"ffmpeg returned {len(frames)} frames but {len(times)} times for {path}")
     return frames, times
 
 
 def detect(path: Path, skip_noref: bool, settings: ShotSettings) -> tuple[tuple[Transition, ...], float, int]:
-    """Transitions of a file, seconds spent on features and detection (not on decoding), and frames seen."""
+    """Return a file's transitions, the seconds for features and detection (not decoding), and the frame count."""
     frames, times = read_frames(path, skip_noref)
-    begun = time.process_time()
+    start = time.process_time()
     builder = FeatureBuilder()
     builder.add(frames, times)
     found = detect_transitions(builder.build(), settings)
-    return found, time.process_time() - begun, len(frames)
+    return found, time.process_time() - start, len(frames)
 
 
 def detect_with_pyscenedetect(path: Path) -> list[int]:
-    """Cut times in microseconds from AdaptiveDetector with its sweep's best settings."""
+    """Return cut times in microseconds from AdaptiveDetector with the best settings of its parameter sweep."""
     from scenedetect import AdaptiveDetector, SceneManager, open_video
 
     video = open_video(str(path))
@@ -186,10 +183,10 @@ def detect_with_pyscenedetect(path: Path) -> list[int]:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """Labels from lines of `kind,start_s,end_s`.
+    """Read labels from lines of `kind,start_s,end_s`.
 
     Raises:
-        ValueError: naming the line that cannot be read.
+        ValueError: a line is invalid.
     """
     labels = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -198,11 +195,11 @@ def read_labels(path: Path) -> list[Label]:
         try:
             kind, start, end = (part.strip() for part in line.split(","))
             if kind not in ("cut", "dissolve", "fade", "wipe"):
-                raise ValueError(f"kind {kind!r} is none of cut, dissolve, fade, wipe")
+                raise ValueError(f"kind is {kind!r}; it must be cut, dissolve, fade or wipe")
             # type: ignore[arg-type]
             labels.append(Label(kind, round(float(start) * 1e6), round(float(end) * 1e6)))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: {line!r} should read kind,start_s,end_s: {error}") from error
+            raise ValueError(f"{path}:{number}: {line!r} is not kind,start_s,end_s: {error}") from error
     return labels
 
 
@@ -222,8 +219,10 @@ _ROWS = ("all frames", "reference frames", "PySceneDetect")
 def run_generated(
     halves: Sequence[Half], explain: bool, settings: ShotSettings, folder: Path
 ) -> dict[tuple[Half, str], Tally]:
-    """Renders the halves into `folder` where they are not there yet, runs the detectors, prints and returns
-    the tallies."""
+    """Run the detectors on the generated films; print and return the tallies.
+
+    Films that are missing in `folder` are rendered first.
+    """
     tallies = {(half, row): Tally() for half in halves for row in _ROWS}
     spent, seen = 0.0, 0
     for half in halves:
@@ -251,12 +250,12 @@ def run_generated(
         cuts, overall = found.f1()
         print_bar(f"F1 on cuts, REPORT, {row}", f"{cuts:.3f} (peer {peer.f1()[0]:.3f})", ">= 0.98", cuts >= 0.98)
         print_bar(f"F1 overall, REPORT, {row}", f"{overall:.3f} (peer {peer.f1()[1]:.3f})", ">= 0.92", overall >= 0.92)
-    print(f"features and detection: {seen / max(spent, 1e-9):,.0f} frames a CPU second")
+    print(f"features and detection: {seen / max(spent, 1e-9):,.0f} frames per CPU second")
     return tallies
 
 
 def run_real(path: Path, labels: Sequence[Label] | None, settings: ShotSettings) -> None:
-    """Lists what both detectors find in a real film and, with labels, how well they did."""
+    """Print the detections of both detectors in a real film and, with labels, their accuracy."""
     overall = {}
     for row in _ROWS:
         if row == "PySceneDetect":
@@ -275,20 +274,22 @@ def run_real(path: Path, labels: Sequence[Label] | None, settings: ShotSettings)
             _explain(row, labels, [at for _, at, _ in listed], [kind for kind, _, _ in listed])
             overall[row] = tally.f1()[1]
     if overall:
-        least, peer = min(overall[row] for row in _ROWS[:2]), overall["PySceneDetect"]
-        print_bar(f"F1 overall, {path.name}", f"{least:.3f} (peer {peer:.3f})", "no worse than the peer", least >= peer)
+        own, peer = min(overall[row] for row in _ROWS[:2]), overall["PySceneDetect"]
+        print_bar(f"F1 overall, {path.name}", f"{own:.3f} (peer {peer:.3f})", ">= peer", own >= peer)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=_HALVES, help="only this half of the generated films")
-    parser.add_argument("--explain", action="store_true", help="list every miss and every false detection")
-    parser.add_argument("--keep", type=Path, help="folder to keep the generated films in, and to find them in again")
-    parser.add_argument("--real", type=Path, nargs="+", help="films to run on instead of the generated ones")
-    parser.add_argument("--labels", type=Path, nargs="+", help="a labels file for each film of --real")
+    parser.add_argument("--explain", action="store_true", help="print all missed labels and false detections")
+    parser.add_argument("--keep", type=Path, help="keep generated films in this folder and reuse them")
+    parser.add_argument("--real", type=Path, nargs="+", help="real films to use instead of the generated ones")
+    parser.add_argument("--labels", type=Path, nargs="+", help="one labels file per --real film")
     options = parser.parse_args()
     if options.labels and len(options.labels) != len(options.real or ()):
-        parser.error("--labels needs exactly one file for each film of --real")
+        parser.error(
+            f"--labels has {len(options.labels)} files; it needs one per --real film ({len(options.real or ())})"
+        )
     if options.real:
         for number, path in enumerate(options.real):
             run_real(path, read_labels(options.labels[number]) if options.labels else None, ShotSettings())

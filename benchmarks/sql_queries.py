@@ -1,14 +1,13 @@
-"""What a query costs: each example of the catalog over a million segments, beside plain DuckDB, and how bombs end.
+"""Time of SQL queries over a million segments, compared with plain DuckDB, and termination of endless queries.
 
     python -m benchmarks sql_queries
 
 A run of a million segments in 1,000 items is committed with results, transcripts and failures, in the parts and row groups
-that the pipeline writes. Every example of its catalog is then run in the sandbox, each time in a process of its own that
-stood ready, and by plain DuckDB inside this process over the same view, on a connection that is open already and whose
-files the system has read before. The times are those of the whole call: the request to the process, the views, the query,
-its rows as JSON, and back. Then some statements that would never end are run with a short deadline while another client
-asks the service for a run's status over HTTP; shown is how long after its deadline each ended, and what the other client
-waited.
+that the pipeline writes. Each example of its catalog runs in the sandbox, every time in a fresh pre-started process, and in
+plain DuckDB in this process, on the same view, over an open connection and with files in the page cache. Times include the
+complete call: the request to the process, the views, the query, its rows as JSON, and the response. Then, endless statements
+run with a short deadline while another client polls a run's status over HTTP. The figures are the time from the deadline to
+the end of each statement, and the latency of the other client.
 """
 
 from __future__ import annotations
@@ -56,20 +55,20 @@ BOMBS = (
 )
 
 
-def time_examples(made: AnalystViews, repeat: int) -> list[list[Any]]:
-    """(title, sandbox ms, plain ms, rows) of each example, medians."""
-    views = {view.name: view.sql for view in made.views}
+def time_examples(catalog: AnalystViews, repeat: int) -> list[list[Any]]:
+    """Return (title, median sandbox seconds, median plain seconds, row count) of each example."""
+    views = {view.name: view.sql for view in catalog.views}
     sandbox = Sandbox(SqlLimits(timeout_s=60))
     rows: list[list[Any]] = []
     with duckdb.connect(":memory:", config={"threads": sandbox.limits.threads}) as plain:
         for name, select in views.items():
             plain.execute(f'CREATE VIEW "{name}" AS {select}')
-        for example in examples(made):
+        for example in examples(catalog):
             inside, outside, count = [], [], 0
             for _ in range(repeat):
-                _stand_ready(sandbox)
+                _wait_until_ready(sandbox)
                 started = time.perf_counter()
-                answer = sandbox.run(example["query"], views, made.files, row_limit=100)
+                answer = sandbox.run(example["query"], views, catalog.files, row_limit=100)
                 inside.append(time.perf_counter() - started)
                 count = len(answer["rows"])
                 started = time.perf_counter()
@@ -80,24 +79,24 @@ def time_examples(made: AnalystViews, repeat: int) -> list[list[Any]]:
     return rows
 
 
-def _stand_ready(sandbox: Sandbox) -> None:
-    """Waits until a process stands ready and nothing else is being started."""
+def _wait_until_ready(sandbox: Sandbox) -> None:
+    """Wait until the pool of warm processes is full, so that no process start disturbs the measurement."""
     sandbox.warm()
     while len(sandbox._ready) < sandbox.limits.warm:
         time.sleep(0.02)
 
 
-def time_bombs(made: AnalystViews, folder: Path, timeout_s: float) -> tuple[list[list[Any]], list[float]]:
-    """(statement, how it ended, seconds beyond its deadline) of each bomb, and the other client's waits in seconds."""
-    views = {view.name: view.sql for view in made.views}
+def time_bombs(catalog: AnalystViews, folder: Path, timeout_s: float) -> tuple[list[list[Any]], list[float]]:
+    """Return (statement, outcome, seconds after its deadline) of each bomb, and the other client's latencies in seconds."""
+    views = {view.name: view.sql for view in catalog.views}
     sandbox = Sandbox(SqlLimits(timeout_s=timeout_s))
-    _stand_ready(sandbox)
+    _wait_until_ready(sandbox)
     rows: list[list[Any]] = []
     with other_client(folder) as waits:
         for statement in BOMBS:
             started = time.perf_counter()
             try:
-                sandbox.run(statement, views, made.files, row_limit=100)
+                sandbox.run(statement, views, catalog.files, row_limit=100)
                 ended = "answered"
             except SqlError as error:
                 ended = error.code
@@ -108,7 +107,7 @@ def time_bombs(made: AnalystViews, folder: Path, timeout_s: float) -> tuple[list
 
 @contextmanager
 def other_client(folder: Path) -> Iterator[list[float]]:
-    """Seconds that a client waits for a run's status, asked over HTTP again and again while the block lasts."""
+    """Poll a run's status over HTTP during the `with` block; yield the list of latencies in seconds."""
     app = create_app(ApiConfig(data_dir=str(folder / "service"), supervise=False))
     with app.state.database.write() as session:
         account = create_account(session, "other").account_id
@@ -123,56 +122,58 @@ def other_client(folder: Path) -> Iterator[list[float]]:
     waits: list[float] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def poll() -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}) as client:
             while not done.wait(0.02):
                 started = time.perf_counter()
                 client.get(f"/api/v2/prompt-runs/{RUN_ID}").raise_for_status()
                 waits.append(time.perf_counter() - started)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    poller = threading.Thread(target=poll)
+    poller.start()
     try:
         yield waits
     finally:
         done.set()
-        asking.join()
+        poller.join()
         server.should_exit = True
         serving.join()
 
 
-def _share(values: Sequence[float], share: float) -> float:
+def _quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=1_000_000, help="(default: %(default)s)")
-    parser.add_argument("--repeat", type=int, default=5, help="times that each example runs (default: %(default)s)")
-    parser.add_argument("--deadline", type=float, default=2.0, help="of each bomb, in seconds (default: %(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and leave it")
+    parser.add_argument("--segments", type=int, default=1_000_000, help="segments in the run (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions of each example (default: %(default)s)")
+    parser.add_argument(
+        "--deadline", type=float, default=2.0, help="of endless statements, in seconds (default: %(default)s)"
+    )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and keep it")
     options = parser.parse_args()
     with work_folder(options.keep) as folder:
         storage = LocalStorage(folder / "data")
         if not (storage.path / run_folder(RUN_ID)).exists():
             commit_large_run(storage, RUN_ID, options.segments, ITEMS)
-        made = analyst_views(storage, [committed_run(storage, RUN_ID)])
-        timed = time_examples(made, options.repeat)
-        bombs, waits = time_bombs(made, folder, options.deadline)
-    print(f"\nexamples of the catalog over {options.segments:,} segments, medians of {options.repeat}, ms")
+        catalog = analyst_views(storage, [committed_run(storage, RUN_ID)])
+        timed = time_examples(catalog, options.repeat)
+        bombs, waits = time_bombs(catalog, folder, options.deadline)
+    print(f"\ncatalog examples over {options.segments:,} segments, median of {options.repeat}, ms")
     print_table(
-        ["example", "in the sandbox", "plain DuckDB", "rows"],
+        ["example", "sandbox", "plain DuckDB", "rows"],
         [[title, f"{inside * 1000:.0f}", f"{plain * 1000:.0f}", count] for title, inside, plain, count in timed],
     )
     worst = max(inside for _, inside, _, _ in timed)
     print_bar("slowest example in the sandbox", f"{worst * 1000:.0f} ms", "< 1000 ms", worst < 1)
-    print(f"\nstatements without end, deadline {options.deadline:g} s")
-    print_table(["statement", "ended as", "s after the deadline"], [[*row[:2], f"{row[2]:+.2f}"] for row in bombs])
+    print(f"\nendless statements, deadline {options.deadline:g} s")
+    print_table(["statement", "outcome", "s after the deadline"], [[*row[:2], f"{row[2]:+.2f}"] for row in bombs])
     late = max(row[2] for row in bombs)
-    print_bar("latest end after the deadline", f"{late:.2f} s", "<= 0.5 s", late <= 0.5)
-    p99 = _share(waits, 0.99)
-    figure = f"p50 {_share(waits, 0.5) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms of {len(waits)}"
-    print_bar("another client's status meanwhile", figure, "p99 < 250 ms", p99 < 0.25)
+    print_bar("longest time after the deadline", f"{late:.2f} s", "<= 0.5 s", late <= 0.5)
+    p99 = _quantile(waits, 0.99)
+    figure = f"p50 {_quantile(waits, 0.5) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms of {len(waits)}"
+    print_bar("status latency of another client", figure, "p99 < 250 ms", p99 < 0.25)
 
 
 if __name__ == "__main__":

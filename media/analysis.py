@@ -12,30 +12,25 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from promptreel.media.decode import decode_media
 from promptreel.media.shots import FeatureBuilder, Transition, detect_transitions
 from promptreel.media.speech import ActivityDetector, detector_name
 from promptreel.media.timeline import ColourCounter, build_timeline, save_timeline
 from promptreel.schemas.ids import digest
-from promptreel.schemas.media import (
-    AudioStream,
-    MediaInfo,
-    SampledFrame,
-    SoundActivity,
-    TimeSpan,
-    VideoStream,
-)
+from promptreel.schemas.media import MediaInfo, SampledFrame, SoundActivity, TimeSpan
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 ANALYSIS_FILE: Final = "analysis.json"
 TIMELINE_FILE: Final = "timeline.npz"
 
-VERSION: Final = 4  # part of the key: increment when the same file would be analysed differently
+VERSION: Final = 5  # part of the key: increment when the same file would be analysed differently
 
 
 @dataclass(frozen=True)
@@ -43,21 +38,32 @@ class MediaAnalysis:
     """Results of the decode pass.
 
     Attributes:
-        duration_us: decoded duration; 0 for an image.
+        duration_us: duration that segments are planned for; 0 for an image.
+        decoded_us: end of the last decoded frame or sample; 0 for an image.
         frames: sampled frames in chronological order; file paths are relative to the folder.
         audio_file: audio, relative to the folder; None if the item has no audio.
-        truncated: the file ends before its declared duration.
+        truncated: the file or one of its streams ends before its declared end.
+        decode_errors: error messages of the decoder plus concealed frames.
+        concealed_frames: frames that the decoder marks as damaged.
+        damaged_share: share of the item, 0..1, that is missing or concealed.
     """
 
     info: MediaInfo
     duration_us: int
+    decoded_us: int
     frames: tuple[SampledFrame, ...]
     audio_file: str | None
     transitions: tuple[Transition, ...]
     activity: SoundActivity
     frame_count: int
     truncated: bool
-    warnings: tuple[str, ...]
+    decode_errors: int
+    concealed_frames: int
+    damaged_share: float
+    warnings: tuple[MediaWarning, ...]
+
+
+_ANALYSIS: Final = TypeAdapter(MediaAnalysis)
 
 
 def analysis_key(content_hash: str, sampling: SamplingSettings) -> str:
@@ -96,12 +102,16 @@ def analyze_media(
     analysis = MediaAnalysis(
         info=info,
         duration_us=decoded.duration_us,
+        decoded_us=decoded.decoded_us,
         frames=decoded.frames,
         audio_file=decoded.audio_file,
         transitions=detect_transitions(frame_features) if info.media_type == "video" else (),
         activity=activity,
         frame_count=decoded.frame_count,
         truncated=decoded.truncated,
+        decode_errors=decoded.decode_errors,
+        concealed_frames=decoded.concealed_frames,
+        damaged_share=decoded.damaged_share,
         warnings=(*info.warnings, *decoded.warnings),
     )
     (folder / ANALYSIS_FILE).write_text(json.dumps(asdict(analysis)), "utf-8")
@@ -109,19 +119,12 @@ def analyze_media(
 
 
 def load_analysis(content: bytes) -> MediaAnalysis:
-    """Parse an `analysis.json`."""
-    data = json.loads(content)
-    return MediaAnalysis(
-        info=_load_info(data["info"]),
-        duration_us=data["duration_us"],
-        frames=tuple(SampledFrame(**frame) for frame in data["frames"]),
-        audio_file=data["audio_file"],
-        transitions=tuple(Transition(**transition) for transition in data["transitions"]),
-        activity=SoundActivity(data["activity"]["detector"], tuple(TimeSpan(**s) for s in data["activity"]["spans"])),
-        frame_count=data["frame_count"],
-        truncated=data["truncated"],
-        warnings=tuple(data["warnings"]),
-    )
+    """Load an `analysis.json`.
+
+    Raises:
+        ValueError: the content is not an analysis of this version.
+    """
+    return _ANALYSIS.validate_json(content)
 
 
 def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[SampledFrame, ...]:
@@ -132,15 +135,3 @@ def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[Sa
         return inside
     before = [frame for frame in frames if frame.time_us <= span.start_us]
     return (*before[-1:], *inside) if before else inside or frames[:1]
-
-
-def _load_info(data: dict[str, Any]) -> MediaInfo:
-    video = data["video"]
-    return MediaInfo(
-        **{
-            **data,
-            "video": None if video is None else VideoStream(**video),
-            "audio": tuple(AudioStream(**track) for track in data["audio"]),
-            "warnings": tuple(data["warnings"]),
-        }
-    )

@@ -49,6 +49,7 @@ class Completed:
 
     returncode: int
     stderr: str
+    is_out_of_memory: bool = False
 
 
 class Stopped(Exception):
@@ -79,6 +80,7 @@ def stream_bounded(
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
     build_reader: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
+    on_messages: Callable[[bytes], None] | None = None,
 ) -> Completed:
     """Run a command to completion, passing its output to sinks as it arrives. No pipe can block another.
 
@@ -88,6 +90,7 @@ def stream_bounded(
         should_stop: polled several times a second; the command is killed when it returns True.
         build_reader: builds a second command that runs in parallel under the same limits and reads the first one's
             standard output. The result is the first failure of the two.
+        on_messages: receives what the first command writes to standard error.
 
     Raises:
         DeadlinePassed: the command did not exit in time.
@@ -103,7 +106,8 @@ def stream_bounded(
         finally:
             for pipe in pipes.values():
                 os.close(pipe[1])
-        return _supervise(processes, {pipes[name][0]: sink for name, sink in sinks.items()}, limits, should_stop)
+        readers = {pipes[name][0]: sink for name, sink in sinks.items()}
+        return _supervise(processes, readers, limits, should_stop, on_messages)
     finally:
         for pipe in pipes.values():
             os.close(pipe[0])
@@ -117,7 +121,7 @@ def failure_of(done: Completed, what: str, default_code: str = "media_corrupt") 
         default_code: error code if the failure was neither memory nor output size.
     """
     last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-    if _is_out_of_memory(done.stderr):
+    if done.is_out_of_memory or _is_out_of_memory(done.stderr):
         message = f"{what}: the decoder exceeded its memory limit ({last[0]}); scale the picture down"
         return MediaError("decode_out_of_memory", message)
     if done.returncode == -signal.SIGKILL:
@@ -191,9 +195,14 @@ def _supervise(
     readers: Mapping[int, Callable[[bytes], None]],
     limits: Limits,
     should_stop: Callable[[], bool] | None,
+    on_messages: Callable[[bytes], None] | None = None,
 ) -> Completed:
     """Read everything the children write until they exit; kill them on any error."""
-    tails = {process.stderr.fileno(): _Tail() for process in processes if process.stderr is not None}
+    tails = {
+        process.stderr.fileno(): _Tail(on_messages if process is processes[0] else None)
+        for process in processes
+        if process.stderr is not None
+    }
     try:
         deadline = time.monotonic() + limits.deadline_s
         is_drained = _drain({**readers, **{fd: tail.add for fd, tail in tails.items()}}, deadline, should_stop, tails)
@@ -205,7 +214,9 @@ def _supervise(
         for process in processes:
             _terminate(process)
     failed = [process.returncode for process in processes if process.returncode != 0]
-    return Completed(failed[0] if failed else 0, "".join(tail.text() for tail in reversed(tails.values())))
+    messages = "".join(tail.text() for tail in reversed(tails.values()))
+    is_out_of_memory = any(tail.is_out_of_memory for tail in tails.values())
+    return Completed(failed[0] if failed else 0, messages, is_out_of_memory)
 
 
 def _drain(
@@ -214,10 +225,9 @@ def _drain(
     should_stop: Callable[[], bool] | None,
     tails: Mapping[int, _Tail],
 ) -> bool:
-    """Read until every pipe is closed.
+    """Read until every pipe is closed; return False if a child ran out of memory and has produced nothing since.
 
-    Returns False if a child ran out of memory and then stayed silent: ffmpeg's other threads wait forever for the one
-    that failed.
+    ffmpeg's other threads then wait for the one that failed, or it repeats the same error endlessly.
     """
     last_output = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -234,6 +244,7 @@ def _drain(
             ready = selector.select(_POLL_INTERVAL_S)
             if ready:
                 time.sleep(_BATCH_DELAY_S)
+            if any(key.fd not in tails for key, _ in ready):
                 last_output = time.monotonic()
             for key, _ in ready:
                 block = os.read(key.fd, _READ_BYTES)
@@ -262,13 +273,16 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 class _Tail:
     """The last bytes of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_block: Callable[[bytes], None] | None = None) -> None:
         self._tail = b""
+        self._on_block = on_block
         self.is_out_of_memory = False
 
     def add(self, block: bytes) -> None:
         self._tail = (self._tail + block)[-_STDERR_TAIL_BYTES:]
         self.is_out_of_memory = self.is_out_of_memory or _is_out_of_memory(self.text())
+        if self._on_block is not None:
+            self._on_block(block)
 
     def text(self) -> str:
         return self._tail.decode("utf-8", "replace")

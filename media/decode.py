@@ -19,6 +19,7 @@ from promptreel.media.bounded import (
     failure_of,
     stream_bounded,
 )
+from promptreel.media.decode_checks import DecodedStreams, check_decoded
 from promptreel.media.decode_command import (
     AUDIO_FILE,
     FRAMES_FOLDER,
@@ -31,9 +32,12 @@ from promptreel.media.decode_command import (
     sound_command,
 )
 from promptreel.media.decode_sinks import DecodeSinks, FrameTimes, OnFrames, OnSound
+from promptreel.media.decoder_log import DecoderLog
+from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import MediaInfo, SampledFrame
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
@@ -43,8 +47,6 @@ _SKIPPABLE_CODECS: Final = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
 _UNTIMED_CONTAINERS: Final = frozenset({"h264", "hevc", "m4v", "mpegvideo"})
 # A shot boundary must be placed within a quarter of a second: if skipping leaves wider gaps, all frames are decoded.
 _MAX_GAP_US: Final = 180_000
-# A file counts as truncated if it ends this much before the duration in its header.
-_MISSING_SHARE, _MISSING_US = 0.02, US_PER_SECOND
 _DEFAULT_STEP_US: Final = 40_000  # display time of a single frame without a frame rate
 _MIN_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
@@ -57,18 +59,26 @@ class DecodedMedia:
     Attributes:
         duration_us: length in microseconds: the header's if the streams confirm it, otherwise the decoded one; 0 for an
             image.
+        decoded_us: end of the last frame or sample that was decoded; 0 for an image.
         frames: sampled frames in order of time.
         audio_file: name of the sound file; None without sound.
         frame_count: number of small frames.
-        truncated: the streams end before the duration in the header.
+        truncated: the file or one of its streams ends before its declared end.
+        decode_errors: error messages of the decoder and concealed frames.
+        concealed_frames: frames that the decoder marks as damaged.
+        damaged_share: share of the item, 0..1, that is missing or concealed.
     """
 
     duration_us: int
+    decoded_us: int
     frames: tuple[SampledFrame, ...]
     audio_file: str | None
     frame_count: int
     truncated: bool
-    warnings: tuple[str, ...]
+    decode_errors: int
+    concealed_frames: int
+    damaged_share: float
+    warnings: tuple[MediaWarning, ...]
 
 
 def decode_media(
@@ -94,23 +104,24 @@ def decode_media(
     (folder / FRAMES_FOLDER).mkdir(exist_ok=True)
     skip = _can_skip_unreferenced(info, limits, should_stop)
 
-    def decode(selected: MediaInfo, source: Path) -> tuple[DecodeSinks, Completed]:
-        sinks = DecodeSinks(on_frames, on_sound)
-        done = _run(selected, source, folder, sampling, limits, skip, sinks, should_stop)
+    def decode(selected: MediaInfo, source: Path) -> tuple[DecodeSinks, DecoderLog, Completed]:
+        sinks, log = DecodeSinks(on_frames, on_sound), DecoderLog()
+        done = _run(selected, source, folder, sampling, limits, skip, sinks, log, should_stop)
         sinks.finish()
+        done = replace(done, stderr=log.error_text() or done.stderr)
         failure = failure_of(done, info.path)
         if done.returncode != 0 and failure.code != "media_corrupt":
             raise failure  # the machine failed, not the file: a partial item is not a result
-        return sinks, done
+        return sinks, log, done
 
     with _source(info, folder, limits, should_stop) as source:
-        sinks, done = decode(info, source)
+        sinks, log, done = decode(info, source)
         if sinks.is_empty and info.video is not None and info.audio_index is not None:
             # Frames that cannot be decoded must not cost the sound.
-            sinks, done = decode(replace(info, video=None), source)
+            sinks, log, done = decode(replace(info, video=None), source)
     if sinks.is_empty:
         raise failure_of(done, info.path)
-    return _decoded(info, folder, sinks, done)
+    return _decoded(info, folder, sinks, log, done.returncode != 0)
 
 
 @contextmanager
@@ -135,6 +146,7 @@ def _run(
     limits: MediaLimits,
     skip: bool,
     sinks: DecodeSinks,
+    log: DecoderLog,
     should_stop: Callable[[], bool] | None,
 ) -> Completed:
     consumers: dict[str, Callable[[bytes], None]] = {}
@@ -155,6 +167,7 @@ def _run(
             Limits(deadline_s, limits.decode_memory_bytes),
             should_stop,
             (lambda pipes: sound_command(folder, pipes)) if info.audio_index is not None else None,
+            log.add,
         )
     except DeadlinePassed as error:
         message = (
@@ -165,44 +178,40 @@ def _run(
         raise MediaError("cancelled", f"{info.path}: decoding was cancelled", retryable=True) from error
 
 
-def _decoded(info: MediaInfo, folder: Path, sinks: DecodeSinks, done: Completed) -> DecodedMedia:
+def _decoded(info: MediaInfo, folder: Path, sinks: DecodeSinks, log: DecoderLog, ended_early: bool) -> DecodedMedia:
+    video = log.streams.get(info.video.index) if info.video is not None else None
+    streams = DecodedStreams(
+        video_end_us=_video_end_us(info, sinks),
+        audio_end_us=sinks.sound_end_us,
+        video_filled_us=sinks.frame_count * (sinks.step_us or 0),
+        audio_filled_us=(log.encoded_samples or sinks.samples) * US_PER_SECOND // SAMPLE_RATE,
+        frame_count=sinks.frame_count,
+        video_packets=video.packets if video is not None else None,
+        decode_errors=log.decode_errors,
+        concealed_frames=log.concealed_frames,
+        messages=log.summary(),
+        ended_early=ended_early,
+        jpeg_end_missing=log.jpeg_end_missing,
+    )
+    verdict = check_decoded(info, streams)
+    if info.media_type != "image" and verdict.duration_us <= 0:
+        raise MediaError(
+            "media_corrupt", f"{info.path}: all timestamps are zero; convert it with: ffmpeg -i FILE out.mp4"
+        )
     frames = _stored_frames(folder, sinks.sample_times.values)
-    warnings = []
-    if info.video is not None and sinks.frame_count == 0:
-        warnings.append("no picture could be decoded; only the sound is used")
-    if info.audio_index is not None and sinks.samples == 0:
-        warnings.append("no sound could be decoded")
-    if info.media_type == "image":
-        return DecodedMedia(0, frames[:1], None, sinks.frame_count, False, tuple(warnings))
-    decoded_us = max(_video_end_us(info, sinks), sinks.sound_end_us)
-    last_frame_may_last = info.video is not None and done.returncode == 0 and not done.stderr.strip()
-    duration_us, truncated = settle_duration(info.duration_us, decoded_us, last_frame_may_last)
-    if truncated:
-        declared, found = seconds_from_us(info.duration_us or 0), seconds_from_us(decoded_us)
-        warnings.append(f"truncated: the header declares {declared:.1f} s, but only {found:.1f} s can be decoded")
-    elif done.returncode != 0:
-        warnings.append(f"the decoder ended early: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}")
-    inside = tuple(frame for frame in frames if frame.time_us < duration_us)
-    audio_file = AUDIO_FILE if sinks.samples else None
-    return DecodedMedia(duration_us, inside, audio_file, sinks.frame_count, truncated, tuple(warnings))
-
-
-def settle_duration(declared_us: int | None, decoded_us: int, last_frame_may_last: bool = False) -> tuple[int, bool]:
-    """(duration in microseconds, whether the file is truncated) from the header and the decoded length.
-
-    The header is exact where the decoded end is not (the display time of the last frame is unknown), so it wins unless the
-    two differ by more than rounding.
-
-    Args:
-        last_frame_may_last: there are frames and the decoder reported no error, so that the last frame may be shown to the
-            end: a slide show, a screen recording that stands still.
-    """
-    if declared_us is None:
-        return decoded_us, False
-    missing_us = declared_us - decoded_us
-    if missing_us > max(_MISSING_US, _MISSING_SHARE * declared_us):
-        return (declared_us, False) if last_frame_may_last else (decoded_us, True)
-    return (declared_us, False) if missing_us > -US_PER_SECOND // 2 else (decoded_us, False)
+    is_image = info.media_type == "image"
+    return DecodedMedia(
+        duration_us=verdict.duration_us,
+        decoded_us=0 if is_image else streams.end_us,
+        frames=frames[:1] if is_image else tuple(f for f in frames if f.time_us < verdict.duration_us),
+        audio_file=AUDIO_FILE if sinks.samples else None,
+        frame_count=sinks.frame_count,
+        truncated=verdict.truncated,
+        decode_errors=streams.decode_errors,
+        concealed_frames=streams.concealed_frames,
+        damaged_share=verdict.damaged_share,
+        warnings=verdict.warnings,
+    )
 
 
 def _video_end_us(info: MediaInfo, sinks: DecodeSinks) -> int:
@@ -210,7 +219,7 @@ def _video_end_us(info: MediaInfo, sinks: DecodeSinks) -> int:
     if info.video is None or sinks.frame_count == 0:
         return 0
     step_us = sinks.step_us
-    if step_us is None:
+    if not step_us:
         step_us = round(US_PER_SECOND / info.video.frame_rate) if info.video.frame_rate else _DEFAULT_STEP_US
     if info.duration_us is not None:
         step_us = min(step_us, max(0, info.duration_us - sinks.last_us))

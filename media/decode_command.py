@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import ffmpeg
 
+from promptreel.media.decoder_log import ERROR_DETECTION, LOG_LEVEL
 from promptreel.media.ffmpeg import find_ffmpeg, input_arguments
 from promptreel.media.probe import picture_format
 from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
@@ -104,12 +105,12 @@ def _escape_pattern(folder: Path) -> str:
 
 
 def _compile(output: Any) -> list[str]:
-    options = ("-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-filter_complex_threads", "1")
+    options = ("-nostdin", "-nostats", "-hide_banner", "-loglevel", LOG_LEVEL, "-y", "-filter_complex_threads", "1")
     return [str(word) for word in output.global_args(*options).compile(cmd=find_ffmpeg().path)]
 
 
 def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unreferenced: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"max_pixels": limits.max_pixels, "threads": 2}
+    options: dict[str, Any] = {"max_pixels": limits.max_pixels, "threads": 2, "err_detect": ERROR_DETECTION}
     if info.duration_us is not None or info.media_type != "image":
         options["t"] = limits.max_duration_s
     if info.media_type == "image":

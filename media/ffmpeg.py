@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from promptreel.media.formats import DEMUXERS
 from promptreel.schemas.errors import MediaError
 
 VARIABLE: Final = "PROMPTREEL_FFMPEG"
@@ -19,15 +20,7 @@ MIN_VERSION: Final = (9, 0)
 _REQUIRED_ENCODERS: Final = ("libx264", "aac", "mjpeg", "flac")
 _PROBE_TIMEOUT_S: Final = 20
 
-# Containers and elementary streams that contain the media themselves. Formats that reference other files (hls, dash,
-# concat, sdp, image2 patterns, playlists) are excluded deliberately: such a file could make the decoder read or fetch
-# something else.
-FORMAT_WHITELIST: Final = ",".join(
-    (
-        "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg wav w64 mp3 flac aac ac3 aiff caf amr "
-        "h264 hevc m4v mjpeg gif apng jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe jpegxl_pipe"
-    ).split()
-)
+FORMAT_WHITELIST: Final = ",".join(DEMUXERS)
 PROTOCOL_WHITELIST: Final = "file"
 
 

@@ -102,7 +102,7 @@ class _CutCandidate:
     @property
     def rank(self) -> tuple[int, int, int, str]:
         """Sort key, lower is better; a total order, so that the result is deterministic."""
-        return (self.harm, self.cost, self.time_us, self.boundary.reason)
+        return (self.penalty, self.cost, self.time_us, self.boundary.reason)
 
 
 def plan_segments(
@@ -115,20 +115,18 @@ def plan_segments(
     """Plan the segments of an item, in order.
 
     Args:
-        duration_us: length in microseconds; 0 yields one empty segment, as for an image.
+        duration_us: length in microseconds; ignored for an image, which has one segment of length 0.
         transitions: shot changes in any order. Those outside the item are ignored, and all of them for audio.
         activity: spans of speech or sound in the item.
 
     Raises:
-        ValueError: the duration is negative.
+        ValueError: the duration of a video or audio item is not positive.
     """
-    if duration_us < 0:
-        raise ValueError(f"duration_us is {duration_us}; it must be 0 or more")
     if media_type == "image":
-        duration_us = 0
+        return (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
+    if duration_us <= 0:
+        raise ValueError(f"duration_us is {duration_us}; it must be positive for {media_type}")
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
-    if duration_us == 0:
-        return (PlannedSegment(start, end),)
     window_us = settings.window_us(media_type)
     if window_us is not None:
         inner = [Boundary(at, "window", 1.0) for at in range(window_us, duration_us, window_us)]

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from promptreel.media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
+from promptreel.media.file_structure import is_cut_off
 from promptreel.media.stills import probe_still, still_format
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import AudioStream, MediaInfo, VideoStream
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
 from promptreel.schemas.settings import MediaLimits
 
@@ -29,7 +31,12 @@ _IMAGE_SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BM", "bmp_pipe"),
     (b"II*\x00", "tiff_pipe"),
     (b"MM\x00*", "tiff_pipe"),
+    (b"\x00\x00\x00\x0cjP  ", "j2k_pipe"),
+    (b"\xff\x4f\xff\x51", "j2k_pipe"),
 )
+# Formats without a duration field.
+_WITHOUT_DURATION: Final = frozenset({"aac", "ac3", "eac3", "dts", "amr", "h264", "hevc", "m4v", "mpegvideo", "mjpeg"})
+_MP3_HEADER_BYTES: Final = 1 << 20  # the frame header follows a tag that may hold a cover picture
 _WEBP_ANIMATION: Final = 0x02  # flag bit in the extended header
 # Text formats that reference other files; recognised only for a more specific error message.
 _PLAYLIST_PREFIXES: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
@@ -58,6 +65,7 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
         raise MediaError("media_no_streams", f"{path}: no decodable video or audio stream; export it in a common codec")
     is_image = bool(video) and not audio and _is_still(header, video[0], image_format)
     duration_us = None if is_image else _duration_us(header, streams)
+    start_us = 0 if is_image else header["start_us"] or 0
     _check_limits(path, video, duration_us, limits)
     return MediaInfo(
         path=str(path),
@@ -66,9 +74,12 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
         size_bytes=size,
         duration_us=duration_us,
         video=_video_stream(video[0], header["rotation"]) if video else None,
-        audio=tuple(_audio_stream(stream) for stream in audio),
+        audio=tuple(_audio_stream(stream, start_us) for stream in audio),
         audio_index=_selected_track(audio),
         warnings=tuple(_warnings(video, audio, duration_us, is_image)),
+        start_us=start_us,
+        duration_is_estimate=_is_estimate(path, header["format"]),
+        is_cut_off=is_cut_off(path),
     )
 
 
@@ -100,10 +111,10 @@ def _regular_file_size(path: Path) -> int:
     return info.st_size
 
 
-def _read_head(path: Path) -> bytes:
+def _read_head(path: Path, count: int = 64) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(64)
+            return file.read(count)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}); check its permissions"
         raise MediaError("media_not_found", message) from error
@@ -184,7 +195,9 @@ def _video_stream(stream: Mapping[str, Any], rotation: int) -> VideoStream:
     )
 
 
-def _audio_stream(stream: Mapping[str, Any]) -> AudioStream:
+def _audio_stream(stream: Mapping[str, Any], container_start_us: int) -> AudioStream:
+    start_us = container_start_us if stream["start_us"] is None else stream["start_us"]
+    start_us -= container_start_us
     return AudioStream(
         index=stream["index"],
         codec=stream["codec"],
@@ -192,6 +205,8 @@ def _audio_stream(stream: Mapping[str, Any]) -> AudioStream:
         channels=stream["channels"],
         language=stream["language"],
         is_default=stream["default"],
+        start_us=start_us,
+        end_us=None if stream["duration_us"] is None else start_us + stream["duration_us"],
     )
 
 
@@ -204,12 +219,21 @@ def _selected_track(audio: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _warnings(
     video: Sequence[Mapping[str, Any]], audio: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
-) -> list[str]:
+) -> list[MediaWarning]:
     warnings = []
     if len(audio) > 1:
-        warnings.append(f"{len(audio)} audio tracks; using track {_selected_track(audio)}")
+        message = f"{len(audio)} audio tracks; using track {_selected_track(audio)}"
+        warnings.append(MediaWarning("several_audio_tracks", message))
     if len(video) > 1:
-        warnings.append(f"{len(video)} video tracks; using track {video[0]['index']}")
+        message = f"{len(video)} video tracks; using track {video[0]['index']}"
+        warnings.append(MediaWarning("several_video_tracks", message))
     if duration_us is None and not is_image:
-        warnings.append("the header does not declare a duration")
+        warnings.append(MediaWarning("duration_unknown", "the header does not declare a duration"))
     return warnings
+
+
+def _is_estimate(path: Path, container: str) -> bool:
+    """Whether the duration is derived from the size and the bit rate, because the format has no field for it."""
+    if container == "mp3":
+        return not any(mark in _read_head(path, _MP3_HEADER_BYTES) for mark in (b"Xing", b"Info", b"VBRI"))
+    return container in _WITHOUT_DURATION

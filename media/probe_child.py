@@ -39,6 +39,9 @@ def _stream(stream: Any) -> dict[str, Any]:
     fields["default"] = bool(stream.disposition & av.stream.Disposition.default)
     fields["attached_picture"] = bool(stream.disposition & av.stream.Disposition.attached_pic)
     fields["duration_us"] = int(stream.duration * stream.time_base * 1_000_000) if stream.duration else None
+    fields["start_us"] = (
+        int(stream.start_time * stream.time_base * 1_000_000) if stream.start_time is not None else None
+    )
     if stream.type == "video":
         rate = stream.average_rate or stream.guessed_rate
         fields |= {"width": context.width if context else 0, "height": context.height if context else 0}

@@ -1,4 +1,4 @@
-"""What things are: ids, media time, records and their Arrow schemas, prompts, settings and errors.
+"""Data definitions: ids, media time, records and their Arrow schemas, prompts, settings and errors.
 
-Nothing here imports another promptreel package, Beam, or a model library.
+This package imports no other promptreel package, no Beam and no model library.
 """

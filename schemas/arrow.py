@@ -1,4 +1,4 @@
-"""Arrow schemas and tables from frozen dataclasses: the record class is the one source of names, types and nullability."""
+"""Derive Arrow schemas and tables from frozen dataclasses: the record class defines names, types and nullability."""
 
 from __future__ import annotations
 
@@ -22,44 +22,51 @@ _SCALARS: dict[type, pa.DataType] = {
 
 
 def arrow_schema(record: type) -> pa.Schema:
-    """The Arrow schema of a dataclass: int64, float64, string, bool, list for a tuple, struct for a dataclass; a field
-    is nullable where its type admits None."""
+    """Return the Arrow schema of a dataclass.
+
+    The types are int64, float64, string and bool, list for a tuple, and struct for a dataclass. A field is nullable if
+    its type includes None.
+    """
     hints = typing.get_type_hints(record)
-    return pa.schema([_arrow_field(part.name, hints[part.name]) for part in dataclasses.fields(record)])
+    return pa.schema([_arrow_field(field.name, hints[field.name]) for field in dataclasses.fields(record)])
 
 
 def to_table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of exactly that schema. Columns of fixed-size lists (vectors, float32[d]) come last in it.
+    """Convert rows to an Arrow table with exactly these columns; fixed-size lists (vectors, float32[d]) come last.
 
     Raises:
-        pa.ArrowInvalid: a value does not fit its column, or a column that may not be null is.
+        pa.ArrowInvalid: a value does not fit its column, or a non-nullable column contains null.
     """
-    listed = [dict(row) for row in rows]
+    records = [dict(row) for row in rows]
     vectors = [column for column in schema if pa.types.is_fixed_size_list(column.type)]
     plain = pa.schema([column for column in schema if column not in vectors])
-    table = pa.Table.from_pylist(listed, schema=plain)
+    table = pa.Table.from_pylist(records, schema=plain)
     for column in vectors:
-        flat = np.concatenate([np.asarray(row[column.name], np.float32) for row in listed] or [np.zeros(0, np.float32)])
+        flat = np.concatenate(
+            [np.asarray(row[column.name], np.float32) for row in records] or [np.zeros(0, np.float32)]
+        )
         values = pa.FixedSizeListArray.from_arrays(pa.array(flat, column.type.value_type), column.type.list_size)
         table = table.append_column(column, values)
     for column in schema:
         if not column.nullable and table[column.name].null_count:
-            raise pa.ArrowInvalid(f"column '{column.name}' may not be null")
+            raise pa.ArrowInvalid(f"column '{column.name}' must not be null")
     return table
 
 
 def row_of(record: Any) -> dict[str, Any]:
-    """A record as the mapping that `to_table` takes."""
+    """Convert a record to a row for `to_table`."""
     return dataclasses.asdict(record)
 
 
 def arrow_type_of_node(node: Node) -> pa.DataType | None:
-    """The Arrow type of a prompt's schema part: struct for an object, list for an array; None for an object without a
-    named field, which Parquet cannot hold. A leaf without a simpler type is kept as JSON text."""
+    """Return the Arrow type of a node of a prompt's schema: struct for an object, list for an array.
+
+    Parquet cannot store an object without named fields; its type is None. A leaf of type "json" is stored as JSON text.
+    """
     if node.kind == "object":
-        fields = [(name, arrow_type_of_node(child)) for name, child in node.fields]
-        kept = [pa.field(name, kind) for name, kind in fields if kind is not None]
-        return pa.struct(kept) if kept else None
+        types_by_name = [(name, arrow_type_of_node(child)) for name, child in node.fields]
+        fields = [pa.field(name, arrow_type) for name, arrow_type in types_by_name if arrow_type is not None]
+        return pa.struct(fields) if fields else None
     if node.kind == "array":
         assert node.items is not None
         items = arrow_type_of_node(node.items)
@@ -70,16 +77,16 @@ def arrow_type_of_node(node: Node) -> pa.DataType | None:
 
 
 def _arrow_field(name: str, hint: Any) -> pa.Field:
-    hint, nullable = _split_none(hint)
+    hint, nullable = _split_optional(hint)
     return pa.field(name, _arrow_type(hint), nullable=nullable)
 
 
-def _split_none(hint: Any) -> tuple[Any, bool]:
+def _split_optional(hint: Any) -> tuple[Any, bool]:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        beside_none = [part for part in typing.get_args(hint) if part is not type(None)]
-        if len(beside_none) != 1:
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        if len(members) != 1:
             raise TypeError(f"no Arrow type for the union {hint}")
-        return beside_none[0], True
+        return members[0], True
     return hint, False
 
 

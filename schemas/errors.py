@@ -1,19 +1,19 @@
-"""The one exception tree of promptreel.
+"""The exception hierarchy of promptreel.
 
     ExpectedError
-    ├── InvalidInput            what the caller gave cannot be used; the message says what, which value, and the fix
+    ├── InvalidInput            the caller's input is invalid; the message names the input, its value and the fix
     │   ├── PromptError         a prompt definition breaks a rule
     │   ├── SettingsError       a run setting is out of range or contradicts another
-    │   └── TargetError         a target names nothing that can be read as media
+    │   └── TargetError         a target contains no readable media
     ├── MediaError              one media item cannot be read; carries a failure code
-    ├── ModelError              one model call did not give a usable answer; carries a failure code
+    ├── ModelError              one model call returned no usable answer; carries a failure code
     └── RunError                a run folder cannot be used
-        ├── RunNotFound         no run of that id
-        ├── RunDamaged          a file of the run is missing or torn; carries the run's id and the file
-        ├── CommitConflict      another writer has committed the manifest number that this one wanted
-        └── StorageError        a file could not be written or read whole
+        ├── RunNotFound         no run has this id
+        ├── RunDamaged          a file of the run is missing or corrupt; carries the run's id and the file
+        ├── CommitConflict      another writer has already committed this manifest number
+        └── StorageError        a file could not be read or written completely
 
-`MediaError` and `ModelError` become rows of the failures table; the others end the command with a message.
+`MediaError` and `ModelError` become rows of the failures table; the others stop the command with a message.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ __all__ = [
 
 
 class PicklableError(Exception):
-    """An exception that keeps all its fields when it is pickled, whatever its constructor takes: workers on other machines
-    send theirs."""
+    """An exception that keeps its fields when pickled, whatever its constructor's parameters.
+
+    Beam workers on other machines send their exceptions pickled.
+    """
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -50,11 +52,11 @@ def _rebuild(kind: type[PicklableError], arguments: tuple[object, ...], fields: 
 
 
 class ExpectedError(PicklableError):
-    """Base of every error that promptreel raises on purpose."""
+    """Base class of every error that promptreel raises deliberately."""
 
 
 class InvalidInput(ExpectedError):
-    """The caller's input cannot be used; the message says what, which value, and the fix."""
+    """The caller's input is invalid; the message names the input, its value and the fix."""
 
 
 class PromptError(InvalidInput):
@@ -66,16 +68,16 @@ class SettingsError(InvalidInput):
 
 
 class TargetError(InvalidInput):
-    """A target names nothing that can be read as media."""
+    """A target contains no readable media."""
 
 
 class MediaError(ExpectedError):
     """One media item cannot be read.
 
     Args:
-        code: what went wrong, in one of the words of `promptreel.schemas.failure_codes.FAILURE_CODES`.
-        message: what was wrong, with the value, and what to do.
-        retryable: whether the same item may succeed later without being changed.
+        code: a key of `promptreel.schemas.failure_codes.FAILURE_CODES`.
+        message: the cause with the value, and the fix.
+        retryable: whether a later attempt on the unchanged item may succeed.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
@@ -86,13 +88,13 @@ class MediaError(ExpectedError):
 
 
 class ModelError(ExpectedError):
-    """One model call did not give a usable answer.
+    """One model call returned no usable answer.
 
     Args:
-        code: what went wrong, in one of the words of `promptreel.schemas.failure_codes.FAILURE_CODES`.
-        message: what was wrong, with the value, and what to do.
-        retryable: whether the same call may succeed when made again.
-        retry_after_s: seconds that the service asked to wait, None where it said nothing.
+        code: a key of `promptreel.schemas.failure_codes.FAILURE_CODES`.
+        message: the cause with the value, and the fix.
+        retryable: whether the same call may succeed if repeated.
+        retry_after_s: seconds that the service asked to wait; None if it did not specify.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
@@ -108,15 +110,15 @@ class RunError(ExpectedError):
 
 
 class RunNotFound(RunError):
-    """No run of that id."""
+    """No run has this id."""
 
 
 class RunDamaged(RunError):
-    """A file of a run is missing, or is not what it should be. Other runs are not concerned.
+    """A file of a run is missing or corrupt. Other runs are not affected.
 
     Args:
-        file: its name below the data folder.
-        cause: what is wrong with it, as the end of a sentence that begins with the file.
+        file: path relative to the data folder.
+        cause: what is wrong, phrased to follow the file name in a sentence.
     """
 
     def __init__(self, run_id: str, file: str, cause: str) -> None:
@@ -128,8 +130,8 @@ class RunDamaged(RunError):
 
 
 class CommitConflict(RunError):
-    """Another writer has committed the manifest number that this one wanted."""
+    """Another writer has already committed this manifest number."""
 
 
 class StorageError(RunError):
-    """A file could not be written or read whole."""
+    """A file could not be read or written completely."""

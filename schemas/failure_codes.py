@@ -1,4 +1,4 @@
-"""The closed vocabulary of failure codes: one table that says of each code what it means and how it is handled."""
+"""The closed set of failure codes, with the meaning and handling of each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ class FailureCode:
     Attributes:
         meaning: what happened.
         stage: where in a run it happens.
-        retryable: whether the same operation may succeed when a run tries it again with nothing changed; where it is
-            "sometimes" each failure says so itself.
+        retryable: whether an unchanged retry may succeed; "sometimes" means that each failure specifies it.
         fix: what a user can do.
-        halts_run: every further call of the run would end the same way, so none is made.
-        is_paid_answer: the failure is a model's answer, which the service charges for; its call record holds it.
-        second_try: how a model is asked once more within the operation: told what was wrong, with a larger token budget,
-            or with the same request.
+        halts_run: every later call of the run would fail in the same way, so the run makes no more calls.
+        is_paid_answer: the failure is an answer of the model, which the service charges for; the call record stores it.
+        second_try: the second request within the operation: with the error in the prompt ("repair"), with a larger token
+            budget, or unchanged.
     """
 
     code: str
@@ -39,137 +38,135 @@ class FailureCode:
 
 
 _CODES: Final = (
-    # everything before an operation
     FailureCode(
         "media_not_found",
-        "the path does not exist or may not be read",
+        "the path does not exist or cannot be read",
         "media",
         "sometimes",
         "Check the path and its permissions. A URL that could not be fetched is retryable.",
     ),
-    FailureCode("media_empty", "the file holds no bytes", "media", "never", "Copy the file again from its source."),
+    FailureCode("media_empty", "the file is empty", "media", "never", "Copy the file again from its source."),
     FailureCode(
         "media_unsupported",
-        "the file is not one of the media formats that promptreel reads",
+        "the file is not in a supported media format",
         "media",
         "never",
-        "Name the media files themselves, or convert the file to MP4, MP3 or JPEG.",
+        "Pass the media files themselves, or convert the file to MP4, MP3 or JPEG.",
     ),
     FailureCode(
         "media_corrupt",
-        "the file claims to be media but cannot be decoded",
+        "the file has a media format but cannot be decoded",
         "media",
         "never",
-        "Check that the file plays to its end; copy it again, or convert it.",
+        "Check that the file plays to the end; copy it again, or convert it.",
     ),
     FailureCode(
         "media_too_large",
-        "the picture, the duration or the file is over a limit",
+        "the picture size, the duration or the file size exceeds a limit",
         "media",
         "never",
-        "Scale the picture down or cut the file into parts; a longer duration is allowed by `--max-media-hours`.",
+        "Scale the picture down or split the file; raise the duration limit with `--max-media-hours`.",
     ),
     FailureCode(
         "media_no_streams",
-        "the file has neither pictures nor sound that can be decoded",
+        "the file has no decodable video or audio stream",
         "media",
         "never",
-        "Export the file again with a picture or sound track in a common codec.",
+        "Export the file again with a video or audio track in a common codec.",
     ),
     FailureCode(
         "decode_failed",
-        "the decoder ended with an error before the first frame",
+        "the decoder failed before the first frame",
         "media",
         "sometimes",
-        "Check that the file plays, or convert it. If no usable ffmpeg was found, `promptreel doctor` says what to install.",
+        "Check that the file plays, or convert it. If no usable ffmpeg is found, `promptreel doctor` names the fix.",
     ),
     FailureCode(
         "decode_timeout",
         "the decoder did not finish within its time limit",
         "media",
         "sometimes",
-        "Resume the run when the machine is less busy; convert a file that fails again to H.264.",
+        "Resume the run when the machine is less busy; if the file fails again, convert it to H.264.",
     ),
     FailureCode(
         "decode_out_of_memory",
-        "the decoder went over its memory limit",
+        "the decoder exceeded its memory limit",
         "media",
         "sometimes",
-        "Scale the picture down. If the system stopped the decoder, free memory and resume the run.",
+        "Scale the picture down. If the operating system killed the decoder, free memory and resume the run.",
     ),
-    # model calls
     FailureCode(
         "model_timeout",
-        "the call's deadline passed without an answer",
+        "the call exceeded its deadline",
         "model call",
         "always",
         "Resume the run; if it happens again, start one with a longer `--call-deadline` or shorter segments.",
     ),
     FailureCode(
         "model_unavailable",
-        "the service answered with a server error, or could not be reached",
+        "the service returned a server error or could not be reached",
         "model call",
         "always",
         "Check the network and the service's status page, then resume the run.",
     ),
     FailureCode(
         "rate_limited",
-        "the service kept answering that calls come too fast",
+        "the service kept rejecting calls because of its rate limit",
         "model call",
         "always",
         "Resume the run later, or start one with a lower `--max-calls-per-second` or `--max-in-flight`.",
     ),
     FailureCode(
         "quota_exhausted",
-        "a daily quota or spend limit is used up; calling again today does not help",
+        "a daily quota or spending limit is exhausted; further calls today will fail",
         "model call",
         "always",
-        "Raise the quota or the spend limit, or wait until it is renewed; then resume the run.",
+        "Raise the quota or the spending limit, or wait until it resets; then resume the run.",
         halts_run=True,
     ),
     FailureCode(
         "model_auth",
-        "the service refused the key or the project",
+        "the service rejected the key or the project",
         "model call",
         "sometimes",
-        "Set a valid key or project. A resume makes the calls that were not made; the rejected one needs a new run.",
+        "Set a valid key or project. A resume makes the remaining calls; the rejected call needs a new run.",
         halts_run=True,
     ),
     FailureCode(
         "model_not_found",
-        "the service does not know that model",
+        "the service does not have this model",
         "model call",
         "sometimes",
-        "Start a run with a model that the service offers; the message suggests names where it can.",
+        "Start a run with a model that the service offers; the message may suggest names.",
         halts_run=True,
     ),
     FailureCode(
         "model_bad_request",
-        "the service refused the request as malformed",
+        "the service rejected the request as invalid",
         "model call",
         "never",
-        "Read the message: plan shorter segments, send smaller media, or simplify the prompt's schema.",
+        "Depending on the message, use shorter segments or smaller media, or simplify the prompt's schema.",
     ),
     FailureCode(
         "model_blocked",
-        "the model refused the content (safety, recitation, or a block list)",
+        "the model blocked the content (safety, recitation, or a block list)",
         "model call",
         "never",
-        "Reword the prompt or use another model; the segment's media may be what is blocked.",
+        "Reword the prompt or use another model; the cause may be the segment's media.",
         is_paid_answer=True,
     ),
     FailureCode(
         "model_truncated",
-        "the answer was cut at the token limit",
+        "the answer was truncated at the token limit",
         "model call",
         "never",
-        "Start a run with more `--max-output-tokens` or shorter segments, or ask for less in the prompt.",
+        "Start a run with more `--max-output-tokens` or shorter segments, or request less in the prompt.",
         is_paid_answer=True,
         second_try="larger_budget",
     ),
     FailureCode(
         "model_empty",
-        "the model answered without content",
+        "the model returned an empty answer",
         "model call",
         "always",
         "Resume the run; if it happens again, reword the prompt or use another model.",
@@ -177,7 +174,7 @@ _CODES: Final = (
     ),
     FailureCode(
         "model_stopped",
-        "the model ended for a reason that this version does not know",
+        "the model stopped for a reason that this version does not recognise",
         "model call",
         "always",
         "Resume the run; the message names the service's reason.",
@@ -194,90 +191,87 @@ _CODES: Final = (
     ),
     FailureCode(
         "schema_invalid",
-        "the answer is JSON but does not fit the prompt's schema",
+        "the answer is JSON but does not match the prompt's schema",
         "model call",
         "always",
-        "Resume the run; if it happens again, describe the field better, or loosen the rule that the message names.",
+        "Resume the run; if it happens again, describe the field better, or relax the constraint named in the message.",
         second_try="repair",
     ),
     FailureCode(
         "media_not_seen",
-        "the answer's usage shows that the model was not given the media",
+        "the reported token usage shows that the model did not receive the media",
         "model call",
         "always",
-        "Resume the run; if it happens again, change `--media-input` or use a model that reads this kind of media.",
+        "Resume the run; if it happens again, change `--media-input` or use a model that supports this media type.",
         second_try="same",
     ),
     FailureCode(
         "unsupported_field",
-        "the built-in model cannot measure a field that the prompt asks for",
+        "the built-in model cannot measure a field of the prompt",
         "model call",
         "never",
         "Remove the field from the prompt, or use a model that can answer it.",
     ),
-    # models on this machine
     FailureCode(
         "weights_missing",
         "a local model's weights cannot be loaded",
         "local model",
         "sometimes",
-        "Fetch the weights that the message names (`promptreel models pull`), then resume the run.",
+        "Download the weights named in the message (`promptreel models pull`), then resume the run.",
     ),
     FailureCode(
         "transcription_failed",
-        "the recogniser could not read the sound",
+        "the speech recogniser could not process the audio",
         "local model",
         "never",
-        "Check the language setting and that the sound plays; or start a run with `--no-transcription`.",
+        "Check the language setting and that the audio plays, or start a run with `--no-transcription`.",
     ),
     FailureCode(
         "embedding_failed",
-        "the embedding model could not read a picture or text",
+        "the embedding model could not process a picture or text",
         "local model",
         "never",
         "Start a run with another embedding model; the message names the picture or text.",
     ),
-    # the machine
     FailureCode(
         "storage_failed",
         "a result could not be written",
         "machine",
         "always",
-        "Free space or correct the permissions of the data folder, then resume the run.",
+        "Free disk space or fix the permissions of the data folder, then resume the run.",
     ),
     FailureCode(
         "internal_error",
-        "a defect of promptreel; the message carries the error's type and text",
+        "a bug in promptreel; the message contains the error type and text",
         "machine",
         "always",
-        "Report the message and the run's log; resume the run, in case the cause was temporary.",
+        "Report the message and the run's log. Resume the run, as the cause may be temporary.",
     ),
-    # run control
     FailureCode(
         "interrupted",
-        "the runner died too often, and what it had not finished was left undone",
+        "the runner crashed too often; unfinished operations were abandoned",
         "run control",
         "always",
-        "Find out why the runner died (its log, the machine's memory), then resume the run.",
+        "Find out why the runner crashed (check its log and the machine's memory), then resume the run.",
     ),
     FailureCode(
-        "cancelled", "the run was stopped before this operation began", "run control", "always", "Resume the run."
+        "cancelled", "the run was stopped before this operation started", "run control", "always", "Resume the run."
     ),
     FailureCode(
         "budget_exhausted",
-        "the run's token cap was reached before this operation began",
+        "the run reached its token limit before this operation started",
         "run control",
         "always",
         "Start a run with a larger `--max-tokens`; it reuses the finished results.",
     ),
     FailureCode(
         "deadline_exceeded",
-        "the run's deadline passed before this operation began",
+        "the run's deadline passed before this operation started",
         "run control",
         "always",
-        "Resume the run; its deadline counts anew.",
+        "Resume the run; the deadline starts again.",
     ),
 )
 
 FAILURE_CODES: Final[Mapping[str, FailureCode]] = MappingProxyType({code.code: code for code in _CODES})
-"""Every code, in the order of the stages of a run."""
+"""Every code, in the order of a run's stages."""

@@ -1,7 +1,7 @@
-"""Canonical field paths of a JSON schema, their types, and the values behind them.
+"""Canonical field paths of a JSON schema, with their types and values.
 
-A path joins object keys with dots and puts `[]` after an array of objects: `scene.location`, `people[].name`. A leaf
-is a scalar, an array of scalars, or a part of the schema that has no named properties (kept as JSON).
+A path joins object keys with dots and marks an array of objects with `[]`: `scene.location`, `people[].name`. A leaf
+is a scalar, an array of scalars, or a subschema without named properties (stored as JSON).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ LeafType = Literal["string", "integer", "number", "boolean", "json"]
 
 SCALAR_TYPES: Final[tuple[str, ...]] = ("string", "integer", "number", "boolean")
 _ALL_TYPES: Final[tuple[str, ...]] = (*SCALAR_TYPES, "object", "array", "null")
-_MAX_DEPTH: Final = 12  # deeper schemas are refused by model services, and recursion must end
-# A number of this format is a moment of the media: the model answers in seconds from the start of the segment, and tables
-# hold seconds of the item.
+_MAX_DEPTH: Final = 12  # model services reject deeper schemas; it also bounds the recursion
+# A number of this format is a media time. Models answer in seconds from the start of the segment; tables store seconds
+# from the start of the item.
 MEDIA_TIME_FORMAT: Final = "media-time"
 _FORBIDDEN: Final = ".[]"
 RESERVED_NAMES: Final[frozenset[str]] = frozenset({"transcription", "metadata_text"})
@@ -32,9 +32,9 @@ class LeafField:
 
     Attributes:
         path: canonical path, e.g. `people[].name`.
-        type: type of one value; "json" for values without a simpler one.
-        list_depth: how many lists lie around one value: `tags` 1, `people[].name` 1, `people[].tags` 2.
-        schema: the JSON schema of the leaf.
+        type: type of one value; "json" if no scalar type applies.
+        list_depth: number of lists around one value: `tags` 1, `people[].name` 1, `people[].tags` 2.
+        schema: JSON schema of the leaf.
     """
 
     path: str
@@ -44,13 +44,13 @@ class LeafField:
 
     @property
     def name(self) -> str:
-        """The last key of the path, without brackets."""
+        """Last key of the path, without brackets."""
         return self.path.rsplit(".", 1)[-1].removesuffix("[]")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A schema part with its references resolved: an object of named fields, an array, or a leaf."""
+    """A subschema with its references resolved: an object with named fields, an array, or a leaf."""
 
     kind: Literal["object", "array", "leaf"]
     type: LeafType = "json"
@@ -60,11 +60,11 @@ class Node:
 
 
 def parse_schema(json_schema: Mapping[str, Any], where: str = "json_schema") -> Node:
-    """Reads a schema whose root is an object into a tree of nodes.
+    """Parse a schema whose root is an object into a tree of nodes.
 
     Raises:
-        PromptError: the root is no object, a type is unknown, a field name is reserved or cannot stand in a path, a
-            reference leads nowhere, or the schema is nested too deep; the message names the field.
+        PromptError: the root is not an object, a type is unknown, a field name is reserved or not allowed in a path, a
+            reference cannot be resolved, or the schema is nested too deeply; the message names the field.
     """
     if not isinstance(json_schema, Mapping):
         raise PromptError(f"{where}: must be a JSON object, not {type(json_schema).__name__}")
@@ -74,7 +74,7 @@ def parse_schema(json_schema: Mapping[str, Any], where: str = "json_schema") -> 
 
 
 def leaf_fields(node: Node) -> tuple[LeafField, ...]:
-    """Every leaf below a node, in schema order."""
+    """Return all leaves below a node, in schema order."""
     return tuple(_leaves(node, "", 0))
 
 
@@ -120,52 +120,52 @@ def _parse(schema: Mapping[str, Any], root: Mapping[str, Any], path: str, where:
 
 
 def _check_required(required: Any, properties: Mapping[str, Any], label: str) -> None:
-    """Refuses what no answer of a model service can hold: it fills the named properties alone."""
+    """Reject required names that are not properties: a model service only fills properties."""
     unknown = [name for name in required if name not in properties] if isinstance(required, list) else []
     if unknown:
         raise PromptError(
-            f"{label}: 'required' names {unknown[0]!r}, which is no property; it has {', '.join(properties)}"
+            f"{label}: 'required' contains {unknown[0]!r}, which is not a property; use {', '.join(properties)}"
         )
 
 
 def _check_values(schema: Mapping[str, Any], kind: str, label: str) -> None:
     if schema.get("enum") == []:
-        raise PromptError(f"{label}: 'enum' is empty, so that no value fits; name the values, or leave it out")
+        raise PromptError(f"{label}: 'enum' is empty, so no value is valid; list the values or remove it")
     if schema.get("format") == MEDIA_TIME_FORMAT and kind not in ("number", "integer"):
-        raise PromptError(f'{label}: "format": "{MEDIA_TIME_FORMAT}" needs the type number, not {kind}')
+        raise PromptError(f'{label}: "format": "{MEDIA_TIME_FORMAT}" requires the type number, not {kind}')
 
 
 def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, Any]:
-    """Follows local `$ref`s and unwraps "this or null".
+    """Resolve local `$ref`s and unwrap a union with null.
 
     Raises:
-        PromptError: the part is no schema, or its reference leads nowhere or in a circle.
+        PromptError: the subschema is not an object, or its reference does not exist or is circular.
     """
     for _ in range(_MAX_DEPTH):
         if not isinstance(schema, Mapping):
-            raise PromptError(f"{label}: must be a schema object, not {schema!r}")
+            raise PromptError(f"{label}: is {schema!r}; it must be a schema object")
         if "$ref" in schema:
             schema = look_up(schema["$ref"], root, label)
             continue
         options = schema.get("anyOf", schema.get("oneOf"))
-        options = [part for part in options if part != {"type": "null"}] if isinstance(options, list) else []
+        options = [option for option in options if option != {"type": "null"}] if isinstance(options, list) else []
         if "type" not in schema and len(options) == 1:
             schema = options[0]
             continue
         return schema
-    raise PromptError(f"{label}: its $ref goes in a circle")
+    raise PromptError(f"{label}: its $ref is circular")
 
 
 def look_up(reference: Any, root: Mapping[str, Any], label: str) -> Any:
-    """The part of a schema that a local `$ref` (a JSON pointer, RFC 6901) leads to.
+    """Return the part of a schema that a local `$ref` (a JSON pointer, RFC 6901) points to.
 
     Raises:
-        PromptError: it is not local, or leads nowhere.
+        PromptError: the reference is not local, or its target does not exist.
     """
     if reference == "#":
         return root
     if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise PromptError(f"{label}: $ref {reference!r} is not local; only '#/...' references are read")
+        raise PromptError(f"{label}: $ref {reference!r} is not local; only '#/...' references are supported")
     part: Any = root
     for key in unquote(reference[2:]).split("/"):
         key = key.replace("~1", "/").replace("~0", "~")
@@ -174,12 +174,12 @@ def look_up(reference: Any, root: Mapping[str, Any], label: str) -> Any:
         elif isinstance(part, Mapping) and key in part:
             part = part[key]
         else:
-            raise PromptError(f"{label}: $ref {reference!r} leads nowhere")
+            raise PromptError(f"{label}: $ref {reference!r} points to nothing; define its target in the schema")
     return part
 
 
 def _single_type(schema: Mapping[str, Any], label: str) -> str:
-    """The one type of a schema part beside null; "json" where it has none or several."""
+    """Return the single type of a subschema, ignoring null; "json" if it has none or several."""
     declared = schema.get("type")
     if declared is None:
         if "properties" in schema:
@@ -191,8 +191,8 @@ def _single_type(schema: Mapping[str, Any], label: str) -> str:
     for name in names:
         if name not in _ALL_TYPES:
             raise PromptError(f"{label} has the unknown type {name!r}; use one of {', '.join(_ALL_TYPES)}")
-    beside_null = [name for name in names if name != "null"]
-    return str(beside_null[0]) if len(beside_null) == 1 else "json"
+    non_null = [name for name in names if name != "null"]
+    return str(non_null[0]) if len(non_null) == 1 else "json"
 
 
 def _type_of_values(values: Any) -> str:
@@ -202,40 +202,39 @@ def _type_of_values(values: Any) -> str:
 
 
 def _check_name(name: str, path: str, where: str, *, is_root: bool) -> None:
-    bad = sorted({char for char in name if char in _FORBIDDEN})
-    if bad or not name.strip():
+    if not name.strip() or any(char in _FORBIDDEN for char in name):
         raise PromptError(
-            f"{where}: field name {name!r} (at '{path}') must not be blank nor hold '.', '[' or ']'; rename it"
+            f"{where}: field name {name!r} (at '{path}') must not be blank or contain '.', '[' or ']'; rename it"
         )
     if name.startswith("_") or (is_root and name in RESERVED_NAMES):
         raise PromptError(
-            f"{where}: field name {name!r} is reserved (transcription, metadata_text, and names that begin with '_'); "
+            f"{where}: field name {name!r} is reserved (transcription, metadata_text, and names that start with '_'); "
             "rename it"
         )
 
 
 def values_at(value: Any, path: str) -> list[Any]:
-    """All scalar values behind a canonical path, lists flattened, absent and null ones left out.
+    """Return all scalar values at a canonical path: lists are flattened, missing and null values skipped.
 
     >>> values_at({"people": [{"name": "Ada"}, {}]}, "people[].name")
     ['Ada']
     """
-    found = [value]
+    values = [value]
     for key in path.split("."):
         name = key.removesuffix("[]")
-        found = [part[name] for part in _flat(found) if isinstance(part, Mapping) and name in part]
-    return [part for part in _flat(found) if part is not None]
+        values = [part[name] for part in _flatten(values) if isinstance(part, Mapping) and name in part]
+    return [part for part in _flatten(values) if part is not None]
 
 
-def _flat(values: list[Any]) -> list[Any]:
+def _flatten(values: list[Any]) -> list[Any]:
     flat = []
     for value in values:
-        flat.extend(_flat(value) if isinstance(value, list) else [value])
+        flat.extend(_flatten(value) if isinstance(value, list) else [value])
     return flat
 
 
 def render_text(metadata: Mapping[str, Any], leaves: tuple[LeafField, ...]) -> str:
-    """One `path: value` line for each leaf that has a value, in schema order: the text that is searched.
+    """Render a `path: value` line for each leaf that has a value, in schema order; search uses this text.
 
     >>> render_text({"tags": ["a", "b"]}, (LeafField("tags", "string", 1, {}),))
     'tags: a, b'

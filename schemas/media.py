@@ -1,25 +1,27 @@
-"""What is known of one media item: what the probe read, and what the decode pass found."""
+"""Metadata of one media item: the result of the probe and of the decode pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from promptreel.schemas.media_warnings import MediaWarning
+
 MediaType = Literal["video", "audio", "image"]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """The picture stream that is decoded.
+    """The video stream to decode.
 
     Attributes:
-        index: its number inside the container, as ffmpeg counts.
-        width, height: coded size in pixels, before rotation; of HEIC and AVIF the complete picture as it is shown.
-        rotation_degrees: clockwise turn that a player applies: 0, 90, 180 or 270.
-        frame_rate: mean frames per second, None where the header does not say.
-        frame_count: frames that the header promises, None where it does not say.
-        has_b_frames: frames are reordered, so some may be skipped without harm to the others.
-        pixel_aspect: width of a coded pixel for a height of 1.
+        index: ffmpeg's stream index in the container.
+        width, height: coded size in pixels, before rotation; for HEIC and AVIF the displayed size of the complete picture.
+        rotation_degrees: clockwise rotation applied by players: 0, 90, 180 or 270.
+        frame_rate: mean frames per second; None if the header does not specify it.
+        frame_count: number of frames according to the header; None if not specified.
+        has_b_frames: frames are reordered, so some can be skipped without affecting others.
+        pixel_aspect: width of a coded pixel relative to its height.
     """
 
     index: int
@@ -34,14 +36,18 @@ class VideoStream:
 
     @property
     def display_size(self) -> tuple[int, int]:
-        """(width, height) in pixels as a player shows it."""
-        turned = self.rotation_degrees % 180 == 90
-        return (self.height, self.width) if turned else (self.width, self.height)
+        """(width, height) in pixels as displayed."""
+        is_rotated = self.rotation_degrees % 180 == 90
+        return (self.height, self.width) if is_rotated else (self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
 class AudioStream:
-    """One sound track."""
+    """One audio track.
+
+    Attributes:
+        start_us, end_us: declared start and end in item time; the end is None if the header does not give it.
+    """
 
     index: int
     codec: str
@@ -49,21 +55,26 @@ class AudioStream:
     channels: int
     language: str | None = None
     is_default: bool = False
+    start_us: int = 0
+    end_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the bounded probe read from one file's header.
+    """The metadata that the bounded probe read from one file's header.
 
     Attributes:
-        path: local path that was probed.
-        container: ffmpeg's name of the format, e.g. "mov,mp4,m4a,3gp,3g2,mj2"; or "heic" or "avif".
-        size_bytes: size of the file.
-        duration_us: what the header promises; None for an image, or where the header is silent.
-        video: the picture stream; None for audio (attached cover art does not count).
-        audio: every sound track in container order.
-        audio_index: container index of the track that is decoded (the default one, else the first); None without sound.
-        warnings: what a user should know, e.g. that there are several sound tracks and which one is used.
+        path: local path of the file.
+        container: ffmpeg's format name, e.g. "mov,mp4,m4a,3gp,3g2,mj2"; or "heic" or "avif".
+        size_bytes: file size.
+        duration_us: duration according to the header; None for an image, or if not specified.
+        video: the video stream; None for audio (attached cover art is ignored).
+        audio: all audio tracks in container order.
+        audio_index: container index of the track to decode (the default track, otherwise the first); None without audio.
+        warnings: messages for the user, e.g. which of several audio tracks is used.
+        start_us: the container's first timestamp; item time starts at 0 there.
+        duration_is_estimate: `duration_us` is derived from the size and the bit rate.
+        is_cut_off: the file is shorter than its structure declares.
     """
 
     path: str
@@ -74,15 +85,23 @@ class MediaInfo:
     video: VideoStream | None
     audio: tuple[AudioStream, ...] = ()
     audio_index: int | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[MediaWarning, ...] = ()
+    start_us: int = 0
+    duration_is_estimate: bool = False
+    is_cut_off: bool = False
+
+    @property
+    def audio_track(self) -> AudioStream | None:
+        """The track that is decoded."""
+        return next((track for track in self.audio if track.index == self.audio_index), None)
 
 
 @dataclass(frozen=True, slots=True)
 class SampledFrame:
-    """One JPEG that the decode pass put on disk.
+    """One JPEG written by the decode pass.
 
     Attributes:
-        time_us: presentation time from the item's start.
+        time_us: presentation time relative to the item's start.
         file: file name relative to the analysis folder.
     """
 
@@ -92,7 +111,7 @@ class SampledFrame:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A half-open span [start_us, end_us) of media time, in microseconds."""
+    """A half-open interval [start_us, end_us) of media time, in microseconds."""
 
     start_us: int
     end_us: int
@@ -104,11 +123,11 @@ class TimeSpan:
 
 @dataclass(frozen=True, slots=True)
 class SoundActivity:
-    """Where an item is heard.
+    """Where an item has speech or sound.
 
     Attributes:
-        detector: "silero" (speech), "level" (sound louder than the item's own floor), or "none" (no sound track).
-        spans: ordered, disjoint spans of speech (or of sound, for "level").
+        detector: "silero" (speech), "level" (sound above the item's noise floor), or "none" (no audio track).
+        spans: ordered, disjoint spans of speech (for "level", of sound).
     """
 
     detector: Literal["silero", "level", "none"]
@@ -120,13 +139,13 @@ BoundaryReason = Literal["start", "end", "cut", "fade", "pause", "window", "limi
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Why a segment begins or ends where it does.
+    """The start or end of a segment and the reason for it.
 
     Attributes:
         time_us: media time.
-        reason: "start"/"end" of the item, a hard "cut", a gradual "fade" (dissolves too), a "pause" in the sound, the
-            "window" of a fixed plan, or the length "limit".
-        score: 0..1, how strong the evidence is; 1.0 for start, end and window, 0.0 for limit.
+        reason: "start" or "end" of the item, a hard "cut", a gradual "fade" (including dissolves), a "pause" in the
+            sound, the "window" of a fixed plan, or the length "limit".
+        score: strength of the evidence, 0..1; 1.0 for start, end and window, 0.0 for limit.
     """
 
     time_us: int

@@ -1,4 +1,4 @@
-"""Media time: an integer number of microseconds inside, float seconds on the wire.
+"""Media time: integer microseconds internally, float seconds on the wire.
 
 >>> us_from_seconds("1.5")
 1500000
@@ -17,7 +17,7 @@ US_PER_SECOND = 1_000_000
 
 
 def us_from_seconds(seconds: int | float | str | Decimal | Fraction) -> int:
-    """Rounds seconds half-to-even to whole microseconds; a float is taken by its shortest decimal form."""
+    """Convert seconds to microseconds, rounding half to even; a float counts as its shortest decimal representation."""
     if isinstance(seconds, Fraction):
         return round(seconds * US_PER_SECOND)
     exact = Decimal(repr(seconds)) if isinstance(seconds, float) else Decimal(seconds)
@@ -25,14 +25,14 @@ def us_from_seconds(seconds: int | float | str | Decimal | Fraction) -> int:
 
 
 def seconds_from_us(time_us: int) -> float:
-    """Whole microseconds as float seconds, exact to the microsecond for any film shorter than 285 years."""
+    """Convert microseconds to float seconds, exact to the microsecond for any duration below 285 years."""
     return time_us / US_PER_SECOND
 
 
 def format_timecode(time_us: int) -> str:
-    """`m:ss.cc`, or `h:mm:ss.cc` from one hour on; hundredths are cut, not rounded."""
+    """Format as `m:ss.cc`, or `h:mm:ss.cc` from one hour; hundredths are truncated, not rounded."""
     hundredths = time_us // 10_000
-    minutes, rest = divmod(hundredths, 6000)
+    minutes, remainder = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest // 100:02d}.{rest % 100:02d}"
+    seconds = f"{remainder // 100:02d}.{remainder % 100:02d}"
     return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"

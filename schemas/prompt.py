@@ -1,4 +1,4 @@
-"""The prompt definition: instructions and a JSON schema, an optional media-wide synthesis, and what is indexed."""
+"""The prompt definition: instructions, a JSON schema, an optional synthesis per media item, and indexing settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import jsonschema
+from pydantic import TypeAdapter, ValidationError
 
+from promptreel.schemas.decoding import FORBID_UNKNOWN, NULL_IS_DEFAULT, first_problem
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.ids import prompt_id_of
@@ -26,18 +28,20 @@ SYSTEM_FIELDS: Final[tuple[str, ...]] = ("transcription", "metadata_text")
 
 @dataclass(frozen=True)
 class VideoLevel:
-    """The synthesis over one media item's segments.
+    """The synthesis of one media item from its segments.
 
     Attributes:
-        instructions_text: what to make of the segments' fields.
-        json_schema: what the answer must look like; the root is an object.
+        instructions_text: instructions for the model.
+        json_schema: schema of the answer; the root is an object.
         included_segment_fields: canonical paths of the segment fields (or `transcription`, `metadata_text`) that the
             synthesis reads; empty means `metadata_text`.
     """
 
+    __pydantic_config__ = FORBID_UNKNOWN
+
     instructions_text: str
     json_schema: Mapping[str, Any]
-    included_segment_fields: tuple[str, ...] = ()
+    included_segment_fields: Annotated[tuple[str, ...], NULL_IS_DEFAULT] = ()
 
     def __post_init__(self) -> None:
         _check_length("video_level.instructions_text", self.instructions_text, INSTRUCTIONS_CHARS)
@@ -50,26 +54,30 @@ class VideoLevel:
 
 @dataclass(frozen=True)
 class SemanticIndexing:
-    """Leaf paths that are extracted but not embedded; they stay available to filters and SQL."""
+    """Leaf paths that are extracted but not embedded; filters and SQL can still use them."""
 
-    disabled_segment_fields: tuple[str, ...] = ()
-    disabled_video_level_fields: tuple[str, ...] = ()
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    disabled_segment_fields: Annotated[tuple[str, ...], NULL_IS_DEFAULT] = ()
+    disabled_video_level_fields: Annotated[tuple[str, ...], NULL_IS_DEFAULT] = ()
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, checked when it is made.
+    """One prompt, validated on construction.
 
     Raises:
-        PromptError: a rule is broken; the message names the field, its value and the fix.
+        PromptError: a field is invalid; the message names the field, its value and the fix.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     name: str
     prompt_text: str
     json_schema: Mapping[str, Any]
-    description: str = ""
+    description: Annotated[str, NULL_IS_DEFAULT] = ""
     video_level: VideoLevel | None = None
-    semantic_indexing: SemanticIndexing = field(default_factory=SemanticIndexing)
+    semantic_indexing: Annotated[SemanticIndexing, NULL_IS_DEFAULT] = field(default_factory=SemanticIndexing)
 
     def __post_init__(self) -> None:
         _check_length("name", self.name, NAME_CHARS)
@@ -89,7 +97,7 @@ class Prompt:
 
     @property
     def leaves(self) -> tuple[LeafField, ...]:
-        """The leaf fields of the segment schema, in schema order."""
+        """Leaf fields of the segment schema, in schema order."""
         return leaf_fields(parse_schema(self.json_schema))
 
     @property
@@ -97,7 +105,7 @@ class Prompt:
         return prompt_id_of(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """The definition as JSON values; `prompt_from_dict` reads it back."""
+        """Return the definition as JSON values; `prompt_from_dict` decodes it."""
         level = self.video_level
         return {
             "name": self.name,
@@ -118,33 +126,31 @@ class Prompt:
         }
 
 
+_PROMPT: Final = TypeAdapter(Prompt)
+
+
 def prompt_from_dict(definition: Any, where: str = "prompt") -> Prompt:
-    """Reads a definition as `Prompt.to_dict` writes it; unknown keys are refused.
+    """Decode a definition as written by `Prompt.to_dict`. Optional fields may be null or missing.
+
+    Args:
+        where: source of the definition, for error messages.
 
     Raises:
-        PromptError: a key is missing, unknown or of the wrong type, or a rule of `Prompt` is broken.
+        PromptError: a key is missing, unknown or of the wrong type, or a field is invalid.
     """
-    known = {"name", "description", "prompt_text", "json_schema", "video_level", "semantic_indexing"}
-    data = _object(definition, where, known, {"name", "prompt_text", "json_schema"})
-    level, indexing = data.get("video_level"), data.get("semantic_indexing")
     try:
-        return Prompt(
-            name=data["name"],
-            description=data.get("description") or "",
-            prompt_text=data["prompt_text"],
-            json_schema=data["json_schema"],
-            video_level=None if level is None else _video_level(level),
-            semantic_indexing=SemanticIndexing() if indexing is None else _semantic_indexing(indexing),
-        )
+        return _PROMPT.validate_python(definition)
+    except ValidationError as error:
+        raise PromptError(f"{where}: {first_problem(error)}") from error
     except PromptError as error:
         raise PromptError(f"{where}: {error}") from error
 
 
 def read_prompt_file(path: Path) -> Prompt:
-    """Reads a prompt definition from a JSON file.
+    """Read a prompt definition from a JSON file.
 
     Raises:
-        PromptError: the file cannot be read, is not JSON, or breaks a rule.
+        PromptError: the file cannot be read, is not JSON, or contains an invalid definition.
     """
     try:
         definition = json.loads(path.read_text("utf-8-sig"))
@@ -156,62 +162,28 @@ def read_prompt_file(path: Path) -> Prompt:
 
 
 def check_json_schema(json_schema: Any, where: str) -> None:
-    """Checks field names, types and references first (clear messages), then the whole against JSON Schema 2020-12, and
-    that it refers to nothing but itself.
+    """Check that a JSON schema is valid, bounded and self-contained.
+
+    Field names, types and references are checked before the schema is validated against JSON Schema 2020-12, because
+    those checks have clearer messages.
 
     Raises:
-        PromptError: naming the field.
+        PromptError: the schema is invalid; the message names the field.
     """
     check_is_small(json_schema, where)
     parse_schema(json_schema, where)
     try:
         jsonschema.Draft202012Validator.check_schema(json_schema)
     except jsonschema.SchemaError as error:
-        place = "/".join(str(part) for part in error.absolute_path) or "the root"
-        raise PromptError(f"{where}: is not a valid JSON schema at {place}: {error.message}") from error
+        location = "/".join(str(part) for part in error.absolute_path) or "the root"
+        raise PromptError(f"{where}: is not a valid JSON schema at {location}: {error.message}") from error
     check_is_closed(json_schema, where)
 
 
-def _video_level(definition: Any) -> VideoLevel:
-    known = {"instructions_text", "included_segment_fields", "json_schema"}
-    data = _object(definition, "video_level", known, {"instructions_text", "json_schema"})
-    return VideoLevel(
-        instructions_text=data["instructions_text"],
-        json_schema=data["json_schema"],
-        included_segment_fields=_strings("video_level.included_segment_fields", data.get("included_segment_fields")),
-    )
-
-
-def _semantic_indexing(definition: Any) -> SemanticIndexing:
-    known = {"disabled_segment_fields", "disabled_video_level_fields"}
-    data = _object(definition, "semantic_indexing", known, set())
-    return SemanticIndexing(**{key: _strings(f"semantic_indexing.{key}", data.get(key)) for key in known})
-
-
-def _object(value: Any, where: str, known: set[str], required: set[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise PromptError(f"{where}: must be a JSON object, not {type(value).__name__}")
-    if missing := sorted(required - set(value)):
-        raise PromptError(f"{where}: {', '.join(missing)} missing")
-    if unknown := sorted(set(value) - known):
-        raise PromptError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return value
-
-
-def _strings(where: str, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise PromptError(f"{where}: must be a list of strings, not {value!r}")
-    return tuple(value)
-
-
-def _check_length(where: str, value: Any, limits: tuple[int, int]) -> None:
-    if not isinstance(value, str):
-        raise PromptError(f"{where}: must be text, not {value!r}")
+def _check_length(where: str, value: str, limits: tuple[int, int]) -> None:
     low, high = limits
     if not low <= len(value.strip()) or len(value) > high:
-        raise PromptError(f"{where}: must have {low} to {high} characters, has {len(value)}")
+        raise PromptError(f"{where}: has {len(value)} characters; it must have {low} to {high}")
 
 
 def _check_paths(where: str, paths: tuple[str, ...], known: list[str]) -> None:

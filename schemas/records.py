@@ -1,7 +1,7 @@
-"""The rows of a run's tables. Each class is the one source of its table's columns, types and nullability.
+"""The rows of a run's tables. Each class defines the columns, types and nullability of its table.
 
-Times end in `_us` (integer microseconds of media time, exact); beside them stand `_time` columns (float seconds) for
-analysts. Instants of the clock are ISO-8601 text in UTC.
+Media times are integer microseconds in `_us` columns; `_time` columns repeat them in float seconds for analysts.
+Timestamps are ISO 8601 text in UTC.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ class MediaRow:
     """One media item of the run.
 
     Attributes:
-        other_uris: further places of the target that hold the same bytes; they are processed once.
-        duration_us: decoded length; None for an image and for an item that could not be read.
-        sound_detector: what found the spans of sound: "silero", "level" or "none".
-        heard_us: time in which speech (or sound, for "level") is heard.
-        truncated: the file ends before its header says.
+        other_uris: other URIs of the target with identical content, which is processed once.
+        duration_us: decoded duration; None for an image and for an item that could not be read.
+        sound_detector: detector of the sound spans: "silero", "level" or "none".
+        heard_us: total duration of speech (for "level", of sound).
+        truncated: the file or one of its streams ends before its declared end.
+        warning_codes: codes of the warnings about the file itself; `promptreel.schemas.media_warnings` explains them.
+        decoded_duration_us: end of the last frame or sample that was decoded; None for an image.
+        decode_errors: error messages of the decoder and concealed frames.
+        concealed_frames: frames that the decoder marks as damaged.
+        damaged_share: share of the item, 0..1, that is missing or concealed.
+        start_offset_us: the container's timestamp at which item time starts.
     """
 
     run_id: str
@@ -54,14 +60,22 @@ class MediaRow:
     failed_segments: int
     cancelled_segments: int
     warnings: tuple[str, ...]
+    # Columns that came later have defaults, for parts written before.
+    warning_codes: tuple[str, ...] = ()
+    decoded_duration_us: int | None = None
+    decoded_duration_seconds: float | None = None
+    decode_errors: int | None = None
+    concealed_frames: int | None = None
+    damaged_share: float | None = None
+    start_offset_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """One segment of an item, with why it begins and ends there and how its operations ended.
+    """One segment of an item, with the reasons for its boundaries and the outcomes of its operations.
 
-    `status` is succeeded when every operation that was asked for succeeded, failed when one failed, else cancelled. An
-    operation that was not asked for is null.
+    `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". The
+    outcome of a disabled operation is null.
     """
 
     run_id: str
@@ -85,17 +99,17 @@ class SegmentRow:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """The fields of one segment whose field extraction succeeded.
+    """The extracted fields of one segment.
 
-    In the table a further column `fields`, a struct typed by the prompt's schema, follows these.
+    The table has an additional last column `fields`, a struct typed by the prompt's schema.
 
     Attributes:
         metadata: the answer as JSON text.
-        metadata_text: one `path: value` line for each leaf.
-        prompt_id: derived from the definition: all runs of the same definition have the same one.
-        warning: what a reader should know of this answer, e.g. a time outside the segment.
-        reused: taken from the operation cache; nothing was paid in this run.
-        llm_call_ids: the calls that made it, in this run or an earlier one; empty for a model that is not called.
+        metadata_text: one `path: value` line per leaf.
+        prompt_id: derived from the definition, so all runs of the same definition share it.
+        warning: a problem with the answer, e.g. a time outside the segment.
+        reused: taken from the operation cache without a call in this run.
+        llm_call_ids: the calls that produced the answer, in this or an earlier run; empty for the built-in model.
     """
 
     run_id: str
@@ -129,7 +143,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptRow:
-    """What is spoken in one segment."""
+    """The transcript of one segment."""
 
     run_id: str
     video_id: str
@@ -160,14 +174,14 @@ class FrameRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageEmbeddingRow:
-    """The embedding of one frame that stands for a segment.
+    """The embedding of one frame of a segment.
 
-    In the table a further column `vector`, `dimension` numbers of float32 of unit length, follows these.
+    The table has an additional last column `vector`: float32[dimension], of unit length.
 
     Attributes:
-        model: vectors of two models are never compared.
+        model: vectors of different models are not comparable.
         file: path of the JPEG, relative to the data folder.
-        same_as_us: the frame is near-identical to that of this time, whose vector it shares; None where it has its own.
+        same_as_us: time of a near-identical frame whose vector this frame shares; None if the vector is its own.
     """
 
     run_id: str
@@ -184,15 +198,15 @@ class ImageEmbeddingRow:
 
 @dataclass(frozen=True, slots=True)
 class TextEmbeddingRow:
-    """The embedding of one text of a result: a leaf's value, the whole of a result, or a transcript.
+    """The embedding of one text of a result: a leaf value, the complete result, or a transcript.
 
-    In the table a further column `vector`, `dimension` numbers of float32 of unit length, follows these.
+    The table has an additional last column `vector`: float32[dimension], of unit length.
 
     Attributes:
         segment_id: None for a text of the item's synthesis.
         field: canonical path of the leaf, or `metadata_text` or `transcription`.
-        instance: the same with the numbers of list elements, e.g. `people[1].name`.
-        model: vectors of two models are never compared.
+        instance: the path with list indexes, e.g. `people[1].name`.
+        model: vectors of different models are not comparable.
     """
 
     run_id: str
@@ -208,15 +222,15 @@ class TextEmbeddingRow:
 
 @dataclass(frozen=True, slots=True)
 class VideoResultRow:
-    """The synthesis of one media item, with the share of its segments that it covers.
+    """The synthesis of one media item, and its coverage of the item's segments.
 
-    In the table a further column `fields`, a struct typed by the prompt's video-level schema, follows these.
+    The table has an additional last column `fields`, a struct typed by the prompt's video-level schema.
 
     Attributes:
         covered_share: covered_segments / segment_count, 0..1.
         omitted_segment_ids: segments without a result, or beyond the text limit.
-        source_fingerprint: hash of the segment results that were read.
-        rendered_prompt_chars: length of the text that the model was given.
+        source_fingerprint: hash of the input segment results.
+        rendered_prompt_chars: length of the prompt text in characters.
     """
 
     run_id: str
@@ -242,13 +256,13 @@ class VideoResultRow:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """One operation that failed.
+    """One failed operation.
 
     Attributes:
-        segment_id: None where the whole item failed (processing) or its synthesis did.
-        code: a word of `promptreel.schemas.failure_codes.FAILURE_CODES`.
-        attempts: calls made for it in this run.
-        answer: the model's last raw answer where there was one.
+        segment_id: None if the item's processing or synthesis failed.
+        code: a key of `promptreel.schemas.failure_codes.FAILURE_CODES`.
+        attempts: number of calls in this run.
+        answer: the model's last raw answer, if any.
     """
 
     run_id: str
@@ -267,16 +281,16 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class LlmCallRow:
-    """One attempt at one model call.
+    """One attempt of one model call.
 
     Attributes:
         segment_id: None for a synthesis.
         purpose: "metadata_extraction" or "video_level_synthesis".
-        status: "success", "error", or "interrupted" (begun, and the process died before an answer was kept).
-        request: what was asked, as JSON text: instruction, text, schema hash and media descriptions, never media bytes.
-        video_seconds: length of the media that was sent.
-        model_version: the model that answered, in the service's own word; None without an answer, or of a service (or a
-            version of promptreel) that does not tell.
+        status: "success", "error", or "interrupted" (the process died before it stored an answer).
+        request: the request as JSON text: instruction, text, schema hash and media descriptions, without media content.
+        video_seconds: duration of the media in the request.
+        model_version: the model version reported by the service; None without an answer, or if it was not reported or
+            not recorded.
     """
 
     llm_call_id: str
@@ -306,7 +320,7 @@ class LlmCallRow:
     duration_ms: int
     request: str
     response_text: str | None
-    model_version: str | None = None  # a column that came later has a default, for the logs and parts from before
+    model_version: str | None = None  # added later: logs and parts of earlier versions lack it
 
 
 TABLES: Final[dict[str, type]] = {
@@ -322,7 +336,7 @@ TABLES: Final[dict[str, type]] = {
     "llm_calls": LlmCallRow,
 }
 
-# How the rows of each table are ordered inside a part, so that the rows of one item lie together.
+# Order of the rows in each part: the rows of one item are contiguous.
 SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "media": ("video_id",),
     "segments": ("video_id", "start_us", "segment_id"),

@@ -1,13 +1,17 @@
-"""The frozen settings of one run."""
+"""Run settings, frozen when a run starts."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from promptreel.schemas.decoding import FORBID_UNKNOWN, first_problem
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.segmentation import SegmentationSettings
 
@@ -18,13 +22,15 @@ ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """What the decode pass keeps of the pictures.
+    """Sampling of frames in the decode pass.
 
     Attributes:
-        frames_per_second: sampled frames for each second of media, 0.1 to 5.
-        max_width, max_height: frames are fitted into this box in pixels, never enlarged.
+        frames_per_second: sampled frames per second of media, 0.1 to 5.
+        max_width, max_height: maximum frame size in pixels; frames are scaled down to fit, never up.
         jpeg_quality: ffmpeg's q:v, 2 (best) to 15.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     frames_per_second: float = 1.0
     max_width: int = 854
@@ -40,20 +46,22 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How the model is asked. Every field but `model` and the access ones is part of an operation's key.
+    """The model and its parameters. All fields except `model` and the access fields are part of an operation's key.
 
     Attributes:
-        model: "signals", or a name of the Gemini family.
-        media_input: "clips" sends a small proxy clip for each segment, "frames" its sampled JPEGs, "files" uploads a
-            proxy of the whole item once and names the segment by offsets.
-        media_resolution: how finely the model looks at frames; None leaves it to the service.
+        model: "signals" or a Gemini model name.
+        media_input: "clips" sends a small proxy clip per segment, "frames" sends its sampled JPEGs, "files" uploads a
+            proxy of the complete item once and refers to segments by offset.
+        media_resolution: resolution at which the model processes frames; None uses the service's default.
         temperature: 0 to 2.
-        max_output_tokens: budget of one answer; an answer cut by it is asked once more with four times as much.
-        thinking_budget: tokens for thinking, for models before Gemini 3; None leaves it to the service, 0 switches it off.
-        thinking_level: how much models from Gemini 3 on think; None leaves it to the service.
-        base_url: address of the service; None is the library's own.
-        vertex_project, vertex_location: use Vertex AI in this project and region instead of a key.
+        max_output_tokens: token limit of one answer; a truncated answer is requested once more with four times the limit.
+        thinking_budget: thinking tokens, for models before Gemini 3; None uses the service's default, 0 disables thinking.
+        thinking_level: thinking level, for models from Gemini 3; None uses the service's default.
+        base_url: address of the service; None uses the client library's default.
+        vertex_project, vertex_location: use Vertex AI with this project and region instead of an API key.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     model: str = "signals"
     media_input: MediaInput = "clips"
@@ -80,23 +88,25 @@ class ModelSettings:
         _in_range("temperature", self.temperature, 0, 2)
         _in_range("max_output_tokens", self.max_output_tokens, 1, 65_536)
         if bool(self.vertex_project) != bool(self.vertex_location):
-            raise SettingsError("vertex_project and vertex_location go together; give both or neither")
+            raise SettingsError("only one of vertex_project and vertex_location is set; set both or neither")
         if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
-            raise SettingsError(f"base_url is {self.base_url!r}; write a whole address, e.g. http://127.0.0.1:8089")
+            raise SettingsError(f"base_url is {self.base_url!r}; it must be a complete URL, e.g. http://127.0.0.1:8089")
 
 
 @dataclass(frozen=True)
 class TranscriptionSettings:
-    """Speech to text of video and audio, on this machine.
+    """Local transcription of video and audio.
 
     Attributes:
-        enabled: False leaves transcripts out.
-        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 form. The
-            default hears clear speech well at several times real time on two cores.
-        language: ISO 639-1 code of the language spoken; None lets the model find it, for each item.
-        compute_type: arithmetic, as CTranslate2 names it; "int8" is the fastest on a CPU.
-        beam_size: hypotheses kept, 1 to 10.
+        enabled: False disables transcription.
+        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 format. The
+            default transcribes clear speech well at several times real time on two cores.
+        language: ISO 639-1 code of the spoken language; None detects it for each item.
+        compute_type: CTranslate2 compute type; "int8" is the fastest on a CPU.
+        beam_size: beam search width, 1 to 10.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     enabled: bool = True
     model: str = "base"
@@ -111,15 +121,17 @@ class TranscriptionSettings:
 
 @dataclass(frozen=True)
 class ImageEmbeddingSettings:
-    """Embeddings of sampled frames, on this machine.
+    """Local embeddings of sampled frames.
 
     Attributes:
-        enabled: False leaves image embeddings out.
-        model: `ARCHITECTURE:WEIGHTS` as open-clip names them, WEIGHTS being a public tag or a local file; or
+        enabled: False disables image embeddings.
+        model: `ARCHITECTURE:WEIGHTS` with open-clip names, where WEIGHTS is a public tag or a local file; or
             `local-dir:FOLDER`.
-        frames_per_segment: most frames that are embedded of one segment, 1 to 16: its first sharp one, its middle, and
-            others spread evenly.
+        frames_per_segment: maximum number of embedded frames per segment, 1 to 16: the first sharp frame, the middle
+            frame, and evenly spaced others.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     enabled: bool = True
     model: str = "ViT-B-32:datacomp_xl_s13b_b90k"
@@ -132,13 +144,15 @@ class ImageEmbeddingSettings:
 
 @dataclass(frozen=True)
 class TextEmbeddingSettings:
-    """Embeddings of results and transcripts, for semantic search.
+    """Embeddings of results and transcripts for semantic search.
 
     Attributes:
-        enabled: False leaves text embeddings out.
-        model: "wordllama", "sentence-transformers:NAME", "clip" (the text tower of the image embedding model), or a
+        enabled: False disables text embeddings.
+        model: "wordllama", "sentence-transformers:NAME", "clip" (the text encoder of the image embedding model), or a
             Gemini embedding model.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     enabled: bool = True
     model: str = "wordllama"
@@ -149,16 +163,18 @@ class TextEmbeddingSettings:
 
 @dataclass(frozen=True)
 class CallSettings:
-    """How calls are made. None of it changes an answer, so none of it is part of an operation's key.
+    """Limits on model calls. They do not affect answers, so they are not part of an operation's key.
 
     Attributes:
-        max_in_flight: calls under way at once in one worker.
-        max_calls_per_second: upper limit of the rate; None lets the service's own limit be found.
-        deadline_s: seconds after which one attempt is given up.
-        max_attempts: attempts for one operation, the first among them.
-        max_total_tokens: tokens after which a run makes no further call; None has no limit.
-        run_deadline_s: seconds after which a run makes no further call; None has no limit.
+        max_in_flight: maximum concurrent calls per worker.
+        max_calls_per_second: maximum call rate; None adapts to the service's own limit.
+        deadline_s: timeout of one attempt in seconds.
+        max_attempts: maximum attempts per operation, including the first.
+        max_total_tokens: token count after which the run makes no more calls; None means no limit.
+        run_deadline_s: seconds after which the run makes no more calls; None means no limit.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     max_in_flight: int = 64
     max_calls_per_second: float | None = None
@@ -178,34 +194,41 @@ class CallSettings:
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What one media item may cost.
+    """Resource limits for one media item.
 
     Attributes:
-        max_pixels: width x height of a picture; larger ones are refused before they are decoded.
-        max_duration_s: length of an item.
-        decode_memory_bytes: address space of the decoder.
-        decode_deadline_factor: the decoder may run this many times the item's length (at least a minute).
+        max_pixels: maximum width x height of a picture; larger pictures are rejected before decoding.
+        max_duration_s: maximum duration of an item in seconds.
+        decode_memory_bytes: address space limit of the decoder.
+        decode_deadline_factor: time limit of the decoder as a multiple of the item's duration (at least a minute).
+        max_damaged_share: share of an item, 0 to 1, that may be missing or concealed before it fails; 1 accepts any.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     max_pixels: int = 8192 * 4320
     max_duration_s: float = 12 * 3600
     decode_memory_bytes: int = 3 << 30
     decode_deadline_factor: float = 2.0
+    max_damaged_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for part in dataclasses.fields(self):
-            _positive(part.name, getattr(self, part.name))
+        for name in ("max_pixels", "max_duration_s", "decode_memory_bytes", "decode_deadline_factor"):
+            _positive(name, getattr(self, name))
+        _in_range("max_damaged_share", self.max_damaged_share, 0, 1)
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that a run is frozen with beside its prompt and its target.
+    """All settings of a run. They are frozen when the run starts, like its prompt and target.
 
     Attributes:
-        reuse_results: take finished operations of earlier runs from the cache.
-        strict_models: refuse a run whose transcription or embedding model cannot be loaded, instead of leaving that
-            operation out with a warning.
+        reuse_results: reuse finished operations of earlier runs from the cache.
+        strict_models: reject the run if a transcription or embedding model cannot be loaded, instead of skipping that
+            operation with a warning.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -219,32 +242,24 @@ class RunSettings:
     strict_models: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values; `settings_from_dict` reads them back."""
+        """Return the settings as JSON values; `settings_from_dict` decodes them."""
         return dataclasses.asdict(self)
 
 
+_RUN_SETTINGS: Final = TypeAdapter(RunSettings)
+
+
 def settings_from_dict(values: Mapping[str, Any]) -> RunSettings:
-    """Reads settings as `RunSettings.to_dict` writes them.
+    """Decode settings as written by `RunSettings.to_dict`. Missing settings get their defaults.
 
     Raises:
-        SettingsError: a key is unknown or a value is out of range.
+        SettingsError: a key is unknown, or a value has the wrong type or is out of range.
     """
-    parts: dict[str, type] = {
-        "segmentation": SegmentationSettings,
-        "sampling": SamplingSettings,
-        "model": ModelSettings,
-        "calls": CallSettings,
-        "limits": MediaLimits,
-        "transcription": TranscriptionSettings,
-        "image_embedding": ImageEmbeddingSettings,
-        "text_embedding": TextEmbeddingSettings,
-    }
-    flags = {name: values[name] for name in ("reuse_results", "strict_models") if name in values}
     try:
-        groups = {name: kind(**values.get(name, {})) for name, kind in parts.items()}
-        return RunSettings(**groups, **flags)
-    except TypeError as error:
-        raise SettingsError(f"run settings: {error}") from error
+        # Strict decoding rejects "64" and true as numbers. Only its JSON mode also builds dataclasses from objects.
+        return _RUN_SETTINGS.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise SettingsError(f"run settings: {first_problem(error)}") from error
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:
@@ -254,7 +269,7 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
 
 def _not_blank(name: str, value: str) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise SettingsError(f"{name} is {value!r}; name a model, or switch the operation off")
+        raise SettingsError(f"{name} is {value!r}; set a model, or disable the operation")
 
 
 def _positive(name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""The strategies by which media is cut into segments: one vocabulary for the pipeline, the service, the SDK and the CLI."""
+"""Segmentation strategies, shared by the pipeline, the service, the SDK and the CLI."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ DEFAULT_VIDEO_STRATEGY: Final[VideoStrategy] = "smart"
 DEFAULT_AUDIO_STRATEGY: Final[AudioStrategy] = "content_aware"
 IMAGE_STRATEGY: Final[ImageStrategy] = "image"
 
-# Seconds of a window of the strategy "fixed".
+# Window length of the strategy "fixed", in seconds.
 MIN_WINDOW_S: Final = 1
 MAX_WINDOW_S: Final = 300

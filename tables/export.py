@@ -30,7 +30,7 @@ def export_rows(connection: duckdb.DuckDBPyConnection, sql: str, path: Path, lim
             written.
     """
     if path.suffix.lower() not in EXPORT_FORMATS:
-        raise InvalidInput(f"--out {path}: the ending must be one of {', '.join(EXPORT_FORMATS)}")
+        raise InvalidInput(f"--out {path}: the extension must be one of {', '.join(EXPORT_FORMATS)}")
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         reader = connection.sql(bounded_select(connection, sql, limit)).to_arrow_reader(_ROWS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Media made by the product's ffmpeg and analysed as a run analyses it, as providers are given it."""
+"""Generate media with the product's ffmpeg and analyse it as a run does, to get inputs for providers."""
 
 import subprocess
 
@@ -12,7 +12,7 @@ from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 
 def run_ffmpeg(*arguments, stdin=b""):
-    """What ffmpeg writes to its standard output."""
+    """Run ffmpeg and return its standard output."""
     command = [find_ffmpeg().path, "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -20,7 +20,7 @@ def run_ffmpeg(*arguments, stdin=b""):
 
 
 def make_media(path, *, picture=None, sound=None, seconds=None):
-    """Encodes lavfi sources to a file; its name's ending says the container."""
+    """Encode lavfi sources to a file; the suffix selects the container."""
     inputs = [part for source in (picture, sound) if source for part in ("-f", "lavfi", "-i", source)]
     length = [] if seconds is None else ["-t", seconds]
     codecs = ["-pix_fmt", "yuv420p", "-preset", "veryfast"] if picture and path.suffix == ".mp4" else []
@@ -30,14 +30,14 @@ def make_media(path, *, picture=None, sound=None, seconds=None):
 
 
 def analyse(path, folder, frames_per_second=1.0):
-    """(analysis, folder) of a media file."""
+    """Analyse a media file; return (analysis, folder)."""
     folder.mkdir(parents=True)
     sampling = SamplingSettings(frames_per_second=frames_per_second)
     return analyze_media(probe_media(path), folder, sampling, MediaLimits()), folder
 
 
 def segment_of(analysed, start_s=0.0, end_s=None, item_key="item"):
-    """One segment of an analysed item; to its end where no end is given."""
+    """Return one segment of an analysed item; by default, it ends with the item."""
     analysis, folder = analysed
     end_us = analysis.duration_us if end_s is None else us_from_seconds(end_s)
     span = TimeSpan(us_from_seconds(start_s), end_us)

@@ -1,7 +1,7 @@
-"""Fixtures that the API's tests share; a file asks for them by `pytest_plugins = ["tests.api_fixtures"]`.
+"""Shared fixtures of the API tests; a file loads them with `pytest_plugins = ["tests.api_fixtures"]`.
 
-`service` is one server for all of them, with a made-up Gemini service behind it; `world` is an account with three runs
-that have ended, among them one with a failed segment.
+`service` is one shared server that uses a fake Gemini service. `world` is an account with three finished runs, one of them
+with a failed segment.
 """
 
 import os
@@ -17,12 +17,12 @@ from tests.postgres_server import PostgresServer, find_binaries
 
 @dataclass
 class World:
-    """An account with media and runs that have ended.
+    """An account with media and finished runs.
 
     Attributes:
-        run_id: over video, audio and image by the made-up service; one segment of the video has failed, retryably.
-        measured_id: over the same media by the built-in model.
-        lost_id: over a file that is gone: everything has failed.
+        run_id: run of a video, an audio and an image with the fake service; one video segment has a retryable failure.
+        measured_id: run of the same media with the built-in model.
+        lost_id: run of a deleted file; everything failed.
     """
 
     service: ApiServer
@@ -54,14 +54,14 @@ def api_media(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gemini():
-    """The made-up model service behind `service`. Its answers about 0:02 to 0:03 are no JSON."""
+    """The fake model service used by `service`. Its answers for 0:02 to 0:03 are not JSON."""
     with FakeGemini(faults=[Fault(text="0:02.00 to 0:03.00", answer="malformed")]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory, gemini):
-    """One server for all tests; each takes an account of its own."""
+    """One server for all tests; each test uses its own account."""
     before = os.environ.get("GEMINI_API_KEY")
     os.environ["GEMINI_API_KEY"] = "any"
     folder = tmp_path_factory.mktemp("service")
@@ -75,7 +75,7 @@ def service(tmp_path_factory, gemini):
 
 @pytest.fixture(scope="session")
 def world(service, gemini, api_media):
-    """See `World`. Tests must leave it as it is."""
+    """See `World`. Tests must not modify it."""
     world = World(service, service.caller(), gemini)
     caller = world.caller
     world.index_id = caller.index()
@@ -101,13 +101,13 @@ def world(service, gemini, api_media):
 
 @pytest.fixture
 def caller(service):
-    """The only key of an account of its own."""
+    """A caller with the only key of a new account."""
     return service.caller()
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A real PostgreSQL server; skips where none is installed."""
+    """A real PostgreSQL server; skips the test if none is installed."""
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server under /usr/lib/postgresql; install it: apt-get install postgresql")

@@ -1,6 +1,6 @@
-"""The vocabulary of the API's tests: a real server with its own data folder and database, and callers of its accounts.
+"""Test helpers for the API: a real server with its own data folder and database, and clients of its accounts.
 
-Fixtures over it are in tests/api_fixtures.py.
+Fixtures based on it are in tests/api_fixtures.py.
 """
 
 import os
@@ -61,7 +61,7 @@ WINDOWS = {
 
 
 class Caller:
-    """Someone with a key: `get`, `post`, `put`, `delete` take paths below /api/v2, and what tests do often has a name."""
+    """A client with an API key, with paths relative to /api/v2, and methods for common requests."""
 
     def __init__(self, base_url, key, account_id=None):
         self.key = key
@@ -100,7 +100,7 @@ class Caller:
         return ok_json(self.get(f"/prompt-runs/{run_id}"))
 
     def wait(self, run_id, seconds=90):
-        """The run when it has ended."""
+        """Wait until the run has ended; return it."""
         wait_for(lambda: time.sleep(0.1) or self.run(run_id)["status"] in FINAL, seconds)
         return self.run(run_id)
 
@@ -113,13 +113,13 @@ class Caller:
 
 
 def ok_json(response, status=200):
-    """The body of an answer that must have this status."""
+    """Check the status of a response and return its body."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"
     return response.json()
 
 
 def assert_error(response, status, code):
-    """The error in an answer, whose shape is checked."""
+    """Check the status, code and format of an error response; return the error."""
     assert response.status_code == status, f"{response.request.url}: {response.status_code} {response.text}"
     body = response.json()
     assert set(body) == {"error"}
@@ -133,7 +133,7 @@ def assert_error(response, status, code):
 
 
 class ApiServer:
-    """The service in a thread of this process, on a free port, while the `with` block lasts."""
+    """Runs the service in a thread of this process, on a free port, during the `with` block."""
 
     def __init__(self, data, **settings):
         defaults = {"max_running": 2, "heartbeat_s": 0.5, "default_model": "signals"}
@@ -160,23 +160,23 @@ class ApiServer:
         self._socket.close()
 
     def caller(self, *scopes, account_id=None, expires_at=None):
-        """A caller with a new key; of a new account where none is named."""
+        """Create a caller with a new key, by default of a new account."""
         with self.app.state.database.write() as session:
             account_id = account_id or create_account(session, "made for a test").account_id
             _, key = create_key(session, account_id, "test", list(scopes) or ["admin"], expires_at)
         return Caller(self.base_url, key, account_id)
 
     def stranger(self):
-        """Someone without a key."""
+        """Create a caller without a key."""
         return Caller(self.base_url, None)
 
     def uploads(self):
-        """Names of the files that are kept of uploads."""
+        """Return the names of stored upload files."""
         return sorted(path.relative_to(self.data).as_posix() for path in self.data.glob("uploads/*/*"))
 
 
 class ApiProcess:
-    """`promptreel serve` as a process of its own, to be killed."""
+    """Runs `promptreel serve` as a separate process that tests can kill."""
 
     def __init__(self, data, **environment):
         self.data = data

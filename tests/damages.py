@@ -1,4 +1,4 @@
-"""What can be wrong with the files of one run: each damage is done to a run folder, and returns the name of the file."""
+"""Ways to damage the files of a run: each function damages a run folder and returns the name of the damaged file."""
 
 import json
 
@@ -6,7 +6,7 @@ FIRST_MANIFEST = "manifests/000001.json"
 
 
 def overwritten(name, content):
-    """The file `name` of a run gets this content."""
+    """Replace the content of the file `name`."""
 
     def damage(folder):
         (folder / name).write_bytes(content)
@@ -16,7 +16,7 @@ def overwritten(name, content):
 
 
 def torn(name):
-    """The file `name` of a run ends half way."""
+    """Truncate the file `name` to half its size."""
 
     def damage(folder):
         content = (folder / name).read_bytes()
@@ -27,7 +27,7 @@ def torn(name):
 
 
 def changed(name, **values):
-    """A JSON file with other values under some of its keys."""
+    """Change the values of some keys of a JSON file."""
 
     def damage(folder):
         content = json.loads((folder / name).read_text())
@@ -38,7 +38,7 @@ def changed(name, **values):
 
 
 def part(change):
-    """A part file of the results; `change` of its content, None removes it."""
+    """Apply `change` to the content of a results part file; None removes the file."""
 
     def damage(folder):
         path = next((folder / "tables" / "results").glob("*.parquet"))

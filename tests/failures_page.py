@@ -1,55 +1,76 @@
-"""docs/failures.md as the table of failure codes has it. `python -m tests.failures_page` writes it."""
+"""Render docs/failures.md from the table of failure codes. `python -m tests.failures_page` writes the page."""
 
 from pathlib import Path
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
+from promptreel.schemas.media_warnings import MEDIA_WARNINGS
 
 PAGE = Path(__file__).parent.parent / "docs" / "failures.md"
 
 STAGES = {
     "media": (
         "Reading media",
-        "The item has no segments; its failure is one of the item, with the operation `processing`.",
+        "The item has no segments. Its failure has the operation `processing` and no segment.",
     ),
-    "model call": ("Calls of a model", "One operation of a segment or item failed; the others of the run go on."),
-    "local model": ("Models on this machine", "The other operations of the item go on."),
-    "machine": ("The machine", "One operation of a segment or item failed; the others of the run go on."),
-    "run control": ("Run control", "The operation did not begin."),
+    "model call": ("Model calls", "One operation of a segment or item failed; the rest of the run continues."),
+    "local model": ("Local models", "The other operations of the item continue."),
+    "machine": ("Machine", "One operation of a segment or item failed; the rest of the run continues."),
+    "run control": ("Run control", "The operation did not start."),
 }
-RETRYABLE = {"always": "yes", "never": "no", "sometimes": "see its row"}
+RETRYABLE = {"always": "yes", "never": "no", "sometimes": "sometimes"}
 SECOND_TRIES = {
-    "repair": "The model is asked once more and told what was wrong.",
-    "larger_budget": "The model is asked once more with a larger token budget.",
-    "same": "The model is asked once more.",
+    "repair": "The model is called once more, with the error in the prompt.",
+    "larger_budget": "The model is called once more, with a larger token budget.",
+    "same": "The model is called once more.",
 }
-HALTS = "No further call of the run is made."
+HALTS = "The run makes no further calls."
 
 HEAD = """# Failure codes
 
-Find the code of a failure here, what it means and how to fix it.
+Look up what a failure code means and how to fix the cause.
 
 ```sh
-promptreel failures                # what failed in the newest run; each row has a code and a message
-promptreel run --resume RUN        # retries what is retryable
+promptreel failures                # failures of the newest run, each with a code and a message
+promptreel run --resume RUN        # retries the retryable failures
 ```
 
-Nothing that a file, a model or a disk does ends a run: the operation fails, and its row of the
-table `failures` holds the `code`, a `message` with the value that was wrong, and `retryable`,
-whether a retry may succeed with nothing changed. A resume uses the run's own settings; where the
-fix is another setting, start a new run, which reuses the finished results.
+A bad file, a failed model call or a disk error does not stop a run: the operation fails, and its
+row in the table `failures` has the `code`, a `message` with the invalid value, and `retryable`
+(whether an unchanged retry may succeed; codes marked "sometimes" depend on the cause). A resume
+uses the run's original settings. If the fix is a different setting, start a new run; it reuses the
+finished results.
+"""
+
+WARNINGS = """
+## Media warnings
+
+A damaged file that can still be decoded is processed. Its row in the table `media` has the codes
+below in `warning_codes`, one message each in `warnings`, and the measurements `truncated`,
+`decode_errors`, `concealed_frames`, `decoded_duration_seconds` and `damaged_share` (0 to 1).
+`promptreel run --max-damage 0.1` fails every item of which more than a tenth is missing or
+concealed (`media_corrupt`).
+
+```sh
+promptreel sql "SELECT name, damaged_share, warning_codes, warnings FROM media WHERE len(warning_codes) > 0"
+```
+
+Formats without checksums (MP3, AAC) hide some flipped bits from every decoder. In videos with
+B-frames, frames that no other frame refers to are not decoded, and damage in them is not seen.
+
+| code | meaning |
+|---|---|
 """
 
 
 def failures_page():
-    """The page's text."""
-    return HEAD + "".join(_section(stage, *of_stage) for stage, of_stage in STAGES.items())
+    """Render the page."""
+    sections = "".join(_section(stage, title, effect) for stage, (title, effect) in STAGES.items())
+    return HEAD + sections + WARNINGS + "".join(f"| `{code}` | {text} |\n" for code, text in MEDIA_WARNINGS.items())
 
 
-def _section(stage, title, what_goes_on):
+def _section(stage, title, effect):
     rows = "".join(_row(code) for code in FAILURE_CODES.values() if code.stage == stage)
-    return (
-        f"\n## {title}\n\n{what_goes_on}\n\n| code | meaning | retryable | suggested fix |\n|---|---|---|---|\n{rows}"
-    )
+    return f"\n## {title}\n\n{effect}\n\n| code | meaning | retryable | suggested fix |\n|---|---|---|---|\n{rows}"
 
 
 def _row(code):

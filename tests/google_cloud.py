@@ -1,4 +1,4 @@
-"""A stand-in for the parts of Cloud Storage and Dataflow that submitting a job uses, over real HTTP."""
+"""A fake of the Cloud Storage and Dataflow APIs that submitting a job uses, over real HTTP."""
 
 import base64
 import json
@@ -10,13 +10,13 @@ import google_crc32c
 
 
 class GoogleCloud:
-    """Serves while the `with` block lasts; every bucket exists, and every job is done as soon as it is submitted.
+    """Serves during the `with` block; every bucket exists, and every job finishes on submission.
 
     Attributes:
         url: its address, for STORAGE_EMULATOR_HOST and --dataflow_endpoint.
-        objects: the bytes of each stored object by its gs:// address.
-        jobs: (path, body) of each job that was submitted.
-        tokens: the Authorization headers that were sent.
+        objects: content of each stored object by its gs:// address.
+        jobs: (path, body) of each submitted job.
+        tokens: received Authorization headers.
     """
 
     def __init__(self):
@@ -34,8 +34,8 @@ class GoogleCloud:
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 cloud.tokens.add(self.headers.get("Authorization"))
-                status, found, headers = cloud.respond(self.command, urlsplit(self.path), body)
-                content = json.dumps(found).encode()
+                status, result, headers = cloud.respond(self.command, urlsplit(self.path), body)
+                content = json.dumps(result).encode()
                 self.send_response(status)
                 for name, value in {
                     "Content-Type": "application/json",
@@ -52,13 +52,13 @@ class GoogleCloud:
         self.url = f"http://localhost:{self._server.server_port}"
 
     def respond(self, method, url, body):
-        """(status, JSON, headers) of one request."""
+        """Return (status, JSON, headers) for a request."""
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
-        if "into" in query:  # the bytes of a resumable upload
+        if "into" in query:  # the content of a resumable upload
             self.objects[query["into"]] = body
             return 200, {"crc32c": crc32c(body)}, {}
-        if parts[0] == "upload":  # its beginning
+        if parts[0] == "upload":  # the start of a resumable upload
             into = f"gs://{parts[-2]}/{json.loads(body)['name']}"
             return 200, {}, {"Location": f"{self.url}/upload?into={into}"}
         if parts[0] == "storage":
@@ -80,5 +80,5 @@ class GoogleCloud:
 
 
 def crc32c(content):
-    """The checksum as Cloud Storage writes it."""
+    """Return the checksum in the format of Cloud Storage."""
     return base64.b64encode(google_crc32c.Checksum(content).digest()).decode()

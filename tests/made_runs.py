@@ -1,4 +1,4 @@
-"""Runs whose results a test writes itself: committed tables, and the rows of the database that make them an account's."""
+"""Runs with results written by a test: committed tables, and the database rows that assign them to an account."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -16,25 +16,25 @@ from promptreel.tables.table_schemas import table_schemas, typed_fields
 from tests.prompts import NESTED
 
 WINDOW_US = 5_000_000
-FIRST_MOMENT = datetime(2026, 4, 20, 10, tzinfo=UTC)
+FIRST_TIME = datetime(2026, 4, 20, 10, tzinfo=UTC)
 
 
 def make_run(storage, answers, prompt=NESTED, *, run_id=None, **options):
-    """A new run folder with one committed manifest; see `commit`. Returns the run's id."""
+    """Create a run folder with one committed manifest (see `commit`); return the run id."""
     run_id = run_id or new_run_id()
-    request = RunRequest(run_id, prompt, RunSettings(), ("x",), FIRST_MOMENT.isoformat())
+    request = RunRequest(run_id, prompt, RunSettings(), ("x",), FIRST_TIME.isoformat())
     write_request(storage, request, [TargetItem("/x/a.mp4", "a.mp4")])
     commit(storage, run_id, answers, prompt, **options)
     return run_id
 
 
 def commit(storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None):
-    """Commits a manifest of a run.
+    """Commit a manifest of a run.
 
     Args:
-        answers: for each video id its segments' answers in order of time; None is a segment that failed.
-        cut: part of the segments' ids: runs with the same one have the same ids.
-        spoken: segment id to transcript.
+        answers: answers of the segments by video id, in time order; None is a failed segment.
+        cut: part of the segment ids; runs with the same value have the same segment ids.
+        spoken: transcripts by segment id.
     """
     schemas, node = table_schemas(prompt), parse_schema(prompt.json_schema)
     parts = []
@@ -63,20 +63,25 @@ def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window
           succeeded_segments=len(answers) - failed, failed_segments=failed)  # fmt: skip
     for number, answer in enumerate(answers):
         start, end = number * window_us, (number + 1) * window_us
-        place = {"segment_id": segment_id(video_id, number, cut), "start_us": start, "end_us": end,
+        position = {"segment_id": segment_id(video_id, number, cut), "start_us": start, "end_us": end,
                  "start_time": start / 1e6, "end_time": end / 1e6, "segment_number": number}  # fmt: skip
         outcome = "failed" if answer is None else "succeeded"
-        write("segments", **place, status=outcome, field_extraction=outcome)
+        write("segments", **position, status=outcome, field_extraction=outcome)
         if answer is None:
             write(
-                "failures", **place, operation="field_extraction", code="schema_invalid", message="no", retryable=True
+                "failures",
+                **position,
+                operation="field_extraction",
+                code="schema_invalid",
+                message="no",
+                retryable=True,
             )
         else:
-            write("results", **place, prompt_id="p", model="m", metadata=json.dumps(answer),
+            write("results", **position, prompt_id="p", model="m", metadata=json.dumps(answer),
                   metadata_text=render_text(answer, prompt.leaves), executed_at="2026-04-20T10:00:00Z",
                   fields=typed_fields(node, answer))  # fmt: skip
-        if spoken and place["segment_id"] in spoken:
-            write("transcripts", **place, text=spoken[place["segment_id"]])
+        if spoken and position["segment_id"] in spoken:
+            write("transcripts", **position, text=spoken[position["segment_id"]])
 
 
 def _filler(kind):
@@ -84,43 +89,44 @@ def _filler(kind):
 
 
 class Catalogue:
-    """What an account owns, in the database of a service."""
+    """Creates the resources of an account in a service's database."""
 
     def __init__(self, server, account_id):
         self.database, self.storage, self.account_id = server.app.state.database, server.app.state.storage, account_id
-        self._moment = FIRST_MOMENT
+        self._now = FIRST_TIME
 
     def index(self):
         row = MediaIndex(index_id=new_id("idx"), account_id=self.account_id, name="films", created_at=self._tick())
         return self._add(row).index_id
 
     def video(self, index_id=None):
-        video_id, moment = new_id("vid"), self._tick()
+        video_id, created_at = new_id("vid"), self._tick()
         row = Video(
             video_id=video_id, account_id=self.account_id, index_id=index_id, title=f"{video_id}.mp4",
             video_uri=f"media://{video_id}", media_uri=f"uploads/{video_id}", source_kind="upload", media_type="video",
-            duration_us=60_000_000, size_bytes=1, status="processed", created_at=moment, updated_at=moment,
+            duration_us=60_000_000, size_bytes=1, status="processed", created_at=created_at, updated_at=created_at,
         )  # fmt: skip
         return self._add(row).video_id
 
     def run(self, answers, prompt=NESTED, index_id=None, *, status="completed", prompt_id=None, **options):
-        """A run over these items, later than those before it. Returns its id."""
+        """Create a run of these items, later than all earlier runs; return its id."""
         run_id = make_run(self.storage, answers, prompt, **options)
-        moment = self._tick()
+        created_at = self._tick()
         self._add(
             RunRecord(
                 run_id=run_id, account_id=self.account_id, prompt_id=prompt_id or prompt.prompt_id,
                 prompt_name=prompt.name, prompt=prompt.to_dict(), settings=RunSettings().to_dict(),
                 target={"type": "index", "index_id": index_id} if index_id else {"type": "playground"},
-                index_id=index_id, status=status, summary={}, created_at=moment, completed_at=moment, manifest_number=1,
+                index_id=index_id, status=status, summary={}, created_at=created_at, completed_at=created_at,
+                manifest_number=1,
             ),
-            *(RunItem(run_id=run_id, video_id=video_id, position=at) for at, video_id in enumerate(answers)),
+            *(RunItem(run_id=run_id, video_id=video_id, position=index) for index, video_id in enumerate(answers)),
         )  # fmt: skip
         return run_id
 
     def _tick(self):
-        self._moment += timedelta(seconds=1)
-        return self._moment
+        self._now += timedelta(seconds=1)
+        return self._now
 
     def _add(self, first, *others):
         with self.database.write() as session:

@@ -1,4 +1,4 @@
-"""Makers of media files whose content is known, and readers that look at a file another way than the product does.
+"""Write media files with known content, and read files independently of the product.
 
 Pictures are uint8[n, h, w, 3] RGB, sound is int16[m] mono; both are written and read with the product's ffmpeg.
 """
@@ -21,7 +21,7 @@ Pictures = NDArray[np.uint8]
 Sound = NDArray[np.int16]
 
 RATE = 16_000
-# Far enough apart that no codec confuses them.
+# Distinct enough to survive lossy codecs.
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 200, 40),
@@ -34,29 +34,29 @@ X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
 
 
 def plain(names: Sequence[str], frames_each: int, size: tuple[int, int] = (160, 90)) -> Pictures:
-    """`frames_each` pictures of each named colour; size is (width, height)."""
+    """Return `frames_each` pictures of each named colour; size is (width, height)."""
     stills = np.array([COLOURS[name] for name in names], np.uint8)[:, None, None]
     return np.repeat(np.broadcast_to(stills, (len(names), size[1], size[0], 3)), frames_each, axis=0)
 
 
 def halves(top: str, bottom: str, size: tuple[int, int]) -> Pictures:
-    """One picture of two colours, one above the other."""
+    """Return one picture with a top and a bottom colour."""
     return np.concatenate([plain([name], 1, (size[0], size[1] // 2)) for name in (top, bottom)], axis=1)
 
 
 def textured(shots: int, frames_each: int, size: tuple[int, int] = (320, 180), seed: int = 1) -> Pictures:
-    """Shots of smooth random texture that drifts, so that an encoder has something to predict."""
+    """Return shots of smooth random texture that drifts, so that encoders use motion prediction."""
     rng = np.random.default_rng(seed)
-    made = []
+    frames = []
     for _ in range(shots):
         coarse = rng.uniform(10, 245, (size[1] // 20 + 1, size[0] // 20 + 2 + frames_each // 20, 3))
         wide = np.kron(coarse, np.ones((20, 20, 1)))
-        made += [wide[: size[1], at : at + size[0]] for at in range(frames_each)]
-    return np.stack(made).astype(np.uint8)
+        frames += [wide[: size[1], at : at + size[0]] for at in range(frames_each)]
+    return np.stack(frames).astype(np.uint8)
 
 
 def tone(hertz: float, seconds: float, level: float = 0.5) -> Sound:
-    """A sine of so many seconds."""
+    """Return a sine tone."""
     times = np.arange(round(seconds * RATE)) / RATE
     return np.asarray(np.sin(2 * np.pi * hertz * times) * level * 32767, np.int16)
 
@@ -66,10 +66,10 @@ def silence(seconds: float) -> Sound:
 
 
 def ffmpeg(*arguments: object, stdin: bytes | None = None) -> bytes:
-    """Runs ffmpeg and returns what it writes to standard output.
+    """Run ffmpeg and return its standard output.
 
     Raises:
-        AssertionError: it failed; with its message.
+        AssertionError: ffmpeg failed; with its error output.
     """
     command = [find_ffmpeg().path, "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
@@ -85,7 +85,7 @@ def write_film(
     sound: Sequence[Sound] = (),
     encoder: Sequence[str] = X264,
 ) -> Path:
-    """Writes pictures and sound tracks to a file whose kind its suffix says; options are ffmpeg's, for the output."""
+    """Write pictures and sound tracks to a file; the suffix selects the format, options are ffmpeg output options."""
     with tempfile.TemporaryDirectory() as scratch:
         inputs: list[object] = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{pictures.shape[2]}x{pictures.shape[1]}"]
         inputs += ["-r", rate, "-i", "-"]
@@ -97,11 +97,10 @@ def write_film(
 
 
 def write_changing_film(path: Path, *parts: tuple[float, Pictures, Sound, Sequence[object]]) -> Path:
-    """Writes an MPEG transport stream whose parameters change on the way: parts, one behind the other, that were encoded
-    apart, as recordings of television have them.
+    """Write an MPEG transport stream whose parameters change, as in TV recordings: separately encoded, joined parts.
 
     Args:
-        parts: (time in seconds at which the part begins, pictures at 25 a second, sound, ffmpeg's options).
+        parts: (start time in seconds, pictures at 25 frames per second, sound, ffmpeg options) of each part.
     """
     with tempfile.TemporaryDirectory() as scratch, path.open("wb") as joined:
         for start_s, pictures, sound, options in parts:
@@ -112,7 +111,7 @@ def write_changing_film(path: Path, *parts: tuple[float, Pictures, Sound, Sequen
 
 
 def write_sound(path: Path, samples: Sound, *options: object) -> Path:
-    """Writes a sound file whose kind its suffix says."""
+    """Write a sound file; the suffix selects the format."""
     with tempfile.TemporaryDirectory() as scratch:
         ffmpeg("-i", write_wave(Path(scratch) / "sound.wav", samples), *options, path)
     return path
@@ -128,7 +127,7 @@ def write_wave(path: Path, samples: Sound) -> Path:
 
 
 def write_image(path: Path, picture: Pictures, *options: object) -> Path:
-    """Writes one picture uint8[1, h, w, 3] (or an animation of several) in the format that the suffix says."""
+    """Write one picture uint8[1, h, w, 3] (or an animation of several); the suffix selects the format."""
     size = f"{picture.shape[2]}x{picture.shape[1]}"
     source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", 5, "-i", "-")
     ffmpeg(*source, *options, path, stdin=np.ascontiguousarray(picture).tobytes())
@@ -136,26 +135,26 @@ def write_image(path: Path, picture: Pictures, *options: object) -> Path:
 
 
 def read_pictures(path: Path, size: tuple[int, int]) -> Pictures:
-    """Every picture of a file, which must be of (width, height) `size`."""
+    """Return all pictures of a file with the given (width, height)."""
     raw = ffmpeg("-i", path, "-map", "0:v", "-f", "rawvideo", "-pix_fmt", "rgb24", "-fps_mode", "passthrough", "-")
     return np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
 
 
 def read_sound(path: Path) -> Sound:
-    """The sound of a file, 16 kHz mono."""
+    """Return the sound of a file as 16 kHz mono."""
     raw = ffmpeg("-i", path, "-map", "0:a:0", "-f", "s16le", "-ac", 1, "-ar", RATE, "-")
     return np.frombuffer(raw, "<i2")
 
 
 def colour_of(picture: Pictures) -> str:
-    """The name of the colour nearest to the middle of a picture."""
+    """Return the name of the colour nearest to the centre of a picture."""
     height, width = picture.shape[:2]
     middle = picture[height // 4 : height - height // 4, width // 4 : width - width // 4].reshape(-1, 3).mean(axis=0)
     return min(COLOURS, key=lambda name: float(np.abs(middle - np.array(COLOURS[name])).sum()))
 
 
 def sounding_s(samples: Sound) -> list[tuple[float, float]]:
-    """(start, end) in seconds of what is louder than silence, to 10 ms; pauses shorter than 0.1 s are none."""
+    """Return (start, end) in seconds of the non-silent spans, to 10 ms; pauses shorter than 0.1 s are ignored."""
     step = RATE // 100
     levels = np.abs(samples[: len(samples) // step * step].astype(np.int32)).reshape(-1, step).max(axis=1)
     loud = np.flatnonzero(levels > 1000)
@@ -167,6 +166,6 @@ def sounding_s(samples: Sound) -> list[tuple[float, float]]:
 
 
 def loudest_hertz(samples: Sound) -> float:
-    """The frequency with most power."""
+    """Return the frequency with the highest power."""
     spectrum = np.abs(np.fft.rfft(samples.astype(np.float64) * np.hanning(len(samples))))
     return float(np.argmax(spectrum[1:]) + 1) * RATE / len(samples)

@@ -1,4 +1,4 @@
-"""A real MinIO for tests, on a free port of this machine; tests/build_minio.sh builds it."""
+"""A real MinIO server for tests on a free local port; tests/build_minio.sh builds it."""
 
 import os
 import shutil
@@ -17,15 +17,15 @@ MINIO_VARIABLE = "PROMPTREEL_TEST_MINIO"
 
 
 def find_minio():
-    """The binary; None where there is none."""
-    named = os.environ.get(MINIO_VARIABLE)
-    beside = Path(sys.prefix) / "servers" / "minio"
-    found = named or (str(beside) if beside.is_file() else shutil.which("minio"))
+    """Return the path of the MinIO binary; None if it is not installed."""
+    configured = os.environ.get(MINIO_VARIABLE)
+    installed = Path(sys.prefix) / "servers" / "minio"
+    found = configured or (str(installed) if installed.is_file() else shutil.which("minio"))
     return Path(found) if found else None
 
 
 class MinioServer:
-    """Runs while the `with` block lasts, with an empty bucket `bucket`."""
+    """Runs during the `with` block, with an empty bucket `bucket`."""
 
     def __init__(self, binary, folder):
         self._binary, self._folder = binary, folder
@@ -35,7 +35,7 @@ class MinioServer:
         self.url = f"http://{self._address}"
 
     def __enter__(self):
-        (self._folder / "bucket").mkdir()  # a folder of the drive is a bucket
+        (self._folder / "bucket").mkdir()  # each folder in the data directory is a bucket
         environment = {**os.environ, "MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY,
                        "MINIO_BROWSER": "off", "MINIO_UPDATE": "off", "HOME": str(self._folder)}  # fmt: skip
         command = [str(self._binary), "server", "--quiet", "--address", self._address, str(self._folder)]

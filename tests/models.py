@@ -1,4 +1,4 @@
-"""A model that tests script: a provider whose answers are a list of texts, answers and errors."""
+"""A scripted model for tests: a provider with a list of texts, answers and errors to return."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ SUBJECT = CallSubject("run_a", "vid_a", "seg_a", "key_a")
 
 
 class ScriptedModel(Provider):
-    """Answers from a script; the last entry repeats."""
+    """Returns the entries of a script; the last one repeats."""
 
     name = "scripted"
 
@@ -38,7 +38,7 @@ class ScriptedModel(Provider):
 
 
 class MemorySink:
-    """Keeps call records in lists; `earlier` are those of an attempt before."""
+    """Stores call records in lists; `earlier` are the records of an earlier attempt."""
 
     def __init__(self, earlier=()):
         self.begun, self.ended, self.earlier = [], [], earlier
@@ -54,7 +54,7 @@ class MemorySink:
 
 
 def policy_for(model, sink=None, **options):
-    """A call policy over a scripted model; call it inside an event loop."""
+    """Return a call policy for a scripted model; needs a running event loop."""
     settings = options.pop("settings", CallSettings())
     return CallPolicy(model, settings, sink or MemorySink(), **options)
 

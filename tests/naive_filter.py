@@ -1,10 +1,10 @@
-"""Filter conditions judged in plain Python over the JSON of an answer, as the documentation words them."""
+"""A reference implementation of filter conditions in plain Python, following the documentation."""
 
 import json
 
 
 def holds(node, answer, spoken=""):
-    """Whether a condition or group, as the request spells it, holds for an answer."""
+    """Return whether a condition or group in request format holds for an answer."""
     if "any" in node:
         return any(holds(part, answer, spoken) for part in node["any"])
     if "all" in node:
@@ -16,27 +16,27 @@ def holds(node, answer, spoken=""):
     values = [spoken] if node["field"] == "transcription" else list(_values(answer, node["field"].split(".")))
     if node["field"] == "extra":
         values = [value if isinstance(value, str) else _canonical(value) for value in values]
-    operator, given = node["operator"], node.get("value")
+    operator, operand = node["operator"], node.get("value")
     if operator in ("is_empty", "is_not_empty"):
         filled = any(set(value) - set(" \t\n\f\r") for value in values)
         return filled == (operator == "is_not_empty")
     tests = {
-        "contains": lambda value: _lower(given) in _lower(value),
-        "starts_with": lambda value: _lower(value).startswith(_lower(given)),
-        "ends_with": lambda value: _lower(value).endswith(_lower(given)),
-        "equals": lambda value: _lower(value) == _lower(given) if isinstance(given, str) else value == given,
-        "greater_than": lambda value: value > given,
-        "greater_equal": lambda value: value >= given,
-        "less_than": lambda value: value < given,
-        "less_equal": lambda value: value <= given,
+        "contains": lambda value: _lower(operand) in _lower(value),
+        "starts_with": lambda value: _lower(value).startswith(_lower(operand)),
+        "ends_with": lambda value: _lower(value).endswith(_lower(operand)),
+        "equals": lambda value: _lower(value) == _lower(operand) if isinstance(operand, str) else value == operand,
+        "greater_than": lambda value: value > operand,
+        "greater_equal": lambda value: value >= operand,
+        "less_than": lambda value: value < operand,
+        "less_equal": lambda value: value <= operand,
     }
     return any(tests[operator](value) for value in values)
 
 
 def _array_holds(node, answer):
-    operator, given = node["operator"], node.get("value")
-    *way, last = node["field"].removesuffix("[]").split(".")
-    owners = list(_values(answer, way)) if way else [answer]
+    operator, operand = node["operator"], node.get("value")
+    *parents, last = node["field"].removesuffix("[]").split(".")
+    owners = list(_values(answer, parents)) if parents else [answer]
     lists = [owner.get(last) or [] for owner in owners if isinstance(owner, dict)]
     if operator == "is_not_empty":
         return any(lists)
@@ -44,13 +44,13 @@ def _array_holds(node, answer):
         return not any(lists)
     items = [item for one in lists for item in one if item is not None]
     return {
-        "length_equals": lambda: any(len(one) == given for one in lists),
-        "length_greater": lambda: any(len(one) > given for one in lists),
-        "length_less": lambda: any(len(one) < given for one in lists),
+        "length_equals": lambda: any(len(one) == operand for one in lists),
+        "length_greater": lambda: any(len(one) > operand for one in lists),
+        "length_less": lambda: any(len(one) < operand for one in lists),
         "item_equals": lambda: any(
-            _lower(item) == _lower(given) if isinstance(given, str) else item == given for item in items
+            _lower(item) == _lower(operand) if isinstance(operand, str) else item == operand for item in items
         ),
-        "item_contains": lambda: any(_lower(given) in _lower(item) for item in items),
+        "item_contains": lambda: any(_lower(operand) in _lower(item) for item in items),
     }[operator]()
 
 
@@ -66,7 +66,7 @@ def _values(value, keys):
 
 
 def _lower(text):
-    """Letter by letter, as databases do it: no letter becomes two, and none looks at its neighbours."""
+    """Lower-case each character independently, as databases do: length and context-free mapping are preserved."""
     return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""A tiny vocabulary of runs: make media, run a folder of them against a service, and read the tables as rows."""
+"""Test helpers for runs: generate media, run it with a fake service, and read the tables as rows."""
 
 import os
 import signal
@@ -40,12 +40,12 @@ from tests.voices import draw_voice
 
 CHECKOUT = Path(__file__).parent.parent
 MODEL = DEFAULT_GEMINI_MODEL
-# What differs between two runs that did the same: who did it, when, and in which order its calls went out.
+# Columns that differ between two equal runs: run id, times, and call ids.
 NOT_COMPARED = {"run_id", "llm_call_ids", "executed_at", "reused"}
 
 
 def make_media(path, source, *arguments):
-    """Makes one file with the product's ffmpeg from a lavfi graph."""
+    """Generate a file from a lavfi graph with the product's ffmpeg."""
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [find_ffmpeg().path, "-v", "error", "-y", "-f", "lavfi", "-i", source, *arguments, str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -53,7 +53,7 @@ def make_media(path, source, *arguments):
 
 
 def make_video(path, seconds=4, pattern="testsrc2", sound=True):
-    """160x90 pictures, with a tone where sound is wanted."""
+    """Generate a 160x90 video, by default with a tone."""
     source = f"{pattern}=size=160x90:rate=10:duration={seconds}"
     tone = ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=16000:duration={seconds}"]
     return make_media(
@@ -62,28 +62,30 @@ def make_video(path, seconds=4, pattern="testsrc2", sound=True):
 
 
 def make_audio(path, seconds=4, frequency=330):
-    """A tone."""
+    """Generate an audio file with a tone."""
     return make_media(path, f"sine=frequency={frequency}:sample_rate=16000:duration={seconds}")
 
 
 def make_speech(path, seconds=8, seed=1, picture=None):
-    """Voice-like sound, with pictures of a lavfi source where one is given."""
+    """Generate voice-like sound, optionally with pictures from a lavfi source."""
     with tempfile.TemporaryDirectory() as scratch:
         sound = write_sound(Path(scratch) / "voice.wav", draw_voice(seconds, seed).samples)
         pictures = ["-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast"] if picture else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, "-shortest", str(path)]
+        # -shortest alone ends an endless source at a moment that depends on the load of the machine.
+        length = ["-t", str(seconds), "-shortest"]
+        command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, *length, str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return path
 
 
 def make_image(path):
-    """160x90 pixels."""
+    """Generate a 160x90 image."""
     return make_media(path, "testsrc2=size=160x90:rate=1:duration=1", "-frames:v", "1")
 
 
 def settings_for(server=None, *, window_s=1, model=MODEL, reuse=True, media_input="clips", **calls):
-    """Settings of a run in windows of so many seconds, at a fake service (or the built-in model without one)."""
+    """Return run settings with fixed windows and a fake service; without a server, with the built-in model."""
     segmentation = SegmentationSettings("fixed", "fixed", window_s, window_s)
     if server is None:
         return RunSettings(segmentation=segmentation, reuse_results=reuse)
@@ -96,7 +98,7 @@ def settings_for(server=None, *, window_s=1, model=MODEL, reuse=True, media_inpu
 
 
 def with_models(settings, *, whisper=None, clip=None, text=None, **more):
-    """The same settings with the local models given, and without the others."""
+    """Return the settings with the given local models enabled and all others disabled."""
     return replace(
         settings,
         transcription=TranscriptionSettings(enabled=whisper is not None, model=str(whisper)),
@@ -107,33 +109,33 @@ def with_models(settings, *, whisper=None, clip=None, text=None, **more):
 
 
 def create_run(data, target, settings, prompt=NESTED, run_id=None):
-    """Freezes a run, as `promptreel run` does; returns its id."""
+    """Create a run as `promptreel run` does; return its id."""
     named = [str(part) for part in (target if isinstance(target, list | tuple) else [target])]
     request = RunRequest(run_id or new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat())
-    write_request(open_storage(data), request, expand_target(named))
+    write_request(open_storage(data), request, expand_target(named).items)
     return request.run_id
 
 
 def run_media(data, target, settings, prompt=NESTED):
-    """Runs to the commit inside this process; returns the run's id."""
+    """Execute a run in this process; return its id."""
     run_id = create_run(data, target, settings, prompt)
     execute_run(str(data), run_id)
     return run_id
 
 
 def manifest_of(data, run_id):
-    """The newest manifest."""
+    """Return the newest manifest."""
     return newest_manifest(open_storage(data), run_id)
 
 
 def rows_of(data, run_id, table, where="true", **parameters):
-    """The rows of one table, in its order."""
+    """Return the rows of a table in table order."""
     storage = open_storage(data)
     return read_rows(storage, committed_run(storage, run_id), table, where, **parameters)
 
 
 def plain_rows(data, run_id, table):
-    """The same rows by DuckDB alone, over the files that the newest manifest names."""
+    """Return the rows of a table with DuckDB alone, from the files in the newest manifest."""
     manifest = manifest_of(data, run_id)
     files = [str(Path(data) / "runs" / run_id / part.file) for part in manifest.parts if part.table == table]
     if not files:
@@ -145,7 +147,7 @@ def plain_rows(data, run_id, table):
 
 
 def what_was_found(data, run_id):
-    """Every row of every table but the call records, without what differs between equal runs."""
+    """Return the rows of all tables except call records, without columns that differ between equal runs."""
     found = {}
     for table in TABLES:
         if table != "llm_calls":
@@ -155,7 +157,7 @@ def what_was_found(data, run_id):
 
 
 def check_counts(data, run_id):
-    """What holds after every run: counts, manifest and rows agree, each segment ended once, each result has its calls."""
+    """Check invariants of a run: counts, manifest and rows agree; segments are unique; results have their calls."""
     manifest = manifest_of(data, run_id)
     counts = manifest.counts
     rows = {table: plain_rows(data, run_id, table) for table in TABLES}
@@ -166,16 +168,16 @@ def check_counts(data, run_id):
     assert counts.get("tokens.total", 0) == sum(call["total_tokens"] for call in rows["llm_calls"])
     for operation in ("field_extraction", "transcription", "image_embedding"):
         outcomes = Counter(row[operation] for row in rows["segments"] if row[operation] is not None)
-        told = {name: counts.get(f"{operation}.{name}", 0) for name in ("succeeded", "failed", "cancelled")}
-        assert told == {name: outcomes[name] for name in told}, operation
+        reported = {name: counts.get(f"{operation}.{name}", 0) for name in ("succeeded", "failed", "cancelled")}
+        assert reported == {name: outcomes[name] for name in reported}, operation
         failed = {row["segment_id"] for row in rows["failures"] if row["operation"] == operation}
         assert failed == {row["segment_id"] for row in rows["segments"] if row[operation] == "failed"}, operation
-    heard = Counter(row["segment_id"] for row in rows["segments"] if row["transcription"] == "succeeded")
-    assert Counter(row["segment_id"] for row in rows["transcripts"]) == heard
-    seen = {row["segment_id"] for row in rows["segments"] if row["image_embedding"] == "succeeded"}
-    assert {row["segment_id"] for row in rows["image_embeddings"]} <= seen
-    named = [(row["video_id"], row["segment_id"], row["instance"]) for row in rows["text_embeddings"]]
-    assert len(set(named)) == len(named)
+    transcribed = Counter(row["segment_id"] for row in rows["segments"] if row["transcription"] == "succeeded")
+    assert Counter(row["segment_id"] for row in rows["transcripts"]) == transcribed
+    embedded = {row["segment_id"] for row in rows["segments"] if row["image_embedding"] == "succeeded"}
+    assert {row["segment_id"] for row in rows["image_embeddings"]} <= embedded
+    text_keys = [(row["video_id"], row["segment_id"], row["instance"]) for row in rows["text_embeddings"]]
+    assert len(set(text_keys)) == len(text_keys)
     ended = [counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")]
     assert sum(ended) == len(rows["segments"])
     assert len({row["segment_id"] for row in rows["segments"]}) == len(rows["segments"])
@@ -189,18 +191,18 @@ def check_counts(data, run_id):
 
 
 def start_runner(data, run_id, *words, **options):
-    """The runner process on a frozen run."""
+    """Start the runner process of a run."""
     command = [*runner_command(open_storage(data), run_id), *words]
     return start(command, **options)
 
 
 def start_promptreel(*words, **options):
-    """The command line as a process of its own."""
+    """Start the command line as a separate process."""
     return start([sys.executable, "-m", "promptreel", *map(str, words)], **options)
 
 
 def start(command, **options):
-    """A child of the checkout with a key in its environment; its output is captured as text."""
+    """Start a child process with a key in its environment; its output is captured as text."""
     environment = {**os.environ, "GEMINI_API_KEY": "any", "PYTHONPATH": str(CHECKOUT), **options.pop("env", {})}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with interrupt_not_ignored():
@@ -229,21 +231,21 @@ def promptreel(*words, **options):
 
 
 def wait_for(condition, seconds=60):
-    """Waits until a condition of the outside world holds; fails where it does not come about."""
-    until = time.monotonic() + seconds
+    """Poll a condition until it holds; fail after a timeout."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > until:
-            raise AssertionError(f"did not come about within {seconds} s: {condition}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"condition did not hold within {seconds} s: {condition}")
         time.sleep(0.005)
 
 
 def kill(child):
-    """kill -9, as a machine that runs out of memory does it."""
+    """Kill with SIGKILL, like the kernel when it is out of memory."""
     child.send_signal(signal.SIGKILL)
     child.communicate()
 
 
-# The runner, killed as soon as it has received so many answers of the model.
+# The runner, which kills itself after a number of model answers.
 _KILLED_AT_ANSWER = """
 import os, signal, sys
 from promptreel.tables.call_log import CallLog
@@ -261,7 +263,7 @@ main(sys.argv[1:])
 
 
 def kill_runner_after(answers, data, run_id, *words):
-    """Runs the runner process, which is killed as soon as it has received that many answers."""
+    """Run a runner process that is killed after a number of model answers."""
     command = [sys.executable, "-c", _KILLED_AT_ANSWER, str(answers), "--data-dir", str(data), "--run-id", run_id]
     child = start([*command, *words])
     _, err = child.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests, from the distribution's package, on a free port of this machine."""
+"""A real PostgreSQL server for tests, from the distribution's package, on a free local port."""
 
 import getpass
 import os
@@ -16,18 +16,18 @@ from tests.pipeline_runs import wait_for
 
 
 def find_binaries():
-    """The folder of the newest installed server; None where there is none."""
+    """Return the binary folder of the newest installed server; None if none is installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     return found[-1].parent if found else None
 
 
 class PostgresServer:
-    """Runs while the `with` block lasts. The server refuses to be root's, so root runs it as another user."""
+    """Runs during the `with` block. PostgreSQL does not run as root, so root runs it as another user."""
 
     def __init__(self, binaries):
         self._binaries = binaries
         self._user = getpass.getuser() if os.geteuid() else _unprivileged_user()
-        # Not below a test's own folder, which no other user may enter.
+        # Outside the tests' own folders, which other users cannot access.
         self._folder = Path(tempfile.mkdtemp(prefix="promptreel-postgres-"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -50,7 +50,7 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def new_database(self):
-        """The address of a new, empty database."""
+        """Create an empty database; return its URL."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(f"{self._url}/postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")

@@ -1,4 +1,4 @@
-"""Prompts that several tests use."""
+"""Shared prompts."""
 
 from promptreel.schemas.prompt import prompt_from_dict
 

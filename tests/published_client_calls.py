@@ -1,7 +1,7 @@
-"""Makes every call of a published client that the API serves, and checks what the client makes of the answers.
+"""Make every call of a published client that the API supports, and check the client's results.
 
-Run as a script by tests/sdk/test_published_clients.py, in a process in which `videovector` is importable: base URL, key,
-media folder, and a segment's failure that is there to be retried come from the environment as JSON.
+tests/sdk/test_published_clients.py runs this script in a process that can import `videovector`. The environment variable
+GIVEN has the base URL, key, media folder and a retryable failed segment as JSON.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ def path_of(name):
     return os.path.join(GIVEN["media"], name)
 
 
-def refuses(error, call, *arguments, code=None, **options):
-    """A call must raise this error of the client's, with the code of the service."""
+def assert_raises(error, call, *arguments, code=None, **options):
+    """Check that a call raises this client error with the service's error code."""
     raised = None
     try:
         call(*arguments, **options)
@@ -47,13 +47,13 @@ def accounts(client):
     rotated = client.api_keys.rotate(made.key_id)
     assert rotated.key != made.key
     with videovector.VideoVector(api_key=rotated.key, base_url=GIVEN["base_url"]) as reader:
-        refuses(
+        assert_raises(
             videovector.AuthorizationError, reader.indexes.create, name="no", code="authorization_insufficient_scope"
         )
     assert client.api_keys.revoke(rotated.key_id).is_active is False
     assert client.api_keys.delete(made.key_id).message
     with videovector.VideoVector(api_key=made.key, base_url=GIVEN["base_url"]) as gone:
-        refuses(videovector.AuthenticationError, gone.indexes.list, code="invalid_api_key")
+        assert_raises(videovector.AuthenticationError, gone.indexes.list, code="invalid_api_key")
     with videovector.VideoVector(bearer_token=GIVEN["key"], base_url=GIVEN["base_url"]) as bearer:
         assert isinstance(bearer.indexes.list(), list)
     status = client.rate_limits.get_status()
@@ -83,7 +83,7 @@ def prompts(client):
         idempotency_key="prompt-of-the-client",
     )
     assert again.prompt_id == made.prompt_id
-    refuses(
+    assert_raises(
         videovector.ConflictError,
         client.prompts.create,
         name="another",
@@ -100,12 +100,12 @@ def prompts(client):
     verdict = client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": "long"})
     assert verdict.valid is False
     assert client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": 1}).valid is True
-    refuses(videovector.ValidationError, client.prompts.create, name="x", prompt_text="short", json_schema={})
+    assert_raises(videovector.ValidationError, client.prompts.create, name="x", prompt_text="short", json_schema={})
     plain = client.prompts.create(name="plain", prompt_text="Say how long the segment is.", json_schema=SCHEMA)
     assert client.prompts.update(made.prompt_id, clear_video_level=True).video_level is None
     client.prompts.update(made.prompt_id, video_level=LEVEL)
     assert client.prompts.delete(plain.prompt_id).message
-    refuses(videovector.NotFoundError, client.prompts.retrieve, plain.prompt_id, code="resource_prompt_not_found")
+    assert_raises(videovector.NotFoundError, client.prompts.retrieve, plain.prompt_id, code="resource_prompt_not_found")
     return made.prompt_id
 
 
@@ -136,10 +136,10 @@ def media(client):
     assert {found.video_id for found in listed.auto_paging_iter()} == {video_id, sound_id, image_id}
     assert len(client.videos.batch_retrieve([video_id, image_id])) == 2
     assert client.videos.get_signed_url(video.video_uri, force_refresh=True).signed_url.startswith("http")
-    refuses(videovector.NotFoundError, client.videos.process, video_id, segment_duration=5)
+    assert_raises(videovector.NotFoundError, client.videos.process, video_id, segment_duration=5)
     with open(os.path.join(GIVEN["media"], "text.mp4"), "w") as file:
         file.write("this is no film")
-    refuses(videovector.ValidationError, client.videos.upload, file=path_of("text.mp4"), title="text")
+    assert_raises(videovector.ValidationError, client.videos.upload, file=path_of("text.mp4"), title="text")
     return index.index_id, video_id
 
 
@@ -177,10 +177,10 @@ def runs(client, prompt_id, index_id, video_id):
     through = videovector.BatchVideoSegmentsTarget(video_id=video_id, run_id=run.run_id)
     by_run = client.videos.batch_segments_for_targets([through])
     assert by_run[0].run_id == run.run_id
-    refuses(videovector.NotFoundError, client.prompt_runs.retrieve, "run_none", code="resource_run_not_found")
-    refuses(videovector.ConflictError, client.prompts.delete, prompt_id, code="prompt_in_use")
+    assert_raises(videovector.NotFoundError, client.prompt_runs.retrieve, "run_none", code="resource_run_not_found")
+    assert_raises(videovector.ConflictError, client.prompts.delete, prompt_id, code="prompt_in_use")
     stopped = client.prompt_runs.wait_for_completion(waiting.run_id, poll_interval=0.2, timeout=120)
-    assert stopped.status in ("cancelled", "completed")  # it may have ended before the cancel came
+    assert stopped.status in ("cancelled", "completed")  # it may have ended before the cancellation
     assert client.prompt_runs.cancel(run.run_id).status == "completed"
     return run.run_id
 
@@ -203,18 +203,18 @@ def searches(client, index_id, video_id, run_id):
         assert client.search.image(image_data=picture, top_k=3, **scope) == []  # the run embedded no frames
     else:
         unavailable = "image_search_unavailable"
-        refuses(videovector.ValidationError, client.search.image, image_data=picture, code=unavailable, **scope)
+        assert_raises(videovector.ValidationError, client.search.image, image_data=picture, code=unavailable, **scope)
     for aggregation in ("best", "all", "weighted"):
         found = client.search.multi_run(query="duration", run_ids=[run_id], aggregation=aggregation, top_k=2)
         assert len(found) == 2
     assert client.search.multi_run(query="duration", index_id=index_id)
     assert client.search.playground(query="duration") == []
-    refuses(videovector.ValidationError, client.search.text, query="a", search_fields=["none"], **scope)
-    refuses(videovector.ValidationError, client.search.image, image_data="AAAA", **scope)
-    refuses(
+    assert_raises(videovector.ValidationError, client.search.text, query="a", search_fields=["none"], **scope)
+    assert_raises(videovector.ValidationError, client.search.image, image_data="AAAA", **scope)
+    assert_raises(
         videovector.NotFoundError, client.search.text, index_id="idx_none", query="a", code="resource_index_not_found"
     )
-    refuses(
+    assert_raises(
         videovector.NotFoundError,
         client.search.multi_run,
         query="a",
@@ -238,7 +238,7 @@ def filters(client, index_id, video_id, run_id):
     assert client.search.filter(index_id, conditions=[condition, none]).results == []
     assert client.search.filter_playground(conditions=[condition]).results == []
     unknown = {**condition, "field": "none"}
-    refuses(videovector.ValidationError, client.search.filter, index_id, conditions=[unknown], run_ids=[run_id])
+    assert_raises(videovector.ValidationError, client.search.filter, index_id, conditions=[unknown], run_ids=[run_id])
 
 
 def exports(client, index_id, video_id, run_id):
@@ -259,16 +259,18 @@ def exports(client, index_id, video_id, run_id):
     streamed = b"".join(client.exports.iter_download(whole.export_id, chunk_size=1000))
     assert json.loads(streamed)["target_id"] == index_id
     assert client.exports.retrieve(whole.export_id).export_params == {"prompt_run_ids": [run_id]}
-    assert client.exports.download_url(made.export_id) is None  # the test's server speaks plain http
+    assert client.exports.download_url(made.export_id) is None  # the test server uses plain HTTP
     assert {export.export_id for export in client.exports.list(limit=5)} >= {made.export_id, whole.export_id}
-    refuses(
+    assert_raises(
         videovector.NotFoundError, client.exports.create_prompt_run_export, "run_none", code="resource_run_not_found"
     )
-    refuses(videovector.ValidationError, client.exports.create_prompt_run_export, run_id, destination_connector_id="c")
+    assert_raises(
+        videovector.ValidationError, client.exports.create_prompt_run_export, run_id, destination_connector_id="c"
+    )
 
 
 def failures(client):
-    """A run of the account that ended with one failed segment."""
+    """Retry the failed segment of a finished run."""
     found = GIVEN["failed"]
     manifest = client.prompt_runs.get_failed_segments(found["run_id"])
     failed = manifest.videos[0].segments[0]
@@ -277,19 +279,19 @@ def failures(client):
     assert {call.status for call in calls} >= {"success"}
     started = client.prompt_runs.retry_segment(found["run_id"], found["video_id"], failed.segment_id)
     assert started.retry_id
-    until = time.monotonic() + 90
+    deadline = time.monotonic() + 90
     while True:
         state = client.prompt_runs.get_segment_retry_status(
             found["run_id"], found["video_id"], failed.segment_id, started.retry_id
         )
         if state.status in ("completed", "failed"):
             break
-        assert time.monotonic() < until, state
+        assert time.monotonic() < deadline, state
         time.sleep(0.2)
     assert state.status == "completed", state
     assert client.prompt_runs.get_failed_segments(found["run_id"]).failed_segments == 0
     assert client.prompt_runs.retrieve(found["run_id"]).status == "completed"
-    refuses(
+    assert_raises(
         videovector.ConflictError,
         client.prompt_runs.retry_segment,
         found["run_id"],
@@ -300,9 +302,9 @@ def failures(client):
 
 
 def elsewhere(client, run_id):
-    """What the API does not serve is a clean error, and the client goes on."""
+    """Check that unsupported endpoints raise a clean error and the client remains usable."""
     for call in (client.webhooks.list, client.connectors.list):
-        refuses(videovector.NotFoundError, call, code="endpoint_not_supported")
+        assert_raises(videovector.NotFoundError, call, code="endpoint_not_supported")
     assert client.prompt_runs.retrieve(run_id).run_id == run_id
 
 

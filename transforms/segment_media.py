@@ -23,7 +23,7 @@ from promptreel.media.source import local_media
 from promptreel.schemas.errors import MediaError, StorageError
 from promptreel.schemas.ids import segment_id_of
 from promptreel.schemas.media import PlannedSegment
-from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.settings import MediaLimits, RunSettings
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
@@ -73,6 +73,7 @@ def segment_media(
             return ItemPlan(item, None, cancelled=True)
         else:
             analysis = _analyze(item, storage, key, settings, stop)
+        check_damage(item.name, analysis, settings.limits)
         tasks = plan_tasks(item.video_id, key, analysis, settings)
         return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
@@ -85,6 +86,20 @@ def segment_media(
         logging.getLogger(__name__).exception("segmenting %s", item.uri)
         message = f"{type(error).__name__}: {error}"
         return ItemPlan(item, None, failure=Failure("internal_error", _named(item, message), True))
+
+
+def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> None:
+    """Reject an item of which too much is missing or concealed.
+
+    Raises:
+        MediaError: code "media_corrupt".
+    """
+    if analysis.damaged_share > limits.max_damaged_share:
+        found = "; ".join(warning.message for warning in analysis.warnings)
+        message = (
+            f"{name}: {analysis.damaged_share:.0%} is damaged, more than the limit of {limits.max_damaged_share:.0%}"
+        )
+        raise MediaError("media_corrupt", f"{message} ({found}); copy the file again, or raise the limit")
 
 
 def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings) -> list[SegmentTask]:

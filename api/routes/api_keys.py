@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api-keys", tags=["api-keys"])
 
 @router.post("", status_code=201, response_model=NewApiKey)
 def create_api_key(body: CreateApiKey, caller: Admin, database: Db) -> JsonResponse:
-    """Creates a key; its secret is shown in this answer alone."""
+    """Create an API key. Only this response contains its secret."""
     expires_at = None if body.expires_in_days is None else now() + timedelta(days=body.expires_in_days)
     with database.write() as session:
         record, secret = create_key(session, caller.account_id, body.name, list(dict.fromkeys(body.scopes)), expires_at)
@@ -32,7 +32,7 @@ def create_api_key(body: CreateApiKey, caller: Admin, database: Db) -> JsonRespo
 
 @router.get("", response_model=list[ApiKeyBody])
 def list_api_keys(caller: Admin, database: Db) -> JsonResponse:
-    """Lists keys, newest first, revoked ones too."""
+    """List API keys, including revoked ones, newest first."""
     with database.read() as session:
         mine = select(ApiKey).where(ApiKey.account_id == caller.account_id)
         records = session.scalars(mine.order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc())).all()
@@ -41,14 +41,14 @@ def list_api_keys(caller: Admin, database: Db) -> JsonResponse:
 
 @router.get("/{key_id}", response_model=ApiKeyBody)
 def get_api_key(key_id: str, caller: Admin, database: Db) -> JsonResponse:
-    """Gives one key, without its secret."""
+    """Get an API key, without its secret."""
     with database.read() as session:
         return JsonResponse(key_body(_owned(session, caller, key_id)))
 
 
 @router.delete("/{key_id}", response_model=Message)
 def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
-    """Deletes a key for good."""
+    """Delete an API key permanently."""
     with database.write() as session:
         session.delete(_owned(session, caller, key_id, to_write=True))
     request.app.state.known_keys.forget()
@@ -57,7 +57,7 @@ def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
 
 @router.post("/{key_id}/revoke", response_model=ApiKeyBody)
 def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
-    """Revokes a key; it stays in the list."""
+    """Revoke an API key. It stays in the list."""
     with database.write() as session:
         record = _owned(session, caller, key_id, to_write=True)
         record.revoked_at = record.revoked_at or now()
@@ -68,7 +68,7 @@ def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
 
 @router.post("/{key_id}/rotate", response_model=RotatedApiKey)
 def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -> JsonResponse:
-    """Revokes a key and makes one with the same name, scopes and expiry in its place."""
+    """Revoke an API key and create a replacement with the same name, scopes and expiry."""
     with database.write() as session:
         old = _owned(session, caller, key_id, to_write=True)
         if old.revoked_at is not None:

@@ -41,8 +41,9 @@ def compare_runs(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
-    """Lists the fields that differ between two runs over the same media, in order of item and time; the first page comes
-    with a summary."""
+    """List the fields that differ between two runs over the same media, in order of item and time.
+
+    The first page includes a summary."""
     with database.read() as session:
         runs = [owned_run(session, caller, name) for name in (run_id, other_run_id)]
     scope = ("diff", run_id, other_run_id, include_same)

@@ -41,7 +41,7 @@ async def stream_events(
     batch_size: Annotated[int, Query(ge=1, le=1000)] = 100,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> StreamingResponse:
-    """Streams what happens to the caller's runs and media, from now on, or from behind `Last-Event-ID`."""
+    """Stream events of the caller's runs and media, from now on or after `Last-Event-ID`."""
     open_streams: Counter[str] = part_of(request.app, "open_streams", Counter)
     if open_streams[caller.account_id] >= MAX_STREAMS:
         message = f"This account has {MAX_STREAMS} streams open; close one, or ask one for more event types."

@@ -64,7 +64,7 @@ def export_index(
     body: CreateIndexExport | None = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Exports the results of all runs over an index that have ended, or of some of them."""
+    """Export the results of all finished runs over an index, or of selected ones."""
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
         owned_index(session, caller, index_id)
@@ -82,7 +82,7 @@ def export_run(
     body: CreateRunExport | None = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Exports the results of a run that has ended."""
+    """Export the results of a finished run."""
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, _created(create_run_export(session, caller, run_id, body))
@@ -92,7 +92,7 @@ def export_run(
 
 @router.get("", response_model=list[ExportBody])
 def list_exports(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=100)] = 50) -> JsonResponse:
-    """Lists the newest exports."""
+    """List the newest exports."""
     mine = select(Export).where(Export.account_id == caller.account_id)
     newest_first = mine.order_by(Export.created_at.desc(), Export.export_id.desc()).limit(limit)
     with database.read() as session:
@@ -101,14 +101,14 @@ def list_exports(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1,
 
 @router.get("/{export_id}", response_model=ExportBody)
 def get_export(export_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Gives one export and how far it is."""
+    """Get an export and its progress."""
     with database.read() as session:
         return JsonResponse(export_body(owned_export(session, caller, export_id)))
 
 
 @router.post("/{export_id}/download-url", response_model=ExportDownloadUrl)
 def get_download_url(export_id: str, caller: Reader, database: Db, config: Config, request: Request) -> JsonResponse:
-    """Gives an address from which a finished file can be fetched without a key, where the service is reached by https."""
+    """Create a signed URL to download a finished export without a key. Requires HTTPS."""
     with database.read() as session:
         export = owned_export(session, caller, export_id)
     base = config.public_url or str(request.base_url).rstrip("/")
@@ -168,7 +168,7 @@ def _token(request: Request, export_id: str) -> str:
 
 
 def _check_token(request: Request, export_id: str, token: str) -> None:
-    refused = ApiError(403, "link_expired", "This address is wrong or has expired; ask for a new one.")
+    refused = ApiError(403, "link_expired", "This URL is invalid or has expired; request a new one.")
     version, _, rest = token.partition(".")
     claim, _, signature = rest.partition(".")
     try:

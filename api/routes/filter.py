@@ -44,7 +44,7 @@ Engine = Annotated[FilterEngine, Depends(_engine)]
 def filter_playground(
     body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
 ) -> JsonResponse:
-    """Finds segments of media that lies in no index."""
+    """Filter the segments of media in the playground."""
     return _page(database, storage, engine, caller, None, body)
 
 
@@ -52,7 +52,7 @@ def filter_playground(
 def filter_index(
     index_id: str, body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
 ) -> JsonResponse:
-    """Finds segments of an index whose fields meet all conditions, and groups of them where the request has any."""
+    """Filter the segments of an index by conditions on their fields, optionally grouped."""
     return _page(database, storage, engine, caller, index_id, body)
 
 

@@ -16,13 +16,13 @@ router = APIRouter(prefix="/import-jobs", tags=["videos"])
 
 @router.get("/{job_id}", response_model=RegisteredVideo)
 def get_import_job(job_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Gives the finished job behind an upload or a registration."""
+    """Get the finished import job of an upload or registration."""
     with database.read() as session:
         return JsonResponse(import_job_body(owned_video(session, caller, video_id_of_job(job_id))))
 
 
 @router.get("/{job_id}/outputs", response_model=ImportOutputs)
-def get_importimport_outputs_body(job_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Gives what a job made: one media item."""
+def get_import_outputs(job_id: str, caller: Reader, database: Db) -> JsonResponse:
+    """Get the output of an import job: one media item."""
     with database.read() as session:
         return JsonResponse(import_outputs_body(owned_video(session, caller, video_id_of_job(job_id))))

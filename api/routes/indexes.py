@@ -32,7 +32,7 @@ router = APIRouter(prefix="/indexes", tags=["indexes"])
 def create_index(
     body: CreateIndex, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Creates an index."""
+    """Create an index."""
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
         record = MediaIndex(
@@ -52,7 +52,7 @@ def create_index(
 
 @router.get("", response_model=list[IndexBody])
 def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) -> JsonResponse:
-    """Lists indexes, oldest first."""
+    """List indexes, oldest first."""
     with database.read() as session:
         mine = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
         records = session.scalars(mine.order_by(MediaIndex.created_at, MediaIndex.index_id)).all()
@@ -61,7 +61,7 @@ def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) 
 
 @router.get("/{index_id}", response_model=IndexBody)
 def get_index(index_id: str, caller: Searcher, database: Db) -> JsonResponse:
-    """Gives one index."""
+    """Get an index."""
     with database.read() as session:
         return JsonResponse(index_body(owned_index(session, caller, index_id)))
 
@@ -70,7 +70,7 @@ def get_index(index_id: str, caller: Searcher, database: Db) -> JsonResponse:
 def list_index_videos(
     index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> JsonResponse:
-    """Lists the media of an index, newest first."""
+    """List the media items of an index, newest first."""
     with database.read() as session:
         owned_index(session, caller, index_id)
         return JsonResponse(videos_page(session, caller, index_id, limit, cursor))
@@ -80,7 +80,7 @@ def list_index_videos(
 def list_index_runs(
     index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> JsonResponse:
-    """Lists the runs over an index or over media of it, newest first."""
+    """List the runs over an index or its media items, newest first."""
     with database.read() as session:
         owned_index(session, caller, index_id)
         return JsonResponse(runs_page(session, caller, index_id, limit, cursor))
@@ -88,7 +88,7 @@ def list_index_runs(
 
 @router.delete("/{index_id}", response_model=DeletionStatus)
 def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
-    """Deletes an index and its media. Tables of runs that have used them stay. Doing it again removes what was left."""
+    """Delete an index and its media items. Tables of runs stay. Repeating the request completes a partial deletion."""
     with database.write() as session:
         record = owned_index(session, caller, index_id, deleted_too=True, lock={})
         if record.deletion_id is None:
@@ -102,7 +102,7 @@ def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder
 
 @router.get("/{index_id}/deletion", response_model=DeletionStatus)
 def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Says how far a deletion is."""
+    """Get the status of a deletion."""
     with database.read() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
         if record.deletion_id is None:

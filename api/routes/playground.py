@@ -19,6 +19,6 @@ router = APIRouter(prefix="/playground", tags=["playground"])
 def list_playground_videos(
     caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> JsonResponse:
-    """Lists the media of the playground, newest first."""
+    """List the media items in the playground, newest first."""
     with database.read() as session:
         return JsonResponse(videos_page(session, caller, None, limit, cursor))

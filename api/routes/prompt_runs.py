@@ -52,7 +52,7 @@ router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
 async def execute_run(
     body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Starts a run. Everything that can be known before it is checked first; it then waits for its turn."""
+    """Start a run. The request is validated first; the run is then queued."""
 
     def start(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, run_body(start_run(session, caller, body, config))
@@ -64,7 +64,7 @@ async def execute_run(
 
 @router.post("/estimate", response_model=RunEstimateBody)
 def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
-    """Says what a run would take, and starts nothing: items, segments, calls, tokens, and what is finished already."""
+    """Estimate a run without starting it: items, segments, calls, tokens, and what is already done."""
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
     return JsonResponse(estimate_body(storage, config, caller.account_id, prompt, settings, videos))
@@ -72,7 +72,7 @@ def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config,
 
 @router.get("", response_model=list[PromptRunBody])
 def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=200)] = 200) -> JsonResponse:
-    """Lists the newest runs."""
+    """List the newest runs."""
     with database.read() as session:
         return JsonResponse([run_body(run) for run in session.scalars(runs_of(caller).limit(limit))])
 
@@ -85,7 +85,7 @@ async def get_run(run_id: str, caller: Reader, database: Db) -> JsonResponse:
 
 @router.post("/{run_id}/cancel", response_model=PromptRunBody)
 def cancel_run(run_id: str, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None) -> JsonResponse:
-    """Asks a run to stop: no new call begins, calls under way and what is finished are kept."""
+    """Cancel a run: no new calls start, calls in progress finish, and finished results are saved."""
 
     def cancel(session: Session) -> tuple[int, dict[str, Any]]:
         return 200, run_body(request_cancel(session, caller, run_id))
@@ -103,7 +103,7 @@ def list_results(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
-    """Lists the segments of one media item in a run, failed ones too, in order of time."""
+    """List the segments of a media item in a run, including failed ones, in order of time."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
@@ -112,7 +112,7 @@ def list_results(
 
 @router.get("/{run_id}/videos/{video_id}/video-result", response_model=VideoResult)
 def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Gives the synthesis of one media item."""
+    """Get the synthesis of a media item."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
@@ -124,7 +124,7 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
 
 @router.get("/{run_id}/failed-segments", response_model=FailedSegments)
 def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Gives everything of a run that failed, and whether trying again may help."""
+    """List the failures of a run and whether they are retryable."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
     return JsonResponse(failed_segments(storage, run))
@@ -132,7 +132,7 @@ def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: Data
 
 @router.get("/{run_id}/llm-calls", response_model=list[LlmCallBody])
 def list_llm_calls(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Lists every model call of a run."""
+    """List all model calls of a run."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
     return JsonResponse(llm_calls(storage, run))
@@ -149,7 +149,7 @@ def retry_segment(
     request: Request,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Tries the failed operations of one segment of a finished run again."""
+    """Retry the failed operations of one segment of a finished run."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry(session, storage, caller, run_id, video_id, segment_id, key))
@@ -161,7 +161,7 @@ def retry_segment(
 def get_segment_retry(
     run_id: str, video_id: str, segment_id: str, retry_id: str, caller: Reader, database: Db
 ) -> JsonResponse:
-    """Says how a retry of one segment stands."""
+    """Get the status of a segment retry."""
     with database.read() as session:
         return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id, video_id, segment_id)))
 
@@ -176,7 +176,7 @@ def retry_failures(
     request: Request,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Tries all retryable failures of a finished run again, or those of some operations, codes or items."""
+    """Retry the retryable failures of a finished run, optionally only those of selected operations, codes or items."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry_of_failures(session, storage, caller, run_id, body, key))
@@ -188,7 +188,7 @@ def retry_failures(
 
 @router.get("/{run_id}/retries/{retry_id}", response_model=SegmentRetry)
 def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Says how a retry of a run's failures stands."""
+    """Get the status of a retry."""
     with database.read() as session:
         return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
 

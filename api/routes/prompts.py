@@ -38,7 +38,7 @@ router = APIRouter(prefix="/prompts", tags=["prompts"])
 def create_prompt(
     body: CreatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Creates a prompt."""
+    """Create a prompt."""
     prompt = _checked(body.model_dump(mode="json"))
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
@@ -61,7 +61,7 @@ def create_prompt(
 
 @router.get("", response_model=PromptList)
 def list_prompts(caller: Reader, database: Db, active_only: bool = True, include_defaults: bool = True) -> JsonResponse:
-    """Lists prompts, newest first."""
+    """List prompts, newest first."""
     with database.read() as session:
         everything = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
         records = session.scalars(
@@ -74,7 +74,7 @@ def list_prompts(caller: Reader, database: Db, active_only: bool = True, include
 
 @router.post("/test-schema", response_model=SchemaVerdict)
 def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
-    """Holds an example against a schema; one that does not fit is an answer, not an error."""
+    """Validate an example against a schema. A mismatch is part of the response, not an error."""
     try:
         check_json_schema(body.json_schema, "json_schema")
         check_is_small(body.sample_data, "sample_data")
@@ -88,7 +88,7 @@ def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
 
 @router.get("/{prompt_id}", response_model=PromptBody)
 def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Gives one prompt."""
+    """Get a prompt."""
     with database.read() as session:
         return JsonResponse(prompt_body(owned_prompt(session, caller, prompt_id)))
 
@@ -97,7 +97,7 @@ def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
 def update_prompt(
     prompt_id: str, body: UpdatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Changes a prompt: only what is sent. Runs keep the prompt as it was when they were started."""
+    """Update the fields of a prompt that are sent. Existing runs are not affected."""
     changes = body.model_dump(mode="json", exclude_unset=True)
 
     def update(session: Session) -> tuple[int, dict[str, Any]]:
@@ -113,7 +113,7 @@ def update_prompt(
 
 @router.delete("/{prompt_id}", response_model=Message)
 def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Query(default=False)) -> JsonResponse:
-    """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+    """Delete a prompt. A prompt used by runs is deactivated instead, and only with `force`."""
     with database.write() as session:
         record = owned_prompt(session, caller, prompt_id, to_write=True)
         if not _is_in_use(session, caller, prompt_id):
@@ -123,12 +123,12 @@ def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Que
             message = "Runs have used this prompt. With force=true it is deactivated; the runs keep their copies."
             raise ApiError(409, "prompt_in_use", message, {"prompt_id": prompt_id})
         record.is_active = False
-    return JsonResponse({"message": f"Prompt {prompt_id} is deactivated; runs that used it keep their copies."})
+    return JsonResponse({"message": f"Prompt {prompt_id} is deactivated; existing runs are not affected."})
 
 
 @router.get("/{prompt_id}/usage", response_model=PromptUsage)
 def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Says whether runs have used a prompt."""
+    """Get whether runs have used a prompt."""
     with database.read() as session:
         record = owned_prompt(session, caller, prompt_id)
         body = {

@@ -50,25 +50,25 @@ Search = Annotated[SearchService, Depends(_search)]
 
 @router.post("/indexes/{index_id}/search", response_model=list[SearchResultBody])
 def search_by_text(index_id: str, body: TextSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Finds segments and media items by meaning and words, best first. What it goes without stands in X-Search-Warning."""
+    """Search segments and media items by meaning and words, best first. X-Search-Warning names what was skipped."""
     return _answered(search.text(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/indexes/{index_id}/image-search", response_model=list[ImageResultBody])
 def search_by_image(index_id: str, body: ImageSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Finds segments whose frames resemble a picture, best first."""
+    """Search segments by image similarity of their frames, best first."""
     return _answered(search.image(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/indexes/{index_id}/multimodal-search", response_model=list[MultimodalResultBody])
 def search_by_text_and_image(index_id: str, body: MultimodalSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Finds segments by a text and a picture, the two rankings joined by reciprocal rank."""
+    """Search segments by text and image, combining both rankings by reciprocal rank fusion."""
     return _answered(search.multimodal(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/search/multi-run", response_model=list[SearchResultBody])
 def search_several_runs(body: MultiRunSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Finds segments in several runs, `top_k` of each, and joins them."""
+    """Search several runs, with `top_k` results of each."""
     return _answered(search.multi_run(caller, body))
 
 
@@ -79,7 +79,7 @@ def search_playground(
     search: Search,
     run_id: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> JsonResponse:
-    """Finds segments and media items of the playground by text; in the results of one run where it is named."""
+    """Search segments and media items of the playground by text, optionally in one run."""
     asked = TextSearch(query=body.query, top_k=body.top_k, run_ids=[run_id] if run_id is not None else None)
     return _answered(search.text(caller, [PLAYGROUND], asked))
 

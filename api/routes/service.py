@@ -18,37 +18,37 @@ health_router = APIRouter(tags=["service"])
 
 @router.get("/auth/validate", status_code=204, response_class=Response)
 async def validate_key(caller: AnyCaller) -> Response:
-    """204 for a valid key, 401 for any other."""
+    """Validate the API key: 204 if it is valid, otherwise 401."""
     return Response(status_code=204)
 
 
 @router.post("/auth/processing-activity", response_model=Ready)
 async def processing_activity(caller: AnyCaller) -> JsonResponse:
-    """Some clients announce what they are about to do; nothing needs to be warmed up here."""
+    """Accept a client's announcement of activity. It has no effect."""
     return JsonResponse({"ready": True})
 
 
 @router.get("/rate-limit/status", response_model=RateStatus)
 async def rate_limit_status(caller: AnyCaller, request: Request) -> JsonResponse:
-    """What the caller has used of its rate limits."""
+    """Get the caller's rate limit usage."""
     return JsonResponse(_rates(request, caller))
 
 
 @router.post("/rate-limit/refresh", response_model=RateStatus)
 async def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonResponse:
-    """The same: they are counted as they are used."""
+    """Get the caller's rate limit usage. It is always up to date."""
     return JsonResponse(_rates(request, caller))
 
 
 @health_router.get("/healthz", include_in_schema=False)
 async def healthz() -> JsonResponse:
-    """This process answers."""
+    """Liveness: the process responds."""
     return JsonResponse({"status": "ok"})
 
 
 @health_router.get("/readyz", include_in_schema=False)
 def readyz(database: Db, storage: DataFolder) -> JsonResponse:
-    """The database answers and the data folder can be listed."""
+    """Readiness: the database responds and the data folder can be listed."""
     try:
         with database.read() as session:
             session.execute(text("SELECT 1"))
@@ -60,7 +60,7 @@ def readyz(database: Db, storage: DataFolder) -> JsonResponse:
 
 @health_router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """Prometheus metrics."""
+    """Get Prometheus metrics."""
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

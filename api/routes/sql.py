@@ -84,7 +84,7 @@ class _Tables:
 def sql_catalog(
     index_id: str, body: SqlScope, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
 ) -> JsonResponse:
-    """Gives the tables that a query may name, its limits, and examples that run."""
+    """Get the tables that a query may use, its limits, and working examples."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
     return JsonResponse(
         {
@@ -102,7 +102,7 @@ def sql_catalog(
 def execute_sql(
     index_id: str, body: ExecuteSql, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
 ) -> JsonResponse:
-    """Runs one SELECT in a locked-down process over the caller's tables, and gives its rows."""
+    """Run one SELECT over the caller's tables in a sandboxed process."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
     limit = min(body.result_limit or sandbox.limits.default_rows, sandbox.limits.max_rows)
     started = time.perf_counter()
@@ -136,7 +136,7 @@ def generate_sql(
     config: Config,
     sandbox: SqlSandbox,
 ) -> JsonResponse:
-    """Lets the configured model write a query from an instruction. It is checked and planned, and not run."""
+    """Generate a query from an instruction with the configured model. It is validated, not run."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
 
     def check(query: str) -> None:

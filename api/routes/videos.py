@@ -78,7 +78,7 @@ async def register_video(
     request: Request,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Registers media that lies elsewhere: a file under an allowed folder, an https address, an object of a bucket."""
+    """Register media by URI: a file under an allowed folder, an HTTPS URL, or an object in a bucket."""
     new = NewVideo(new_id("vid"), body.title, body.index_id, body.video_uri)
     keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
     limiter = None if is_local(body.video_uri) else request.app.state.fetches
@@ -98,7 +98,7 @@ def upload_video(
     index_id: Annotated[str | None, Form()] = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Uploads a media item into an index, or into the playground where none is named."""
+    """Upload a media item into an index, or into the playground if no index is given."""
     index_id, name = index_id or None, file.filename or ""
     new = NewVideo(new_id("vid"), title, index_id, None)
     with storage.work_folder() as work:
@@ -111,7 +111,7 @@ def upload_video(
 
 @router.post("/batch", response_model=list[VideoWithDetails])
 def get_videos(body: VideoBatch, caller: Reader, database: Db) -> JsonResponse:
-    """Gives several media items; ids that are not the caller's are left out."""
+    """Get several media items. Unknown IDs are omitted."""
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
     details = {"gif_data": None, "first_thumbnail": None}
@@ -120,7 +120,7 @@ def get_videos(body: VideoBatch, caller: Reader, database: Db) -> JsonResponse:
 
 @router.post("/batch/status", response_model=list[VideoStatus])
 def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Says where several media items stand in their runs, segment by segment."""
+    """Get the processing status of several media items, segment by segment."""
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
         rows = [
@@ -137,7 +137,7 @@ def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: 
 
 @router.post("/batch/segments", response_model=list[VideoSegments])
 def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Gives the segments of several media items, each through a run, or through its newest finished one."""
+    """Get the segments of several media items, each from the given run or its newest finished run."""
     wanted = [(target.video_id, target.run_id) for target in body.targets or ()]
     wanted += [(video_id, None) for video_id in body.video_ids or ()]
     rows = []
@@ -160,10 +160,10 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
 
 @router.post("/signed-url", response_model=SignedUrl)
 def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Request, config: Config) -> JsonResponse:
-    """Gives an address from which the bytes behind a `media://` URI can be fetched for an hour, without a key."""
+    """Create a signed URL, valid for one hour, to download the content of a `media://` URI without a key."""
     video_id = body.gcs_uri.removeprefix("media://").split("/", 1)[0]
     if not body.gcs_uri.startswith("media://"):
-        raise invalid("gcs_uri: is not one that this service gave out", "gcs_uri")
+        raise invalid("gcs_uri: must be a media:// URI of this service", "gcs_uri")
     with database.read() as session:
         owned_video(session, caller, video_id)
     expires = int(time.time()) + LIFETIME_S
@@ -178,9 +178,9 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
     "/{video_id}/content", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
 )
 def get_content(video_id: str, database: Db, request: Request, expires: int, token: str) -> Response:
-    """Download an item's bytes with a signed address."""
+    """Download a media item with a signed URL."""
     if not is_valid(request.app.state.link_secret, video_id, expires, token):
-        raise ApiError(403, "link_expired", "This address is wrong or has expired; ask for a new one.")
+        raise ApiError(403, "link_expired", "This URL is invalid or has expired; request a new one.")
     with database.read() as session:
         video = session.get(Video, video_id)
     if video is None or video.deletion_id is not None:
@@ -197,7 +197,7 @@ def get_content(video_id: str, database: Db, request: Request, expires: int, tok
 
 @router.get("/{video_id}", response_model=VideoBody)
 def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Gives one media item and how its runs stand on it."""
+    """Get a media item and its processing status."""
     with database.read() as session:
         video = owned_video(session, caller, video_id)
         status = processing_status(session, storage, video)
@@ -206,7 +206,7 @@ def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) 
 
 @router.delete("/{video_id}", response_model=DeletionStatus)
 def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
-    """Deletes a media item. Tables of runs that have used it stay. Doing it again removes what was left."""
+    """Delete a media item. Tables of runs stay. Repeating the request completes a partial deletion."""
     with database.write() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         mark_deleted(video)
@@ -216,7 +216,7 @@ def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder
 
 @router.get("/{video_id}/deletion", response_model=DeletionStatus)
 def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Says how far a deletion is."""
+    """Get the status of a deletion."""
     with database.read() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
@@ -235,7 +235,7 @@ def list_segments(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
-    """Lists an item's segments, seen through a run, or through its newest one."""
+    """List a media item's segments, from the given run or its newest finished run."""
     scope, named_run = ("segments through the newest run", video_id), run_id
     if run_id is None and (place := decode_cursor(cursor, scope, (str, str))) is not None:
         named_run, cursor = place  # the run of the first page, whatever has ended since
@@ -254,7 +254,7 @@ def list_segments(
 def list_video_runs(
     video_id: str, caller: Reader, database: Db, limit: Annotated[int | None, Query(ge=1, le=200)] = None
 ) -> JsonResponse:
-    """Lists the runs over a media item, newest first."""
+    """List the runs over a media item, newest first."""
     with database.read() as session:
         owned_video(session, caller, video_id)
         runs = session.scalars(runs_over_video(caller, video_id).limit(limit))

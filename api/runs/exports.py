@@ -36,7 +36,7 @@ def create_run_export(session: Session, caller: Principal, run_id: str, body: Cr
     """
     run = owned_run(session, caller, run_id)
     if run.status not in FINAL:
-        raise conflict("run_not_finished", "The run is not finished; export it when it is.", run_id=run_id)
+        raise conflict("run_not_finished", "The run is not finished; export it when it has finished.", run_id=run_id)
     return _queued(session, caller, "prompt_run", run_id, [run_id], body)
 
 
@@ -56,9 +56,11 @@ def create_index_export(session: Session, caller: Principal, index_id: str, body
     for run_id in wanted:
         run = owned_run(session, caller, run_id)
         if run.index_id != index_id:
-            raise invalid(f"prompt_run_ids: {run_id} is no run over index {index_id}", "prompt_run_ids")
+            raise invalid(f"prompt_run_ids: {run_id} is not a run over index {index_id}", "prompt_run_ids")
         if run.status not in FINAL:
-            raise conflict("run_not_finished", f"Run {run_id} is not finished; export it when it is.", run_id=run_id)
+            raise conflict(
+                "run_not_finished", f"Run {run_id} is not finished; export it when it has finished.", run_id=run_id
+            )
     return _queued(session, caller, "index", index_id, wanted, body)
 
 
@@ -119,7 +121,7 @@ def _queued(
 ) -> Export:
     for name in ("destination_connector_id", "destination_base_path", "destination_subpath"):
         if getattr(body, name, None):
-            raise invalid(f"{name}: there are no connectors here; leave it out and download the file", name)
+            raise invalid(f"{name}: connectors are not supported; omit it and download the file", name)
     moment = now()
     export = Export(
         export_id=new_id("exp"),

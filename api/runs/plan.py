@@ -15,6 +15,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
 from promptreel.api.runs.statuses import MEDIA_TYPES
 from promptreel.api.uploads.media_rows import owned_videos
+from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, not_found
 from promptreel.providers.known_models import retirement_warning
@@ -28,7 +29,6 @@ from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
-    MediaLimits,
     ModelSettings,
     RunSettings,
     TranscriptionSettings,
@@ -78,7 +78,7 @@ def plan_run(
         raise invalid(str(error), "processing_model") from error
     videos = target_videos(session, caller, body)
     if len(videos) > config.max_run_items:
-        message = f"target: {len(videos)} items are more than one run may have ({config.max_run_items}); divide them"
+        message = f"target: {len(videos)} items exceed the limit of one run ({config.max_run_items}); split the target"
         raise invalid(message, "target")
     return prompt, settings, videos
 
@@ -110,7 +110,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
             calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
-            limits=MediaLimits(max_duration_s=config.max_media_seconds),
+            limits=limits_of(config),
             transcription=TranscriptionSettings(enabled=body.enable_transcription),
             image_embedding=ImageEmbeddingSettings(enabled=body.enable_image_embedding),
             strict_models=config.strict_models,
@@ -139,14 +139,14 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
                 raise not_found("video", video_id)
             if found[video_id].index_id != index_id:
                 place = f"index {index_id}" if index_id else "the playground (name its index in target.index_id)"
-                raise invalid(f"target.video_ids: {video_id} does not lie in {place}", "target.video_ids")
+                raise invalid(f"target.video_ids: {video_id} is not in {place}", "target.video_ids")
         return [found[video_id] for video_id in wanted]
     everything = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
     where = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
     videos = session.connection().execute(everything, where).all()
     if not videos:
         place = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
-        raise invalid(f"target: there is no media in {place}; upload or register some first", "target")
+        raise invalid(f"target: {place} contains no media; upload or register some first", "target")
     return videos
 
 

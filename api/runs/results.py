@@ -77,7 +77,7 @@ def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunT
 def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     newest = newest_manifest(storage, run_id)
     if newest is None or not 1 <= number <= newest.number:
-        raise invalid("cursor: names a state of the run that there never was; begin without it", "cursor")
+        raise invalid("cursor: refers to a state of the run that does not exist; start without a cursor", "cursor")
     return read_manifest(storage, run_id, number)
 
 

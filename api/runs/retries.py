@@ -62,7 +62,9 @@ def start_retry(
         )
         if not known:
             raise not_found("segment", segment_id)
-        raise ApiError(409, "segment_not_failed", f"Nothing of {segment_id} failed in this run.", {"run_id": run_id})
+        raise ApiError(
+            409, "segment_not_failed", f"Segment {segment_id} has no failures in this run.", {"run_id": run_id}
+        )
     scope = {**_scope_of(failed), "repeat_failed": True}
     return _stored(session, caller, run, scope, key, video_id, segment_id)
 

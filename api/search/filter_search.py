@@ -164,7 +164,7 @@ def _runs_now(
     scoped = _scoped(session, caller, index_ids, pinned, newest_only=run_ids is None)
     found = list(itertools.islice((part for part in scoped if part.items != frozenset()), _MAX_RUNS + 1))
     if len(found) > _MAX_RUNS:
-        raise invalid(f"run_ids: more than {_MAX_RUNS} runs would be searched; name those that are meant", "run_ids")
+        raise invalid(f"run_ids: more than {_MAX_RUNS} runs match; select runs with run_ids", "run_ids")
     return found
 
 
@@ -187,7 +187,7 @@ def _runs_of_cursor(
 
 
 def _bad_cursor() -> ApiError:
-    return ApiError(422, "validation_failed", "cursor: is not one that this list gave out; begin without it")
+    return ApiError(422, "validation_failed", "cursor: is not valid for this list; start without a cursor")
 
 
 def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:

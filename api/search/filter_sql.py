@@ -86,7 +86,7 @@ def find_field(fields: Mapping[str, FilterField], path: str) -> FilterField:
     while plain not in fields and plain.endswith("[]"):
         plain = plain.removesuffix("[]")
     if plain not in fields or (plain != path and not fields[plain].lists):
-        raise FilterMismatch(f"no field {path!r}; there are {', '.join(fields)}")
+        raise FilterMismatch(f"unknown field {path!r}; the fields are {', '.join(fields)}")
     return fields[plain]
 
 

@@ -224,7 +224,7 @@ class SearchLibrary:
             message = f"The search index of run {failed[0]} cannot be built; the service's log says why."
             raise ApiError(503, "search_index_unavailable", message, {"run_ids": failed}, 5)
         if waiting:
-            message = f"The search index of run {waiting[0]} is being built for the first time; ask again soon."
+            message = f"The search index of run {waiting[0]} is being built for the first time; try again soon."
             raise ApiError(503, "search_index_building", message, {"run_ids": waiting}, 5)
         return found, damaged
 

@@ -26,13 +26,13 @@ def decode_base64(image_data: str) -> bytes:
         ApiError: 422 where it is no base64, or 413 where it holds too much.
     """
     if image_data.startswith("data:"):
-        raise invalid("image_data: send base64 alone, without the prefix of a data URL", "image_data")
+        raise invalid("image_data: must be plain base64, without a data URL prefix", "image_data")
     if len(image_data) > MAX_BYTES * 4 // 3 + 4:
-        raise ApiError(413, "media_too_large", f"image_data: holds more than {MAX_BYTES} bytes.")
+        raise ApiError(413, "media_too_large", f"image_data: exceeds {MAX_BYTES} bytes.")
     try:
         return base64.b64decode(image_data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise invalid(f"image_data: is no base64 ({error})", "image_data") from error
+        raise invalid(f"image_data: is not valid base64 ({error})", "image_data") from error
 
 
 @contextmanager

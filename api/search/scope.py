@@ -107,7 +107,9 @@ def chosen_fields(scope: SearchScope, search_fields: Sequence[str] | None) -> fr
     wanted = [name.strip().removesuffix("[]") for name in search_fields]
     for name, given in zip(wanted, search_fields, strict=True):
         if name not in known:
-            raise invalid(f"search_fields: no field {given!r}; there are {', '.join(sorted(known))}", "search_fields")
+            raise invalid(
+                f"search_fields: unknown field {given!r}; the fields are {', '.join(sorted(known))}", "search_fields"
+            )
     return frozenset(wanted)
 
 

@@ -102,13 +102,13 @@ def _ask(provider: Provider, text: str) -> str:
         raise ApiError(503, "model_timeout", f"The model did not answer within {_DEADLINE_S:g} s.", None, 5) from error
     if answer.failure is not None:
         code, message = answer.failure
-        raise ApiError(422, code, f"The model gave no draft: {message}")
+        raise ApiError(422, code, f"The model returned no query: {message}")
     try:
         query = json.loads(answer.text)["query"]
     except (ValueError, KeyError, TypeError):
         query = None
     if not isinstance(query, str) or not query.strip():
-        raise ApiError(422, "model_schema_invalid", "The model's answer holds no query; send the request again.")
+        raise ApiError(422, "model_schema_invalid", "The model's answer contains no query; try again.")
     return query.strip()
 
 

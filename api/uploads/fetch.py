@@ -152,7 +152,7 @@ def _copy(url: str, response: HTTPResponse, out: Path, max_bytes: int) -> None:
                 raise ApiError(413, "media_too_large", f"{_shown(url)}: is larger than {max_bytes} bytes.")
             file.write(block)
     if promised is not None and size != promised:
-        raise ConnectionError(f"it ends after {size} of {promised} bytes")
+        raise ConnectionError(f"the connection closed after {size} of {promised} bytes")
 
 
 def _refused(url: str, reason: str) -> ApiError:

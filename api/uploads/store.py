@@ -57,13 +57,13 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
     try:
         scheme = urlsplit(uri).scheme
     except ValueError as error:
-        raise invalid(f"video_uri: is no address ({error})", "video_uri") from error
+        raise invalid(f"video_uri: is not a valid URI ({error})", "video_uri") from error
     if scheme == "file":
         path = _allowed_file(config, uri)
         return StoredMedia(str(path), "file", _probed(config, path, uri))
     if scheme == "https":
         if not config.allow_https:
-            raise invalid("video_uri: https media is switched off here; upload the file instead", "video_uri")
+            raise invalid("video_uri: https media is disabled on this service; upload the file instead", "video_uri")
         with storage.work_folder() as work:
             fetched = work / "fetched"
             fetch_https(uri, fetched, config.max_upload_bytes)
@@ -71,7 +71,7 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
     if scheme in ("gs", "s3"):
         if not any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets):
             allowed = ", ".join(config.media_buckets) or "none"
-            raise invalid(f"video_uri: this bucket is not among those allowed ({allowed})", "video_uri")
+            raise invalid(f"video_uri: this bucket is not allowed; allowed buckets: {allowed}", "video_uri")
         with storage.work_folder() as work:
             fetched = work / "fetched"
             _fetch_object(uri, fetched, config.max_upload_bytes)
@@ -88,7 +88,7 @@ def discard(storage: Storage, media_uri: str, kind: str) -> None:
 
 def limits_of(config: ApiConfig) -> MediaLimits:
     """Limits of one item."""
-    return MediaLimits(max_duration_s=config.max_media_seconds)
+    return MediaLimits(max_duration_s=config.max_media_seconds, max_damaged_share=config.max_media_damage)
 
 
 def is_local(uri: str) -> bool:
@@ -162,11 +162,11 @@ def _allowed_file(config: ApiConfig, uri: str) -> Path:
     """The file behind a file:// address, with its links resolved; it must lie under an allowed folder."""
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
-        raise invalid("video_uri: write file:///absolute/path", "video_uri")
+        raise invalid("video_uri: must have the form file:///absolute/path", "video_uri")
     refused = ApiError(
         422,
         "media_uri_refused",
-        "video_uri: there is no such file under a folder that this service may read (PROMPTREEL_MEDIA_ROOTS).",
+        "video_uri: the file does not exist under a folder that this service may read (PROMPTREEL_MEDIA_ROOTS).",
         {"errors": [{"path": "video_uri", "message": "not under an allowed folder"}]},
     )
     try:

@@ -79,4 +79,4 @@ class BodyLimit:
 
 def too_large(limit: int) -> ApiError:
     """A body is over a limit."""
-    return ApiError(413, "media_too_large", f"The body is larger than {limit} bytes.", {"max_bytes": limit})
+    return ApiError(413, "media_too_large", f"The body exceeds {limit} bytes.", {"max_bytes": limit})

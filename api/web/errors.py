@@ -50,7 +50,12 @@ class ApiError(PicklableError):
 
 def not_found(kind: str, identifier: str) -> ApiError:
     """Nothing of that id belongs to the caller. Another account's ids give the same answer."""
-    return ApiError(404, f"resource_{kind}_not_found", f"No {kind} {identifier} here.", {f"{kind}_id": identifier})
+    return ApiError(
+        404,
+        f"resource_{kind}_not_found",
+        f"{kind.replace('_', ' ').capitalize()} {identifier} does not exist.",
+        {f"{kind}_id": identifier},
+    )
 
 
 def invalid(message: str, path: str = "") -> ApiError:
@@ -66,7 +71,7 @@ def conflict(code: str, message: str, **details: Any) -> ApiError:
 def database_unavailable(error: Exception) -> ApiError:
     """The database does not do its work at the moment; the log says why."""
     _log.error("database: %s", error)
-    return ApiError(503, "database_unavailable", "The database does not answer; ask again.", None, 5)
+    return ApiError(503, "database_unavailable", "The database is unavailable; try again.", None, 5)
 
 
 def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
@@ -110,7 +115,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RunNotFound)
     def _run_not_found(request: Request, error: RunNotFound) -> JsonResponse:
-        return error_response(request, ApiError(404, "resource_run_not_found", "This run has no folder any more."))
+        return error_response(
+            request, ApiError(404, "resource_run_not_found", "The data of this run no longer exists.")
+        )
 
     @app.exception_handler(RunDamaged)
     def _run_damaged(request: Request, error: RunDamaged) -> JsonResponse:
@@ -131,7 +138,9 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(StorageError)
     def _storage_error(request: Request, error: StorageError) -> JsonResponse:
         _log.error("storage: %s", error)
-        return error_response(request, ApiError(503, "storage_unavailable", "The data folder refuses.", None, 5))
+        return error_response(
+            request, ApiError(503, "storage_unavailable", "Storage is unavailable; try again.", None, 5)
+        )
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> JsonResponse:
@@ -153,7 +162,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def _validation_error(error: RequestValidationError) -> ApiError:
     problems = error.errors()
     if any(problem["type"] == "json_invalid" for problem in problems):
-        return ApiError(400, "malformed_json", "The body is not JSON.")
+        return ApiError(400, "malformed_json", "The body is not valid JSON.")
     errors = [
         {"path": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])} for problem in problems
     ]
@@ -166,7 +175,7 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
         message = f"{request.method} {request.url.path} is not part of this API."
         return ApiError(404, "endpoint_not_supported", message)
     if error.status_code == 405:
-        message = f"{request.url.path} does not take {request.method}."
+        message = f"{request.url.path} does not support {request.method}."
         return ApiError(405, "method_not_allowed", message, {"allowed": _allowed_methods(request, error)})
     if error.status_code == 413:
         return ApiError(413, "media_too_large", str(error.detail))

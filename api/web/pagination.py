@@ -35,7 +35,7 @@ def decode_cursor(cursor: str | None, scope: Sequence[Any], kinds: Sequence[type
     """
     if cursor is None or cursor == "":
         return None
-    bad = ApiError(422, "validation_failed", "cursor: is not one that this list gave out; begin without it")
+    bad = ApiError(422, "validation_failed", "cursor: is not valid for this list; start without a cursor")
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         signature, place = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))

@@ -31,10 +31,10 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "estimate": LazyCommand(
         "promptreel.cli.estimate:estimate",
         "run",
-        "Estimate segments, calls and tokens of a run, without calling a model.",
+        "Estimate the segments, calls and tokens of a run without calling a model.",
     ),
     "runs": LazyCommand("promptreel.cli.read:runs", "run", "List runs, newest first."),
-    "results": LazyCommand("promptreel.cli.read:results", "run", "Show the answers of a run."),
+    "results": LazyCommand("promptreel.cli.read:results", "run", "Show the results of a run."),
     "failures": LazyCommand(
         "promptreel.cli.read:failures", "run", "Show what failed in a run, why, and how to fix it."
     ),
@@ -42,7 +42,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "diff": LazyCommand("promptreel.cli.diff:diff", "run", "Compare two runs field by field."),
     "doctor": LazyCommand("promptreel.cli.doctor:doctor", "run", "Show which ffmpeg, models and keys are in use."),
     "models": LazyCommand("promptreel.cli.models:models", "run", "List model weights, and download them."),
-    "sample-film": LazyCommand("promptreel.cli.sample:sample_film", "run", "Make a short film to try promptreel on."),
+    "sample-film": LazyCommand("promptreel.cli.sample:sample_film", "run", "Generate a short sample film."),
     "serve": LazyCommand("promptreel.cli.serve:serve", "api", "Serve the prompt-run API."),
     "keys": LazyCommand("promptreel.cli.serve:keys", "api", "Create, list and revoke API keys."),
 }

@@ -47,8 +47,10 @@ _SCHEMA: Final = pa.schema(
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@click.option("--same", "include_same", is_flag=True, help="List what did not change, too.")
-@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Most rows to print.")
+@click.option("--same", "include_same", is_flag=True, help="Include unchanged fields.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Maximum number of rows to print."
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -60,12 +62,12 @@ _SCHEMA: Final = pa.schema(
 def diff(
     run_a: str, run_b: str, include_same: bool, limit: int, out: Path | None, data_dir: str, as_json: bool
 ) -> None:
-    """Show what differs between RUN_A and RUN_B, field by field for each segment of the media that both have.
+    """Compare RUN_A and RUN_B field by field, for each segment of the media in both.
 
-    Segments are matched by their ids; where the runs cut an item differently, by the time that they share.
+    Segments are matched by ID; if the runs segment an item differently, by overlapping time.
     """
     if out is not None and out.suffix.lower() not in _WRITERS:
-        raise InvalidInput(f"--out {out}: the ending must be one of {', '.join(_WRITERS)}")
+        raise InvalidInput(f"--out {out}: the extension must be one of {', '.join(_WRITERS)}")
     storage = open_data_dir(data_dir)
     compared = RunDiff(storage, committed_run(storage, run_a), committed_run(storage, run_b))
     summary = compared.summary()
@@ -93,7 +95,7 @@ def _print_summary(summary: DiffSummary, run_a: str, run_b: str) -> None:
     click.echo(f"{summary.changed_segments} of {sum(summary.segments.values())} segments differ; matched: {matched}")
     for count, run_id in ((summary.only_before, run_a), (summary.only_after, run_b)):
         if count:
-            click.echo(f"{count} media of {run_id} alone are not compared")
+            click.echo(f"{count} media only in {run_id} are not compared")
 
 
 def _cells(change: FieldChange) -> list[Any]:

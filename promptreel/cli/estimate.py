@@ -28,14 +28,14 @@ from promptreel.providers.registry import provider_of
 @click.option(
     "--analyze",
     is_flag=True,
-    help="Decode media that has not been analysed yet, for exact figures. The run finds it done.",
+    help="Decode media that has not been analyzed yet, for exact figures. The run reuses the analysis.",
 )
 @data_dir_option
 @json_option
 def estimate(
     target: tuple[str, ...], prompt_name: str, analyze: bool, data_dir: str, as_json: bool, **options: Any
 ) -> None:
-    """Say what a run over TARGET would take: segments, calls, tokens, and what is finished already. Calls no model."""
+    """Estimate a run over TARGET: segments, calls, tokens, and what is already done. Calls no model."""
     from promptreel.pipelines.estimate import estimate_run
 
     prompt, settings = find_prompt(prompt_name), settings_of(options)
@@ -43,7 +43,10 @@ def estimate(
     provider.check_prompt(prompt)
     warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
-    estimated = estimate_run(storage, prompt, settings, provider, expand_target(target), analyze=analyze).to_dict()
+    expanded = expand_target(target)
+    if skipped := expanded.skipped_text():
+        click.echo(skipped, err=True)
+    estimated = estimate_run(storage, prompt, settings, provider, expanded.items, analyze=analyze).to_dict()
     if as_json:
         print_json(estimated)
         return
@@ -65,10 +68,10 @@ def estimate(
     tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
     click.echo(
         f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, model calls "
-        f"{_span(estimated['model_calls'])}, reused {estimated['reused_results']}; input tokens at most: {tokens}"
+        f"{_span(estimated['model_calls'])}, reused {estimated['reused_results']}; maximum input tokens: {tokens}"
     )
     if not estimated["exact"]:
-        click.echo("Segments are bounds until the media is decoded; --analyze counts them.")
+        click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 
 
 def _span(bounds: list[int] | tuple[int, int]) -> str:

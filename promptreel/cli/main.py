@@ -21,12 +21,12 @@ EXIT_INPUT = 2
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="promptreel")
 def cli() -> None:
-    """Run one prompt over many videos, audio files and images, and read the answers as tables.
+    """Run one prompt over many videos, audio files and images, and read the results as tables.
 
     \b
     promptreel run FOLDER                      the built-in prompt and model: no key, no network
-    promptreel run FOLDER --prompt mine.json   a prompt of your own
-    promptreel results                         the newest run's answers
+    promptreel run FOLDER --prompt mine.json   your own prompt
+    promptreel results                         the results of the newest run
     promptreel sql "SELECT * FROM fields"      the same, in SQL
 
     Exit codes: 0 success, 1 failed, 2 wrong input, 3 completed with failures, 130 cancelled.

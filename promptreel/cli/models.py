@@ -28,7 +28,7 @@ _PULL: Final = "run: promptreel models pull"  # how the fix of a model begins th
 
 @click.group()
 def models() -> None:
-    """Show and fetch the models that hear and see on this machine."""
+    """List and download the local speech, vision and text models."""
 
 
 @models.command("list")
@@ -46,14 +46,14 @@ def list_models(as_json: bool) -> None:
 @models.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch models from the public model hub, for later runs without a network. This is the one command that does.
+    """Download models from the public model hub, so that later runs need no network. No other command downloads anything.
 
     \b
     promptreel models pull whisper:base
     promptreel models pull clip:ViT-B-32:datacomp_xl_s13b_b90k
     promptreel models pull sentence-transformers:all-MiniLM-L6-v2
 
-    PROMPTREEL_MODELS names the folder that they are kept in; without it, it is the hub library's own cache.
+    They are stored in the folder PROMPTREEL_MODELS, by default in the hub library's cache.
     """
     for text in names:
         weights = _pull(text)
@@ -63,7 +63,7 @@ def pull(names: tuple[str, ...]) -> None:
 def _pull(text: str) -> Weights:
     kind, _, name = text.partition(":")
     if kind not in _KINDS or not name:
-        raise SettingsError(f"{text}: write whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
+        raise SettingsError(f"{text}: use whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
     find, fetch = _KINDS[kind]
     named = text if kind == "sentence-transformers" else name
     found = find(named)

@@ -111,36 +111,40 @@ _SETTINGS = [
         type=click.Choice(VIDEO_STRATEGIES),
         default=DEFAULT_VIDEO_STRATEGY,
         show_default=True,
-        help="How videos are cut.",
+        help="Segmentation of videos.",
     ),
-    click.option("--video-segment-seconds", type=_WINDOW_S, metavar="N", help="Window of fixed video segments."),
+    click.option(
+        "--video-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed video segments, in seconds."
+    ),
     click.option(
         "--audio-segmentation",
         type=click.Choice(AUDIO_STRATEGIES),
         default=DEFAULT_AUDIO_STRATEGY,
         show_default=True,
-        help="How audio is cut.",
+        help="Segmentation of audio.",
     ),
-    click.option("--audio-segment-seconds", type=_WINDOW_S, metavar="N", help="Window of fixed audio segments."),
+    click.option(
+        "--audio-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed audio segments, in seconds."
+    ),
     click.option(
         "--transcription/--no-transcription",
         default=True,
         show_default=True,
-        help="Transcribe speech, where the model's weights are on this machine.",
+        help="Transcribe speech if the model's weights are installed.",
     ),
     click.option(
         "--transcription-model",
         default="base",
         show_default=True,
         metavar="NAME|DIR",
-        help="Whisper model: a public name, or a folder in CTranslate2 form.",
+        help="Whisper model: a public name, or a folder in CTranslate2 format.",
     ),
-    click.option("--language", metavar="CODE", help="Language spoken, e.g. en. [default: found for each item]"),
+    click.option("--language", metavar="CODE", help="Spoken language, e.g. en. [default: detected for each item]"),
     click.option(
         "--image-embedding/--no-image-embedding",
         default=True,
         show_default=True,
-        help="Embed frames, where the model's weights are on this machine.",
+        help="Embed frames if the model's weights are installed.",
     ),
     click.option(
         "--image-embedding-model",
@@ -165,26 +169,26 @@ _SETTINGS = [
     click.option(
         "--strict-models",
         is_flag=True,
-        help="Refuse the run where one of these models cannot be loaded, instead of a warning.",
+        help="Fail if one of these models cannot be loaded, instead of warning.",
     ),
     click.option(
         "--fps",
         type=click.FloatRange(0.1, 5),
         default=1.0,
         show_default=True,
-        help="Frames kept for each second of video.",
+        help="Frames to sample per second of video.",
     ),
     click.option(
         "--media-input",
         type=click.Choice(["clips", "frames", "files"]),
         default="clips",
         show_default=True,
-        help="What a model is sent: a small clip, sampled frames, or an uploaded proxy with offsets.",
+        help="Input to the model: a small clip, sampled frames, or an uploaded proxy with offsets.",
     ),
     click.option(
         "--media-resolution",
         type=click.Choice(["low", "medium", "high"]),
-        help="How finely the model looks at frames. [default: the service's]",
+        help="Resolution at which the model processes frames. [default: the service's]",
     ),
     click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
     click.option(
@@ -192,30 +196,34 @@ _SETTINGS = [
         type=click.IntRange(1, 65536),
         default=8192,
         show_default=True,
-        help="Budget of one answer.",
+        help="Token limit of one answer.",
     ),
     click.option(
         "--thinking-budget",
         type=int,
         metavar="N",
-        help="Tokens for thinking, for models before Gemini 3; 0 switches it off. [default: the service's]",
+        help="Thinking tokens, for models before Gemini 3; 0 disables thinking. [default: the service's]",
     ),
     click.option(
         "--thinking-level",
         type=click.Choice(["minimal", "low", "medium", "high"]),
-        help="How much models from Gemini 3 on think. [default: the service's]",
+        help="Thinking level, for Gemini 3 and later. [default: the service's]",
     ),
     click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
     click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
     click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
     click.option(
-        "--max-in-flight", type=click.IntRange(1, 1000), default=64, show_default=True, help="Calls under way at once."
+        "--max-in-flight",
+        type=click.IntRange(1, 1000),
+        default=64,
+        show_default=True,
+        help="Maximum number of concurrent calls.",
     ),
     click.option(
         "--max-calls-per-second",
         type=float,
         metavar="N",
-        help="Upper limit of the call rate. [default: found from the service's answers]",
+        help="Maximum call rate. [default: adapted to the service]",
     ),
     click.option(
         "--call-deadline",
@@ -223,18 +231,28 @@ _SETTINGS = [
         default=180.0,
         show_default=True,
         metavar="SECONDS",
-        help="One attempt at a call is given up after this.",
+        help="Timeout of one attempt at a call.",
     ),
     click.option(
-        "--max-attempts", type=click.IntRange(1, 20), default=5, show_default=True, help="Attempts at one operation."
+        "--max-attempts",
+        type=click.IntRange(1, 20),
+        default=5,
+        show_default=True,
+        help="Maximum attempts per operation.",
+    ),
+    click.option("--max-tokens", type=int, metavar="N", help="Make no further calls after this many tokens."),
+    click.option("--run-deadline", type=float, metavar="SECONDS", help="Make no further calls after this time."),
+    click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Reject longer items."),
+    click.option(
+        "--max-damage",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        metavar="SHARE",
+        help="Fail items of which more than this share is missing or concealed; 1 accepts any damage.",
     ),
     click.option(
-        "--max-tokens", type=int, metavar="N", help="The run makes no further call once it has used this many tokens."
-    ),
-    click.option("--run-deadline", type=float, metavar="SECONDS", help="The run makes no further call after this."),
-    click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Longer items are refused."),
-    click.option(
-        "--fresh", is_flag=True, help="Do not reuse results of earlier runs; every call is made (and paid) again."
+        "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
     ),
 ]
 
@@ -294,6 +312,6 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         text_embedding=TextEmbeddingSettings(enabled=options["text_embedding"], model=options["text_embedding_model"]),
         strict_models=options["strict_models"],
-        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600),
+        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600, max_damaged_share=options["max_damage"]),
         reuse_results=not options["fresh"],
     )

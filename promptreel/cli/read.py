@@ -28,7 +28,9 @@ _DEFAULT_SQL_ROWS = 1000
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Most runs.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Maximum number of runs."
+)
 @data_dir_option
 @json_option
 def runs(limit: int, data_dir: str, as_json: bool) -> None:
@@ -47,13 +49,15 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run_id", required=False)
-@click.option("--media", metavar="NAME|ID", help="Only results of this item.")
-@click.option("--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Most results.")
-@click.option("--video-level", is_flag=True, help="The syntheses of whole items instead of segments.")
+@click.option("--media", metavar="NAME|ID", help="Show only this item.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Maximum number of results."
+)
+@click.option("--video-level", is_flag=True, help="Show item syntheses instead of segments.")
 @data_dir_option
 @json_option
 def results(run_id: str | None, media: str | None, limit: int, video_level: bool, data_dir: str, as_json: bool) -> None:
-    """Show the results of RUN_ID (the newest run without one)."""
+    """Show the results of RUN_ID (default: the newest run)."""
     storage = open_data_dir(data_dir)
     run = _committed(storage, run_id)
     items = read_rows(storage, run, "media")
@@ -83,7 +87,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
 @data_dir_option
 @json_option
 def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
-    """Show what failed in RUN_ID (the newest run without one), why, and whether a resume may fix it."""
+    """Show what failed in RUN_ID (default: the newest run), why, and whether a resume may fix it."""
     storage = open_data_dir(data_dir)
     run = _committed(storage, run_id)
     rows = read_rows(storage, run, "failures")
@@ -107,7 +111,7 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     )
     if any(row["retryable"] for row in rows):
         again = command_line(storage, "run", "--resume", run.run_id)
-        click.echo(f"try the retryable ones again, and nothing else: {again}")
+        click.echo(f"retry the retryable failures: {again}")
 
 
 @click.command()
@@ -117,25 +121,25 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     "run_ids",
     multiple=True,
     metavar="RUN_ID",
-    help="Read this run; several times for several. [default: the newest]",
+    help="Run to read; repeatable. [default: the newest]",
 )
-@click.option("--limit", type=click.IntRange(1), help="Most rows. [default: 1000; with --out all]")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of rows. [default: 1000; all with --out]")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help=f"Write the rows to this file instead: {', '.join(EXPORT_FORMATS)}.",
+    help=f"Write the rows to a file instead: {', '.join(EXPORT_FORMATS)}.",
 )
 @data_dir_option
 @json_option
 def sql(
     statement: str, run_ids: tuple[str, ...], limit: int | None, out: Path | None, data_dir: str, as_json: bool
 ) -> None:
-    """Ask the tables with one SELECT in DuckDB's SQL.
+    """Query the tables with one SELECT statement in DuckDB SQL.
 
     \b
     Tables: media, segments (with the prompt's fields), results, transcripts, frames, video_results, failures, llm_calls.
-    Views:  fields (the run's prompt fields, one typed column each), and the same under the run's id.
+    Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID.
     """
     storage = open_data_dir(data_dir)
     chosen = [_committed(storage, run_id) for run_id in run_ids or (None,)]
@@ -171,7 +175,7 @@ def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
                 check_parts(storage, run.manifest)
                 return run
         except RunDamaged as error:
-            click.echo(f"warning: {error}; the run before it is read", err=True)
+            click.echo(f"warning: {error}; reading the run before it", err=True)
     raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
 
 

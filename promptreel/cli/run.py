@@ -58,21 +58,21 @@ _WAIT_FOR_EARLIER_S = 60.0
 @click.option(
     "--resume",
     metavar="RUN_ID",
-    help="Go on with a run instead of a new one; of one that has ended, try the retryable failures again.",
+    help="Resume this run instead of starting a new one; if it has ended, retry its retryable failures.",
 )
 @click.option(
     "--runner",
     default=LOCAL_RUNNER,
     show_default=True,
     metavar="NAME",
-    help="Beam runner. Its options follow as Beam writes them, e.g. --project=p --region=r.",
+    help="Beam runner. Pass its options in Beam's form, e.g. --project=p --region=r.",
 )
 @click.option(
     "--runner-option",
     "passed_on",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Option that the runner's job service knows and Beam does not, e.g. object_reuse; passed on unchecked.",
+    help="Option known only to the runner's job service, e.g. object_reuse; passed on unchecked.",
 )
 @data_dir_option
 @json_option
@@ -88,9 +88,9 @@ def run(
 ) -> None:
     """Run a prompt over TARGET: media files, folders of them, or URLs.
 
-    Ctrl-C stops the run: calls under way are finished and kept, and what is done is committed. `--resume` goes on with a
-    run that was stopped or killed; nothing that is finished is done, or paid, again. Of a run that went to its end it
-    tries the retryable failures again.
+    Ctrl-C stops the run: calls in progress finish, and all finished work is committed. `--resume` continues a run that
+    was stopped or killed without repeating, or paying for, finished work. On a run that has ended it retries the
+    retryable failures.
     """
     named, beam_options = _read_words(target, runner)
     beam_options += _passed_on(passed_on, runner)
@@ -103,7 +103,7 @@ def run(
         run_id = _prepare_resume(storage, resume)
         failures = _failures_of_ended(storage, run_id)
     if failures and not any(row["retryable"] for row in failures):
-        click.echo(f"nothing to try again: {len(failures)} failures, none of which would end otherwise", err=True)
+        click.echo(f"nothing to retry: none of the {len(failures)} failures is retryable", err=True)
     else:
         retry_id = _write_retry(storage, run_id, failures) if failures else None
         _execute_to_commit(storage, run_id, runner, beam_options, retry_id)
@@ -134,7 +134,7 @@ def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]
         name = split.unknown[0]
         own = _option_names(context)
         if name in own:
-            raise InvalidInput(f"{name} stands after --, where media are; write a file ./{name}")
+            raise InvalidInput(f"{name} after -- is read as media; for a file of that name write ./{name}")
         nearest = nearest_option(name, [*own, *(takes_value if named_runner else ())])
         hint = f"did you mean {nearest}?" if nearest else "see promptreel run --help"
         raise InvalidInput(f"no such option {name}; {hint}")
@@ -157,7 +157,7 @@ def _passed_on(options: Sequence[str], runner: str) -> list[str]:
 
     if is_local(runner):
         raise InvalidInput(
-            f"--runner-option {options[0]}: {runner} takes none; only runners with a job service do, e.g. FlinkRunner"
+            f"--runner-option {options[0]}: {runner} does not accept it; only job-service runners do, e.g. FlinkRunner"
         )
     return [f"--{option.lstrip('-')}" for option in options]
 
@@ -172,10 +172,12 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     settings = settings_of(options)
     check_run(prompt, settings)
     warn_of_retirement(settings)
-    items = expand_target(named)
+    target = expand_target(named)
+    if skipped := target.skipped_text():
+        click.echo(skipped, err=True)
     as_named = tuple(os.fsencode(name).decode("utf-8", "replace") for name in named)
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    write_request(storage, request, items)
+    write_request(storage, request, target.items)
     return request.run_id
 
 
@@ -195,7 +197,7 @@ def _refuse_settings(run_id: str, named: Sequence[str]) -> None:
     ]
     if named or given:
         rest = " ".join([*given, *named])
-        raise InvalidInput(f"--resume goes on with {run_id}'s own target and settings; leave out {rest}")
+        raise InvalidInput(f"--resume uses the target and settings of {run_id}; remove {rest}")
 
 
 def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
@@ -221,7 +223,7 @@ def _prepare_resume(storage: Storage, run_id: str) -> str:
     until = time.monotonic() + _WAIT_FOR_EARLIER_S
     while is_running(storage, run_id):
         if time.monotonic() > until:
-            raise SettingsError(f"run {run_id} is still being worked on by another process; wait for it or stop it")
+            raise SettingsError(f"run {run_id} is in progress in another process; wait for it or stop it")
         time.sleep(_POLL_S)
     clear_stop(storage, run_id)
     return run_id
@@ -233,8 +235,8 @@ def _execute_to_commit(
     """Executes a run, or a retry of it, until there is a further manifest.
 
     Raises:
-        RunError: there is none.
-        SystemExit: there is none, because the user has left at once.
+        RunError: the run did not commit.
+        SystemExit: the user stopped the run immediately, before a commit.
     """
     before = newest_manifest(storage, run_id)
     code = _execute(storage, run_id, runner, beam_options, retry_id)
@@ -242,15 +244,18 @@ def _execute_to_commit(
     if manifest is None or (before is not None and manifest.number == before.number):
         again = command_line(storage, "run", "--resume", run_id)
         if code == -signal.SIGKILL and StopSignal(storage, run_id).is_set():
-            click.echo(f"left at once; what is finished is kept, go on with: {again}", err=True)
+            click.echo(f"stopped immediately; finished work is saved. Resume with: {again}", err=True)
             sys.exit(EXIT_CODES["cancelled"])
         raise RunError(
-            f"run {run_id} ended without a commit{_said(storage, run_id)}\n"
+            f"run {run_id} ended without a commit{_last_error(storage, run_id)}\n"
             f"  its log: {storage.root}/{log_file(run_id)}\n"
-            f"  what is finished is kept; go on with: {again}"
+            f"  finished work is saved; resume with: {again}"
         )
     if code != 0:
-        click.echo(f"warning: the tables are committed, but the run ended badly{_said(storage, run_id)}", err=True)
+        click.echo(
+            f"warning: the tables are committed, but the runner exited with an error{_last_error(storage, run_id)}",
+            err=True,
+        )
 
 
 def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None) -> int:
@@ -278,13 +283,13 @@ def _wait(child: subprocess.Popen[bytes], storage: Storage, run_id: str, progres
         except KeyboardInterrupt:
             interrupts += 1
             if interrupts == 1:
-                progress.say("stopping: calls under way are finished and kept (Ctrl-C again to leave at once)")
+                progress.say("stopping: waiting for calls in progress (press Ctrl-C again to stop immediately)")
                 request_stop(storage, run_id, "Ctrl-C")
             else:
                 child.kill()
 
 
-def _said(storage: Storage, run_id: str) -> str:
+def _last_error(storage: Storage, run_id: str) -> str:
     """The last error of the runner, as the end of a sentence."""
     error = last_runner_error(storage, run_id)
     return f": {error}" if error else ""

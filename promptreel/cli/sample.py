@@ -10,9 +10,9 @@ import click
 @click.command("sample-film")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def sample_film(path: Path) -> None:
-    """Make a short film at PATH to try promptreel on: moving shots, hard cuts, a cross-fade, sound with pauses."""
+    """Generate a short sample film at PATH: moving shots, hard cuts, a cross-fade, sound with pauses."""
     from promptreel.media.sample_film import make_sample_film
 
     path.parent.mkdir(parents=True, exist_ok=True)
     make_sample_film(path)
-    click.echo(f"made {path}", err=True)
+    click.echo(f"wrote {path}", err=True)

@@ -25,7 +25,7 @@ from promptreel.schemas.errors import InvalidInput, SettingsError
     "media_roots",
     multiple=True,
     metavar="DIR",
-    help="Folder under which file:// media may be registered; may be given several times.",
+    help="Folder under which file:// media may be registered; repeatable.",
 )
 @data_dir_option
 def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> None:
@@ -55,7 +55,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke API keys, on the machine that holds the database."""
+    """Create, list and revoke API keys, directly in the service's database."""
 
 
 @keys.command("create")
@@ -83,7 +83,7 @@ def create(
     data_dir: str,
     as_json: bool,
 ) -> None:
-    """Create a key and print its secret, which is shown this once."""
+    """Create a key and print its secret, shown only once."""
     from promptreel.api.db.clock import now
     from promptreel.api.web.auth import create_account, create_key
 
@@ -124,14 +124,14 @@ def list_keys(data_dir: str, as_json: bool) -> None:
 @click.argument("key_id")
 @data_dir_option
 def revoke(key_id: str, data_dir: str) -> None:
-    """Revoke a key at once."""
+    """Revoke a key immediately."""
     from promptreel.api.db.clock import now
     from promptreel.api.db.models import ApiKey
 
     with _database(data_dir).write() as session:
         record = session.get(ApiKey, key_id)
         if record is None:
-            raise InvalidInput(f"no key {key_id}; `promptreel keys list` shows them")
+            raise InvalidInput(f"key {key_id} does not exist; list the keys with: promptreel keys list")
         record.revoked_at = record.revoked_at or now()
     click.echo(f"key {key_id} is revoked")
 
@@ -176,7 +176,7 @@ def _database_errors(url: str) -> Iterator[None]:
             shown = "of DATABASE_URL, which is no URL of one,"
         why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise SettingsError(
-            f"the database {shown} cannot be opened: {why}; look at DATABASE_URL or --data-dir"
+            f"the database {shown} cannot be opened: {why}; check DATABASE_URL or --data-dir"
         ) from error
 
 
@@ -201,11 +201,11 @@ def _account(session: Any, account_id: str | None) -> Any:
     if account_id is not None:
         found = session.get(Account, account_id)
         if found is None:
-            raise InvalidInput(f"no account {account_id}; --new-account NAME makes one")
+            raise InvalidInput(f"account {account_id} does not exist; create one with --new-account NAME")
         return found
     accounts = session.scalars(select(Account).limit(2)).all()
     if len(accounts) > 1:
-        raise InvalidInput("there are several accounts; name one with --account, or make one with --new-account")
+        raise InvalidInput("several accounts exist; select one with --account, or create one with --new-account")
     return accounts[0] if accounts else create_account(session, "default")
 
 
@@ -216,4 +216,6 @@ def _print_first_steps(database: Any, data_dir: str) -> None:
 
     with database.read() as session:
         if session.scalars(select(ApiKey.key_id).limit(1)).first() is None:
-            click.echo(f"no API key yet; make one with: promptreel keys create --data-dir {data_dir}", err=True)
+            click.echo(
+                f"no API key exists yet; create one with: promptreel keys create --data-dir {data_dir}", err=True
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -40,7 +41,7 @@ def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
 
 
 def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
-    """The same for people."""
+    """Print the summary as text."""
     run = committed_run(storage, summary["run_id"])
     counts = summary["counts"]
     names = {row["video_id"]: row["name"] for row in summary["media"]}
@@ -53,15 +54,18 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
         click.echo(f"why      {summary['error_message']}")
     copies = sum(len(row["other_uris"]) for row in summary["media"])
     if copies:
-        click.echo(f"copies   {copies} files hold the same bytes as others, and are one item with them")
+        click.echo(f"copies   {copies} files are copies of others and share their items")
     click.echo(
         f"media    {_outcomes(counts, 'media', ('completed', 'partial', 'failed', 'cancelled'))}\n"
         f"segments {_outcomes(counts, 'segments', ('succeeded', 'failed', 'cancelled'))}\n"
-        f"results  {counts.get('results.total', 0)} of segments, {counts.get('video_results.total', 0)} of whole items; "
+        f"results  {counts.get('results.total', 0)} for segments, {counts.get('video_results.total', 0)} for items; "
         f"{reused} reused from earlier runs"
     )
     for warning in summary["warnings"]:
         click.echo(f"warning  {warning}")
+    if flawed := Counter(code for row in summary["media"] for code in row["warning_codes"]):
+        codes = ", ".join(f"{code} ({count})" for code, count in flawed.most_common())
+        click.echo(f"warning  media with warnings: {codes}; see the column `warnings` of the table media")
     if counts.get("calls.total"):
         click.echo(
             f"calls    {_outcomes(counts, 'calls', ('success', 'error', 'interrupted'))}; tokens "
@@ -122,7 +126,7 @@ def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"  {command_line(storage, 'results', run_id)}")
     click.echo(f"  {command_line(storage, 'sql', 'SELECT * FROM fields LIMIT 5', '--run', run_id)}")
     if isinstance(storage, LocalStorage):
-        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_plain_duckdb()}      # nothing of ours needed")
+        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_plain_duckdb()}      # works without promptreel")
 
 
 def _plain_duckdb() -> str:

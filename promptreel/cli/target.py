@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from promptreel.media.formats import EXTENSIONS
 from promptreel.schemas.errors import TargetError
 from promptreel.tables.request import TargetItem
 
-# What is picked out of a folder. A file that is named by itself is taken whatever its ending.
-EXTENSIONS: Final[frozenset[str]] = frozenset(
-    (
-        "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts flv wmv 3gp ogv "
-        "mp3 wav flac m4a ogg oga opus aac aiff aif wma "
-        "jpg jpeg png webp gif bmp tif tiff heic heif avif"
-    ).split()
-)
+
+@dataclass(frozen=True)
+class ExpandedTarget:
+    """The items of a run.
+
+    Attributes:
+        skipped: number of other files in the folders, by extension ("" for none); hidden files do not count.
+    """
+
+    items: list[TargetItem]
+    skipped: Mapping[str, int]
+
+    def skipped_text(self) -> str | None:
+        """What was skipped, on one line; None if nothing was."""
+        if not self.skipped:
+            return None
+        most = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+        kinds = ", ".join(
+            f"{f'.{extension}' if extension else 'no extension'} ({count})" for extension, count in most[:8]
+        )
+        count, more = sum(self.skipped.values()), ", ..." if len(most) > 8 else ""
+        return f"skipped {count} file{'s' * (count != 1)} without a media extension: {kinds}{more}"
 
 
-def expand_target(named: Sequence[str]) -> list[TargetItem]:
-    """The items behind files, folders (read to their depths, hidden ones left out) and URLs, in order of name.
+def expand_target(named: Sequence[str]) -> ExpandedTarget:
+    """Expand files, folders (recursively, without hidden files) and URLs into items, in order of name.
 
-    A named file that does not exist stays an item: the run reports it as failed and finishes the others.
+    A named file that does not exist stays an item: the run reports it as failed and finishes the others. A named file is
+    an item whatever its extension.
 
     Raises:
         TargetError: nothing is named, nothing of it exists, or the folders hold no media.
@@ -31,26 +48,34 @@ def expand_target(named: Sequence[str]) -> list[TargetItem]:
     if not named:
         raise TargetError("name at least one media file or folder")
     items: dict[str, TargetItem] = {}
+    skipped: Counter[str] = Counter()
     for text in named:
-        for item in _expand_one(text):
+        for item in _expand_one(text, skipped):
             items.setdefault(item.uri, item)
     if not items:
-        raise TargetError(
-            f"no media files in {', '.join(named)}; endings that are looked for: {' '.join(sorted(EXTENSIONS))}"
-        )
+        extensions = " ".join(sorted(EXTENSIONS))
+        raise TargetError(f"no media files in {', '.join(named)}; supported extensions: {extensions}")
     if all("://" not in item.uri and not os.path.exists(item.uri) for item in items.values()):
         raise TargetError(f"{', '.join(named)}: does not exist; check the path")
-    return list(items.values())
+    return ExpandedTarget(list(items.values()), skipped)
 
 
-def _expand_one(text: str) -> list[TargetItem]:
+def _expand_one(text: str, skipped: Counter[str]) -> list[TargetItem]:
     if "://" in text:
         return [TargetItem(text, text.rstrip("/").rsplit("/", 1)[-1])]
     path = Path(text).expanduser()
-    if not os.path.isdir(path):  # unlike Path.is_dir, it takes a path that may not be read for no folder
+    if not os.path.isdir(path):  # unlike Path.is_dir, treats an unreadable path as a file
         return [_item(path, path.name)]
-    found = sorted(part for part in path.rglob("*") if _is_media(part, path))
-    return [_item(part, part.relative_to(path).as_posix()) for part in found]
+    found = []
+    for part in sorted(path.rglob("*")):
+        if _is_hidden(part, path) or os.path.isdir(part):
+            continue
+        extension = part.suffix.lower().lstrip(".")
+        if extension in EXTENSIONS:
+            found.append(_item(part, part.relative_to(path).as_posix()))
+        else:
+            skipped[extension] += 1
+    return found
 
 
 def _item(path: Path, name: str) -> TargetItem:
@@ -68,6 +93,5 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _is_media(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix.lower().lstrip(".") in EXTENSIONS and not os.path.isdir(path)
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

@@ -1,4 +1,4 @@
-"""The SDK: `PromptReel` and `AsyncPromptReel`, clients of the prompt-run API."""
+"""The Python SDK: `PromptReel` and `AsyncPromptReel`, clients of the prompt-run API."""
 
 from promptreel.sdk.client import AsyncPromptReel, PromptReel
 from promptreel.sdk.errors import (

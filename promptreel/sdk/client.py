@@ -1,4 +1,4 @@
-"""The clients."""
+"""The sync and async clients."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from types import TracebackType
 from typing import Self
 
 from promptreel.sdk import resources
-from promptreel.sdk.connection import connection
+from promptreel.sdk.connection import resolve_connection
 from promptreel.sdk.retry import RetryPolicy
 from promptreel.sdk.sender import AsyncSender, Sender
 
 
 class PromptReel:
-    """A client of a promptreel service. Threads may share it; close it, or use it in a `with` block.
+    """A thread-safe client of a promptreel service. Close it after use, or use it in a `with` block.
 
         with PromptReel() as client:
             run = client.prompt_runs.execute(prompt_id, {"type": "index", "index_id": index_id})
             run = client.prompt_runs.wait_for_completion(run.run_id)
 
     Args:
-        api_key: PROMPTREEL_API_KEY where it is None.
-        base_url: PROMPTREEL_BASE_URL where it is None, else that of `promptreel serve` on this machine.
-        timeout_s: seconds without a byte after which a request is given up; answers that are known to take long have more.
+        api_key: defaults to PROMPTREEL_API_KEY.
+        base_url: defaults to PROMPTREEL_BASE_URL, then to the local address of `promptreel serve`.
+        timeout_s: seconds without network activity after which a request fails. Slow operations have longer timeouts.
         connect_timeout_s: seconds to establish a connection.
-        retries: when a request is sent again.
-        verify: whether certificates are checked, or the context that checks them.
-        trust_env: whether proxies named in the environment are used.
-        now, sleep: the clock by which retries and waits go.
+        retries: which failed requests are retried, and how often.
+        verify: whether to verify TLS certificates, or the SSL context to use.
+        trust_env: whether to use proxies from the environment.
+        now, sleep: the clock for retries and waits.
 
     Raises:
-        PromptReelError: there is no key, or the address is none.
+        PromptReelError: the API key is missing or invalid, or base_url is invalid.
+        ValueError: a timeout is not above 0.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class PromptReel:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        settings = connection(
+        settings = resolve_connection(
             api_key,
             base_url,
             timeout_s=timeout_s,
@@ -71,7 +72,7 @@ class PromptReel:
         self.auth = resources.Auth(sender)
 
     def close(self) -> None:
-        """Closes its connections; it cannot be used again."""
+        """Close all connections. The client cannot be used afterwards."""
         self._sender.close()
 
     def __enter__(self) -> Self:
@@ -88,13 +89,13 @@ class PromptReel:
 
 
 class AsyncPromptReel:
-    """A client of a promptreel service for one event loop: the same resources, whose methods are coroutines.
+    """A client of a promptreel service for one event loop: the resources of `PromptReel`, with coroutine methods.
 
         async with AsyncPromptReel() as client:
             run = await client.prompt_runs.execute(prompt_id, {"type": "index", "index_id": index_id})
             run = await client.prompt_runs.wait_for_completion(run.run_id)
 
-    Arguments as for `PromptReel`.
+    The arguments are those of `PromptReel`.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class AsyncPromptReel:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        settings = connection(
+        settings = resolve_connection(
             api_key,
             base_url,
             timeout_s=timeout_s,
@@ -132,7 +133,7 @@ class AsyncPromptReel:
         self.auth = resources.AsyncAuth(sender)
 
     async def close(self) -> None:
-        """Closes its connections; it cannot be used again."""
+        """Close all connections. The client cannot be used afterwards."""
         await self._sender.close()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where the service is and how it is spoken to."""
+"""Connection settings of a client."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from promptreel.sdk.retry import RetryPolicy
 API_KEY_VARIABLE = "PROMPTREEL_API_KEY"
 BASE_URL_VARIABLE = "PROMPTREEL_BASE_URL"
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"  # that of `promptreel serve`
-PREFIX = "/api/v2"
-# An idle connection is given up before the service gives it up (after 5 s), so that no request meets a closing one.
-_KEEP_IDLE_S = 4.0
+API_PREFIX = "/api/v2"
+# The service closes idle connections after 5 s. Closing them earlier avoids sending a request on a closing connection.
+_KEEPALIVE_EXPIRY_S = 4.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Settings of a client.
+    """Connection settings of a client.
 
     Attributes:
-        api_key: never shown.
+        api_key: secret; never shown.
         base_url: without `/api/v2`.
-        timeout_s: seconds without a byte in either direction after which a request is given up.
+        timeout_s: seconds without network activity after which a request fails.
         connect_timeout_s: seconds to establish a connection.
-        verify: whether certificates are checked, or the context that checks them.
-        trust_env: whether proxies named in the environment are used.
+        verify: whether to verify TLS certificates, or the SSL context to use.
+        trust_env: whether to use proxies from the environment.
     """
 
     api_key: str = field(repr=False)
@@ -44,34 +44,41 @@ class Connection:
     trust_env: bool
 
     def client_options(self) -> dict[str, Any]:
-        """Options of an httpx client, none left to its defaults that matters here."""
+        """Return the arguments of an httpx client."""
         return {
-            "base_url": self.base_url + PREFIX,
+            "base_url": self.base_url + API_PREFIX,
             "headers": {"X-API-Key": self.api_key, "User-Agent": f"promptreel/{__version__}"},
             "verify": self.verify,
             "trust_env": self.trust_env,
             "http1": True,
             "http2": False,
-            "follow_redirects": False,  # the key must not travel elsewhere
-            "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEEP_IDLE_S),
+            "follow_redirects": False,  # a redirect must not send the API key to another host
+            "limits": httpx.Limits(
+                max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEEPALIVE_EXPIRY_S
+            ),
         }
 
-    def timeout(self, patience_s: float, left_s: float) -> httpx.Timeout:
-        """Time limits of one request that is given `patience_s` at least; none goes beyond the seconds that are left."""
+    def timeout(self, min_timeout_s: float, remaining_s: float) -> httpx.Timeout:
+        """Return the time limits of one request.
+
+        Args:
+            min_timeout_s: lower limit of the read timeout.
+            remaining_s: seconds until the caller's deadline; upper limit of every timeout.
+        """
         return httpx.Timeout(
-            connect=min(self.connect_timeout_s, left_s),
-            read=min(max(self.timeout_s, patience_s), left_s),
-            write=min(self.timeout_s, left_s),
-            pool=min(self.timeout_s, left_s),
+            connect=min(self.connect_timeout_s, remaining_s),
+            read=min(max(self.timeout_s, min_timeout_s), remaining_s),
+            write=min(self.timeout_s, remaining_s),
+            pool=min(self.timeout_s, remaining_s),
         )
 
     @property
     def masked_key(self) -> str:
-        """What may be shown of the key: that there is one."""
+        """The API key without its secret part, for display."""
         return "sk_live_…" if self.api_key.startswith("sk_live_") else "…"
 
 
-def connection(
+def resolve_connection(
     api_key: str | None,
     base_url: str | None,
     *,
@@ -82,19 +89,19 @@ def connection(
     trust_env: bool,
     environment: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Checked settings; key and address come from the environment where they are None.
+    """Validate connection settings. A key or URL that is None is read from the environment.
 
     Raises:
-        PromptReelError: there is no key, or the address is none.
-        ValueError: a time limit is not above 0.
+        PromptReelError: the API key is missing or invalid, or base_url is invalid.
+        ValueError: a timeout is not above 0.
     """
     variables = os.environ if environment is None else environment
     for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
         if not value > 0:
-            raise ValueError(f"{name} is {value}; give seconds above 0")
+            raise ValueError(f"{name} is {value}; it must be above 0 seconds")
     return Connection(
-        _checked_key(api_key if api_key is not None else variables.get(API_KEY_VARIABLE)),
-        _checked_url(base_url or variables.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL),
+        _validate_key(api_key if api_key is not None else variables.get(API_KEY_VARIABLE)),
+        _validate_url(base_url or variables.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL),
         timeout_s,
         connect_timeout_s,
         retries,
@@ -103,25 +110,25 @@ def connection(
     )
 
 
-def _checked_key(key: str | None) -> str:
+def _validate_key(key: str | None) -> str:
     key = (key or "").strip()
     if not key:
         raise PromptReelError(
-            f"there is no API key: give api_key=, or set {API_KEY_VARIABLE}; `promptreel keys create` makes one"
+            f"the API key is missing; pass api_key= or set {API_KEY_VARIABLE}. `promptreel keys create` creates one"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise PromptReelError("the API key holds characters that no key has; copy it again")
+        raise PromptReelError("the API key contains invalid characters; copy it again")
     return key
 
 
-def _checked_url(text: str) -> str:
-    """The address without a slash, or the API's prefix, at its end."""
+def _validate_url(text: str) -> str:
+    """Return the URL without a trailing slash or API prefix."""
     try:
         url = httpx.URL(text.strip())
     except httpx.InvalidURL as error:
-        raise PromptReelError(f"base_url cannot be read ({error}); give one like {DEFAULT_BASE_URL}") from error
+        raise PromptReelError(f"base_url is not a valid URL ({error}); use a URL such as {DEFAULT_BASE_URL}") from error
     if url.userinfo:
-        raise PromptReelError("base_url holds a user name or password; give the key as api_key= and nothing in the URL")
+        raise PromptReelError("base_url contains a user name or password; remove them and pass the key as api_key=")
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
-        raise PromptReelError(f"base_url is {text!r}; give one like {DEFAULT_BASE_URL}")
-    return str(url).rstrip("/").removesuffix(PREFIX).rstrip("/")
+        raise PromptReelError(f"base_url is {text!r}; it must be an http or https URL such as {DEFAULT_BASE_URL}")
+    return str(url).rstrip("/").removesuffix(API_PREFIX).rstrip("/")

@@ -1,7 +1,7 @@
-"""The one exception tree of the SDK.
+"""The exception hierarchy of the SDK.
 
-    PromptReelError                 what the SDK raises on purpose; alone where settings or an answer cannot be used
-    ├── ApiStatusError              the service answered with an error: status, code, message, details, request_id
+    PromptReelError                 base class; raised itself for invalid settings and unreadable responses
+    ├── ApiStatusError              the service returned an error: status, code, message, details, request_id
     │   ├── BadRequestError         400
     │   ├── AuthenticationError     401
     │   ├── PermissionDeniedError   403
@@ -11,11 +11,11 @@
     │   ├── RateLimitError          429; retry_after_s
     │   └── ServerError             5xx; retry_after_s
     ├── ConnectionFailed            the service could not be reached, or the connection broke
-    ├── RequestTimedOut             the service did not answer in time
-    ├── RunFailed                   a run, or a retry, that was waited for has failed
-    └── WaitTimedOut                what was waited for was not finished at the deadline
+    ├── RequestTimedOut             the service did not respond in time
+    ├── RunFailed                   the run or retry being waited for failed
+    └── WaitTimedOut                the operation being waited for did not finish in time
 
-Arguments that no request can be made of raise ValueError or TypeError before anything is sent.
+Invalid arguments raise ValueError or TypeError before any request is sent.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = [
     "ServerError",
     "ValidationError",
     "WaitTimedOut",
-    "error_of_status",
+    "error_type_for_status",
 ]
 
 
 class PromptReelError(ExpectedError):
-    """Base of every error that the SDK raises on purpose."""
+    """Base class of the SDK's errors."""
 
 
 class ApiStatusError(PromptReelError):
-    """The service answered with an error.
+    """The service returned an error.
 
     Args:
         status: HTTP status.
-        code: a word for programs, e.g. "resource_run_not_found".
-        message: the service's sentence.
-        details: more for programs; None where there is nothing.
-        request_id: finds the request in the service's log.
-        retry_after_s: seconds that the service asked to wait; None where it said nothing.
+        code: machine-readable error code, e.g. "resource_run_not_found".
+        message: the service's explanation.
+        details: machine-readable details, if any.
+        request_id: identifies the request in the service's log.
+        retry_after_s: seconds to wait before retrying, if the service sent any.
     """
 
     advice: ClassVar[str] = ""
@@ -81,45 +81,45 @@ class ApiStatusError(PromptReelError):
 
     def __str__(self) -> str:
         request = f", request {self.request_id}" if self.request_id else ""
-        wait = f" Come back in {self.retry_after_s:g} s." if self.retry_after_s is not None else ""
+        delay = f" Retry after {self.retry_after_s:g} s." if self.retry_after_s is not None else ""
         advice = f" {self.advice}" if self.advice else ""
-        return f"{self.message}{advice}{wait} (HTTP {self.status} {self.code}{request})"
+        return f"{self.message}{advice}{delay} (HTTP {self.status} {self.code}{request})"
 
 
 class BadRequestError(ApiStatusError):
     """400: the request is malformed."""
 
-    advice = "Fix the request; sending it again changes nothing."
+    advice = "Fix the request; a retry will fail in the same way."
 
 
 class AuthenticationError(ApiStatusError):
-    """401: there is no valid API key."""
+    """401: the API key is missing or invalid."""
 
-    advice = "Check api_key or PROMPTREEL_API_KEY; `promptreel keys create` makes a key."
+    advice = "Check api_key or PROMPTREEL_API_KEY; `promptreel keys create` creates a key."
 
 
 class PermissionDeniedError(ApiStatusError):
-    """403: the key's scopes do not allow this."""
+    """403: the key lacks the required scope."""
 
-    advice = "Use a key that holds the scope."
+    advice = "Use a key with the required scope."
 
 
 class NotFoundError(ApiStatusError):
-    """404: nothing of that id belongs to the key's account."""
+    """404: the resource does not exist in the key's account."""
 
-    advice = "Check the id, and that it belongs to this key's account."
+    advice = "Check the id and that it belongs to the key's account."
 
 
 class ConflictError(ApiStatusError):
-    """409: the state of the resource, or an earlier request with the same key, forbids this."""
+    """409: the request conflicts with the state of the resource or an earlier request with the same Idempotency-Key."""
 
-    advice = "Read the resource's state before trying again."
+    advice = "Check the state of the resource before retrying."
 
 
 class ValidationError(ApiStatusError):
-    """422: the request is well formed and cannot be fulfilled."""
+    """422: the request is well-formed but invalid."""
 
-    advice = "Change what the message names."
+    advice = "Correct the values named in the message."
 
 
 class RateLimitError(ApiStatusError):
@@ -131,7 +131,7 @@ class RateLimitError(ApiStatusError):
 class ServerError(ApiStatusError):
     """5xx: the service failed."""
 
-    advice = "Try again later; the service's log says more under the request id."
+    advice = "Try again later, or look up the request id in the service's log."
 
 
 class ConnectionFailed(PromptReelError):
@@ -139,15 +139,15 @@ class ConnectionFailed(PromptReelError):
 
 
 class RequestTimedOut(PromptReelError):
-    """The service did not answer in time."""
+    """The service did not respond in time."""
 
 
 class RunFailed(PromptReelError):
-    """A run, or a retry, that was waited for has failed.
+    """The run or retry being waited for failed.
 
     Args:
-        message: what failed, why, and where to look.
-        state: its last state, a `PromptRunBody` or a `SegmentRetry`.
+        message: what failed, why, and how to find out more.
+        state: the final `PromptRunBody` or `SegmentRetry`.
     """
 
     def __init__(self, message: str, state: Any) -> None:
@@ -160,10 +160,10 @@ class RunFailed(PromptReelError):
 
 
 class WaitTimedOut(PromptReelError):
-    """What was waited for was not finished at the deadline; it goes on without being watched.
+    """The operation being waited for did not finish in time; it continues on the service.
 
     Args:
-        message: what was waited for, how it stood, and what to do.
+        message: the operation, its last status, and what to do.
         state: its last known state.
     """
 
@@ -176,7 +176,7 @@ class WaitTimedOut(PromptReelError):
         return self.message
 
 
-_BY_STATUS: dict[int, type[ApiStatusError]] = {
+_ERROR_TYPES: dict[int, type[ApiStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -187,6 +187,6 @@ _BY_STATUS: dict[int, type[ApiStatusError]] = {
 }
 
 
-def error_of_status(status: int) -> type[ApiStatusError]:
-    """The error for an HTTP status; those without one of their own are an `ApiStatusError`."""
-    return ServerError if status >= 500 else _BY_STATUS.get(status, ApiStatusError)
+def error_type_for_status(status: int) -> type[ApiStatusError]:
+    """Return the error class for an HTTP status, `ApiStatusError` if it has no specific class."""
+    return ServerError if status >= 500 else _ERROR_TYPES.get(status, ApiStatusError)

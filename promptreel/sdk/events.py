@@ -1,4 +1,4 @@
-"""The event stream: server-sent events, resumed where a connection breaks."""
+"""The event stream: server-sent events, resumed after a connection breaks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pydantic import Field
 
 from promptreel.schemas.wire.common import WireModel
 from promptreel.sdk.errors import ConnectionFailed, PromptReelError
-from promptreel.sdk.request import Request, given
+from promptreel.sdk.request import Request, omit_none
 from promptreel.sdk.sender import AsyncSender, Sender
 
 _STREAM_ERROR = "processing.stream_error"
-# A connection that has lasted this long was a good one: the retries begin anew behind it.
-_LASTED_S = 30.0
-# The service sends a sign of life every 15 s; three that stay away mean that the connection is dead.
-_SILENCE_S = 45.0
+# A connection that lasted this long resets the retry count.
+_STABLE_AFTER_S = 30.0
+# The service sends a heartbeat every 15 s; three missing ones mean that the connection is dead.
+_HEARTBEAT_TIMEOUT_S = 45.0
 
 
 class Event(WireModel):
-    """Something that happened to a run or a media item; `event_id` is what a stream is resumed behind."""
+    """An event of a run or a media item. Pass its `event_id` as `last_event_id` to resume a stream after it."""
 
     event_id: str
     event_type: str
@@ -43,8 +43,8 @@ def stream_request(
     event_types: Sequence[str] | None,
     batch_size: int | None,
 ) -> Request:
-    """The request for a stream."""
-    params = given(
+    """Build the request for a stream."""
+    params = omit_none(
         run_id=run_id,
         index_id=index_id,
         video_ids=None if video_ids is None else list(video_ids),
@@ -52,27 +52,27 @@ def stream_request(
         batch_size=batch_size,
     )
     headers = {"Accept": "text/event-stream"}
-    return Request("GET", "/processing/events/stream", params, headers=headers, patience_s=_SILENCE_S)
+    return Request("GET", "/processing/events/stream", params, headers=headers, min_timeout_s=_HEARTBEAT_TIMEOUT_S)
 
 
 def stream_events(sender: Sender, request: Request, last_event_id: str | None) -> Generator[Event, None, None]:
-    """Events as they happen, without end, from now on or from behind `last_event_id`.
+    """Yield events indefinitely, starting now or after `last_event_id`.
 
     Raises:
-        PromptReelError: the stream could not be opened, or resumed.
+        PromptReelError: the stream could not be opened or resumed.
     """
     position = _StreamPosition(last_event_id)
     while True:
-        opened = sender.now()
+        opened_at = sender.now()
         try:
-            with sender.stream(_resumed(request, position)) as response:
-                for sent in httpx.EventSource(response):
-                    if (event := position.took(request, sent)) is not None:
+            with sender.stream(_with_last_event_id(request, position)) as response:
+                for message in httpx.EventSource(response):
+                    if (event := position.advance(request, message)) is not None:
                         yield event
-            failure: PromptReelError = _ended(request)
+            failure: PromptReelError = _stream_ended(request)
         except PromptReelError as error:
             failure = error
-        delay_s = sender.delay_s(request, failure, position.retries_after(sender.now() - opened))
+        delay_s = sender.delay_s(request, failure, position.count_attempt(sender.now() - opened_at))
         if delay_s is None:
             raise failure
         sender.sleep(delay_s)
@@ -84,59 +84,61 @@ async def stream_events_async(
     """See `stream_events`."""
     position = _StreamPosition(last_event_id)
     while True:
-        opened = sender.now()
+        opened_at = sender.now()
         try:
-            async with sender.stream(_resumed(request, position)) as response:
-                async for sent in httpx.EventSource(response):
-                    if (event := position.took(request, sent)) is not None:
+            async with sender.stream(_with_last_event_id(request, position)) as response:
+                async for message in httpx.EventSource(response):
+                    if (event := position.advance(request, message)) is not None:
                         yield event
-            failure: PromptReelError = _ended(request)
+            failure: PromptReelError = _stream_ended(request)
         except PromptReelError as error:
             failure = error
-        delay_s = sender.delay_s(request, failure, position.retries_after(sender.now() - opened))
+        delay_s = sender.delay_s(request, failure, position.count_attempt(sender.now() - opened_at))
         if delay_s is None:
             raise failure
         await sender.sleep(delay_s)
 
 
 class _StreamPosition:
-    """Where a stream stands, and how often it was opened in vain since the last event."""
+    """The last event id of a stream and the number of attempts since its last event."""
 
     def __init__(self, last_event_id: str | None) -> None:
         self.last_event_id = last_event_id
-        self._in_vain = 0
+        self._attempts = 0
 
-    def took(self, request: Request, sent: httpx.ServerSentEvent) -> Event | None:
-        """The event that was sent; None where only the position moved.
+    def advance(self, request: Request, message: httpx.ServerSentEvent) -> Event | None:
+        """Record the position of a message and return its event; None if it only moves the position.
 
         Raises:
-            ConnectionFailed: the service says that the stream ends.
-            PromptReelError: it is no event.
+            ConnectionFailed: the service ended the stream.
+            PromptReelError: the data is not a valid event.
         """
-        if sent.event == _STREAM_ERROR:
-            raise _ended(request)
-        self.last_event_id = sent.id or self.last_event_id
-        if not sent.data:
+        if message.event == _STREAM_ERROR:
+            raise _stream_ended(request)
+        self.last_event_id = message.id or self.last_event_id
+        if not message.data:
             return None
-        self._in_vain = 0
+        self._attempts = 0
         try:
-            return Event.model_validate_json(sent.data)
+            return Event.model_validate_json(message.data)
         except pydantic.ValidationError as error:
-            raise PromptReelError(f"{request} sent an event that cannot be read: {sent.data[:200]!r}") from error
+            raise PromptReelError(f"{request} sent an invalid event: {message.data[:200]!r}") from error
 
-    def retries_after(self, lasted_s: float) -> int:
-        """How often it was opened in vain before this time, which counts now."""
-        if lasted_s >= _LASTED_S:
-            self._in_vain = 0
-        self._in_vain += 1
-        return self._in_vain - 1
+    def count_attempt(self, duration_s: float) -> int:
+        """Count a connection that lasted `duration_s`; return the number of attempts before it since the last event."""
+        if duration_s >= _STABLE_AFTER_S:
+            self._attempts = 0
+        self._attempts += 1
+        return self._attempts - 1
 
 
-def _resumed(request: Request, position: _StreamPosition) -> Request:
+def _with_last_event_id(request: Request, position: _StreamPosition) -> Request:
     if position.last_event_id is None:
         return request
     return replace(request, headers={**request.headers, "Last-Event-ID": position.last_event_id})
 
 
-def _ended(request: Request) -> ConnectionFailed:
-    return ConnectionFailed(f"{request} ended; open it again with the event_id of the last event as last_event_id")
+def _stream_ended(request: Request) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"the event stream {request} ended; reopen it with the event_id of the last event as last_event_id"
+    )

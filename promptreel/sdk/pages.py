@@ -1,4 +1,4 @@
-"""Pages of a list. Iterating over one goes on through all that follow."""
+"""Pages of a list. Iterating over a page continues through all following pages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from promptreel.sdk.sender import AsyncSender, Sender
 Item = TypeVar("Item")
 
 
-class _OnePage(Generic[Item]):
-    """What both kinds of pages hold.
+class _BasePage(Generic[Item]):
+    """A page of either client.
 
     Attributes:
-        data: the items of this page.
+        data: items of this page.
         has_more: whether another page follows.
-        next_cursor: names that page; None where there is none.
+        next_cursor: cursor of the next page; None on the last page.
     """
 
     def __init__(self, listing: Listing[Item], body: PageBody[Item], cursor: str | None) -> None:
@@ -30,23 +30,23 @@ class _OnePage(Generic[Item]):
         self.next_cursor = body.pagination.next_cursor
         if self.has_more and (not self.next_cursor or self.next_cursor == cursor):
             raise PromptReelError(
-                f"{listing.request} says that more follows, but its cursor ({self.next_cursor!r}) leads nowhere new; "
-                "begin the list again"
+                f"{listing.request} reported another page, but the cursor {self.next_cursor!r} is missing or repeated; "
+                "start again from the first page"
             )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self.data)}, {'more follow' if self.has_more else 'the last'}>"
+        return f"<{type(self).__name__} of {len(self.data)}, {'has more' if self.has_more else 'last'}>"
 
 
-class Page(_OnePage[Item]):
-    """One page; `for item in page` goes through its items and those of all pages that follow."""
+class Page(_BasePage[Item]):
+    """One page; `for item in page` iterates over its items and those of all following pages."""
 
     def __init__(self, sender: Sender, listing: Listing[Item], body: PageBody[Item], cursor: str | None = None) -> None:
         super().__init__(listing, body, cursor)
         self._sender = sender
 
     def next_page(self) -> Page[Item] | None:
-        """The page that follows; None after the last."""
+        """Return the next page; None after the last."""
         if not self.has_more or self.next_cursor is None:
             return None
         following = self._listing.after(self.next_cursor)
@@ -59,8 +59,8 @@ class Page(_OnePage[Item]):
             page = page.next_page()
 
 
-class AsyncPage(_OnePage[Item]):
-    """One page; `async for item in page` goes through its items and those of all pages that follow."""
+class AsyncPage(_BasePage[Item]):
+    """One page; `async for item in page` iterates over its items and those of all following pages."""
 
     def __init__(
         self, sender: AsyncSender, listing: Listing[Item], body: PageBody[Item], cursor: str | None = None
@@ -69,7 +69,7 @@ class AsyncPage(_OnePage[Item]):
         self._sender = sender
 
     async def next_page(self) -> AsyncPage[Item] | None:
-        """The page that follows; None after the last."""
+        """Return the next page; None after the last."""
         if not self.has_more or self.next_cursor is None:
             return None
         following = self._listing.after(self.next_cursor)
@@ -84,7 +84,7 @@ class AsyncPage(_OnePage[Item]):
 
 
 class DiffPage(Page[FieldChangeBody]):
-    """The first page of what differs between two runs; `summary` counts what is on all of them."""
+    """The first page of a diff between two runs; `summary` counts the changes on all pages."""
 
     def __init__(self, sender: Sender, listing: Listing[FieldChangeBody], body: RunDiffPage) -> None:
         super().__init__(sender, listing, body)
@@ -92,7 +92,7 @@ class DiffPage(Page[FieldChangeBody]):
 
 
 class AsyncDiffPage(AsyncPage[FieldChangeBody]):
-    """The first page of what differs between two runs; `summary` counts what is on all of them."""
+    """The first page of a diff between two runs; `summary` counts the changes on all pages."""
 
     def __init__(self, sender: AsyncSender, listing: Listing[FieldChangeBody], body: RunDiffPage) -> None:
         super().__init__(sender, listing, body)

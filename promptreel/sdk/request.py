@@ -1,4 +1,4 @@
-"""A request as a value, and what its answer is read as. Nothing here sends anything."""
+"""Requests as values, with the types of their results. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from urllib.parse import quote
 
 from promptreel.schemas.wire.common import Page as PageBody
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-# What reads or fetches whole media, or asks a model, is answered when that is done.
-SLOW_ANSWER_S: Final = 600.0
+# Timeout of requests during which the service reads complete media files or calls a model.
+SLOW_REQUEST_TIMEOUT_S: Final = 600.0
 
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file of a multipart body; a path is opened when it is sent, a file object is sent from its beginning."""
+    """A file in a multipart body. A path is opened when the request is sent; a file object is sent from its start."""
 
     name: str
     source: Path | BinaryIO
@@ -33,12 +33,12 @@ class Request:
     """One request.
 
     Attributes:
-        path: below `/api/v2`, percent-encoded; see `path_of`.
-        params: the query; lists become repeated keys.
-        json: the body, None for none.
-        form, file: fields and file of a multipart body.
-        idempotency: the Idempotency-Key, the same for each time that the request is sent; None for none.
-        patience_s: seconds that its answer is given at least, where the client's time limit is shorter.
+        path: relative to `/api/v2`, percent-encoded; see `path_of`.
+        params: query parameters; lists become repeated keys.
+        json: JSON body, if any.
+        form, file: fields and file of a multipart body, if any.
+        idempotency: Idempotency-Key, if any; retries send the same key.
+        min_timeout_s: read timeout, if the client's timeout is shorter.
     """
 
     method: str
@@ -49,11 +49,11 @@ class Request:
     file: Upload | None = None
     idempotency: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    patience_s: float = 0.0
+    min_timeout_s: float = 0.0
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether sending it twice has the effect of sending it once."""
+        """Whether the request is safe to send more than once."""
         return self.method in _REPEATABLE or self.idempotency is not None
 
     def __str__(self) -> str:
@@ -61,11 +61,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Answer]):
-    """A request and the type of its answer."""
+class Call(Generic[Result]):
+    """A request and the type of its result."""
 
     request: Request
-    kind: type[Answer]
+    result_type: type[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +73,38 @@ class Listing(Generic[Item]):
     """A request for a page of items."""
 
     request: Request
-    kind: type[Item]
+    item_type: type[Item]
 
     def page(self) -> Call[PageBody[Item]]:
-        """The call for this page."""
-        return Call(self.request, PageBody[self.kind])  # type: ignore[name-defined]
+        """Return the call for this page."""
+        return Call(self.request, PageBody[self.item_type])  # type: ignore[name-defined]
 
     def after(self, cursor: str) -> Listing[Item]:
-        """The page behind a cursor; everything else stays."""
+        """Return the listing that continues after a cursor."""
         if self.request.method == "GET":
-            following = replace(self.request, params={**self.request.params, "cursor": cursor})
+            next_request = replace(self.request, params={**self.request.params, "cursor": cursor})
         else:
-            following = replace(self.request, json={**self.request.json, "cursor": cursor})
-        return replace(self, request=following)
+            next_request = replace(self.request, json={**self.request.json, "cursor": cursor})
+        return replace(self, request=next_request)
 
 
 def path_of(*parts: str) -> str:
-    """A path of its parts, each percent-encoded.
+    """Join percent-encoded parts to a path.
 
     Raises:
-        ValueError: a part is empty or only dots, which would name another resource.
+        ValueError: a part is empty or consists of dots, so it would address another resource.
     """
     for part in parts:
         if not isinstance(part, str) or not part.strip("."):
-            raise ValueError(f"an id in /{'/'.join(map(str, parts))} is {part!r}; give the id that the service gave")
+            raise ValueError(f"invalid id {part!r} in /{'/'.join(map(str, parts))}; pass an id returned by the service")
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def given(**values: Any) -> dict[str, Any]:
-    """What is not None: the rest is left to the service."""
+def omit_none(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None, so that the service applies its defaults to the others."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def key_for(action: str, own_key: str | None) -> str:
-    """The caller's own Idempotency-Key, or a new one."""
-    return own_key if own_key is not None else f"{action}:{secrets.token_hex(16)}"
+def key_for(action: str, key: str | None) -> str:
+    """Return the caller's Idempotency-Key, or a new one."""
+    return key if key is not None else f"{action}:{secrets.token_hex(16)}"

@@ -1,4 +1,4 @@
-"""Sending requests, and sending them again. The two senders differ only in how they wait."""
+"""Send requests and retry them. The two senders differ only in how they wait."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any, TypeVar
 
 import httpx2 as httpx
 
-from promptreel.sdk.answer import answer_of, error_of_response, error_of_transport
 from promptreel.sdk.connection import Connection
 from promptreel.sdk.errors import PromptReelError
 from promptreel.sdk.request import Call, Request, Upload
+from promptreel.sdk.response import error_from_response, error_from_transport, parse_response
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Sender:
-    """Sends requests from the calling thread.
+    """Send requests from the calling thread.
 
     Args:
-        now: seconds of a clock that never goes back.
-        sleep: waits so many seconds.
+        now: monotonic clock in seconds.
+        sleep: sleeps for a number of seconds.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class Sender:
         self.sleep = sleep
         self._http = httpx.Client(**connection.client_options())
 
-    def send(self, call: Call[Answer], deadline: float = math.inf) -> Answer:
-        """Sends a call's request, again where that may help, and reads its answer.
+    def send(self, call: Call[Result], deadline: float = math.inf) -> Result:
+        """Send a request, retry it by the policy, and parse the result.
 
         Args:
-            deadline: the moment of `now` after which nothing is waited for.
+            deadline: `now()` time that limits request timeouts and retries.
 
         Raises:
-            PromptReelError: see its tree.
+            PromptReelError: see `promptreel.sdk.errors`.
         """
         retries = 0
         while True:
-            outcome = self._once(call.request, deadline)
+            outcome = self._send_once(call.request, deadline)
             if isinstance(outcome, httpx.Response):
-                return answer_of(call, outcome)
+                return parse_response(call, outcome)
             delay_s = self.delay_s(call.request, outcome, retries)
             if delay_s is None or self.now() + delay_s >= deadline:
                 raise outcome
@@ -62,41 +62,41 @@ class Sender:
             retries += 1
 
     def delay_s(self, request: Request, failure: PromptReelError, retries: int) -> float | None:
-        """Seconds after which a failed request is sent again; None where it is not."""
+        """Return the delay in seconds before the next retry; None if the request is not retried."""
         return self.connection.retries.delay_s(request, failure, retries, random.uniform)
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx.Response]:
-        """A response whose body is still to come.
+        """Open a response whose body is read by the caller.
 
         Raises:
-            PromptReelError: there is none, or it is an error.
+            PromptReelError: the request failed or returned an error.
         """
         try:
-            with self._http.stream(**_arguments(self.connection, request, math.inf)) as response:
+            with self._http.stream(**_request_options(self.connection, request, math.inf)) as response:
                 if not response.is_success:
                     response.read()
-                    raise error_of_response(request, response)
+                    raise error_from_response(request, response)
                 yield response
         except httpx.RequestError as error:
-            raise error_of_transport(request, error, self.connection.base_url) from error
+            raise error_from_transport(request, error, self.connection.base_url) from error
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close all connections."""
         self._http.close()
 
-    def _once(self, request: Request, deadline: float) -> httpx.Response | PromptReelError:
-        arguments = _arguments(self.connection, request, deadline - self.now())
+    def _send_once(self, request: Request, deadline: float) -> httpx.Response | PromptReelError:
+        options = _request_options(self.connection, request, deadline - self.now())
         try:
-            with _opened(request.file) as file:
-                response = self._http.request(**arguments, **_files(request, file))
+            with _open_upload(request.file) as file:
+                response = self._http.request(**options, **_multipart(request, file))
         except httpx.RequestError as error:
-            return error_of_transport(request, error, self.connection.base_url)
-        return response if response.is_success else error_of_response(request, response)
+            return error_from_transport(request, error, self.connection.base_url)
+        return response if response.is_success else error_from_response(request, response)
 
 
 class AsyncSender:
-    """Sends requests from the running event loop; see `Sender`."""
+    """Send requests from the running event loop; see `Sender`."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class AsyncSender:
         self.sleep = sleep
         self._http = httpx.AsyncClient(**connection.client_options())
 
-    async def send(self, call: Call[Answer], deadline: float = math.inf) -> Answer:
+    async def send(self, call: Call[Result], deadline: float = math.inf) -> Result:
         """See `Sender.send`."""
         retries = 0
         while True:
-            outcome = await self._once(call.request, deadline)
+            outcome = await self._send_once(call.request, deadline)
             if isinstance(outcome, httpx.Response):
-                return answer_of(call, outcome)
+                return parse_response(call, outcome)
             delay_s = self.delay_s(call.request, outcome, retries)
             if delay_s is None or self.now() + delay_s >= deadline:
                 raise outcome
@@ -130,51 +130,51 @@ class AsyncSender:
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
         """See `Sender.stream`."""
         try:
-            async with self._http.stream(**_arguments(self.connection, request, math.inf)) as response:
+            async with self._http.stream(**_request_options(self.connection, request, math.inf)) as response:
                 if not response.is_success:
                     await response.aread()
-                    raise error_of_response(request, response)
+                    raise error_from_response(request, response)
                 yield response
         except httpx.RequestError as error:
-            raise error_of_transport(request, error, self.connection.base_url) from error
+            raise error_from_transport(request, error, self.connection.base_url) from error
 
     async def close(self) -> None:
-        """Closes its connections."""
+        """Close all connections."""
         await self._http.aclose()
 
-    async def _once(self, request: Request, deadline: float) -> httpx.Response | PromptReelError:
-        arguments = _arguments(self.connection, request, deadline - self.now())
+    async def _send_once(self, request: Request, deadline: float) -> httpx.Response | PromptReelError:
+        options = _request_options(self.connection, request, deadline - self.now())
         try:
-            with _opened(request.file) as file:
-                response = await self._http.request(**arguments, **_files(request, file))
+            with _open_upload(request.file) as file:
+                response = await self._http.request(**options, **_multipart(request, file))
         except httpx.RequestError as error:
-            return error_of_transport(request, error, self.connection.base_url)
-        return response if response.is_success else error_of_response(request, response)
+            return error_from_transport(request, error, self.connection.base_url)
+        return response if response.is_success else error_from_response(request, response)
 
 
-def _arguments(connection: Connection, request: Request, left_s: float) -> dict[str, Any]:
-    """What httpx is told of a request, but for its file."""
+def _request_options(connection: Connection, request: Request, remaining_s: float) -> dict[str, Any]:
+    """Return the httpx arguments of a request, without its file."""
     headers = dict(request.headers)
     if request.idempotency is not None:
         headers["Idempotency-Key"] = request.idempotency
-    arguments: dict[str, Any] = {
+    options: dict[str, Any] = {
         "method": request.method,
         "url": request.path,
         "params": request.params,
         "headers": headers,
-        "timeout": connection.timeout(request.patience_s, max(left_s, 0.001)),
+        "timeout": connection.timeout(request.min_timeout_s, max(remaining_s, 0.001)),
     }
-    return arguments if request.json is None else {**arguments, "json": request.json}
+    return options if request.json is None else {**options, "json": request.json}
 
 
-def _files(request: Request, file: io.IOBase | None) -> dict[str, Any]:
+def _multipart(request: Request, file: io.IOBase | None) -> dict[str, Any]:
     if request.file is None:
         return {}
     return {"data": request.form, "files": {"file": (request.file.name, file)}}
 
 
-def _opened(upload: Upload | None) -> AbstractContextManager[Any]:
-    """The file that is sent; one that the caller gave stays open."""
+def _open_upload(upload: Upload | None) -> AbstractContextManager[Any]:
+    """Open the file to upload. A file object of the caller stays open."""
     if upload is None:
         return nullcontext()
     return upload.source.open("rb") if isinstance(upload.source, Path) else nullcontext(upload.source)

@@ -1,4 +1,4 @@
-"""Waiting for something that the service does, up to an overall deadline."""
+"""Wait for operations of the service to finish, up to a deadline."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from promptreel.sdk.sender import AsyncSender, Sender
 
 State = TypeVar("State")
 
-RUN_FINAL: Final = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
-RETRY_FINAL: Final = frozenset({"completed", "failed"})
-# Seconds that a wait lasts, unless the caller says otherwise.
+FINAL_RUN_STATUSES: Final = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
+FINAL_RETRY_STATUSES: Final = frozenset({"completed", "failed"})
+# Default timeouts of a wait.
 RUN_TIMEOUT_S: Final = 3600.0
 DELETION_TIMEOUT_S: Final = 600.0
-# Looks become rarer up to this, unless the caller's own interval is longer.
-_RAREST_S: Final = 5.0
-_GROWTH: Final = 1.5
-# The last look is made at the deadline and may take this long.
-FINAL_POLL_S: Final = 2.0
-# What passes by itself: once the first look has succeeded, it is waited out.
-_PASSING = (ConnectionFailed, RequestTimedOut, RateLimitError, ServerError)
+# The poll interval grows to this limit, unless the caller's interval is longer.
+_MAX_POLL_INTERVAL_S: Final = 5.0
+_POLL_INTERVAL_GROWTH: Final = 1.5
+# The last poll is made at the deadline and may take this long.
+FINAL_POLL_TIMEOUT_S: Final = 2.0
+# Once a first poll has succeeded, these errors do not end the wait.
+_TRANSIENT_ERRORS = (ConnectionFailed, RequestTimedOut, RateLimitError, ServerError)
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited(Generic[State]):
-    """What is waited for.
+class Pollable(Generic[State]):
+    """An operation to wait for.
 
     Attributes:
-        call: looks at it.
-        name: what it is, e.g. "run run_1".
-        is_final: whether nothing more will change.
-        words: its status, for a message.
-        fix: what can be done where the wait ends first.
-        asked_s: seconds after which the service wants to be asked again.
+        call: gets the state.
+        name: for messages, e.g. "run run_1".
+        is_final: whether the operation has finished.
+        describe: describes the state for a message.
+        fix: suggested fix for a wait that timed out.
+        min_interval_s: seconds to the next poll that the service requests.
     """
 
     call: Call[State]
     name: str
     is_final: Callable[[State], bool]
-    words: Callable[[State], str]
+    describe: Callable[[State], str]
     fix: str
-    asked_s: Callable[[State], float] = lambda state: 0.0
+    min_interval_s: Callable[[State], float] = lambda state: 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long, and how often, something is looked at.
+class PollSettings:
+    """How long and how often to poll.
 
     Attributes:
-        timeout_s: seconds after which the wait ends.
-        poll_interval_s: seconds between the first two looks; later ones are rarer.
+        timeout_s: maximum wait in seconds.
+        poll_interval_s: seconds between the first two polls; the interval then grows.
     """
 
     timeout_s: float
@@ -73,156 +73,161 @@ class Patience:
     def __post_init__(self) -> None:
         for name, value in (("timeout_s", self.timeout_s), ("poll_interval_s", self.poll_interval_s)):
             if not value > 0:
-                raise ValueError(f"{name} is {value}; give seconds above 0")
+                raise ValueError(f"{name} is {value}; it must be above 0 seconds")
 
-    def pauses_s(self) -> Iterator[float]:
-        """Seconds between looks, without end."""
-        pause_s = self.poll_interval_s
+    def intervals_s(self) -> Iterator[float]:
+        """Yield the seconds between polls, indefinitely."""
+        interval_s = self.poll_interval_s
         while True:
-            yield pause_s
-            pause_s = max(self.poll_interval_s, min(pause_s * _GROWTH, _RAREST_S))
+            yield interval_s
+            interval_s = max(self.poll_interval_s, min(interval_s * _POLL_INTERVAL_GROWTH, _MAX_POLL_INTERVAL_S))
 
 
 def wait_for(
-    sender: Sender, awaited: Awaited[State], patience: Patience, on_progress: Callable[[State], object] | None = None
+    sender: Sender,
+    pollable: Pollable[State],
+    settings: PollSettings,
+    on_progress: Callable[[State], object] | None = None,
 ) -> State:
-    """Looks until it is final; returns its last state.
+    """Poll until the operation has finished and return its final state.
 
     Args:
-        on_progress: is told each state that was seen, the last too.
+        on_progress: called with every polled state, including the final one.
 
     Raises:
-        WaitTimedOut: it was not final at the deadline.
-        PromptReelError: the first look failed, or a later one did in a way that does not pass by itself.
+        WaitTimedOut: the operation did not finish in time.
+        PromptReelError: the first poll failed, or a later one failed with an error that is not transient.
     """
-    deadline = sender.now() + patience.timeout_s
+    deadline = sender.now() + settings.timeout_s
     state: State | None = None
-    trouble: PromptReelError | None = None
-    for pause_s in patience.pauses_s():
+    last_error: PromptReelError | None = None
+    for interval_s in settings.intervals_s():
         try:
-            state = sender.send(awaited.call, deadline + FINAL_POLL_S)
-        except _PASSING as error:
+            state = sender.send(pollable.call, deadline + FINAL_POLL_TIMEOUT_S)
+        except _TRANSIENT_ERRORS as error:
             if state is None:
                 raise
-            trouble = error
+            last_error = error
         else:
-            trouble = None
+            last_error = None
             if on_progress is not None:
                 on_progress(state)
-            if awaited.is_final(state):
+            if pollable.is_final(state):
                 return state
-        left_s = deadline - sender.now()
-        if left_s <= 0:
+        remaining_s = deadline - sender.now()
+        if remaining_s <= 0:
             break
-        sender.sleep(min(left_s, max(pause_s, _asked_s(awaited, state, trouble))))
-    raise _timed_out(awaited, patience, state) from trouble
+        sender.sleep(min(remaining_s, max(interval_s, _min_interval_s(pollable, state, last_error))))
+    raise _wait_timed_out(pollable, settings, state) from last_error
 
 
 async def wait_for_async(
     sender: AsyncSender,
-    awaited: Awaited[State],
-    patience: Patience,
+    pollable: Pollable[State],
+    settings: PollSettings,
     on_progress: Callable[[State], object | Awaitable[object]] | None = None,
 ) -> State:
     """See `wait_for`; `on_progress` may be a coroutine function."""
-    deadline = sender.now() + patience.timeout_s
+    deadline = sender.now() + settings.timeout_s
     state: State | None = None
-    trouble: PromptReelError | None = None
-    for pause_s in patience.pauses_s():
+    last_error: PromptReelError | None = None
+    for interval_s in settings.intervals_s():
         try:
-            state = await sender.send(awaited.call, deadline + FINAL_POLL_S)
-        except _PASSING as error:
+            state = await sender.send(pollable.call, deadline + FINAL_POLL_TIMEOUT_S)
+        except _TRANSIENT_ERRORS as error:
             if state is None:
                 raise
-            trouble = error
+            last_error = error
         else:
-            trouble = None
-            if on_progress is not None and inspect.isawaitable(told := on_progress(state)):
-                await told
-            if awaited.is_final(state):
+            last_error = None
+            if on_progress is not None and inspect.isawaitable(progress := on_progress(state)):
+                await progress
+            if pollable.is_final(state):
                 return state
-        left_s = deadline - sender.now()
-        if left_s <= 0:
+        remaining_s = deadline - sender.now()
+        if remaining_s <= 0:
             break
-        await sender.sleep(min(left_s, max(pause_s, _asked_s(awaited, state, trouble))))
-    raise _timed_out(awaited, patience, state) from trouble
+        await sender.sleep(min(remaining_s, max(interval_s, _min_interval_s(pollable, state, last_error))))
+    raise _wait_timed_out(pollable, settings, state) from last_error
 
 
-def awaited_run(call: Call[PromptRunBody], run_id: str) -> Awaited[PromptRunBody]:
-    """A run that shall end."""
-    return Awaited(
+def pollable_run(call: Call[PromptRunBody], run_id: str) -> Pollable[PromptRunBody]:
+    """Describe how to wait for a run."""
+    return Pollable(
         call,
         f"run {run_id}",
-        lambda run: run.status in RUN_FINAL,
+        lambda run: run.status in FINAL_RUN_STATUSES,
         lambda run: f"{run.status}, {run.completed_segments} of {run.total_segments} segments",
-        "wait again with a longer timeout_s, or cancel it",
+        "Wait again with a longer timeout_s, or cancel the run",
     )
 
 
-def awaited_retry(call: Call[SegmentRetry], run_id: str, retry_id: str) -> Awaited[SegmentRetry]:
-    """A retry that shall end."""
-    return Awaited(
+def pollable_retry(call: Call[SegmentRetry], run_id: str, retry_id: str) -> Pollable[SegmentRetry]:
+    """Describe how to wait for a retry."""
+    return Pollable(
         call,
         f"retry {retry_id} of run {run_id}",
-        lambda retry: retry.status in RETRY_FINAL,
+        lambda retry: retry.status in FINAL_RETRY_STATUSES,
         lambda retry: retry.status,
-        "wait again with a longer timeout_s",
+        "Wait again with a longer timeout_s",
     )
 
 
-def awaited_deletion(call: Call[DeletionStatus], identifier: str) -> Awaited[DeletionStatus]:
-    """A deletion that shall end."""
-    return Awaited(
+def pollable_deletion(call: Call[DeletionStatus], identifier: str) -> Pollable[DeletionStatus]:
+    """Describe how to wait for a deletion."""
+    return Pollable(
         call,
         f"the deletion of {identifier}",
         lambda deletion: deletion.status == "deleted",
         lambda deletion: deletion.status,
-        "wait again with a longer timeout_s; asking for the deletion again resumes it",
+        "Wait again with a longer timeout_s, or request the deletion again to resume it",
         lambda deletion: float(deletion.retry_after_seconds or 0),
     )
 
 
 def checked_run(run: PromptRunBody, raise_on_failure: bool) -> PromptRunBody:
-    """The run.
+    """Return the run.
 
     Raises:
-        RunFailed: it failed, and that is to be raised.
+        RunFailed: the run failed and `raise_on_failure` is set.
     """
     if raise_on_failure and run.status == "failed":
-        why = run.error_message or "no segment has succeeded"
+        reason = run.error_message or "no segment succeeded"
         raise RunFailed(
-            f"run {run.run_id} failed: {why}. client.prompt_runs.get_failed_segments({run.run_id!r}) says what failed",
+            f"run {run.run_id} failed: {reason}. "
+            f"client.prompt_runs.get_failed_segments({run.run_id!r}) lists the failures",
             run,
         )
     return run
 
 
 def checked_retry(retry: SegmentRetry, raise_on_failure: bool) -> SegmentRetry:
-    """The retry.
+    """Return the retry.
 
     Raises:
-        RunFailed: it failed, and that is to be raised.
+        RunFailed: the retry failed and `raise_on_failure` is set.
     """
     if raise_on_failure and retry.status == "failed":
-        why = retry.error or "the service gave no reason"
+        reason = retry.error or "the service gave no reason"
         raise RunFailed(
-            f"retry {retry.retry_id} of run {retry.run_id} failed: {why}. "
-            f"client.prompt_runs.get_failed_segments({retry.run_id!r}) says what may be tried again",
+            f"retry {retry.retry_id} of run {retry.run_id} failed: {reason}. "
+            f"client.prompt_runs.get_failed_segments({retry.run_id!r}) lists what can be retried",
             retry,
         )
     return retry
 
 
-def _asked_s(awaited: Awaited[State], state: State | None, trouble: PromptReelError | None) -> float:
-    """Seconds that the service asked to be left alone."""
-    if trouble is not None:
-        return getattr(trouble, "retry_after_s", None) or 0.0
-    return awaited.asked_s(state) if state is not None else 0.0
+def _min_interval_s(pollable: Pollable[State], state: State | None, last_error: PromptReelError | None) -> float:
+    """Return the seconds to the next poll that the service requests."""
+    if last_error is not None:
+        return getattr(last_error, "retry_after_s", None) or 0.0
+    return pollable.min_interval_s(state) if state is not None else 0.0
 
 
-def _timed_out(awaited: Awaited[Any], patience: Patience, state: Any) -> WaitTimedOut:
-    words = awaited.words(state) if state is not None else "not seen"
+def _wait_timed_out(pollable: Pollable[Any], settings: PollSettings, state: Any) -> WaitTimedOut:
+    status = pollable.describe(state) if state is not None else "unknown"
     return WaitTimedOut(
-        f"{awaited.name} was not finished after {patience.timeout_s:g} s ({words}); it goes on. {awaited.fix.capitalize()}",
+        f"{pollable.name} did not finish within {settings.timeout_s:g} s and continues on the service; "
+        f"last status: {status}. {pollable.fix}",
         state,
     )

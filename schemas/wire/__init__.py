@@ -1,4 +1,4 @@
-"""What goes over the wire: the bodies of the prompt-run API, one module for each kind of resource.
+"""Request and response bodies of the prompt-run API, one module per resource type.
 
-Answers carry every field, so that clients of several versions read them; requests take what any of these clients sends.
+Responses contain all fields of all supported client versions; requests accept what any of these clients sends.
 """

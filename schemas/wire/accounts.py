@@ -1,4 +1,4 @@
-"""API keys, rate limits, and what a caller may ask of itself."""
+"""API keys, rate limits and readiness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Scope = Literal["admin", "write", "read", "search"]
 
 
 class ApiKeyBody(WireModel):
-    """A key without its secret."""
+    """An API key without its secret."""
 
     key_id: str
     key_prefix: str
@@ -26,13 +26,13 @@ class ApiKeyBody(WireModel):
 
 
 class NewApiKey(ApiKeyBody):
-    """A key with its secret, shown once."""
+    """An API key with its secret, which is returned only once."""
 
     key: str = Field(repr=False)
 
 
 class CreateApiKey(RequestModel):
-    """A new key."""
+    """The API key to create."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["read"], "expires_in_days": 90}]}
@@ -44,14 +44,14 @@ class CreateApiKey(RequestModel):
 
 
 class RotatedApiKey(WireModel):
-    """The key that takes an old one's place."""
+    """The API key that replaces the rotated one."""
 
     old_key_id: str
     new_key: NewApiKey
 
 
 class RateCategory(WireModel):
-    """One category of requests: what was used of its limits, and the epoch second at which the minute ends."""
+    """Usage and limits of one request category. `reset_at` is the Unix time at which the current minute ends."""
 
     minute_used: int
     minute_limit: int
@@ -71,6 +71,6 @@ class RateStatus(WireModel):
 
 
 class Ready(WireModel):
-    """The service is ready."""
+    """The service is ready to accept requests."""
 
     ready: bool = True

@@ -1,4 +1,4 @@
-"""What several bodies share: markers, pages, errors, and the base of request bodies."""
+"""Shared bodies: markers, pages, errors, and base classes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _MAX_LEVELS = 64
 
 
 def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
-    """A JSON value, unless it holds what some database or client cannot: NUL, lone surrogates, numbers beyond 64 bits or
-    that are none, or very many levels.
+    """Return a JSON value if every supported database and client can store it.
 
     Raises:
-        ValueError: naming what it holds.
+        ValueError: the value contains NUL, a lone surrogate, an integer beyond 64 bits, NaN or Infinity, or is nested
+            too deeply.
     """
     if levels == 0:
-        raise ValueError(f"is nested deeper than {_MAX_LEVELS} levels")
+        raise ValueError(f"is nested deeper than {_MAX_LEVELS} levels; flatten it")
     if isinstance(value, str):
         if "\0" in value or not _is_utf_8(value):
-            raise ValueError("holds a NUL or half of a surrogate pair")
+            raise ValueError("contains a NUL character or a lone surrogate; remove it")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError("holds a number that is none (NaN, Infinity)")
+            raise ValueError("contains NaN or Infinity; use a finite number or null")
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise ValueError("holds a whole number beyond 64 bits")
+            raise ValueError("contains an integer beyond 64 bits; use a smaller number or text")
     elif isinstance(value, dict):
         for key, part in value.items():
             storable(key, levels - 1)
@@ -53,25 +53,27 @@ StorableText = Annotated[str, AfterValidator(storable)]
 
 
 class WireModel(BaseModel):
-    """Base of answers."""
+    """Base class of responses."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
 class RequestModel(BaseModel):
-    """Base of request bodies; fields that other versions of the API know are ignored."""
+    """Base class of request bodies; unknown fields are ignored, as other API versions may define them."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
-    def _can_be_stored(cls, values: Any) -> Any:
+    def _check_storable(cls, values: Any) -> Any:
         return storable(values)
 
 
 class NullIsAbsent(RequestModel):
-    """Base of request bodies in which null means the same as nothing, for clients send it for what they leave to the
-    server; the description says so."""
+    """Base class of request bodies in which null means absent.
+
+    Clients send null for fields that they leave to the server. The OpenAPI schema therefore allows null.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +94,7 @@ class NullIsAbsent(RequestModel):
 
 
 class Marker(WireModel):
-    """A user's mark on a resource; all null where there is none."""
+    """A user's marker on a resource; all fields are null without one."""
 
     marker_id: str | None = None
     color: str | None = None
@@ -101,7 +103,7 @@ class Marker(WireModel):
 
 
 class Pagination(WireModel):
-    """Where a page ends. `next_cursor` is set exactly when `has_more` is true."""
+    """Position in a paged list. `next_cursor` is set if and only if `has_more` is true."""
 
     limit: int
     has_more: bool
@@ -116,19 +118,19 @@ class Page(WireModel, Generic[Item]):
 
 
 class Message(WireModel):
-    """An answer that only says what was done."""
+    """A confirmation of the performed action."""
 
     message: str
 
 
 class ErrorBody(WireModel):
-    """What went wrong.
+    """An error.
 
     Attributes:
-        code: a word for programs.
-        message: a sentence for people, with the value and the fix.
-        details: more for programs.
-        request_id: names the request in the server's log.
+        code: stable error code for programs.
+        message: description for people, with the invalid value and the fix.
+        details: structured details for programs.
+        request_id: identifies the request in the server's log.
     """
 
     code: str
@@ -139,13 +141,13 @@ class ErrorBody(WireModel):
 
 
 class ErrorResponse(WireModel):
-    """The body of every answer that is no success."""
+    """The body of every error response."""
 
     error: ErrorBody
 
 
 class DeletionStatus(WireModel):
-    """How far a deletion is."""
+    """The progress of a deletion."""
 
     deletion_id: str
     status: str = Field(description="draining, deleting or deleted")

@@ -1,4 +1,4 @@
-"""What differs between two runs."""
+"""Differences between two runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from promptreel.schemas.wire.common import Page, WireModel
 
 
 class FieldChangeBody(WireModel):
-    """One field of one segment in both runs.
+    """One field of one segment, compared between two runs.
 
     Attributes:
-        segment_id: that of the first run, or of the other where only that has it.
-        other_segment_id: the segment of the other run that it was compared with; null where there is none.
-        matched_by: id, overlap (the runs cut the item differently; it is the one that shares most time), or none.
-        before, after: the values; null where there is none.
+        segment_id: the segment in the first run; if only the other run has it, the segment there.
+        other_segment_id: the matching segment in the other run; null if none matches.
+        matched_by: id, overlap (the runs segment the item differently; the segment with the largest overlap), or none.
+        before, after: the values; null if missing.
     """
 
     video_id: str
@@ -30,13 +30,14 @@ class FieldChangeBody(WireModel):
 
 
 class DiffSummaryBody(WireModel):
-    """Counts over everything that two runs share.
+    """Counts over the media items that both runs contain.
 
     Attributes:
-        items: media of both runs; `only_before` and `only_after` are not compared.
-        segments: by how they were matched.
-        changed_segments: those in which a field differs.
-        fields: counts of added, removed, changed and same by field.
+        items: number of items in both runs.
+        only_before, only_after: number of items in one run only; they are not compared.
+        segments: segment counts by `matched_by`.
+        changed_segments: number of segments with at least one different field.
+        fields: counts of added, removed, changed and same, per field.
     """
 
     items: int
@@ -48,7 +49,7 @@ class DiffSummaryBody(WireModel):
 
 
 class RunDiffPage(Page[FieldChangeBody]):
-    """One page of what differs. The summary comes with the first page alone."""
+    """One page of differences. Only the first page includes the summary."""
 
     run_id: str
     other_run_id: str

@@ -1,4 +1,4 @@
-"""Exports: results of a run or an index as one JSON file."""
+"""Exports of a run or an index as one JSON file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptreel.schemas.wire.common import RequestModel, WireModel
 
 
 class CreateRunExport(RequestModel):
-    """Where an export of a run goes. There are no connectors here: it is always downloaded."""
+    """Options of a run export. This service has no connectors: exports are always downloaded."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
@@ -20,10 +20,10 @@ class CreateRunExport(RequestModel):
 
 
 class CreateIndexExport(CreateRunExport):
-    """What an export of an index holds.
+    """Options of an index export.
 
     Attributes:
-        prompt_run_ids: runs over the index; all that have ended where it is absent.
+        prompt_run_ids: runs over the index to export; default: all finished runs.
     """
 
     model_config = ConfigDict(
@@ -34,21 +34,21 @@ class CreateIndexExport(CreateRunExport):
 
 
 class ExportCreated(WireModel):
-    """An export that waits for its turn."""
+    """A queued export."""
 
     export_id: str
     status: Literal["pending", "processing", "completed", "failed"]
 
 
 class ExportBody(WireModel):
-    """How far an export is. Clients refuse one in which a key is missing.
+    """An export and its progress. All keys are always present; clients require them.
 
     Attributes:
-        queue_status: queued, running, succeeded or dead_letter (it was tried `max_attempts` times).
-        last_error: why the last attempt failed, while another is to come.
-        download_url: path of the finished file, to be asked for with an API key.
-        gcs_uri: names the finished file; opaque.
-        export_params: what the request named; null where that was nothing.
+        queue_status: queued, running, succeeded or dead_letter (failed `max_attempts` times).
+        last_error: error of the last attempt, while a retry is pending.
+        download_url: path of the finished file; requires an API key.
+        gcs_uri: opaque identifier of the finished file.
+        export_params: options set in the request; null if none.
     """
 
     export_id: str
@@ -77,7 +77,7 @@ class ExportBody(WireModel):
 
 
 class ExportDownloadUrl(WireModel):
-    """An address that needs no key for a few minutes; null over plain http, and while the file is not finished."""
+    """A download URL that needs no API key for a few minutes; null over plain HTTP, and until the file is finished."""
 
     export_id: str
     status: Literal["pending", "processing", "completed", "failed"]

@@ -1,6 +1,6 @@
-"""Filter search: conditions on typed fields, groups of them, and the page of hits.
+"""Filter search: conditions on typed fields, groups of conditions, and pages of hits.
 
-`conditions` is the public API's form: one to four of them, all of which must hold. `groups` goes beyond it: nested
+`conditions` is the public API's form: one to four conditions, combined with AND. `groups` is an extension: nested
 `all`, `any` and `not`.
 """
 
@@ -27,22 +27,22 @@ from pydantic import (
 from promptreel.schemas.wire.common import Page
 from promptreel.schemas.wire.hits import HitBody
 
-MAX_DEPTH: Final = 5  # of groups inside groups
-MAX_CONDITIONS: Final = 100  # in all groups together
+MAX_DEPTH: Final = 5  # nesting of groups
+MAX_CONDITIONS: Final = 100  # total over all groups
 _MAX_RUNS: Final = 200
 
 
-def _is_text(value: str) -> str:
+def _check_text(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("holds half a surrogate pair, which is no text") from error
+        raise ValueError("contains a lone surrogate; remove it") from error
     return value
 
 
-def _is_finite(value: float) -> float:
+def _check_finite(value: float) -> float:
     try:
         if math.isfinite(float(value)):
             return value
@@ -51,9 +51,9 @@ def _is_finite(value: float) -> float:
     raise ValueError("must be a finite number")
 
 
-Text = Annotated[StrictStr, Field(min_length=1, max_length=10_000), AfterValidator(_is_text)]
-Whole = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
-Finite = Annotated[StrictInt | StrictFloat, AfterValidator(_is_finite)]
+Text = Annotated[StrictStr, Field(min_length=1, max_length=10_000), AfterValidator(_check_text)]
+Int64 = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+Finite = Annotated[StrictInt | StrictFloat, AfterValidator(_check_finite)]
 Length = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Compare = Literal["equals", "greater_than", "greater_equal", "less_than", "less_equal"]
 
@@ -63,7 +63,7 @@ class _Strict(BaseModel):
 
 
 class _Condition(_Strict):
-    """One condition on one field; any value of the field that meets it is enough.
+    """A condition on a field; it holds if any value of the field meets it.
 
     Attributes:
         field: canonical path, e.g. `scene.location`, `people[].name`, `tags` (or `tags[]`).
@@ -73,7 +73,7 @@ class _Condition(_Strict):
 
 
 class TextCondition(_Condition):
-    """A comparison of text; case does not count."""
+    """A case-insensitive text comparison."""
 
     type: Literal["string"]
     operator: Literal["equals", "contains", "starts_with", "ends_with"]
@@ -81,11 +81,11 @@ class TextCondition(_Condition):
 
 
 class IntegerCondition(_Condition):
-    """A comparison with a whole number."""
+    """A comparison with an integer."""
 
     type: Literal["integer"]
     operator: Compare
-    value: Whole
+    value: Int64
 
 
 class NumberCondition(_Condition):
@@ -97,7 +97,7 @@ class NumberCondition(_Condition):
 
 
 class BooleanCondition(_Condition):
-    """True or false."""
+    """A comparison with true or false."""
 
     type: Literal["boolean"]
     operator: Literal["equals"]
@@ -105,15 +105,15 @@ class BooleanCondition(_Condition):
 
 
 class ItemEquals(_Condition):
-    """An array that holds a value."""
+    """An array contains a value."""
 
     type: Literal["array"]
     operator: Literal["item_equals"]
-    value: Text | StrictBool | Whole | Annotated[StrictFloat, AfterValidator(_is_finite)]
+    value: Text | StrictBool | Int64 | Annotated[StrictFloat, AfterValidator(_check_finite)]
 
 
 class ItemContains(_Condition):
-    """An array of text with an item that holds some text."""
+    """An array has a text item that contains a substring."""
 
     type: Literal["array"]
     operator: Literal["item_contains"]
@@ -121,7 +121,7 @@ class ItemContains(_Condition):
 
 
 class ArrayLength(_Condition):
-    """An array of some length."""
+    """A comparison of an array's length."""
 
     type: Literal["array"]
     operator: Literal["length_equals", "length_greater", "length_less"]
@@ -129,7 +129,7 @@ class ArrayLength(_Condition):
 
 
 class Emptiness(_Condition):
-    """Whether a field has any value at all: text that is not blank, an array with an item. There is no `value`."""
+    """Whether a field has no value, blank text or an empty array. `value` is not allowed."""
 
     type: Literal["string", "array"]
     operator: Literal["is_empty", "is_not_empty"]
@@ -153,8 +153,8 @@ OPERATORS: Final[dict[str, tuple[str, ...]]] = {
 _BY_TYPE: Final = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
 
 
-def _kind_of_condition(value: Any) -> str | None:
-    """Which model reads a condition; None where its type and operator do not go together."""
+def _condition_tag(value: Any) -> str | None:
+    """Return the tag of the condition's model; None if its type and operator do not match."""
     kind, operator = (
         (value.get("type"), value.get("operator"))
         if isinstance(value, dict)
@@ -169,7 +169,7 @@ def _kind_of_condition(value: Any) -> str | None:
     return _BY_TYPE[kind]
 
 
-_SORTS: Final = "; ".join(f"{kind}: {', '.join(operators)}" for kind, operators in OPERATORS.items())
+_OPERATOR_LIST: Final = "; ".join(f"{kind}: {', '.join(operators)}" for kind, operators in OPERATORS.items())
 
 Condition = Annotated[
     Annotated[TextCondition, Tag("text")]
@@ -181,36 +181,36 @@ Condition = Annotated[
     | Annotated[ArrayLength, Tag("length")]
     | Annotated[Emptiness, Tag("emptiness")],
     Discriminator(
-        _kind_of_condition,
+        _condition_tag,
         custom_error_type="unknown_condition",
-        custom_error_message=f"needs a field, and a type with one of its operators ({_SORTS})",
+        custom_error_message=f"must have a field, a type, and an operator of that type ({_OPERATOR_LIST})",
     ),
 ]
 
 
 class AnyOf(_Strict):
-    """At least one of these holds."""
+    """At least one of the conditions holds."""
 
     any: list[FilterNode] = Field(min_length=1, max_length=MAX_CONDITIONS)
 
 
 class AllOf(_Strict):
-    """All of these hold."""
+    """All of the conditions hold."""
 
     all: list[FilterNode] = Field(min_length=1, max_length=MAX_CONDITIONS)
 
 
 class NotThis(_Strict):
-    """This does not hold."""
+    """The condition does not hold."""
 
     not_: FilterNode = Field(alias="not")
 
 
-def _kind_of_node(value: Any) -> str:
+def _node_tag(value: Any) -> str:
     if isinstance(value, dict):
         return next((key for key in ("any", "all", "not") if key in value), "condition")
-    kinds: dict[Any, str] = {AnyOf: "any", AllOf: "all", NotThis: "not"}
-    return kinds.get(type(value), "condition")
+    tags: dict[Any, str] = {AnyOf: "any", AllOf: "all", NotThis: "not"}
+    return tags.get(type(value), "condition")
 
 
 FilterNode = Annotated[
@@ -218,20 +218,20 @@ FilterNode = Annotated[
     | Annotated[AllOf, Tag("all")]
     | Annotated[NotThis, Tag("not")]
     | Annotated[Condition, Tag("condition")],
-    Discriminator(_kind_of_node),
+    Discriminator(_node_tag),
 ]
 
 
 class FilterSearch(_Strict):
-    """What a filter search asks for. Unknown keys are refused: a misspelt one would find too much.
+    """A filter search. Unknown keys are rejected, as a misspelt key would match too many segments.
 
     Attributes:
-        conditions: one to four, all of which must hold.
-        groups: conditions and groups of any number that must hold too; `{"any": [...]}`, `{"all": [...]}`,
-            `{"not": {...}}`, at most 5 deep and 100 conditions in all.
-        cursor: `next_page_token` of the page before.
-        run_ids: runs whose results are searched; without it the newest finished run of each prompt over each item.
-        index_ids: indexes that are searched instead of that of the path.
+        conditions: one to four conditions, combined with AND.
+        groups: additional conditions and groups, combined with AND: `{"any": [...]}`, `{"all": [...]}`,
+            `{"not": {...}}`; nested at most 5 deep, with at most 100 conditions in total.
+        cursor: `next_page_token` of the previous page.
+        run_ids: runs to search; default: the newest finished run of each prompt for each item.
+        index_ids: indexes to search instead of the one in the path.
     """
 
     model_config = ConfigDict(
@@ -259,16 +259,16 @@ class FilterSearch(_Strict):
     @model_validator(mode="after")
     def _is_bounded(self) -> FilterSearch:
         if not self.conditions and not self.groups:
-            raise ValueError("conditions: give one to four conditions (or groups)")
+            raise ValueError("conditions: missing; set one to four conditions, or groups")
         if sum(1 for _ in conditions_of(self.groups or [])) > MAX_CONDITIONS:
-            raise ValueError(f"groups: hold more than {MAX_CONDITIONS} conditions")
+            raise ValueError(f"groups: must contain at most {MAX_CONDITIONS} conditions")
         if _depth(self.groups or []) > MAX_DEPTH:
-            raise ValueError(f"groups: are nested deeper than {MAX_DEPTH}")
+            raise ValueError(f"groups: must be nested at most {MAX_DEPTH} levels deep")
         return self
 
 
 def parts_of(node: Any) -> list[Any]:
-    """The nodes directly inside a group; none of a condition."""
+    """Return the direct children of a group; a condition has none."""
     if isinstance(node, AnyOf):
         return list(node.any)
     if isinstance(node, AllOf):
@@ -277,7 +277,7 @@ def parts_of(node: Any) -> list[Any]:
 
 
 def conditions_of(nodes: list[Any]) -> Iterator[Any]:
-    """Every condition of some nodes, at any depth."""
+    """Yield the conditions in these nodes, at any depth."""
     for node in nodes:
         if isinstance(node, AnyOf | AllOf | NotThis):
             yield from conditions_of(parts_of(node))
@@ -290,10 +290,10 @@ def _depth(nodes: list[Any]) -> int:
 
 
 class FilterHit(HitBody):
-    """A segment that meets the conditions. There are no scores: it does or it does not.
+    """A segment that meets the conditions. Filter hits have no scores.
 
     Attributes:
-        matched_field_paths: fields of the conditions that all had to hold.
+        matched_field_paths: fields of the conditions that are combined with AND.
     """
 
     result_type: Literal["segment"] = "segment"
@@ -308,12 +308,12 @@ class FilterHit(HitBody):
 
 
 class FilterPage(Page[FilterHit]):
-    """One page of hits, in both shapes that clients read.
+    """One page of hits, in the two formats that clients read.
 
     Attributes:
         results: the same as `data`.
         next_page_token: the same as `pagination.next_cursor`.
-        total_shown: hits on this page.
+        total_shown: number of hits on this page.
     """
 
     results: list[FilterHit]

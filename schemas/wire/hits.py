@@ -1,4 +1,4 @@
-"""What every hit of a search or a filter is on the wire."""
+"""The fields shared by search hits and filter hits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from promptreel.schemas.wire.prompt_runs import MediaUris
 
 
 class HitBody(MediaUris):
-    """A segment, or a media item as a whole, and the result that a run has of it.
+    """A segment or a media item, and its result in a run.
 
     Attributes:
-        preview_segment_id: the segment that stands for a media item, with its times; null for a segment.
-        matched_field_paths: the fields that the hit was found by.
+        preview_segment_id: a segment of the media item to preview, with its times; null for a segment hit.
+        matched_field_paths: fields that matched.
     """
 
     result_type: str

@@ -1,4 +1,4 @@
-"""Indexes: containers of media."""
+"""Indexes: collections of media."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from promptreel.schemas.wire.common import RequestModel, WireModel
 
 
 class IndexBody(WireModel):
-    """A container of media, independent of prompts."""
+    """A collection of media, independent of prompts."""
 
     index_id: str
     name: str
@@ -20,7 +20,7 @@ class IndexBody(WireModel):
 
 
 class CreateIndex(RequestModel):
-    """A new index."""
+    """The index to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "spring campaign"}]})
 

@@ -1,4 +1,4 @@
-"""Prompt runs: execution, state, results, failures, retries and call records."""
+"""Prompt runs: execution, status, results, failures, retries and call records."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from promptreel.schemas.wire.common import Marker, NullIsAbsent, RequestModel, W
 
 
 class IndexTarget(RequestModel):
-    """Everything in an index."""
+    """All media of an index."""
 
     type: Literal["index"]
     index_id: str = Field(min_length=1)
 
 
 class VideosTarget(RequestModel):
-    """Chosen media of one index, or of the playground where no index is named."""
+    """Selected media of one index; without `index_id`, of the playground."""
 
     type: Literal["videos"]
     video_ids: list[str] = Field(min_length=1, max_length=10_000)
@@ -34,21 +34,21 @@ class VideosTarget(RequestModel):
 
 
 class PlaygroundTarget(RequestModel):
-    """Everything that lies in no index."""
+    """All media that are in no index."""
 
     type: Literal["playground"]
 
 
-# Seconds of a fixed window.
+# Window length in seconds.
 Window = Annotated[StrictInt, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
-# What a retry of failures may be limited to.
+# Operations that a retry of failures can select.
 RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
 
 Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
 
 
 class ExecuteRun(NullIsAbsent):
-    """What a run is started, or estimated, with."""
+    """The run to start or estimate."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -74,7 +74,7 @@ class ExecuteRun(NullIsAbsent):
     enable_image_embedding: bool = True
 
     @model_validator(mode="after")
-    def _durations_go_with_fixed(self) -> ExecuteRun:
+    def _check_durations(self) -> ExecuteRun:
         for kind in ("video", "audio"):
             is_fixed = getattr(self, f"{kind}_segmentation_type") == "fixed"
             if is_fixed and getattr(self, f"{kind}_segment_duration") is None:
@@ -83,7 +83,7 @@ class ExecuteRun(NullIsAbsent):
 
 
 class StopState(WireModel):
-    """How far a cancellation is."""
+    """The progress of a cancellation."""
 
     requested_at: str | None = None
     requested_by: str | None = None
@@ -98,10 +98,11 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
-        field_extraction_succeeded and its kin: null where not asked for, or not known yet.
-        warnings: what the run could not do, and how to fix it.
-        estimated_input_tokens: what its calls take in at most where nothing is finished before; 0 for a model that measures.
-        actual_tokens: what all calls used: input, output, cached, thought and total.
+        field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
+            disabled, or its outcome is not known yet.
+        warnings: problems of the run, each with its fix.
+        estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
+        actual_tokens: tokens used by all calls: input, output, cached, thought and total.
     """
 
     run_id: str
@@ -167,7 +168,7 @@ class PromptRunBody(WireModel):
 
 
 class RunEstimateBody(WireModel):
-    """What a run would take; `breakdown` holds the counts, for a self-hosted service bills nothing."""
+    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing."""
 
     estimated_mt: float = 0.0
     breakdown: dict[str, Any]
@@ -176,7 +177,7 @@ class RunEstimateBody(WireModel):
 
 
 class MediaUris(WireModel):
-    """Addresses of a result's media; null where there is none."""
+    """Addresses of a result's media; null if not available."""
 
     segment_uri: str | None = None
     gcs_uri: str | None = None
@@ -189,7 +190,7 @@ class MediaUris(WireModel):
 
 
 class SegmentResult(MediaUris):
-    """One segment of one run."""
+    """The result of one segment in one run."""
 
     result_type: str = "segment"
     result_id: str
@@ -262,7 +263,7 @@ class VideoResult(MediaUris):
 
 
 class OperationCounts(WireModel):
-    """Failed operations by kind; a segment may count in several."""
+    """Number of failures per operation; a segment can count in several."""
 
     field_extraction: int = 0
     transcription: int = 0
@@ -271,7 +272,7 @@ class OperationCounts(WireModel):
 
 
 class FailedSegment(WireModel):
-    """A segment that failed, or (for `processing`) an item that never was cut into segments."""
+    """A failed segment, or (for `processing`) an item that failed before segmentation."""
 
     segment_id: str
     failed_operations: list[str]
@@ -297,7 +298,7 @@ class FailedVideo(WireModel):
 
 
 class FailedSegments(WireModel):
-    """Everything of a run that failed."""
+    """All failures of a run."""
 
     run_id: str
     status: str
@@ -335,7 +336,7 @@ class SegmentRetry(WireModel):
 
 
 class RetryFailures(RequestModel):
-    """Which failures of a run to try again; all retryable ones where nothing is named."""
+    """The failures of a run to retry; without any filter, all retryable failures."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"operations": ["field_extraction"]}]})
 
@@ -345,7 +346,7 @@ class RetryFailures(RequestModel):
 
 
 class LlmCallBody(WireModel):
-    """One attempt at one model call."""
+    """One attempt of one model call."""
 
     llm_call_id: str
     prompt_run_id: str

@@ -26,7 +26,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class VideoLevelBody(RequestModel):
-    """The synthesis over one item's segments."""
+    """The synthesis of one media item from its segments."""
 
     instructions_text: str = Field(min_length=1, max_length=12_000)
     included_segment_fields: list[str] = []
@@ -56,7 +56,7 @@ class PromptBody(WireModel):
 
 
 class PromptList(WireModel):
-    """All prompts of the caller."""
+    """The caller's prompts."""
 
     prompts: list[PromptBody]
     total_count: int
@@ -64,7 +64,7 @@ class PromptList(WireModel):
 
 
 class CreatePrompt(RequestModel):
-    """A new prompt."""
+    """The prompt to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -77,7 +77,7 @@ class CreatePrompt(RequestModel):
 
 
 class UpdatePrompt(RequestModel):
-    """Changes of a prompt: only what is sent changes."""
+    """Changes to a prompt; missing fields stay unchanged."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "What happens, and where."}]})
 
@@ -92,7 +92,7 @@ class UpdatePrompt(RequestModel):
 
 
 class TestSchema(RequestModel):
-    """A schema and an example to hold against it."""
+    """A JSON schema, and sample data to validate against it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -105,7 +105,7 @@ class TestSchema(RequestModel):
 
 
 class SchemaVerdict(WireModel):
-    """Whether the example fits."""
+    """The result of the validation."""
 
     valid: bool
     validated_data: dict[str, Any] | None
@@ -114,7 +114,7 @@ class SchemaVerdict(WireModel):
 
 
 class PromptUsage(WireModel):
-    """Whether runs use a prompt."""
+    """Whether any run uses the prompt."""
 
     prompt_id: str
     name: str

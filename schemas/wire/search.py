@@ -1,4 +1,4 @@
-"""Search by text, by image, by both, and over several runs."""
+"""Search by text, by image, by both, and across runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 from promptreel.schemas.wire.common import NullIsAbsent, StorableText, WireModel
 from promptreel.schemas.wire.hits import HitBody
 
-_WEIGHT_SLACK = 0.01
+_WEIGHT_TOLERANCE = 0.01
 
 
-def _is_not_blank(value: str) -> str:
+def _check_not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
     return value
 
 
-Query = Annotated[StorableText, StringConstraints(min_length=1, max_length=5000), AfterValidator(_is_not_blank)]
+Query = Annotated[StorableText, StringConstraints(min_length=1, max_length=5000), AfterValidator(_check_not_blank)]
 Ids = Annotated[list[Annotated[StorableText, StringConstraints(min_length=1, max_length=255)]], Field(max_length=200)]
 FieldNames = Annotated[
     list[Annotated[StorableText, StringConstraints(min_length=1, max_length=1000)]], Field(max_length=200)
@@ -28,11 +28,11 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class _ScopedBody(NullIsAbsent):
-    """Where is searched.
+    """The scope of a search.
 
     Attributes:
-        run_ids: runs whose results are searched; without it all finished ones.
-        index_ids: indexes that are searched instead of the one in the path.
+        run_ids: runs to search; default: all finished runs.
+        index_ids: indexes to search instead of the one in the path.
     """
 
     run_ids: Ids | None = None
@@ -40,10 +40,10 @@ class _ScopedBody(NullIsAbsent):
 
 
 class TextSearch(_ScopedBody):
-    """A search by meaning and words.
+    """A semantic and keyword search.
 
     Attributes:
-        search_fields: field paths that are looked at; all without it.
+        search_fields: field paths to search; default: all.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "top_k": 10}]})
@@ -54,10 +54,10 @@ class TextSearch(_ScopedBody):
 
 
 class ImageSearch(_ScopedBody):
-    """A search for frames that resemble a picture.
+    """A search for frames that are similar to a picture.
 
     Attributes:
-        image_data: a JPEG, PNG or WebP as base64.
+        image_data: a JPEG, PNG or WebP image, encoded as base64.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image_data": "iVBORw0KGgo=", "top_k": 10}]})
@@ -67,7 +67,7 @@ class ImageSearch(_ScopedBody):
 
 
 class MultimodalSearch(_ScopedBody):
-    """A search by text, by a picture, or by both, whose weights add up to 1."""
+    """A search by text, by picture, or by both; the weights must add up to 1."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text_query": "a crane lifts a box", "top_k": 10}]})
 
@@ -79,21 +79,21 @@ class MultimodalSearch(_ScopedBody):
     search_fields: FieldNames | None = None
 
     @model_validator(mode="after")
-    def _has_query(self) -> MultimodalSearch:
+    def _check_query(self) -> MultimodalSearch:
         if self.text_query is None and self.image_data is None:
             raise ValueError("text_query or image_data is required")
         total = self.text_weight + self.image_weight
-        if abs(total - 1) > _WEIGHT_SLACK + 1e-9:
-            raise ValueError(f"text_weight and image_weight must add up to 1, not {total:g}")
+        if abs(total - 1) > _WEIGHT_TOLERANCE + 1e-9:
+            raise ValueError(f"text_weight and image_weight add up to {total:g}; they must add up to 1")
         return self
 
 
 class MultiRunSearch(NullIsAbsent):
-    """A search over several runs, or over all of an index.
+    """A search across several runs, or all runs of an index.
 
     Attributes:
-        aggregation: `best` keeps the best hit of each segment, `all` every one, `weighted` lets newer runs weigh more.
-        top_k: hits of each run.
+        aggregation: `best` returns the best hit of each segment, `all` returns every hit, `weighted` prefers newer runs.
+        top_k: maximum number of hits per run.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "run_ids": ["run_1"]}]})
@@ -105,14 +105,14 @@ class MultiRunSearch(NullIsAbsent):
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
 
     @model_validator(mode="after")
-    def _names_runs(self) -> MultiRunSearch:
+    def _check_scope(self) -> MultiRunSearch:
         if not self.run_ids and self.index_id is None:
             raise ValueError("run_ids or index_id is required")
         return self
 
 
 class PlaygroundSearch(NullIsAbsent):
-    """A search over the media that lies in no index."""
+    """A search of the media that are in no index."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "a crane lifts a box", "top_k": 10}]})
 
@@ -121,7 +121,7 @@ class PlaygroundSearch(NullIsAbsent):
 
 
 class MatchedField(WireModel):
-    """One value that matched: `people[1].name` of the field `people[].name`; scores are from 0 to 1."""
+    """A matching value, such as `people[1].name` of the field `people[].name`, with its score from 0 to 1."""
 
     field_path: str
     field_display_label: str | None = None
@@ -133,12 +133,13 @@ class MatchedField(WireModel):
 
 
 class SearchResultBody(HitBody):
-    """A segment, or a media item as a whole, that was found.
+    """A search hit: a segment or a media item.
 
     Attributes:
-        result_type: segment or video; a video's segment_id and times are null, and `preview_*` show one of its segments.
-        similarity_score: 0 to 1; null where no vector tells.
-        reranked_score: what the hits of a text search are ordered by.
+        result_type: segment or video; a video has no segment_id and no times, and its `preview_*` fields describe one of
+            its segments.
+        similarity_score: vector similarity, 0 to 1; null for a keyword match without a vector.
+        reranked_score: sort key of text search hits.
     """
 
     transcript: str | None = None
@@ -148,7 +149,7 @@ class SearchResultBody(HitBody):
 
 
 class ImageResultBody(SearchResultBody):
-    """A segment that was found by a picture, and the time of the frame that matched."""
+    """An image search hit: a segment, and the time of its matching frame."""
 
     matched_image_uri: str | None = None
     matched_image_gcs_uri: str | None = None
@@ -158,11 +159,11 @@ class ImageResultBody(SearchResultBody):
 
 
 class MultimodalResultBody(ImageResultBody):
-    """A segment that was found by text, picture, or both.
+    """A multimodal search hit: a segment found by text, by picture, or by both.
 
     Attributes:
         match_type: both, text_only or image_only.
-        text_rank, image_rank: its places in the two rankings, from 1; null where it is in one only.
+        text_rank, image_rank: rank in the text and image results, from 1; null if not found there.
     """
 
     fused_score: float

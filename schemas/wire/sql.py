@@ -1,4 +1,4 @@
-"""SQL over the tables of runs: the catalog, a query and its rows, a draft."""
+"""SQL over the tables of runs: the catalog, queries and their rows, and generated queries."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from promptreel.schemas.wire.common import RequestModel, StorableText, WireModel
 
 
 class SqlScope(RequestModel):
-    """Which runs are read.
+    """The runs to query.
 
     Attributes:
-        run_ids: these of the runs over the indexes; absent: every finished run with tables over them.
-        index_ids: these indexes instead of the one in the path.
+        run_ids: runs over the indexes; default: all finished runs with tables.
+        index_ids: indexes to query instead of the one in the path.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"run_ids": ["run_20260420-100000-3f9a1c02e7"]}]})
@@ -24,7 +24,7 @@ class SqlScope(RequestModel):
 
 
 class ExecuteSql(SqlScope):
-    """A query: exactly one SELECT in DuckDB's SQL."""
+    """A query: exactly one SELECT statement in DuckDB's SQL dialect."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": "SELECT count(*) FROM segments"}]})
 
@@ -33,7 +33,7 @@ class ExecuteSql(SqlScope):
 
 
 class GenerateSql(SqlScope):
-    """What a query shall answer, in words; `existing_query` is changed rather than a new one written."""
+    """A description of the query to generate; with `existing_query`, that query is changed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"instruction": "Count the segments of each item."}]})
 
@@ -42,7 +42,7 @@ class GenerateSql(SqlScope):
 
 
 class SqlColumn(WireModel):
-    """A column of a table; `field_path` is the prompt's field that it holds, null for one that every run has."""
+    """A column of a table. `field_path` is the prompt field in the column; null for a column common to all runs."""
 
     name: str
     type: str
@@ -50,7 +50,7 @@ class SqlColumn(WireModel):
 
 
 class SqlTable(WireModel):
-    """A table. `run_id` and `prompt_id` are null for one over all runs; a name that holds a '-' is written in quotes."""
+    """A table. `run_id` and `prompt_id` are null for a table of all runs. A name that contains '-' must be quoted."""
 
     name: str
     run_id: str | None = None
@@ -60,7 +60,7 @@ class SqlTable(WireModel):
 
 
 class SqlLimitsBody(WireModel):
-    """What a query may use."""
+    """Limits of a query."""
 
     default_result_limit: int
     max_result_limit: int
@@ -71,18 +71,18 @@ class SqlLimitsBody(WireModel):
 
 
 class SqlExample(WireModel):
-    """A query over this catalog that runs as it stands."""
+    """An example query that can be run on this catalog."""
 
     title: str
     query: str
 
 
 class SqlCatalogBody(WireModel):
-    """What a query may name.
+    """The tables that a query can use.
 
     Attributes:
-        run_ids: the runs that are read, newest first.
-        runs_left_out: older runs beyond `limits.max_runs`; name them in `run_ids` to read them.
+        run_ids: the runs in the tables, newest first.
+        runs_left_out: number of older runs beyond `limits.max_runs`; select them with `run_ids`.
     """
 
     dialect: str = "duckdb"
@@ -94,7 +94,7 @@ class SqlCatalogBody(WireModel):
 
 
 class SqlRowContext(WireModel):
-    """The segment or item that a row comes from, as far as the row's own columns tell."""
+    """The segment or item of a row, derived from the row's columns."""
 
     video_id: str | None = None
     segment_id: str | None = None
@@ -104,18 +104,18 @@ class SqlRowContext(WireModel):
 
 
 class SqlResultColumn(WireModel):
-    """A column of an answer, in order."""
+    """A column of the result."""
 
     name: str
     type: str
 
 
 class SqlRowsBody(WireModel):
-    """Rows of a query.
+    """The result of a query.
 
     Attributes:
-        row_context: for each row the segment or item that it comes from; null where its columns do not tell.
-        truncated: there were more rows than `applied_result_limit`, or than fit into one answer.
+        row_context: the segment or item of each row; null if the columns do not identify it.
+        truncated: more rows than `applied_result_limit`, or than the maximum response size allows.
     """
 
     rows: list[dict[str, Any]]
@@ -129,7 +129,7 @@ class SqlRowsBody(WireModel):
 
 
 class SqlDraft(WireModel):
-    """A query that a model wrote. It passed the checks of a query, and was not run."""
+    """A query written by a model. It has been checked, but not executed."""
 
     query: str
     model: str

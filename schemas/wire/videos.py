@@ -1,4 +1,4 @@
-"""Media items ("videos", whatever their type), their segments, and how they are registered."""
+"""Media items (called videos, whatever their type), their segments and their registration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptreel.schemas.wire.common import Marker, RequestModel, WireModel
 
 
 class SegmentProgress(WireModel):
-    """One segment inside a run's status of a video."""
+    """The status of one segment in a run."""
 
     segment_id: str
     video_id: str
@@ -26,7 +26,7 @@ class SegmentProgress(WireModel):
 
 
 class VideoLevelProgress(WireModel):
-    """How a run's synthesis of a video stands."""
+    """The status of a video's synthesis in a run."""
 
     status: str
     result_available: bool
@@ -40,7 +40,7 @@ class VideoLevelProgress(WireModel):
 
 
 class RunProcessingStatus(WireModel):
-    """How one run stands on one video."""
+    """The status of one video in one run."""
 
     run_id: str
     prompt_id: str | None
@@ -87,7 +87,7 @@ class VideoWithDetails(VideoBody):
 
 
 class VideoStatus(WireModel):
-    """Where a media item stands in its runs."""
+    """The status of a media item in its runs."""
 
     video_id: str
     status: str
@@ -95,7 +95,7 @@ class VideoStatus(WireModel):
 
 
 class SegmentBody(WireModel):
-    """A segment, seen through one run or through its newest result."""
+    """A segment with its result in one run, or its newest result."""
 
     segment_id: str
     video_id: str
@@ -135,7 +135,7 @@ class SegmentBody(WireModel):
 
 
 class RegisterVideo(RequestModel):
-    """A media item that lies somewhere already."""
+    """The media item to register, by its URI."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"title": "dock", "video_uri": "https://media.example/dock.mp4"}]}
@@ -147,7 +147,7 @@ class RegisterVideo(RequestModel):
 
 
 class ImportProgress(WireModel):
-    """Files of an import job; one for an upload."""
+    """File counts of an import job; an upload has one file."""
 
     total_files: int = 1
     imported: int = 1
@@ -161,7 +161,7 @@ class ImportProgress(WireModel):
 
 
 class ImportOutput(WireModel):
-    """One media item that an import job made."""
+    """One media item created by an import job."""
 
     file_id: str
     file_name: str
@@ -176,7 +176,7 @@ class ImportOutput(WireModel):
 
 
 class ImportOutputs(WireModel):
-    """What an import job made."""
+    """The media items created by an import job."""
 
     items: list[ImportOutput] = []
     next_cursor: str | None = None
@@ -184,13 +184,13 @@ class ImportOutputs(WireModel):
 
 
 class ImportExecution(WireModel):
-    """Whether an import job also starts a run; ours never does."""
+    """The run started by an import job; this service never starts one."""
 
     status: str = "not_requested"
 
 
 class RegisteredVideo(VideoBody):
-    """The answer to a registration or an upload: the video, and the finished import job that some clients expect."""
+    """A registered or uploaded video, with the finished import job that some clients expect."""
 
     message: str
     job_id: str
@@ -211,7 +211,7 @@ class RegisteredVideo(VideoBody):
 
 
 class VideoBatch(RequestModel):
-    """Up to a hundred videos."""
+    """Up to 100 videos."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"video_ids": ["vid_9f86d081884c7d659a2feaa0"]}]})
 
@@ -219,14 +219,14 @@ class VideoBatch(RequestModel):
 
 
 class SegmentTarget(RequestModel):
-    """A video, seen through one run."""
+    """A video, and the run whose results to return."""
 
     video_id: str
     run_id: str | None = None
 
 
 class SegmentBatch(RequestModel):
-    """Videos, or videos seen through runs; never both."""
+    """Videos, or videos with runs; exactly one of `video_ids` and `targets` is required."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"video_ids": ["vid_9f86d081884c7d659a2feaa0"]}]})
 
@@ -234,14 +234,14 @@ class SegmentBatch(RequestModel):
     targets: list[SegmentTarget] | None = Field(default=None, min_length=1, max_length=50)
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> SegmentBatch:
+    def _check_one_is_set(self) -> SegmentBatch:
         if (self.video_ids is None) == (self.targets is None):
-            raise ValueError("give either video_ids or targets")
+            raise ValueError("set either video_ids or targets, not both")
         return self
 
 
 class VideoSegments(WireModel):
-    """The segments of one video, and the run that they are seen through."""
+    """The segments of one video, and the run of their results."""
 
     video_id: str
     run_id: str | None
@@ -249,7 +249,7 @@ class VideoSegments(WireModel):
 
 
 class SignedUrlRequest(RequestModel):
-    """A URI that this service handed out."""
+    """A media URI returned by this service."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"gcs_uri": "media://vid_9f86d081884c7d659a2feaa0"}]})
 
@@ -258,7 +258,7 @@ class SignedUrlRequest(RequestModel):
 
 
 class SignedUrl(WireModel):
-    """An address from which it can be fetched until it expires."""
+    """A signed download URL and its expiry time."""
 
     signed_url: str
     expires_at: str

@@ -267,7 +267,7 @@ def test_unknown_fields_and_wrong_types_are_named_with_what_there_is():
         assert path in unknown
     for field in ("products.name", "scene", "scene.location[]", "products[]", "[]", "summary.x", "SUMMARY"):
         if field != "products[]":
-            assert "no field" in problem(field=field, **equals)
+            assert "unknown field" in problem(field=field, **equals)
     assert "holds string" in problem(field="summary", type="integer", operator="equals", value=1)
     assert "holds integer" in problem(field="scene.people_count", **equals)
     assert "holds boolean" in problem(field="scene.bright", **equals)

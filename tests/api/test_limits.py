@@ -31,7 +31,7 @@ def ask(monkeypatch, tmp_path, api_media):
 @pytest.mark.parametrize(
     ("limits", "said_of_it"),
     [
-        ({"max_run_items": 1}, "2 items are more than one run may have (1)"),
+        ({"max_run_items": 1}, "2 items exceed the limit of one run (1)"),
         ({"max_run_segments": 4}, "at least 5 segments, more than one run may have (4)"),
         ({"max_run_tokens": 500, "model": MODEL}, "one run may use 500"),
     ],

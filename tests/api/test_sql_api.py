@@ -308,7 +308,7 @@ def test_nothing_of_another_account_is_known(service, path):
         assert request.json()["error"]["code"] in ("resource_index_not_found", "resource_run_not_found")
         assert SECRET not in request.text
     assert service.post(f"idx_mine{path}", {**body, "run_ids": [OTHER_RUN]}).json()["error"]["message"] == (
-        f"No run {OTHER_RUN} here."
+        f"Run {OTHER_RUN} does not exist."
     )
 
 

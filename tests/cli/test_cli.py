@@ -141,7 +141,7 @@ def test_a_run_whose_failures_would_come_again_is_not_made_again(ran):
     data, run_id, *_ = ran
     before = sorted((data / "runs" / run_id / "manifests").iterdir())
     code, out, err = promptreel("run", "--resume", run_id, "--data-dir", data)
-    assert (code, "nothing to try again: 1 failures" in err) == (3, True)
+    assert (code, "nothing to retry: none of the 1 failures is retryable" in err) == (3, True)
     assert f"run      {run_id}: completed_with_failures" in out
     assert sorted((data / "runs" / run_id / "manifests").iterdir()) == before
 
@@ -173,7 +173,7 @@ def test_files_with_the_same_bytes_are_said_to_be_one_item(tmp_path, media):
     for name in ("one.flac", "two.flac"):
         (folder / name).write_bytes((media / "b.flac").read_bytes())
     code, out, _ = promptreel("run", folder, *FIXED, "--data-dir", tmp_path, "--model", "signals")
-    assert (code, "copies   1 files hold the same bytes as others" in out) == (0, True)
+    assert (code, "copies   1 files are copies of others" in out) == (0, True)
     for name in ("one.flac", "two.flac"):
         code, out, _ = typed("results", "--media", name, "--data-dir", tmp_path, "--json")
         assert (code, {row["name"] for row in json.loads(out)}) == (0, {"one.flac"})
@@ -254,7 +254,7 @@ def test_every_setting_of_a_run_can_be_reached_from_the_command_line(tmp_path, m
         "--audio-segment-seconds": 9, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
         "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2,
-        "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--model": "gemini-x",
+        "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--max-damage": 0.5, "--model": "gemini-x",
         "--vertex-project": "p", "--vertex-location": "l",
     }  # fmt: skip
     import click
@@ -305,11 +305,11 @@ def schema_of(name, kind):
         (["--prompt", "free text", "--model", "signals"], "cannot fill 'summary'"),
         (["--model", "nosuch"], "no provider for model 'nosuch'"),
         (["--model", DEFAULT_GEMINI_MODEL], "needs a key: set GEMINI_API_KEY"),
-        (["--video-segment-seconds", "5"], "a length goes with fixed segmentation only"),
+        (["--video-segment-seconds", "5"], "a length is allowed with fixed segmentation only"),
         (["--fps", "100"], "--fps"),
         (["--resume", "run_none"], "no run run_none"),
         (["--resume", "../x"], "run id '../x'"),
-        (["--resume", "run_x", "--model", "signals", "--fps", "1"], "leave out --model --fps"),
+        (["--resume", "run_x", "--model", "signals", "--fps", "1"], "remove --model --fps"),
         (["--model", DEFAULT_GEMINI_MODEL, "--base-url", "notaurl"], "base_url is 'notaurl'"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
@@ -341,8 +341,21 @@ def test_a_target_that_names_nothing_is_refused(tmp_path):
         expand_target([str(tmp_path)])
     with pytest.raises(TargetError, match="does not exist"):
         expand_target([str(tmp_path / "gone.mp4")])
-    assert [item.name for item in expand_target([str(tmp_path / "notes.txt")])] == ["notes.txt"]
-    assert [item.name for item in expand_target(["gs://bucket/a/b.mp4"])] == ["b.mp4"]
+    assert [item.name for item in expand_target([str(tmp_path / "notes.txt")]).items] == ["notes.txt"]
+    assert [item.name for item in expand_target(["gs://bucket/a/b.mp4"]).items] == ["b.mp4"]
+
+
+def test_files_left_out_of_a_folder_are_counted(tmp_path):
+    for name in ("a.MP4", "b.m4b", "notes.txt", "more.txt", "deep/x.pdf", "LICENSE", ".hidden", ".git/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    target = expand_target([str(tmp_path)])
+    assert [item.name for item in target.items] == ["a.MP4", "b.m4b"]
+    text = "skipped 4 files without a media extension: .txt (2), no extension (1), .pdf (1)"
+    assert target.skipped_text() == text
+    assert expand_target([str(tmp_path / "a.MP4")]).skipped_text() is None
+    code, _, err = typed("run", tmp_path, "--data-dir", tmp_path / "data", "--model", "signals")
+    assert (code, text in err) == (1, True)
 
 
 def test_a_data_folder_that_is_no_folder_ends_with_1_and_a_sentence(tmp_path, media):

@@ -179,9 +179,9 @@ def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(tmp_path, hu
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("base", "write whisper:NAME"),
-        ("whisper:", "write whisper:NAME"),
-        ("voice:base", "write whisper:NAME"),
+        ("base", "use whisper:NAME"),
+        ("whisper:", "use whisper:NAME"),
+        ("voice:base", "use whisper:NAME"),
         ("whisper:huge", "large-v3"),
         pytest.param("clip:ViT-B-32", "names no weights", marks=NEEDS_CLIP),
         pytest.param("clip:ViT-B-32:nobodys", "knows no weights 'nobodys'", marks=NEEDS_CLIP),

@@ -65,11 +65,14 @@ def executed(monkeypatch):
         (["-promt", "p.json"], "no such option -promt; did you mean --prompt?"),
         (["--project=p"], "--project is an option of a Beam runner; name the runner with --runner"),
         (["--projet=p"], "no such option --projet"),
-        ([*DIRECT, "--runner-option", "max-token=500"], "--runner-option max-token=500: DirectRunner takes none"),
-        (["--runner-option", "max-token=500"], "--runner-option max-token=500: FnApiRunner takes none"),
+        (
+            [*DIRECT, "--runner-option", "max-token=500"],
+            "--runner-option max-token=500: DirectRunner does not accept it",
+        ),
+        (["--runner-option", "max-token=500"], "--runner-option max-token=500: FnApiRunner does not accept it"),
         (
             [*DIRECT, "--", "--max-tokens", "5"],
-            "--max-tokens stands after --, where media are; write a file ./--max-tokens",
+            "--max-tokens after -- is read as media; for a file of that name write ./--max-tokens",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -100,7 +100,7 @@ def test_an_export_has_every_row_unless_a_limit_is_given(data, tmp_path):
 @pytest.mark.parametrize(
     ("statement", "name", "said"),
     [
-        ("SELECT 1", "a.xlsx", "the ending must be one of .parquet, .csv"),
+        ("SELECT 1", "a.xlsx", "the extension must be one of .parquet, .csv"),
         ("SELECT nothing FROM segments", "a.csv", 'Referenced column "nothing" not found'),
         ("COPY segments TO 'x.csv'", "a.csv", "exactly one SELECT"),
         ("WITH a AS (COPY (SELECT 1) TO 'x.csv') SELECT 1", "a.csv", "SQL"),

@@ -31,6 +31,7 @@ from promptreel.media.sample_film import (
 from promptreel.media.speech import pauses
 from promptreel.media.timeline import load_timeline
 from promptreel.schemas.media import SampledFrame, TimeSpan
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.mediatime import us_from_seconds
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 from tests.media_files import halves, read_pictures, tone, write_image, write_sound
@@ -119,10 +120,10 @@ def test_analyses_of_sound_and_image_are_read_back_too(tmp_path: Path) -> None:
     assert len(load_timeline(tmp_path / "image" / TIMELINE_FILE).brightness) == 1
 
 
-def test_warnings_of_the_probe_are_kept(film: Path, tmp_path: Path) -> None:
-    info = replace(probe_media(film), warnings=("2 audio tracks; using track 1",))
+def test_warnings_of_the_probe_are_stored(film: Path, tmp_path: Path) -> None:
+    info = replace(probe_media(film), warnings=(MediaWarning("several_audio_tracks", "2 audio tracks; using track 1"),))
     analysis = analyze_media(info, tmp_path, SamplingSettings(), MediaLimits())
-    assert analysis.warnings == ("2 audio tracks; using track 1",)
+    assert [warning.code for warning in analysis.warnings] == ["several_audio_tracks"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"info": {}}'])

@@ -111,7 +111,14 @@ def test_child_that_hangs_when_it_gets_no_memory_is_not_waited_for(tmp_path: Pat
     assert not is_running(tmp_path / "pid")
 
 
-def test_child_that_goes_on_after_it_got_no_memory_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_that_repeats_its_memory_error_is_stopped(tmp_path: Path) -> None:
+    script = 'echo $$ > "$1"; while :; do echo "x: Cannot allocate memory" >&2; sleep 0.05; done'
+    done, _ = run_bounded(shell(script, tmp_path / "pid"), AMPLE)
+    assert failure_of(done, "film").code == "decode_out_of_memory"
+    assert not is_running(tmp_path / "pid")
+
+
+def test_child_that_recovers_from_a_memory_error_completes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "_SILENCE_TIMEOUT_S", 1.0)
     done, output = run_bounded(
         shell('echo "x: Cannot allocate memory" >&2; for i in 1 2 3 4 5; do echo $i; sleep 0.4; done'), AMPLE

@@ -13,6 +13,7 @@ from promptreel.media.probe import picture_format, probe_media
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.settings import MediaLimits
 from tests.media_files import X264, ffmpeg, halves, plain, silence, tone, write_film, write_image, write_sound
 
@@ -117,7 +118,7 @@ def test_default_track_is_used_and_the_choice_is_told(tmp_path: Path) -> None:
         (1, "deu", False),
         (2, "fra", True),
     ]
-    assert info.warnings == ("2 audio tracks; using track 2",)
+    assert info.warnings == (MediaWarning("several_audio_tracks", "2 audio tracks; using track 2"),)
 
 
 def test_without_a_default_the_first_track_is_used(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_without_a_default_the_first_track_is_used(tmp_path: Path) -> None:
     sound = [tone(300, 2), tone(900, 2)]
     info = probe_media(write_film(tmp_path / "t.mkv", plain(["red"], 20), 10, *none, sound=sound))
     assert info.audio_index == 1
-    assert info.warnings == ("2 audio tracks; using track 1",)
+    assert info.warnings == (MediaWarning("several_audio_tracks", "2 audio tracks; using track 1"),)
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "m4a", "flac"])
@@ -157,7 +158,7 @@ def test_header_without_a_length_is_told(suffix: str, colour_film: Path, tmp_pat
     path.write_bytes(streamed(colour_film, *UNTOLD[suffix]))
     info = probe_media(path)
     assert info.duration_us is None
-    assert info.warnings == ("the header does not declare a duration",)
+    assert info.warnings == (MediaWarning("duration_unknown", "the header does not declare a duration"),)
 
 
 @pytest.mark.parametrize(

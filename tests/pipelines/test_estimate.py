@@ -50,7 +50,7 @@ def media(tmp_path_factory):
 def estimate(data, media, settings, prompt=NESTED, **options):
     provider = provider_of(settings)
     return estimate_run(
-        open_storage(data), prompt, settings, provider, expand_target([str(media)]), **options
+        open_storage(data), prompt, settings, provider, expand_target([str(media)]).items, **options
     ).to_dict()
 
 

@@ -128,7 +128,7 @@ def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, med
         assert child.returncode == 130, err
         (folder,) = (data / "runs").iterdir()
         rows = check_stopped(data, folder.name, server, stopped_at, calls_then)
-        assert "stopping: calls under way are finished and kept" in err
+        assert "stopping: waiting for calls in progress" in err
         assert "cancelled" in out
         assert f"run --resume {folder.name}" in out
         server.service.latency_s = 0.0

@@ -1,4 +1,4 @@
-"""Exceptions keep their fields when they are pickled, as workers on other machines do."""
+"""Exceptions keep their fields when Beam workers pickle them."""
 
 import importlib
 import pickle
@@ -11,16 +11,16 @@ from promptreel.providers.call_policy import Halted
 from promptreel.schemas.errors import ModelError, PicklableError
 
 PACKAGES = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "sdk")
-CHILDREN = ("stills_child", "probe_child", "migrations")  # they run as processes of their own
+CHILDREN = ("stills_child", "probe_child", "migrations")  # separate processes, not importable here
 
 
 def exception_classes():
-    """Every exception class of promptreel with a constructor of its own."""
+    """Yield every exception class of promptreel that defines a constructor."""
     for name in PACKAGES:
         package = importlib.import_module(f"promptreel.{name}")
-        for found in pkgutil.walk_packages(package.__path__, f"promptreel.{name}."):
-            if not any(child in found.name for child in CHILDREN):
-                module = importlib.import_module(found.name)
+        for info in pkgutil.walk_packages(package.__path__, f"promptreel.{name}."):
+            if not any(child in info.name for child in CHILDREN):
+                module = importlib.import_module(info.name)
                 for value in vars(module).values():
                     is_exception = isinstance(value, type) and issubclass(value, Exception)
                     if is_exception and value.__module__ == module.__name__ and "__init__" in vars(value):
@@ -28,7 +28,7 @@ def exception_classes():
 
 
 @pytest.mark.parametrize("kind", [*exception_classes()], ids=lambda kind: kind.__name__)
-def test_every_error_with_fields_can_be_pickled(kind):
+def test_error_with_fields_can_be_pickled(kind):
     assert issubclass(kind, PicklableError)
     error = kind.__new__(kind, "message")
     error.field = 1
@@ -45,7 +45,7 @@ def test_every_error_with_fields_can_be_pickled(kind):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_pickled_error_keeps_its_fields(error):
+def test_pickled_error_keeps_its_fields(error):
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert (copy.args, vars(copy), str(copy)) == (error.args, vars(error), str(error))

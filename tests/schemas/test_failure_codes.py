@@ -1,4 +1,4 @@
-"""The table of failure codes is complete, and docs/failures.md is what it says."""
+"""The table of failure codes is complete, and docs/failures.md is generated from it."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ CODED = {"AnswerFailed", "Failure", "Halted", "MediaError", "ModelError"}
 
 
 def failures_in_sources():
-    """(where, code, whether it is retryable or None where that is computed) of every failure with a literal code."""
+    """Yield (location, code, retryable) of each failure with a literal code; retryable is None if it is computed."""
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(call, ast.Call) or getattr(call.func, "id", None) not in CODED or not call.args:
@@ -26,34 +26,34 @@ def failures_in_sources():
 def _retryable(call):
     if call.func.id == "Halted":
         return None
-    said = [keyword.value for keyword in call.keywords if keyword.arg == "retryable"]
+    values = [keyword.value for keyword in call.keywords if keyword.arg == "retryable"]
     if call.func.id == "Failure":
-        said += call.args[2:]
-    if not said:
+        values += call.args[2:]
+    if not values:
         return False
-    return said[0].value if isinstance(said[0], ast.Constant) else None
+    return values[0].value if isinstance(values[0], ast.Constant) else None
 
 
-def test_every_code_that_the_sources_use_is_in_the_table():
-    unknown = [(where, code) for where, code, _ in failures_in_sources() if code not in FAILURE_CODES]
+def test_codes_in_sources_are_in_the_table():
+    unknown = [(location, code) for location, code, _ in failures_in_sources() if code not in FAILURE_CODES]
     assert not unknown
 
 
-def test_failures_are_retryable_as_the_table_says():
+def test_retryable_in_sources_matches_the_table():
     wrong = []
-    for where, code, retryable in failures_in_sources():
-        if where.startswith("api/search/"):
-            continue  # ends a search request; no run can retry it
+    for location, code, retryable in failures_in_sources():
+        if location.startswith("api/search/"):
+            continue  # fails a search request, which no run retries
         if retryable is not None and FAILURE_CODES[code].retryable not in (
             "sometimes",
             "always" if retryable else "never",
         ):
-            wrong.append((where, code, retryable))
+            wrong.append((location, code, retryable))
     assert not wrong
 
 
 @pytest.mark.parametrize(
-    ("is_chosen", "codes"),
+    ("is_selected", "codes"),
     [
         (lambda code: code.halts_run, {"quota_exhausted", "model_auth", "model_not_found"}),
         (lambda code: code.is_paid_answer, {"model_blocked", "model_truncated", "model_stopped"}),
@@ -63,16 +63,16 @@ def test_failures_are_retryable_as_the_table_says():
     ],
     ids=["halts_run", "is_paid_answer", "repair", "larger_budget", "same"],
 )
-def test_how_failures_of_calls_are_handled(is_chosen, codes):
-    assert {code.code for code in FAILURE_CODES.values() if is_chosen(code)} == codes
+def test_codes_by_handling(is_selected, codes):
+    assert {code.code for code in FAILURE_CODES.values() if is_selected(code)} == codes
 
 
-def test_every_code_has_a_meaning_a_stage_and_a_fix():
+def test_code_has_meaning_stage_and_fix():
     for code in FAILURE_CODES.values():
         assert code.meaning, code
         assert code.fix.endswith("."), code
         assert code.stage in STAGES, code
 
 
-def test_the_page_of_failure_codes_is_made_from_the_table():
+def test_failures_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == failures_page(), "run `python -m tests.failures_page`"

@@ -1,4 +1,4 @@
-"""Field paths: leaves, their types and values, and every rule that refuses a schema."""
+"""Field paths: leaves, their types and values, and rejected schemas."""
 
 import pytest
 from hypothesis import given
@@ -24,14 +24,14 @@ SCHEMA = {
         grid={"type": "array", "items": {"type": "array", "items": obj(x={"type": "integer"})}},
         mood={"enum": ["calm", "tense"]},
         extra={"type": "object"},
-        linked={"$ref": "#/$defs/place"},
+        linked={"$ref": "#/$defs/address"},
         maybe={"anyOf": [{"type": "integer"}, {"type": "null"}]},
     ),
-    "$defs": {"place": obj(city={"type": "string"})},
+    "$defs": {"address": obj(city={"type": "string"})},
 }
 
 
-def test_every_leaf_has_its_canonical_path_type_and_list_depth():
+def test_leaves_have_path_type_and_list_depth():
     leaves = {leaf.path: (leaf.type, leaf.list_depth) for leaf in leaf_fields(parse_schema(SCHEMA))}
     assert leaves == {
         "title": ("string", 0),
@@ -58,41 +58,41 @@ def test_every_leaf_has_its_canonical_path_type_and_list_depth():
         (obj(transcription={"type": "string"}), "'transcription' is reserved"),
         (obj(metadata_text={"type": "string"}), "'metadata_text' is reserved"),
         (obj(a=obj(_hidden={"type": "string"})), "'_hidden' is reserved"),
-        (obj(**{"a.b": {"type": "string"}}), "must not be blank nor hold"),
-        (obj(**{"a[0]": {"type": "string"}}), "must not be blank nor hold"),
-        (obj(**{" ": {"type": "string"}}), "must not be blank nor hold"),
-        (obj(a={"$ref": "#/$defs/none"}), "leads nowhere"),
+        (obj(**{"a.b": {"type": "string"}}), "must not be blank or contain"),
+        (obj(**{"a[0]": {"type": "string"}}), "must not be blank or contain"),
+        (obj(**{" ": {"type": "string"}}), "must not be blank or contain"),
+        (obj(a={"$ref": "#/$defs/none"}), "points to nothing"),
         (obj(a={"$ref": "other.json"}), "is not local"),
-        ({**obj(a={"$ref": "#/$defs/a"}), "$defs": {"a": {"$ref": "#/$defs/a"}}}, "goes in a circle"),
-        (obj(a="string"), "must be a schema object"),
+        ({**obj(a={"$ref": "#/$defs/a"}), "$defs": {"a": {"$ref": "#/$defs/a"}}}, "is circular"),
+        (obj(a="string"), "is 'string'; it must be a schema object"),
     ],
 )
-def test_a_schema_that_breaks_a_rule_is_refused_by_name(schema, message):
-    with pytest.raises(PromptError, match="json_schema") as caught:
+def test_invalid_schema_is_rejected_by_name(schema, message):
+    with pytest.raises(PromptError, match="json_schema") as raised:
         parse_schema(schema)
-    assert message in str(caught.value)
+    assert message in str(raised.value)
 
 
-def test_a_schema_that_refers_to_itself_ends_with_an_error():
+def test_recursive_schema_is_rejected():
     schema = {**obj(a={"$ref": "#"})}
     with pytest.raises(PromptError, match="nested deeper"):
         parse_schema(schema)
 
 
-def test_a_name_that_is_reserved_at_the_root_is_free_below_it():
+def test_reserved_root_name_is_allowed_below_the_root():
     assert [leaf.path for leaf in leaf_fields(parse_schema(obj(a=obj(transcription={"type": "string"}))))] == [
         "a.transcription"
     ]
 
 
-def test_values_are_found_through_lists_and_gaps():
+def test_values_are_found_in_lists_despite_missing_keys():
     value = {"people": [{"name": "Ada", "tags": ["x", "y"]}, {}, {"name": None, "tags": []}, "odd"], "scene": None}
     assert values_at(value, "people[].name") == ["Ada"]
     assert values_at(value, "people[].tags") == ["x", "y"]
     assert values_at(value, "scene.location") == []
 
 
-def test_text_has_one_line_for_each_leaf_with_a_value():
+def test_text_has_one_line_per_leaf_with_value():
     leaves = leaf_fields(parse_schema(SCHEMA))
     text = render_text({"scores": [1, 2.5], "title": "a\n b", "scene": {"indoor": True}, "people": []}, leaves)
     assert text == "title: a b\nscene.indoor: true\nscores: 1, 2.5"
@@ -103,6 +103,6 @@ def test_text_has_one_line_for_each_leaf_with_a_value():
         st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_looking_for_a_value_never_fails(value):
+def test_values_at_accepts_any_value(value):
     for leaf in leaf_fields(parse_schema(SCHEMA)):
         assert isinstance(values_at(value, leaf.path), list)

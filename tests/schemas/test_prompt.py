@@ -1,4 +1,4 @@
-"""Prompt definitions: what is accepted, what is refused and how, and that nothing is lost on the way."""
+"""Prompt definitions: validation, error messages and the JSON round trip."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from promptreel.prompts import builtin_names, find_prompt
 from promptreel.schemas.errors import PromptError
-from promptreel.schemas.prompt import prompt_from_dict, read_prompt_file
+from promptreel.schemas.prompt import SemanticIndexing, prompt_from_dict, read_prompt_file
 
 GOOD = {
     "name": "scenes",
@@ -32,24 +32,24 @@ def changed(**changes):
     return {**GOOD, **changes}
 
 
-def test_a_definition_survives_the_round_trip_and_keeps_its_id():
+def test_round_trip_preserves_definition_and_id():
     prompt = prompt_from_dict(GOOD)
-    again = prompt_from_dict(json.loads(json.dumps(prompt.to_dict())))
-    assert again == prompt
-    assert again.prompt_id == prompt.prompt_id
+    decoded = prompt_from_dict(json.loads(json.dumps(prompt.to_dict())))
+    assert decoded == prompt
+    assert decoded.prompt_id == prompt.prompt_id
     assert prompt_from_dict(changed(name="others")).prompt_id != prompt.prompt_id
 
 
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ("text", "must be a JSON object"),
-        ({"name": "abc"}, "json_schema, prompt_text missing"),
-        (changed(promt="x"), "unknown key promt"),
-        (changed(name="ab"), "name: must have 3 to 100 characters, has 2"),
-        (changed(name=7), "name: must be text"),
-        (changed(prompt_text="short"), "prompt_text: must have 10 to 5000"),
-        (changed(prompt_text="x" * 5001), "prompt_text: must have 10 to 5000"),
+        ("text", "the value is 'text'; it must be a JSON object"),
+        ({"name": "abc"}, "prompt_text is missing; add it"),
+        (changed(promt="x"), "promt is unknown; remove it or correct its name"),
+        (changed(name="ab"), "name: has 2 characters; it must have 3 to 100"),
+        (changed(name=7), "name is 7; it must be a valid string"),
+        (changed(prompt_text="short"), "prompt_text: has 5 characters; it must have 10 to 5000"),
+        (changed(prompt_text="x" * 5001), "prompt_text: has 5001 characters; it must have 10 to 5000"),
         (
             changed(json_schema={"type": "object", "properties": {"n": {"type": "integer", "minimum": "low"}}}),
             "not a valid JSON schema at properties/n/minimum",
@@ -65,19 +65,31 @@ def test_a_definition_survives_the_round_trip_and_keeps_its_id():
         (changed(video_level={**GOOD["video_level"], "instructions_text": ""}), "video_level.instructions_text"),
         (
             changed(video_level={**GOOD["video_level"], "included_segment_fields": "summary"}),
-            "must be a list of strings",
+            "video_level.included_segment_fields is 'summary'; it must be a JSON array",
         ),
         (changed(semantic_indexing={"disabled_segment_fields": ["nope"]}), "no field 'nope'"),
         (changed(semantic_indexing={"disabled_video_level_fields": ["summary"]}), "no field 'summary'"),
     ],
 )
-def test_a_broken_rule_is_named(definition, message):
+def test_invalid_definition_is_named(definition, message):
     with pytest.raises(PromptError) as caught:
         prompt_from_dict(definition)
     assert message in str(caught.value)
 
 
-def test_a_prompt_file_that_cannot_be_used_is_named(tmp_path):
+def test_null_in_optional_field_means_default():
+    nulls = changed(description=None, video_level=None, semantic_indexing=None)
+    assert prompt_from_dict(nulls) == prompt_from_dict({k: v for k, v in nulls.items() if v is not None})
+    lists = changed(
+        video_level={**GOOD["video_level"], "included_segment_fields": None},
+        semantic_indexing={"disabled_segment_fields": None, "disabled_video_level_fields": None},
+    )
+    prompt = prompt_from_dict(lists)
+    assert prompt.video_level.included_segment_fields == ()
+    assert prompt.semantic_indexing == SemanticIndexing()
+
+
+def test_unusable_prompt_file_is_named(tmp_path):
     broken = tmp_path / "p.json"
     broken.write_text("{")
     with pytest.raises(PromptError, match=r"p\.json.*is not JSON"):
@@ -88,7 +100,7 @@ def test_a_prompt_file_that_cannot_be_used_is_named(tmp_path):
         find_prompt("nonesuch")
 
 
-def test_the_prompts_that_come_along_are_valid():
+def test_builtin_prompts_are_valid():
     assert "measure" in builtin_names()
     for name in builtin_names():
         assert find_prompt(name).leaves

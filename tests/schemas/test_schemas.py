@@ -20,7 +20,7 @@ from tests.prompts import NESTED
 
 
 @given(st.integers(min_value=0, max_value=10**15))
-def test_microseconds_survive_the_wire(time_us):
+def test_microseconds_survive_conversion_to_seconds(time_us):
     assert us_from_seconds(seconds_from_us(time_us)) == time_us
 
 
@@ -40,16 +40,16 @@ def test_seconds_are_rounded_half_to_even(seconds, time_us):
 
 
 @pytest.mark.parametrize(("time_us", "text"), [(0, "0:00.00"), (59_999_999, "0:59.99"), (3_600_000_000, "1:00:00.00")])
-def test_timecodes_are_cut_not_rounded(time_us, text):
+def test_timecodes_are_truncated_not_rounded(time_us, text):
     assert format_timecode(time_us) == text
 
 
-def test_equal_values_give_equal_digests_whatever_the_order_of_keys():
+def test_digest_ignores_key_order():
     assert ids.digest({"a": 1, "b": [2]}) == ids.digest({"b": [2], "a": 1})
     assert ids.digest({"a": 1}) != ids.digest({"a": "1"})
 
 
-def test_segment_ids_follow_item_settings_and_span():
+def test_segment_id_depends_on_item_settings_and_span():
     base = ids.segment_id_of("vid_1", {"strategy": "fixed"}, 0, 10)
     assert base == ids.segment_id_of("vid_1", {"strategy": "fixed"}, 0, 10)
     others = {
@@ -62,12 +62,12 @@ def test_segment_ids_follow_item_settings_and_span():
     assert base not in others
 
 
-def test_a_file_that_cannot_be_hashed_is_named(tmp_path):
+def test_unreadable_file_is_named(tmp_path):
     with pytest.raises(MediaError, match=r"none\.mp4: cannot be read"):
         ids.hash_file(tmp_path / "none.mp4")
 
 
-def test_every_table_has_a_schema_and_sort_keys_among_its_columns():
+def test_table_schema_includes_its_sort_keys():
     for name, record in TABLES.items():
         schema = arrow_schema(record)
         assert set(SORT_KEYS[name]) <= set(schema.names)
@@ -87,24 +87,24 @@ class Outer:
     d: bool
 
 
-def test_nullability_and_nesting_come_from_the_record():
+def test_record_defines_nullability_and_nesting():
     schema = arrow_schema(Outer)
     assert schema.field("a") == pa.field("a", pa.int64(), nullable=False)
     assert schema.field("b") == pa.field("b", pa.string(), nullable=True)
     assert schema.field("c").type == pa.list_(pa.struct([pa.field("x", pa.float64(), nullable=False)]))
     rows = [{"a": 1, "b": None, "c": [{"x": 0.5}], "d": True}]
     assert to_table(schema, rows).to_pylist() == rows
-    with pytest.raises(pa.ArrowInvalid, match="'a' may not be null"):
+    with pytest.raises(pa.ArrowInvalid, match="'a' must not be null"):
         to_table(schema, [{"a": None, "b": None, "c": [], "d": True}])
 
 
-def test_the_fields_struct_follows_the_prompt():
+def test_fields_struct_matches_the_prompt():
     kind = table_schemas(NESTED)["results"].field("fields").type
     assert kind.field("scene").type.field("people_count").type == pa.int64()
     assert kind.field("products").type.value_type.field("name").type == pa.string()
 
 
-def test_values_that_do_not_fit_their_type_become_null_not_errors():
+def test_values_of_the_wrong_type_become_null():
     node = parse_schema(NESTED.json_schema)
     value = {
         "summary": 5,

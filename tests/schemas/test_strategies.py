@@ -1,4 +1,4 @@
-"""The one vocabulary of segmentation strategies."""
+"""All packages share one list of segmentation strategies."""
 
 import ast
 import typing
@@ -17,18 +17,18 @@ FOLDERS = ("promptreel", "schemas", "media", "providers", "tables", "transforms"
 
 
 def test_strategies_are_listed_in_one_module():
-    listed = set()
+    modules = set()
     for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(), path)):
             if isinstance(node, ast.Tuple | ast.List | ast.Set):
                 values = {element.value for element in node.elts if isinstance(element, ast.Constant)}
                 if {"fixed", "content_aware"} <= values:
-                    listed.add(path.relative_to(ROOT).as_posix())
-    assert listed == {"schemas/strategies.py"}
+                    modules.add(path.relative_to(ROOT).as_posix())
+    assert modules == {"schemas/strategies.py"}
 
 
 @pytest.mark.parametrize("media_type", ["video", "audio"])
-def test_wire_sdk_cli_and_pipeline_offer_the_same_strategies_with_the_same_default(media_type):
+def test_wire_sdk_cli_and_pipeline_share_strategies_and_defaults(media_type):
     field = ExecuteRun.model_fields[f"{media_type}_segmentation_type"]
     strategies = typing.get_args(field.annotation)
 

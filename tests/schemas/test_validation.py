@@ -1,4 +1,4 @@
-"""Schemas that others wrote: nothing outside them is reached, and no check runs away."""
+"""Untrusted schemas: validation makes no request and takes bounded time."""
 
 import json
 import random
@@ -25,12 +25,12 @@ def object_with(**keywords):
 
 @pytest.fixture
 def canary():
-    """A server that must not be asked; (address, paths that were asked for)."""
-    asked = []
+    """Address of a server that must receive no request, and the list of requested paths."""
+    requested = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requested.append(self.path)
             body = b"{}"
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -42,11 +42,11 @@ def canary():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", requested
         server.shutdown()
 
 
-PLACES = {
+POSITIONS = {
     "allOf": lambda part: {"allOf": [part]},
     "not": lambda part: {"not": part},
     "if": lambda part: {"if": part},
@@ -60,30 +60,30 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_reference_leaves_the_schema(place, canary, tmp_path):
-    address, asked = canary
+@pytest.mark.parametrize("position", POSITIONS)
+def test_references_outside_the_schema_are_rejected(position, canary, tmp_path):
+    address, requested = canary
     secret = tmp_path / "secret.json"
     secret.write_text(json.dumps({"required": ["pw_hunter2"]}))
     for target in (f"{address}/schema", secret.as_uri(), "other.json", "urn:x:y"):
-        schema = object_with(**PLACES[place]({"$ref": target}))
+        schema = object_with(**POSITIONS[position]({"$ref": target}))
         with pytest.raises(PromptError, match=r"\$ref .* is not local"):
             check_json_schema(schema, "json_schema")
-        # Nor would a schema that was not checked reach anything.
+        # The validator makes no request even for an unchecked schema.
         with pytest.raises(Exception, match=r"(?i)unresolvable|retrieve|fit|Unretrievable"):
             list(validator_of(object_with(allOf=[{"$ref": target}])).iter_errors({"a": "x"}))
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"allOf": [{"$ref": "#/nope"}]}, "leads nowhere"),
-        ({"allOf": [{"$ref": "#/title"}], "title": "t"}, "leads to no schema"),
-        ({"allOf": [{"$ref": "#/x/y"}], "x": {"y": {"$ref": "http://h/"}}}, "leads to no schema"),
-        ({"allOf": [{"$ref": "#"}]}, "circle"),
-        ({"allOf": [{"properties": {"b": {"$ref": "#"}}}]}, "circle"),
-        ({"$defs": {"b": {"not": {"allOf": [{"$ref": "#/$defs/b"}]}}}, "if": {"$ref": "#/$defs/b"}}, "circle"),
+        ({"allOf": [{"$ref": "#/nope"}]}, "points to nothing"),
+        ({"allOf": [{"$ref": "#/title"}], "title": "t"}, "does not point to a schema"),
+        ({"allOf": [{"$ref": "#/x/y"}], "x": {"y": {"$ref": "http://h/"}}}, "does not point to a schema"),
+        ({"allOf": [{"$ref": "#"}]}, "circular"),
+        ({"allOf": [{"properties": {"b": {"$ref": "#"}}}]}, "circular"),
+        ({"$defs": {"b": {"not": {"allOf": [{"$ref": "#/$defs/b"}]}}}, "if": {"$ref": "#/$defs/b"}}, "circular"),
         ({"not": {"$dynamicRef": "#x"}}, r"\$dynamicRef"),
         ({"not": {"$id": "http://h/x"}}, r"\$id"),
         ({"not": {"$schema": "http://json-schema.org/draft-07/schema#"}}, r"\$schema"),
@@ -95,12 +95,12 @@ def test_no_reference_leaves_the_schema(place, canary, tmp_path):
         ({"description": "x" * MAX_CHARS}, "characters"),
     ],
 )
-def test_what_is_not_read_is_refused_by_name(keywords, message):
+def test_unsupported_keyword_is_rejected_by_name(keywords, message):
     with pytest.raises(PromptError, match=message):
         check_json_schema(object_with(**keywords), "json_schema")
 
 
-def test_nesting_is_bounded_whatever_nests():
+def test_nesting_is_bounded():
     def nested(levels):
         part = {"type": "string"}
         for _ in range(levels):
@@ -112,7 +112,7 @@ def test_nesting_is_bounded_whatever_nests():
         check_json_schema(nested(5_000), "json_schema")
 
 
-def test_references_do_not_multiply_without_bound():
+def test_expanded_references_are_bounded():
     def doubled(times):
         chain = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(times)}
         return object_with(**{"$defs": {**chain, f"d{times}": {"type": "object"}}, "allOf": [{"$ref": "#/$defs/d0"}]})
@@ -122,14 +122,14 @@ def test_references_do_not_multiply_without_bound():
         check_json_schema(doubled(40), "json_schema")
 
 
-def test_a_pattern_that_backtracks_elsewhere_is_searched_at_once():
+def test_backtracking_pattern_matches_in_linear_time():
     schema = object_with(properties={"a": {"type": "string", "pattern": "^(a+)+$"}})
     check_json_schema(schema, "json_schema")
     assert validator_of(schema).is_valid({"a": "a" * 100_000})
     assert not validator_of(schema).is_valid({"a": "a" * 100_000 + "!"})
 
 
-def test_root_identity_does_not_change_what_is_checked():
+def test_root_id_and_dialect_do_not_change_validation():
     schema = object_with(
         **{"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://example.com/x"},
         properties={"a": {"$ref": "#/$defs/code"}},
@@ -140,8 +140,8 @@ def test_root_identity_does_not_change_what_is_checked():
     assert not validator_of(schema).is_valid({"a": "x" * 60 + "!"})
 
 
-def test_verdicts_are_those_of_jsonschema():
-    """On schemas without what is read differently, against values made at random."""
+def test_validation_agrees_with_jsonschema():
+    """Compare random values, on a schema without the keywords that are handled differently."""
     schema = {
         "type": "object",
         "properties": {
@@ -154,20 +154,18 @@ def test_verdicts_are_those_of_jsonschema():
         "$defs": {"n": {"type": "number", "multipleOf": 0.5}},
     }
     check_json_schema(schema, "json_schema")
-    draw = random.Random(7)
+    rng = random.Random(7)
     plain, ours = jsonschema.Draft202012Validator(schema), validator_of(schema)
     verdicts = set()
     for _ in range(3000):
-        value = {"tags": draw.choices(["x", 1, 1.0, 1.5, None, True, 2], k=draw.randrange(5))}
-        if draw.random() < 0.7:
-            value["code"] = draw.choice(["a", "ab", "abc", "d", "", None, "a\n"])
-        if draw.random() < 0.5:
-            value["more"] = draw.choice([1, 1.5, 0.3, {"k": 1}, {}, "n"])
-        if draw.random() < 0.1:
+        value = {"tags": rng.choices(["x", 1, 1.0, 1.5, None, True, 2], k=rng.randrange(5))}
+        if rng.random() < 0.7:
+            value["code"] = rng.choice(["a", "ab", "abc", "d", "", None, "a\n"])
+        if rng.random() < 0.5:
+            value["more"] = rng.choice([1, 1.5, 0.3, {"k": 1}, {}, "n"])
+        if rng.random() < 0.1:
             value["unknown"] = 1
-        if (
-            value.get("code") == "a\n"
-        ):  # before a line break at the end Python's `$` matches, that of ECMA-262 and RE2 not
+        if value.get("code") == "a\n":  # Python's `$` matches before a trailing newline; ECMA-262's and RE2's do not
             assert not ours.is_valid(value)
             continue
         verdicts.add(ours.is_valid(value))
@@ -175,7 +173,7 @@ def test_verdicts_are_those_of_jsonschema():
     assert verdicts == {True, False}
 
 
-def test_numbers_that_are_the_same_are_not_unique():
+def test_equal_numbers_are_not_unique():
     schema = object_with(properties={"a": {"type": "array", "uniqueItems": True}})
     check_is_closed(schema, "json_schema")
     validator = validator_of(schema)

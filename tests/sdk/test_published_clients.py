@@ -1,4 +1,4 @@
-"""The clients that are published for the prompt-run API work against this service as they are."""
+"""The published clients of the prompt-run API work unchanged against this service."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parents[1] / "published_client_calls.py"
 
 
 def installed_client(version):
-    """The folder that `./run_local.sh test` has installed a client into, beside the environment that runs the tests."""
+    """Return the folder in the test environment into which `./run_local.sh test` installs a client."""
     folder = Path(sys.prefix) / "clients" / version
     if not (folder / "videovector").is_dir():
         pytest.skip(f"the client videovector {version} is not in {folder}; ./run_local.sh test installs it")
@@ -29,22 +29,22 @@ def installed_client(version):
 
 
 @pytest.fixture(scope="module")
-def poisoned(tmp_path_factory, api_media):
-    """A server with a made-up model service behind it, `gemini`, whose faults a test sets."""
-    before = os.environ.get("GEMINI_API_KEY")
+def faulty_server(tmp_path_factory, api_media):
+    """A server that calls a fake model service, `gemini`, whose faults a test sets."""
+    original_key = os.environ.get("GEMINI_API_KEY")
     os.environ["GEMINI_API_KEY"] = "any"
-    folder = tmp_path_factory.mktemp("poisoned")
+    folder = tmp_path_factory.mktemp("faulty_server")
     with FakeGemini() as gemini:
         options = {"media_roots": (api_media,), "model_base_url": gemini.base_url}
         with ApiServer(folder / "data", **options) as server:
             server.gemini = gemini
             yield server
-    if before is None:
+    if original_key is None:
         del os.environ["GEMINI_API_KEY"]
 
 
-def run_with_a_failed_segment(server, caller, media, name):
-    """A finished run of which one segment has failed; by now the model would answer about it."""
+def run_with_failed_segment(server, caller, media, name):
+    """Return a finished run with one failed segment, for which the model would now answer."""
     server.gemini.set_faults(Fault(text="0:02.00 to 0:03.00", answer="malformed"))
     video_id = caller.video(media / "a.mp4", caller.index("failed"))
     prompt_id = caller.prompt({**DESCRIBE, "name": name, "prompt_text": f"Describe the segment: {name}."})
@@ -56,21 +56,21 @@ def run_with_a_failed_segment(server, caller, media, name):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_call_of_a_published_client_is_served(version, poisoned, api_media):
+def test_every_call_of_a_published_client_is_served(version, faulty_server, api_media):
     folder = installed_client(version)
-    caller = poisoned.caller()
-    given = {
-        "base_url": poisoned.base_url + "/api/v2",
+    caller = faulty_server.caller()
+    arguments = {
+        "base_url": faulty_server.base_url + "/api/v2",
         "key": caller.key,
         "media": str(api_media),
         "has_clip": find_weights(ImageEmbeddingSettings().model).available,
         "image_uri": (api_media / "c.png").as_uri(),
-        "failed": run_with_a_failed_segment(poisoned, caller, api_media, f"describe for {version}"),
+        "failed": run_with_failed_segment(faulty_server, caller, api_media, f"describe for {version}"),
     }
-    environment = {**os.environ, "PYTHONPATH": str(folder), "GIVEN": json.dumps(given)}
+    environment = {**os.environ, "PYTHONPATH": str(folder), "GIVEN": json.dumps(arguments)}
     command = [sys.executable, "-W", "error::DeprecationWarning:videovector", str(SCRIPT)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == version
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == version

@@ -196,7 +196,7 @@ def test_the_command_prints_what_differs(two_runs):
     printed = invoke(two_runs)
     assert printed.exit_code == 0, printed.output
     assert "2 of 2 segments differ; matched: 2 by id" in printed.output
-    assert "1 media of run_a alone are not compared" in printed.output
+    assert "1 media only in run_a are not compared" in printed.output
     answer = json.loads(invoke(two_runs, "--json").output)
     assert [(row["field"], row["change"], row["before"], row["after"]) for row in answer["changes"]] == [
         ("scene.people_count", "changed", 1, 2), ("summary", "removed", "b", None), ("keywords", "added", None, ["x,", "y"])
@@ -220,7 +220,7 @@ def test_the_command_writes_all_rows_to_a_file(two_runs, tmp_path):
         assert [float(row["start_time"]) for row in found] == [row["start_time"] for row in rows]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["d.csv", "d.jsonl", "d.parquet"]
     refused_ending = invoke(two_runs, "--out", tmp_path / "d.xls")
-    assert "the ending must be one of" in str(refused_ending.exception)
+    assert "the extension must be one of" in str(refused_ending.exception)
     nowhere = invoke(two_runs, "--out", tmp_path / "none" / "d.csv")
     assert "cannot write" in str(nowhere.exception)
 

@@ -72,7 +72,7 @@ def embedded(media, tmp_path_factory):
     weights = make_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
         patch.setenv("GEMINI_API_KEY", "any")
-        settings = with_models(settings_for(server, window_s=2), whisper=weights, text="wordllama")
+        settings = with_models(settings_for(server, window_s=1), whisper=weights, text="wordllama")
         run_id = run_media(data, media, settings, INDEXED)
     return data, run_id, check_counts(data, run_id)
 

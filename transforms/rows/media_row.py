@@ -15,10 +15,12 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
     media = item.plan.item
     info = analysis.info if analysis is not None else None
     video = info.video if info is not None else None
-    audio = next((t for t in info.audio if t.index == info.audio_index), None) if info is not None else None
+    audio = info.audio_track if info is not None else None
     width, height = video.display_size if video is not None else (None, None)
     timed = analysis is not None and info is not None and info.media_type != "image"
     duration_us = analysis.duration_us if analysis is not None and timed else None
+    decoded_us = analysis.decoded_us if analysis is not None and timed else None
+    warnings = analysis.warnings if analysis is not None else ()
     statuses = Counter(segment.status for segment in item.segments)
     return MediaRow(
         run_id=run_id,
@@ -47,7 +49,14 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         succeeded_segments=statuses["succeeded"],
         failed_segments=statuses["failed"],
         cancelled_segments=statuses["cancelled"],
-        warnings=(*(analysis.warnings if analysis is not None else ()), *item.warnings),
+        warnings=(*(warning.message for warning in warnings), *item.warnings),
+        warning_codes=tuple(dict.fromkeys(warning.code for warning in warnings)),
+        decoded_duration_us=decoded_us,
+        decoded_duration_seconds=None if decoded_us is None else seconds_from_us(decoded_us),
+        decode_errors=analysis.decode_errors if analysis is not None else None,
+        concealed_frames=analysis.concealed_frames if analysis is not None else None,
+        damaged_share=analysis.damaged_share if analysis is not None else None,
+        start_offset_us=info.start_us if info is not None else None,
     )
 
 

@@ -1,2 +1,4 @@
-"""The request of each method, as a value: a module for each kind of resource, a function for each method. Its arguments are
-described at the method, in `promptreel.sdk.resources`."""
+"""Build the request of each SDK method: one module per resource, one function per method.
+
+Arguments are documented on the methods in `promptreel.sdk.resources`.
+"""

@@ -1,4 +1,4 @@
-"""Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+"""Prompt runs: start, estimate, monitor, read, cancel, retry failures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from promptreel.schemas.wire.prompt_runs import (
     VideoResult,
     VideosTarget,
 )
-from promptreel.sdk.request import SLOW_ANSWER_S, Call, Listing, Request, given, key_for, path_of
+from promptreel.sdk.request import SLOW_REQUEST_TIMEOUT_S, Call, Listing, Request, key_for, omit_none, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget
 
 
 class ExecuteOptions(TypedDict, total=False):
-    """The settings of `ExecuteRun`; the service decides those that are missing or None."""
+    """The settings of `ExecuteRun`; the service chooses those that are missing or None."""
 
     video_segmentation_type: VideoStrategy | None
     audio_segmentation_type: AudioStrategy | None
@@ -44,8 +44,8 @@ def execute(
     idempotency_key: str | None = None,
     **settings: Unpack[ExecuteOptions],
 ) -> Call[PromptRunBody]:
-    """Starts a run; it waits for its turn. What is None is left to the service."""
-    body = _body(prompt_id, target, settings)
+    """Start a run."""
+    body = _run_body(prompt_id, target, settings)
     key = key_for("prompt-run-execute", idempotency_key)
     return Call(Request("POST", "/prompt-runs/execute", json=body, idempotency=key), PromptRunBody)
 
@@ -53,9 +53,11 @@ def execute(
 def estimate(
     prompt_id: str, target: Target | Mapping[str, Any], **settings: Unpack[ExecuteOptions]
 ) -> Call[RunEstimateBody]:
-    """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
-    body = _body(prompt_id, target, settings)
-    return Call(Request("POST", "/prompt-runs/estimate", json=body, patience_s=SLOW_ANSWER_S), RunEstimateBody)
+    """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
+    body = _run_body(prompt_id, target, settings)
+    return Call(
+        Request("POST", "/prompt-runs/estimate", json=body, min_timeout_s=SLOW_REQUEST_TIMEOUT_S), RunEstimateBody
+    )
 
 
 def retrieve(run_id: str) -> Call[PromptRunBody]:
@@ -64,42 +66,42 @@ def retrieve(run_id: str) -> Call[PromptRunBody]:
 
 
 def list_runs(*, limit: int | None = None) -> Call[list[PromptRunBody]]:
-    """Gives the newest runs, up to `limit` (at most 200)."""
-    return Call(Request("GET", "/prompt-runs", given(limit=limit)), list[PromptRunBody])
+    """List the newest runs, up to `limit` (at most 200)."""
+    return Call(Request("GET", "/prompt-runs", omit_none(limit=limit)), list[PromptRunBody])
 
 
 def list_results(run_id: str, video_id: str, *, limit: int | None = None) -> Listing[SegmentResult]:
-    """Pages through the segments of one media item in a run, failed ones too, in order of time; `limit` on each page."""
-    params = given(video_id=video_id, limit=limit)
+    """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
+    params = omit_none(video_id=video_id, limit=limit)
     return Listing(Request("GET", path_of("prompt-runs", run_id, "results"), params), SegmentResult)
 
 
 def diff(
     base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
 ) -> Listing[FieldChangeBody]:
-    """Pages through the fields that differ between two runs over the same media; see `PromptRuns.diff`."""
-    params = given(other_run_id=other_run_id, include_same=include_same, limit=limit)
-    request = Request("GET", path_of("prompt-runs", base_run_id, "diff"), params, patience_s=SLOW_ANSWER_S)
+    """Page through the fields that differ between two runs over the same media."""
+    params = omit_none(other_run_id=other_run_id, include_same=include_same, limit=limit)
+    request = Request("GET", path_of("prompt-runs", base_run_id, "diff"), params, min_timeout_s=SLOW_REQUEST_TIMEOUT_S)
     return Listing(request, FieldChangeBody)
 
 
 def get_video_result(run_id: str, video_id: str) -> Call[VideoResult]:
-    """Gives the synthesis of one media item."""
+    """Get the synthesis of a media item."""
     return Call(Request("GET", path_of("prompt-runs", run_id, "videos", video_id, "video-result")), VideoResult)
 
 
 def get_failed_segments(run_id: str) -> Call[FailedSegments]:
-    """Gives everything of a run that failed, and whether trying again may help."""
+    """List everything that failed in a run and whether each failure is retryable."""
     return Call(Request("GET", path_of("prompt-runs", run_id, "failed-segments")), FailedSegments)
 
 
 def get_llm_calls(run_id: str) -> Call[list[LlmCallBody]]:
-    """Gives every model call of a run."""
+    """List the model calls of a run."""
     return Call(Request("GET", path_of("prompt-runs", run_id, "llm-calls")), list[LlmCallBody])
 
 
 def cancel(run_id: str, *, idempotency_key: str | None = None) -> Call[PromptRunBody]:
-    """Asks a run to stop: no new call begins, what is finished is kept. Wait for its completion to see it cancelled."""
+    """Ask a run to stop. No new calls start, finished results are saved; wait with `wait_for_completion`."""
     key = key_for("prompt-run-cancel", idempotency_key)
     return Call(Request("POST", path_of("prompt-runs", run_id, "cancel"), idempotency=key), PromptRunBody)
 
@@ -107,13 +109,13 @@ def cancel(run_id: str, *, idempotency_key: str | None = None) -> Call[PromptRun
 def retry_segment(
     run_id: str, video_id: str, segment_id: str, *, idempotency_key: str | None = None
 ) -> Call[SegmentRetry]:
-    """Tries the failed operations of one segment of a finished run again."""
+    """Retry the failed operations of one segment of a finished run."""
     path = path_of("prompt-runs", run_id, "videos", video_id, "segments", segment_id, "retry")
     return Call(Request("POST", path, idempotency=key_for("segment-retry", idempotency_key)), SegmentRetry)
 
 
 def get_segment_retry_status(run_id: str, video_id: str, segment_id: str, retry_id: str) -> Call[SegmentRetry]:
-    """Says how a retry of one segment stands."""
+    """Get the status of a single-segment retry."""
     path = path_of("prompt-runs", run_id, "videos", video_id, "segments", segment_id, "retries", retry_id)
     return Call(Request("GET", path), SegmentRetry)
 
@@ -126,8 +128,8 @@ def retry_failures(
     video_ids: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[SegmentRetry]:
-    """Tries all retryable failures of a finished run again, or those of some operations, failure codes or items."""
-    body = given(
+    """Retry all retryable failures of a finished run, or those of certain operations, failure codes or items."""
+    body = omit_none(
         operations=None if operations is None else list(operations),
         codes=None if codes is None else list(codes),
         video_ids=None if video_ids is None else list(video_ids),
@@ -138,11 +140,11 @@ def retry_failures(
 
 
 def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
-    """Says how a retry stands, of one segment or of many."""
+    """Get the status of a retry, of one segment or many."""
     return Call(Request("GET", path_of("prompt-runs", run_id, "retries", retry_id)), SegmentRetry)
 
 
-def _body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
-    """An `ExecuteRun`, with the given settings alone."""
-    place = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
-    return {"prompt_id": prompt_id, "target": place, **given(**settings)}
+def _run_body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
+    """Build an `ExecuteRun` without the settings that are None."""
+    target_body = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
+    return {"prompt_id": prompt_id, "target": target_body, **omit_none(**settings)}

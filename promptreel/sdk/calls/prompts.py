@@ -1,4 +1,4 @@
-"""Prompts: create, read, change, delete, and hold an example against a schema."""
+"""Prompts: create, read, update, delete, and test schemas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from promptreel.schemas.wire.common import Message
 from promptreel.schemas.wire.prompts import PromptBody, PromptList, PromptUsage, SchemaVerdict
-from promptreel.sdk.request import Call, Request, given, key_for, path_of
+from promptreel.sdk.request import Call, Request, key_for, omit_none, path_of
 
 
 def create(
@@ -20,8 +20,8 @@ def create(
     semantic_indexing: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[PromptBody]:
-    """Creates a prompt."""
-    body = given(
+    """Create a prompt."""
+    body = omit_none(
         name=name,
         prompt_text=prompt_text,
         json_schema=json_schema,
@@ -34,12 +34,12 @@ def create(
 
 
 def retrieve(prompt_id: str) -> Call[PromptBody]:
-    """Gives a prompt."""
+    """Get a prompt."""
     return Call(Request("GET", path_of("prompts", prompt_id)), PromptBody)
 
 
 def list_prompts(*, active_only: bool = True, include_defaults: bool = True) -> Call[PromptList]:
-    """Gives all prompts, newest first."""
+    """List all prompts, newest first."""
     params = {"active_only": active_only, "include_defaults": include_defaults}
     return Call(Request("GET", "/prompts", params), PromptList)
 
@@ -57,12 +57,12 @@ def update(
     is_active: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[PromptBody]:
-    """Changes a prompt: only what is given. Runs keep the prompt as it was when they were started.
+    """Update only the specified fields of a prompt.
 
     Raises:
-        ValueError: nothing is given.
+        ValueError: no field is specified.
     """
-    body = given(
+    body = omit_none(
         name=name,
         prompt_text=prompt_text,
         json_schema=json_schema,
@@ -73,22 +73,22 @@ def update(
         is_active=is_active,
     )
     if not body:
-        raise ValueError(f"nothing of prompt {prompt_id} is to change; give what shall")
+        raise ValueError(f"the update of prompt {prompt_id} has no fields to change; pass at least one")
     key = key_for("prompt-update", idempotency_key)
     return Call(Request("PUT", path_of("prompts", prompt_id), json=body, idempotency=key), PromptBody)
 
 
 def delete(prompt_id: str, *, force: bool = False) -> Call[Message]:
-    """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+    """Delete a prompt. A prompt that runs have used is deactivated instead, which requires `force`."""
     return Call(Request("DELETE", path_of("prompts", prompt_id), {"force": force}), Message)
 
 
 def usage(prompt_id: str) -> Call[PromptUsage]:
-    """Says whether runs have used a prompt."""
+    """Check whether runs have used a prompt."""
     return Call(Request("GET", path_of("prompts", prompt_id, "usage")), PromptUsage)
 
 
 def test_schema(json_schema: Mapping[str, Any], sample_data: Any) -> Call[SchemaVerdict]:
-    """Holds an example against a schema; one that does not fit is an answer (`valid` false), not an error."""
+    """Validate sample data against a schema. A mismatch returns `valid` false; it does not raise."""
     body = {"json_schema": json_schema, "sample_data": sample_data}
     return Call(Request("POST", "/prompts/test-schema", json=body), SchemaVerdict)

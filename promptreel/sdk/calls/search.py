@@ -1,4 +1,4 @@
-"""Search over results: by meaning, by image, by both, by conditions."""
+"""Search over results: by text, image, both, or conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from promptreel.schemas.wire.filter import FilterHit
 from promptreel.schemas.wire.search import ImageResultBody, MultimodalResultBody, SearchResultBody
-from promptreel.sdk.request import Call, Listing, Request, given, path_of
+from promptreel.sdk.request import Call, Listing, Request, omit_none, path_of
 
 Image = bytes | str | os.PathLike[str]
 
@@ -24,8 +24,8 @@ def text(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Call[list[SearchResultBody]]:
-    """Searches by meaning and words; best first."""
-    body = given(query=query, top_k=top_k, **_scope(search_fields, run_ids, index_ids))
+    """Search by meaning and keywords, best match first."""
+    body = omit_none(query=query, top_k=top_k, **_scope(search_fields, run_ids, index_ids))
     return Call(Request("POST", path_of("indexes", index_id, "search"), json=body), list[SearchResultBody])
 
 
@@ -37,8 +37,8 @@ def image(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Call[list[ImageResultBody]]:
-    """Searches for frames that resemble an image (JPEG, PNG or WebP: its bytes or its path); best first."""
-    body = given(image_data=_base64(image), top_k=top_k, **_scope(None, run_ids, index_ids))
+    """Search for frames similar to an image (JPEG, PNG or WebP, as bytes or a path), best match first."""
+    body = omit_none(image_data=_base64(image), top_k=top_k, **_scope(None, run_ids, index_ids))
     return Call(Request("POST", path_of("indexes", index_id, "image-search"), json=body), list[ImageResultBody])
 
 
@@ -54,14 +54,14 @@ def multimodal(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Call[list[MultimodalResultBody]]:
-    """Searches by text, image, or both; the weights add up to 1.
+    """Search by text, image, or both. The weights must add up to 1.
 
     Raises:
-        ValueError: neither text nor image is given.
+        ValueError: `text_query` and `image` are both None.
     """
     if text_query is None and image is None:
-        raise ValueError("give text_query, image, or both")
-    body = given(
+        raise ValueError("text_query and image are both None; pass at least one")
+    body = omit_none(
         text_query=text_query,
         image_data=None if image is None else _base64(image),
         text_weight=text_weight,
@@ -82,8 +82,8 @@ def multi_run(
     aggregation: Literal["best", "all", "weighted"] | None = None,
     top_k: int | None = None,
 ) -> Call[list[SearchResultBody]]:
-    """Searches several runs, or all of an index, with `top_k` hits of each."""
-    body = given(
+    """Search several runs, or all runs of an index, with `top_k` hits per run."""
+    body = omit_none(
         query=query,
         run_ids=None if run_ids is None else list(run_ids),
         index_id=index_id,
@@ -101,8 +101,8 @@ def filter_results(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Listing[FilterHit]:
-    """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index."""
-    body = given(
+    """Page through results that match all conditions. Pass "playground" as `index_id` for media outside any index."""
+    body = omit_none(
         conditions=[dict(condition) for condition in conditions],
         page_size=page_size,
         **_scope(None, run_ids, index_ids),
@@ -113,7 +113,7 @@ def filter_results(
 def _scope(
     search_fields: Sequence[str] | None, run_ids: Sequence[str] | None, index_ids: Sequence[str] | None
 ) -> dict[str, list[str]]:
-    lists = given(search_fields=search_fields, run_ids=run_ids, index_ids=index_ids)
+    lists = omit_none(search_fields=search_fields, run_ids=run_ids, index_ids=index_ids)
     return {name: list(values) for name, values in lists.items()}
 
 

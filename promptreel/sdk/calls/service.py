@@ -1,4 +1,4 @@
-"""The service itself: whether the key is valid, and rate limits."""
+"""API key validation and rate limits."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from promptreel.sdk.request import Call, Request
 
 
 def validate() -> Call[None]:
-    """Returns where the key is valid.
+    """Validate the API key.
 
     Raises:
-        AuthenticationError: it is not.
+        AuthenticationError: the key is invalid.
     """
     return Call(Request("GET", "/auth/validate"), type(None))
 
 
 def rate_limit_status() -> Call[RateStatus]:
-    """Gives what was used of the rate limits."""
+    """Get the current usage of the rate limits."""
     return Call(Request("GET", "/rate-limit/status"), RateStatus)

@@ -1,18 +1,18 @@
-"""SQL over the tables of runs: DuckDB's dialect, one SELECT."""
+"""SQL over run tables: a single SELECT in DuckDB's dialect."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from promptreel.schemas.wire.sql import SqlCatalogBody, SqlDraft, SqlRowsBody
-from promptreel.sdk.request import SLOW_ANSWER_S, Call, Request, given, path_of
+from promptreel.sdk.request import SLOW_REQUEST_TIMEOUT_S, Call, Request, omit_none, path_of
 
 
 def catalog(
     index_id: str, *, run_ids: Sequence[str] | None = None, index_ids: Sequence[str] | None = None
 ) -> Call[SqlCatalogBody]:
-    """Gives the tables that a query may name, and its limits; `index_id` is "playground" for media in no index."""
-    body = given(run_ids=_listed(run_ids), index_ids=_listed(index_ids))
+    """List available tables and query limits. Pass "playground" as `index_id` for media outside any index."""
+    body = omit_none(run_ids=_list_or_none(run_ids), index_ids=_list_or_none(index_ids))
     return Call(Request("POST", path_of("search", "sql", index_id, "catalog"), json=body), SqlCatalogBody)
 
 
@@ -24,8 +24,10 @@ def execute(
     index_ids: Sequence[str] | None = None,
     result_limit: int | None = None,
 ) -> Call[SqlRowsBody]:
-    """Gives the rows of a query, up to `result_limit` (at most 2000)."""
-    body = given(query=query, run_ids=_listed(run_ids), index_ids=_listed(index_ids), result_limit=result_limit)
+    """Run a query and return its rows, up to `result_limit` (at most 2000)."""
+    body = omit_none(
+        query=query, run_ids=_list_or_none(run_ids), index_ids=_list_or_none(index_ids), result_limit=result_limit
+    )
     return Call(Request("POST", path_of("search", "sql", index_id), json=body), SqlRowsBody)
 
 
@@ -37,16 +39,16 @@ def generate(
     run_ids: Sequence[str] | None = None,
     index_ids: Sequence[str] | None = None,
 ) -> Call[SqlDraft]:
-    """Writes a query from an instruction, or changes an existing one; it is not executed."""
-    body = given(
+    """Generate a query from an instruction, or edit `existing_query`. The query is not executed."""
+    body = omit_none(
         instruction=instruction,
         existing_query=existing_query,
-        run_ids=_listed(run_ids),
-        index_ids=_listed(index_ids),
+        run_ids=_list_or_none(run_ids),
+        index_ids=_list_or_none(index_ids),
     )
     path = path_of("search", "sql", index_id, "generate")
-    return Call(Request("POST", path, json=body, patience_s=SLOW_ANSWER_S), SqlDraft)
+    return Call(Request("POST", path, json=body, min_timeout_s=SLOW_REQUEST_TIMEOUT_S), SqlDraft)
 
 
-def _listed(values: Sequence[str] | None) -> list[str] | None:
+def _list_or_none(values: Sequence[str] | None) -> list[str] | None:
     return None if values is None else list(values)

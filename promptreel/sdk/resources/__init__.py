@@ -1,4 +1,4 @@
-"""The resources of both clients: a module for each kind, which mirrors the addresses of that kind."""
+"""The resources of both clients, one module per group of API routes."""
 
 from promptreel.sdk.resources.api_keys import ApiKeys, AsyncApiKeys
 from promptreel.sdk.resources.base import AsyncResource, Resource

@@ -1,4 +1,4 @@
-"""What the resources of both clients share: how a call is sent."""
+"""Base classes of the resources of both clients."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from promptreel.sdk.pages import AsyncPage, Page
 from promptreel.sdk.request import Call, Listing
 from promptreel.sdk.sender import AsyncSender, Sender
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class Resource:
-    """One kind of resource, called from a thread."""
+    """A resource of the sync client."""
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
-    def _send(self, call: Call[Answer]) -> Answer:
+    def _send(self, call: Call[Result]) -> Result:
         return self._sender.send(call)
 
     def _first_page(self, listing: Listing[Item]) -> Page[Item]:
@@ -26,12 +26,12 @@ class Resource:
 
 
 class AsyncResource:
-    """One kind of resource, called from an event loop."""
+    """A resource of the async client."""
 
     def __init__(self, sender: AsyncSender) -> None:
         self._sender = sender
 
-    async def _send(self, call: Call[Answer]) -> Answer:
+    async def _send(self, call: Call[Result]) -> Result:
         return await self._sender.send(call)
 
     async def _first_page(self, listing: Listing[Item]) -> AsyncPage[Item]:

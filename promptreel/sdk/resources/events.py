@@ -1,4 +1,4 @@
-"""What happens to runs and media, as it happens."""
+"""Live events about runs and media."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from promptreel.sdk.resources.base import AsyncResource, Resource
 
 
 class Events(Resource):
-    """What happens to runs and media, as it happens."""
+    """Live events about runs and media."""
 
     def stream(
         self,
@@ -21,14 +21,14 @@ class Events(Resource):
         batch_size: int | None = None,
         last_event_id: str | None = None,
     ) -> Generator[Event, None, None]:
-        """Goes through events without end; where the connection breaks, it is resumed behind the last one.
+        """Iterate over events indefinitely. A broken connection is resumed after the last event.
 
         Args:
-            run_id, index_id, video_ids, event_types: only events of these.
-            last_event_id: begins behind this event ("0" at the first one) instead of now.
+            run_id, index_id, video_ids, event_types: filters.
+            last_event_id: start after this event ("0" for the first event) instead of now.
 
         Raises:
-            PromptReelError: the stream could not be opened, or resumed.
+            PromptReelError: the stream could not be opened or resumed.
         """
         return stream_events(
             self._sender, stream_request(run_id, index_id, video_ids, event_types, batch_size), last_event_id
@@ -36,7 +36,7 @@ class Events(Resource):
 
 
 class AsyncEvents(AsyncResource):
-    """What happens to runs and media, as it happens."""
+    """Live events about runs and media."""
 
     def stream(
         self,
@@ -48,7 +48,10 @@ class AsyncEvents(AsyncResource):
         batch_size: int | None = None,
         last_event_id: str | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """See `Events.stream`; leave it through `contextlib.aclosing`, so that its connection is closed at once."""
+        """Iterate over events indefinitely; see `Events.stream`.
+
+        Wrap it in `contextlib.aclosing` so that leaving the loop closes the connection immediately.
+        """
         return stream_events_async(
             self._sender, stream_request(run_id, index_id, video_ids, event_types, batch_size), last_event_id
         )

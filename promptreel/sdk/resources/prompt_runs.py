@@ -1,4 +1,4 @@
-"""Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+"""Prompt runs: start, estimate, monitor, read, cancel, retry failures."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from promptreel.sdk.request import Call
 from promptreel.sdk.resources.base import AsyncResource, Resource
 from promptreel.sdk.waiting import (
     RUN_TIMEOUT_S,
-    Patience,
-    awaited_retry,
-    awaited_run,
+    PollSettings,
     checked_retry,
     checked_run,
+    pollable_retry,
+    pollable_run,
     wait_for,
     wait_for_async,
 )
 
 
 class PromptRuns(Resource):
-    """Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+    """Prompt runs: start, estimate, monitor, read, cancel, retry failures."""
 
     def execute(
         self,
@@ -52,13 +52,14 @@ class PromptRuns(Resource):
         enable_image_embedding: bool | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
-        """Starts a run; it waits for its turn. What is None is left to the service.
+        """Start a run. It is queued; settings that are None take the service's defaults.
 
         Args:
-            target: `{"type": "index", "index_id": ...}`, `{"type": "videos", "video_ids": [...]}` (with the `index_id` in
-                which they lie, if any) or `{"type": "playground"}`.
-            video_segment_duration, audio_segment_duration: seconds of a window, 1 to 300; for `fixed` alone, which needs it.
-            idempotency_key: names this start; the same one again gives the same run.
+            target: `{"type": "index", "index_id": ...}`, `{"type": "videos", "video_ids": [...]}` (plus their
+                `index_id`, if any) or `{"type": "playground"}`.
+            video_segment_duration, audio_segment_duration: segment length in seconds, 1 to 300; required with the
+                `fixed` strategy and allowed only there.
+            idempotency_key: identifies this request; repeating the key returns the same run.
         """
         return self._send(
             calls.execute(
@@ -88,7 +89,7 @@ class PromptRuns(Resource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
     ) -> RunEstimateBody:
-        """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
+        """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return self._send(
             calls.estimate(
                 prompt_id,
@@ -108,37 +109,37 @@ class PromptRuns(Resource):
         return self._send(calls.retrieve(run_id))
 
     def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """Gives the newest runs, up to `limit` (at most 200)."""
+        """List the newest runs, up to `limit` (at most 200)."""
         return self._send(calls.list_runs(limit=limit))
 
     def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> Page[SegmentResult]:
-        """Pages through the segments of one media item in a run, failed ones too, in order of time; `limit` on each page."""
+        """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
         return self._first_page(calls.list_results(run_id, video_id, limit=limit))
 
     def get_video_result(self, run_id: str, video_id: str) -> VideoResult:
-        """Gives the synthesis of one media item."""
+        """Get the synthesis of a media item."""
         return self._send(calls.get_video_result(run_id, video_id))
 
     def get_failed_segments(self, run_id: str) -> FailedSegments:
-        """Gives everything of a run that failed, and whether trying again may help."""
+        """List everything that failed in a run and whether each failure is retryable."""
         return self._send(calls.get_failed_segments(run_id))
 
     def get_llm_calls(self, run_id: str) -> builtins.list[LlmCallBody]:
-        """Gives every model call of a run."""
+        """List the model calls of a run."""
         return self._send(calls.get_llm_calls(run_id))
 
     def cancel(self, run_id: str, *, idempotency_key: str | None = None) -> PromptRunBody:
-        """Asks a run to stop: no new call begins, what is finished is kept. Wait for its completion to see it cancelled."""
+        """Ask a run to stop. No new calls start, finished results are saved; wait with `wait_for_completion`."""
         return self._send(calls.cancel(run_id, idempotency_key=idempotency_key))
 
     def retry_segment(
         self, run_id: str, video_id: str, segment_id: str, *, idempotency_key: str | None = None
     ) -> SegmentRetry:
-        """Tries the failed operations of one segment of a finished run again."""
+        """Retry the failed operations of one segment of a finished run."""
         return self._send(calls.retry_segment(run_id, video_id, segment_id, idempotency_key=idempotency_key))
 
     def get_segment_retry_status(self, run_id: str, video_id: str, segment_id: str, retry_id: str) -> SegmentRetry:
-        """Says how a retry of one segment stands."""
+        """Get the status of a single-segment retry."""
         return self._send(calls.get_segment_retry_status(run_id, video_id, segment_id, retry_id))
 
     def retry_failures(
@@ -150,7 +151,7 @@ class PromptRuns(Resource):
         video_ids: Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> SegmentRetry:
-        """Tries all retryable failures of a finished run again, or those of some operations, failure codes or items."""
+        """Retry all retryable failures of a finished run, or those of certain operations, failure codes or items."""
         return self._send(
             calls.retry_failures(
                 run_id, operations=operations, codes=codes, video_ids=video_ids, idempotency_key=idempotency_key
@@ -158,19 +159,20 @@ class PromptRuns(Resource):
         )
 
     def get_retry_status(self, run_id: str, retry_id: str) -> SegmentRetry:
-        """Says how a retry stands, of one segment or of many."""
+        """Get the status of a retry, of one segment or many."""
         return self._send(calls.get_retry_status(run_id, retry_id))
 
     def diff(
         self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
     ) -> DiffPage:
-        """Pages through the fields that differ between two runs over the same media, in order of item and time. The first
-        page holds the `summary`.
+        """Page through the fields that differ between two runs over the same media, ordered by item and time.
+
+        The first page includes the `summary` of all pages.
 
         Args:
-            base_run_id: the run whose values are `before`; those of the other are `after`.
-            include_same: whether what did not change is listed too.
-            limit: rows of each page.
+            base_run_id: the run whose values are `before`; the other run's are `after`.
+            include_same: list unchanged fields too.
+            limit: rows per page.
         """
         listing = calls.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
         return DiffPage(self._sender, listing, self._sender.send(Call(listing.request, RunDiffPage)))
@@ -184,20 +186,20 @@ class PromptRuns(Resource):
         on_progress: Callable[[PromptRunBody], object] | None = None,
         raise_on_failure: bool = True,
     ) -> PromptRunBody:
-        """Waits until a run has ended, and gives its last state. Outages of the service are waited out.
+        """Wait until a run has finished and return its final state. Once a first poll succeeds, outages are tolerated.
 
         Args:
-            timeout_s: seconds after which the wait ends, whatever happens.
-            poll_interval_s: seconds between the first two looks; later ones are up to 5 s apart.
-            on_progress: is told each state that was seen.
-            raise_on_failure: whether a failed run raises; a cancelled one never does.
+            timeout_s: maximum wait in seconds.
+            poll_interval_s: seconds between the first two polls; the interval then grows to 5 s.
+            on_progress: called with the run after every poll.
+            raise_on_failure: raise if the run failed. A cancelled run never raises.
 
         Raises:
             RunFailed: the run failed.
-            WaitTimedOut: it had not ended at the deadline; it goes on.
+            WaitTimedOut: the run did not finish within `timeout_s`; it continues on the service.
         """
-        awaited = awaited_run(calls.retrieve(run_id), run_id)
-        run = wait_for(self._sender, awaited, Patience(timeout_s, poll_interval_s), on_progress)
+        pollable = pollable_run(calls.retrieve(run_id), run_id)
+        run = wait_for(self._sender, pollable, PollSettings(timeout_s, poll_interval_s), on_progress)
         return checked_run(run, raise_on_failure)
 
     def wait_for_retry(
@@ -210,14 +212,14 @@ class PromptRuns(Resource):
         on_progress: Callable[[SegmentRetry], object] | None = None,
         raise_on_failure: bool = True,
     ) -> SegmentRetry:
-        """Waits until a retry, of one segment or of many, has ended; see `wait_for_completion`."""
-        awaited = awaited_retry(calls.get_retry_status(run_id, retry_id), run_id, retry_id)
-        retry = wait_for(self._sender, awaited, Patience(timeout_s, poll_interval_s), on_progress)
+        """Wait until a retry, of one segment or many, has finished; see `wait_for_completion`."""
+        pollable = pollable_retry(calls.get_retry_status(run_id, retry_id), run_id, retry_id)
+        retry = wait_for(self._sender, pollable, PollSettings(timeout_s, poll_interval_s), on_progress)
         return checked_retry(retry, raise_on_failure)
 
 
 class AsyncPromptRuns(AsyncResource):
-    """Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+    """Prompt runs: start, estimate, monitor, read, cancel, retry failures."""
 
     async def execute(
         self,
@@ -233,10 +235,7 @@ class AsyncPromptRuns(AsyncResource):
         enable_image_embedding: bool | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
-        """Starts a run; it waits for its turn. What is None is left to the service.
-
-        See `PromptRuns.execute`.
-        """
+        """Start a run; see `PromptRuns.execute`."""
         return await self._send(
             calls.execute(
                 prompt_id,
@@ -265,7 +264,7 @@ class AsyncPromptRuns(AsyncResource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
     ) -> RunEstimateBody:
-        """Says what a run would take, in `breakdown`, and starts nothing; arguments as for `execute`."""
+        """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return await self._send(
             calls.estimate(
                 prompt_id,
@@ -285,39 +284,39 @@ class AsyncPromptRuns(AsyncResource):
         return await self._send(calls.retrieve(run_id))
 
     async def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """Gives the newest runs, up to `limit` (at most 200)."""
+        """List the newest runs, up to `limit` (at most 200)."""
         return await self._send(calls.list_runs(limit=limit))
 
     async def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> AsyncPage[SegmentResult]:
-        """Pages through the segments of one media item in a run, failed ones too, in order of time; `limit` on each page."""
+        """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
         return await self._first_page(calls.list_results(run_id, video_id, limit=limit))
 
     async def get_video_result(self, run_id: str, video_id: str) -> VideoResult:
-        """Gives the synthesis of one media item."""
+        """Get the synthesis of a media item."""
         return await self._send(calls.get_video_result(run_id, video_id))
 
     async def get_failed_segments(self, run_id: str) -> FailedSegments:
-        """Gives everything of a run that failed, and whether trying again may help."""
+        """List everything that failed in a run and whether each failure is retryable."""
         return await self._send(calls.get_failed_segments(run_id))
 
     async def get_llm_calls(self, run_id: str) -> builtins.list[LlmCallBody]:
-        """Gives every model call of a run."""
+        """List the model calls of a run."""
         return await self._send(calls.get_llm_calls(run_id))
 
     async def cancel(self, run_id: str, *, idempotency_key: str | None = None) -> PromptRunBody:
-        """Asks a run to stop: no new call begins, what is finished is kept. Wait for its completion to see it cancelled."""
+        """Ask a run to stop. No new calls start, finished results are saved; wait with `wait_for_completion`."""
         return await self._send(calls.cancel(run_id, idempotency_key=idempotency_key))
 
     async def retry_segment(
         self, run_id: str, video_id: str, segment_id: str, *, idempotency_key: str | None = None
     ) -> SegmentRetry:
-        """Tries the failed operations of one segment of a finished run again."""
+        """Retry the failed operations of one segment of a finished run."""
         return await self._send(calls.retry_segment(run_id, video_id, segment_id, idempotency_key=idempotency_key))
 
     async def get_segment_retry_status(
         self, run_id: str, video_id: str, segment_id: str, retry_id: str
     ) -> SegmentRetry:
-        """Says how a retry of one segment stands."""
+        """Get the status of a single-segment retry."""
         return await self._send(calls.get_segment_retry_status(run_id, video_id, segment_id, retry_id))
 
     async def retry_failures(
@@ -329,7 +328,7 @@ class AsyncPromptRuns(AsyncResource):
         video_ids: Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> SegmentRetry:
-        """Tries all retryable failures of a finished run again, or those of some operations, failure codes or items."""
+        """Retry all retryable failures of a finished run, or those of certain operations, failure codes or items."""
         return await self._send(
             calls.retry_failures(
                 run_id, operations=operations, codes=codes, video_ids=video_ids, idempotency_key=idempotency_key
@@ -337,13 +336,13 @@ class AsyncPromptRuns(AsyncResource):
         )
 
     async def get_retry_status(self, run_id: str, retry_id: str) -> SegmentRetry:
-        """Says how a retry stands, of one segment or of many."""
+        """Get the status of a retry, of one segment or many."""
         return await self._send(calls.get_retry_status(run_id, retry_id))
 
     async def diff(
         self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
     ) -> AsyncDiffPage:
-        """See `PromptRuns.diff`."""
+        """Page through the fields that differ between two runs; see `PromptRuns.diff`."""
         listing = calls.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
         return AsyncDiffPage(self._sender, listing, await self._sender.send(Call(listing.request, RunDiffPage)))
 
@@ -356,9 +355,9 @@ class AsyncPromptRuns(AsyncResource):
         on_progress: Callable[[PromptRunBody], object | Awaitable[object]] | None = None,
         raise_on_failure: bool = True,
     ) -> PromptRunBody:
-        """See `PromptRuns.wait_for_completion`; `on_progress` may be a coroutine function."""
-        awaited = awaited_run(calls.retrieve(run_id), run_id)
-        run = await wait_for_async(self._sender, awaited, Patience(timeout_s, poll_interval_s), on_progress)
+        """Wait until a run has finished; see `PromptRuns.wait_for_completion`. `on_progress` may be async."""
+        pollable = pollable_run(calls.retrieve(run_id), run_id)
+        run = await wait_for_async(self._sender, pollable, PollSettings(timeout_s, poll_interval_s), on_progress)
         return checked_run(run, raise_on_failure)
 
     async def wait_for_retry(
@@ -371,7 +370,7 @@ class AsyncPromptRuns(AsyncResource):
         on_progress: Callable[[SegmentRetry], object | Awaitable[object]] | None = None,
         raise_on_failure: bool = True,
     ) -> SegmentRetry:
-        """See `PromptRuns.wait_for_retry`; `on_progress` may be a coroutine function."""
-        awaited = awaited_retry(calls.get_retry_status(run_id, retry_id), run_id, retry_id)
-        retry = await wait_for_async(self._sender, awaited, Patience(timeout_s, poll_interval_s), on_progress)
+        """Wait until a retry has finished; see `PromptRuns.wait_for_retry`. `on_progress` may be async."""
+        pollable = pollable_retry(calls.get_retry_status(run_id, retry_id), run_id, retry_id)
+        retry = await wait_for_async(self._sender, pollable, PollSettings(timeout_s, poll_interval_s), on_progress)
         return checked_retry(retry, raise_on_failure)

@@ -1,4 +1,4 @@
-"""Prompts: create, read, change, delete, and hold an example against a schema."""
+"""Prompts: create, read, update, delete, and test schemas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promptreel.sdk.resources.base import AsyncResource, Resource
 
 
 class Prompts(Resource):
-    """Prompts: create, read, change, delete, and hold an example against a schema."""
+    """Prompts: create, read, update, delete, and test schemas."""
 
     def create(
         self,
@@ -25,13 +25,14 @@ class Prompts(Resource):
         semantic_indexing: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
-        """Creates a prompt.
+        """Create a prompt.
 
         Args:
-            prompt_text: what is asked of every segment.
-            json_schema: the fields of an answer; its root has the type "object".
-            video_level: `instructions_text`, `included_segment_fields` and `json_schema` of a synthesis over each item.
-            semantic_indexing: `disabled_segment_fields` and `disabled_video_level_fields`, which are not embedded.
+            prompt_text: instructions applied to every segment.
+            json_schema: schema of the response; the root type must be "object".
+            video_level: synthesis over each item: `instructions_text`, `included_segment_fields` and `json_schema`.
+            semantic_indexing: fields to leave out of embeddings: `disabled_segment_fields` and
+                `disabled_video_level_fields`.
         """
         return self._send(
             calls.create(
@@ -46,11 +47,11 @@ class Prompts(Resource):
         )
 
     def retrieve(self, prompt_id: str) -> PromptBody:
-        """Gives a prompt."""
+        """Get a prompt."""
         return self._send(calls.retrieve(prompt_id))
 
     def list(self, *, active_only: bool = True, include_defaults: bool = True) -> PromptList:
-        """Gives all prompts, newest first."""
+        """List all prompts, newest first."""
         return self._send(calls.list_prompts(active_only=active_only, include_defaults=include_defaults))
 
     def update(
@@ -67,14 +68,14 @@ class Prompts(Resource):
         is_active: bool | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
-        """Changes a prompt: only what is given. Runs keep the prompt as it was when they were started.
+        """Update only the specified fields of a prompt. A run uses the prompt as it was when the run started.
 
         Args:
-            description: "" removes it.
-            clear_video_level: removes the synthesis.
+            description: "" removes the description.
+            clear_video_level: remove the synthesis.
 
         Raises:
-            ValueError: nothing is given.
+            ValueError: no field is specified.
         """
         return self._send(
             calls.update(
@@ -92,20 +93,20 @@ class Prompts(Resource):
         )
 
     def delete(self, prompt_id: str, *, force: bool = False) -> Message:
-        """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+        """Delete a prompt. A prompt that runs have used is deactivated instead, which requires `force`."""
         return self._send(calls.delete(prompt_id, force=force))
 
     def usage(self, prompt_id: str) -> PromptUsage:
-        """Says whether runs have used a prompt."""
+        """Check whether runs have used a prompt."""
         return self._send(calls.usage(prompt_id))
 
     def test_schema(self, json_schema: Mapping[str, Any], sample_data: Any) -> SchemaVerdict:
-        """Holds an example against a schema; one that does not fit is an answer (`valid` false), not an error."""
+        """Validate sample data against a schema. A mismatch returns `valid` false; it does not raise."""
         return self._send(calls.test_schema(json_schema, sample_data))
 
 
 class AsyncPrompts(AsyncResource):
-    """Prompts: create, read, change, delete, and hold an example against a schema."""
+    """Prompts: create, read, update, delete, and test schemas."""
 
     async def create(
         self,
@@ -118,10 +119,7 @@ class AsyncPrompts(AsyncResource):
         semantic_indexing: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
-        """Creates a prompt.
-
-        See `Prompts.create`.
-        """
+        """Create a prompt; see `Prompts.create`."""
         return await self._send(
             calls.create(
                 name,
@@ -135,11 +133,11 @@ class AsyncPrompts(AsyncResource):
         )
 
     async def retrieve(self, prompt_id: str) -> PromptBody:
-        """Gives a prompt."""
+        """Get a prompt."""
         return await self._send(calls.retrieve(prompt_id))
 
     async def list(self, *, active_only: bool = True, include_defaults: bool = True) -> PromptList:
-        """Gives all prompts, newest first."""
+        """List all prompts, newest first."""
         return await self._send(calls.list_prompts(active_only=active_only, include_defaults=include_defaults))
 
     async def update(
@@ -156,10 +154,7 @@ class AsyncPrompts(AsyncResource):
         is_active: bool | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
-        """Changes a prompt: only what is given. Runs keep the prompt as it was when they were started.
-
-        See `Prompts.update`.
-        """
+        """Update a prompt; see `Prompts.update`."""
         return await self._send(
             calls.update(
                 prompt_id,
@@ -176,13 +171,13 @@ class AsyncPrompts(AsyncResource):
         )
 
     async def delete(self, prompt_id: str, *, force: bool = False) -> Message:
-        """Deletes a prompt; one that runs have used is deactivated instead, and only with `force`."""
+        """Delete a prompt. A prompt that runs have used is deactivated instead, which requires `force`."""
         return await self._send(calls.delete(prompt_id, force=force))
 
     async def usage(self, prompt_id: str) -> PromptUsage:
-        """Says whether runs have used a prompt."""
+        """Check whether runs have used a prompt."""
         return await self._send(calls.usage(prompt_id))
 
     async def test_schema(self, json_schema: Mapping[str, Any], sample_data: Any) -> SchemaVerdict:
-        """Holds an example against a schema; one that does not fit is an answer (`valid` false), not an error."""
+        """Validate sample data against a schema. A mismatch returns `valid` false; it does not raise."""
         return await self._send(calls.test_schema(json_schema, sample_data))

@@ -1,4 +1,4 @@
-"""Search over results: by meaning, by image, by both, by conditions."""
+"""Search over results: by text, image, both, or conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptreel.sdk.sender import AsyncSender, Sender
 
 
 class Search(Resource):
-    """Search over results: by meaning, by image, by both, by conditions, and by SQL (`search.sql`)."""
+    """Search over results: by text, image, both, conditions, or SQL (`search.sql`)."""
 
     def __init__(self, sender: Sender) -> None:
         super().__init__(sender)
@@ -32,12 +32,12 @@ class Search(Resource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[SearchResultBody]:
-        """Searches by meaning and words; best first.
+        """Search by meaning and keywords, best match first.
 
         Args:
-            search_fields: field paths that are looked at; all where None.
-            run_ids: runs whose results are searched; all where None.
-            index_ids: indexes that are searched instead of `index_id`.
+            search_fields: field paths to search; all if None.
+            run_ids: runs to search; all if None.
+            index_ids: indexes to search instead of `index_id`.
         """
         return self._send(
             calls.text(index_id, query, top_k=top_k, search_fields=search_fields, run_ids=run_ids, index_ids=index_ids)
@@ -52,7 +52,7 @@ class Search(Resource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[ImageResultBody]:
-        """Searches for frames that resemble an image (JPEG, PNG or WebP: its bytes or its path); best first."""
+        """Search for frames similar to an image (JPEG, PNG or WebP, as bytes or a path), best match first."""
         return self._send(calls.image(index_id, image, top_k=top_k, run_ids=run_ids, index_ids=index_ids))
 
     def multimodal(
@@ -68,10 +68,10 @@ class Search(Resource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[MultimodalResultBody]:
-        """Searches by text, image, or both; the weights add up to 1.
+        """Search by text, image, or both. The weights must add up to 1.
 
         Raises:
-            ValueError: neither text nor image is given.
+            ValueError: `text_query` and `image` are both None.
         """
         return self._send(
             calls.multimodal(
@@ -96,10 +96,10 @@ class Search(Resource):
         aggregation: Literal["best", "all", "weighted"] | None = None,
         top_k: int | None = None,
     ) -> list[SearchResultBody]:
-        """Searches several runs, or all of an index, with `top_k` hits of each.
+        """Search several runs, or all runs of an index, with `top_k` hits per run.
 
         Args:
-            aggregation: `best` keeps the best hit of each segment, `all` every one, `weighted` lets newer runs weigh more.
+            aggregation: `best` returns the best hit of each segment, `all` every hit; `weighted` favours newer runs.
         """
         return self._send(
             calls.multi_run(query, run_ids=run_ids, index_id=index_id, aggregation=aggregation, top_k=top_k)
@@ -114,11 +114,11 @@ class Search(Resource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> Page[FilterHit]:
-        """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index.
+        """Page through results that match all conditions. Pass "playground" as `index_id` for media outside any index.
 
         Args:
-            conditions: one to four of `{"field": ..., "operator": ..., "type": ..., "value": ...}`; `is_empty` and
-                `is_not_empty` take no value.
+            conditions: one to four of `{"field": ..., "operator": ..., "type": ..., "value": ...}`. The operators
+                `is_empty` and `is_not_empty` take no value.
         """
         return self._first_page(
             calls.filter_results(index_id, conditions, page_size=page_size, run_ids=run_ids, index_ids=index_ids)
@@ -126,7 +126,7 @@ class Search(Resource):
 
 
 class AsyncSearch(AsyncResource):
-    """Search over results: by meaning, by image, by both, by conditions, and by SQL (`search.sql`)."""
+    """Search over results: by text, image, both, conditions, or SQL (`search.sql`)."""
 
     def __init__(self, sender: AsyncSender) -> None:
         super().__init__(sender)
@@ -142,10 +142,7 @@ class AsyncSearch(AsyncResource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[SearchResultBody]:
-        """Searches by meaning and words; best first.
-
-        See `Search.text`.
-        """
+        """Search by meaning and keywords; see `Search.text`."""
         return await self._send(
             calls.text(index_id, query, top_k=top_k, search_fields=search_fields, run_ids=run_ids, index_ids=index_ids)
         )
@@ -159,7 +156,7 @@ class AsyncSearch(AsyncResource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[ImageResultBody]:
-        """Searches for frames that resemble an image (JPEG, PNG or WebP: its bytes or its path); best first."""
+        """Search for frames similar to an image (JPEG, PNG or WebP, as bytes or a path), best match first."""
         return await self._send(calls.image(index_id, image, top_k=top_k, run_ids=run_ids, index_ids=index_ids))
 
     async def multimodal(
@@ -175,10 +172,7 @@ class AsyncSearch(AsyncResource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> list[MultimodalResultBody]:
-        """Searches by text, image, or both; the weights add up to 1.
-
-        See `Search.multimodal`.
-        """
+        """Search by text, image, or both; see `Search.multimodal`."""
         return await self._send(
             calls.multimodal(
                 index_id,
@@ -202,10 +196,7 @@ class AsyncSearch(AsyncResource):
         aggregation: Literal["best", "all", "weighted"] | None = None,
         top_k: int | None = None,
     ) -> list[SearchResultBody]:
-        """Searches several runs, or all of an index, with `top_k` hits of each.
-
-        See `Search.multi_run`.
-        """
+        """Search several runs; see `Search.multi_run`."""
         return await self._send(
             calls.multi_run(query, run_ids=run_ids, index_id=index_id, aggregation=aggregation, top_k=top_k)
         )
@@ -219,10 +210,7 @@ class AsyncSearch(AsyncResource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> AsyncPage[FilterHit]:
-        """Pages through the results that meet all conditions; `index_id` is "playground" for media in no index.
-
-        See `Search.filter`.
-        """
+        """Page through the results that match all conditions; see `Search.filter`."""
         return await self._first_page(
             calls.filter_results(index_id, conditions, page_size=page_size, run_ids=run_ids, index_ids=index_ids)
         )

@@ -1,4 +1,4 @@
-"""The service itself: whether the key is valid, and rate limits."""
+"""API key validation and rate limits."""
 
 from __future__ import annotations
 
@@ -8,39 +8,36 @@ from promptreel.sdk.resources.base import AsyncResource, Resource
 
 
 class RateLimits(Resource):
-    """What was used of the rate limits."""
+    """Usage of the rate limits."""
 
     def status(self) -> RateStatus:
-        """Gives what was used of the rate limits."""
+        """Get the current usage of the rate limits."""
         return self._send(calls.rate_limit_status())
 
 
 class AsyncRateLimits(AsyncResource):
-    """What was used of the rate limits."""
+    """Usage of the rate limits."""
 
     async def status(self) -> RateStatus:
-        """Gives what was used of the rate limits."""
+        """Get the current usage of the rate limits."""
         return await self._send(calls.rate_limit_status())
 
 
 class Auth(Resource):
-    """Whether the key is valid."""
+    """API key validation."""
 
     def validate(self) -> None:
-        """Returns where the key is valid.
+        """Validate the API key.
 
         Raises:
-            AuthenticationError: it is not.
+            AuthenticationError: the key is invalid.
         """
         self._send(calls.validate())
 
 
 class AsyncAuth(AsyncResource):
-    """Whether the key is valid."""
+    """API key validation."""
 
     async def validate(self) -> None:
-        """Returns where the key is valid.
-
-        See `Auth.validate`.
-        """
+        """Validate the API key; see `Auth.validate`."""
         await self._send(calls.validate())

@@ -1,4 +1,4 @@
-"""SQL over the tables of runs: DuckDB's dialect, one SELECT."""
+"""SQL over run tables: a single SELECT in DuckDB's dialect."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from promptreel.sdk.resources.base import AsyncResource, Resource
 
 
 class Sql(Resource):
-    """SQL over the tables of runs: DuckDB's dialect, one SELECT."""
+    """SQL over run tables: a single SELECT in DuckDB's dialect."""
 
     def catalog(
         self, index_id: str, *, run_ids: Sequence[str] | None = None, index_ids: Sequence[str] | None = None
     ) -> SqlCatalogBody:
-        """Gives the tables that a query may name, and its limits; `index_id` is "playground" for media in no index."""
+        """List available tables and query limits. Pass "playground" as `index_id` for media outside any index."""
         return self._send(calls.catalog(index_id, run_ids=run_ids, index_ids=index_ids))
 
     def execute(
@@ -27,7 +27,7 @@ class Sql(Resource):
         index_ids: Sequence[str] | None = None,
         result_limit: int | None = None,
     ) -> SqlRowsBody:
-        """Gives the rows of a query, up to `result_limit` (at most 2000)."""
+        """Run a query and return its rows, up to `result_limit` (at most 2000)."""
         return self._send(
             calls.execute(index_id, query, run_ids=run_ids, index_ids=index_ids, result_limit=result_limit)
         )
@@ -41,19 +41,19 @@ class Sql(Resource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> SqlDraft:
-        """Writes a query from an instruction, or changes an existing one; it is not executed."""
+        """Generate a query from an instruction, or edit `existing_query`. The query is not executed."""
         return self._send(
             calls.generate(index_id, instruction, existing_query=existing_query, run_ids=run_ids, index_ids=index_ids)
         )
 
 
 class AsyncSql(AsyncResource):
-    """SQL over the tables of runs: DuckDB's dialect, one SELECT."""
+    """SQL over run tables: a single SELECT in DuckDB's dialect."""
 
     async def catalog(
         self, index_id: str, *, run_ids: Sequence[str] | None = None, index_ids: Sequence[str] | None = None
     ) -> SqlCatalogBody:
-        """Gives the tables that a query may name, and its limits; `index_id` is "playground" for media in no index."""
+        """List available tables and query limits. Pass "playground" as `index_id` for media outside any index."""
         return await self._send(calls.catalog(index_id, run_ids=run_ids, index_ids=index_ids))
 
     async def execute(
@@ -65,7 +65,7 @@ class AsyncSql(AsyncResource):
         index_ids: Sequence[str] | None = None,
         result_limit: int | None = None,
     ) -> SqlRowsBody:
-        """Gives the rows of a query, up to `result_limit` (at most 2000)."""
+        """Run a query and return its rows, up to `result_limit` (at most 2000)."""
         return await self._send(
             calls.execute(index_id, query, run_ids=run_ids, index_ids=index_ids, result_limit=result_limit)
         )
@@ -79,7 +79,7 @@ class AsyncSql(AsyncResource):
         run_ids: Sequence[str] | None = None,
         index_ids: Sequence[str] | None = None,
     ) -> SqlDraft:
-        """Writes a query from an instruction, or changes an existing one; it is not executed."""
+        """Generate a query from an instruction, or edit `existing_query`. The query is not executed."""
         return await self._send(
             calls.generate(index_id, instruction, existing_query=existing_query, run_ids=run_ids, index_ids=index_ids)
         )
