@@ -72,6 +72,7 @@ class ApiConfig(BaseModel):
             commit what is stored.
         max_upload_bytes, max_media_seconds, max_run_items, max_run_segments, max_run_tokens: limits of one upload, item
             and run; `max_run_tokens` None has no limit.
+        max_image_megapixels: limit of width x height of an image, in millions of pixels.
         max_media_damage: share of an item, 0 to 1, that may be missing or concealed before it fails; 1 accepts any.
         run_deadline_s: seconds after which a run makes no further call; None has no limit.
         heartbeat_s: how often a supervisor shows that it is alive; five silent beats end its lease.
@@ -94,6 +95,7 @@ class ApiConfig(BaseModel):
     max_resumes: Annotated[int, Field(ge=0, le=100)] = 3
     max_upload_bytes: Count = 4 << 30
     max_media_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12 * 3600
+    max_image_megapixels: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 400.0
     max_media_damage: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     max_run_items: Count = 10_000
     max_run_segments: Count = 1_000_000

@@ -14,12 +14,13 @@ from promptreel.media.ffmpeg import find_ffmpeg, input_arguments
 from promptreel.media.probe import picture_format
 from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from promptreel.media.speech import SAMPLE_RATE
+from promptreel.media.stills import MAX_IMAGE_SIDE
 from promptreel.schemas.media import MediaInfo, VideoStream
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 FRAMES_FOLDER: Final = "frames"
 AUDIO_FILE: Final = "audio.flac"
-MAX_IMAGE_SIDE: Final = 1568  # two of the models' 768-pixel tiles and a margin
+_MAX_LOWRES: Final = 3  # ffmpeg's JPEG decoder scales by 1/2, 1/4 or 1/8
 
 # Names of the pipes that the commands write to.
 SMALL_FRAMES, SMALL_FRAME_TIMES, SAMPLE_TIMES, SOUND = "small frames", "small frame times", "sample times", "sound"
@@ -110,16 +111,18 @@ def _compile(output: Any) -> list[str]:
 
 
 def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unreferenced: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"max_pixels": limits.max_pixels, "threads": 2, "err_detect": ERROR_DETECTION}
-    if info.duration_us is not None or info.media_type != "image":
-        options["t"] = limits.max_duration_s
-    if info.media_type == "image":
+    is_image = info.media_type == "image"
+    max_pixels = limits.max_image_pixels if is_image else limits.max_pixels
+    options: dict[str, Any] = {"max_pixels": max_pixels, "threads": 2, "err_detect": ERROR_DETECTION}
+    if is_image:
         with source_file.open("rb") as file:
             picture = picture_format(file.read(64))
         if picture is not None:
             options["format"] = picture
-            options.pop("format_whitelist", None)
-        options.pop("t", None)
+        if picture == "jpeg_pipe" and info.video is not None:
+            options["lowres"] = _lowres(info.video)
+    else:
+        options["t"] = limits.max_duration_s
     if skip_unreferenced:
         options["skip_frame"] = "noref"
     if info.video is not None:
@@ -127,6 +130,12 @@ def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unrefer
         # the times and the numbering.
         options["reinit_filter:v"] = 0
     return input_arguments(str(source_file.absolute()), **options)
+
+
+def _lowres(video: VideoStream) -> int:
+    """How often a JPEG can be halved while it is decoded and still fill the largest frame."""
+    longer_side = max(video.width, video.height)
+    return min(_MAX_LOWRES, max(0, (longer_side // MAX_IMAGE_SIDE).bit_length() - 1))
 
 
 def _sample(frames: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:

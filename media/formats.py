@@ -38,6 +38,7 @@ _FORMATS: Final = (
     ("jpeg_pipe", "jpg jpeg"),
     ("png_pipe", "png"),
     ("webp_pipe", "webp"),
+    ("webp_anim", ""),
     ("bmp_pipe", "bmp"),
     ("tiff_pipe", "tif tiff"),
     ("j2k_pipe", "jp2 j2k"),

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from promptreel.media.animations import Animation, read_animation
 from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from promptreel.media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
 from promptreel.media.file_structure import is_cut_off
+from promptreel.media.protection import is_protected
 from promptreel.media.stills import probe_still, still_format
+from promptreel.media.tiff_pages import count_pages
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import AudioStream, MediaInfo, VideoStream
 from promptreel.schemas.media_warnings import MediaWarning
-from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
+from promptreel.schemas.mediatime import US_PER_SECOND, format_timecode, seconds_from_us, us_from_seconds
 from promptreel.schemas.settings import MediaLimits
 
 PROBE_DEADLINE_S: Final = 30.0
@@ -51,11 +54,13 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     limits = limits or MediaLimits()
     size = _regular_file_size(path)
     head = _read_head(path)
-    if _is_animated_webp(head):
-        message = f"{path}: animated WebP is not supported; convert it to GIF or MP4"
-        raise MediaError("media_unsupported", message)
+    if is_protected(path):
+        raise MediaError("media_protected", f"{path}: encrypted by DRM; use a copy without protection")
     if still_format(head) is not None:
         return probe_still(path, head, size, limits)
+    animation = read_animation(path)
+    if animation is not None and animation.frame_count > 0:
+        return _animated_picture(path, size, animation, limits)
     image_format = picture_format(head)
     header = _read_header(path, image_format, limits, head)
     streams = [stream for stream in header["streams"] if stream["codec"] is not None]
@@ -66,7 +71,7 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
     is_image = bool(video) and not audio and _is_still(header, video[0], image_format)
     duration_us = None if is_image else _duration_us(header, streams)
     start_us = 0 if is_image else header["start_us"] or 0
-    _check_limits(path, video, duration_us, limits)
+    _check_limits(path, video, duration_us, limits, is_image)
     return MediaInfo(
         path=str(path),
         media_type="image" if is_image else "video" if video else "audio",
@@ -76,9 +81,30 @@ def probe_media(path: Path, limits: MediaLimits | None = None) -> MediaInfo:
         video=_video_stream(video[0], header["rotation"]) if video else None,
         audio=tuple(_audio_stream(stream, start_us) for stream in audio),
         audio_index=_selected_track(audio),
-        warnings=tuple(_warnings(video, audio, duration_us, is_image)),
+        warnings=tuple(_warnings(video, audio, duration_us, is_image, count_pages(path))),
         start_us=start_us,
         duration_is_estimate=_is_estimate(path, header["format"]),
+        is_cut_off=is_cut_off(path),
+    )
+
+
+def _animated_picture(path: Path, size_bytes: int, animation: Animation, limits: MediaLimits) -> MediaInfo:
+    """Return the header of an animated picture: a video without sound, or an image if it has one frame."""
+    is_image = animation.frame_count == 1
+    duration_us = None if is_image else animation.duration_us or None
+    size = {"width": animation.width, "height": animation.height}
+    _check_limits(path, [size], duration_us, limits, is_image)
+    frame_rate = animation.frame_count * US_PER_SECOND / duration_us if duration_us else None
+    return MediaInfo(
+        path=str(path),
+        media_type="image" if is_image else "video",
+        container=animation.demuxer,
+        size_bytes=size_bytes,
+        duration_us=duration_us,
+        video=VideoStream(
+            0, animation.demuxer, **size, frame_rate=frame_rate, frame_count=None if is_image else animation.frame_count
+        ),
+        warnings=tuple(_warnings([size], [], duration_us, is_image)),
         is_cut_off=is_cut_off(path),
     )
 
@@ -89,12 +115,9 @@ def picture_format(head: bytes) -> str | None:
         if head.startswith(signature):
             return demuxer
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp_pipe"
+        is_animated = head[12:16] == b"VP8X" and len(head) > 20 and head[20] & _WEBP_ANIMATION
+        return "webp_anim" if is_animated else "webp_pipe"
     return None
-
-
-def _is_animated_webp(head: bytes) -> bool:
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _WEBP_ANIMATION)
 
 
 def _regular_file_size(path: Path) -> int:
@@ -122,9 +145,12 @@ def _read_head(path: Path, count: int = 64) -> bytes:
 
 def _read_header(path: Path, image_format: str | None, limits: MediaLimits, head: bytes) -> dict[str, Any]:
     command = [sys.executable, "-I", str(_CHILD), f"file:{path.absolute()}", image_format or "-"]
-    command += [FORMAT_WHITELIST, PROTOCOL_WHITELIST, str(limits.max_pixels)]
+    is_picture = image_format is not None
+    command += [FORMAT_WHITELIST, PROTOCOL_WHITELIST]
+    command.append(str(limits.max_image_pixels if is_picture else limits.max_pixels))
+    memory_bytes = limits.decode_memory_bytes if is_picture else _PROBE_MEMORY_BYTES
     try:
-        done, output = run_bounded(command, Limits(PROBE_DEADLINE_S, _PROBE_MEMORY_BYTES, file_bytes=0))
+        done, output = run_bounded(command, Limits(PROBE_DEADLINE_S, memory_bytes, file_bytes=0))
     except DeadlinePassed as error:
         message = f"{path}: reading the header took longer than {PROBE_DEADLINE_S:g} s; check that the file plays"
         raise MediaError("decode_timeout", message) from error
@@ -137,6 +163,9 @@ def _read_header(path: Path, image_format: str | None, limits: MediaLimits, head
 
 
 def _header_error(path: Path, head: bytes, reason: str) -> MediaError:
+    if head.startswith(b"%PDF"):
+        message = f"{path}: PDF documents are not supported; convert the pages to images, for example with pdftoppm"
+        return MediaError("media_unsupported", message)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(_PLAYLIST_PREFIXES):
         message = (
@@ -170,10 +199,13 @@ def _duration_us(header: Mapping[str, Any], streams: Sequence[Mapping[str, Any]]
     return longest or None
 
 
-def _check_limits(path: Path, video: Sequence[Mapping[str, Any]], duration_us: int | None, limits: MediaLimits) -> None:
-    if video and video[0]["width"] * video[0]["height"] > limits.max_pixels:
+def _check_limits(
+    path: Path, video: Sequence[Mapping[str, Any]], duration_us: int | None, limits: MediaLimits, is_image: bool
+) -> None:
+    max_pixels = limits.max_image_pixels if is_image else limits.max_pixels
+    if video and video[0]["width"] * video[0]["height"] > max_pixels:
         size = f"{video[0]['width']}x{video[0]['height']}"
-        message = f"{path}: picture size {size} exceeds the limit of {limits.max_pixels} pixels; scale it down"
+        message = f"{path}: picture size {size} exceeds the limit of {max_pixels} pixels; scale it down"
         raise MediaError("media_too_large", message)
     if duration_us is not None and seconds_from_us(duration_us) > limits.max_duration_s:
         length, limit = (format_timecode(time_us) for time_us in (duration_us, us_from_seconds(limits.max_duration_s)))
@@ -218,9 +250,16 @@ def _selected_track(audio: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _warnings(
-    video: Sequence[Mapping[str, Any]], audio: Sequence[Mapping[str, Any]], duration_us: int | None, is_image: bool
+    video: Sequence[Mapping[str, Any]],
+    audio: Sequence[Mapping[str, Any]],
+    duration_us: int | None,
+    is_image: bool,
+    page_count: int = 1,
 ) -> list[MediaWarning]:
     warnings = []
+    if page_count > 1:
+        message = f"{page_count} pages; using page 1; to process each page, split the file into images"
+        warnings.append(MediaWarning("several_pages", message))
     if len(audio) > 1:
         message = f"{len(audio)} audio tracks; using track {_selected_track(audio)}"
         warnings.append(MediaWarning("several_audio_tracks", message))

@@ -59,6 +59,8 @@ def _rotation(container: Any, index: int) -> int:
     try:
         stream = container.streams[index]
         stream.thread_count = 1
+        if stream.codec_context.name == "mjpeg":
+            stream.codec_context.options = {"lowres": "3"}  # an eighth of the size: only the metadata is used
         frame = next(container.decode(stream))
         return -int(frame.rotation) % 360
     except (av.error.FFmpegError, StopIteration, MemoryError):

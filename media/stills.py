@@ -18,6 +18,8 @@ from promptreel.schemas.settings import MediaLimits
 
 StillFormat = Literal["heic", "avif"]
 
+MAX_IMAGE_SIDE: Final = 1568  # of the frame of an image: two of the models' 768-pixel tiles and a margin
+
 _CHILD: Final = Path(__file__).with_name("stills_child.py")
 _HEADER_LIMITS: Final = Limits(deadline_s=30.0, memory_bytes=2 << 30, file_bytes=0)
 _DECODE_DEADLINE_S: Final = 120.0
@@ -76,7 +78,7 @@ def probe_still(path: Path, head: bytes, size_bytes: int, limits: MediaLimits) -
 def decode_still(
     info: MediaInfo, out: Path, limits: MediaLimits, should_stop: Callable[[], bool] | None = None
 ) -> None:
-    """Decode a probed image to BMP: complete, upright, 8-bit sRGB, transparency on white.
+    """Decode a probed image to BMP: complete, upright, 8-bit sRGB, transparency on white, scaled towards MAX_IMAGE_SIDE.
 
     Args:
         out: path of the BMP.
@@ -85,7 +87,7 @@ def decode_still(
     Raises:
         MediaError: the image cannot be decoded, a limit was reached, or (code "cancelled") `should_stop` returned True.
     """
-    file_bytes = _BMP_HEADER_BYTES + _BMP_PIXEL_BYTES * limits.max_pixels
+    file_bytes = _BMP_HEADER_BYTES + _BMP_PIXEL_BYTES * limits.max_image_pixels
     bounds = Limits(_DECODE_DEADLINE_S, limits.decode_memory_bytes, file_bytes)
     _call_child(Path(info.path), info.container, limits, bounds, out, should_stop)
 
@@ -109,7 +111,7 @@ def _call_child(
     output: list[bytes] = []
 
     def command(pipes: Mapping[str, int]) -> list[str]:
-        arguments = [pipes["output"], path.absolute(), picture_format, limits.max_pixels]
+        arguments = [pipes["output"], path.absolute(), picture_format, limits.max_image_pixels, MAX_IMAGE_SIDE]
         if out is not None:
             arguments.append(out.absolute())
         return [sys.executable, "-I", str(_CHILD), *map(str, arguments)]

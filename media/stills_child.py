@@ -1,6 +1,6 @@
 """Write the header of a HEIC or AVIF image as JSON to a file descriptor. A bounded child of `promptreel.media.stills`.
 
-python -I stills_child.py DESCRIPTOR PATH heic|avif MAX_PIXELS [OUT]
+python -I stills_child.py DESCRIPTOR PATH heic|avif MAX_PIXELS MAX_SIDE [OUT]
 
 With OUT, also decode the image and write it there as a BMP.
 """
@@ -37,8 +37,10 @@ class Rejected(Exception):
         self.message = message
 
 
-def read_picture(path: Path, picture_format: str, max_pixels: int, out: Path | None) -> dict[str, int]:
+def read_picture(path: Path, picture_format: str, max_pixels: int, max_side: int, out: Path | None) -> dict[str, int]:
     """Return the display size of the complete image in pixels; if `out` is set, also decode the image to that file.
+
+    The decoded image is reduced by the largest whole factor that leaves its longer side at `max_side` or more.
 
     Raises:
         Rejected: the image is damaged, animated, uses an unknown codec, or exceeds the limit.
@@ -60,12 +62,20 @@ def read_picture(path: Path, picture_format: str, max_pixels: int, out: Path | N
         if out is not None:
             image.load()
             check_size(*image.size, max_pixels)  # the decoded size may differ from the declared size
-            _store(to_upright_srgb(image), out)
+            factor = max(image.size) // max_side
+            _store(to_upright_srgb(_reduce(image, factor) if factor > 1 else image), out)
     except (Rejected, MemoryError, ImportError):
         raise
     except Exception as error:  # decoders raise many types for damaged files
         raise _rejection(error, data, picture_format, max_pixels) from error
     return {"width": width, "height": height}
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """Return the image reduced by a whole factor, with its colour profile and orientation."""
+    reduced = image.reduce(factor)
+    reduced.info = image.info
+    return reduced
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -174,10 +184,12 @@ def _rejection(error: Exception, data: bytes, picture_format: str, max_pixels: i
     return Rejected("media_corrupt", message)
 
 
-def main(descriptor: str, path: str, picture_format: str, max_pixels: str, out: str | None = None) -> None:
+def main(
+    descriptor: str, path: str, picture_format: str, max_pixels: str, max_side: str, out: str | None = None
+) -> None:
     try:
         result: dict[str, int] | dict[str, str]
-        result = read_picture(Path(path), picture_format, int(max_pixels), Path(out) if out else None)
+        result = read_picture(Path(path), picture_format, int(max_pixels), int(max_side), Path(out) if out else None)
     except Rejected as rejected:
         result = {"code": rejected.code, "message": rejected.message}
     except MemoryError as error:

@@ -54,6 +54,13 @@ _CODES: Final = (
         "Pass the media files themselves, or convert the file to MP4, MP3 or JPEG.",
     ),
     FailureCode(
+        "media_protected",
+        "the file is encrypted by DRM",
+        "media",
+        "never",
+        "Use a copy without protection from its owner.",
+    ),
+    FailureCode(
         "media_corrupt",
         "the file has a media format but cannot be decoded",
         "media",
@@ -65,7 +72,7 @@ _CODES: Final = (
         "the picture size, the duration or the file size exceeds a limit",
         "media",
         "never",
-        "Scale the picture down or split the file; raise the duration limit with `--max-media-hours`.",
+        "Scale the picture down or split the file; raise the limit with `--max-media-hours` or `--max-image-megapixels`.",
     ),
     FailureCode(
         "media_no_streams",

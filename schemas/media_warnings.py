@@ -20,6 +20,7 @@ MEDIA_WARNINGS: Final[Mapping[str, str]] = MappingProxyType(
         "audio_not_decoded": "no sound could be decoded; only the frames are used",
         "several_audio_tracks": "one of several audio tracks is used",
         "several_video_tracks": "one of several video tracks is used",
+        "several_pages": "one of several pages is used",
     }
 )
 

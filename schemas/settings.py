@@ -197,7 +197,8 @@ class MediaLimits:
     """Resource limits for one media item.
 
     Attributes:
-        max_pixels: maximum width x height of a picture; larger pictures are rejected before decoding.
+        max_pixels: maximum width x height of a video frame; larger videos are rejected before decoding.
+        max_image_pixels: the same for images, which are decoded one at a time and, where the format allows, scaled.
         max_duration_s: maximum duration of an item in seconds.
         decode_memory_bytes: address space limit of the decoder.
         decode_deadline_factor: time limit of the decoder as a multiple of the item's duration (at least a minute).
@@ -207,13 +208,20 @@ class MediaLimits:
     __pydantic_config__ = FORBID_UNKNOWN
 
     max_pixels: int = 8192 * 4320
+    max_image_pixels: int = 400_000_000
     max_duration_s: float = 12 * 3600
     decode_memory_bytes: int = 3 << 30
     decode_deadline_factor: float = 2.0
     max_damaged_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_duration_s", "decode_memory_bytes", "decode_deadline_factor"):
+        for name in (
+            "max_pixels",
+            "max_image_pixels",
+            "max_duration_s",
+            "decode_memory_bytes",
+            "decode_deadline_factor",
+        ):
             _positive(name, getattr(self, name))
         _in_range("max_damaged_share", self.max_damaged_share, 0, 1)
 

@@ -88,7 +88,11 @@ def discard(storage: Storage, media_uri: str, kind: str) -> None:
 
 def limits_of(config: ApiConfig) -> MediaLimits:
     """Limits of one item."""
-    return MediaLimits(max_duration_s=config.max_media_seconds, max_damaged_share=config.max_media_damage)
+    return MediaLimits(
+        max_duration_s=config.max_media_seconds,
+        max_image_pixels=round(config.max_image_megapixels * 1e6),
+        max_damaged_share=config.max_media_damage,
+    )
 
 
 def is_local(uri: str) -> bool:

@@ -244,6 +244,13 @@ _SETTINGS = [
     click.option("--run-deadline", type=float, metavar="SECONDS", help="Make no further calls after this time."),
     click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Reject longer items."),
     click.option(
+        "--max-image-megapixels",
+        type=click.FloatRange(min=0, min_open=True),
+        default=400.0,
+        show_default=True,
+        help="Reject larger images.",
+    ),
+    click.option(
         "--max-damage",
         type=click.FloatRange(0, 1),
         default=1.0,
@@ -312,6 +319,10 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         text_embedding=TextEmbeddingSettings(enabled=options["text_embedding"], model=options["text_embedding_model"]),
         strict_models=options["strict_models"],
-        limits=MediaLimits(max_duration_s=options["max_media_hours"] * 3600, max_damaged_share=options["max_damage"]),
+        limits=MediaLimits(
+            max_duration_s=options["max_media_hours"] * 3600,
+            max_image_pixels=round(options["max_image_megapixels"] * 1e6),
+            max_damaged_share=options["max_damage"],
+        ),
         reuse_results=not options["fresh"],
     )

@@ -34,7 +34,7 @@ def test_the_environment_reaches_every_setting():
         "MAX_RESUMES": "9", "MAX_UPLOAD_BYTES": "9", "MAX_MEDIA_SECONDS": "9", "MAX_RUN_ITEMS": "9",
         "MAX_RUN_SEGMENTS": "9", "MAX_RUN_TOKENS": "9", "RUN_DEADLINE": "9", "HEARTBEAT": "9", "SUPERVISE": "0",
         "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
-        "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5",
+        "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
     }  # fmt: skip
     given = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
     given_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from promptreel.media import decode
 from promptreel.media.decode import DecodedMedia, decode_media
-from promptreel.media.decode_command import MAX_IMAGE_SIDE
 from promptreel.media.decode_sinks import DecodeSinks
 from promptreel.media.probe import probe_media
 from promptreel.media.shots import FeatureBuilder, detect_transitions
+from promptreel.media.stills import MAX_IMAGE_SIDE
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import MediaInfo
 from promptreel.schemas.settings import MediaLimits, SamplingSettings

@@ -129,8 +129,8 @@ def test_frame_of_a_tiled_photo_shows_the_complete_picture(real_media: RealMedia
 def test_limit_holds_for_the_complete_picture_and_not_for_a_tile(photo: bytes, tmp_path: Path) -> None:
     path = write(tmp_path / "photo.heic", photo)
     pixels = PHOTO_SIZE[0] * PHOTO_SIZE[1]
-    assert probe_media(path, MediaLimits(max_pixels=pixels)).video is not None
-    error = failure_of(path, MediaLimits(max_pixels=pixels - 1))
+    assert probe_media(path, MediaLimits(max_image_pixels=pixels)).video is not None
+    error = failure_of(path, MediaLimits(max_image_pixels=pixels - 1))
     assert error.code == "media_too_large"
     assert "3024x4032" in error.message
 
@@ -303,7 +303,7 @@ def test_damaged_profile_costs_nothing_but_itself(tmp_path: Path) -> None:
     assert corners(picture_of(path)) == ["red", "green", "blue", "yellow"]
 
 
-@pytest.mark.parametrize("size", [(9000, 9000), (30_000, 30_000), (2**31, 2**31)])
+@pytest.mark.parametrize("size", [(20_100, 20_000), (30_000, 30_000), (2**31, 2**31)])
 def test_avif_bomb_is_rejected_before_decoding(size: tuple[int, int], tmp_path: Path) -> None:
     small = write_avif(tmp_path / "small.avif", quarters()).read_bytes()
     path = write(tmp_path / "bomb.avif", enlarged(small, (96, 64), size))
@@ -314,8 +314,8 @@ def test_avif_bomb_is_rejected_before_decoding(size: tuple[int, int], tmp_path: 
 
 def test_avif_at_the_limit_is_read_and_one_above_is_not(tmp_path: Path) -> None:
     path = write_avif(tmp_path / "p.avif", quarters())
-    assert probe_media(path, MediaLimits(max_pixels=96 * 64)).video is not None
-    assert failure_of(path, MediaLimits(max_pixels=96 * 64 - 1)).code == "media_too_large"
+    assert probe_media(path, MediaLimits(max_image_pixels=96 * 64)).video is not None
+    assert failure_of(path, MediaLimits(max_image_pixels=96 * 64 - 1)).code == "media_too_large"
 
 
 def test_avif_that_needs_more_memory_than_allowed_is_a_failure(tmp_path: Path) -> None:
