@@ -102,7 +102,12 @@ def _animated_picture(path: Path, size_bytes: int, animation: Animation, limits:
         size_bytes=size_bytes,
         duration_us=duration_us,
         video=VideoStream(
-            0, animation.demuxer, **size, frame_rate=frame_rate, frame_count=None if is_image else animation.frame_count
+            0,
+            animation.demuxer,
+            animation.width,
+            animation.height,
+            frame_rate=frame_rate,
+            frame_count=None if is_image else animation.frame_count,
         ),
         warnings=tuple(_warnings([size], [], duration_us, is_image)),
         is_cut_off=is_cut_off(path),
