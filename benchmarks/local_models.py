@@ -42,7 +42,8 @@ from promptreel.providers import whisper
 from promptreel.providers.clip import BATCH as CLIP_BATCH
 from promptreel.providers.clip import ClipEmbedder, import_open_clip
 from promptreel.providers.local_models import cores
-from promptreel.providers.transcription import pack_speech, text_of
+from promptreel.providers.transcript import text_of
+from promptreel.providers.transcription import pack_speech
 from promptreel.providers.weights import is_installed
 from promptreel.providers.whisper import WhisperTranscriber
 from promptreel.schemas.media import TimeSpan

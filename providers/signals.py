@@ -16,7 +16,7 @@ from promptreel.media.analysis import ANALYSIS_FILE, TIMELINE_FILE, MediaAnalysi
 from promptreel.media.timeline import Timeline, load_timeline
 from promptreel.providers import on_screen_text
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput
-from promptreel.providers.transcription import text_of
+from promptreel.providers.transcript import text_of
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.media import SampledFrame, TimeSpan

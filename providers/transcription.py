@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from promptreel.providers.transcript import Language, Utterance, text_of
 from promptreel.schemas.media import SoundActivity, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.records import Word
 
-VERSION: Final = 1  # part of every transcript's key: raise it when the same sound would be transcribed differently
+VERSION: Final = 2  # part of every transcript's key: raise it when the same sound would be transcribed differently
 
 # Recognisers of the Whisper family read 30 s at once and pay for all of it; a second is left for their framing.
 CHUNK_US: Final = 29 * US_PER_SECOND
@@ -65,11 +66,11 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
-    """What a recogniser made of a part of a chunk; times of its words are the chunk's.
+class Hypothesis:
+    """A recogniser's output for a part of a chunk; the times of its words are the chunk's.
 
     Attributes:
-        no_speech_probability, mean_log_probability, compression_ratio: its own doubts; see `is_hallucination`.
+        no_speech_probability, mean_log_probability, compression_ratio: its doubts; see `drop_reason`.
     """
 
     words: tuple[Word, ...]
@@ -78,32 +79,55 @@ class Utterance:
     compression_ratio: float
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What is spoken in one item.
+def utterances_of(
+    chunk: Chunk, hypotheses: Sequence[Hypothesis], language: Language, speech: Sequence[TimeSpan]
+) -> list[Utterance]:
+    """Return one utterance for each piece of a chunk, with the words that belong to it.
 
-    Attributes:
-        model: the recogniser's name.
-        language: ISO 639-1 code; None where nothing is spoken.
-        words: in order of time, on the item's time.
-        dropped: utterances that were left out as hallucinations.
+    Args:
+        hypotheses: the recogniser's output for the chunk.
+        speech: all speech of the item; words far from it were not spoken.
     """
+    kept: dict[Piece, list[Word]] = {piece: [] for piece in chunk.pieces}
+    dropped: dict[Piece, list[Word]] = {piece: [] for piece in chunk.pieces}
+    sources: dict[Piece, Hypothesis] = {}
+    reasons: dict[Piece, str] = {}
+    for hypothesis in hypotheses:
+        reason = drop_reason(hypothesis)
+        placed = to_item_words(chunk, hypothesis.words if reason else spoken_words(hypothesis))
+        for piece, word in placed:
+            sources.setdefault(piece, hypothesis)
+            if reason is not None:
+                dropped[piece].append(word)
+                reasons.setdefault(piece, reason)
+            elif is_near_speech(word, speech):
+                kept[piece].append(word)
+    return [
+        _utterance(piece, kept[piece], dropped[piece], language, sources.get(piece), reasons.get(piece))
+        for piece in chunk.pieces
+    ]
 
-    model: str
-    language: str | None
-    words: tuple[Word, ...]
-    dropped: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The transcript as JSON values; `transcript_from_dict` reads it back."""
-        words = [[word.start_us, word.end_us, word.text, word.probability] for word in self.words]
-        return {"model": self.model, "language": self.language, "words": words, "dropped": self.dropped}
-
-
-def transcript_from_dict(values: Any) -> Transcript:
-    """Reads what `Transcript.to_dict` wrote."""
-    words = tuple(Word(start_us, end_us, text, probability) for start_us, end_us, text, probability in values["words"])
-    return Transcript(values["model"], values["language"], words, values["dropped"])
+def _utterance(
+    piece: Piece,
+    kept: Sequence[Word],
+    dropped: Sequence[Word],
+    language: Language,
+    source: Hypothesis | None,
+    reason: str | None,
+) -> Utterance:
+    words = tuple(sorted(kept, key=lambda word: (word.start_us, word.end_us)))
+    return Utterance(
+        start_us=piece.speech.start_us,
+        end_us=piece.speech.end_us,
+        language=language,
+        words=words,
+        text=text_of(words or dropped),
+        dropped_reason=None if words else reason or "not_recognized",
+        no_speech_probability=None if source is None else round(source.no_speech_probability, 4),
+        mean_log_probability=None if source is None else round(source.mean_log_probability, 4),
+        compression_ratio=None if source is None else round(source.compression_ratio, 4),
+    )
 
 
 def speech_of(activity: SoundActivity) -> tuple[TimeSpan, ...]:
@@ -129,66 +153,59 @@ def pack_speech(speech: Sequence[TimeSpan], duration_us: int, chunk_us: int = CH
     return tuple(chunks)
 
 
-def is_hallucination(utterance: Utterance) -> bool:
-    """Whether a recogniser invented what it says: it doubts that anything was spoken and is unsure of its words, or it
-    is caught in a loop."""
-    unsure = utterance.mean_log_probability < LOG_PROBABILITY
-    silent = utterance.no_speech_probability > NO_SPEECH_PROBABILITY
-    return (silent and unsure) or is_loop(utterance)
+def drop_reason(hypothesis: Hypothesis) -> str | None:
+    """Return why a hypothesis is dropped as invented, a key of `DROPPED_REASONS`; None if it is used."""
+    if is_loop(hypothesis):
+        return "repetition"
+    is_unsure = hypothesis.mean_log_probability < LOG_PROBABILITY
+    is_silent = hypothesis.no_speech_probability > NO_SPEECH_PROBABILITY
+    return "no_speech" if is_silent and is_unsure else None
 
 
-def is_loop(utterance: Utterance) -> bool:
+def is_loop(hypothesis: Hypothesis) -> bool:
     """Whether a recogniser repeats itself: its text compresses well, and most of its words take no time. Somebody who says
     the same sentence three times, or sings a chorus, takes time for each word."""
-    if utterance.compression_ratio <= COMPRESSION_RATIO:
+    if hypothesis.compression_ratio <= COMPRESSION_RATIO:
         return False
-    return 2 * sum(_takes_time(word) for word in utterance.words) < len(utterance.words)
+    return 2 * sum(_takes_time(word) for word in hypothesis.words) < len(hypothesis.words)
 
 
-def spoken_words(utterance: Utterance) -> tuple[Word, ...]:
-    """The words of an utterance that is kept; of one that repeats itself without the turns of the loop, which take no time.
-    (A single word without time is the recogniser's alignment: it was spoken.)"""
-    if utterance.compression_ratio <= COMPRESSION_RATIO:
-        return utterance.words
+def spoken_words(hypothesis: Hypothesis) -> tuple[Word, ...]:
+    """Return the words of a used hypothesis, without the turns of a loop, which take no time.
+
+    A single word without duration is an artefact of alignment: it was spoken.
+    """
+    if hypothesis.compression_ratio <= COMPRESSION_RATIO:
+        return hypothesis.words
     kept: list[Word] = []
-    for takes_time, run in itertools.groupby(utterance.words, _takes_time):
+    for takes_time, run in itertools.groupby(hypothesis.words, _takes_time):
         words = list(run)
         if takes_time or len(words) < LOOP_WORDS:
             kept += words
     return tuple(kept)
 
 
-def halves_of(chunk: Chunk) -> tuple[Chunk, Chunk]:
-    """A chunk of several pieces as two chunks, to be read again."""
-    middle = len(chunk.pieces) // 2
-    first, rest = chunk.pieces[:middle], chunk.pieces[middle:]
-    shift = rest[0].at_us
-    return Chunk(first), Chunk(tuple(Piece(piece.span, piece.speech, piece.at_us - shift) for piece in rest))
+def join_pieces(pieces: Sequence[Piece]) -> Chunk:
+    """Return a chunk of pieces, one after the other."""
+    joined, at_us = [], 0
+    for piece in pieces:
+        joined.append(Piece(piece.span, piece.speech, at_us))
+        at_us += piece.span.duration_us
+    return Chunk(tuple(joined))
 
 
-def to_item_words(chunk: Chunk, words: Iterable[Word]) -> list[Word]:
-    """Words of a chunk on the item's time. A word lies in the piece whose speech it shares most time with, else in the one
-    that holds its end (the quiet before a word is often counted as its own), and is cut to that piece."""
+def to_item_words(chunk: Chunk, words: Iterable[Word]) -> list[tuple[Piece, Word]]:
+    """Return each word of a chunk with its piece, in item time.
+
+    A word belongs to the piece whose speech it overlaps most, otherwise to the one that holds its end (the quiet before a
+    word is often counted as part of it), and is cut to that piece.
+    """
     return [_placed(chunk, word) for word in words]
 
 
-def near_speech(words: Iterable[Word], speech: Sequence[TimeSpan]) -> list[Word]:
-    """The words that lie in speech or at most `STRAY_US` beside it."""
-    return [word for word in words if any(_touches(word, span) for span in speech)]
-
-
-def words_of_span(words: Sequence[Word], span: TimeSpan, is_last: bool = False) -> tuple[Word, ...]:
-    """The words whose middle lies in [start, end); the item's last segment takes those behind its end, too."""
-    return tuple(
-        word
-        for word in words
-        if span.start_us <= (word.start_us + word.end_us) // 2 and (is_last or _middle_before(word, span.end_us))
-    )
-
-
-def text_of(words: Iterable[Word]) -> str:
-    """The words as running text; each carries its own leading space where its language has spaces."""
-    return "".join(word.text for word in words).strip()
+def is_near_speech(word: Word, speech: Sequence[TimeSpan]) -> bool:
+    """Whether a word overlaps speech or lies at most `STRAY_US` beside it."""
+    return any(_touches(word, span) for span in speech)
 
 
 def _padded(speech: Sequence[TimeSpan], duration_us: int) -> list[tuple[TimeSpan, TimeSpan]]:
@@ -204,12 +221,12 @@ def _padded(speech: Sequence[TimeSpan], duration_us: int) -> list[tuple[TimeSpan
     return padded
 
 
-def _placed(chunk: Chunk, word: Word) -> Word:
+def _placed(chunk: Chunk, word: Word) -> tuple[Piece, Word]:
     piece, room = _home(chunk, word)
     shift = piece.span.start_us - piece.at_us
     start = min(max(word.start_us + shift, room.start_us), room.end_us)
     end = min(max(word.end_us + shift, start), room.end_us)
-    return Word(start, end, word.text, word.probability)
+    return piece, Word(start, end, word.text, word.probability)
 
 
 def _home(chunk: Chunk, word: Word) -> tuple[Piece, TimeSpan]:
@@ -234,7 +251,3 @@ def _takes_time(word: Word) -> bool:
 
 def _touches(word: Word, span: TimeSpan) -> bool:
     return word.end_us >= span.start_us - STRAY_US and word.start_us <= span.end_us + STRAY_US
-
-
-def _middle_before(word: Word, end_us: int) -> bool:
-    return (word.start_us + word.end_us) // 2 < end_us

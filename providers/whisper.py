@@ -16,21 +16,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from promptreel.providers.language_tracking import LanguageDetector, samples_before, track_languages
 from promptreel.providers.local_models import COMPUTE, cores, shared_model
 from promptreel.providers.sound_samples import SAMPLE_RATE, sample_at, samples_of_spans
+from promptreel.providers.transcript import Language, Transcript, Utterance
 from promptreel.providers.transcription import (
     CHUNK_US,
     VERSION,
     Chunk,
-    Transcript,
-    Utterance,
-    halves_of,
-    is_hallucination,
+    Hypothesis,
     is_loop,
-    near_speech,
+    join_pieces,
     pack_speech,
     spoken_words,
-    to_item_words,
+    utterances_of,
 )
 from promptreel.providers.weights import Weights, file_identity, is_installed, models_folder
 from promptreel.schemas.errors import ModelError, SettingsError
@@ -93,24 +92,27 @@ class WhisperTranscriber:
         """
         chunks = pack_speech(speech, duration_us)
         if not chunks:
-            return Transcript(self.name, None, ())
+            return Transcript(self.name, ())
         model = self._model()
-        language = _language_wanted(model, self._settings.language)
-        words: list[Word] = []
-        dropped = 0
-        for group in _groups(_with_samples(audio_file, chunks)):
-            if should_stop():
-                return None
-            with COMPUTE:
-                if language is None:
-                    language = _language_of(model, max((samples for _, samples in group), key=len))
-                found = self._recognise(model, group, language)
-            for chunk, utterances in found:
-                kept = [utterance for utterance in utterances if not is_hallucination(utterance)]
-                dropped += len(utterances) - len(kept)
-                words += to_item_words(chunk, (word for utterance in kept for word in spoken_words(utterance)))
-        spoken = sorted(near_speech(words, speech), key=lambda word: (word.start_us, word.end_us))
-        return Transcript(self.name, language, tuple(spoken), dropped)
+        detector = LanguageDetector(
+            lambda part: _stoppable(_with_samples(audio_file, part), should_stop),
+            lambda samples: _language_probabilities(model, samples),
+            _allowed_languages(model, self._settings.language),
+        )
+        utterances: list[Utterance] = []
+        try:
+            tracked = track_languages(chunks, detector)
+            language_of = {piece.speech: language for chunk, language in tracked for piece in chunk.pieces}
+            for code, group in _groups(_with_samples(audio_file, [chunk for chunk, _ in tracked]), language_of):
+                if should_stop():
+                    return None
+                with COMPUTE:
+                    found = self._recognise(model, group, code)
+                for chunk, hypotheses in found:
+                    utterances += utterances_of(chunk, hypotheses, language_of[chunk.pieces[0].speech], speech)
+        except _Stopped:
+            return None
+        return Transcript(self.name, tuple(utterances))
 
     def _model(self) -> Any:
         weights = self._weights
@@ -119,7 +121,7 @@ class WhisperTranscriber:
         key = (self.name, str(weights.path), self._settings.compute_type)
         return shared_model(key, lambda: _load(weights, self._settings.compute_type))
 
-    def _recognise(self, model: Any, group: Sequence[_Read], language: str) -> list[tuple[Chunk, list[Utterance]]]:
+    def _recognise(self, model: Any, group: Sequence[_Read], language: str) -> list[tuple[Chunk, list[Hypothesis]]]:
         """Chunks that fit the model's window go together; a longer one is read window by window. A chunk in which the model
         is caught in a loop is read again in halves, down to single stretches: the loop costs no words but its own."""
         # One temperature: those above 0 draw words at random, and the same sound would not give the same words.
@@ -131,12 +133,12 @@ class WhisperTranscriber:
         }
         if len(group) == 1 and group[0][0].duration_us > CHUNK_US:
             return [(group[0][0], _recognise_long(model, group[0][1], options))]
-        found: list[tuple[Chunk, list[Utterance]]] = []
-        for read, utterances in zip(group, _recognise_batch(model, [read[1] for read in group], options), strict=True):
-            if len(read[0].pieces) > 1 and any(is_loop(utterance) for utterance in utterances):
+        found: list[tuple[Chunk, list[Hypothesis]]] = []
+        for read, hypotheses in zip(group, _recognise_batch(model, [read[1] for read in group], options), strict=True):
+            if len(read[0].pieces) > 1 and any(is_loop(hypothesis) for hypothesis in hypotheses):
                 found += self._recognise(model, _halves(*read), language)
             else:
-                found.append((read[0], utterances))
+                found.append((read[0], hypotheses))
         return found
 
 
@@ -227,40 +229,54 @@ def _load(weights: Weights, compute_type: str) -> Any:
         raise ModelError("weights_missing", message) from error
 
 
-def _language_wanted(model: Any, language: str | None) -> str | None:
-    """The language that the model is told; None where it has to find it. A model of one language knows no other."""
+def _allowed_languages(model: Any, setting: str | None) -> tuple[str, ...]:
+    """Return the languages to choose from; empty for all. A monolingual model has no choice."""
     if not model.model.is_multilingual:
-        return "en"
-    if language is not None and language not in model.supported_languages:
-        known = ", ".join(sorted(model.supported_languages))
-        raise ModelError("transcription_failed", f"language is {language!r}; the model knows {known}")
-    return language
+        return ("en",)
+    languages = tuple(code.strip() for code in setting.split(",")) if setting is not None else ()
+    for language in languages:
+        if language not in model.supported_languages:
+            known = ", ".join(sorted(model.supported_languages))
+            raise ModelError("transcription_failed", f"language is {language!r}; the model supports {known}")
+    return languages
 
 
-def _language_of(model: Any, samples: NDArray[np.float32]) -> str:
-    language, _, _ = model.detect_language(audio=samples)
-    return str(language)
+def _language_probabilities(model: Any, samples: NDArray[np.float32]) -> Mapping[str, float]:
+    with COMPUTE:
+        _, _, probabilities = model.detect_language(audio=samples)
+    return dict(probabilities)
 
 
-def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[str, Any]) -> list[Utterance]:
+class _Stopped(Exception):
+    """The transcription was cancelled."""
+
+
+def _stoppable(reads: Iterable[_Read], should_stop: Callable[[], bool]) -> Iterator[_Read]:
+    for read in reads:
+        if should_stop():
+            raise _Stopped
+        yield read
+
+
+def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[str, Any]) -> list[Hypothesis]:
     """Reads speech without a pause window by window; each begins between two words that the one before has heard, and at
     least half a window further on."""
-    found: list[Utterance] = []
+    found: list[Hypothesis] = []
     first, window_us = 0, CHUNK_US
     while True:
         window = samples[first : first + sample_at(window_us)]
-        (utterances,) = _recognise_batch(model, [window], options)
+        (hypotheses,) = _recognise_batch(model, [window], options)
         is_last = first + len(window) >= len(samples)
-        cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _joint(utterances, window_us)
-        found += [_shifted(utterance, cut_us, first * US_PER_SECOND // SAMPLE_RATE) for utterance in utterances]
+        cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _joint(hypotheses, window_us)
+        found += [_shifted(hypothesis, cut_us, first * US_PER_SECOND // SAMPLE_RATE) for hypothesis in hypotheses]
         if is_last:
             return found
         first += sample_at(cut_us)
 
 
-def _joint(utterances: Sequence[Utterance], window_us: int) -> int:
+def _joint(hypotheses: Sequence[Hypothesis], window_us: int) -> int:
     """Where the next window begins: in the widest gap between two words of this one's second half; its end without one."""
-    words = [word for utterance in utterances for word in spoken_words(utterance)]
+    words = [word for hypothesis in hypotheses for word in spoken_words(hypothesis)]
     gaps = [
         (after.start_us - word.end_us, (word.end_us + after.start_us) // 2)
         for word, after in itertools.pairwise(words)
@@ -269,20 +285,20 @@ def _joint(utterances: Sequence[Utterance], window_us: int) -> int:
     return max(gaps)[1] if gaps else window_us
 
 
-def _shifted(utterance: Utterance, end_us: int, by_us: int) -> Utterance:
-    """An utterance with those of its words that end by `end_us`, moved."""
+def _shifted(hypothesis: Hypothesis, end_us: int, by_us: int) -> Hypothesis:
+    """A hypothesis with those of its words that end by `end_us`, moved."""
     words = (
         Word(word.start_us + by_us, word.end_us + by_us, word.text, word.probability)
-        for word in utterance.words
+        for word in hypothesis.words
         if word.end_us <= end_us
     )
-    return dataclasses.replace(utterance, words=tuple(words))
+    return dataclasses.replace(hypothesis, words=tuple(words))
 
 
 def _recognise_batch(
     model: Any, group: Sequence[NDArray[np.float32]], options: Mapping[str, Any]
-) -> list[list[Utterance]]:
-    """The utterances of each chunk of samples; times are the chunk's."""
+) -> list[list[Hypothesis]]:
+    """The hypotheses for each chunk of samples; times are the chunk's."""
     from faster_whisper import BatchedInferencePipeline
 
     clips, starts, at = [], [], 0
@@ -295,15 +311,15 @@ def _recognise_batch(
     segments, _ = pipeline.transcribe(
         joined, clip_timestamps=clips, batch_size=len(group), without_timestamps=True, vad_filter=False, **options
     )
-    found: list[list[Utterance]] = [[] for _ in group]
+    found: list[list[Hypothesis]] = [[] for _ in group]
     for segment in segments:
         first = segment.seek * SAMPLE_RATE // 100  # the library counts a chunk's start in hundredths of a second
         number = max(0, int(np.searchsorted(starts, first + SAMPLE_RATE // 50, side="right")) - 1)
-        found[number].append(_utterance(segment, starts[number] * US_PER_SECOND // SAMPLE_RATE))
+        found[number].append(_hypothesis(segment, starts[number] * US_PER_SECOND // SAMPLE_RATE))
     return found
 
 
-def _utterance(segment: Any, offset_us: int) -> Utterance:
+def _hypothesis(segment: Any, offset_us: int) -> Hypothesis:
     words = tuple(
         Word(
             max(0, us_from_seconds(float(word.start)) - offset_us),
@@ -314,31 +330,32 @@ def _utterance(segment: Any, offset_us: int) -> Utterance:
         for word in segment.words or ()
         if word.word.strip()
     )
-    return Utterance(words, segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
+    return Hypothesis(words, segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
 
 
 def _halves(chunk: Chunk, samples: NDArray[np.float32]) -> list[_Read]:
-    first, rest = halves_of(chunk)
-    cut = sum(sample_at(piece.span.end_us) - sample_at(piece.span.start_us) for piece in first.pieces)
-    return [(first, samples[:cut]), (rest, samples[cut:])]
+    index = len(chunk.pieces) // 2
+    at = samples_before(chunk, index)
+    return [(join_pieces(chunk.pieces[:index]), samples[:at]), (join_pieces(chunk.pieces[index:]), samples[at:])]
 
 
-def _groups(chunks: Iterable[_Read]) -> Iterator[list[_Read]]:
-    """Chunks of the model's window in batches, each longer one by itself."""
+def _groups(chunks: Iterable[_Read], language_of: Mapping[TimeSpan, Language]) -> Iterator[tuple[str, list[_Read]]]:
+    """Yield (language, chunks) batches in order; a chunk longer than the model's window is a batch of its own."""
     batch: list[_Read] = []
-    for chunk, samples in chunks:
-        if chunk.duration_us > CHUNK_US:
-            if batch:
-                yield batch
-            yield [(chunk, samples)]
+    code = ""
+    for read in chunks:
+        is_long = read[0].duration_us > CHUNK_US
+        next_code = language_of[read[0].pieces[0].speech].code
+        if batch and (is_long or next_code != code or len(batch) == BATCH):
+            yield code, batch
             batch = []
-            continue
-        batch.append((chunk, samples))
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
+        code = next_code
+        if is_long:
+            yield code, [read]
+        else:
+            batch.append(read)
     if batch:
-        yield batch
+        yield code, batch
 
 
 def _with_samples(audio_file: Path, chunks: Sequence[Chunk]) -> Iterator[_Read]:

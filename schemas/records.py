@@ -142,8 +142,41 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class UtteranceRow:
+    """One stretch of speech between two pauses, or the part of it in one segment.
+
+    Attributes:
+        language: ISO 639-1 code.
+        language_probability: probability of the language, 0..1; null if the language was given.
+        text: the words; if the recogniser's output was dropped, what it was.
+        dropped_reason: why the text is not part of the transcript; null if it is.
+        no_speech_probability, mean_log_probability, compression_ratio: the recogniser's doubts; null without output.
+    """
+
+    run_id: str
+    video_id: str
+    segment_id: str
+    start_us: int
+    end_us: int
+    start_time: float
+    end_time: float
+    language: str
+    language_probability: float | None
+    text: str
+    dropped_reason: str | None
+    no_speech_probability: float | None
+    mean_log_probability: float | None
+    compression_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptRow:
-    """The transcript of one segment."""
+    """The transcript of one segment.
+
+    Attributes:
+        language: language of most words, an ISO 639-1 code; null without words.
+        language_probability: its mean probability over those words; null without words, or if the language was given.
+    """
 
     run_id: str
     video_id: str
@@ -154,6 +187,7 @@ class TranscriptRow:
     end_us: int
     text: str
     words: tuple[Word, ...]
+    language_probability: float | None = None  # added later: parts of earlier versions lack it
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +362,7 @@ TABLES: Final[dict[str, type]] = {
     "segments": SegmentRow,
     "results": ResultRow,
     "transcripts": TranscriptRow,
+    "utterances": UtteranceRow,
     "frames": FrameRow,
     "image_embeddings": ImageEmbeddingRow,
     "text_embeddings": TextEmbeddingRow,
@@ -342,6 +377,7 @@ SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "segments": ("video_id", "start_us", "segment_id"),
     "results": ("video_id", "start_us", "segment_id"),
     "transcripts": ("video_id", "start_us", "segment_id"),
+    "utterances": ("video_id", "start_us", "segment_id"),
     "frames": ("video_id", "time_us"),
     "image_embeddings": ("video_id", "start_us", "segment_id", "time_us"),
     "text_embeddings": ("video_id", "start_us", "segment_id", "instance"),

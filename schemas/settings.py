@@ -101,7 +101,8 @@ class TranscriptionSettings:
         enabled: False disables transcription.
         model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 format. The
             default transcribes clear speech well at several times real time on two cores.
-        language: ISO 639-1 code of the spoken language; None detects it for each item.
+        language: ISO 639-1 code of the spoken language, or several, separated by commas, to choose from; None detects
+            the language of each stretch of speech.
         compute_type: CTranslate2 compute type; "int8" is the fastest on a CPU.
         beam_size: beam search width, 1 to 10.
     """

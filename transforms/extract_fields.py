@@ -12,7 +12,7 @@ from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_sp
 from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
 from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
-from promptreel.providers.transcription import Transcript, words_of_span
+from promptreel.providers.transcript import Transcript, words_of_span
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.records import Word
 from promptreel.tables.layout import analysis_folder

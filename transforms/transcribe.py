@@ -8,13 +8,8 @@ from typing import Any, Final
 
 import apache_beam as beam
 
-from promptreel.providers.transcription import (
-    Transcript,
-    speech_of,
-    text_of,
-    transcript_from_dict,
-    words_of_span,
-)
+from promptreel.providers.transcript import Transcript, text_of, transcript_from_dict, words_of_span
+from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
 from promptreel.schemas.records import Word

@@ -139,7 +139,11 @@ _SETTINGS = [
         metavar="NAME|DIR",
         help="Whisper model: a public name, or a folder in CTranslate2 format.",
     ),
-    click.option("--language", metavar="CODE", help="Spoken language, e.g. en. [default: detected for each item]"),
+    click.option(
+        "--language",
+        metavar="CODES",
+        help="Spoken language, e.g. en, or several to choose from, e.g. en,de. [default: detected along the item]",
+    ),
     click.option(
         "--image-embedding/--no-image-embedding",
         default=True,

@@ -1,11 +1,23 @@
 """Packing speech for a recogniser, and placing the words that come back."""
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promptreel.providers.transcript import (
+    DROPPED_REASONS,
+    Language,
+    Transcript,
+    Utterance,
+    dominant_language,
+    text_of,
+    transcript_from_dict,
+    utterances_of_span,
+    words_of_span,
+)
 from promptreel.providers.transcription import (
     CHUNK_US,
     COMPRESSION_RATIO,
@@ -14,19 +26,16 @@ from promptreel.providers.transcription import (
     NO_SPEECH_PROBABILITY,
     PAD_US,
     STRAY_US,
-    Transcript,
-    Utterance,
-    halves_of,
-    is_hallucination,
+    Hypothesis,
+    drop_reason,
     is_loop,
-    near_speech,
+    is_near_speech,
+    join_pieces,
     pack_speech,
     speech_of,
     spoken_words,
-    text_of,
     to_item_words,
-    transcript_from_dict,
-    words_of_span,
+    utterances_of,
 )
 from promptreel.schemas.media import SoundActivity, TimeSpan
 from promptreel.schemas.records import Word
@@ -114,7 +123,7 @@ def test_placing_is_the_inverse_of_packing(item, data):
             start = data.draw(st.integers(span.start_us, span.end_us - 1))
             end = data.draw(st.integers(start + 1, span.end_us))
             shift = piece.at_us - piece.span.start_us
-            assert to_item_words(chunk, [word(start + shift, end + shift)]) == [word(start, end)]
+            assert to_item_words(chunk, [word(start + shift, end + shift)]) == [(piece, word(start, end))]
 
 
 @given(items(), st.data())
@@ -122,7 +131,7 @@ def test_a_placed_word_lies_inside_one_piece_whatever_its_times(item, data):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         start = data.draw(st.integers(0, chunk.duration_us + SECOND))
-        (placed,) = to_item_words(chunk, [word(start, start + data.draw(st.integers(0, 3 * SECOND)))])
+        ((_, placed),) = to_item_words(chunk, [word(start, start + data.draw(st.integers(0, 3 * SECOND)))])
         assert placed.start_us <= placed.end_us
         assert any(
             piece.span.start_us <= placed.start_us and placed.end_us <= piece.span.end_us for piece in chunk.pieces
@@ -135,17 +144,19 @@ def test_a_word_that_begins_in_the_quiet_before_its_speech_is_placed_with_its_sp
     first, second = chunk.pieces
     start = first.at_us + PAD_US + 2 * SECOND + 50_000  # 50 ms behind the end of the first speech
     end = second.at_us + PAD_US + 400_000
-    (placed,) = to_item_words(chunk, [word(start, end)])
+    ((piece, placed),) = to_item_words(chunk, [word(start, end)])
+    assert piece is second
     assert placed == word(30 * SECOND - EDGE_US, 30 * SECOND + 400_000)
 
 
-def test_halves_of_a_chunk_hold_its_pieces_from_a_new_beginning():
+def test_joined_pieces_start_at_zero_without_gaps():
     speech = [TimeSpan(n * 10 * SECOND, n * 10 * SECOND + 3 * SECOND) for n in range(5)]
     (chunk,) = pack_speech(speech, 60 * SECOND)
-    one, two = halves_of(chunk)
-    assert [piece.speech for piece in (*one.pieces, *two.pieces)] == speech
-    assert one.pieces[0].at_us == two.pieces[0].at_us == 0
-    assert one.duration_us + two.duration_us == chunk.duration_us
+    assert join_pieces(chunk.pieces) == chunk
+    rest = join_pieces(chunk.pieces[2:])
+    assert [piece.speech for piece in rest.pieces] == speech[2:]
+    assert rest.pieces[0].at_us == 0
+    assert rest.duration_us == sum(piece.span.duration_us for piece in chunk.pieces[2:])
 
 
 @given(
@@ -166,8 +177,8 @@ def test_a_word_across_an_edge_goes_to_the_segment_that_holds_its_middle():
     assert words_of_span(across, TimeSpan(1000, 2000)) == tuple(across)
 
 
-def utterance(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300_000),)):
-    return Utterance(tuple(words), no_speech, log_probability, ratio)
+def hypothesis(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300_000),)):
+    return Hypothesis(tuple(words), no_speech, log_probability, ratio)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +192,7 @@ def utterance(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300_
     ],
 )
 def test_words_are_invented_where_the_recogniser_doubts_speech_and_is_unsure(no_speech, log_probability, is_invented):
-    assert is_hallucination(utterance(no_speech, log_probability)) is is_invented
+    assert drop_reason(hypothesis(no_speech, log_probability)) == ("no_speech" if is_invented else None)
 
 
 def test_the_thresholds_are_those_of_the_whisper_reference_code():
@@ -191,27 +202,75 @@ def test_the_thresholds_are_those_of_the_whisper_reference_code():
 def test_repeated_words_that_take_no_time_are_a_loop_and_those_that_take_time_were_spoken():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = [word(3 * SECOND, 3 * SECOND) for _ in range(11)]
-    assert not is_hallucination(utterance(ratio=5, words=spoken))
-    assert is_hallucination(utterance(ratio=5, words=[*spoken, *crowded]))
-    assert not is_loop(utterance(ratio=COMPRESSION_RATIO, words=[*spoken, *crowded]))
+    assert drop_reason(hypothesis(ratio=5, words=spoken)) is None
+    assert drop_reason(hypothesis(ratio=5, words=[*spoken, *crowded])) == "repetition"
+    assert not is_loop(hypothesis(ratio=COMPRESSION_RATIO, words=[*spoken, *crowded]))
 
 
 def test_a_turn_of_the_loop_in_repeated_speech_is_left_out_but_no_single_word_without_time():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = word(3 * SECOND, 3 * SECOND)
-    assert spoken_words(utterance(ratio=5, words=[*spoken, *[crowded] * 3, *spoken])) == (*spoken, *spoken)
-    assert spoken_words(utterance(ratio=5, words=[*spoken, crowded, crowded])) == (*spoken, crowded, crowded)
-    assert spoken_words(utterance(ratio=1, words=[*spoken, *[crowded] * 3])) == (*spoken, *[crowded] * 3)
+    assert spoken_words(hypothesis(ratio=5, words=[*spoken, *[crowded] * 3, *spoken])) == (*spoken, *spoken)
+    assert spoken_words(hypothesis(ratio=5, words=[*spoken, crowded, crowded])) == (*spoken, crowded, crowded)
+    assert spoken_words(hypothesis(ratio=1, words=[*spoken, *[crowded] * 3])) == (*spoken, *[crowded] * 3)
 
 
 def test_a_word_far_from_all_speech_is_left_out():
     speech = [TimeSpan(10 * SECOND, 12 * SECOND)]
     at_edge, beyond = word(12 * SECOND + STRAY_US, 13 * SECOND), word(12 * SECOND + STRAY_US + 1, 13 * SECOND)
     before = word(9 * SECOND, 10 * SECOND - STRAY_US)
-    assert near_speech([before, at_edge, beyond], speech) == [before, at_edge]
+    assert [is_near_speech(one, speech) for one in (before, at_edge, beyond)] == [True, True, False]
 
 
-def test_a_transcript_survives_json():
-    transcript = Transcript("whisper:base", "de", (word(5, 9, " Straße"), word(9, 12, " eins")), 2)
-    assert transcript_from_dict(transcript.to_dict()) == transcript
+def test_utterances_account_for_every_stretch_of_speech():
+    speech = [TimeSpan(n * 5 * SECOND, n * 5 * SECOND + 2 * SECOND) for n in range(1, 5)]
+    (chunk,) = pack_speech(speech, 60 * SECOND)
+
+    def at(number, text):
+        start_us = chunk.pieces[number].at_us + PAD_US
+        return word(start_us + SECOND, start_us + 2 * SECOND, text)
+
+    hypotheses = [
+        hypothesis(words=[at(0, " one")]),
+        hypothesis(no_speech=0.9, log_probability=-2, words=[at(1, " thanks")]),
+        hypothesis(ratio=5, words=[at(2, " la")] + [word(at(2, "").end_us, at(2, "").end_us, " la")] * 5),
+    ]
+    found = utterances_of(chunk, hypotheses, Language("en", 0.9), speech)
+    assert [(part.start_us, part.end_us) for part in found] == [(span.start_us, span.end_us) for span in speech]
+    assert [part.dropped_reason for part in found] == [None, "no_speech", "repetition", "not_recognized"]
+    assert [part.text for part in found] == ["one", "thanks", "la la la la la la", ""]
+    assert [len(part.words) for part in found] == [1, 0, 0, 0]
+    assert [part.no_speech_probability for part in found] == [0.0, 0.9, 0.0, None]
+    assert {part.dropped_reason for part in found} - {None} <= set(DROPPED_REASONS)
+
+
+def utterance(start, end, *words, code="de", probability=0.9, reason=None):
+    return Utterance(start, end, Language(code, probability), words, text_of(words), reason)
+
+
+def test_transcript_survives_json():
+    spoken = utterance(0, 20, word(5, 9, " Straße"), word(9, 12, " eins"))
+    silent = utterance(30, 40, code="en", probability=None, reason="not_recognized")
+    transcript = Transcript("whisper:base", (spoken, silent))
+    assert transcript_from_dict(json.loads(json.dumps(transcript.to_dict()))) == transcript
     assert text_of(transcript.words) == "Straße eins"
+
+
+def test_dominant_language_is_that_of_most_words():
+    german = utterance(0, 9, word(0, 1), word(1, 2), probability=0.6)
+    more = utterance(9, 12, word(9, 10), probability=0.9)
+    english = utterance(20, 30, word(20, 21), word(22, 23), code="en")
+    silent = utterance(40, 90, code="fr", reason="no_speech")
+    assert dominant_language([german, english, more, silent]) == Language("de", 0.7)
+    assert dominant_language([silent]) is None
+    assert dominant_language([utterance(0, 9, word(0, 1), probability=None)]) == Language("de")
+
+
+def test_each_utterance_is_in_the_segment_that_holds_its_words():
+    first, second, third = TimeSpan(0, 1000), TimeSpan(1000, 2000), TimeSpan(2000, 3000)
+    across = utterance(800, 1300, word(800, 900, " a"), word(950, 1100, " b"))
+    silent = utterance(1900, 2200, reason="not_recognized")
+    found = [utterances_of_span([across, silent], span, span is third) for span in (first, second, third)]
+    assert found[0] == (utterance(800, 1000, word(800, 900, " a")),)
+    assert found[1] == (utterance(1000, 1300, word(950, 1100, " b")),)
+    assert found[2] == (silent,)

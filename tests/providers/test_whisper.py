@@ -13,7 +13,8 @@ import pytest
 from promptreel.media.speech import ActivityDetector
 from promptreel.providers import local_models, whisper
 from promptreel.providers.sound_samples import samples_of_spans
-from promptreel.providers.transcription import CHUNK_US, pack_speech, text_of, words_of_span
+from promptreel.providers.transcript import text_of, words_of_span
+from promptreel.providers.transcription import CHUNK_US, pack_speech
 from promptreel.providers.weights import MODELS_VARIABLE
 from promptreel.providers.whisper import WhisperTranscriber, find_weights, pull_weights
 from promptreel.schemas.errors import ModelError, SettingsError
@@ -127,21 +128,22 @@ def test_a_stretch_without_a_pause_is_read_window_by_window_to_its_end(tiny, noi
 
 def test_without_speech_the_model_is_not_even_loaded(tiny, noise, loads):
     found = transcriber(tiny).transcribe(noise, [], 90 * SECOND)
-    assert (found.words, found.language, loads) == ((), None, [])
+    assert (found.utterances, loads) == ((), [])
 
 
 def test_words_of_a_model_that_doubts_speech_and_is_unsure_are_dropped(tmp_path, noise):
     doubtful = make_whisper(tmp_path / "doubtful", no_speech=True)
     found = transcriber(doubtful).transcribe(noise, spans((10, 20)), 90 * SECOND)
-    assert (found.words, found.dropped) == ((), 1)
+    assert found.words == ()
+    assert [part.dropped_reason for part in found.utterances] == ["no_speech"]
 
 
 def test_a_loop_is_read_again_in_halves_and_costs_no_words_but_its_own(tiny, noise, monkeypatch):
     # The model is taken to loop on the whole, and on its second half.
     looped = []
 
-    def is_loop(utterance):
-        looped.append(len(utterance.words))
+    def is_loop(hypothesis):
+        looped.append(len(hypothesis.words))
         return len(looped) in (1, 3)
 
     monkeypatch.setattr(whisper, "is_loop", is_loop)
@@ -150,12 +152,34 @@ def test_a_loop_is_read_again_in_halves_and_costs_no_words_but_its_own(tiny, noi
     assert {round(word.end_us / SECOND / 10) for word in found.words} == {1, 3, 5, 7}
 
 
-def test_the_language_is_found_or_given(tiny, tmp_path, noise):
-    speech = spans((10, 20))
-    assert transcriber(tiny).transcribe(noise, speech, 90 * SECOND).language == "de"
-    assert transcriber(tiny, language="fr").transcribe(noise, speech, 90 * SECOND).language == "fr"
+def languages(model, noise, **settings):
+    found = transcriber(model, **settings).transcribe(noise, spans((10, 20)), 90 * SECOND)
+    return [(part.language.code, part.language.probability is not None) for part in found.utterances]
+
+
+def test_language_is_detected_or_given(tiny, tmp_path, noise):
+    assert languages(tiny, noise) == [("de", True)]
+    assert languages(tiny, noise, language="fr") == [("fr", False)]
+    assert languages(tiny, noise, language="en, de") == [("de", True)]
     english = make_whisper(tmp_path / "english", is_multilingual=False)
-    assert transcriber(english, language="fr").transcribe(noise, speech, 90 * SECOND).language == "en"
+    assert languages(english, noise, language="fr") == [("en", False)]
+
+
+def test_changed_language_is_found_inside_a_chunk(tiny, tmp_path, monkeypatch):
+    """The first 50 s are English, the rest is German, as far as the detector can tell from a part."""
+    seconds = np.repeat(np.arange(90), RATE)
+    sound = write_sound(tmp_path / "sound.flac", (100 * seconds).astype(np.int16))
+    speech = spans((1, 9), (10, 19), (20, 30), (32, 41), (51, 57), (61, 69), (70, 80))
+    assert [len(chunk.pieces) for chunk in pack_speech(speech, 90 * SECOND)] == [2, 3, 2]
+
+    def detect(model, samples):
+        english = 0.02 + 0.96 * float(np.mean(np.round(samples * 32768) < 100 * 50))
+        return {"en": english, "de": 1 - english}
+
+    monkeypatch.setattr(whisper, "_language_probabilities", detect)
+    found = transcriber(tiny).transcribe(sound, speech, 90 * SECOND)
+    assert [part.start_us for part in found.utterances] == [span.start_us for span in speech]
+    assert [part.language.code for part in found.utterances] == ["en"] * 4 + ["de"] * 3
 
 
 def test_an_unknown_language_is_named_with_those_that_are_known(tiny, noise):
@@ -383,7 +407,8 @@ def test_sound_without_speech_gives_no_words(real, tmp_path, kind):
     # Even where it is told that all of it is speech, the recogniser's own doubts keep noise and tone silent.
     if kind != "silence":
         told = hear(real, samples, tmp_path, [TimeSpan(0, 40 * SECOND)])
-        assert (told.words, told.dropped > 0) == ((), True)
+        assert told.words == ()
+        assert {part.dropped_reason for part in told.utterances} <= {"no_speech", "repetition", "not_recognized"}
 
 
 @pytest.mark.weights

@@ -116,7 +116,7 @@ def of_item(rows, table, media):
     return sorted(found, key=lambda row: row.get("start_us") or 0)
 
 
-def hear_whole(data, media_row, model):
+def transcript_of_item(data, media_row, model):
     """The transcript of a whole item by the recogniser itself, over the sound that its analysis kept."""
     for path in (data / "cache" / "analysis").rglob("analysis.json"):
         analysis, folder = read_analysis(open_storage(data), path.parent.name)
@@ -134,17 +134,36 @@ def test_the_words_of_an_items_segments_are_those_of_the_whole_each_once(transcr
     parts = of_item(rows, "transcripts", media[name])
     segments = of_item(rows, "segments", media[name])
     assert len(parts) == len(segments) >= 3
-    whole = hear_whole(data, media[name], tiny)
+    whole = transcript_of_item(data, media[name], tiny)
     words = [(word["start_us"], word["end_us"], word["text"]) for part in parts for word in part["words"]]
     assert words == [(word.start_us, word.end_us, word.text) for word in whole.words]
     assert len(words) >= len(WORDS)
     for part, segment in zip(parts, segments, strict=True):
         assert (part["start_us"], part["end_us"]) == (segment["start_us"], segment["end_us"])
         assert part["text"] == "".join(word["text"] for word in part["words"]).strip()
-        assert (part["model"], part["language"]) == (whole.model, "de")
+        assert part["model"] == whole.model
+        assert part["language"] == ("de" if part["words"] else None)
+        assert (part["language_probability"] is None) == (not part["words"])
         for word in part["words"]:
             assert part["start_us"] <= (word["start_us"] + word["end_us"]) // 2 < part["end_us"]
             assert 0 <= word["start_us"] <= word["end_us"] <= media[name]["duration_us"]
+
+
+@pytest.mark.parametrize("name", ["talk.mp4", "voice.flac"])
+def test_utterance_rows_account_for_all_speech(transcribed, tiny, name):
+    data, _, rows, media = transcribed
+    complete = transcript_of_item(data, media[name], tiny)
+    found = of_item(rows, "utterances", media[name])
+    assert [row["text"] for row in found if row["dropped_reason"] is None]
+    assert {row["start_us"] for row in found} >= {part.start_us for part in complete.utterances}
+    assert {row["end_us"] for row in found} >= {part.end_us for part in complete.utterances}
+    segments = {row["segment_id"]: row for row in rows["segments"]}
+    for row in found:
+        segment = segments[row["segment_id"]]
+        assert segment["start_us"] <= (row["start_us"] + row["end_us"]) // 2 < segment["end_us"]
+        assert (row["language"], row["text"] == "") == ("de", row["dropped_reason"] == "not_recognized")
+    words = [word["text"] for part in of_item(rows, "transcripts", media[name]) for word in part["words"]]
+    assert sum(len(row["text"].split()) for row in found if row["dropped_reason"] is None) == len(words)
 
 
 def test_transcription_applies_to_items_with_sound_alone(transcribed):

@@ -9,9 +9,10 @@ from promptreel.transforms.elements import ItemOutcome
 from promptreel.transforms.rows.embedding_rows import image_embedding_rows, text_embedding_rows
 from promptreel.transforms.rows.failure_rows import item_failure_rows, segment_failure_rows
 from promptreel.transforms.rows.media_row import media_row
-from promptreel.transforms.rows.segment_rows import frame_rows, result_rows, segment_row, transcript_rows
+from promptreel.transforms.rows.segment_rows import frame_rows, result_rows, segment_row
 from promptreel.transforms.rows.source import Row, RowSource
 from promptreel.transforms.rows.synthesis_rows import video_result_rows
+from promptreel.transforms.rows.transcript_rows import transcript_rows, utterance_rows
 from promptreel.transforms.segment_media import read_analysis
 
 
@@ -26,6 +27,8 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
             yield "results", row
         for row in transcript_rows(item, segment, source):
             yield "transcripts", row
+        for row in utterance_rows(item, segment, source):
+            yield "utterances", row
         for row in segment_failure_rows(item, segment, source):
             yield "failures", row
         if analysis is not None:

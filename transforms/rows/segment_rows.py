@@ -1,4 +1,4 @@
-"""Rows of one segment: the segment itself, its result, its transcript and its frames."""
+"""Rows of one segment: the segment itself, its result and its frames."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import canonical_json
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.records import FrameRow, ResultRow, SegmentRow, TranscriptRow
+from promptreel.schemas.records import FrameRow, ResultRow, SegmentRow
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.table_schemas import FIELDS, typed_fields
-from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
+from promptreel.transforms.elements import SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
-from promptreel.transforms.transcribe import kept_transcript, segment_words, spoken_in
 
 
 def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
@@ -71,30 +70,6 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         executed_at=result["executed_at"],
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
-
-
-def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
-    """The words spoken in a segment, where the item was transcribed."""
-    task, span = segment.task, segment.task.planned.span
-    words = segment_words(item, task.number, source.cache)
-    if words is None:
-        return
-    outcome = segment.outcome_of("transcription")
-    transcript = kept_transcript(source.cache, outcome.key if outcome is not None else None)
-    assert transcript is not None
-    yield row_of(
-        TranscriptRow(
-            run_id=source.run_id,
-            video_id=task.video_id,
-            segment_id=task.segment_id,
-            model=transcript.model,
-            language=transcript.language,
-            start_us=span.start_us,
-            end_us=span.end_us,
-            text=spoken_in(words),
-            words=words,
-        )
-    )
 
 
 def frame_rows(segment: SegmentOutcome, analysis: MediaAnalysis, run_id: str) -> Iterator[Row]:
