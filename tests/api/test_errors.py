@@ -467,7 +467,7 @@ def test_who_only_reads_is_answered_by_a_database_that_cannot_be_written(tmp_pat
         server.app.state.database.close()
         event.listen(server.app.state.database.engine, "connect", _forbid_writing)
         assert ok_json(caller.get("/prompts"))["prompts"] == []
-        assert "the last use of key" in caplog.text
+        assert "cannot update the last use of key" in caplog.text
         assert_error(caller.post("/indexes", {"name": "one"}), 503, "database_unavailable")
 
 

@@ -13,7 +13,7 @@ def test_a_key_is_known_for_a_second():
     moment = [100.0]
     keys = keys_at(moment)
     assert keys.find("hash") is None
-    keys.keep("hash", ANNE, keys.generation)
+    keys.store("hash", ANNE, keys.generation)
     moment[0] = 100.9
     assert keys.find("hash") == ANNE
     assert keys.find("other") is None
@@ -23,22 +23,22 @@ def test_a_key_is_known_for_a_second():
 
 def test_all_are_forgotten_at_once():
     keys = keys_at([100.0])
-    keys.keep("hash", ANNE, keys.generation)
-    keys.forget()
+    keys.store("hash", ANNE, keys.generation)
+    keys.clear()
     assert keys.find("hash") is None
 
 
 def test_what_was_looked_up_before_a_key_was_revoked_is_not_kept_after_it():
     keys = keys_at([100.0])
     generation = keys.generation  # a request reads the key,
-    keys.forget()  # another revokes it,
-    keys.keep("hash", ANNE, generation)  # and the first comes back with what it has read
+    keys.clear()  # another revokes it,
+    keys.store("hash", ANNE, generation)  # and the first comes back with what it has read
     assert keys.find("hash") is None
 
 
 def test_strangers_do_not_fill_the_memory():
     keys = keys_at([100.0])
     for number in range(25_000):
-        keys.keep(f"hash {number}", ANNE, keys.generation)
+        keys.store(f"hash {number}", ANNE, keys.generation)
     assert len(keys._callers) <= 10_000
     assert keys.find("hash 24999") == ANNE
