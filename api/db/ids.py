@@ -6,5 +6,5 @@ import secrets
 
 
 def new_id(prefix: str) -> str:
-    """Create an id, e.g. `idx_9f86d081884c7d659a2feaa0`. Only letters, digits and `_`: clients do not escape ids in paths."""
+    """Create an id, e.g. `idx_9f86d081884c7d659a2feaa0`. Needs no escaping in URL paths."""
     return f"{prefix}_{secrets.token_hex(12)}"

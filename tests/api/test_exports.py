@@ -328,7 +328,7 @@ def test_a_worker_that_was_taken_for_dead_changes_nothing(idle):
     database = server.app.state.database
     export = waiting_export(database, caller.account_id, [run])
     slow, other = make_worker(server), make_worker(server)
-    mine = slow._take_next()
+    mine = slow._claim_next()
     with database.write() as session:
         row = session.get(Export, export.export_id)
         row.queue_status, row.available_at = "queued", now()

@@ -123,7 +123,7 @@ def on_sqlite(tmp_path):
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(supervisor_module, "_pause_s", lambda times: 0.0)
+    monkeypatch.setattr(supervisor_module, "_delay_s", lambda times: 0.0)
 
 
 # ------------------------------------------------------------------------------------------- at the same moment
@@ -169,8 +169,8 @@ def test_two_supervisors_that_look_at_once_begin_different_runs(on_postgres, api
     bench, threads = on_postgres, []
     first, second = (bench.waiting_run(api_media)[0] for _ in range(2))
     one, other = bench.supervisor(), bench.supervisor()
-    once(monkeypatch, supervisor_module, "take_lease", lambda: threads.append(bench.meanwhile(other._start_one)))
-    one._start_one()
+    once(monkeypatch, supervisor_module, "take_lease", lambda: threads.append(bench.meanwhile(other._start_next)))
+    one._start_next()
     threads[0].join()
     assert (list(one._jobs), list(other._jobs)) == ([first], [second])
     assert bench.run(first).lease_owner != bench.run(second).lease_owner
@@ -377,7 +377,7 @@ def test_a_run_whose_folder_can_never_be_made_fails_with_the_reason(on_sqlite, a
 
 
 def test_pauses_grow_to_half_a_minute_and_no_further():
-    assert [supervisor_module._pause_s(times) for times in (0, 1, 2, 3, 100_000)] == [0.0, 0.5, 1.0, 2.0, 30.0]
+    assert [supervisor_module._delay_s(times) for times in (0, 1, 2, 3, 100_000)] == [0.0, 0.5, 1.0, 2.0, 30.0]
 
 
 # ------------------------------------------------------------------------------------------- media
@@ -510,7 +510,7 @@ def test_a_runner_that_hangs_is_ended_by_a_service_that_did_not_start_it(on_sqli
     supervisor.step()
     supervisor.step()
     assert runner.poll() is None
-    supervisor._jobs[run_id].begun -= 700
+    supervisor._jobs[run_id].started_s -= 700
     run = bench.to_end(supervisor, run_id)
     assert runner.wait(10) == -9
     assert (run.status, run.starts) == ("completed", 2)
