@@ -11,7 +11,7 @@ def now() -> datetime:
 
 
 def wire_time(instant: datetime | None) -> str | None:
-    """Format a time as `2026-04-20T10:00:00.123Z`; None stays None. A time without a zone is UTC, as SQLite returns it."""
+    """Format a time as `2026-04-20T10:00:00.123Z`; None stays None. A time without a zone, as from SQLite, is UTC."""
     if instant is None:
         return None
     aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

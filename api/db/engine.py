@@ -89,8 +89,8 @@ class Database:
 
 
 def _restrict_sqlite_file(url: str) -> None:
-    """Create a SQLite database with mode 0600, or restrict an existing one to it. SQLite creates its -wal and -shm files
-    with the mode of the database."""
+    """Create a SQLite database with mode 0600, or restrict an existing one to it. SQLite creates its -wal and -shm
+    files with the mode of the database."""
     name = make_url(url).database
     if not name or name == ":memory:":
         return

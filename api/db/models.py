@@ -110,8 +110,8 @@ class RunRecord(Base):
     Attributes:
         summary: counters and flags of `PromptRunBody` that have no column; assign a new dict to change it.
         lease_owner, lease_fence, lease_beat: the supervisor that executes the run, a number that rises with each new
-            owner, and one that rises with each heartbeat. Other supervisors time heartbeats by their own monotonic clocks,
-            so clocks need not agree.
+            owner, and one that rises with each heartbeat. Other supervisors time heartbeats by their own monotonic
+            clocks, so clocks need not agree.
         manifest_number: the committed manifest that `summary` was derived from.
     """
 

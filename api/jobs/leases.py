@@ -1,6 +1,6 @@
 """Leases decide which supervisor executes a run. A lease has an owner, a fence number, and a heartbeat counter.
 
-Other supervisors consider an owner dead if its heartbeats stop. They measure this with their own monotonic clocks, so that
+Other supervisors consider an owner dead if its heartbeats stop. They measure this with their own monotonic clocks, so
 clock jumps do not cost a lease. Every write of an owner checks its fence, so writes without a valid lease are rejected.
 """
 

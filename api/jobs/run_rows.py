@@ -37,8 +37,8 @@ def runs_under_way(session: Session) -> Sequence[Any]:
 
 
 def oldest_waiting(session: Session) -> tuple[RunRecord | None, RetryRecord | None]:
-    """Lock and return the oldest pending run, or the oldest pending retry with its run; None if nothing is pending. Rows
-    locked by another transaction are skipped."""
+    """Lock and return the oldest pending run, or the oldest pending retry with its run; None if nothing is pending.
+    Rows locked by another transaction are skipped."""
     retry = session.scalars(
         select(RetryRecord)
         .join(RunRecord, RunRecord.run_id == RetryRecord.run_id)

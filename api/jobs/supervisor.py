@@ -1,8 +1,8 @@
 """The supervisor executes queued runs and retries, each in a runner process, and takes over those of dead services.
 
-A runner outlives the service that started it. A starting service finds the unfinished runs: it follows live runners, stores
-the results of finished ones, and restarts dead ones a limited number of times. A restarted runner continues from stored
-results. The last start does no new work: it commits what is stored.
+A runner outlives the service that started it. A starting service finds the unfinished runs: it follows live runners,
+stores the results of finished ones, and restarts dead ones a limited number of times. A restarted runner continues from
+stored results. The last start does no new work: it commits what is stored.
 """
 
 from __future__ import annotations

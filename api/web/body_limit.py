@@ -1,7 +1,7 @@
 """Reject request bodies that are too large, or sent without a key, before they are read.
 
-FastAPI reads a body before it authenticates the client, so any client could fill the disk or the memory. Large bodies need
-a valid key with the required scope.
+FastAPI reads a body before it authenticates the client, so any client could fill the disk or the memory. Large bodies
+need a valid key with the required scope.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.middleware import new_request_id
 
 MAX_HEAD_BYTES: Final = 64 << 10
-# After a 431, discard what the client still sends: closing at once would reset the connection, and the client would lose
-# the response.
+# After a 431, discard what the client still sends: closing at once would reset the connection, and the client would
+# lose the response.
 _LINGER_S: Final = 1.0
 
 
@@ -84,8 +84,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _set_timer(self) -> None:
-        """Start the timer if the client has to send bytes, otherwise cancel it. Arriving bytes do not restart it. Between
-        requests uvicorn's own timer runs, which any byte cancels."""
+        """Start the timer if the client has to send bytes, otherwise cancel it. Arriving bytes do not restart it.
+        Between requests uvicorn's own timer runs, which any byte cancels."""
         is_idle = self.timeout_keep_alive_task is not None
         if is_idle or self._is_answering or self.transport.is_closing():
             self._cancel_timer()
