@@ -4,7 +4,9 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, insert, inspect, select, text
@@ -14,7 +16,7 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
 from promptreel.api.db.migrate import _FOLDER, migrate
-from promptreel.api.db.models import Account, ApiKey, Base, EventRecord
+from promptreel.api.db.models import Account, ApiKey, Base, EventRecord, Export
 from tests.api_server import ApiServer, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -132,6 +134,20 @@ def test_processes_that_start_together_migrate_once(url):
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_the_migration_goes_up_and_down(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    migrate(database, "0002")
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        columns = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(exports)")}
+        assert columns == {column.name for column in Export.__table__.columns}
+        command.downgrade(config, "0001")
+        assert not list(connection.exec_driver_sql("PRAGMA table_info(exports)"))
+    database.close()
 
 
 def test_there_is_one_line_of_migrations():
