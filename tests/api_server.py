@@ -132,6 +132,12 @@ def assert_error(response, status, code):
     return error
 
 
+def operations(caller):
+    """Return (method, path) of every operation in the OpenAPI schema."""
+    paths = ok_json(caller.get("/openapi.json"))["paths"]
+    return [(method.upper(), path.removeprefix("/api/v2")) for path, verbs in paths.items() for method in verbs]
+
+
 class ApiServer:
     """Runs the service in a thread of this process, on a free port, during the `with` block."""
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from tests.api.test_errors import operations
-from tests.api_server import DESCRIBE, MEASURE, MODEL, WINDOWS, assert_error, ok_json
+from tests.api_server import DESCRIBE, MEASURE, MODEL, WINDOWS, assert_error, ok_json, operations
 
 pytest_plugins = ["tests.api_fixtures"]
 
