@@ -15,7 +15,7 @@ import pytest
 from promptreel.api.config import ApiConfig, config_from_environment
 from promptreel.api.web.http_protocol import MAX_HEAD_BYTES
 from promptreel.schemas.errors import SettingsError
-from tests.api.test_events import STREAM, Follower, happen
+from tests.api.event_stream import STREAM, Follower, record_events
 from tests.api_server import ApiServer, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
@@ -239,7 +239,7 @@ def test_a_stream_outlives_the_time_of_its_head(server):
     caller = server.caller()
     with Follower(caller) as stream:
         time.sleep(LONGER_S)
-        happen(server, caller, "media.created")
+        record_events(server, caller, "media.created")
         assert [event["event_type"] for event in stream.take(1)] == ["media.created"]
 
 
@@ -249,7 +249,7 @@ def test_a_stream_outlives_the_begin_of_a_request_behind_it(server):
         connection.sendall(_stream_request(caller) + b"GET /heal")
         _until(connection, b": connected")
         time.sleep(LONGER_S)
-        happen(server, caller, "media.created")
+        record_events(server, caller, "media.created")
         assert b"media.created" in _until(connection, b"media.created")
 
 
