@@ -38,8 +38,8 @@ class _LeaseLost(Exception):
 
 
 class ExportWorker(WorkerLoop):
-    """Writes the queued exports of a database, one at a time. Several workers may share it; leases assign each export to
-    one of them. When the loop is stopped, the current export returns to the queue."""
+    """Writes the queued exports of a database, one at a time. Several workers may share it; leases assign each export
+    to one of them. When the loop is stopped, the current export returns to the queue."""
 
     def __init__(self, database: Database, storage: Storage, config: ApiConfig) -> None:
         super().__init__("exports", config.heartbeat_s)

@@ -1,4 +1,4 @@
-"""Media over https: only from public addresses, from the address that was checked, and within limits of size and time."""
+"""Media over https: only from public addresses, from the checked address, and within limits of size and time."""
 
 import datetime
 import socket
@@ -51,7 +51,7 @@ def test_every_spelling_of_localhost_is_rejected(written, tmp_path):
 
 
 class TlsServer:
-    """A server named `HOST` that sends `answer` (bytes, or a function that writes to the socket) and records requests."""
+    """A server named `HOST` that sends `answer` (bytes, or a function of the socket) and records requests."""
 
     def __init__(self, folder):
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nmedia"
