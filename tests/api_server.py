@@ -168,7 +168,7 @@ class ApiServer:
     def caller(self, *scopes, account_id=None, expires_at=None):
         """Create a caller with a new key, by default of a new account."""
         with self.app.state.database.write() as session:
-            account_id = account_id or create_account(session, "made for a test").account_id
+            account_id = account_id or create_account(session, "created for a test").account_id
             _, key = create_key(session, account_id, "test", list(scopes) or ["admin"], expires_at)
         return Caller(self.base_url, key, account_id)
 

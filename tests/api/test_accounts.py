@@ -155,31 +155,31 @@ def test_an_account_id_in_the_body_is_ignored(caller, world):
 def test_operations_are_reused_only_within_their_account(service, gemini, api_media):
     """An account does not learn that another one has run the same prompt on the same file."""
     calls = {}
-    for who in (service.caller(), service.caller()):
-        who.video(api_media / "b.flac")
-        prompt_id = who.prompt({**DESCRIBE, "prompt_text": "Describe the segment, for the account that pays."})
-        for turn in ("first", "again"):
-            run = who.wait(who.start(prompt_id, {"type": "playground"}, processing_model=MODEL))
+    for account in (service.caller(), service.caller()):
+        account.video(api_media / "b.flac")
+        prompt_id = account.prompt({**DESCRIBE, "prompt_text": "Describe the segment, for the account that pays."})
+        for attempt in ("first", "again"):
+            run = account.wait(account.start(prompt_id, {"type": "playground"}, processing_model=MODEL))
             assert run["status"] == "completed"
-            calls[who.account_id, turn] = (run["model_calls"], run["reused_results"])
-    assert [found for (_, turn), found in calls.items() if turn == "first"] == [(3, 0), (3, 0)]
-    assert [found for (_, turn), found in calls.items() if turn == "again"] == [(0, 3), (0, 3)]
+            calls[account.account_id, attempt] = (run["model_calls"], run["reused_results"])
+    assert [found for (_, attempt), found in calls.items() if attempt == "first"] == [(3, 0), (3, 0)]
+    assert [found for (_, attempt), found in calls.items() if attempt == "again"] == [(0, 3), (0, 3)]
 
 
 def test_an_estimate_counts_reused_results_of_its_account(service, gemini, api_media):
     one, other = service.caller(), service.caller()
-    for who in (one, other):
-        who.video(api_media / "b.flac")
+    for account in (one, other):
+        account.video(api_media / "b.flac")
     text = {**DESCRIBE, "prompt_text": "Describe the segment, and say what it costs."}
-    prompts = {who: who.prompt(text) for who in (one, other)}
+    prompts = {account: account.prompt(text) for account in (one, other)}
     run = one.wait(one.start(prompts[one], {"type": "playground"}, processing_model=MODEL))
     actual = run["actual_tokens"]["input"]
     assert actual * 0.8 <= run["estimated_input_tokens"] <= actual * 1.5
     found = {}
-    for who in (one, other):
-        body = {"prompt_id": prompts[who], "target": {"type": "playground"}, "processing_model": MODEL, **WINDOWS}
-        estimate = ok_json(who.post("/prompt-runs/estimate", body))["breakdown"]["prompt_run_estimate"]
-        found[who] = (estimate["reused_result_count"], estimate["model_call_count"]["most"])
+    for account in (one, other):
+        body = {"prompt_id": prompts[account], "target": {"type": "playground"}, "processing_model": MODEL, **WINDOWS}
+        estimate = ok_json(account.post("/prompt-runs/estimate", body))["breakdown"]["prompt_run_estimate"]
+        found[account] = (estimate["reused_result_count"], estimate["model_call_count"]["most"])
     assert found[other] == (0, run["model_calls"])
     assert found[one][0] == run["completed_segments"] + run["video_level_completed_items"]
     measured = one.wait(one.start(one.prompt(), {"type": "playground"}))

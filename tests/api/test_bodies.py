@@ -89,11 +89,11 @@ def test_responses_to_writes_match_their_models(caller, api_media):
     validate_exactly(list[VideoStatus], ok_json(caller.post("/videos/batch/status", {"video_ids": [video_id]})))
     validate_exactly(list[VideoSegments], ok_json(caller.post("/videos/batch/segments", {"video_ids": [video_id]})))
     validate_exactly(SignedUrl, ok_json(caller.post("/videos/signed-url", {"gcs_uri": f"media://{video_id}"})))
-    made = validate_exactly(NewApiKey, ok_json(caller.post("/api-keys", {"name": "second"}), 201))
-    assert made["scopes"] == ["read"]
-    rotated = validate_exactly(RotatedApiKey, ok_json(caller.post(f"/api-keys/{made['key_id']}/rotate")))
+    created = validate_exactly(NewApiKey, ok_json(caller.post("/api-keys", {"name": "second"}), 201))
+    assert created["scopes"] == ["read"]
+    rotated = validate_exactly(RotatedApiKey, ok_json(caller.post(f"/api-keys/{created['key_id']}/rotate")))
     validate_exactly(ApiKeyBody, ok_json(caller.post(f"/api-keys/{rotated['new_key']['key_id']}/revoke")))
-    validate_exactly(Message, ok_json(caller.delete(f"/api-keys/{made['key_id']}")))
+    validate_exactly(Message, ok_json(caller.delete(f"/api-keys/{created['key_id']}")))
     validate_exactly(RateStatus, ok_json(caller.post("/rate-limit/refresh")))
     validate_exactly(Message, ok_json(caller.delete(f"/prompts/{prompt['prompt_id']}")))
     validate_exactly(DeletionStatus, ok_json(caller.delete(f"/videos/{video_id}")))

@@ -1,4 +1,4 @@
-"""Changes made at the same time: by several supervisors, and by requests during a step of a supervisor."""
+"""Concurrent changes: by several supervisors, and by requests during a step of a supervisor."""
 
 import sys
 
@@ -142,8 +142,8 @@ def test_concurrent_prompt_changes_are_both_stored(on_postgres, monkeypatch):
 
 def test_concurrent_rotations_rotate_a_key_once(on_postgres, monkeypatch):
     bench, responses, threads = on_postgres, [], []
-    made = ok_json(bench.caller.post("/api-keys", {"name": "k", "scopes": ["read"]}), 201)
-    path = f"/api-keys/{made['key_id']}/rotate"
+    created = ok_json(bench.caller.post("/api-keys", {"name": "k", "scopes": ["read"]}), 201)
+    path = f"/api-keys/{created['key_id']}/rotate"
 
     def rotate():
         responses.append(bench.caller.post(path))

@@ -196,10 +196,10 @@ def test_values_are_returned_as_stored(url, tmp_path, api_media):
         caller = server.caller()
         schema = {"type": "object", "properties": {"größe 💡": {"type": "number", "maximum": 1e300}}}
         body = {"name": "Ünïcode 💡", "prompt_text": "Say 'it'; -- \"now\" % _", "json_schema": schema}
-        made = ok_json(caller.post("/prompts", body), 201)
-        assert made["json_schema"] == schema
-        assert ok_json(caller.get(f"/prompts/{made['prompt_id']}")) == made
-        assert [found["prompt_id"] for found in ok_json(caller.get("/prompts"))["prompts"]] == [made["prompt_id"]]
+        created = ok_json(caller.post("/prompts", body), 201)
+        assert created["json_schema"] == schema
+        assert ok_json(caller.get(f"/prompts/{created['prompt_id']}")) == created
+        assert [found["prompt_id"] for found in ok_json(caller.get("/prompts"))["prompts"]] == [created["prompt_id"]]
         index_id = caller.index("x" * 255)
         videos = [caller.video(api_media / "c.png", index_id) for _ in range(3)]
         first = ok_json(caller.get(f"/indexes/{index_id}/videos?limit=1"))

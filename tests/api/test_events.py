@@ -149,10 +149,10 @@ def test_an_open_stream_does_not_block_a_shutdown(tmp_path):
 
 def test_a_stream_ends_when_its_key_is_revoked(quiet, someone, monkeypatch):
     monkeypatch.setattr(promptreel.api.routes.events, "HEARTBEAT_S", 0.1)
-    made = ok_json(someone.post("/api-keys", {"name": "second", "scopes": ["read"]}), 201)
-    with Follower(Caller(quiet.base_url, made["key"])) as stream, Follower(someone) as other:
+    created = ok_json(someone.post("/api-keys", {"name": "second", "scopes": ["read"]}), 201)
+    with Follower(Caller(quiet.base_url, created["key"])) as stream, Follower(someone) as other:
         stream.comment()
-        ok_json(someone.post(f"/api-keys/{made['key_id']}/revoke"))
+        ok_json(someone.post(f"/api-keys/{created['key_id']}/revoke"))
         blocks = (stream.block() for _ in range(50))
         block = next(block for block in blocks if not block[0].startswith(":"))
         assert block[0] == "event: processing.stream_error"

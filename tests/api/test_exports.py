@@ -234,13 +234,13 @@ def test_a_published_client_can_export(caller, catalogue, version, tmp_path):
     index = catalogue.index()
     run = catalogue.run({catalogue.video(index): [CRANE, SHIP]}, index_id=index)
     program = """
-        made = client.exports.create_prompt_run_export(given["run"])
-        done = client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=30)
-        size = client.exports.download(made.export_id, given["target"])
+        created = client.exports.create_prompt_run_export(given["run"])
+        done = client.exports.wait_for_completion(created.export_id, poll_interval=0.1, timeout=30)
+        size = client.exports.download(created.export_id, given["target"])
         complete = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
         client.exports.wait_for_completion(complete.export_id, poll_interval=0.1, timeout=30)
-        say(done.status, done.file_size_bytes == size, client.exports.download_url(made.export_id),
-            sorted(e.export_id for e in client.exports.list(limit=10)) == sorted([made.export_id, complete.export_id]),
+        say(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
+            sorted(e.export_id for e in client.exports.list(limit=10)) == sorted([created.export_id, complete.export_id]),
             client.exports.retrieve(complete.export_id).export_params)
     """
     target = tmp_path / "export.json"

@@ -62,7 +62,7 @@ def test_a_hanging_runner_of_an_earlier_service_is_killed(on_sqlite, api_media, 
     assert (run.status, run.starts) == ("completed", 2)
 
 
-def test_a_process_that_may_not_be_the_runner_is_not_killed(tmp_path, start_hanging_runner):
+def test_only_a_verified_runner_is_killed(tmp_path, start_hanging_runner):
     storage = open_storage(tmp_path)
     run_id, other_id = (make_run(storage, {"vid_a": [{}]}) for _ in range(2))
     assert not kill_runner(storage, run_id)  # no process holds the run
