@@ -1,2 +1,4 @@
-"""The prompt-run API: FastAPI over a database of accounts, prompts, media and runs. It starts `pipelines` as processes of
-their own, and knows of them only what their run folders say."""
+"""The prompt-run API: FastAPI over a database of accounts, prompts, media and runs.
+
+It starts each pipeline as a separate process and communicates with it only through its run folder.
+"""

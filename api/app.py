@@ -1,4 +1,4 @@
-"""The application: routes, errors, middleware, and the supervisor's life."""
+"""The application: routes, errors, middleware, and the supervisor's lifespan."""
 
 from __future__ import annotations
 
@@ -43,23 +43,22 @@ from promptreel.tables.private_files import restrict_private_files
 from promptreel.tables.storage import open_storage
 
 PREFIX = "/api/v2"
-_FETCHES = 8  # of media that lie elsewhere, at once; others wait without a thread
+_MAX_FETCHES: Final = 8  # concurrent downloads of remote media; others wait without a thread
 
 _ERRORS = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
         (400, "The body is not JSON, or the request is malformed."),
-        (401, "There is no valid API key."),
-        (403, "The key's scopes do not allow this."),
-        (404, "Nothing of that id belongs to the caller."),
-        (409, "The state of the resource, or an earlier request with the same key, forbids this."),
-        (413, "A file is over a limit."),
-        (422, "The request is well formed and cannot be fulfilled."),
-        (429, "Too many requests; Retry-After says when to come back."),
-        (503, "A part of the service is not available; Retry-After says when to come back."),
+        (401, "The API key is missing or invalid."),
+        (403, "The key does not have the required scope."),
+        (404, "The resource does not exist or belongs to another account."),
+        (409, "The request conflicts with the state of the resource or with an earlier request of the same key."),
+        (413, "The body or a file exceeds its limit."),
+        (422, "The request is well formed but cannot be processed."),
+        (429, "Too many requests; retry after the seconds in Retry-After."),
+        (503, "The service is unavailable; retry after the seconds in Retry-After."),
     )
 }
-
 
 _ROUTERS: Final = (
     prompt_runs.router,
@@ -80,7 +79,7 @@ _ROUTERS: Final = (
 
 
 def create_app(config: ApiConfig) -> FastAPI:
-    """The application over a database that is brought up to date first."""
+    """Create the application; migrate its database first."""
     storage = open_storage(config.data_dir)
     database = Database(config.sqlalchemy_url)
     migrate(database)
@@ -88,7 +87,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     supervisor = Supervisor(database, storage, config, metrics) if config.supervise else None
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if supervisor is not None:
             supervisor.start()
         yield
@@ -100,8 +99,8 @@ def create_app(config: ApiConfig) -> FastAPI:
     app = FastAPI(
         title="promptreel",
         version=package_version("promptreel") or "0.0.0",
-        summary="One prompt over many videos, audio files and images, to open tables.",
-        lifespan=life,
+        summary="Run one prompt over many videos, audio files and images, and get open tables.",
+        lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=f"{PREFIX}/docs",
@@ -117,7 +116,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.rate_limiter = RateLimiter(config.rate_limits)
     restrict_private_files(storage)
     app.state.link_secret = link_secret(storage)
-    app.state.fetches = CapacityLimiter(_FETCHES)
+    app.state.fetches = CapacityLimiter(_MAX_FETCHES)
     app.state.stopping = threading.Event()
     install_error_handlers(app)
     for router in _ROUTERS:

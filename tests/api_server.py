@@ -132,6 +132,12 @@ def assert_error(response, status, code):
     return error
 
 
+def operations(caller):
+    """Return (method, path) of every operation in the OpenAPI schema."""
+    paths = ok_json(caller.get("/openapi.json"))["paths"]
+    return [(method.upper(), path.removeprefix("/api/v2")) for path, verbs in paths.items() for method in verbs]
+
+
 class ApiServer:
     """Runs the service in a thread of this process, on a free port, during the `with` block."""
 
@@ -162,7 +168,7 @@ class ApiServer:
     def caller(self, *scopes, account_id=None, expires_at=None):
         """Create a caller with a new key, by default of a new account."""
         with self.app.state.database.write() as session:
-            account_id = account_id or create_account(session, "made for a test").account_id
+            account_id = account_id or create_account(session, "created for a test").account_id
             _, key = create_key(session, account_id, "test", list(scopes) or ["admin"], expires_at)
         return Caller(self.base_url, key, account_id)
 

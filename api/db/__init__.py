@@ -1,1 +1,1 @@
-"""The database: engine, models, migrations, and what they record."""
+"""The database: engine, models, migrations and events."""

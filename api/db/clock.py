@@ -1,4 +1,4 @@
-"""Instants as the database keeps them and as the wire shows them: UTC, ISO-8601."""
+"""Timestamps of the database and the API: UTC, ISO 8601."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """This instant, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
-def wire_time(moment: datetime | None) -> str | None:
-    """`2026-04-20T10:00:00.123Z`; None stays None. What a database gives back without a zone is UTC."""
-    if moment is None:
+def wire_time(instant: datetime | None) -> str | None:
+    """Format a time as `2026-04-20T10:00:00.123Z`; None stays None. A time without a zone, as from SQLite, is UTC."""
+    if instant is None:
         return None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
     return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{aware.microsecond // 1000:03d}Z"
 
 
-def required_time(moment: datetime) -> str:
-    """The same for an instant that is always there."""
-    text = wire_time(moment)
+def required_time(instant: datetime) -> str:
+    """Format a time that is never None; see `wire_time`."""
+    text = wire_time(instant)
     assert text is not None
     return text

@@ -1,4 +1,4 @@
-"""The database's connections: SQLite in WAL mode by default, PostgreSQL for several replicas."""
+"""Database connections: SQLite in WAL mode by default, PostgreSQL for several replicas."""
 
 from __future__ import annotations
 
@@ -23,27 +23,24 @@ from sqlalchemy.orm import Session, sessionmaker
 from promptreel.tables.private_files import restrict
 from promptreel.tables.storage import PRIVATE_MODE
 
-_BUSY_TIMEOUT_MS: Final = 30_000  # a writer waits this long for another one, then the request fails
-
-
+_BUSY_TIMEOUT_MS: Final = 30_000  # a writer waits this long for another, then the request fails
 _POOL_SIZE: Final = 20
-MIGRATION_LOCK: Final = ".migrating"  # what the name of a SQLite database ends with in that of its lock file
-
+MIGRATION_LOCK: Final = ".migrating"  # suffix of a SQLite database's lock file
 
 T = TypeVar("T")
 
 
 class Database:
-    """One engine, and the two kinds of transactions over it."""
+    """An engine with its read and write transactions."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        # SQLite's own waiting is polling; writers of one process take turns without it. A writer inside another one would
-        # be a defect: with an RLock it fails at SQLite's timeout, and does not wait for itself for ever.
-        self._writer: AbstractContextManager[Any] = threading.RLock() if self.is_sqlite else nullcontext()
-        self._turns = CapacityLimiter(1 if self.is_sqlite else _POOL_SIZE)
+        # SQLite waits for its write lock by polling; within a process this lock avoids that. It is reentrant so that a
+        # nested write, which would be a defect, fails at SQLite's timeout instead of deadlocking.
+        self._write_lock: AbstractContextManager[Any] = threading.RLock() if self.is_sqlite else nullcontext()
+        self._write_limiter = CapacityLimiter(1 if self.is_sqlite else _POOL_SIZE)
 
     @property
     def is_sqlite(self) -> bool:
@@ -51,32 +48,32 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that only reads."""
+        """Open a session for reading."""
         with self._sessions() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that is committed at the end of the block, or rolled back whole where the block raises.
+        """Open a transaction; commit it at the end of the block, or roll it back if the block raises.
 
-        On SQLite it takes the one write lock at once, so that it never has to be begun again.
+        On SQLite it takes the write lock at the start, so that it never fails later and needs a retry.
         """
-        with self._writer, self._sessions() as session:
+        with self._write_lock, self._sessions() as session:
             if self.is_sqlite:
                 session.connection(execution_options={"begin_immediate": True})
             yield session
             session.commit()
 
-    async def in_turn(self, write: Callable[..., T], *arguments: Any) -> T:
-        """Calls a function that writes, in a thread. Where only one can write the others wait as coroutines, in the order in
-        which they came: threads that wait cost the one that works its time."""
-        return await to_thread.run_sync(functools.partial(write, *arguments), limiter=self._turns)
+    async def run_write(self, write: Callable[..., T], *arguments: Any) -> T:
+        """Run a writing function in a thread. On SQLite, which has one writer, other calls wait as coroutines in FIFO
+        order: waiting threads would slow down the active one."""
+        return await to_thread.run_sync(functools.partial(write, *arguments), limiter=self._write_limiter)
 
     async def look_up(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
-        """The one row that a statement finds by a key; None where there is none.
+        """Return the row with a key, or None.
 
-        On SQLite it is read at once: that takes less time than a change of threads, and never waits for a writer. A
-        database server is asked from a thread.
+        SQLite is queried in the event loop: that takes less time than switching threads, and never waits for a writer.
+        PostgreSQL is queried in a thread.
         """
         if self.is_sqlite:
             return self._look_up(statement, parameters)
@@ -87,17 +84,17 @@ class Database:
             return connection.execute(statement, parameters).one_or_none()
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
 
 def _restrict_sqlite_file(url: str) -> None:
-    """Creates a SQLite database with mode 0600, or narrows an existing one. SQLite gives its -wal and -shm files the mode
-    of the database when it creates them."""
+    """Create a SQLite database with mode 0600, or restrict an existing one to it. SQLite creates its -wal and -shm
+    files with the mode of the database."""
     name = make_url(url).database
     if not name or name == ":memory:":
         return
-    with suppress(OSError):  # SQLite's own message says better why it cannot be opened
+    with suppress(OSError):  # SQLite reports a better error when it opens the file
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(name, os.O_CREAT | os.O_RDWR, PRIVATE_MODE))
     for suffix in ("", "-wal", "-shm", MIGRATION_LOCK):
@@ -111,14 +108,14 @@ def _engine(url: str) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=_POOL_SIZE, max_overflow=60)
 
     @event.listens_for(engine, "connect")
-    def _settle(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # this module begins transactions, not the driver
+    def _configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # `_begin` starts transactions, not the driver
         for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "checkin")
-    def _end(connection: Any, record: Any) -> None:
-        # A COMMIT that fails (a full disk) may leave its transaction open, with the one write lock.
+    def _roll_back(connection: Any, record: Any) -> None:
+        # A failed COMMIT (a full disk) may leave its transaction open and the write lock taken.
         if connection is not None and connection.in_transaction:
             connection.rollback()
 
@@ -126,7 +123,7 @@ def _engine(url: str) -> Engine:
     def _begin(connection: Any) -> None:
         if connection.get_execution_options().get("begin_immediate"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:  # takes no lock and cannot fail, so the driver alone may do it, which is much faster
+        else:  # takes no lock and cannot fail; calling the driver directly is much faster
             connection.connection.driver_connection.execute("BEGIN")
 
     return engine

@@ -1,4 +1,4 @@
-"""Events: what happened to runs and media, in order, for those who follow along."""
+"""Events of runs and media, in order, for the event stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.models import EventRecord
 
-_LOCK_NUMBER = 7_230_118  # any number that is ours alone
+_LOCK_NUMBER = 7_230_118  # arbitrary, but unique within the database
 
 
 def record_event(
@@ -25,12 +25,12 @@ def record_event(
     index_id: str | None = None,
     payload: Mapping[str, Any] | None = None,
 ) -> None:
-    """Records an event in the transaction of what it tells of.
+    """Record an event in the transaction of the change that it reports.
 
-    Events are numbered in the order in which they become visible, so that who reads behind a number misses none: on
-    PostgreSQL the transactions that record one therefore wait for each other; SQLite has one writer anyway.
+    Events become visible in the order of their numbers, so that a client that reads after a number misses none. On
+    PostgreSQL, transactions that record events therefore wait for each other; SQLite has a single writer.
     """
-    wait_for_recorders(session)
+    lock_events(session)
     session.add(
         EventRecord(
             account_id=account_id,
@@ -45,14 +45,14 @@ def record_event(
     )
 
 
-def wait_for_recorders(session: Session) -> None:
-    """Waits until every transaction that has recorded an event has ended, and lets none begin to before this one has."""
+def lock_events(session: Session) -> None:
+    """Lock the recording of events until this transaction ends; waits for transactions that hold the lock."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
 
 def event_body(event: EventRecord) -> dict[str, Any]:
-    """An event as the wire shows it; its id is its number, by which a stream is resumed."""
+    """Return the JSON body of an event. Its id is its number; a stream resumes after it."""
     return {
         "event_id": str(event.number),
         "event_type": event.event_type,

@@ -1,4 +1,4 @@
-"""Brings a database up to date with Alembic's migrations, once for several processes that start together."""
+"""Database migration with Alembic; safe when several processes start at the same time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from promptreel.api.db.engine import MIGRATION_LOCK, Database
 from promptreel.tables.storage import PRIVATE_MODE
 
 _FOLDER = Path(__file__).parent / "migrations"
-_LOCK_NUMBER = 7_230_117  # any number that is ours alone
+_LOCK_NUMBER = 7_230_117  # arbitrary, but unique within the database
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Migrates upwards to a revision; does nothing where the database is there already."""
+    """Upgrade to a revision; do nothing if the database already has it."""
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
-    with _alone(database), database.engine.connect() as connection:
+    with _lock(database), database.engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.commit()
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """Holds a lock of the database (PostgreSQL) or beside its file (SQLite) for the block."""
+def _lock(database: Database) -> Iterator[None]:
+    """Hold an advisory lock (PostgreSQL) or a lock file next to the database (SQLite)."""
     if database.is_sqlite:
         name = database.engine.url.database
         if not name or name == ":memory:":

@@ -1,6 +1,6 @@
-"""The tables of the database. Every row but an account carries `account_id`, and every query names it.
+"""Database tables. Every row belongs to an account, and every query filters by `account_id`.
 
-Tables of results are not here: they are Parquet in the run folders.
+Results are not in the database: they are Parquet files in the run folders.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-_BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself in an INTEGER key alone
+_BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite auto-increments only INTEGER keys
 
 
 class Base(DeclarativeBase):
@@ -35,7 +35,7 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """Whom keys, prompts, media and runs belong to."""
+    """The owner of keys, prompts, media and runs."""
 
     __tablename__ = "accounts"
     account_id: Mapped[str] = mapped_column(primary_key=True)
@@ -44,7 +44,7 @@ class Account(Base):
 
 
 class ApiKey(Base):
-    """A key, by the hash of its secret."""
+    """An API key, identified by the hash of its secret."""
 
     __tablename__ = "api_keys"
     key_id: Mapped[str] = mapped_column(primary_key=True)
@@ -60,7 +60,7 @@ class ApiKey(Base):
 
 
 class MediaIndex(Base):
-    """A container of media. A deleted one keeps its row, so that its deletion can be asked for."""
+    """A collection of media. The row remains after deletion, so that its deletion status can be read."""
 
     __tablename__ = "indexes"
     index_id: Mapped[str] = mapped_column(primary_key=True)
@@ -72,7 +72,7 @@ class MediaIndex(Base):
 
 
 class PromptRecord(Base):
-    """A prompt; runs keep a copy of what it was."""
+    """A prompt; runs store a copy."""
 
     __tablename__ = "prompts"
     prompt_id: Mapped[str] = mapped_column(primary_key=True)
@@ -84,7 +84,7 @@ class PromptRecord(Base):
 
 
 class Video(Base):
-    """A media item of any type. `media_uri` is where its bytes lie; `video_uri` is what the caller sees."""
+    """A media item of any type. `media_uri` locates its bytes; `video_uri` is shown to the caller."""
 
     __tablename__ = "videos"
     __table_args__ = (Index("videos_of_index", "account_id", "index_id", "created_at", "video_id"),)
@@ -105,13 +105,14 @@ class Video(Base):
 
 
 class RunRecord(Base):
-    """One prompt run: its settings, its status, and who executes it.
+    """A prompt run: its settings, status and lease.
 
     Attributes:
-        summary: counters and flags of the wire's PromptRunBody beyond the columns; replaced as a whole.
-        lease_owner, lease_fence, lease_beat: the supervisor that executes it, a number that rises with each new owner, and
-            one that rises while the owner lives. Watchers compare beats by their own clocks, so no clock needs to be right.
-        manifest_number: the committed manifest that `summary` was made from.
+        summary: counters and flags of `PromptRunBody` that have no column; assign a new dict to change it.
+        lease_owner, lease_fence, lease_beat: the supervisor that executes the run, a number that rises with each new
+            owner, and one that rises with each heartbeat. Other supervisors time heartbeats by their own monotonic
+            clocks, so clocks need not agree.
+        manifest_number: the committed manifest that `summary` was derived from.
     """
 
     __tablename__ = "prompt_runs"
@@ -147,7 +148,7 @@ class RunRecord(Base):
 
 
 class RunItem(Base):
-    """A media item of a run."""
+    """A media item of a run's target."""
 
     __tablename__ = "run_items"
     run_id: Mapped[str] = mapped_column(ForeignKey("prompt_runs.run_id"), primary_key=True)
@@ -156,7 +157,7 @@ class RunItem(Base):
 
 
 class RetryRecord(Base):
-    """A retry of failed segments of a finished run. `scope` says which; one alone has `video_id` and `segment_id`."""
+    """A retry of failed segments, see `scope`. Only a retry of one segment sets `video_id` and `segment_id`."""
 
     __tablename__ = "segment_retries"
     __table_args__ = (Index("retries_by_status", "status", "created_at"),)
@@ -177,7 +178,7 @@ class RetryRecord(Base):
 
 
 class IdempotentAnswer(Base):
-    """The first answer to a keyed request."""
+    """The stored response to a request with an idempotency key."""
 
     __tablename__ = "idempotent_answers"
     account_id: Mapped[str] = mapped_column(primary_key=True)
@@ -191,7 +192,7 @@ class IdempotentAnswer(Base):
 
 
 class EventRecord(Base):
-    """Something that happened to a run or a media item, in order."""
+    """An event of a run or a media item; `number` gives the order."""
 
     __tablename__ = "events"
     __table_args__ = (Index("events_of_account", "account_id", "number"),)
@@ -207,14 +208,14 @@ class EventRecord(Base):
 
 
 class Export(Base):
-    """A file of results that was asked for, and how far it is.
+    """An export of results to a file, and its progress.
 
     Attributes:
-        run_ids: the runs whose results it holds, in this order.
-        params: what the caller sent; None where that was nothing.
+        run_ids: the exported runs, in order.
+        params: the request body; None if it was empty.
         queue_status: queued, running, succeeded or dead_letter.
         file: name of the finished file in the data folder.
-        lease_owner, lease_fence, lease_beat: the process that writes it, see RunRecord.
+        lease_owner, lease_fence, lease_beat: lease of the worker that writes it, see `RunRecord`.
     """
 
     __tablename__ = "exports"

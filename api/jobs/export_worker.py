@@ -1,6 +1,6 @@
-"""The export worker: a thread of the service that writes what is queued.
+"""The export worker: a thread of the service that writes queued exports.
 
-The queue is the database: what waits, or was under way when its process died, is taken up by the next one.
+The queue is in the database, so the next process continues exports that were queued or running when one died.
 """
 
 from __future__ import annotations
@@ -25,27 +25,21 @@ from promptreel.tables.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-
-_ERROR_CHARS: Final = 1000
-
-
-_LONGEST_DELAY: Final = timedelta(minutes=5)
-
-
-# ------------------------------------------------------------------------------------------- who writes it
+_MAX_ERROR_CHARS: Final = 1000
+_MAX_DELAY: Final = timedelta(minutes=5)
 
 
 class _ExportStopped(Exception):
-    """The service ends."""
+    """The service is stopping."""
 
 
 class _LeaseLost(Exception):
-    """Another process took this one for dead."""
+    """Another worker took over the export."""
 
 
 class ExportWorker(WorkerLoop):
-    """Writes the queued exports of one database, one at a time. Several workers may share it: leases decide. An export under
-    way when the loop is stopped goes back to the queue."""
+    """Writes the queued exports of a database, one at a time. Several workers may share it; leases assign each export
+    to one of them. When the loop is stopped, the current export returns to the queue."""
 
     def __init__(self, database: Database, storage: Storage, config: ApiConfig) -> None:
         super().__init__("exports", config.heartbeat_s)
@@ -53,9 +47,9 @@ class ExportWorker(WorkerLoop):
         self._storage = storage
 
     def step(self) -> bool:
-        """Writes the next export; False where there is none."""
+        """Write the next export; return False if none is queued."""
         self._requeue_orphans()
-        export = self._take_next()
+        export = self._claim_next()
         if export is None:
             return False
         try:
@@ -77,7 +71,7 @@ class ExportWorker(WorkerLoop):
         name = f"exports/{export.export_id}-{export.lease_fence}.json"
         next_beat = time.monotonic() + self._heartbeat_s
 
-        def go_on() -> None:
+        def checkpoint() -> None:
             nonlocal next_beat
             if self._stopping.is_set():
                 raise _ExportStopped
@@ -88,15 +82,15 @@ class ExportWorker(WorkerLoop):
         with self._storage.work_folder() as folder:
             path = Path(folder) / "export.json"
             with path.open("wb") as file:
-                write_export(self._database, self._storage, export, file, go_on)
+                write_export(self._database, self._storage, export, file, checkpoint)
             size = path.stat().st_size
             self._storage.commit_file(path, name)
         return name, size
 
-    def _take_next(self) -> Export | None:
-        moment = now()
-        # A retry waits a little; a clock that was set back must not make it wait for hours.
-        is_due = or_(Export.attempts == 0, Export.available_at <= moment, Export.available_at > moment + _LONGEST_DELAY)
+    def _claim_next(self) -> Export | None:
+        current = now()
+        # Retries are delayed. A time too far ahead means that the clock was set back; ignore it.
+        is_due = or_(Export.attempts == 0, Export.available_at <= current, Export.available_at > current + _MAX_DELAY)
         waiting = select(Export).where(Export.queue_status == "queued", is_due)
         waiting = waiting.order_by(Export.available_at, Export.created_at, Export.export_id).limit(1)
         with self._database.read() as session:
@@ -110,19 +104,19 @@ class ExportWorker(WorkerLoop):
             export.attempts += 1
             export.lease_owner = self._owner
             export.lease_fence += 1
-            export.started_at = export.started_at or moment
-            export.updated_at = moment
+            export.started_at = export.started_at or current
+            export.updated_at = current
             return export
 
     def _requeue_orphans(self) -> None:
-        """Puts exports whose workers are dead back into the queue."""
+        """Return the exports of dead workers to the queue."""
         with self._database.read() as session:
             running = list(session.scalars(select(Export).where(Export.queue_status == "running")))
         for export in running:
             owner = export.lease_owner
             if owner is None or self._watch.is_dead(export.export_id, owner, export.lease_fence, export.lease_beat):
-                self._watch.forget(export.export_id)
-                self._fail(export, RuntimeError("the process that wrote it has died"))
+                self._watch.drop(export.export_id)
+                self._fail(export, RuntimeError("the process that wrote the export died"))
 
     def _beat(self, export: Export) -> None:
         with self._database.write() as session:
@@ -137,17 +131,17 @@ class ExportWorker(WorkerLoop):
             raise _LeaseLost
 
     def _fail(self, export: Export, error: Exception) -> None:
-        """Queues another attempt, or ends the export after the last one."""
-        message = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
+        """Queue another attempt, or fail the export after the last one."""
+        message = f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARS]
         if export.attempts >= MAX_ATTEMPTS:
-            last = {"queue_status": "dead_letter", "completed_at": now()}
-            self._end(export, "export.failed", last_error=message, lease_owner=None, **last)
+            values = {"queue_status": "dead_letter", "completed_at": now()}
+            self._end(export, "export.failed", last_error=message, lease_owner=None, **values)
             return
-        again = now() + timedelta(seconds=2**export.attempts)
-        self._end(export, queue_status="queued", available_at=again, last_error=message, lease_owner=None)
+        retry_at = now() + timedelta(seconds=2**export.attempts)
+        self._end(export, queue_status="queued", available_at=retry_at, last_error=message, lease_owner=None)
 
     def _end(self, export: Export, event: str | None = None, **values: Any) -> bool:
-        """Writes the end of an attempt; False where the export is another worker's by now."""
+        """Store the end of an attempt; return False if another worker took over the export."""
         with self._database.write() as session:
             row = session.scalar(
                 select(Export)

@@ -1,4 +1,4 @@
-"""A run, or a retry of it, that a supervisor executes."""
+"""The job of a supervisor: a run or a retry."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from promptreel.api.jobs.leases import Lease
 
 @dataclass
 class Job:
-    """A run, or a retry of it, that this supervisor executes.
+    """A run, or a retry of it, executed by this supervisor. Times are from `time.monotonic`.
 
     Attributes:
-        process: the runner; None where it was started by an earlier service, which is then followed through its lock.
-        begun: `time.monotonic` at which the runner was started or found.
-        start_again_at: `time.monotonic` at which the runner is to be started; None where it has been.
-        failures_in_a_row: how often in a row it could not be attended to; until `look_again_at` it is left alone.
+        process: the runner; None if an earlier service started it. Such a runner is observed through its lock.
+        started_s: when the runner was started or found.
+        start_at_s: when to start the runner; None if it was started.
+        next_progress_s: when to read the progress again.
+        consecutive_failures: failed steps in a row.
+        retry_at_s: when to retry after a failed step.
     """
 
     lease: Lease
     retry_id: str | None
     process: subprocess.Popen[bytes] | None
-    begun: float = field(default_factory=time.monotonic)
-    start_again_at: float | None = None
-    next_progress: float = 0.0
-    failures_in_a_row: int = 0
-    look_again_at: float = 0.0
+    started_s: float = field(default_factory=time.monotonic)
+    start_at_s: float | None = None
+    next_progress_s: float = 0.0
+    consecutive_failures: int = 0
+    retry_at_s: float = 0.0

@@ -1,8 +1,7 @@
-"""Leases: which supervisor executes a run. A lease is held by an owner, fenced by a number, and shown to be alive by beats.
+"""Leases decide which supervisor executes a run. A lease has an owner, a fence number, and a heartbeat counter.
 
-Whether an owner still lives is judged by its watchers' own monotonic clocks: beats that no longer rise. So a clock that
-jumps, here or there, loses nobody a lease. Every write that a holder makes names its fence: what a holder that was taken for
-dead still writes is refused.
+Other supervisors consider an owner dead if its heartbeats stop. They measure this with their own monotonic clocks, so
+clock jumps do not cost a lease. Every write of an owner checks its fence, so writes without a valid lease are rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SILENT_BEATS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to execute one run, as long as its fence is the newest."""
+    """The right to execute a run, while its fence is the newest."""
 
     run_id: str
     owner: str
@@ -33,12 +32,12 @@ class Lease:
 
 
 def new_owner() -> str:
-    """A name for this process as an owner of leases: host, process id, start."""
+    """Return a name of this process as owner of leases: host, process id, and a random suffix."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def take_lease(session: Session, seen: RunRecord | Row[*tuple[Any, ...]], owner: str) -> Lease | None:
-    """Takes the lease of a run that still stands as it was seen; None where its status, owner or fence is another by now."""
+    """Take the lease of a run; None if its status, owner or fence has changed since it was read as `seen`."""
     lease = Lease(seen.run_id, owner, seen.lease_fence + 1)
     taken = session.execute(
         update(RunRecord)
@@ -55,7 +54,7 @@ def take_lease(session: Session, seen: RunRecord | Row[*tuple[Any, ...]], owner:
 
 
 def beat(session: Session, lease: Lease) -> bool:
-    """Shows that the holder lives; False where the lease is another's by now."""
+    """Store a heartbeat; return False if the lease was lost."""
     done = session.execute(
         update(RunRecord)
         .where(RunRecord.run_id == lease.run_id, RunRecord.lease_fence == lease.fence)
@@ -66,25 +65,24 @@ def beat(session: Session, lease: Lease) -> bool:
 
 
 def leased_run(session: Session, lease: Lease) -> RunRecord | None:
-    """The run of a lease, to be written in this transaction; None where the lease is another's by now."""
-    run = session.scalar(
+    """Lock the run of a lease for an update in this transaction; None if the lease was lost."""
+    return session.scalar(
         select(RunRecord)
         .where(RunRecord.run_id == lease.run_id, RunRecord.lease_fence == lease.fence)
         .with_for_update()
     )
-    return run
 
 
 def release(run: RunRecord) -> None:
-    """Gives a lease back; the fence stays."""
+    """Release a lease. The fence remains."""
     run.lease_owner = None
 
 
 class Watch:
-    """Watches the beats of others' leases.
+    """Detects dead owners of leases by their heartbeats.
 
     Args:
-        silent_s: an owner whose beat has not changed for this long is dead.
+        silent_s: seconds without a heartbeat after which an owner is dead.
     """
 
     def __init__(self, silent_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,22 +91,22 @@ class Watch:
         self._seen: dict[str, tuple[tuple[int, int], float]] = {}
 
     def is_dead(self, run_id: str, owner: str, fence: int, beat_number: int) -> bool:
-        """Whether an owner is dead: its beats have stopped, or it was a process of this machine that is gone."""
-        if _is_gone(owner):
+        """Whether an owner is dead: its heartbeats stopped, or its process on this machine no longer exists."""
+        if _process_is_gone(owner):
             return True
         state = (fence, beat_number)
-        known = self._seen.get(run_id)
-        if known is None or known[0] != state:
+        last = self._seen.get(run_id)
+        if last is None or last[0] != state:
             self._seen[run_id] = (state, self._clock())
             return False
-        return self._clock() - known[1] > self._silent_s
+        return self._clock() - last[1] > self._silent_s
 
-    def forget(self, run_id: str) -> None:
-        """Drops what is known of a lease that has ended."""
+    def drop(self, run_id: str) -> None:
+        """Drop the state of a lease that has ended."""
         self._seen.pop(run_id, None)
 
 
-def _is_gone(owner: str) -> bool:
+def _process_is_gone(owner: str) -> bool:
     host, pid, _ = [*owner.split(":", 2), "", ""][:3]
     if host != socket.gethostname() or not pid.isdigit():
         return False

@@ -1,4 +1,4 @@
-"""What the supervisor does next with a run: a pure decision over what it knows of it."""
+"""The supervisor's next step for a run, as a pure function of its state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from promptreel.tables.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a run that the supervisor executes.
+    """The state of a run that the supervisor executes.
 
     Attributes:
-        now: `time.monotonic`.
-        starts_at: moment at which its runner is to be started; None while one was started and has not died.
-        is_alive: whether a runner works on it.
-        commit: the manifest that was committed since the job began; None before that.
+        now: current `time.monotonic`.
+        starts_at: `time.monotonic` at which to start its runner; None if one was started.
+        is_alive: whether a runner is executing the run.
+        commit: the manifest committed by this job; None if there is none yet.
         starts: how often the job's runner was started.
-        last_start: number of the start after which there is no other.
+        last_start: maximum number of starts.
     """
 
     now: float
@@ -31,7 +31,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is due."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +41,33 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Pass a stop request on to the runner, and its progress to the database."""
+    """Forward a stop request to the runner, and its progress to the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Take over what was committed."""
+    """Store the result of the committed manifest."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Start the dead runner again after a pause that grows with its starts."""
+    """Restart the dead runner after a delay that grows with its starts."""
 
     starts: int
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Fail the job: its starts are used up."""
+    """Fail the job: it has no starts left."""
 
 
 Step: TypeAlias = Wait | Start | Follow | Finish | Resume | GiveUp
 
 
 def next_step(facts: Facts) -> Step:
-    """The step that the facts call for. A commit counts only once its runner has ended, and before a dead runner does."""
+    """Choose the next step. A commit counts only after its runner has ended; then it precedes a restart."""
     if facts.starts_at is not None:
         return Start() if facts.now >= facts.starts_at else Wait()
     if facts.is_alive:

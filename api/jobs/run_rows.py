@@ -1,4 +1,4 @@
-"""Rows of runs, retries and media as the supervisor changes them, and the run folder that it writes."""
+"""Updates of runs, retries and media by the supervisor, and creation of the run folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOKENS: Final = ("input", "output", "thought", "cached", "total")
 
 
 def runs_under_way(session: Session) -> Sequence[Any]:
-    """Runs that are processing, or whose retry is: id, status and lease."""
+    """Return id, status and lease of runs that are processing or have a retry that is."""
     open_retry = select(RetryRecord.run_id).where(RetryRecord.status == "processing")
     columns = (RunRecord.run_id, RunRecord.status, RunRecord.lease_owner, RunRecord.lease_fence, RunRecord.lease_beat)
     return session.execute(
@@ -37,8 +37,8 @@ def runs_under_way(session: Session) -> Sequence[Any]:
 
 
 def oldest_waiting(session: Session) -> tuple[RunRecord | None, RetryRecord | None]:
-    """The run that waits longest, and its retry if that is what waits; both are locked, and None if nothing waits. Rows that
-    another transaction writes at the moment are skipped."""
+    """Lock and return the oldest pending run, or the oldest pending retry with its run; None if nothing is pending.
+    Rows locked by another transaction are skipped."""
     retry = session.scalars(
         select(RetryRecord)
         .join(RunRecord, RunRecord.run_id == RetryRecord.run_id)
@@ -56,7 +56,7 @@ def oldest_waiting(session: Session) -> tuple[RunRecord | None, RetryRecord | No
 
 
 def count_start(session: Session, run: RunRecord, retry_id: str | None) -> int:
-    """Counts a start of a runner, of the run or of its retry; returns how many there were with this one."""
+    """Increment the starts of the run or of its retry; return the new number."""
     counted = run if retry_id is None else session.get(RetryRecord, retry_id)
     assert counted is not None
     counted.starts += 1
@@ -64,11 +64,11 @@ def count_start(session: Session, run: RunRecord, retry_id: str | None) -> int:
 
 
 def prepare_run_folder(session: Session, storage: Storage, run_id: str, retry_id: str | None) -> None:
-    """Writes the run folder from the database if it does not exist, and the file of the retry.
+    """Create the run folder if it does not exist, and write the file of the retry.
 
     Raises:
-        RunError: the folder cannot be written now.
-        ExpectedError: it can never be written.
+        RunError: the folder cannot be written now; a later call may succeed.
+        ExpectedError: the folder can never be written.
     """
     run = session.get(RunRecord, run_id)
     assert run is not None
@@ -84,14 +84,14 @@ def prepare_run_folder(session: Session, storage: Storage, run_id: str, retry_id
 
 
 def open_retry_of(session: Session, run_id: str) -> RetryRecord | None:
-    """The retry of a run that is under way."""
+    """Return the retry of a run that is processing, or None."""
     return session.scalars(
         select(RetryRecord).where(RetryRecord.run_id == run_id, RetryRecord.status == "processing").limit(1)
     ).first()
 
 
 def mark_started(session: Session, run: RunRecord) -> None:
-    """Marks a run as processing, with its media."""
+    """Mark a run and its media as processing."""
     run.status = "processing"
     run.started_at = run.started_at or now()
     record_event(session, run.account_id, "prompt_run.started", run_id=run.run_id, index_id=run.index_id)
@@ -99,11 +99,10 @@ def mark_started(session: Session, run: RunRecord) -> None:
 
 
 def mark_failed(session: Session, run: RunRecord, message: str) -> None:
-    """Ends a run that committed nothing: all its items count as failed."""
-    moment = now()
+    """Fail a run without a commit: all its items count as failed."""
     run.status = "failed"
     run.error_message = message
-    run.completed_at = moment
+    run.completed_at = now()
     totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
     run.summary = {**run.summary, **totals}
     record_event(
@@ -118,29 +117,35 @@ def mark_failed(session: Session, run: RunRecord, message: str) -> None:
 
 
 def media_statuses(storage: Storage, run_id: str) -> dict[str, str]:
-    """The status of each media item by what a run has committed of it."""
-    words = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
+    """Return the status of each media item after a run, from its committed tables."""
+    statuses = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
     tables = run_tables(storage, run_id)
     rows = tables.all_rows("media") if tables is not None else []
-    return {row["video_id"]: words[row["status"]] for row in rows}
+    return {row["video_id"]: statuses[row["status"]] for row in rows}
 
 
-def mark_media(session: Session, run: RunRecord, words: Mapping[str, str], otherwise: str) -> None:
-    """Brings the status of a run's media up to date. What a run has succeeded on stays processed, whatever others come to.
+def mark_media(session: Session, run: RunRecord, statuses: Mapping[str, str], default: str) -> None:
+    """Update the status of a run's media. An item that a run has processed stays processed after later failures.
 
-    Called after an event of the run was recorded: so two runs that end at once do this one after the other.
+    Call it after recording an event of the run: the lock on events serialises runs that end at the same time.
 
     Args:
-        words: the status by the item's id; `otherwise` is that of the others.
+        statuses: status by item id.
+        default: status of items not in `statuses`.
     """
-    chosen = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
-    for video in session.scalars(chosen.where(Video.status != "processed")):
-        video.status = words.get(video.video_id, otherwise)
+    media = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
+    for video in session.scalars(media.where(Video.status != "processed")):
+        video.status = statuses.get(video.video_id, default)
         video.updated_at = now()
 
 
 def end_retry(retry: RetryRecord, outcome: dict[str, bool | None], error: str | None) -> None:
-    """Ends a retry, with the outcome of each operation and the first error that is left."""
+    """End a retry.
+
+    Args:
+        outcome: whether each operation succeeded.
+        error: the first remaining error; None if the retry succeeded.
+    """
     retry.status = "failed" if error is not None else "completed"
     retry.outcome = dict(outcome)
     retry.error = error
@@ -149,7 +154,7 @@ def end_retry(retry: RetryRecord, outcome: dict[str, bool | None], error: str | 
 
 
 def write_run_folder(session: Session, storage: Storage, run: RunRecord) -> None:
-    """Writes the request and the target of a run into its folder."""
+    """Write the request and target of a run to its folder."""
     videos = session.scalars(
         select(Video)
         .join(RunItem, RunItem.video_id == Video.video_id)
@@ -169,7 +174,7 @@ def write_run_folder(session: Session, storage: Storage, run: RunRecord) -> None
 
 
 def live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
-    """A run's counters while it is under way."""
+    """Return the summary of a running run, updated with its progress."""
     return {
         **summary,
         "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),

@@ -1,8 +1,8 @@
-"""The supervisor: executes queued runs and retries, each in a runner process of its own, and takes over what others left.
+"""The supervisor executes queued runs and retries, each in a runner process, and takes over those of dead services.
 
-A runner outlives the service that started it. A service that comes up finds the runs that were under way: it follows those
-whose runners live, takes over what finished ones have committed, and starts dead ones again, a bounded number of times; they
-go on from what is durable. The last start does no new work: it commits what is stored.
+A runner outlives the service that started it. A starting service finds the unfinished runs: it follows live runners,
+stores the results of finished ones, and restarts dead ones a limited number of times. A restarted runner continues from
+stored results. The last start does no new work: it commits what is stored.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ from promptreel.tables.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-_PROGRESS_EVERY_S: Final = 1.0
-# A runner keeps its run's deadline by itself; one that is this much over it hangs.
-_OVER_DEADLINE_S: Final = 600.0
-# With the pauses between them this is about two minutes.
-_MAX_FAILURES_IN_A_ROW: Final = 10
-_CLEAN_EVERY_S: Final = 600.0
+_PROGRESS_INTERVAL_S: Final = 1.0
+# Runners enforce their deadline themselves; a runner that exceeds it by this much hangs.
+_DEADLINE_GRACE_S: Final = 600.0
+# About two minutes, with the delays between them.
+_MAX_CONSECUTIVE_FAILURES: Final = 10
+_PURGE_INTERVAL_S: Final = 600.0
 
 
 class Supervisor(WorkerLoop):
-    """Executes the runs of one database. Several may share it: leases decide."""
+    """Executes the runs of a database. Several supervisors may share it; leases assign each run to one of them."""
 
     def __init__(self, database: Database, storage: Storage, config: ApiConfig, metrics: Metrics) -> None:
         super().__init__("supervisor", config.heartbeat_s)
@@ -77,29 +77,29 @@ class Supervisor(WorkerLoop):
         self._config = config
         self._metrics = metrics
         self._jobs: dict[str, Job] = {}
-        self._next_beat = self._next_cleaning = 0.0
+        self._next_beat = self._next_purge = 0.0
 
     def release_leases(self) -> None:
-        """Gives the leases back to the next supervisor; the runners go on."""
+        """Release the leases for the next supervisor; the runners continue."""
         with self._database.write() as session:
             for job in self._jobs.values():
                 if (run := leased_run(session, job.lease)) is not None:
                     release(run)
 
     def step(self) -> bool:
-        """Beats, moves each job on, and takes what waits or was left by others."""
+        """Send heartbeats, advance each job, take over runs of dead supervisors, and start pending runs."""
         self._beat()
         for job in list(self._jobs.values()):
-            self._attend_apart(job)
+            self._try_advance(job)
         self._take_over()
         self._start_waiting()
-        self._purge_old_answers()
+        self._purge_responses()
         self._metrics.running.set(len(self._jobs))
         return False
 
-    def _purge_old_answers(self) -> None:
-        if time.monotonic() >= self._next_cleaning:
-            self._next_cleaning = time.monotonic() + _CLEAN_EVERY_S
+    def _purge_responses(self) -> None:
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + _PURGE_INTERVAL_S
             with self._database.write() as session:
                 purge_expired(session)
 
@@ -116,11 +116,11 @@ class Supervisor(WorkerLoop):
             self._drop(job)
 
     def _drop(self, job: Job) -> None:
-        """Leaves a job to its new owner, who follows or resumes the runner."""
+        """Drop a job whose lease was lost; the new owner follows or resumes its runner."""
         self._jobs.pop(job.lease.run_id, None)
 
     def _take_over(self) -> None:
-        """Takes the runs whose owners are dead."""
+        """Take over the runs of dead owners."""
         with self._database.read() as session:
             rows = runs_under_way(session)
         for row in rows:
@@ -129,7 +129,7 @@ class Supervisor(WorkerLoop):
             if row.lease_owner is None or self._watch.is_dead(
                 row.run_id, row.lease_owner, row.lease_fence, row.lease_beat
             ):
-                self._watch.forget(row.run_id)
+                self._watch.drop(row.run_id)
                 with self._database.write() as session:
                     lease = take_lease(session, row, self._owner)
                     retry = open_retry_of(session, row.run_id)
@@ -138,16 +138,16 @@ class Supervisor(WorkerLoop):
                     self._jobs[row.run_id] = job
                     _log.info("run taken over", extra={"run_id": row.run_id})
 
-    # ------------------------------------------------------------------------------------------- beginning
+    # ------------------------------------------------------------------------------------------- starting
 
     def _start_waiting(self) -> None:
-        """Begins what waits, oldest first, while there is room."""
-        while len(self._jobs) < self._config.max_running and self._start_one():
+        """Start pending runs and retries, oldest first, up to `max_running`."""
+        while len(self._jobs) < self._config.max_running and self._start_next():
             pass
 
-    def _start_one(self) -> bool:
-        """Begins the oldest run or retry that waits; False where there is none. What another transaction writes at the same
-        moment (a cancellation, another supervisor) is left to it."""
+    def _start_next(self) -> bool:
+        """Start the oldest pending run or retry; return False if none is pending. Rows locked by another transaction (a
+        cancellation, another supervisor) are skipped."""
         with self._database.write() as session:
             run, retry = oldest_waiting(session)
             if run is None:
@@ -164,16 +164,16 @@ class Supervisor(WorkerLoop):
             else:
                 retry.status, retry.started_at = "processing", now()
         retry_id = retry.retry_id if retry is not None else None
-        job = Job(lease, retry_id, None, start_again_at=time.monotonic())
+        job = Job(lease, retry_id, None, start_at_s=time.monotonic())
         self._jobs[lease.run_id] = job
-        self._attend_apart(job)
+        self._try_advance(job)
         return True
 
     def _start_runner(self, job: Job) -> None:
-        """Starts the runner of a job, or ends the job where its starts are used up or its folder can never be made.
+        """Start the runner of a job, or fail the job if it has no starts left or its folder can never be created.
 
         Raises:
-            RunError: the folder cannot be made now.
+            RunError: the folder cannot be created now.
         """
         try:
             with self._database.read() as session:
@@ -181,7 +181,7 @@ class Supervisor(WorkerLoop):
         except RunError:
             raise
         except ExpectedError as error:
-            self._end_dead(job, str(error))
+            self._fail(job, str(error))
             return
         with self._database.write() as session:
             run = leased_run(session, job.lease)
@@ -190,7 +190,7 @@ class Supervisor(WorkerLoop):
                 return
             starts = count_start(session, run, job.retry_id)
         if starts > self._last_start:
-            self._end_dead(job)
+            self._fail(job)
             return
         if starts > 1:
             self._metrics.restarts.inc()
@@ -199,59 +199,56 @@ class Supervisor(WorkerLoop):
             self._storage,
             job.lease.run_id,
             retry_id=job.retry_id,
-            commit_only=self._why_only_commit(job, starts - 1) if is_last else None,
+            commit_only=self._interruption(job, starts - 1) if is_last else None,
         )
         with open_runner_log(self._storage, job.lease.run_id) as log:
-            # A session of its own: what ends this service does not end the runner.
+            # In a new session, so that signals that end this service do not end the runner.
             job.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        job.begun = time.monotonic()
-        job.start_again_at = None
+        job.started_s = time.monotonic()
+        job.start_at_s = None
         _log.info("runner started", extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
 
     @property
     def _last_start(self) -> int:
-        """Number of the start that only commits: it follows the first one and the allowed resumes."""
+        """Number of the start that only commits, after the first start and all resumes."""
         return self._config.max_resumes + 2
 
-    def _why_only_commit(self, job: Job, deaths: int) -> str:
-        """The message of what a run leaves undone after its runner died so many times."""
+    def _interruption(self, job: Job, deaths: int) -> str:
+        """Return the error of operations that were not done when the runner died for the last time."""
         cause = last_runner_error(self._storage, job.lease.run_id)
         return f"the runner died {deaths} times before this was done" + (f"; last error: {cause}" if cause else "")
 
     # ------------------------------------------------------------------------------------------- following
 
-    def _attend_apart(self, job: Job) -> None:
-        """Attends to a job. What goes wrong with one is no matter of the others: it is left alone for a while, and ended
-        where that does not help."""
+    def _try_advance(self, job: Job) -> None:
+        """Advance a job. An exception does not affect other jobs: this one is retried later, and finally failed."""
         try:
-            if time.monotonic() >= job.look_again_at:
-                self._attend(job)
-                job.failures_in_a_row = 0
+            if time.monotonic() >= job.retry_at_s:
+                self._advance(job)
+                job.consecutive_failures = 0
         except Exception as error:
-            _log.exception("a run could not be attended to", extra={"run_id": job.lease.run_id})
-            # The database is everyone's, and the next look asks it again.
+            _log.exception("a step of a run failed", extra={"run_id": job.lease.run_id})
+            # A database failure affects all jobs; the next step retries it without counting it against this job.
             if not isinstance(error, OperationalError | InterfaceError | NoConnection):
-                self._leave_alone(job, error)
+                self._record_failure(job, error)
 
-    def _leave_alone(self, job: Job, error: Exception) -> None:
-        job.failures_in_a_row += 1
-        job.look_again_at = time.monotonic() + _pause_s(job.failures_in_a_row)
-        if job.failures_in_a_row < _MAX_FAILURES_IN_A_ROW:
+    def _record_failure(self, job: Job, error: Exception) -> None:
+        job.consecutive_failures += 1
+        job.retry_at_s = time.monotonic() + _delay_s(job.consecutive_failures)
+        if job.consecutive_failures < _MAX_CONSECUTIVE_FAILURES:
             return
-        is_plain = isinstance(error, ExpectedError | OSError)
-        cause = str(error) if is_plain else f"{type(error).__name__}; the service's log says more"
+        is_expected = isinstance(error, ExpectedError | OSError)
+        cause = str(error) if is_expected else f"{type(error).__name__}; see the service's log"
         try:
             if not self._is_alive(job):
-                self._end_dead(
-                    job, f"the service cannot go on with the run after {job.failures_in_a_row} tries: {cause}"
-                )
+                self._fail(job, f"the run cannot continue after {job.consecutive_failures} attempts: {cause}")
         except Exception:
-            _log.exception("a run could not be ended", extra={"run_id": job.lease.run_id})
+            _log.exception("cannot mark a run as failed", extra={"run_id": job.lease.run_id})
 
-    def _attend(self, job: Job) -> None:
-        match next_step(self._facts_of(job)):
+    def _advance(self, job: Job) -> None:
+        match next_step(self._facts(job)):
             case Start():
                 self._start_runner(job)
             case Follow():
@@ -259,19 +256,19 @@ class Supervisor(WorkerLoop):
             case Finish(manifest):
                 self._finish(job, manifest)
             case Resume(starts):
-                _log.warning("runner died; it is started again", extra={"run_id": job.lease.run_id})
+                _log.warning("runner died; restarting it", extra={"run_id": job.lease.run_id})
                 job.process = None
-                job.start_again_at = time.monotonic() + _pause_s(starts)
+                job.start_at_s = time.monotonic() + _delay_s(starts)
             case GiveUp():
-                self._end_dead(job)
+                self._fail(job)
             case Wait():
                 pass
 
-    def _facts_of(self, job: Job) -> Facts:
-        """What is known of a job. Its manifest and starts are read only when its runner is dead."""
+    def _facts(self, job: Job) -> Facts:
+        """Collect the state of a job. Its manifest and starts are read only if its runner is dead."""
         now_s = time.monotonic()
-        if job.start_again_at is not None:
-            return Facts(now_s, job.start_again_at)
+        if job.start_at_s is not None:
+            return Facts(now_s, job.start_at_s)
         if self._is_alive(job):
             return Facts(now_s, None, is_alive=True)
         manifest = newest_manifest(self._storage, job.lease.run_id)
@@ -289,19 +286,19 @@ class Supervisor(WorkerLoop):
         )
 
     def _is_alive(self, job: Job) -> bool:
-        """Whether a runner works on the run: the one started here, or one that an earlier service has started."""
+        """Whether a runner, started by this or an earlier service, executes the run."""
         if job.process is not None and job.process.poll() is None:
             return True
         return is_running(self._storage, job.lease.run_id)
 
     def _follow(self, job: Job) -> None:
-        """Passes on the wish to stop, and takes over the progress."""
-        if time.monotonic() < job.next_progress:
+        """Forward a stop request to the runner, store its progress, and kill it if it hangs."""
+        if time.monotonic() < job.next_progress_s:
             return
-        job.next_progress = time.monotonic() + _PROGRESS_EVERY_S
+        job.next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
         progress = read_progress(self._storage, job.lease.run_id)
         limit_s = self._config.run_deadline_s
-        if limit_s is not None and time.monotonic() - job.begun > limit_s + _OVER_DEADLINE_S:
+        if limit_s is not None and time.monotonic() - job.started_s > limit_s + _DEADLINE_GRACE_S:
             if job.process is not None:
                 job.process.kill()
             else:
@@ -311,8 +308,8 @@ class Supervisor(WorkerLoop):
         if run is None:
             return
         stop = run.stop_requested_at is not None and run.stop_observed_at is None and job.retry_id is None
-        shown = live_summary(run.summary, progress) if job.retry_id is None else run.summary
-        if not stop and shown == run.summary:
+        summary = live_summary(run.summary, progress) if job.retry_id is None else run.summary
+        if not stop and summary == run.summary:
             return
         if stop:
             request_stop(self._storage, run.run_id, run.stop_requested_by or "api")
@@ -320,7 +317,7 @@ class Supervisor(WorkerLoop):
             held = leased_run(session, job.lease)
             if held is None:
                 return
-            held.summary = shown
+            held.summary = summary
             if stop:
                 held.stop_observed_at = now()
             record_event(
@@ -329,15 +326,15 @@ class Supervisor(WorkerLoop):
                 "prompt_run.progress",
                 run_id=held.run_id,
                 index_id=held.index_id,
-                payload={key: shown[key] for key in ("total_segments", "completed_segments", "model_calls")},
+                payload={key: summary[key] for key in ("total_segments", "completed_segments", "model_calls")},
             )
 
     # ------------------------------------------------------------------------------------------- ending
 
     def _finish(self, job: Job, manifest: Manifest) -> None:
-        """Takes over what a runner has committed."""
+        """Store the result of a committed manifest."""
         values = asdict(manifest)
-        words = media_statuses(self._storage, job.lease.run_id)
+        statuses = media_statuses(self._storage, job.lease.run_id)
         outcome = self._outcome_of_retry(job)
         with self._database.write() as session:
             run = leased_run(session, job.lease)
@@ -349,7 +346,7 @@ class Supervisor(WorkerLoop):
                 retry = session.get(RetryRecord, job.retry_id)
                 assert retry is not None
                 end_retry(retry, *outcome)
-            mark_media(session, run, words, "not_processed")
+            mark_media(session, run, statuses, "not_processed")
             release(run)
             status = run.status
         self._jobs.pop(job.lease.run_id, None)
@@ -357,7 +354,7 @@ class Supervisor(WorkerLoop):
         _log.info("run ended: %s", status, extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
 
     def _outcome_of_retry(self, job: Job) -> tuple[dict[str, bool | None], str | None]:
-        """What a retry has come to, see `outcome_of`; of a run's own job nothing."""
+        """Return the outcome and error of a retry, see `outcome_of`; empty if the job is not a retry."""
         if job.retry_id is None:
             return {}, None
         with self._database.read() as session:
@@ -365,8 +362,8 @@ class Supervisor(WorkerLoop):
             assert retry is not None
         return outcome_of(self._storage, job.lease.run_id, retry.scope["targets"])
 
-    def _end_dead(self, job: Job, reason: str | None = None) -> None:
-        """Ends a job whose runner cannot be brought to commit."""
+    def _fail(self, job: Job, reason: str | None = None) -> None:
+        """Fail a job whose runner cannot commit."""
         message = reason or last_runner_error(self._storage, job.lease.run_id) or "the runner died without a message"
         with self._database.write() as session:
             run = leased_run(session, job.lease)
@@ -380,9 +377,9 @@ class Supervisor(WorkerLoop):
                 release(run)
         self._jobs.pop(job.lease.run_id, None)
         self._metrics.ended.labels("failed").inc()
-        _log.error("run given up: %s", message, extra={"run_id": job.lease.run_id})
+        _log.error("run failed: %s", message, extra={"run_id": job.lease.run_id})
 
 
-def _pause_s(times: int) -> float:
-    """Seconds to wait after something went wrong so many times in a row."""
-    return min(30.0, 0.5 * 2 ** min(times - 1, 10)) if times else 0.0
+def _delay_s(failures: int) -> float:
+    """Return the delay in seconds after a number of consecutive failures."""
+    return min(30.0, 0.5 * 2 ** min(failures - 1, 10)) if failures else 0.0

@@ -1,4 +1,4 @@
-"""The loop of a background job: a thread of the service that works in small steps, under leases of its own."""
+"""Base of background jobs: a thread of the service that works in small steps and holds leases."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _STOP_TIMEOUT_S: Final = 30.0
 
 
 class WorkerLoop(ABC):
-    """Calls `step` until it is stopped. A step that raises is logged, and the loop continues.
+    """Calls `step` until stopped. Exceptions of a step are logged, and the loop continues.
 
     Args:
-        name: of the thread.
-        heartbeat_s: seconds between the beats of a lease; five missing ones end it.
+        name: name of the thread.
+        heartbeat_s: seconds between heartbeats; leases expire after five missed ones.
     """
 
     def __init__(self, name: str, heartbeat_s: float) -> None:
@@ -31,20 +31,20 @@ class WorkerLoop(ABC):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the loop after the step under way."""
+        """Stop the loop after the current step."""
         self._stopping.set()
         self._thread.join(timeout=_STOP_TIMEOUT_S)
 
     @abstractmethod
     def step(self) -> bool:
-        """Does one step; returns whether to take the next one at once."""
+        """Run one step; return whether to run the next one immediately."""
 
     def release_leases(self) -> None:
-        """Called at the end of the loop, so that another worker need not wait for the leases to expire."""
+        """Release all leases at the end of the loop, so that other workers need not wait until they expire."""
 
     def _run(self) -> None:
         while not self._stopping.wait(_STEP_INTERVAL_S):
@@ -56,4 +56,4 @@ class WorkerLoop(ABC):
         try:
             self.release_leases()
         except Exception:
-            _log.exception("leases of %s could not be released; they will expire", self._thread.name)
+            _log.exception("cannot release the leases of %s; they will expire", self._thread.name)

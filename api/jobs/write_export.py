@@ -1,4 +1,4 @@
-"""The file of an export: results of runs as one JSON document, from the committed tables."""
+"""Export files: results of runs as one JSON document, read from the committed tables."""
 
 from __future__ import annotations
 
@@ -22,23 +22,18 @@ from promptreel.api.web.auth import Principal
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.tables.storage import Storage
 
-_SEGMENTS_AT_ONCE: Final = 500
-
-
-_ITEMS_AT_ONCE: Final = 500
-
-
-# ------------------------------------------------------------------------------------------- what the file holds
+_SEGMENTS_PER_BATCH: Final = 500
+_ITEMS_PER_BATCH: Final = 500
 
 
 def write_export(
-    database: Database, storage: Storage, export: Export, target: IO[bytes], go_on: Callable[[], None]
+    database: Database, storage: Storage, export: Export, target: IO[bytes], checkpoint: Callable[[], None]
 ) -> None:
-    """Writes the file of an export: its runs, each with its prompt and its media, these with their segments as the results
-    list shows them, and their synthesis. Media that was deleted is left out, and a run without tables has no media.
+    """Write an export: its runs with prompt and media, and for each item its segments, as in the results list, and its
+    synthesis. Deleted media is omitted, and a run without tables has no media.
 
     Args:
-        go_on: called between portions; it may raise to end the work.
+        checkpoint: called before each batch of segments; it may raise to stop.
     """
     head = {
         "export_id": export.export_id,
@@ -50,43 +45,48 @@ def write_export(
     for number, run_id in enumerate(export.run_ids):
         with database.read() as session:
             run = session.get(RunRecord, run_id)
-        assert run is not None  # runs are never removed
+        assert run is not None  # runs are never deleted
         target.write(b"," if number else b"")
-        _write_run(database, storage, export.account_id, run, target, go_on)
+        _write_run(database, storage, export.account_id, run, target, checkpoint)
     target.write(b"]}\n")
 
 
 def _write_run(
-    database: Database, storage: Storage, account_id: str, run: RunRecord, target: IO[bytes], go_on: Callable[[], None]
+    database: Database,
+    storage: Storage,
+    account_id: str,
+    run: RunRecord,
+    target: IO[bytes],
+    checkpoint: Callable[[], None],
 ) -> None:
     tables = run_tables(storage, run.run_id)
     number = tables.manifest.number if tables is not None else None
     head = {"run": run_body(run), "prompt": run.prompt, "manifest_number": number}
     target.write(_json(head)[:-1] + b',"media":[')
     separator = b""
-    for video in _media(database, account_id, tables):
+    for video in _existing_media(database, account_id, tables):
         assert tables is not None
         target.write(separator + _json({"video": video_body(video)})[:-1] + b',"segments":[')
         separator = b","
         segments = iter(tables.rows("segments", video.video_id))
         first = True
-        while portion := list(islice(segments, _SEGMENTS_AT_ONCE)):
-            go_on()
-            for view in segment_views(tables, video.video_id, portion):
+        while batch := list(islice(segments, _SEGMENTS_PER_BATCH)):
+            checkpoint()
+            for view in segment_views(tables, video.video_id, batch):
                 target.write((b"" if first else b",") + _json(segment_result(run, video, view)))
                 first = False
         target.write(b'],"video_result":' + _json(video_result(tables, run, video.video_id, video)) + b"}")
     target.write(b"]}")
 
 
-def _media(database: Database, account_id: str, tables: RunTables | None) -> Iterator[Video]:
-    """The items of a run that still exist."""
+def _existing_media(database: Database, account_id: str, tables: RunTables | None) -> Iterator[Video]:
+    """Yield the items of a run that still exist."""
     video_ids = iter([row["video_id"] for row in tables.all_rows("media")] if tables is not None else [])
     owner = Principal(account_id, "", ())
-    while portion := list(islice(video_ids, _ITEMS_AT_ONCE)):
+    while batch := list(islice(video_ids, _ITEMS_PER_BATCH)):
         with database.read() as session:
-            found = owned_videos(session, owner, portion)
-        yield from (found[video_id] for video_id in portion if video_id in found)
+            found = owned_videos(session, owner, batch)
+        yield from (found[video_id] for video_id in batch if video_id in found)
 
 
 def _json(content: Any) -> bytes:

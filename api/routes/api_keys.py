@@ -51,7 +51,7 @@ def delete_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
     """Delete an API key permanently."""
     with database.write() as session:
         session.delete(_owned(session, caller, key_id, to_write=True))
-    request.app.state.known_keys.forget()
+    request.app.state.known_keys.clear()
     return JsonResponse({"message": f"Key {key_id} is deleted."})
 
 
@@ -62,7 +62,7 @@ def revoke_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
         record = _owned(session, caller, key_id, to_write=True)
         record.revoked_at = record.revoked_at or now()
         body = key_body(record)
-    request.app.state.known_keys.forget()
+    request.app.state.known_keys.clear()
     return JsonResponse(body)
 
 
@@ -76,7 +76,7 @@ def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
         old.revoked_at = now()
         record, secret = create_key(session, caller.account_id, old.name, list(old.scopes), old.expires_at)
         body = {"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}}
-    request.app.state.known_keys.forget()
+    request.app.state.known_keys.clear()
     return JsonResponse(body)
 
 

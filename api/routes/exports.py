@@ -26,7 +26,7 @@ from promptreel.api.runs.exports import (
 )
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.links import is_valid, link_token
-from promptreel.api.web.auth import Reader, Writer, admit
+from promptreel.api.web.auth import Reader, Writer, authorize
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, conflict, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
@@ -132,7 +132,7 @@ def download_export(
     token: Annotated[str | None, Query(max_length=2048)] = None,
 ) -> FileResponse:
     """Download the file of a finished export, with a key or a signed address."""
-    caller = admit(request, "read") if token is None else None
+    caller = authorize(request, "read") if token is None else None
     with database.read() as session:
         if caller is not None:
             export: Export | None = owned_export(session, caller, export_id)

@@ -59,7 +59,7 @@ async def execute_run(
 
     content = body.model_dump(mode="json")
     keyed = KeyedRequest(database, caller, "POST", request.url.path, key, content)
-    return await database.in_turn(answer_once, keyed, start)
+    return await database.run_write(answer_once, keyed, start)
 
 
 @router.post("/estimate", response_model=RunEstimateBody)

@@ -22,7 +22,7 @@ from promptreel.api.sql.sandbox import Sandbox, SqlError
 from promptreel.api.sql.scope import RunScope, runs_in_scope
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.web.auth import Principal, Searcher
-from promptreel.api.web.damage import left_out
+from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
@@ -76,7 +76,7 @@ class _Tables:
         """The header that names damaged runs."""
         warnings = Warnings()
         for error in self.scope.damaged:
-            warnings.add(left_out(error))
+            warnings.add(report_skipped(error))
         return dict(warnings.headers())
 
 

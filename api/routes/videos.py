@@ -35,7 +35,7 @@ from promptreel.api.uploads.store import (
     store_upload,
 )
 from promptreel.api.web.auth import Admin, Reader, Writer
-from promptreel.api.web.damage import left_out
+from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest
@@ -153,7 +153,7 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
                 except RunDamaged as error:
                     if run_id is not None:
                         raise
-                    left_out(error)
+                    report_skipped(error)
                 rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
     return JsonResponse(rows)
 

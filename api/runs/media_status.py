@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.results import RunTables, run_tables
-from promptreel.api.web.damage import left_out
+from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage
 
@@ -38,7 +38,7 @@ def _status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool
         tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
         return _status_by(tables, run, video_id, with_segments)
     except RunDamaged as error:
-        left_out(error)
+        report_skipped(error)
         return _status_by(None, run, video_id, with_segments)
 
 

@@ -31,7 +31,7 @@ from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, sour
 from promptreel.api.search.ranking import Warnings
 from promptreel.api.uploads.media_rows import owned_videos, videos_in
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.damage import left_out
+from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.errors import RunDamaged
@@ -104,7 +104,7 @@ def filter_page(
             except RunDamaged as error:
                 if body.run_ids is not None:
                     raise
-                warnings.add(left_out(error))
+                warnings.add(report_skipped(error))
                 continue
             found += [(number, hit) for hit in hits]
     shown = found[: body.page_size]
@@ -157,7 +157,7 @@ def _runs_now(
         except RunDamaged as error:
             if run_ids is not None:
                 raise
-            warnings.add(left_out(error))
+            warnings.add(report_skipped(error))
             return None
 
     pinned = ((run, tables_of(run)) for run in runs)

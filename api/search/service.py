@@ -27,7 +27,7 @@ from promptreel.api.search.scope import (
 from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.damage import left_out
+from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
 from promptreel.tables.storage import Storage
 
@@ -146,7 +146,7 @@ class SearchService:
             return self.library.indexes(scope.committed())
         indexes, damaged = self.library.intact_indexes(scope.committed())
         for error in damaged:
-            warnings.add(left_out(error))
+            warnings.add(report_skipped(error))
         return indexes
 
     def _rank_images(

@@ -13,7 +13,7 @@ from fastapi import UploadFile
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
-from promptreel.api.db.events import record_event, wait_for_recorders
+from promptreel.api.db.events import lock_events, record_event
 from promptreel.api.db.models import Video
 from promptreel.api.uploads.import_jobs import import_job_body
 from promptreel.api.uploads.index_rows import owned_index
@@ -85,7 +85,7 @@ def _may_exist(database: Database, video_id: str) -> bool:
     """Whether the row exists after a transaction whose outcome is unknown; True if the database cannot be read."""
     try:
         with database.read() as session:
-            wait_for_recorders(session)
+            lock_events(session)
             return session.get(Video, video_id) is not None
     except Exception as error:
         _log.warning("the bytes of %s are left in place: its row cannot be looked up: %s", video_id, error)

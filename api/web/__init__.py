@@ -1,1 +1,1 @@
-"""What every request passes: who it is, its limits, and the shape of its answer."""
+"""Shared HTTP layer: authentication, limits, errors and responses."""

@@ -1,4 +1,4 @@
-"""Who is asking, and what it may do. Keys are 192 random bits, kept as their SHA-256 alone."""
+"""Authentication and scopes. API keys are 192 random bits; only their SHA-256 is stored."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from promptreel.api.web.errors import ApiError
 
 _log = logging.getLogger(__name__)
 
-KEY_FORM: Final = re.compile(r"sk_live_[0-9a-f]{48}")
+KEY_PATTERN: Final = re.compile(r"sk_live_[0-9a-f]{48}")
 SCOPES: Final = ("search", "read", "write", "admin")  # each includes those before it
-_SEEN_EVERY: Final = timedelta(seconds=60)  # `last_used_at` is written at most this often
-_KNOWN_FOR_S: Final = 1.0
-_MAX_KNOWN: Final = 10_000
-_LOOK_UPS: Final = 10  # at once, in threads that nothing else may take
+_LAST_USED_INTERVAL: Final = timedelta(seconds=60)  # minimum time between updates of `last_used_at`
+_CACHE_LIFETIME_S: Final = 1.0
+_MAX_CACHED_KEYS: Final = 10_000
+_MAX_LOOKUPS: Final = 10  # concurrent, in threads reserved for lookups
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a request."""
+    """An authenticated caller."""
 
     account_id: str
     key_id: str
     scopes: tuple[str, ...]
 
-    def may(self, scope: str) -> bool:
-        """Whether a scope is among the caller's, or included in one of them."""
+    def has_scope(self, scope: str) -> bool:
+        """Whether the caller's scopes contain or include a scope."""
         return any(SCOPES.index(held) >= SCOPES.index(scope) for held in self.scopes)
 
 
 class KnownKeys:
-    """The callers whose keys were looked up within the last second, so that a burst of requests asks the database once.
+    """Cache of callers by key hash, for one second, so that a burst of requests needs one database lookup.
 
-    A key that this process revokes is refused at once, one that another process revokes within that second. Thread-safe.
+    A key revoked by this process is rejected at once, a key revoked by another process within that second. Thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,43 +59,43 @@ class KnownKeys:
         self._callers: dict[str, tuple[float, Principal]] = {}
         self._generation = 0
         self._lock = threading.Lock()
-        self.turns = CapacityLimiter(_LOOK_UPS)
+        self.lookup_limiter = CapacityLimiter(_MAX_LOOKUPS)
 
     @property
     def generation(self) -> int:
-        """Rises whenever everything is forgotten; to be read before a key is looked up."""
+        """Number that rises with each `clear`; read it before looking up a key."""
         return self._generation
 
     def find(self, key_hash: str) -> Principal | None:
-        """The caller with this key, where it was looked up just now."""
+        """Return the cached caller of a key; None if not cached."""
         until, caller = self._callers.get(key_hash, (0.0, None))
         return caller if self._clock() < until else None
 
-    def keep(self, key_hash: str, caller: Principal, generation: int) -> None:
-        """Keeps a caller that was looked up under this generation; one that is outdated by now is not kept."""
+    def store(self, key_hash: str, caller: Principal, generation: int) -> None:
+        """Cache a caller; do nothing if the cache was cleared after `generation` was read."""
         with self._lock:
             if generation != self._generation:
                 return
-            if len(self._callers) >= _MAX_KNOWN:
+            if len(self._callers) >= _MAX_CACHED_KEYS:
                 self._callers.clear()
-            self._callers[key_hash] = (self._clock() + _KNOWN_FOR_S, caller)
+            self._callers[key_hash] = (self._clock() + _CACHE_LIFETIME_S, caller)
 
-    def forget(self) -> None:
-        """Forgets everyone: a key was revoked, exchanged or deleted."""
+    def clear(self) -> None:
+        """Drop all entries, because a key was revoked, rotated or deleted."""
         with self._lock:
             self._generation += 1
             self._callers.clear()
 
 
 def hash_key(key: str) -> str:
-    """What is kept of a key. It is random, so a plain hash is enough: there is no word to guess."""
+    """Hash a key for storage. Keys are random, so a plain hash resists guessing."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def create_key(
     session: Session, account_id: str, name: str, scopes: list[str], expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Creates a key; the secret that is returned beside it is kept nowhere."""
+    """Create a key; return it with its secret, which is not stored."""
     secret = f"sk_live_{secrets.token_hex(24)}"
     record = ApiKey(
         key_id=new_id("key"),
@@ -113,7 +113,7 @@ def create_key(
 
 
 def create_account(session: Session, name: str) -> Account:
-    """Creates an account."""
+    """Create an account."""
     account = Account(account_id=new_id("user"), name=name, created_at=now())
     session.add(account)
     session.flush()
@@ -121,23 +121,23 @@ def create_account(session: Session, name: str) -> Account:
 
 
 def authenticate(request: Request) -> Principal:
-    """The caller of a request, by `X-API-Key` or else by a bearer token.
+    """Authenticate a request by `X-API-Key` or a bearer token.
 
     Raises:
-        ApiError: 401 where there is no key, or it is unknown, revoked or expired.
+        ApiError: 401 if the key is missing, unknown, revoked or expired.
     """
-    key_hash = hash_key(shown_key(request))
+    key_hash = hash_key(api_key_of(request))
     known: KnownKeys = request.app.state.known_keys
     caller = known.find(key_hash)
     if caller is None:
         generation = known.generation
-        caller, expires_at = _look_up(request.app.state.database, key_hash)
-        if expires_at is None or _age(expires_at) < -timedelta(seconds=_KNOWN_FOR_S):
-            known.keep(key_hash, caller, generation)
+        caller, expires_at = _load_caller(request.app.state.database, key_hash)
+        if expires_at is None or _age(expires_at) < -timedelta(seconds=_CACHE_LIFETIME_S):
+            known.store(key_hash, caller, generation)
     return caller
 
 
-def _look_up(database: Database, key_hash: str) -> tuple[Principal, datetime | None]:
+def _load_caller(database: Database, key_hash: str) -> tuple[Principal, datetime | None]:
     with database.read() as session:
         found = session.execute(
             select(
@@ -149,64 +149,66 @@ def _look_up(database: Database, key_hash: str) -> tuple[Principal, datetime | N
                 ApiKey.last_used_at,
             ).where(ApiKey.key_hash == key_hash)
         ).one_or_none()
-    if found is None or found.revoked_at is not None or _has_passed(found.expires_at):
-        raise _refused()
-    if found.last_used_at is None or _age(found.last_used_at) > _SEEN_EVERY:
-        _note_use(database, found.key_id)
+    if found is None or found.revoked_at is not None or _is_past(found.expires_at):
+        raise _invalid_key()
+    if found.last_used_at is None or _age(found.last_used_at) > _LAST_USED_INTERVAL:
+        _update_last_used(database, found.key_id)
     return Principal(found.account_id, found.key_id, tuple(found.scopes)), found.expires_at
 
 
-def _note_use(database: Database, key_id: str) -> None:
-    """Writes down that a key was used, where that can be written: a full disk does not keep anyone from reading."""
+def _update_last_used(database: Database, key_id: str) -> None:
+    """Update the time of a key's last use. Failures are only logged, so that a full disk does not block reads."""
     try:
         with database.write() as session:
             session.execute(update(ApiKey).where(ApiKey.key_id == key_id).values(last_used_at=now()))
     except SQLAlchemyError as error:
-        _log.warning("the last use of key %s cannot be written: %s", key_id, error)
+        _log.warning("cannot update the last use of key %s: %s", key_id, error)
 
 
 async def identify(request: Request) -> Principal:
-    """The same as `authenticate` for coroutines: it takes a thread only where the database must be asked."""
+    """Authenticate a request from a coroutine; uses a thread only for a database lookup. See `authenticate`."""
     known: KnownKeys = request.app.state.known_keys
-    caller = known.find(hash_key(shown_key(request)))
-    return caller if caller is not None else await to_thread.run_sync(authenticate, request, limiter=known.turns)
+    caller = known.find(hash_key(api_key_of(request)))
+    if caller is not None:
+        return caller
+    return await to_thread.run_sync(authenticate, request, limiter=known.lookup_limiter)
 
 
 def check_scope(caller: Principal, scope: str) -> None:
-    """Refuses a caller without a scope.
+    """Check that a caller has a scope.
 
     Raises:
-        ApiError: 403.
+        ApiError: 403 if it does not.
     """
-    if not caller.may(scope):
-        message = f"This needs the scope '{scope}'; the key holds {', '.join(caller.scopes)}."
+    if not caller.has_scope(scope):
+        message = f"The scope '{scope}' is required; the key has {', '.join(caller.scopes)}."
         raise ApiError(403, "authorization_insufficient_scope", message, {"required_scope": scope})
 
 
-def admit(request: Request, scope: str | None) -> Principal:
-    """The caller of a request, who must hold a scope (None asks for any valid key), counted against its rate limit.
+def authorize(request: Request, scope: str | None) -> Principal:
+    """Authenticate a request, check its scope (None accepts any valid key) and count it against its rate limit.
 
     Raises:
         ApiError: 401, 403 or 429.
     """
-    return _admitted(request, authenticate(request), scope)
+    return _authorize(request, authenticate(request), scope)
 
 
-def _admitted(request: Request, caller: Principal, scope: str | None) -> Principal:
+def _authorize(request: Request, caller: Principal, scope: str | None) -> Principal:
     if scope is not None:
         check_scope(caller, scope)
-    request.app.state.rate_limiter.take(caller.account_id, category_of(request, scope))
+    request.app.state.rate_limiter.take(caller.account_id, _rate_category(request, scope))
     return caller
 
 
 def requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency that gives the caller; see `admit`.
+    """Return a dependency that authorizes the caller; see `authorize`.
 
-    It takes no parameters that would appear in the API's description.
+    Its only parameter is the request, so it adds none to the OpenAPI description.
     """
 
     async def principal(request: Request) -> Principal:
-        return _admitted(request, await identify(request), scope)
+        return _authorize(request, await identify(request), scope)
 
     return principal
 
@@ -218,39 +220,39 @@ Writer = Annotated[Principal, Depends(requires("write"))]
 Admin = Annotated[Principal, Depends(requires("admin"))]
 
 
-def category_of(request: Request, scope: str | None) -> str:
-    """The rate limit's category of a request."""
+def _rate_category(request: Request, scope: str | None) -> str:
+    """Return the rate-limit category of a request."""
     if request.url.path.endswith("/videos/upload"):
         return "upload"
     return {"search": "search", "read": "read", None: "read"}.get(scope, "write")
 
 
-def shown_key(request: Request) -> str:
-    """The key that a request shows, whether it is known or not.
+def api_key_of(request: Request) -> str:
+    """Return the API key in a request without checking that it exists.
 
     Raises:
-        ApiError: 401 where there is none, or it has not the form of one.
+        ApiError: 401 if the key is missing or malformed.
     """
     key = request.headers.get("x-api-key")
     if key is None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         key = token if kind.lower() == "bearer" else ""
         if not key.strip():
-            raise ApiError(401, "authentication_required", "Send an API key in X-API-Key.")
+            raise ApiError(401, "authentication_required", "The API key is missing; send it in X-API-Key.")
     key = key.strip()
-    if not KEY_FORM.fullmatch(key):
-        raise _refused()
+    if not KEY_PATTERN.fullmatch(key):
+        raise _invalid_key()
     return key
 
 
-def _refused() -> ApiError:
+def _invalid_key() -> ApiError:
     return ApiError(401, "invalid_api_key", "This API key is unknown, revoked or expired.")
 
 
-def _has_passed(moment: datetime | None) -> bool:
-    return moment is not None and _age(moment) >= timedelta(0)
+def _is_past(instant: datetime | None) -> bool:
+    return instant is not None and _age(instant) >= timedelta(0)
 
 
-def _age(moment: datetime) -> timedelta:
+def _age(instant: datetime) -> timedelta:
     current = now()
-    return current - (moment if moment.tzinfo is not None else moment.replace(tzinfo=current.tzinfo))
+    return current - (instant if instant.tzinfo is not None else instant.replace(tzinfo=current.tzinfo))

@@ -1,7 +1,7 @@
-"""Reject bodies before they are read: those over a limit, and those of clients without a key.
+"""Reject request bodies that are too large, or sent without a key, before they are read.
 
-Frameworks read a body before they check who sends it; without this, any client could fill a disk or the memory. Only
-clients that may send large bodies can.
+FastAPI reads a body before it authenticates the client, so any client could fill the disk or the memory. Large bodies
+need a valid key with the required scope.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from promptreel.api.web.auth import check_scope, identify, shown_key
+from promptreel.api.web.auth import api_key_of, check_scope, identify
 from promptreel.api.web.errors import (
     DATABASE_ERRORS,
     ApiError,
@@ -21,15 +21,15 @@ from promptreel.api.web.errors import (
 from promptreel.api.web.middleware import Receive, Scope, Send
 
 UPLOAD_PATH: Final = "/videos/upload"
-PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON holds a picture as base64
+PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON contains a base64 image
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_PICTURE_JSON_BYTES: Final = 16 << 20
-_FORM_BYTES: Final = 1 << 20  # of an upload beside its file
+_MAX_FORM_BYTES: Final = 1 << 20  # of an upload without its file
 
 
 class BodyLimit:
-    """Lets no body through that is larger than `max_upload_bytes` (uploads), `MAX_PICTURE_JSON_BYTES` (searches by a
-    picture) or `MAX_JSON_BYTES` (all others). Every route below `prefix` that takes a body needs a key."""
+    """Middleware that limits bodies to `max_upload_bytes` (uploads), `MAX_PICTURE_JSON_BYTES` (image searches) or
+    `MAX_JSON_BYTES` (all others). Every POST and PUT below `prefix` needs a key."""
 
     def __init__(self, app: Any, max_upload_bytes: int, prefix: str) -> None:
         self._app = app
@@ -41,12 +41,12 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        limit, needed = self._limit_of(scope)
+        limit, required_scope = self._limit_of(scope)
         try:
-            if needed is not None:
-                check_scope(await identify(request), needed)
+            if required_scope is not None:
+                check_scope(await identify(request), required_scope)
             elif scope["method"] in ("POST", "PUT") and scope["path"].startswith(f"{self._prefix}/"):
-                shown_key(request)
+                api_key_of(request)
             declared = request.headers.get("content-length", "")
             if declared.isdigit() and int(declared) > limit:
                 raise too_large(limit)
@@ -69,14 +69,14 @@ class BodyLimit:
         await self._app(scope, receive_within_limit, send)
 
     def _limit_of(self, scope: Scope) -> tuple[int, str | None]:
-        """The most bytes of a request's body, and the scope that is asked for before they are read."""
+        """Return the maximum body size in bytes, and the scope to check before reading it."""
         if scope["method"] == "POST" and scope["path"].endswith(UPLOAD_PATH):
-            return self._max_upload_bytes + _FORM_BYTES, "write"
+            return self._max_upload_bytes + _MAX_FORM_BYTES, "write"
         if scope["method"] == "POST" and scope["path"].endswith(PICTURE_PATHS):
             return MAX_PICTURE_JSON_BYTES, "search"
         return MAX_JSON_BYTES, None
 
 
 def too_large(limit: int) -> ApiError:
-    """A body is over a limit."""
+    """Return a 413 for a body that exceeds its limit."""
     return ApiError(413, "media_too_large", f"The body exceeds {limit} bytes.", {"max_bytes": limit})

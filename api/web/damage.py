@@ -1,4 +1,4 @@
-"""Damaged runs among others: they are left out, and the log and the response say so."""
+"""Skip damaged runs, and report them in the log and the response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from promptreel.schemas.errors import RunDamaged
 _log = logging.getLogger(__name__)
 
 
-def left_out(error: RunDamaged) -> str:
-    """Logs that a damaged run is left out; returns the same for the response."""
-    _log.warning("a damaged run is left out: %s", error, extra={"run_id": error.run_id})
-    return f"run {error.run_id} is damaged and left out: {error.file} {error.cause}"
+def report_skipped(error: RunDamaged) -> str:
+    """Log that a damaged run was skipped; return the message for the response."""
+    _log.warning("skipped a damaged run: %s", error, extra={"run_id": error.run_id})
+    return f"run {error.run_id} is damaged and was skipped: {error.file} {error.cause}"

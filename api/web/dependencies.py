@@ -1,4 +1,4 @@
-"""What routes share: the service's parts, as typed dependencies; coroutines, for a plain function would take a thread."""
+"""Typed dependencies of the routes. They are coroutines because FastAPI runs plain functions in a thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from promptreel.tables.storage import Storage
 
 Part = TypeVar("Part")
 
-_making: Final = threading.Lock()
+_creating: Final = threading.Lock()
 
 
-def part_of(app: FastAPI, name: str, make: Callable[[], Part]) -> Part:
-    """A part of the service by its name in the application's state; created once, on first use."""
-    with _making:
+def part_of(app: FastAPI, name: str, create: Callable[[], Part]) -> Part:
+    """Return a component from the application's state, created on first use. Thread-safe."""
+    with _creating:
         if getattr(app.state, name, None) is None:
-            setattr(app.state, name, make())
+            setattr(app.state, name, create())
         return getattr(app.state, name)  # type: ignore[no-any-return]
 
 

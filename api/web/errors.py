@@ -1,4 +1,4 @@
-"""Errors as the API words them, and what turns every exception into one."""
+"""Errors of the API, and the handlers that turn every exception into one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, 
 
 _log = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (OperationalError, PoolTimeout)  # it is away, full, locked, or all connections are taken
+DATABASE_ERRORS = (OperationalError, PoolTimeout)  # unreachable, full or locked, or the connection pool is exhausted
 
 
 class ApiError(PicklableError):
-    """A request that is answered with an error.
+    """An error response.
 
     Args:
         status: HTTP status.
-        code: a word for programs.
-        message: a sentence for people, with the value and the fix.
-        retry_after_s: whole seconds after which the request may be made again; required with 429.
+        code: machine-readable code.
+        message: sentence for users, with the value and the fix.
+        retry_after_s: seconds until the request may be retried; required with 429.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ApiError(PicklableError):
 
 
 def not_found(kind: str, identifier: str) -> ApiError:
-    """Nothing of that id belongs to the caller. Another account's ids give the same answer."""
+    """Return a 404. Ids of other accounts get the same response as unknown ids."""
     return ApiError(
         404,
         f"resource_{kind}_not_found",
@@ -59,23 +59,23 @@ def not_found(kind: str, identifier: str) -> ApiError:
 
 
 def invalid(message: str, path: str = "") -> ApiError:
-    """A request that is well formed and cannot be fulfilled."""
+    """Return a 422 for a well-formed request with an invalid value."""
     return ApiError(422, "validation_failed", message, {"errors": [{"path": path, "message": message}]})
 
 
 def conflict(code: str, message: str, **details: Any) -> ApiError:
-    """The state of a resource forbids what was asked for."""
+    """Return a 409: the state of the resource does not allow the request."""
     return ApiError(409, code, message, details or None)
 
 
 def database_unavailable(error: Exception) -> ApiError:
-    """The database does not do its work at the moment; the log says why."""
+    """Return a 503, and log the cause."""
     _log.error("database: %s", error)
     return ApiError(503, "database_unavailable", "The database is unavailable; try again.", None, 5)
 
 
 def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
-    """The body of an error."""
+    """Return the JSON body of an error."""
     return {
         "error": {
             "code": error.code,
@@ -88,7 +88,7 @@ def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
 
 
 def error_response(request: Request, error: ApiError) -> JsonResponse:
-    """An error as a response."""
+    """Render an error as a response."""
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if error.status == 405:
         headers["Allow"] = str((error.details or {}).get("allowed", ""))
@@ -97,7 +97,7 @@ def error_response(request: Request, error: ApiError) -> JsonResponse:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Makes every way to fail end in the API's error shape."""
+    """Install handlers that turn every exception into the API's error format."""
 
     @app.exception_handler(ApiError)
     def _api_error(request: Request, error: ApiError) -> JsonResponse:
@@ -127,8 +127,8 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(request, ApiError(409, "run_damaged", message, details))
 
     @app.exception_handler(DataError)
-    def _unstorable(request: Request, error: DataError) -> JsonResponse:
-        return error_response(request, invalid("The request holds a value that cannot be stored, e.g. a NUL."))
+    def _data_error(request: Request, error: DataError) -> JsonResponse:
+        return error_response(request, invalid("The request contains a value that cannot be stored, e.g. NUL."))
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
@@ -151,11 +151,12 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(request, _http_error(request, error))
 
     @app.exception_handler(Exception)
-    def _defect(request: Request, error: Exception) -> JsonResponse:
+    def _unexpected_error(request: Request, error: Exception) -> JsonResponse:
         _log.exception("request %s failed", request.scope.get("request_id"), exc_info=error)
-        message = "A defect of this service; its log says more under the request id."
+        message = "Internal error; see the service's log under the request id."
         response = error_response(request, ApiError(500, "internal_error", message))
-        response.headers["X-Request-ID"] = request.scope.get("request_id") or ""  # this is made outside the middleware
+        # This handler runs outside the middleware.
+        response.headers["X-Request-ID"] = request.scope.get("request_id") or ""
         return response
 
 
@@ -166,7 +167,7 @@ def _validation_error(error: RequestValidationError) -> ApiError:
     errors = [
         {"path": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])} for problem in problems
     ]
-    first = f"{errors[0]['path']}: {errors[0]['message']}" if errors else "The request cannot be read."
+    first = f"{errors[0]['path']}: {errors[0]['message']}" if errors else "The request is invalid."
     return ApiError(422, "validation_failed", first, {"errors": errors})
 
 
@@ -185,8 +186,8 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
 
 
 def _allowed_methods(request: Request, error: HTTPException) -> str:
-    """Every method that a path takes, as the header Allow lists them; a router knows those of one route alone."""
+    """Return the Allow header of a path. The exception lists only the methods of one route, so collect those of all."""
     paths, path = request.app.openapi()["paths"], request.url.path
-    fitting = [path] if path in paths else [known for known in paths if compile_path(known)[0].fullmatch(path)]
-    allowed = {method.upper() for known in fitting for method in paths[known]}
+    matching = [path] if path in paths else [known for known in paths if compile_path(known)[0].fullmatch(path)]
+    allowed = {method.upper() for known in matching for method in paths[known]}
     return ", ".join(sorted(allowed)) or (error.headers or {}).get("Allow", "")

@@ -1,4 +1,4 @@
-"""Idempotency keys: a repeated request has one effect. A response is stored in the transaction that made its change."""
+"""Idempotency keys: a repeated request has one effect. The response is stored in the same transaction as the change."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ def purge_expired(session: Session) -> None:
     session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.created_at < now() - LIFETIME))
 
 
-def _aware(moment: Any) -> Any:
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now().tzinfo)
+def _aware(instant: Any) -> Any:
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=now().tzinfo)

@@ -1,4 +1,4 @@
-"""Answers as JSON."""
+"""JSON responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 
 class JsonResponse(JSONResponse):
-    """JSON by orjson; what that cannot write (whole numbers beyond 64 bits, lone surrogates) by the standard library."""
+    """Renders with orjson, or with `json` what orjson rejects (integers beyond 64 bits, lone surrogates)."""
 
     def render(self, content: Any) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""What every request passes: an id, a log line, metrics. Plain ASGI, for it runs on each of them."""
+"""Request ids, request logs and metrics. Plain ASGI, because it runs on every request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _log = logging.getLogger("promptreel.request")
-_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Metrics:
@@ -30,18 +30,18 @@ class Metrics:
         )
         self.seconds = Histogram(
             "promptreel_request_seconds",
-            "Time to the end of the answer",
+            "Time to the end of the response",
             ["method", "route"],
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             registry=self.registry,
         )
-        self.running = Gauge("promptreel_runs_running", "Runs that this process executes", registry=self.registry)
-        self.ended = Counter("promptreel_runs_ended_total", "Runs that ended", ["status"], registry=self.registry)
-        self.restarts = Counter("promptreel_runner_restarts_total", "Runners started again", registry=self.registry)
+        self.running = Gauge("promptreel_runs_running", "Runs executed by this process", registry=self.registry)
+        self.ended = Counter("promptreel_runs_ended_total", "Runs ended", ["status"], registry=self.registry)
+        self.restarts = Counter("promptreel_runner_restarts_total", "Runners restarted", registry=self.registry)
 
 
 class RequestMiddleware:
-    """Gives each request an id (the caller's own where it sends a plain one), and records how it ended."""
+    """Assigns each request an id (the client's `X-Request-ID` if it is valid), logs and counts it."""
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self._app = app
@@ -51,7 +51,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given_id(scope) or new_request_id()
+        request_id = _client_request_id(scope) or new_request_id()
         scope["request_id"] = request_id
         started = time.perf_counter()
         status = 500
@@ -87,9 +87,9 @@ class RequestMiddleware:
 
 
 class JsonFormatter(logging.Formatter):
-    """Log records as one JSON object a line."""
+    """Formats log records as one JSON object per line."""
 
-    _KEPT = ("request_id", "method", "path", "status", "duration_ms", "account_id", "run_id", "retry_id")
+    _EXTRA_FIELDS = ("request_id", "method", "path", "status", "duration_ms", "account_id", "run_id", "retry_id")
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -98,20 +98,20 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        entry |= {name: value for name in self._KEPT if (value := getattr(record, name, None)) is not None}
+        entry |= {name: value for name in self._EXTRA_FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
 
 
 def new_request_id() -> str:
-    """An id for a request that names none."""
+    """Create a request id."""
     return f"req_{secrets.token_hex(8)}"
 
 
-def _given_id(scope: Scope) -> str | None:
+def _client_request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")
-            return text if _GIVEN_ID.fullmatch(text) else None
+            return text if _REQUEST_ID.fullmatch(text) else None
     return None

@@ -1,4 +1,4 @@
-"""Cursors: opaque, bound to their list, and holding the place after the last row that was shown."""
+"""Pagination by cursor. Cursors are opaque, bound to their list, and hold the position of the last returned row."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from promptreel.api.web.errors import ApiError
 from promptreel.schemas.ids import digest
 from promptreel.schemas.wire.common import storable
 
-Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=2048)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of rows per page.")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous page.", max_length=2048)]
 
 DEFAULT_LIMIT = 50
 
 
-def encode_cursor(scope: Sequence[Any], place: Sequence[Any]) -> str:
-    """A cursor for one list (named by `scope`: its route and filters) and a place in it."""
-    content = json.dumps([digest(list(scope))[:16], list(place)], separators=(",", ":"))
+def encode_cursor(scope: Sequence[Any], position: Sequence[Any]) -> str:
+    """Encode a position in the list identified by `scope` (its route and filters)."""
+    content = json.dumps([digest(list(scope))[:16], list(position)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, scope: Sequence[Any], kinds: Sequence[type]) -> list[Any] | None:
-    """The place that a cursor holds, in values of these kinds; an instant travels as text. None without a cursor.
+    """Decode the position in a cursor; None without a cursor.
+
+    Args:
+        kinds: type of each value; `datetime` values are encoded as text.
 
     Raises:
-        ApiError: it is no cursor, or one of another list.
+        ApiError: 422 if the cursor is malformed or belongs to another list.
     """
     if cursor is None or cursor == "":
         return None
-    bad = ApiError(422, "validation_failed", "cursor: is not valid for this list; start without a cursor")
+    bad = ApiError(422, "validation_failed", "The cursor is not valid for this list; start without a cursor.")
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        signature, place = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        values = [_read(value, kind) for value, kind in zip(place, kinds, strict=True)]
+        signature, position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        values = [_parse(value, kind) for value, kind in zip(position, kinds, strict=True)]
     except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise bad from error
     if signature != digest(list(scope))[:16]:
@@ -47,7 +50,7 @@ def decode_cursor(cursor: str | None, scope: Sequence[Any], kinds: Sequence[type
     return values
 
 
-def _read(value: Any, kind: type) -> Any:
+def _parse(value: Any, kind: type) -> Any:
     if kind is datetime:
         return datetime.fromisoformat(value)
     if type(value) is not kind or (isinstance(value, int) and abs(value) >= 2**63):
@@ -56,6 +59,6 @@ def _read(value: Any, kind: type) -> Any:
 
 
 def page_body(rows: Sequence[Any], limit: int, next_cursor: str | None) -> dict[str, Any]:
-    """A page as its JSON body."""
+    """Return the JSON body of a page."""
     pagination = {"limit": limit, "has_more": next_cursor is not None, "next_cursor": next_cursor}
     return {"data": list(rows), "pagination": pagination}

@@ -1,4 +1,4 @@
-"""Requests that an account may make in a minute and in an hour, by category, counted in this process."""
+"""Rate limits per account and category, by minute and hour. Counted per process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Window:
 
 
 class RateLimiter:
-    """Counts in fixed windows of the clock. Thread-safe."""
+    """Counts requests in fixed windows. Thread-safe."""
 
     def __init__(self, limits: RateLimitSettings, clock: Callable[[], float] = time.time) -> None:
         self._limits = limits
@@ -37,45 +37,45 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def take(self, account_id: str, category: str) -> None:
-        """Counts one request.
+        """Count one request.
 
         Raises:
-            ApiError: 429 with the seconds until the window ends.
+            ApiError: 429 if a limit is reached, with the seconds until the window ends.
         """
         seconds = self._clock()
         limit = getattr(self._limits, category)
         with self._lock:
             minute, hour = self._windows.setdefault((account_id, category), (_Window(), _Window()))
             minute_number, hour_number = int(seconds // _MINUTE), int(seconds // _HOUR)
-            for window, number, length, most in (
+            for window, number, length, maximum in (
                 (minute, minute_number, _MINUTE, limit),
                 (hour, hour_number, _HOUR, limit * RateLimitSettings.HOUR_FACTOR),
             ):
-                if window.used_in(number) >= most:
+                if window.used_in(number) >= maximum:
                     wait = max(1, int((number + 1) * length - seconds) + 1)
-                    message = f"More than {most} {category} requests in {length} seconds."
+                    message = f"The limit of {maximum} {category} requests in {length} seconds is reached."
                     raise ApiError(429, "rate_limit_exceeded", message, {"category": category}, wait)
             minute.take(minute_number)
             hour.take(hour_number)
 
     def status(self, account_id: str) -> dict[str, dict[str, Any]]:
-        """What was used of each category."""
+        """Return usage and limits by category."""
         seconds = self._clock()
         minute_number, hour_number = int(seconds // _MINUTE), int(seconds // _HOUR)
-        found = {}
+        usage = {}
         with self._lock:
             for category in ("search", "read", "write", "upload"):
                 limit = getattr(self._limits, category)
                 minute, hour = self._windows.get((account_id, category), (_Window(), _Window()))
-                by_minute, by_hour = minute.used_in(minute_number), hour.used_in(hour_number)
-                most = limit * RateLimitSettings.HOUR_FACTOR
-                found[category] = {
-                    "minute_used": by_minute,
+                minute_used, hour_used = minute.used_in(minute_number), hour.used_in(hour_number)
+                hour_limit = limit * RateLimitSettings.HOUR_FACTOR
+                usage[category] = {
+                    "minute_used": minute_used,
                     "minute_limit": limit,
-                    "minute_remaining": max(0, limit - by_minute),
-                    "hour_used": by_hour,
-                    "hour_limit": most,
-                    "hour_remaining": max(0, most - by_hour),
+                    "minute_remaining": max(0, limit - minute_used),
+                    "hour_used": hour_used,
+                    "hour_limit": hour_limit,
+                    "hour_remaining": max(0, hour_limit - hour_used),
                     "reset_at": (minute_number + 1) * _MINUTE,
                 }
-        return found
+        return usage

@@ -1,4 +1,4 @@
-"""What the API answers: every body is exactly that of its model in `schemas/wire`, and says what the run's tables say."""
+"""Response bodies: they match their models in `schemas/wire` exactly, and agree with the tables of the run."""
 
 import json
 
@@ -63,66 +63,68 @@ READS = {
 }
 
 
-def exactly(model, body):
-    """The body read by its model, which must know every field of it and miss none."""
-    read = pydantic.TypeAdapter(model).validate_python(body, extra="forbid")
-    assert pydantic.TypeAdapter(model).dump_python(read, mode="json") == body
+def validate_exactly(model, body):
+    """Check that a body has exactly the fields of its model; return it."""
+    parsed = pydantic.TypeAdapter(model).validate_python(body, extra="forbid")
+    assert pydantic.TypeAdapter(model).dump_python(parsed, mode="json") == body
     return body
 
 
 @pytest.mark.parametrize("name", READS)
-def test_an_answer_is_exactly_what_its_model_says(world, name):
+def test_a_response_matches_its_model(world, name):
     path, model = READS[name]
-    exactly(model, ok_json(world.caller.get(path.format(**vars(world)))))
+    validate_exactly(model, ok_json(world.caller.get(path.format(**vars(world)))))
 
 
-def test_answers_to_writes_are_exactly_what_their_models_say(caller, api_media):
-    index_id = exactly(IndexBody, ok_json(caller.post("/indexes", {"name": "one"}), 201))["index_id"]
-    prompt = exactly(PromptBody, ok_json(caller.post("/prompts", DESCRIBE), 201))
-    exactly(PromptBody, ok_json(caller.put(f"/prompts/{prompt['prompt_id']}", json={"description": ""})))
+def test_responses_to_writes_match_their_models(caller, api_media):
+    index_id = validate_exactly(IndexBody, ok_json(caller.post("/indexes", {"name": "one"}), 201))["index_id"]
+    prompt = validate_exactly(PromptBody, ok_json(caller.post("/prompts", DESCRIBE), 201))
+    validate_exactly(PromptBody, ok_json(caller.put(f"/prompts/{prompt['prompt_id']}", json={"description": ""})))
     sample = {"json_schema": DESCRIBE["json_schema"], "sample_data": {"summary": "a"}}
-    verdict = exactly(SchemaVerdict, ok_json(caller.post("/prompts/test-schema", sample)))
+    verdict = validate_exactly(SchemaVerdict, ok_json(caller.post("/prompts/test-schema", sample)))
     assert (verdict["valid"], verdict["validated_data"]) == (False, None)
     assert "people" in verdict["error"]
-    video_id = exactly(RegisteredVideo, ok_json(caller.upload(api_media / "a.mp4", index_id), 201))["video_id"]
-    exactly(list[VideoWithDetails], ok_json(caller.post("/videos/batch", {"video_ids": [video_id]})))
-    exactly(list[VideoStatus], ok_json(caller.post("/videos/batch/status", {"video_ids": [video_id]})))
-    exactly(list[VideoSegments], ok_json(caller.post("/videos/batch/segments", {"video_ids": [video_id]})))
-    exactly(SignedUrl, ok_json(caller.post("/videos/signed-url", {"gcs_uri": f"media://{video_id}"})))
-    made = exactly(NewApiKey, ok_json(caller.post("/api-keys", {"name": "second"}), 201))
-    assert made["scopes"] == ["read"]
-    rotated = exactly(RotatedApiKey, ok_json(caller.post(f"/api-keys/{made['key_id']}/rotate")))
-    exactly(ApiKeyBody, ok_json(caller.post(f"/api-keys/{rotated['new_key']['key_id']}/revoke")))
-    exactly(Message, ok_json(caller.delete(f"/api-keys/{made['key_id']}")))
-    exactly(RateStatus, ok_json(caller.post("/rate-limit/refresh")))
-    exactly(Message, ok_json(caller.delete(f"/prompts/{prompt['prompt_id']}")))
-    exactly(DeletionStatus, ok_json(caller.delete(f"/videos/{video_id}")))
-    exactly(DeletionStatus, ok_json(caller.get(f"/videos/{video_id}/deletion")))
-    exactly(DeletionStatus, ok_json(caller.delete(f"/indexes/{index_id}")))
-    exactly(DeletionStatus, ok_json(caller.get(f"/indexes/{index_id}/deletion")))
+    video_id = validate_exactly(RegisteredVideo, ok_json(caller.upload(api_media / "a.mp4", index_id), 201))["video_id"]
+    validate_exactly(list[VideoWithDetails], ok_json(caller.post("/videos/batch", {"video_ids": [video_id]})))
+    validate_exactly(list[VideoStatus], ok_json(caller.post("/videos/batch/status", {"video_ids": [video_id]})))
+    validate_exactly(list[VideoSegments], ok_json(caller.post("/videos/batch/segments", {"video_ids": [video_id]})))
+    validate_exactly(SignedUrl, ok_json(caller.post("/videos/signed-url", {"gcs_uri": f"media://{video_id}"})))
+    created = validate_exactly(NewApiKey, ok_json(caller.post("/api-keys", {"name": "second"}), 201))
+    assert created["scopes"] == ["read"]
+    rotated = validate_exactly(RotatedApiKey, ok_json(caller.post(f"/api-keys/{created['key_id']}/rotate")))
+    validate_exactly(ApiKeyBody, ok_json(caller.post(f"/api-keys/{rotated['new_key']['key_id']}/revoke")))
+    validate_exactly(Message, ok_json(caller.delete(f"/api-keys/{created['key_id']}")))
+    validate_exactly(RateStatus, ok_json(caller.post("/rate-limit/refresh")))
+    validate_exactly(Message, ok_json(caller.delete(f"/prompts/{prompt['prompt_id']}")))
+    validate_exactly(DeletionStatus, ok_json(caller.delete(f"/videos/{video_id}")))
+    validate_exactly(DeletionStatus, ok_json(caller.get(f"/videos/{video_id}/deletion")))
+    validate_exactly(DeletionStatus, ok_json(caller.delete(f"/indexes/{index_id}")))
+    validate_exactly(DeletionStatus, ok_json(caller.get(f"/indexes/{index_id}/deletion")))
 
 
 @pytest.mark.parametrize("value", [2**70, "half \ud83d of a pair", "\0", 0.1, {"ä": [None, True]}])
-def test_whatever_a_model_has_answered_can_be_told(value):
+def test_any_json_value_can_be_rendered(value):
     assert json.loads(JsonResponse({"metadata": value}).body) == {"metadata": value}
 
 
 def test_batches_show_media_through_runs(world):
     both = [world.video_id, world.image_id]
-    statuses = exactly(list[VideoStatus], ok_json(world.caller.post("/videos/batch/status", {"video_ids": both})))
+    statuses = validate_exactly(
+        list[VideoStatus], ok_json(world.caller.post("/videos/batch/status", {"video_ids": both}))
+    )
     assert [status["video_id"] for status in statuses] == both
     newest = statuses[0]["processing_status"][0]
     assert newest["total_segments"] == len(newest["segments"]) == 3
     targets = {"targets": [{"video_id": world.video_id, "run_id": world.run_id}, {"video_id": world.image_id}]}
-    rows = exactly(list[VideoSegments], ok_json(world.caller.post("/videos/batch/segments", targets)))
+    rows = validate_exactly(list[VideoSegments], ok_json(world.caller.post("/videos/batch/segments", targets)))
     assert [len(row["segments"]) for row in rows] == [3, 1]
     assert rows[0]["run_id"] == world.run_id
     assert [segment["segment_status"] for segment in rows[0]["segments"]] == ["successful", "successful", "failed"]
 
 
-def test_an_estimate_says_what_the_run_then_takes(world):
+def test_an_estimate_agrees_with_its_run(world):
     body = {"prompt_id": world.prompt_id, "target": {"type": "index", "index_id": world.index_id}, **WINDOWS}
-    estimate = exactly(
+    estimate = validate_exactly(
         RunEstimateBody, ok_json(world.caller.post("/prompt-runs/estimate", {**body, "processing_model": MODEL}))
     )
     counts = estimate["breakdown"]["prompt_run_estimate"]
@@ -153,7 +155,7 @@ def test_counters_of_a_run_agree_with_its_tables(world):
     assert {call["purpose"] for call in calls} == {"metadata_extraction", "video_level_synthesis"}
 
 
-def test_results_list_every_segment_and_a_failed_one_says_so(world):
+def test_results_list_all_segments_with_their_failures(world):
     results = ok_json(world.caller.get(f"/prompt-runs/{world.run_id}/results?video_id={world.video_id}"))["data"]
     assert [(row["start_time"], row["end_time"]) for row in results] == [(0, 1), (1, 2), (2, 3)]
     assert [row["field_extraction_succeeded"] for row in results] == [True, True, False]
@@ -169,7 +171,7 @@ def test_results_list_every_segment_and_a_failed_one_says_so(world):
     assert failed["retryable"] is True
 
 
-def test_a_synthesis_says_what_it_was_made_of(world):
+def test_a_synthesis_reports_its_sources(world):
     found = ok_json(world.caller.get(f"/prompt-runs/{world.run_id}/videos/{world.video_id}/video-result"))
     assert (found["successful_segment_count"], found["failed_segment_count"]) == (2, 1)
     assert found["template_fields"] == ["summary", "people[].name"]
@@ -178,7 +180,7 @@ def test_a_synthesis_says_what_it_was_made_of(world):
     assert set(found["metadata"]) == {"topic"}
 
 
-def test_a_run_without_synthesis_and_an_image_have_no_video_result(world):
+def test_no_synthesis_means_no_video_result(world):
     for run_id, video_id in ((world.measured_id, world.video_id), (world.run_id, world.image_id)):
         assert_error(
             world.caller.get(f"/prompt-runs/{run_id}/videos/{video_id}/video-result"),
@@ -187,13 +189,13 @@ def test_a_run_without_synthesis_and_an_image_have_no_video_result(world):
         )
 
 
-def test_results_are_of_media_of_the_run_alone(world):
+def test_results_are_limited_to_media_of_the_run(world):
     path = f"/prompt-runs/{world.run_id}/results"
     assert_error(world.caller.get(path), 422, "validation_failed")
     assert_error(world.caller.get(path, params={"video_id": world.playground_id}), 404, "resource_video_not_found")
 
 
-def test_a_signed_address_gives_the_bytes_without_a_key_until_it_is_changed(world, api_media):
+def test_a_signed_url_needs_no_key_and_rejects_changes(world, api_media):
     body = ok_json(
         world.caller.post("/videos/signed-url", {"gcs_uri": f"media://{world.video_id}", "force_refresh": True})
     )
@@ -204,7 +206,7 @@ def test_a_signed_address_gives_the_bytes_without_a_key_until_it_is_changed(worl
     assert_error(world.caller.post("/videos/signed-url", {"gcs_uri": "gs://other/a"}), 422, "validation_failed")
 
 
-def test_a_prompt_is_changed_only_where_something_is_sent(caller):
+def test_only_the_sent_fields_of_a_prompt_change(caller):
     prompt_id = caller.prompt({**DESCRIBE, "semantic_indexing": {"disabled_video_level_fields": ["topic"]}})
     before = ok_json(caller.get(f"/prompts/{prompt_id}"))
     after = ok_json(caller.put(f"/prompts/{prompt_id}", json={"name": "renamed", "video_level": None}))
@@ -215,7 +217,7 @@ def test_a_prompt_is_changed_only_where_something_is_sent(caller):
     assert ok_json(caller.get(f"/prompts/{prompt_id}")) == cleared
 
 
-def test_a_prompt_of_runs_is_deactivated_and_only_with_force(caller, api_media):
+def test_a_prompt_in_use_is_deactivated_only_with_force(caller, api_media):
     prompt_id, video_id = caller.prompt(), caller.video(api_media / "c.png")
     run_id = caller.start(prompt_id, {"type": "videos", "video_ids": [video_id]})
     assert ok_json(caller.get(f"/prompts/{prompt_id}/usage"))["is_in_use"] is True
@@ -228,10 +230,10 @@ def test_a_prompt_of_runs_is_deactivated_and_only_with_force(caller, api_media):
     ok_json(caller.post(f"/prompt-runs/{run_id}/cancel"))
 
 
-def test_deletion_hides_media_and_is_told_again(caller, service, api_media):
+def test_deletion_hides_media_and_is_idempotent(caller, service, api_media):
     index_id = caller.index()
     video_id = caller.video(api_media / "c.png", index_id)
-    kept = caller.video(api_media / "c.png")
+    remaining = caller.video(api_media / "c.png")
     assert_error(caller.get(f"/videos/{video_id}/deletion"), 404, "resource_deletion_not_found")
     first = ok_json(caller.delete(f"/indexes/{index_id}"))
     assert first["status"] == "deleted"
@@ -243,10 +245,10 @@ def test_deletion_hides_media_and_is_told_again(caller, service, api_media):
     assert ok_json(caller.get("/indexes")) == []
     names = service.uploads()
     assert not any(video_id in name for name in names)
-    assert any(kept in name for name in names)
+    assert any(remaining in name for name in names)
 
 
-def test_execute_refuses_what_could_not_be_run_and_stores_nothing(caller, service, api_media):
+def test_execute_rejects_invalid_runs_and_stores_nothing(caller, service, api_media):
     prompt_id, index_id = caller.prompt(MEASURE), caller.index()
     video_id = caller.video(api_media / "a.mp4", index_id)
     empty = caller.index("empty")

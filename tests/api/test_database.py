@@ -1,10 +1,12 @@
-"""The database: migrations lead from anywhere to what the code expects, on SQLite and on PostgreSQL."""
+"""The database, on SQLite and PostgreSQL: migrations from every revision, and transactions."""
 
 import threading
 from datetime import UTC, datetime
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, insert, inspect, select, text
@@ -14,17 +16,17 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import record_event
 from promptreel.api.db.migrate import _FOLDER, migrate
-from promptreel.api.db.models import Account, ApiKey, Base, EventRecord
+from promptreel.api.db.models import Account, ApiKey, Base, EventRecord, Export
 from tests.api_server import ApiServer, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
 
-MOMENT = datetime(2026, 4, 20, 10, tzinfo=UTC)
+CREATED_AT = datetime(2026, 4, 20, 10, tzinfo=UTC)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
-    """The address of a new, empty database of each kind."""
+    """The URL of a new, empty database of each kind."""
     if request.param == "postgresql":
         plain = request.getfixturevalue("postgres").new_database()
         return plain.replace("postgresql://", "postgresql+psycopg://")
@@ -33,18 +35,18 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def database(url):
-    made = Database(url)
-    yield made
-    made.close()
+    database = Database(url)
+    yield database
+    database.close()
 
 
 def revisions():
-    """Every revision, oldest first."""
+    """Return all revisions, oldest first."""
     return [script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()][::-1]
 
 
 def fill(database):
-    """Writes a row into every table there is, as an older version of the code would have; returns what is in them."""
+    """Insert a row into every existing table, as an older version of the code would; return the contents."""
     metadata = MetaData()
     metadata.reflect(database.engine)
     tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
@@ -61,12 +63,12 @@ def _value(column):
         return {"a": [1]}
     kind = column.type.python_type
     if kind is datetime:
-        return MOMENT
+        return CREATED_AT
     return {str: column.name, int: 7, bool: True, float: 1.5}[kind]
 
 
 def contents(database, names):
-    """Every row of these tables, by column."""
+    """Return all rows of the named tables as dicts."""
     metadata = MetaData()
     metadata.reflect(database.engine, only=sorted(names))
     with database.read() as session:
@@ -77,19 +79,19 @@ def contents(database, names):
 
 
 def differences(database):
-    """What the migrated database lacks of the models, or has beyond them."""
+    """Return the differences between the database and the models."""
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         return compare_metadata(context, Base.metadata)
 
 
-def test_an_empty_database_becomes_what_the_models_say(database):
+def test_an_empty_database_is_migrated_to_the_models(database):
     migrate(database)
     assert differences(database) == []
     assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
 
 
-def test_the_comparison_sees_what_is_missing(database):
+def test_the_comparison_detects_a_missing_index(database):
     migrate(database)
     with database.engine.begin() as connection:
         connection.execute(text("DROP INDEX events_of_account"))
@@ -97,7 +99,7 @@ def test_the_comparison_sees_what_is_missing(database):
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_an_older_database_comes_up_to_date_with_its_rows(database, revision):
+def test_an_older_database_is_migrated_with_its_rows(database, revision):
     migrate(database, revision)
     before = fill(database)
     migrate(database)
@@ -114,7 +116,7 @@ def test_migrating_again_changes_nothing(database):
     assert contents(database, set(before)) == before
 
 
-def test_processes_that_start_together_migrate_once(url):
+def test_concurrent_migrations_succeed(url):
     errors = []
 
     def start():
@@ -134,13 +136,27 @@ def test_processes_that_start_together_migrate_once(url):
     assert errors == []
 
 
-def test_there_is_one_line_of_migrations():
+def test_the_exports_migration_goes_up_and_down(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    migrate(database, "0002")
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        columns = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(exports)")}
+        assert columns == {column.name for column in Export.__table__.columns}
+        command.downgrade(config, "0001")
+        assert not list(connection.exec_driver_sql("PRAGMA table_info(exports)"))
+    database.close()
+
+
+def test_migrations_have_one_head():
     assert len(ScriptDirectory(str(_FOLDER)).get_heads()) == 1
     assert revisions()[0] == "0001"
 
 
-def test_who_reads_events_behind_a_number_misses_none(database):
-    """Transactions of several writers overlap; an event must not become visible behind one of a higher number."""
+def test_reading_events_after_a_number_misses_none(database):
+    """An event must not become visible after one with a higher number, even if transactions overlap."""
     migrate(database)
     with database.write() as session:
         session.execute(insert(Base.metadata.tables["accounts"]), {"account_id": "a", "name": "a", "created_at": now()})
@@ -160,12 +176,12 @@ def test_who_reads_events_behind_a_number_misses_none(database):
     while len(seen) < writers * each:
         alive = any(thread.is_alive() for thread in threads)
         with database.read() as session:
-            behind = (
+            newer = (
                 select(EventRecord.number)
                 .where(EventRecord.number > (seen[-1] if seen else 0))
                 .order_by(EventRecord.number)
             )
-            found = session.scalars(behind).all()
+            found = session.scalars(newer).all()
         seen += found
         if not found and not alive:
             break
@@ -174,16 +190,16 @@ def test_who_reads_events_behind_a_number_misses_none(database):
     assert len(seen) == writers * each
 
 
-def test_values_come_back_as_they_were_stored(url, tmp_path, api_media):
-    """The same requests on each kind of database: unusual text, long lists, instants with their fractions."""
+def test_values_are_returned_as_stored(url, tmp_path, api_media):
+    """The same requests on each database: unusual text, long lists, fractions of seconds."""
     with ApiServer(tmp_path / "data", database_url=url if "postgres" in url else "", supervise=False) as server:
         caller = server.caller()
         schema = {"type": "object", "properties": {"größe 💡": {"type": "number", "maximum": 1e300}}}
         body = {"name": "Ünïcode 💡", "prompt_text": "Say 'it'; -- \"now\" % _", "json_schema": schema}
-        made = ok_json(caller.post("/prompts", body), 201)
-        assert made["json_schema"] == schema
-        assert ok_json(caller.get(f"/prompts/{made['prompt_id']}")) == made
-        assert [found["prompt_id"] for found in ok_json(caller.get("/prompts"))["prompts"]] == [made["prompt_id"]]
+        created = ok_json(caller.post("/prompts", body), 201)
+        assert created["json_schema"] == schema
+        assert ok_json(caller.get(f"/prompts/{created['prompt_id']}")) == created
+        assert [found["prompt_id"] for found in ok_json(caller.get("/prompts"))["prompts"]] == [created["prompt_id"]]
         index_id = caller.index("x" * 255)
         videos = [caller.video(api_media / "c.png", index_id) for _ in range(3)]
         first = ok_json(caller.get(f"/indexes/{index_id}/videos?limit=1"))
@@ -197,7 +213,7 @@ def test_values_come_back_as_they_were_stored(url, tmp_path, api_media):
         assert ok_json(caller.delete(f"/indexes/{index_id}"))["status"] == "deleted"
 
 
-def test_a_whole_run_on_postgresql(postgres, tmp_path, api_media):
+def test_a_complete_run_on_postgresql(postgres, tmp_path, api_media):
     url = postgres.new_database()
     with ApiServer(tmp_path / "data", database_url=url) as server:
         caller = server.caller()
@@ -209,11 +225,11 @@ def test_a_whole_run_on_postgresql(postgres, tmp_path, api_media):
     assert not (tmp_path / "data" / "promptreel.db").exists()
 
 
-def test_a_commit_that_fails_leaves_nothing_open_and_nothing_written(tmp_path):
+def test_a_failed_commit_leaves_no_transaction_and_no_rows(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'promptreel.db'}")
     migrate(database)
 
-    def add_a_key_of_nobody():
+    def add_key_without_account():
         with database.write() as session:
             session.execute(text("PRAGMA defer_foreign_keys = ON"))
             session.add(
@@ -229,9 +245,9 @@ def test_a_commit_that_fails_leaves_nothing_open_and_nothing_written(tmp_path):
             )
 
     for _ in range(2):
-        # COMMIT finds the row that refers to nothing; it fails, and ends no transaction.
+        # COMMIT fails on the foreign key, and leaves the transaction open.
         with pytest.raises(IntegrityError):
-            add_a_key_of_nobody()
+            add_key_without_account()
     with database.write() as session:
         session.add(Account(account_id="acc_a", name="a", created_at=now()))
     with database.read() as session:

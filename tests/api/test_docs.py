@@ -1,4 +1,4 @@
-"""docs/api.md says what the service does: its settings, and a run by curl."""
+"""docs/api.md matches the service: settings, error codes, and the run by curl."""
 
 import os
 import re
@@ -22,12 +22,12 @@ def test_every_setting_is_documented(name):
     assert f"`{name}`" in DOCS
 
 
-def test_no_setting_is_documented_that_there_is_not():
+def test_no_unknown_setting_is_documented():
     table = DOCS[DOCS.index("| variable") : DOCS.index("The variables of the models")]
     assert set(re.findall(r"`(PROMPTREEL_[A-Z_]+|DATABASE_URL)`", table)) == set(variables().values())
 
 
-def test_the_environment_reaches_every_setting():
+def test_every_setting_is_read_from_the_environment():
     values = {
         "DATA": "d", "MEDIA_ROOTS": "/a,/b", "MEDIA_BUCKETS": "gs://b", "ALLOW_HTTPS": "no", "MODEL": "signals",
         "ALLOWED_MODELS": "signals", "MODEL_ALIASES": "a=signals", "MODEL_BASE_URL": "http://x", "MAX_RUNNING": "9",
@@ -36,14 +36,14 @@ def test_the_environment_reaches_every_setting():
         "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
     }  # fmt: skip
-    given = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
-    given_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
-    assert given_url.sqlalchemy_url == "postgresql+psycopg://h/d"
+    config = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
+    with_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
+    assert with_url.sqlalchemy_url == "postgresql+psycopg://h/d"
     for name in ApiConfig.model_fields:
         if name != "database_url":
-            assert getattr(given, name) != getattr(ApiConfig(), name), name
-    assert given.rate_limits == RateLimitSettings(search=9, read=9, write=9, upload=9)
-    assert given.public_url == "http://y"
+            assert getattr(config, name) != getattr(ApiConfig(), name), name
+    assert config.rate_limits == RateLimitSettings(search=9, read=9, write=9, upload=9)
+    assert config.public_url == "http://y"
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_the_environment_reaches_every_setting():
         ("HEARTBEAT", "1 s"),
     ],
 )
-def test_a_setting_that_cannot_be_read_is_named(name, value):
+def test_an_invalid_setting_is_named(name, value):
     with pytest.raises(SettingsError, match=f"PROMPTREEL_{name} is '{value}'"):
         config_from_environment({f"PROMPTREEL_{name}": value})
 
 
-def test_the_database_address_is_not_shown():
+def test_the_repr_hides_the_database_url():
     assert "word" not in repr(ApiConfig(database_url="postgresql://u:word@h/d"))
 
 
@@ -78,13 +78,13 @@ def test_every_error_code_of_the_routes_is_documented():
     sources = [path for path in root.rglob("*.py") if path.parent.name not in ("search", "sql")]
     found = {match for path in sources for match in code.findall(path.read_text())}
     assert len(found) >= 15
-    # Those of searches, SQL and exports stand beside what they are about; a missing thing's code is named by its pattern.
+    # Codes of search, SQL and exports are documented on their own pages, `resource_` codes as a pattern.
     elsewhere = ("sql_", "filter_", "search_", "export_", "resource_")
     missing = [name for _, name in found if f"`{name}`" not in DOCS and not name.startswith(elsewhere)]
     assert missing == []
 
 
-def test_the_run_by_curl_works_as_it_is_written(service, caller, api_media, tmp_path):
+def test_the_documented_run_by_curl_works(service, caller, api_media, tmp_path):
     if not shutil.which("curl") or not shutil.which("jq"):
         pytest.skip("curl or jq is not installed")
     block = DOCS[DOCS.index("## A run by curl") :].split("```bash\n", 1)[1].split("```", 1)[0]

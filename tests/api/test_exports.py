@@ -1,4 +1,4 @@
-"""Exports: what the file holds, how it is followed and downloaded, and that the queue survives what kills its worker."""
+"""Exports: file contents, status, download, and their documentation."""
 
 import json
 import os
@@ -6,32 +6,23 @@ import re
 import shutil
 import subprocess
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 
 import promptreel.api.routes.exports
 import promptreel.api.runs.exports
-from promptreel.api.config import ApiConfig
-from promptreel.api.db.clock import now
-from promptreel.api.db.engine import Database
-from promptreel.api.db.migrate import _FOLDER, migrate
-from promptreel.api.db.models import EventRecord, Export
-from promptreel.api.jobs.export_worker import ExportWorker
-from promptreel.api.jobs.write_export import write_export
+from promptreel.api.db.models import EventRecord
 from promptreel.api.runs.exports import _STATUS as STATUSES
 from promptreel.api.runs.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS
 from promptreel.schemas.wire.exports import ExportBody
+from tests.api.export_rows import CRANE, SHIP, queued_export
 from tests.api_server import MEASURE, ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue, commit
+from tests.made_runs import Catalogue
 from tests.pipeline_runs import make_video, wait_for
 from tests.prompts import NESTED
 from tests.published_clients import CLIENTS, run_client
 
-CRANE, SHIP = {"summary": "A crane", "scene": {"location": "dock"}}, {"summary": "日本 \u2028 a ship"}
 KEYS = {
     "export_id", "export_type", "target_id", "created_at", "status", "queue_status", "attempts", "max_attempts",
     "available_at", "started_at", "completed_at", "updated_at", "download_url", "file_size_bytes", "error_message",
@@ -56,10 +47,10 @@ def catalogue(service, caller):
     return Catalogue(service, caller.account_id)
 
 
-def ended(caller, export_id):
-    """The export when it has ended; checks its form at every look."""
+def wait_for_end(caller, export_id):
+    """Poll an export until it has ended, checking each response; return it."""
 
-    def body():
+    def poll():
         found = ok_json(caller.get(f"/exports/{export_id}"))
         assert set(found) == KEYS
         ExportBody.model_validate(found, strict=True)
@@ -67,15 +58,15 @@ def ended(caller, export_id):
         assert (found["download_url"] is not None) == (found["gcs_uri"] is not None) == is_done
         return found
 
-    wait_for(lambda: body()["status"] in ("completed", "failed"), 30)
-    return body()
+    wait_for(lambda: poll()["status"] in ("completed", "failed"), 30)
+    return poll()
 
 
 def exported(caller, path, body=None):
-    """(the ended export, its content)."""
+    """Create an export, wait for it and download it; return (export, content)."""
     created = ok_json(caller.post(f"/exports/{path}", body), 202)
     assert set(created) == {"export_id", "status"}
-    export = ended(caller, created["export_id"])
+    export = wait_for_end(caller, created["export_id"])
     assert export["status"] == "completed", export
     answer = caller.get(f"/exports/{export['export_id']}/download")
     assert answer.headers["content-type"] == "application/json"
@@ -84,7 +75,7 @@ def exported(caller, path, body=None):
     return export, ok_json(answer)
 
 
-def test_a_run_is_exported_as_its_lists_show_it(caller, catalogue):
+def test_a_run_export_matches_the_lists_of_results(caller, catalogue):
     index = catalogue.index()
     videos = [catalogue.video(index) for _ in range(3)]
     answers = {videos[0]: [CRANE] * 1203, videos[1]: [SHIP, None], videos[2]: []}
@@ -111,7 +102,7 @@ def test_a_run_is_exported_as_its_lists_show_it(caller, catalogue):
         assert part["video"] == {**ok_json(caller.get(f"/videos/{video_id}")), "processing_status": None}
 
 
-def test_a_real_run_is_exported_with_its_synthesis_place(caller, tmp_path):
+def test_a_real_run_is_exported_with_its_synthesis(caller, tmp_path):
     index = caller.index()
     make_video(tmp_path / "a.mp4", seconds=2)
     video = caller.video(tmp_path / "a.mp4", index)
@@ -127,7 +118,7 @@ def test_a_real_run_is_exported_with_its_synthesis_place(caller, tmp_path):
     assert part["video_result"] == ok_json(caller.get(f"/prompt-runs/{run}/videos/{video}/video-result"))
 
 
-def test_an_index_is_exported_with_all_runs_that_have_ended_or_those_named(caller, catalogue):
+def test_an_index_export_has_all_ended_or_named_runs(caller, catalogue):
     index, elsewhere = catalogue.index(), catalogue.index()
     video = catalogue.video(index)
     first, second = (catalogue.run({video: [CRANE]}, index_id=index) for _ in range(2))
@@ -149,16 +140,16 @@ def test_an_index_is_exported_with_all_runs_that_have_ended_or_those_named(calle
     assert "connectors" in error["message"]
 
 
-def test_deleted_media_is_left_out(caller, catalogue):
+def test_deleted_media_is_omitted(caller, catalogue):
     index = catalogue.index()
-    kept, lost = catalogue.video(index), catalogue.video(index)
-    run = catalogue.run({kept: [CRANE], lost: [SHIP]}, index_id=index)
-    ok_json(caller.delete(f"/videos/{lost}"))
+    remaining, deleted = catalogue.video(index), catalogue.video(index)
+    run = catalogue.run({remaining: [CRANE], deleted: [SHIP]}, index_id=index)
+    ok_json(caller.delete(f"/videos/{deleted}"))
     _, content = exported(caller, f"prompt-run/{run}")
-    assert [part["video"]["video_id"] for part in content["runs"][0]["media"]] == [kept]
+    assert [part["video"]["video_id"] for part in content["runs"][0]["media"]] == [remaining]
 
 
-def test_exports_of_another_account_are_not_there(service, caller, catalogue):
+def test_exports_of_another_account_are_not_found(service, caller, catalogue):
     index = catalogue.index()
     run = catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
     export, _ = exported(caller, f"prompt-run/{run}")
@@ -177,12 +168,13 @@ def test_exports_of_another_account_are_not_there(service, caller, catalogue):
     assert_error(reader.post(f"/exports/prompt-run/{run}"), 403, "authorization_insufficient_scope")
 
 
-def test_a_repeated_request_makes_one_export_and_no_body_is_not_an_empty_one(caller, catalogue):
+def test_a_repeated_request_creates_one_export(caller, catalogue):
     index = catalogue.index()
     run = catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
     path = f"/exports/prompt-run/{run}"
     first = ok_json(caller.post(path, key="one"), 202)
     assert ok_json(caller.post(path, key="one"), 202) == first
+    # A missing body and an empty one are different requests.
     assert_error(caller.post(path, {}, key="one"), 409, "idempotency_request_mismatch")
     assert ok_json(caller.post(path, {}, key="two"), 202) != first
     answers = []
@@ -199,14 +191,14 @@ def test_a_repeated_request_makes_one_export_and_no_body_is_not_an_empty_one(cal
     assert_error(caller.get("/exports", params={"limit": 101}), 422, "validation_failed")
 
 
-def test_an_address_without_a_key_is_given_over_https_alone(service, caller, catalogue, tmp_path):
+def test_download_urls_are_issued_only_over_https(service, caller, catalogue, tmp_path):
     run = catalogue.run({catalogue.video(): [CRANE]})
     export, content = exported(caller, f"prompt-run/{run}")
     path = f"/exports/{export['export_id']}"
     plain = ok_json(caller.post(f"{path}/download-url"))
     assert plain == {"export_id": export["export_id"], "status": "completed", "destination_type": "download",
                      "destination_connector_id": None, "download_url": None}  # fmt: skip
-    # The same data behind a proxy that speaks https.
+    # The same data behind an https proxy.
     with ApiServer(service.data, public_url="https://reel.example", supervise=False) as behind:
         url = ok_json(type(caller)(behind.base_url, caller.key).post(f"{path}/download-url"))["download_url"]
         assert url.startswith(f"https://reel.example/api/v2{path}/download?token=v1.")
@@ -221,15 +213,15 @@ def test_an_address_without_a_key_is_given_over_https_alone(service, caller, cat
             assert_error(stranger.get(f"{where}/download", params={"token": wrong}), 403, "link_expired")
 
 
-def test_an_export_that_is_not_finished_cannot_be_downloaded(service, caller, catalogue):
-    export = waiting_export(service.app.state.database, caller.account_id, [], queue_status="dead_letter")
+def test_an_unfinished_export_cannot_be_downloaded(service, caller, catalogue):
+    export = queued_export(service.app.state.database, caller.account_id, [], queue_status="dead_letter")
     assert_error(caller.get(f"/exports/{export.export_id}/download"), 409, "export_not_ready")
-    shown = ended(caller, export.export_id)
+    shown = wait_for_end(caller, export.export_id)
     assert (shown["status"], shown["error_message"]) == ("failed", "why")
     assert_error(caller.get("/exports/exp_none"), 404, "resource_export_not_found")
 
 
-def test_events_tell_of_the_end(service, caller, catalogue):
+def test_the_end_of_an_export_is_an_event(service, caller, catalogue):
     run = catalogue.run({catalogue.video(): [CRANE]})
     export, _ = exported(caller, f"prompt-run/{run}")
     with service.app.state.database.read() as session:
@@ -237,199 +229,24 @@ def test_events_tell_of_the_end(service, caller, catalogue):
     assert [(event.run_id, event.payload["export_id"]) for event in events] == [(run, export["export_id"])]
 
 
-# ------------------------------------------------------------------------------------------------ the worker
-
-
-@pytest.fixture
-def idle(tmp_path):
-    """A service that writes no exports, with an account that owns a run: (server, account id, run id)."""
-    with ApiServer(tmp_path / "data", supervise=False) as server:
-        caller = server.caller()
-        catalogue = Catalogue(server, caller.account_id)
-        yield server, caller, catalogue.run({catalogue.video(): [CRANE] * 3})
-
-
-def waiting_export(database, account_id, run_ids, **values):
-    moment = now()
-    export = Export(
-        export_id=f"exp_{moment.timestamp():.6f}".replace(".", ""), account_id=account_id, export_type="prompt_run",
-        target_id="run_x", run_ids=run_ids, params=None,
-        **{"queue_status": "queued", "attempts": 0, "available_at": moment, "created_at": moment, "updated_at": moment,
-           "lease_fence": 0, "lease_beat": 0, "last_error": "why", **values},
-    )  # fmt: skip
-    with database.write() as session:
-        session.add(export)
-    return export
-
-
-def state_of(database, export):
-    with database.read() as session:
-        return session.get(Export, export.export_id)
-
-
-def make_worker(server, **settings):
-    return ExportWorker(server.app.state.database, server.app.state.storage, ApiConfig(**settings))
-
-
-def test_what_waits_and_what_a_dead_process_held_is_taken_up_again(idle):
-    server, caller, run = idle
-    database = server.app.state.database
-    waiting = waiting_export(database, caller.account_id, [run])
-    held = waiting_export(
-        database, caller.account_id, [run], queue_status="running", attempts=1, lease_fence=1,
-        lease_owner="elsewhere:1:x", last_error=None,
-    )  # fmt: skip
-    worker = make_worker(server, heartbeat_s=0.01)
-    assert worker.step()
-    assert state_of(database, waiting).queue_status == "succeeded"
-    wait_for(lambda: worker.step() is not None and state_of(database, held).queue_status == "queued", 10)
-    with database.write() as session:  # its second attempt would wait a moment
-        session.get(Export, held.export_id).available_at = now()
-    assert worker.step()
-    again = state_of(database, held)
-    assert (again.queue_status, again.attempts, again.lease_owner) == ("succeeded", 2, None)
-    assert ok_json(caller.get(f"/exports/{held.export_id}/download"))["runs"][0]["run"]["run_id"] == run
-
-
-def test_a_failing_export_is_tried_a_bounded_number_of_times_and_says_why(idle):
-    server, caller, _ = idle
-    database = server.app.state.database
-    export = waiting_export(database, caller.account_id, ["run_that_never_was"])
-    worker = make_worker(server)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        assert worker.step()
-        state = state_of(database, export)
-        assert (state.attempts, state.queue_status) == (attempt, "queued" if attempt < MAX_ATTEMPTS else "dead_letter")
-        assert not worker.step()  # the next attempt waits
-        with database.write() as session:
-            session.get(Export, export.export_id).available_at = now()
-    shown = ok_json(caller.get(f"/exports/{export.export_id}"))
-    assert shown["status"] == "failed"
-    assert shown["error_message"]
-    assert (shown["download_url"], shown["gcs_uri"]) == (None, None)
-
-
-def test_a_clock_that_was_set_back_keeps_no_export_waiting(idle):
-    server, caller, run = idle
-    for attempts in (0, 1):
-        waiting_export(
-            server.app.state.database,
-            caller.account_id,
-            [run],
-            attempts=attempts,
-            available_at=now() + timedelta(hours=1),
-        )
-    worker = make_worker(server)
-    assert [worker.step() for _ in range(3)] == [True, True, False]
-
-
-def test_a_worker_that_was_taken_for_dead_changes_nothing(idle):
-    server, caller, run = idle
-    database = server.app.state.database
-    export = waiting_export(database, caller.account_id, [run])
-    slow, other = make_worker(server), make_worker(server)
-    mine = slow._take_next()
-    with database.write() as session:
-        row = session.get(Export, export.export_id)
-        row.queue_status, row.available_at = "queued", now()
-    assert other.step()
-    done = state_of(database, export)
-    assert done.queue_status == "succeeded"
-    name, _ = slow._write(mine)
-    assert name != done.file
-    assert not slow._end(mine, "export.ready", queue_status="succeeded", file=name)
-    slow._fail(mine, RuntimeError("late"))
-    assert state_of(database, export).file == done.file
-    assert state_of(database, export).last_error is None
-
-
-def test_a_stopping_service_gives_its_export_back(idle):
-    server, caller, run = idle
-    database = server.app.state.database
-    export = waiting_export(database, caller.account_id, [run])
-    worker = make_worker(server)
-    worker._stopping.set()
-    assert worker.step()
-    state = state_of(database, export)
-    assert (state.queue_status, state.attempts, state.lease_owner) == ("queued", 0, None)
-
-
-def test_several_workers_write_each_export_once(idle):
-    server, caller, run = idle
-    database = server.app.state.database
-    exports = [waiting_export(database, caller.account_id, [run]) for _ in range(12)]
-    workers = [make_worker(server) for _ in range(4)]
-
-    def work(worker):
-        while worker.step():
-            pass
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    states = [state_of(database, export) for export in exports]
-    assert [(state.queue_status, state.attempts) for state in states] == [("succeeded", 1)] * 12
-    assert len(list((server.data / "exports").iterdir())) == 12
-    with database.read() as session:
-        assert session.query(EventRecord).filter_by(event_type="export.ready").count() == 12
-
-
-def test_an_export_is_written_in_portions_and_of_one_manifest(idle, tmp_path):
-    server, caller, _ = idle
-    catalogue = Catalogue(server, caller.account_id)
-    video = catalogue.video()
-    run = catalogue.run({video: [CRANE] * 1600})
-    export = waiting_export(server.app.state.database, caller.account_id, [run])
-    calls = []
-
-    def go_on():
-        if not calls:
-            commit(server.app.state.storage, run, {video: [SHIP] * 1600}, attempt=2)
-        calls.append(path.stat().st_size)
-
-    path = tmp_path / "e.json"
-    with path.open("wb", buffering=0) as file:
-        write_export(server.app.state.database, server.app.state.storage, export, file, go_on)
-    assert len(calls) == 4
-    assert calls == sorted(set(calls))
-    (part,) = json.loads(path.read_bytes())["runs"]
-    assert part["manifest_number"] == 1
-    assert [row["metadata"] for row in part["media"][0]["segments"]] == [CRANE] * 1600
-
-
-def test_the_migration_goes_up_and_down(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    migrate(database, "0002")
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER))
-    with database.engine.connect() as connection:
-        config.attributes["connection"] = connection
-        columns = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(exports)")}
-        assert columns == {column.name for column in Export.__table__.columns}
-        command.downgrade(config, "0001")
-        assert not list(connection.exec_driver_sql("PRAGMA table_info(exports)"))
-    database.close()
-
-
 @pytest.mark.parametrize("version", CLIENTS)
-def test_a_published_client_exports_waits_and_downloads(caller, catalogue, version, tmp_path):
+def test_a_published_client_can_export(caller, catalogue, version, tmp_path):
     index = catalogue.index()
     run = catalogue.run({catalogue.video(index): [CRANE, SHIP]}, index_id=index)
     program = """
-        made = client.exports.create_prompt_run_export(given["run"])
-        done = client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=30)
-        size = client.exports.download(made.export_id, given["target"])
-        whole = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
-        client.exports.wait_for_completion(whole.export_id, poll_interval=0.1, timeout=30)
-        say(done.status, done.file_size_bytes == size, client.exports.download_url(made.export_id),
-            sorted(e.export_id for e in client.exports.list(limit=10)) == sorted([made.export_id, whole.export_id]),
-            client.exports.retrieve(whole.export_id).export_params)
+        created = client.exports.create_prompt_run_export(given["run"])
+        done = client.exports.wait_for_completion(created.export_id, poll_interval=0.1, timeout=30)
+        size = client.exports.download(created.export_id, given["target"])
+        complete = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
+        client.exports.wait_for_completion(complete.export_id, poll_interval=0.1, timeout=30)
+        say(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
+            sorted(e.export_id for e in client.exports.list(limit=10))
+            == sorted([created.export_id, complete.export_id]),
+            client.exports.retrieve(complete.export_id).export_params)
     """
     target = tmp_path / "export.json"
-    said_by_client = run_client(version, caller, program, run=run, index=index, target=str(target))
-    assert said_by_client == ["completed", True, None, True, {"prompt_run_ids": [run]}]
+    output = run_client(version, caller, program, run=run, index=index, target=str(target))
+    assert output == ["completed", True, None, True, {"prompt_run_ids": [run]}]
     segments = json.loads(target.read_bytes())["runs"][0]["media"][0]["segments"]
     assert [segment["metadata"] for segment in segments] == [CRANE, SHIP]
 
@@ -437,7 +254,7 @@ def test_a_published_client_exports_waits_and_downloads(caller, catalogue, versi
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
 
 
-def test_the_documented_calls_work_as_they_are_written(service, caller, catalogue, tmp_path):
+def test_the_documented_calls_work(service, caller, catalogue, tmp_path):
     if not shutil.which("curl") or not shutil.which("jq"):
         pytest.skip("curl or jq is not installed")
     index = catalogue.index()
@@ -451,23 +268,23 @@ def test_the_documented_calls_work_as_they_are_written(service, caller, catalogu
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ['"pending"', "index", "prompt_run", "null"]
     shown = json.loads(DOCUMENT.split("```json shape\n", 1)[1].split("```", 1)[0])
-    holds_all_of(json.loads((tmp_path / "export.json").read_bytes()), shown)
+    check_keys(json.loads((tmp_path / "export.json").read_bytes()), shown)
 
 
-def holds_all_of(found, shown):
-    """What is shown has no key that the file does not have; objects of the file's own have no further ones."""
+def check_keys(found, shown):
+    """Check that a file has all documented keys, and that runs, media and segments have no others."""
     if isinstance(shown, dict):
         assert set(shown) <= set(found)
         if {"runs", "media", "segments"} & set(shown):
             assert set(shown) == set(found)
         for key, value in shown.items():
-            holds_all_of(found[key], value)
+            check_keys(found[key], value)
     if isinstance(shown, list):
         for part in found:
-            holds_all_of(part, shown[0])
+            check_keys(part, shown[0])
 
 
-def test_the_document_names_the_limits_and_errors_that_there_are():
+def test_the_document_names_all_limits_and_errors():
     source = "".join(
         path.read_text()
         for path in (Path(promptreel.api.runs.exports.__file__), Path(promptreel.api.routes.exports.__file__))

@@ -1,4 +1,4 @@
-"""Media over https: only from the public internet, from the very address that was checked, and never more than agreed."""
+"""Media over https: only from public addresses, from the checked address, and within limits of size and time."""
 
 import datetime
 import socket
@@ -34,43 +34,43 @@ PUBLIC = "1.1.1.1 8.8.8.8 93.184.216.34 2606:4700:4700::1111 2a00:1450::1 64:ff9
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_an_address_of_a_private_or_special_network_is_not_public(address):
+def test_an_address_of_a_special_network_is_not_public(address):
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_an_address_of_the_internet_is_public(address):
+def test_an_internet_address_is_public(address):
     assert is_public(address)
 
 
 @pytest.mark.parametrize("written", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "localhost", "127.0.0.1"])
-def test_another_way_to_write_this_machine_is_seen_through(written, tmp_path):
+def test_every_spelling_of_localhost_is_rejected(written, tmp_path):
     assert not any(is_public(address) for address in resolve_host(written))
     with pytest.raises(ApiError, match="not on the public internet"):
         fetch_https(f"https://{written}/a.mp4", tmp_path / "out", 1000)
 
 
 class TlsServer:
-    """Answers every request with `answer` (bytes, or a function that writes to the socket) as `HOST`, and counts visits."""
+    """A server named `HOST` that sends `answer` (bytes, or a function of the socket) and records requests."""
 
     def __init__(self, folder):
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nmedia"
-        self.visits = []
+        self.requests = []
         self.context = ssl.create_default_context(cafile=write_certificate(folder, HOST))
         own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         own.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
         self._own = own
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
-        self._ended = threading.Event()
+        self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
-        self._ended.set()
+        self._closed.set()
         self._listening.close()
 
     def _accept(self):
-        while not self._ended.is_set():
+        while not self._closed.is_set():
             try:
                 plain, _ = self._listening.accept()
             except OSError:
@@ -83,17 +83,17 @@ class TlsServer:
                 request = b""
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(4096)
-                self.visits.append(request.decode())
+                self.requests.append(request.decode())
                 if callable(self.answer):
                     self.answer(connection)
                 else:
                     connection.sendall(self.answer)
         except OSError:
-            pass  # the client went away
+            pass  # the client disconnected
 
 
 def write_certificate(folder, host):
-    """A self-signed certificate (certificate.pem) and its key (key.pem); returns the certificate's path."""
+    """Write a self-signed certificate (certificate.pem) and its key (key.pem); return the certificate's path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
@@ -124,46 +124,46 @@ def tls(tmp_path_factory):
 
 @pytest.fixture
 def fetch(tls, tmp_path):
-    """Fetches from the TLS server under its name: that name resolves to it, and it counts as public."""
+    """Function that fetches from the TLS server: `HOST` resolves to it, and its address counts as public."""
     tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nmedia"
-    tls.visits.clear()
+    tls.requests.clear()
 
-    def run(url=f"https://{HOST}/a.mp4?token=secret", *, most=1000, **options):
+    def run(url=f"https://{HOST}/a.mp4?token=secret", *, max_bytes=1000, **options):
         out = tmp_path / "out"
-        given = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
-        fetch_https(url, out, most, port=tls.port, **{**given, **options})
+        defaults = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
+        fetch_https(url, out, max_bytes, port=tls.port, **{**defaults, **options})
         return out.read_bytes()
 
     return run
 
 
-def test_a_file_is_fetched_from_the_address_that_was_checked_under_its_own_name(fetch, tls):
+def test_a_file_is_fetched_with_its_host_name(fetch, tls):
     assert fetch() == b"media"
-    assert tls.visits[0].startswith("GET /a.mp4?token=secret HTTP/1.1\r\n")
-    assert f"Host: {HOST}" in tls.visits[0]
+    assert tls.requests[0].startswith("GET /a.mp4?token=secret HTTP/1.1\r\n")
+    assert f"Host: {HOST}" in tls.requests[0]
 
 
-def test_a_name_that_changes_its_mind_after_the_check_gains_nothing(fetch, tls):
-    """The second look at the name would lead to where nothing listens; there is no second look."""
+def test_dns_rebinding_has_no_effect(fetch, tls):
+    """A second lookup would return an address where nothing listens; there must be none."""
     answers = iter([["127.0.0.1"], ["127.0.0.9"], ["127.0.0.9"]])
-    asked = []
+    lookups = []
 
     def resolve(host):
-        asked.append(host)
+        lookups.append(host)
         return next(answers)
 
     assert fetch(resolve=resolve, allowed=lambda address: address == "127.0.0.1") == b"media"
-    assert asked == [HOST]
+    assert lookups == [HOST]
 
 
 def test_every_address_of_a_name_must_be_public(fetch, tls):
     for addresses in (["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"], []):
         with pytest.raises(ApiError, match="not on the public internet"):
             fetch(resolve=lambda host, found=addresses: found, allowed=lambda address: address == "127.0.0.1")
-    assert tls.visits == []
+    assert tls.requests == []
 
 
-def test_a_server_that_cannot_prove_its_name_is_refused(fetch, tls):
+def test_an_invalid_certificate_is_rejected(fetch, tls):
     with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
         fetch("https://other.example/a.mp4")
     with pytest.raises(ApiError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -192,22 +192,22 @@ def test_a_server_that_cannot_prove_its_name_is_refused(fetch, tls):
         f"https://{HOST}/a\x7f",
     ],
 )
-def test_addresses_that_could_mean_something_else_are_refused_without_a_visit(fetch, tls, url):
+def test_ambiguous_urls_are_rejected_without_a_request(fetch, tls, url):
     with pytest.raises(ApiError) as error:
         fetch(url)
     assert (error.value.status, error.value.code) == (422, "media_uri_refused")
-    assert tls.visits == []
+    assert tls.requests == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 204, 206, 401, 404, 500])
-def test_a_redirect_is_not_followed_and_nothing_but_200_is_media(fetch, tls, status):
+def test_only_status_200_is_media(fetch, tls, status):
     tls.answer = f"HTTP/1.1 {status} X\r\nLocation: https://{HOST}/b\r\nContent-Length: 0\r\n\r\n".encode()
     with pytest.raises(ApiError, match=str(status)):
         fetch()
-    assert len(tls.visits) == 1
+    assert len(tls.requests) == 1
 
 
-def test_a_body_over_the_limit_is_broken_off(fetch, tls):
+def test_a_body_over_the_limit_is_cut_off(fetch, tls):
     tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\nConnection: close\r\n\r\n" + b"0" * 1001
     with pytest.raises(ApiError) as error:
         fetch()
@@ -217,7 +217,7 @@ def test_a_body_over_the_limit_is_broken_off(fetch, tls):
 
 
 @pytest.mark.parametrize("head", ["Transfer-Encoding: chunked", "Connection: close"])
-def test_an_endless_body_is_broken_off(fetch, tls, head):
+def test_an_endless_body_is_cut_off(fetch, tls, head):
     sent = []
 
     def endless(connection):
@@ -229,7 +229,7 @@ def test_an_endless_body_is_broken_off(fetch, tls, head):
 
     tls.answer = endless
     with pytest.raises(ApiError) as error:
-        fetch(most=100_000)
+        fetch(max_bytes=100_000)
     assert error.value.status == 413
     assert sum(sent) < 90_000_000
 
@@ -239,7 +239,7 @@ def drip_body(connection):
     _drip(connection)
 
 
-def drip_promised_body(connection):
+def drip_body_with_length(connection):
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
     _drip(connection)
 
@@ -259,23 +259,23 @@ def _drip(connection):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("slow", [drip_body, drip_promised_body, drip_headers, silence])
-def test_a_server_that_takes_its_time_is_broken_off(fetch, tls, slow):
+@pytest.mark.parametrize("slow", [drip_body, drip_body_with_length, drip_headers, silence])
+def test_a_slow_server_is_cut_off(fetch, tls, slow):
     tls.answer = slow
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(ApiError, match="takes longer than") as error:
         fetch(timeout_s=0.5)
     assert error.value.code == "media_uri_refused"
-    assert time.monotonic() - began < 15  # the server would have gone on for 20
+    assert time.monotonic() - started < 15  # the server would send for 20 s
 
 
-def test_a_body_that_ends_early_is_not_taken_for_the_whole(fetch, tls):
+def test_a_truncated_body_is_an_error(fetch, tls):
     tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nonly this"
     with pytest.raises(ApiError):
         fetch()
 
 
-def test_an_error_does_not_show_the_query_of_an_address(fetch, tls):
+def test_an_error_hides_the_query_of_the_url(fetch, tls):
     tls.answer = b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(ApiError) as error:
         fetch()
@@ -283,40 +283,40 @@ def test_an_error_does_not_show_the_query_of_an_address(fetch, tls):
     assert "secret" not in str(error.value.details)
 
 
-def test_media_over_https_is_registered_and_kept(tls, world, caller, api_media, monkeypatch):
-    film = (api_media / "a.mp4").read_bytes()
-    tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(film), film)
+def test_media_over_https_is_registered_and_stored(tls, world, caller, api_media, monkeypatch):
+    content = (api_media / "a.mp4").read_bytes()
+    tls.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(content), content)
     options = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
     monkeypatch.setattr(
         promptreel.api.uploads.store,
         "fetch_https",
-        lambda url, out, most: fetch_https(url, out, most, port=tls.port, **options),
+        lambda url, out, max_bytes: fetch_https(url, out, max_bytes, port=tls.port, **options),
     )
     uri = f"https://{HOST}/films/a.mp4?token=1"
     body = ok_json(caller.post("/videos", {"title": "far", "video_uri": uri}), 201)
     assert (body["source_kind"], body["media_type"], body["video_uri"]) == ("https", "video", uri)
     names = [name for name in world.service.uploads() if body["video_id"] in name]
     assert names == [f"uploads/{body['video_id']}/source.mp4"]
-    assert (world.service.data / names[0]).read_bytes() == film
+    assert (world.service.data / names[0]).read_bytes() == content
     ok_json(caller.delete(f"/videos/{body['video_id']}"))
     assert not (world.service.data / names[0]).exists()
 
 
-def test_private_addresses_are_refused_through_the_api(caller):
+def test_the_api_rejects_private_addresses(caller):
     for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "2130706433", "localhost", "10.1.2.3"):
         assert_error(caller.post("/videos", {"title": "t", "video_uri": f"https://{host}/a"}), 422, "media_uri_refused")
 
 
-def test_fetches_that_take_their_time_leave_room_for_other_requests(tls, service, monkeypatch):
-    """More registrations than there are threads wait for a server that does not answer, and others are served meanwhile."""
+def test_slow_fetches_do_not_block_other_requests(tls, service, monkeypatch):
+    """More registrations than threads wait for a slow server; other requests are served meanwhile."""
     options = {"resolve": lambda host: ["127.0.0.1"], "allowed": lambda address: True, "context": tls.context}
-    answer, inside, most = threading.Event(), [], []
+    release, active, active_counts = threading.Event(), [], []
 
     def hold(url, out, max_bytes):
-        inside.append(url)
-        most.append(len(inside))
-        answer.wait(60)
-        inside.remove(url)
+        active.append(url)
+        active_counts.append(len(active))
+        release.wait(60)
+        active.remove(url)
         fetch_https(url, out, max_bytes, port=tls.port, **options)
 
     tls.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -328,12 +328,12 @@ def test_fetches_that_take_their_time_leave_room_for_other_requests(tls, service
 
     with ThreadPoolExecutor(50) as pool:
         waiting = [pool.submit(register, number) for number in range(50)]
-        wait_for(lambda: len(inside) == 8)
+        wait_for(lambda: len(active) == 8)
         try:
             ok_json(quick.get("/playground/videos", timeout=20))
             ok_json(quick.get("/prompts", timeout=20))
         finally:
-            answer.set()
-        for answered in waiting:
-            assert_error(answered.result(), 422, "media_uri_refused")
-    assert max(most) == 8
+            release.set()
+        for response in waiting:
+            assert_error(response.result(), 422, "media_uri_refused")
+    assert max(active_counts) == 8

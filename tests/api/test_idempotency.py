@@ -1,4 +1,4 @@
-"""The same request with the same key has one effect and one answer, however often and however at once it comes."""
+"""Repeated and concurrent requests with the same idempotency key have one effect and one response."""
 
 import json
 import threading
@@ -14,23 +14,23 @@ from tests.api_server import MEASURE, ApiServer, assert_error, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
 
-AT_ONCE = 200
+CONCURRENCY = 200
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory):
-    """A server that executes nothing, over each kind of database."""
+def server(request, tmp_path_factory):
+    """A server without a supervisor, on each kind of database."""
     url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else ""
     limits = RateLimitSettings(write=1_000_000, read=1_000_000)
     with ApiServer(
-        tmp_path_factory.mktemp("served") / "data", database_url=url, supervise=False, rate_limits=limits
+        tmp_path_factory.mktemp("server") / "data", database_url=url, supervise=False, rate_limits=limits
     ) as server:
         yield server
 
 
 @pytest.fixture
-def someone(served):
-    return served.caller()
+def someone(server):
+    return server.caller()
 
 
 def runs_of(server, caller):
@@ -44,8 +44,8 @@ def run_request(caller, media):
     return {"prompt_id": prompt_id, "target": {"type": "videos", "video_ids": [video_id]}}
 
 
-def post_at_once(caller, path, body, keys):
-    """The answers to posts that begin together, one for each key."""
+def post_concurrently(caller, path, body, keys):
+    """Send one POST per key at the same time; return the responses."""
     ready = threading.Barrier(len(keys))
     limits = httpx.Limits(max_connections=len(keys))
     headers = {"X-API-Key": caller.key, "Content-Type": "application/json"}
@@ -63,29 +63,29 @@ def post_at_once(caller, path, body, keys):
 def race(server, caller, media, rounds):
     body = run_request(caller, media)
     for number in range(rounds):
-        answers = post_at_once(caller, "/prompt-runs/execute", body, [f"round-{number}"] * AT_ONCE)
-        assert {answer.status_code for answer in answers} == {202}
-        assert len({answer.content for answer in answers}) == 1
+        responses = post_concurrently(caller, "/prompt-runs/execute", body, [f"round-{number}"] * CONCURRENCY)
+        assert {response.status_code for response in responses} == {202}
+        assert len({response.content for response in responses}) == 1
         assert runs_of(server, caller) == number + 1
 
 
-def test_identical_posts_at_once_start_one_run(served, someone, api_media):
-    race(served, someone, api_media, rounds=3)
+def test_concurrent_identical_posts_start_one_run(server, someone, api_media):
+    race(server, someone, api_media, rounds=3)
 
 
 @pytest.mark.slow
-def test_identical_posts_at_once_start_one_run_each_of_fifty_times(served, someone, api_media):
-    race(served, someone, api_media, rounds=50)
+def test_concurrent_identical_posts_start_one_run_in_fifty_rounds(server, someone, api_media):
+    race(server, someone, api_media, rounds=50)
 
 
-def test_different_keys_at_once_start_different_runs(served, someone, api_media):
+def test_concurrent_different_keys_start_different_runs(server, someone, api_media):
     body = run_request(someone, api_media)
-    answers = post_at_once(someone, "/prompt-runs/execute", body, [f"key-{n % 10}" for n in range(40)])
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["run_id"] for answer in answers}) == runs_of(served, someone) == 10
+    responses = post_concurrently(someone, "/prompt-runs/execute", body, [f"key-{n % 10}" for n in range(40)])
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.json()["run_id"] for response in responses}) == runs_of(server, someone) == 10
 
 
-def test_a_second_post_with_the_same_key_has_the_first_answer_however_it_is_written(someone):
+def test_equivalent_json_gets_the_first_response(someone):
     first = someone.post("/indexes", {"name": "one", "description": None}, key="k")
     spaced = someone.post(
         "/indexes",
@@ -97,15 +97,15 @@ def test_a_second_post_with_the_same_key_has_the_first_answer_however_it_is_writ
     assert len(ok_json(someone.get("/indexes"))) == 1
 
 
-def test_the_same_key_with_other_content_is_refused_and_changes_nothing(someone):
+def test_a_key_with_other_content_is_rejected(someone):
     ok_json(someone.post("/prompts", MEASURE, key="k"), 201)
     for change in ({"name": "other"}, {"description": "x"}, {"json_schema": {"type": "object"}}):
         assert_error(someone.post("/prompts", {**MEASURE, **change}, key="k"), 409, "idempotency_request_mismatch")
     assert ok_json(someone.get("/prompts"))["total_count"] == 1
 
 
-def test_a_key_belongs_to_its_path_and_account(served, someone):
-    other = served.caller()
+def test_a_key_is_bound_to_its_path_and_account(server, someone):
+    other = server.caller()
     index_id = ok_json(someone.post("/indexes", {"name": "one"}, key="k"), 201)["index_id"]
     prompt_id = ok_json(someone.post("/prompts", MEASURE, key="k"), 201)["prompt_id"]
     theirs = ok_json(other.post("/indexes", {"name": "one"}, key="k"), 201)
@@ -116,13 +116,13 @@ def test_a_key_belongs_to_its_path_and_account(served, someone):
         ok_json(someone.put(f"/prompts/{path}", json={"description": "new"}, headers={"Idempotency-Key": "k"}))
 
 
-def test_two_keys_of_one_account_share_their_idempotency(served, someone):
-    colleague = served.caller("write", account_id=someone.account_id)
+def test_api_keys_of_an_account_share_idempotency_keys(server, someone):
+    colleague = server.caller("write", account_id=someone.account_id)
     first = ok_json(someone.post("/indexes", {"name": "one"}, key="k"), 201)
     assert ok_json(colleague.post("/indexes", {"name": "one"}, key="k"), 201) == first
 
 
-def test_a_failure_is_not_kept(someone, api_media):
+def test_a_failure_is_not_stored(someone, api_media):
     prompt_id = someone.prompt()
     target = {"type": "playground"}
     assert_error(someone.execute(prompt_id, target, key="k"), 422, "validation_failed")
@@ -131,7 +131,7 @@ def test_a_failure_is_not_kept(someone, api_media):
     assert ok_json(someone.execute(prompt_id, target, key="k"), 202) == run
 
 
-def test_a_cancelled_run_is_told_as_it_was_at_the_first_cancel(someone, api_media):
+def test_cancelling_again_gets_the_first_response(someone, api_media):
     body = run_request(someone, api_media)
     run_id = ok_json(someone.post("/prompt-runs/execute", body), 202)["run_id"]
     first = ok_json(someone.post(f"/prompt-runs/{run_id}/cancel", key="k"))
@@ -140,26 +140,26 @@ def test_a_cancelled_run_is_told_as_it_was_at_the_first_cancel(someone, api_medi
     assert ok_json(someone.post(f"/prompt-runs/{run_id}/cancel")) == first
 
 
-def test_an_upload_is_compared_by_what_is_in_it_and_keeps_one_file(served, someone, api_media):
-    before = len(served.uploads())
+def test_uploads_are_compared_by_content(server, someone, api_media):
+    before = len(server.uploads())
     first = someone.upload(api_media / "a.mp4", key="k")
     again = someone.upload(api_media / "a.mp4", key="k")  # with another boundary
     assert first.request.headers["Content-Type"] != again.request.headers["Content-Type"]
     assert first.content == again.content
     assert_error(someone.upload(api_media / "b.flac", title="a.mp4", key="k"), 409, "idempotency_request_mismatch")
     assert_error(someone.upload(api_media / "a.mp4", title="b", key="k"), 409, "idempotency_request_mismatch")
-    assert len(served.uploads()) == before + 1
+    assert len(server.uploads()) == before + 1
     assert len(ok_json(someone.get("/playground/videos"))["data"]) == 1
 
 
-def test_identical_uploads_at_once_keep_one_file(served, someone, api_media):
-    before = len(served.uploads())
+def test_concurrent_identical_uploads_store_one_file(server, someone, api_media):
+    before = len(server.uploads())
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: someone.upload(api_media / "c.png", key="k"), range(8)))
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.content for answer in answers}) == 1
-    assert len(served.uploads()) == before + 1
-    assert list((served.data / "tmp").iterdir()) == []
+        responses = list(pool.map(lambda _: someone.upload(api_media / "c.png", key="k"), range(8)))
+    assert {response.status_code for response in responses} == {201}
+    assert len({response.content for response in responses}) == 1
+    assert len(server.uploads()) == before + 1
+    assert list((server.data / "tmp").iterdir()) == []
 
 
 def test_a_key_is_1_to_255_characters(someone):
@@ -169,9 +169,9 @@ def test_a_key_is_1_to_255_characters(someone):
     assert_error(someone.post("/indexes", {"name": "one"}, headers=empty), 422, "validation_failed")
 
 
-def test_a_kept_answer_is_forgotten_after_a_day(served, someone):
+def test_a_stored_response_expires_after_a_day(server, someone):
     first = ok_json(someone.post("/indexes", {"name": "one"}, key="k"), 201)
-    with served.app.state.database.write() as session:
+    with server.app.state.database.write() as session:
         for record in session.scalars(
             select(IdempotentAnswer).where(IdempotentAnswer.account_id == someone.account_id)
         ):

@@ -1,44 +1,44 @@
-"""Keys that were looked up just now: kept for a second, forgotten when a key is revoked."""
+"""The cache of known keys: entries live for a second, and are dropped when a key is revoked."""
 
 from promptreel.api.web.auth import KnownKeys, Principal
 
 ANNE = Principal("user_a", "key_a", ("read",))
 
 
-def keys_at(moment):
-    return KnownKeys(clock=lambda: moment[0])
+def keys_at(time_s):
+    return KnownKeys(clock=lambda: time_s[0])
 
 
-def test_a_key_is_known_for_a_second():
-    moment = [100.0]
-    keys = keys_at(moment)
+def test_a_key_is_cached_for_a_second():
+    time_s = [100.0]
+    keys = keys_at(time_s)
     assert keys.find("hash") is None
-    keys.keep("hash", ANNE, keys.generation)
-    moment[0] = 100.9
+    keys.store("hash", ANNE, keys.generation)
+    time_s[0] = 100.9
     assert keys.find("hash") == ANNE
     assert keys.find("other") is None
-    moment[0] = 101.1
+    time_s[0] = 101.1
     assert keys.find("hash") is None
 
 
-def test_all_are_forgotten_at_once():
+def test_clear_drops_all_keys():
     keys = keys_at([100.0])
-    keys.keep("hash", ANNE, keys.generation)
-    keys.forget()
+    keys.store("hash", ANNE, keys.generation)
+    keys.clear()
     assert keys.find("hash") is None
 
 
-def test_what_was_looked_up_before_a_key_was_revoked_is_not_kept_after_it():
+def test_a_lookup_before_a_revocation_is_not_stored():
     keys = keys_at([100.0])
-    generation = keys.generation  # a request reads the key,
-    keys.forget()  # another revokes it,
-    keys.keep("hash", ANNE, generation)  # and the first comes back with what it has read
+    generation = keys.generation  # a request looks up the key
+    keys.clear()  # another request revokes it
+    keys.store("hash", ANNE, generation)  # the first one stores its result
     assert keys.find("hash") is None
 
 
-def test_strangers_do_not_fill_the_memory():
+def test_the_cache_size_is_limited():
     keys = keys_at([100.0])
     for number in range(25_000):
-        keys.keep(f"hash {number}", ANNE, keys.generation)
+        keys.store(f"hash {number}", ANNE, keys.generation)
     assert len(keys._callers) <= 10_000
     assert keys.find("hash 24999") == ANNE

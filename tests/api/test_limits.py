@@ -1,4 +1,4 @@
-"""What one run may be made of: a target over a limit is refused before anything is stored, and can still be estimated."""
+"""Limits of a run: a target over a limit is rejected before anything is stored, but can be estimated."""
 
 import pytest
 
@@ -8,12 +8,12 @@ pytest_plugins = ["tests.api_fixtures"]
 
 
 @pytest.fixture
-def ask(monkeypatch, tmp_path, api_media):
-    """Starts a run over 3 s of video and 2 s of sound in windows of a second, on a service with these limits."""
+def execute(monkeypatch, tmp_path, api_media):
+    """Function that executes a run of 3 s of video and 2 s of audio, in segments of a second, with given limits."""
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     servers = []
 
-    def ask(model="signals", **limits):
+    def execute(model="signals", **limits):
         server = ApiServer(tmp_path / "data", supervise=False, model_base_url="http://127.0.0.1:9", **limits)
         servers.append(server.__enter__())
         caller = server.caller()
@@ -23,23 +23,23 @@ def ask(monkeypatch, tmp_path, api_media):
         body = {"prompt_id": prompt_id, "target": {"type": "playground"}, "processing_model": model, **WINDOWS}
         return caller, body, caller.post("/prompt-runs/execute", body, key="once")
 
-    yield ask
+    yield execute
     for server in servers:
         server.__exit__()
 
 
 @pytest.mark.parametrize(
-    ("limits", "said_of_it"),
+    ("limits", "message"),
     [
         ({"max_run_items": 1}, "2 items exceed the limit of one run (1)"),
         ({"max_run_segments": 4}, "at least 5 segments, more than one run may have (4)"),
         ({"max_run_tokens": 500, "model": MODEL}, "one run may use 500"),
     ],
 )
-def test_a_target_over_a_limit_is_refused_and_nothing_is_stored(ask, limits, said_of_it):
-    caller, _, answer = ask(**limits)
-    error = assert_error(answer, 422, "validation_failed")
-    assert said_of_it in error["message"]
+def test_a_target_over_a_limit_is_rejected(execute, limits, message):
+    caller, _, response = execute(**limits)
+    error = assert_error(response, 422, "validation_failed")
+    assert message in error["message"]
     assert ok_json(caller.get("/prompt-runs")) == []
 
 
@@ -49,20 +49,20 @@ def test_a_target_over_a_limit_is_refused_and_nothing_is_stored(ask, limits, sai
         {"max_run_items": 2},
         {"max_run_segments": 5},
         {"max_run_tokens": 100_000, "model": MODEL},
-        {"max_run_tokens": 1},  # a model that measures takes none
+        {"max_run_tokens": 1},  # the built-in model uses no tokens
     ],
 )
-def test_a_target_at_a_limit_is_accepted(ask, limits):
-    _, _, answer = ask(**limits)
-    assert ok_json(answer, 202)["status"] == "pending"
+def test_a_target_at_a_limit_is_accepted(execute, limits):
+    _, _, response = execute(**limits)
+    assert ok_json(response, 202)["status"] == "pending"
 
 
 @pytest.mark.parametrize(
     ("limits", "kind"), [({"max_run_segments": 4}, "segments"), ({"max_run_tokens": 500, "model": MODEL}, "tokens")]
 )
-def test_an_estimate_says_which_limit_would_be_met(ask, limits, kind):
-    caller, body, _ = ask(**limits)
-    answer = ok_json(caller.post("/prompt-runs/estimate", body))
-    within = answer["breakdown"]["prompt_run_estimate"]["limits"]["within"]
+def test_an_estimate_names_the_exceeded_limit(execute, limits, kind):
+    caller, body, _ = execute(**limits)
+    response = ok_json(caller.post("/prompt-runs/estimate", body))
+    within = response["breakdown"]["prompt_run_estimate"]["limits"]["within"]
     assert [name for name, fits in within.items() if not fits] == [kind]
-    assert answer["sufficient_balance"] is False
+    assert response["sufficient_balance"] is False

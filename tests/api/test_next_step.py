@@ -1,4 +1,4 @@
-"""What the supervisor does next with a run, as a table."""
+"""The supervisor's next step for a run, as a table."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What only the user that runs promptreel may read: the secret of signed addresses, the database, uploads, and requests."""
+"""Files that only their owner may read: the secret of signed URLs, the database, uploads, and requests."""
 
 import os
 import stat
@@ -28,7 +28,7 @@ def mode_of(path):
 
 
 def private_files(data):
-    """The private files of a data folder, each kind at least once."""
+    """Return the private files of a data folder; check that every kind exists."""
     found = [path for path in data.rglob("*") if path.is_file() and is_private(path.relative_to(data).as_posix())]
     kinds = {path.relative_to(data).parts[0] for path in found}
     assert kinds == {"api", "uploads", "runs"}
@@ -36,8 +36,8 @@ def private_files(data):
     return [*found, *(path for path in database if path.exists())]
 
 
-def serve_a_run(data, image):
-    """A data folder with a service's private files, and a run's tables."""
+def serve_run(data, image):
+    """Fill a data folder with private files and the tables of a run; return the run id and the modes of the files."""
     with ApiServer(data) as server:
         caller = server.caller()
         run_id = caller.start(caller.prompt(), {"type": "videos", "video_ids": [caller.video(image)]})
@@ -49,7 +49,7 @@ def serve_a_run(data, image):
 
 def test_private_files_have_mode_0600_whatever_the_umask(tmp_path, umask):
     data = tmp_path / "data"
-    run_id, modes = serve_a_run(data, make_image(tmp_path / "still.png"))
+    run_id, modes = serve_run(data, make_image(tmp_path / "still.png"))
     assert set(modes.values()) == {0o600}, modes
     tables = [
         *(data / "runs" / run_id / "tables").rglob("*.parquet"),
@@ -58,7 +58,7 @@ def test_private_files_have_mode_0600_whatever_the_umask(tmp_path, umask):
     assert {mode_of(path) for path in tables} == {0o666 & ~umask}
 
 
-def test_the_request_of_a_run_of_the_command_line_is_private(tmp_path, umask):
+def test_the_request_of_a_cli_run_is_private(tmp_path, umask):
     run_id = run_media(tmp_path / "data", make_image(tmp_path / "still.png"), settings_for())
     assert mode_of(tmp_path / "data" / "runs" / run_id / "request.json") == 0o600
 
@@ -66,12 +66,12 @@ def test_the_request_of_a_run_of_the_command_line_is_private(tmp_path, umask):
 @pytest.mark.skipif(os.getuid() != 0, reason="reading as another user needs root")
 def test_another_user_cannot_read_them(tmp_path, umask):
     data = tmp_path / "data"
-    serve_a_run(data, make_image(tmp_path / "still.png"))
+    serve_run(data, make_image(tmp_path / "still.png"))
     data.chmod(0o755)
     secret = data / "api" / "link-secret"
 
     def can_read(path):
-        # From inside the folder: those above it are pytest's, and closed to others.
+        # With a relative name: the folders above belong to pytest and are closed to other users.
         name = path.relative_to(data)
         options = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "capture_output": True, "check": False}
         done = subprocess.run(["cat", name], cwd=data, **options)
@@ -84,34 +84,34 @@ def test_another_user_cannot_read_them(tmp_path, umask):
     assert can_read(secret)
 
 
-def test_a_mode_that_cannot_be_changed_is_a_warning(tmp_path, monkeypatch, caplog):
+def test_a_failed_mode_change_is_a_warning(tmp_path, monkeypatch, caplog):
     path = tmp_path / "api" / "link-secret"
     path.parent.mkdir()
     path.write_text("secret")
     path.chmod(0o644)
 
-    def refuse(self, mode):
+    def raise_permission_error(self, mode):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(type(path), "chmod", refuse)
+    monkeypatch.setattr(type(path), "chmod", raise_permission_error)
     assert restrict_private_files(open_storage(tmp_path)) == 0
     assert "its mode cannot be changed (Operation not permitted); set it to 0600" in caplog.text
 
 
-def test_files_that_others_could_read_are_narrowed_when_the_service_starts(tmp_path, caplog):
+def test_readable_files_are_restricted_at_service_start(tmp_path, caplog):
     data = tmp_path / "data"
-    serve_a_run(data, make_image(tmp_path / "still.png"))
-    wide = private_files(data)
-    for path in wide:
+    serve_run(data, make_image(tmp_path / "still.png"))
+    readable = private_files(data)
+    for path in readable:
         path.chmod(0o644)
     with ApiServer(data):
         assert {mode_of(path) for path in private_files(data)} == {0o600}
-    told = [record.getMessage() for record in caplog.records if "mode is 0600 now" in record.getMessage()]
-    assert len(told) == len(wide)
+    messages = [record.getMessage() for record in caplog.records if "mode is 0600 now" in record.getMessage()]
+    assert len(messages) == len(readable)
     assert restrict_private_files(open_storage(data)) == 0
 
 
-def test_a_database_is_private_before_anything_is_in_it(tmp_path, umask):
+def test_an_empty_database_is_private(tmp_path, umask):
     database = Database(f"sqlite:///{tmp_path / 'a.db'}")
     assert mode_of(tmp_path / "a.db") == 0o600
     database.close()

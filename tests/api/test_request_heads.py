@@ -1,4 +1,4 @@
-"""Request heads are bounded in bytes and time, also without a key; bodies, streams and idle connections are not."""
+"""Request heads are limited in size and time, also without a key; bodies, streams and idle connections are not."""
 
 import json
 import re
@@ -15,12 +15,12 @@ import pytest
 from promptreel.api.config import ApiConfig, config_from_environment
 from promptreel.api.web.http_protocol import MAX_HEAD_BYTES
 from promptreel.schemas.errors import SettingsError
-from tests.api.test_events import STREAM, Follower, happen
+from tests.api.event_stream import STREAM, Follower, record_events
 from tests.api_server import ApiServer, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
 
-TIMEOUT_S = 0.5  # of a head, in these tests
+TIMEOUT_S = 0.5  # of a head
 LONGER_S = 3 * TIMEOUT_S
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
 UNFINISHED = {
@@ -31,7 +31,7 @@ UNFINISHED = {
     "empty lines": b"\r\n" * (MAX_HEAD_BYTES // 2),
 }
 CHUNKED = b"POST /api/v2/indexes HTTP/1.1\r\nHost: here\r\nX-API-Key: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
-# Twice the limit: what came in one piece with the end of the head does not count.
+# Twice the limit, because bytes received together with the end of the head do not count.
 UNFINISHED_BODIES = {
     "chunk extension": b"1;name=" + b"a" * 2 * MAX_HEAD_BYTES,
     "trailer": b"1\r\n{\r\n0\r\nX-Long: " + b"a" * 2 * MAX_HEAD_BYTES,
@@ -48,7 +48,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory):
-    """A server whose time limit no test reaches."""
+    """A server with the default timeout, which no test reaches."""
     with ApiServer(tmp_path_factory.mktemp("patient") / "data", supervise=False) as server:
         yield server
 
@@ -59,7 +59,7 @@ def connect(server):
 
 
 def received(connection):
-    """What the service sends until it closes the connection; fails where it leaves it open."""
+    """Return the bytes sent until the service closes the connection; fail if it stays open."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -71,30 +71,30 @@ def received(connection):
     return b"".join(parts)
 
 
-def receive_answer(connection):
-    """One answer with a Content-Length: its status and body."""
+def receive_response(connection):
+    """Receive a response with a Content-Length; return its status and body."""
     content = b""
     while b"\r\n\r\n" not in content:
-        content += _more(connection, content)
+        content += _receive(connection, content)
     head, _, body = content.partition(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
     while len(body) < length:
-        body += _more(connection, body)
+        body += _receive(connection, body)
     assert len(body) == length
     return int(head.split()[1]), body
 
 
-def _more(connection, before):
+def _receive(connection, before):
     try:
         part = connection.recv(65536)
     except TimeoutError:
-        raise AssertionError(f"no answer, only {before!r}") from None
+        raise AssertionError(f"no response, only {before!r}") from None
     assert part, f"closed after {before!r}"
     return part
 
 
 def send_slowly(connection, content, seconds):
-    """Sends a byte at a time over so many seconds, or until the other side closes."""
+    """Send one byte at a time, `seconds` in total, or until the service closes the connection."""
     try:
         for byte in content:
             connection.sendall(bytes([byte]))
@@ -103,8 +103,8 @@ def send_slowly(connection, content, seconds):
         pass
 
 
-def check_refusal(content):
-    """A 431 in the API's error shape, after which the connection is closed."""
+def check_431(content):
+    """Check that a response is a 431 in the API's error format, with `Connection: close`."""
     head, _, body = content.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines[1:])}
@@ -120,10 +120,10 @@ def check_refusal(content):
     assert error["request_id"] == headers[b"x-request-id"].decode()
 
 
-# -------------------------------------------------------------------------------------------- bytes
+# --------------------------------------------------------------------------------------------- size
 
 
-def test_a_header_of_100_mb_is_cut_while_others_are_answered(patient):
+def test_a_header_of_100_mb_does_not_affect_other_clients(patient):
     block, sent = b"a" * (1 << 20), 0
     with connect(patient) as connection:
         connection.sendall(HEALTH + b"X-Long: ")
@@ -136,49 +136,49 @@ def test_a_header_of_100_mb_is_cut_while_others_are_answered(patient):
         except (BrokenPipeError, ConnectionResetError):
             pass
         content = received(connection)
-    assert sent < 100 << 20, "all of it was taken"
-    if content:  # what is still on its way when the connection closes may cost a client the answer
-        check_refusal(content)
+    assert sent < 100 << 20, "the service read everything"
+    if content:  # a reset of the connection may discard the response
+        check_431(content)
     assert httpx.get(patient.base_url + "/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("name", UNFINISHED)
-def test_a_head_at_the_limit_that_has_not_ended_is_answered_431(patient, name):
+def test_an_unfinished_head_at_the_limit_is_431(patient, name):
     with connect(patient) as connection:
         connection.sendall(UNFINISHED[name])
-        check_refusal(received(connection))
+        check_431(received(connection))
 
 
-def test_what_follows_a_refused_head_is_not_read_as_a_request(patient):
+def test_bytes_after_a_rejected_head_are_not_a_request(patient):
     with connect(patient) as connection:
         connection.sendall(UNFINISHED["value"] + b"\r\n\r\n" + HEALTH + b"\r\n")
-        check_refusal(received(connection))
+        check_431(received(connection))
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-def test_a_head_just_under_the_limit_is_answered(patient, pieces):
+def test_a_head_at_the_limit_is_accepted(patient, pieces):
     head = HEALTH + b"X-Long: "
     head += b"a" * (MAX_HEAD_BYTES - len(head) - 4) + b"\r\n\r\n"
     assert len(head) == MAX_HEAD_BYTES
     size = -(-len(head) // pieces)
     with connect(patient) as connection:
-        for _ in range(3):  # each request of a connection has the limit for itself
+        for _ in range(3):  # the limit applies to each request of a connection
             for start in range(0, len(head), size):
                 connection.sendall(head[start : start + size])
-            assert receive_answer(connection)[0] == 200
+            assert receive_response(connection)[0] == 200
 
 
 @pytest.mark.parametrize("name", UNFINISHED_BODIES)
-def test_chunk_extensions_and_trailers_are_bounded_too(patient, name):
+def test_chunk_extensions_and_trailers_are_limited(patient, name):
     with connect(patient) as connection:
         connection.sendall(CHUNKED % patient.caller().key.encode() + UNFINISHED_BODIES[name])
         received(connection)
 
 
-def test_a_long_head_behind_a_stream_ends_the_connection_without_a_word_in_the_stream(patient):
+def test_a_long_head_after_a_stream_closes_the_connection(patient):
     with connect(patient) as connection:
         connection.sendall(_stream_request(patient.caller()))
-        assert b": connected" in _until(connection, b": connected")
+        assert b": connected" in _receive_until(connection, b": connected")
         connection.sendall(UNFINISHED["value"] * 2)
         assert b"431" not in received(connection)
 
@@ -186,78 +186,78 @@ def test_a_long_head_behind_a_stream_ends_the_connection_without_a_word_in_the_s
 # --------------------------------------------------------------------------------------------- time
 
 
-@pytest.mark.parametrize("begin", [b"", b"G", HEALTH, b"\r\n"])
-def test_a_connection_whose_head_does_not_come_is_closed(server, begin):
+@pytest.mark.parametrize("start_bytes", [b"", b"G", HEALTH, b"\r\n"])
+def test_a_connection_without_a_complete_head_is_closed(server, start_bytes):
     with connect(server) as connection:
-        connection.sendall(begin)
+        connection.sendall(start_bytes)
         assert received(connection) == b""
 
 
-def test_a_head_that_comes_byte_by_byte_is_closed(server):
+def test_a_slow_head_is_closed(server):
     with connect(server) as connection:
         send_slowly(connection, HEALTH, 2 * LONGER_S)
         assert received(connection) == b""
 
 
-@pytest.mark.parametrize("begin", [b"G", HEALTH, b"\r\n"])
-def test_the_next_head_of_a_connection_has_the_same_time(server, begin):
+@pytest.mark.parametrize("start_bytes", [b"G", HEALTH, b"\r\n"])
+def test_the_next_head_has_the_same_timeout(server, start_bytes):
     with connect(server) as connection:
         connection.sendall(HEALTH + b"\r\n")
-        assert receive_answer(connection)[0] == 200
-        connection.sendall(begin)
+        assert receive_response(connection)[0] == 200
+        connection.sendall(start_bytes)
         assert received(connection) == b""
 
 
-def test_a_body_that_is_sent_on_after_its_answer_is_cut(server):
+def test_a_body_sent_after_its_response_is_cut_off(server):
     with connect(server) as connection:
         connection.sendall(b"POST /api/v2/indexes HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
-        assert receive_answer(connection)[0] == 401
+        assert receive_response(connection)[0] == 401
         send_slowly(connection, b"a" * 10, LONGER_S)
         assert received(connection) == b""
 
 
-def test_a_body_that_ends_after_its_answer_leaves_no_connection_open(server):
+def test_a_connection_closes_after_a_late_body(server):
     with connect(server) as connection:
         connection.sendall(b"POST /api/v2/indexes HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n")
-        assert receive_answer(connection)[0] == 401
+        assert receive_response(connection)[0] == 401
         connection.sendall(b"a" * 10)
         assert received(connection) == b""
 
 
-# ------------------------------------------------------------------------------- what is not bounded
+# ------------------------------------------------------------------------------------- not limited
 
 
 def test_an_idle_connection_stays_open_between_requests(server):
     with connect(server) as connection:
         for _ in range(3):
             connection.sendall(HEALTH + b"\r\n")
-            assert receive_answer(connection)[0] == 200
+            assert receive_response(connection)[0] == 200
             time.sleep(LONGER_S)
 
 
-def test_a_stream_outlives_the_time_of_its_head(server):
+def test_a_stream_outlives_the_head_timeout(server):
     caller = server.caller()
     with Follower(caller) as stream:
         time.sleep(LONGER_S)
-        happen(server, caller, "media.created")
+        record_events(server, caller, "media.created")
         assert [event["event_type"] for event in stream.take(1)] == ["media.created"]
 
 
-def test_a_stream_outlives_the_begin_of_a_request_behind_it(server):
+def test_a_stream_outlives_a_partial_head_after_it(server):
     caller = server.caller()
     with connect(server) as connection:
         connection.sendall(_stream_request(caller) + b"GET /heal")
-        _until(connection, b": connected")
+        _receive_until(connection, b": connected")
         time.sleep(LONGER_S)
-        happen(server, caller, "media.created")
-        assert b"media.created" in _until(connection, b"media.created")
+        record_events(server, caller, "media.created")
+        assert b"media.created" in _receive_until(connection, b"media.created")
 
 
-def test_requests_in_one_piece_are_answered_in_order(server):
+def test_pipelined_requests_are_answered_in_order(server):
     paths = [b"/healthz", b"/readyz", b"/nowhere"]
     with connect(server) as connection:
         connection.sendall(b"".join(HEALTH.replace(b"/healthz", path) + b"\r\n" for path in paths))
-        content = _until(connection, b"endpoint_not_supported")
+        content = _receive_until(connection, b"endpoint_not_supported")
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", content)
     assert statuses == [b"200", b"200", b"404"]
 
@@ -270,13 +270,13 @@ def test_a_body_may_take_longer_than_a_head(server, api_media):
         for start in range(0, len(body), size):
             time.sleep(LONGER_S / 6)
             connection.sendall(body[start : start + size])
-        assert receive_answer(connection)[0] == 201
+        assert receive_response(connection)[0] == 201
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_may_be_much_larger_than_a_head(patient, api_media, chunked):
     caller = patient.caller()
-    picture = (api_media / "c.png").read_bytes() + bytes(40 << 20)  # what follows a picture is not looked at
+    picture = (api_media / "c.png").read_bytes() + bytes(40 << 20)  # bytes after an image are ignored
     head, body = _upload_request(caller, picture)
     content_type = head.split(b"Content-Type: ")[1].split(b"\r\n")[0].decode()
     headers = {"Content-Type": content_type}
@@ -286,25 +286,25 @@ def test_a_body_may_be_much_larger_than_a_head(patient, api_media, chunked):
     assert ok_json(caller.get(f"/videos/{ok_json(sent, 201)['video_id']}"))["video_id"]
 
 
-def test_an_upgrade_is_passed_over(server):
+def test_an_upgrade_is_ignored(server):
     upgrade = (
         b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n\r\n"
     )
     with connect(server) as connection:
         connection.sendall(HEALTH + upgrade)
-        assert receive_answer(connection)[0] == 200
+        assert receive_response(connection)[0] == 200
 
 
 # --------------------------------------------------------------------------------------- the setting
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "3601"])
-def test_a_time_that_is_none_is_refused_by_its_name(value):
+def test_an_invalid_timeout_is_named(value):
     with pytest.raises(SettingsError, match=rf"PROMPTREEL_HEADER_TIMEOUT is '{value}': "):
         config_from_environment({"PROMPTREEL_HEADER_TIMEOUT": value})
 
 
-def test_the_time_is_read_from_the_environment():
+def test_the_timeout_is_read_from_the_environment():
     assert config_from_environment({"PROMPTREEL_HEADER_TIMEOUT": "2.5"}).header_timeout_s == 2.5
     assert config_from_environment({}).header_timeout_s == ApiConfig().header_timeout_s == 15
 
@@ -313,23 +313,23 @@ def _stream_request(caller):
     return f"GET /api/v2{STREAM} HTTP/1.1\r\nHost: here\r\nX-API-Key: {caller.key}\r\n\r\n".encode()
 
 
-def _until(connection, word):
+def _receive_until(connection, expected):
     content = b""
-    while word not in content:
-        content += _more(connection, content)
+    while expected not in content:
+        content += _receive(connection, content)
     return content
 
 
 def _upload_request(caller, content):
-    """The head and body of an upload."""
-    border = uuid.uuid4().hex
+    """Return the head and body of an upload."""
+    boundary = uuid.uuid4().hex
     body = (
-        f'--{border}\r\nContent-Disposition: form-data; name="title"\r\n\r\npicture\r\n'
-        f'--{border}\r\nContent-Disposition: form-data; name="file"; filename="c.png"\r\n\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="title"\r\n\r\npicture\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="c.png"\r\n\r\n'
     ).encode()
-    body += content + f"\r\n--{border}--\r\n".encode()
+    body += content + f"\r\n--{boundary}--\r\n".encode()
     head = (
         f"POST /api/v2/videos/upload HTTP/1.1\r\nHost: here\r\nX-API-Key: {caller.key}\r\n"
-        f"Content-Type: multipart/form-data; boundary={border}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode(), body

@@ -1,4 +1,4 @@
-"""Runs while their service is killed and started again, over and over."""
+"""Runs while their service is repeatedly killed and restarted."""
 
 import random
 import time
@@ -33,7 +33,7 @@ def process(tmp_path, gemini):
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_of_the_service_lose_no_run_and_run_none_twice(process, gemini, tmp_path):
+def test_killing_the_service_neither_loses_nor_repeats_runs(process, gemini, tmp_path):
     chance = random.Random(7)
     process.start()
     _, key, _ = promptreel("keys", "create", "--data-dir", process.data)
@@ -44,12 +44,12 @@ def test_a_hundred_kills_of_the_service_lose_no_run_and_run_none_twice(process, 
         if len(_unfinished(caller)) < 3:
             _start(caller, started)
         time.sleep(chance.uniform(0, 1.5))
-        if number % 4 == 0:  # a request whose answer is lost with the service
+        if number % 4 == 0:  # a request whose response is lost
             _start(caller, started, lose=process)
         else:
             process.kill()
         process.start()
-    for name in started:  # a client that lost a response repeats the request, and starts nothing
+    for name in started:  # a repeated request starts no new run
         started[name] = _execute(caller, name)
     for run_id in started.values():
         assert caller.wait(run_id, seconds=600)["status"] == "completed"
@@ -57,7 +57,7 @@ def test_a_hundred_kills_of_the_service_lose_no_run_and_run_none_twice(process, 
     assert sorted(run["run_id"] for run in runs) == sorted(started.values())
     assert all(run["completed_segments"] == SEGMENTS for run in runs)
     assert gemini.ledger.repeated() == 0
-    assert len(gemini.ledger.entries) == SEGMENTS * len(runs) + len(runs)  # and the synthesis of each
+    assert len(gemini.ledger.entries) == SEGMENTS * len(runs) + len(runs)  # one synthesis per run
     storage = LocalStorage(process.data)
     for run in runs:
         assert newest_manifest(storage, run["run_id"]).number == 1
@@ -69,7 +69,7 @@ def _unfinished(caller):
 
 
 def _start(caller, started, lose=None):
-    """Starts a run of a prompt of its own, so that no other has its answers; kills the service meanwhile to lose one."""
+    """Start a run with a new prompt, so that no stored results apply; kill the service `lose` during the request."""
     name = f"number {len(started)}"
     started[name] = None
     if lose is None:

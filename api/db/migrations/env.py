@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the connection that `promptreel.api.db.migrate` hands over."""
+"""Alembic's entry point: migrates the connection passed by `promptreel.api.db.migrate`."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Exports."""
+"""Table of exports."""
 
 import sqlalchemy as sa
 from alembic import op
