@@ -110,7 +110,7 @@ class WhisperTranscriber:
                     found = self._recognise(model, group, code)
                 for chunk, hypotheses in found:
                     utterances += utterances_of(chunk, hypotheses, language_of[chunk.pieces[0].speech], speech)
-        except _Stopped:
+        except _CancelledWhileReading:
             return None
         return Transcript(self.name, tuple(utterances))
 
@@ -247,14 +247,14 @@ def _language_probabilities(model: Any, samples: NDArray[np.float32]) -> Mapping
     return dict(probabilities)
 
 
-class _Stopped(Exception):
+class _CancelledWhileReading(Exception):
     """The transcription was cancelled."""
 
 
 def _stoppable(reads: Iterable[_Read], should_stop: Callable[[], bool]) -> Iterator[_Read]:
     for read in reads:
         if should_stop():
-            raise _Stopped
+            raise _CancelledWhileReading
         yield read
 
 

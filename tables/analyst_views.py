@@ -28,7 +28,7 @@ from promptreel.tables.run_views import (
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
 
-ANALYST_TABLES: Final = ("media", "results", "transcripts", "video_results", "failures", "frames")
+ANALYST_TABLES: Final = ("media", "results", "transcripts", "utterances", "video_results", "failures", "frames")
 _SEGMENTS: Final = "segments"
 # Where the service keeps media is no matter of its callers.
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
