@@ -60,17 +60,20 @@ class DeadlinePassed(Exception):
     """The child was killed at its deadline."""
 
 
-def run_bounded(command: Sequence[str], limits: Limits) -> tuple[Completed, bytes]:
+def run_bounded(
+    command: Sequence[str], limits: Limits, should_stop: Callable[[], bool] | None = None
+) -> tuple[Completed, bytes]:
     """Run a command to completion; return its result and its standard output.
 
     Raises:
         DeadlinePassed: the command did not exit in time.
+        Stopped: `should_stop` returned True.
     """
     output: list[bytes] = []
     process = _start(command, limits, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
-        done = _supervise([process], {process.stdout.fileno(): output.append}, limits, None)
+        done = _supervise([process], {process.stdout.fileno(): output.append}, limits, should_stop)
     return done, b"".join(output)
 
 

@@ -35,6 +35,7 @@ from promptreel.media.decode_sinks import DecodeSinks, FrameTimes, OnFrames, OnS
 from promptreel.media.decoder_log import DecoderLog
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
+from promptreel.media.timestamps import Clock, read_clock
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import MediaInfo, SampledFrame
 from promptreel.schemas.media_warnings import MediaWarning
@@ -103,10 +104,11 @@ def decode_media(
     """
     (folder / FRAMES_FOLDER).mkdir(exist_ok=True)
     skip = _can_skip_unreferenced(info, limits, should_stop)
+    clock = read_clock(info, should_stop)
 
     def decode(selected: MediaInfo, source: Path) -> tuple[DecodeSinks, DecoderLog, Completed]:
         sinks, log = DecodeSinks(on_frames, on_sound), DecoderLog()
-        done = _run(selected, source, folder, sampling, limits, skip, sinks, log, should_stop)
+        done = _run(selected, source, folder, sampling, limits, skip, clock, sinks, log, should_stop)
         sinks.finish()
         done = replace(done, stderr=log.error_text() or done.stderr)
         failure = failure_of(done, info.path)
@@ -121,7 +123,7 @@ def decode_media(
             sinks, log, done = decode(replace(info, video=None), source)
     if sinks.is_empty:
         raise failure_of(done, info.path)
-    return _decoded(info, folder, sinks, log, done.returncode != 0)
+    return _decoded(info, folder, sinks, log, clock, done.returncode != 0)
 
 
 @contextmanager
@@ -145,6 +147,7 @@ def _run(
     sampling: SamplingSettings,
     limits: MediaLimits,
     skip: bool,
+    clock: Clock,
     sinks: DecodeSinks,
     log: DecoderLog,
     should_stop: Callable[[], bool] | None,
@@ -162,7 +165,7 @@ def _run(
     deadline_s = max(_MIN_DEADLINE_S, limits.decode_deadline_factor * length_s)
     try:
         return stream_bounded(
-            lambda pipes: decode_command(info, source, folder, sampling, limits, skip, pipes),
+            lambda pipes: decode_command(info, source, folder, sampling, limits, skip, clock, pipes),
             consumers,
             Limits(deadline_s, limits.decode_memory_bytes),
             should_stop,
@@ -178,7 +181,9 @@ def _run(
         raise MediaError("cancelled", f"{info.path}: decoding was cancelled", retryable=True) from error
 
 
-def _decoded(info: MediaInfo, folder: Path, sinks: DecodeSinks, log: DecoderLog, ended_early: bool) -> DecodedMedia:
+def _decoded(
+    info: MediaInfo, folder: Path, sinks: DecodeSinks, log: DecoderLog, clock: Clock, ended_early: bool
+) -> DecodedMedia:
     video = log.streams.get(info.video.index) if info.video is not None else None
     streams = DecodedStreams(
         video_end_us=_video_end_us(info, sinks),
@@ -193,7 +198,7 @@ def _decoded(info: MediaInfo, folder: Path, sinks: DecodeSinks, log: DecoderLog,
         ended_early=ended_early,
         jpeg_end_missing=log.jpeg_end_missing,
     )
-    verdict = check_decoded(info, streams)
+    verdict = check_decoded(info, streams, clock.jumps)
     if info.media_type != "image" and verdict.duration_us <= 0:
         raise MediaError(
             "media_corrupt", f"{info.path}: all timestamps are zero; convert it with: ffmpeg -i FILE out.mp4"

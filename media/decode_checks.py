@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from promptreel.schemas.media import MediaInfo
@@ -72,9 +72,18 @@ class DecodeVerdict:
     warnings: tuple[MediaWarning, ...]
 
 
-def check_decoded(info: MediaInfo, decoded: DecodedStreams) -> DecodeVerdict:
-    """Settle an item's duration, and say how much of it is missing or damaged."""
+def check_decoded(info: MediaInfo, decoded: DecodedStreams, clock_jumps: bool = False) -> DecodeVerdict:
+    """Settle an item's duration, and say how much of it is missing or damaged.
+
+    Args:
+        clock_jumps: the declared duration includes jumps of the recording's clock, and is ignored.
+    """
     warnings = list(_decoder_warnings(info, decoded))
+    if clock_jumps and info.duration_us is not None:
+        declared, end = seconds_from_us(info.duration_us), seconds_from_us(decoded.end_us)
+        message = f"the recording's clock jumps: its header declares {declared:.1f} s, but {end:.1f} s were decoded"
+        warnings.append(MediaWarning("duration_mismatch", message))
+        info = replace(info, duration_us=None, audio=())
     if info.media_type == "image":
         truncated = info.is_cut_off or decoded.jpeg_end_missing
         if truncated:

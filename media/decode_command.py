@@ -15,11 +15,14 @@ from promptreel.media.probe import picture_format
 from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import MAX_IMAGE_SIDE
+from promptreel.media.timestamps import Clock
 from promptreel.schemas.media import MediaInfo, VideoStream
+from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 FRAMES_FOLDER: Final = "frames"
 AUDIO_FILE: Final = "audio.flac"
+_MAX_DRIFT_S: Final = 0.03
 _MAX_LOWRES: Final = 3  # ffmpeg's JPEG decoder scales by 1/2, 1/4 or 1/8
 
 # Names of the pipes that the commands write to.
@@ -33,6 +36,7 @@ def decode_command(
     sampling: SamplingSettings,
     limits: MediaLimits,
     skip_unreferenced: bool,
+    clock: Clock,
     pipes: Mapping[str, int],
 ) -> list[str]:
     """The command that decodes an item once: small frames, sampled frames, and sound as NUT on standard output.
@@ -41,10 +45,18 @@ def decode_command(
         source_file: the file to read; a still picture may have been converted first.
         folder: where sampled frames are written.
         skip_unreferenced: do not decode frames that no other frame refers to.
+        clock: how to treat the timestamps.
         pipes: file descriptor of each named pipe.
     """
     outputs = []
-    source = ffmpeg.input(**_input(info, source_file, limits, skip_unreferenced))
+    options = _input(info, source_file, limits, skip_unreferenced)
+    if clock.is_continuous:
+        options["copyts"] = None
+    if clock.changes_sample_rate:
+        options["fflags"] = "+nofillin"
+    if clock.is_continuous or clock.changes_sample_rate:
+        options["itsoffset"] = -seconds_from_us(info.start_us)  # either option keeps the container's start
+    source = ffmpeg.input(**options)
     if info.video is not None:
         # In microseconds from here on, so that the printed times are exact.
         frames = source[str(info.video.index)].filter("settb", "1/1000000").filter_multi_output("split", 2)
@@ -78,10 +90,11 @@ def sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
     """The command that reads the NUT stream of `decode_command`, fills gaps with silence and stores the sound.
 
     It is a separate process because ffmpeg rebuilds a filter graph, and restarts its clock, when the sample rate or the
-    channels of a stream change. Gaps become silence, so that a sample's position tells its time.
+    channels of a stream change. Gaps become silence, so that a sample's position tells its time; gaps and overlaps up to
+    `_MAX_DRIFT_S` are left, because many recorders write times that are not exact.
     """
     source = ffmpeg.input("pipe:0", format="nut", protocol_whitelist="pipe", copyts=None)
-    sound = source.audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
+    sound = source.audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0, "min_hard_comp": _MAX_DRIFT_S})
     sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
     samples = sound[0].output(f"pipe:{pipes[SOUND]}", format="s16le", acodec="pcm_s16le")
     stored = sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)

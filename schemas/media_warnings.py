@@ -13,7 +13,7 @@ MEDIA_WARNINGS: Final[Mapping[str, str]] = MappingProxyType(
         "decode_errors": "the decoder reported errors, or concealed damaged frames",
         "decoder_ended_early": "the decoder stopped with an error; what it had decoded by then is used",
         "audio_gaps": "part of the sound is missing and was replaced by silence",
-        "duration_mismatch": "the file is longer than its header declares; the decoded length is used",
+        "duration_mismatch": "the decoded length differs from the declared one, and is used",
         "timestamps_unreliable": "timestamps reach far beyond the frames and samples; the declared length is used",
         "duration_unknown": "the header does not declare a duration",
         "video_not_decoded": "no frame of the video could be decoded; only the sound is used",

@@ -118,7 +118,8 @@ def test_the_catalog_names_each_run_and_the_tables_over_all(service):
     SqlCatalogBody.model_validate(body)
     tables = {table["name"]: table for table in body["tables"]}
     assert list(tables) == [
-        SECOND_RUN, FIRST_RUN, "segments", "media", "results", "transcripts", "utterances", "video_results", "failures", "frames",
+        SECOND_RUN, FIRST_RUN, "segments", "media", "results", "transcripts", "utterances", "video_results", "failures",
+        "frames",
     ]  # fmt: skip
     first = tables[FIRST_RUN]
     assert (first["run_id"], first["prompt_id"], first["row_count"]) == (FIRST_RUN, "prompt_nested", SEGMENTS - 3)
