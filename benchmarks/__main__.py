@@ -9,6 +9,7 @@ import sys
 NAMES = (
     "shot_detection",
     "decode_cost",
+    "media_truth",
     "model_calls",
     "resume",
     "overlap",

@@ -117,6 +117,8 @@ def _settle_duration(info: MediaInfo, decoded: DecodedStreams) -> tuple[int, lis
     filled_us = max(decoded.video_filled_us, decoded.audio_filled_us)
     declared, end = seconds_from_us(declared_us), seconds_from_us(end_us)
     if filled_us >= _MIN_FILLED * end_us:
+        if info.duration_is_estimate:
+            return end_us, []
         message = f"the header declares {declared:.1f} s, but {end:.1f} s were decoded"
         return end_us, [MediaWarning("duration_mismatch", message)]
     message = f"timestamps reach {end:.1f} s, but frames and sound fill {seconds_from_us(filled_us):.1f} s"
@@ -166,7 +168,16 @@ def _missing_sound_us(info: MediaInfo, decoded: DecodedStreams) -> tuple[int | N
 def _last_frame_may_last(info: MediaInfo, decoded: DecodedStreams) -> bool:
     """Whether the last frame may be shown to the declared end: a slide show, a recording of a screen that stands still."""
     is_clean = decoded.decode_errors == 0 and not decoded.ended_early and not info.is_cut_off
-    return info.video is not None and decoded.frame_count > 0 and is_clean and not _missing_video_us(info, decoded)
+    is_possible = info.video is not None and decoded.frame_count > 0 and not _missing_video_us(info, decoded)
+    return is_possible and is_clean and not _ends_together(info, decoded)
+
+
+def _ends_together(info: MediaInfo, decoded: DecodedStreams) -> bool:
+    """Whether frames and sound stop at the same time, in a file that does not declare when the sound ends: it was cut."""
+    track = info.audio_track
+    if track is None or track.end_us is not None or decoded.audio_end_us == 0:
+        return False
+    return abs(decoded.audio_end_us - decoded.video_end_us) <= US_PER_SECOND
 
 
 def _decoder_warnings(info: MediaInfo, decoded: DecodedStreams) -> Iterator[MediaWarning]:

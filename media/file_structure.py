@@ -11,6 +11,9 @@ _MAX_BOXES: Final = 100_000
 _UNKNOWN_32: Final = 0xFFFFFFFF
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT_ID: Final = b"\x18\x53\x80\x67"
+_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES: Final = 64 << 10
 _MIN_CUT_BYTES: Final = 16  # writers are off by less than this in the sizes that they declare
 
 
@@ -18,7 +21,8 @@ def is_cut_off(path: Path) -> bool:
     """Whether a file is shorter than the sizes in its headers, or lacks its end marker.
 
     Knows MP4 and its relatives (ISO/IEC 14496-12, boxes), Matroska and WebM (RFC 8794, the size of the segment), RIFF
-    (WAV, AVI, WebP), Ogg (RFC 3533, the end-of-stream flag), GIF and PNG (end markers). False for everything else.
+    (WAV, AVI, WebP), Ogg (RFC 3533, the end-of-stream flag), ASF (the file size in its header), CAF (the size of its data),
+    GIF and PNG (end markers). False for everything else.
 
     Raises:
         OSError: the file cannot be read.
@@ -39,6 +43,10 @@ def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool] | None:
         return _riff_is_cut
     if head.startswith(b"OggS"):
         return _ogg_is_cut
+    if head == _ASF_HEADER:
+        return _asf_is_cut
+    if head.startswith(b"caff"):
+        return _caf_is_cut
     if head.startswith(b"GIF8"):
         return lambda file, size: not _tail(file, size, 1024).rstrip(b"\0").endswith(b";")
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -105,6 +113,30 @@ def _ogg_is_cut(file: BinaryIO, size: int) -> bool:
     is_complete = len(tail) >= page + 27 + len(table) + sum(table) and len(table) == tail[page + 26]
     is_end_of_stream = bool(tail[page + 5] & 0x04)
     return not (is_complete and is_end_of_stream)
+
+
+def _asf_is_cut(file: BinaryIO, size: int) -> bool:
+    file.seek(0)
+    header = file.read(_ASF_HEADER_BYTES)
+    properties = header.find(_ASF_FILE_PROPERTIES)
+    if properties < 0:
+        return False
+    declared = int.from_bytes(header[properties + 40 : properties + 48], "little")  # after GUID, size and file ID
+    return declared > size + _MIN_CUT_BYTES
+
+
+def _caf_is_cut(file: BinaryIO, size: int) -> bool:
+    position = 8
+    for _ in range(_MAX_BOXES):
+        file.seek(position)
+        header = file.read(12)
+        if len(header) < 12:
+            return position > size
+        length = int.from_bytes(header[4:], "big", signed=True)
+        if length < 0:
+            return False  # the data extends to the end of the file
+        position += 12 + length
+    return False
 
 
 def _tail(file: BinaryIO, size: int, length: int) -> bytes:

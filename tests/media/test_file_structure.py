@@ -18,7 +18,7 @@ def written(folder: Path, suffix: str) -> Path:
     if suffix == "webm":
         ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=10:d=2", "-c:v", "libvpx", path)
         return path
-    if suffix in ("wav", "ogg", "opus", "m4a"):
+    if suffix in ("wav", "ogg", "opus", "m4a", "caf", "wma"):
         return write_sound(path, tone(440, 3))
     if suffix == "avi":
         ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=10:d=2", "-c:v", "mjpeg", path)
@@ -27,7 +27,7 @@ def written(folder: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "suffix", ["mp4", "mov", "mkv", "webm", "avi", "wav", "ogg", "opus", "m4a", "gif", "png", "webp"]
+    "suffix", ["mp4", "mov", "mkv", "webm", "avi", "wav", "ogg", "opus", "m4a", "caf", "wma", "gif", "png", "webp"]
 )
 @pytest.mark.parametrize("share", [0.3, 0.75, 0.99])
 def test_cut_file_is_recognized(suffix: str, share: float, tmp_path: Path) -> None:
