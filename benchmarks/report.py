@@ -19,4 +19,4 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 def print_bar(name: str, figure: str, bar: str, held: bool) -> None:
     """Print one bar: the measured figure, the required value, and whether this run met it."""
-    print(f"{'held  ' if held else 'MISSED'}  {name}: {figure} (bar: {bar})")
+    print(f"{'met   ' if held else 'MISSED'}  {name}: {figure} (bar: {bar})")
