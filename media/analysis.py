@@ -3,6 +3,7 @@
 analysis.json   a serialised `MediaAnalysis`; written last
 frames/*.jpg    sampled frames
 audio.flac      16 kHz mono audio
+left.flac, right.flac  the channels, if each has its own speaker
 timeline.npz    brightness, motion, colours and loudness
 """
 
@@ -18,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from promptreel.media.channels import split_channels
 from promptreel.media.decode import decode_media
 from promptreel.media.shots import FeatureBuilder, Transition, detect_transitions
 from promptreel.media.speech import ActivityDetector, detector_name
 from promptreel.media.timeline import ColourCounter, build_timeline, save_timeline
 from promptreel.schemas.ids import digest
-from promptreel.schemas.media import MediaInfo, SampledFrame, SoundActivity, TimeSpan
+from promptreel.schemas.media import ChannelSound, MediaInfo, SampledFrame, SoundActivity, TimeSpan
 from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
@@ -46,6 +48,7 @@ class MediaAnalysis:
         decode_errors: error messages of the decoder plus concealed frames.
         concealed_frames: frames that the decoder marks as damaged.
         damaged_share: share of the item, 0..1, that is missing or concealed.
+        channels: left and right channel if each has its own speaker; otherwise empty.
     """
 
     info: MediaInfo
@@ -61,6 +64,7 @@ class MediaAnalysis:
     concealed_frames: int
     damaged_share: float
     warnings: tuple[MediaWarning, ...]
+    channels: tuple[ChannelSound, ...] = ()
 
 
 _ANALYSIS: Final = TypeAdapter(MediaAnalysis)
@@ -113,6 +117,7 @@ def analyze_media(
         concealed_frames=decoded.concealed_frames,
         damaged_share=decoded.damaged_share,
         warnings=(*info.warnings, *decoded.warnings),
+        channels=split_channels(info, folder, limits, should_stop) if decoded.audio_file else (),
     )
     (folder / ANALYSIS_FILE).write_text(json.dumps(asdict(analysis)), "utf-8")
     return analysis

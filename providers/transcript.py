@@ -35,6 +35,7 @@ class Utterance:
         text: the words as text, also those that were dropped.
         dropped_reason: a key of `DROPPED_REASONS`; None if the words are part of the transcript.
         no_speech_probability, mean_log_probability, compression_ratio: the recogniser's doubts; None without output.
+        channel: 0 for the left and 1 for the right channel, if each has its own speaker; otherwise None.
     """
 
     start_us: int
@@ -46,6 +47,7 @@ class Utterance:
     no_speech_probability: float | None = None
     mean_log_probability: float | None = None
     compression_ratio: float | None = None
+    channel: int | None = None
 
 
 DROPPED_REASONS: Final = {
@@ -69,9 +71,8 @@ class Transcript:
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """All words in order of time."""
-        words = (word for utterance in self.utterances for word in utterance.words)
-        return tuple(sorted(words, key=lambda word: (word.start_us, word.end_us)))
+        """All words, one utterance after the other: people who speak at the same time do not interrupt each other."""
+        return tuple(word for utterance in self.utterances for word in utterance.words)
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript as JSON values, for `transcript_from_dict`."""
@@ -79,6 +80,12 @@ class Transcript:
 
 
 _UTTERANCE: Final = TypeAdapter(Utterance)
+
+
+def merge_channels(channels: Sequence[Transcript]) -> Transcript:
+    """Return the transcripts of an item's channels as one, in order of time."""
+    numbered = (replace(part, channel=number) for number, one in enumerate(channels) for part in one.utterances)
+    return Transcript(channels[0].model, tuple(sorted(numbered, key=lambda part: (part.start_us, part.channel))))
 
 
 def transcript_from_dict(values: Any) -> Transcript:

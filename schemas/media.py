@@ -134,6 +134,19 @@ class SoundActivity:
     spans: tuple[TimeSpan, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelSound:
+    """One channel of an item whose channels have different speakers.
+
+    Attributes:
+        file: sound file of the channel (16 kHz mono FLAC), relative to the analysis folder.
+        activity: where the channel has speech or sound.
+    """
+
+    file: str
+    activity: SoundActivity
+
+
 BoundaryReason = Literal["start", "end", "cut", "fade", "pause", "window", "limit"]
 
 

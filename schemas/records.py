@@ -151,6 +151,7 @@ class UtteranceRow:
         text: the words; if the recogniser's output was dropped, what it was.
         dropped_reason: why the text is not part of the transcript; null if it is.
         no_speech_probability, mean_log_probability, compression_ratio: the recogniser's doubts; null without output.
+        channel: 0 for the left and 1 for the right channel, if each has its own speaker; otherwise null.
     """
 
     run_id: str
@@ -167,6 +168,7 @@ class UtteranceRow:
     no_speech_probability: float | None
     mean_log_probability: float | None
     compression_ratio: float | None
+    channel: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import apache_beam as beam
 
-from promptreel.providers.transcript import Transcript, text_of, transcript_from_dict, words_of_span
+from promptreel.providers.transcript import Transcript, merge_channels, text_of, transcript_from_dict, words_of_span
 from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
+from promptreel.schemas.media import ChannelSound
 from promptreel.schemas.records import Word
 from promptreel.tables.layout import analysis_folder, operation_file
 from promptreel.tables.operation_cache import OperationCache
@@ -69,9 +70,15 @@ def transcribe_item(
     def make() -> dict[str, Any] | None:
         if stop.is_set():
             return None
-        audio = storage.local_file(f"{analysis_folder(key)}/{analysis.audio_file}")
-        transcript = transcriber.transcribe(audio, speech_of(analysis.activity), analysis.duration_us, stop.is_set)
-        return None if transcript is None else {"transcript": transcript.to_dict()}
+        channels = analysis.channels or (ChannelSound(str(analysis.audio_file), analysis.activity),)
+        transcripts = []
+        for channel in channels:
+            audio = storage.local_file(f"{analysis_folder(key)}/{channel.file}")
+            found = transcriber.transcribe(audio, speech_of(channel.activity), analysis.duration_us, stop.is_set)
+            if found is None:
+                return None
+            transcripts.append(found)
+        return {"transcript": (merge_channels(transcripts) if analysis.channels else transcripts[0]).to_dict()}
 
     return run_local_operation(plan, "transcription", kept_under, make, context, OperationCache(storage), progress)
 

@@ -92,7 +92,9 @@ def ffmpeg_reports_an_error(path: Path, analysis: MediaAnalysis) -> bool:
         [*command, "-i", path, *maps, "-f", "null", "-"], capture_output=True, timeout=60, check=False
     )
     lines = done.stderr.decode("utf-8", "replace").splitlines()
-    return any(not line.startswith(("[null @", "[out#")) for line in lines)  # errors of its output say nothing of the file
+    return any(
+        not line.startswith(("[null @", "[out#")) for line in lines
+    )  # errors of its output say nothing of the file
 
 
 @pytest.mark.parametrize(("name", "mutants"), [(name, 4 if mutants > 100 else 1) for name, mutants, _ in FILES])

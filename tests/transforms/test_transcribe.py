@@ -5,8 +5,10 @@ import re
 import shutil
 import threading
 import time
+import wave
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from promptreel.pipelines.runner import execute_run
@@ -19,7 +21,7 @@ from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from promptreel.transforms.segment_media import read_analysis
 from tests.fake_gemini import FakeGemini
-from tests.media_files import silence, write_sound
+from tests.media_files import RATE, silence, write_sound
 from tests.pipeline_runs import (
     check_counts,
     create_run,
@@ -38,6 +40,7 @@ from tests.pipeline_runs import (
 )
 from tests.prompts import NESTED
 from tests.tiny_models import WORDS, make_whisper, real_whisper
+from tests.voices import draw_voice
 
 SENTENCE = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 SPOKEN = {
@@ -164,6 +167,27 @@ def test_utterance_rows_account_for_all_speech(transcribed, tiny, name):
         assert (row["language"], row["text"] == "") == ("de", row["dropped_reason"] == "not_recognized")
     words = [word["text"] for part in of_item(rows, "transcripts", media[name]) for word in part["words"]]
     assert sum(len(row["text"].split()) for row in found if row["dropped_reason"] is None) == len(words)
+
+
+def test_speakers_on_their_own_channels_are_transcribed_apart(tiny, tmp_path):
+    left = np.concatenate([draw_voice(3, 1).samples, silence(5)])
+    right = np.concatenate([silence(len(left) / RATE - 4), draw_voice(3, 2).samples])
+    length = min(len(left), len(right))
+    (tmp_path / "media").mkdir()
+    with wave.open(str(tmp_path / "media" / "call.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.stack([left[:length], right[:length]], axis=1).astype("<i2").tobytes())
+    run_id = run_media(tmp_path / "data", tmp_path / "media", spoken_settings(tiny, 30), SPOKEN_PROMPT)
+    rows = check_counts(tmp_path / "data", run_id)
+    found = sorted(rows["utterances"], key=lambda row: row["start_us"])
+    assert {row["channel"] for row in found} == {0, 1}
+    for row in found:
+        spoken = (left, right)[row["channel"]][row["start_us"] * RATE // 1_000_000 : row["end_us"] * RATE // 1_000_000]
+        assert np.abs(spoken.astype(float)).mean() > 50
+    (transcript,) = rows["transcripts"]
+    assert len(transcript["words"]) > len(WORDS)  # one channel alone has fewer
 
 
 def test_transcription_applies_to_items_with_sound_alone(transcribed):

@@ -59,6 +59,7 @@ def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource
                 no_speech_probability=utterance.no_speech_probability,
                 mean_log_probability=utterance.mean_log_probability,
                 compression_ratio=utterance.compression_ratio,
+                channel=utterance.channel,
             )
         )
 
