@@ -98,7 +98,7 @@ def fetch_https(
         if response.status != 200:
             raise _rejected(
                 url,
-                f"status {response.status}; use the final URL, redirects are not followed",
+                f"the server responded {response.status}; use the final URL (redirects are not followed)",
             )
         _copy(url, response, out, max_bytes)
         if connection.is_aborted:

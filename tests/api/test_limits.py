@@ -32,7 +32,7 @@ def execute(monkeypatch, tmp_path, api_media):
     ("limits", "message"),
     [
         ({"max_run_items": 1}, "2 items exceed the limit of one run (1)"),
-        ({"max_run_segments": 4}, "at least 5 segments, more than one run may have (4)"),
+        ({"max_run_segments": 4}, "at least 5 segments exceed the limit of one run (4)"),
         ({"max_run_tokens": 500, "model": MODEL}, "one run may use 500"),
     ],
 )
