@@ -33,7 +33,7 @@ def execute(monkeypatch, tmp_path, api_media):
     [
         ({"max_run_items": 1}, "2 items exceed the limit of one run (1)"),
         ({"max_run_segments": 4}, "at least 5 segments exceed the limit of one run (4)"),
-        ({"max_run_tokens": 500, "model": MODEL}, "one run may use 500"),
+        ({"max_run_tokens": 500, "model": MODEL}, "input tokens exceed the limit of one run (500)"),
     ],
 )
 def test_a_target_over_a_limit_is_rejected(execute, limits, message):
