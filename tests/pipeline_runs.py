@@ -146,7 +146,7 @@ def plain_rows(data, run_id, table):
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def what_was_found(data, run_id):
+def comparable_rows(data, run_id):
     """Return the rows of all tables except call records, without columns that differ between equal runs."""
     found = {}
     for table in TABLES:

@@ -18,10 +18,10 @@ from promptreel.api.runs.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS
 from promptreel.schemas.wire.exports import ExportBody
 from tests.api.export_rows import CRANE, SHIP, queued_export
 from tests.api_server import MEASURE, ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue
 from tests.pipeline_runs import make_video, wait_for
 from tests.prompts import NESTED
 from tests.published_clients import CLIENTS, run_client
+from tests.synthetic_runs import Catalogue
 
 KEYS = {
     "export_id", "export_type", "target_id", "created_at", "status", "queue_status", "attempts", "max_attempts",

@@ -9,9 +9,9 @@ import pytest
 from promptreel.api.search import filter_engine
 from promptreel.schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue, commit
 from tests.prompts import NESTED
 from tests.published_clients import CLIENTS, run_client
+from tests.synthetic_runs import Catalogue, commit
 
 EQUALS = {"field": "summary", "type": "string", "operator": "equals", "value": "a crane"}
 CRANE, OTHER = {"summary": "A Crane", "scene": {"location": "dock"}}, {"summary": "a ship", "keywords": ["Dock"]}
