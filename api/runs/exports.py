@@ -53,9 +53,8 @@ def create_index_export(session: Session, caller: Principal, index_id: str, body
         if run.index_id != index_id:
             raise invalid(f"prompt_run_ids: {run_id} is not a run over index {index_id}", "prompt_run_ids")
         if run.status not in FINAL:
-            raise conflict(
-                "run_not_finished", f"Run {run_id} is not finished; wait until it is, then export it.", run_id=run_id
-            )
+            message = f"Run {run_id} is not finished; wait until it is, then export it."
+            raise conflict("run_not_finished", message, run_id=run_id)
     return _queue(session, caller, "index", index_id, selected, body)
 
 

@@ -239,7 +239,7 @@ def test_a_published_client_can_export(caller, catalogue, version, tmp_path):
         size = client.exports.download(created.export_id, given["target"])
         complete = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
         client.exports.wait_for_completion(complete.export_id, poll_interval=0.1, timeout=30)
-        say(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
+        report(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
             sorted(e.export_id for e in client.exports.list(limit=10))
             == sorted([created.export_id, complete.export_id]),
             client.exports.retrieve(complete.export_id).export_params)

@@ -385,7 +385,7 @@ def test_a_published_client_filters_and_pages(service, caller, catalogue, client
         open_place = client.search.filter_playground(
             conditions=[{"field": "keywords", "operator": "item_contains", "value": "dock", "type": "array"},
                         {"field": "scene.location", "operator": "is_empty", "type": "string"}])
-        say([[hit.segment_id, hit.run_id, hit.metadata, hit.similarity_score, hit.video_name]
+        report([[hit.segment_id, hit.run_id, hit.metadata, hit.similarity_score, hit.video_name]
              for part in (page, second, open_place) for hit in part.results],
             page.pagination.has_more, second.pagination.has_more, page.total_shown)
     """
