@@ -142,11 +142,8 @@ def download_export(
     if export is None:
         raise not_found("export", export_id)
     if export.queue_status != "succeeded" or export.file is None:
-        raise conflict(
-            "export_not_ready",
-            "The export is not finished; wait until its status is completed.",
-            status=export_status(export),
-        )
+        message = "The export is not finished; wait until its status is completed."
+        raise conflict("export_not_ready", message, status=export_status(export))
     try:
         path = storage.local_file(export.file)
     except FileNotFoundError as error:
