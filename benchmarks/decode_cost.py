@@ -146,8 +146,8 @@ def main() -> None:
     for name, ratio in medians.items():
         skippable = "B-frames" in name
         bar = 1.0 if skippable else 1.2
-        held = ratio < bar if skippable else ratio <= bar
-        print_bar(f"{name}, median", f"{ratio:.2f} x", "< 1 x" if skippable else "<= 1.2 x", held)
+        is_met = ratio < bar if skippable else ratio <= bar
+        print_bar(f"{name}, median", f"{ratio:.2f} x", "< 1 x" if skippable else "<= 1.2 x", is_met)
 
 
 if __name__ == "__main__":

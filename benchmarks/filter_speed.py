@@ -103,8 +103,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 
 def write_run(storage: LocalStorage, run_id: str, segments: int) -> None:
     """Commit one run with generated results; they depend on the number of segments only."""
-    request = RunRequest(run_id, PROMPT, RunSettings(), ("made up",), datetime.now(UTC).isoformat())
-    write_request(storage, request, [TargetItem("made-up.mp4", "made-up.mp4")])
+    request = RunRequest(run_id, PROMPT, RunSettings(), ("generated",), datetime.now(UTC).isoformat())
+    write_request(storage, request, [TargetItem("generated.mp4", "generated.mp4")])
     rng = random.Random(1)
     words = ["".join(rng.choices("abcdefghijklmnop", k=7)) for _ in range(_WORDS)]
     video_ids = [f"vid_{number:024x}" for number in range(-(-segments // _SEGMENTS_OF_ITEM))]
@@ -116,7 +116,7 @@ def write_run(storage: LocalStorage, run_id: str, segments: int) -> None:
                 for number in range(_SEGMENTS_OF_ITEM):
                     writer.write("results", _row(run_id, video_id, number, _answer(rng, words)))
             parts += writer.commit()
-    commit_manifest(storage, run_id, attempt=1, token="made", status="completed", counts={}, parts=parts, shards=shards)
+    commit_manifest(storage, run_id, attempt=1, token="t", status="completed", counts={}, parts=parts, shards=shards)
 
 
 def _answer(rng: random.Random, words: list[str]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _row(run_id: str, video_id: str, number: int, answer: dict[str, Any]) -> dic
         "video_id": video_id,
         "segment_id": f"seg_{video_id[4:]}{number:04x}",
         "prompt_id": PROMPT.prompt_id,
-        "model": "made up",
+        "model": "generated",
         "media_type": "video",
         "start_us": start_us,
         "end_us": start_us + 5_000_000,
@@ -152,7 +152,7 @@ def _row(run_id: str, video_id: str, number: int, answer: dict[str, Any]) -> dic
         "metadata_text": f"{answer['summary']} {answer['scene']['location']}",
         "warning": None,
         "reused": False,
-        "operation_key": "made",
+        "operation_key": "generated",
         "llm_call_ids": [],
         "executed_at": "2026-04-20T10:00:00Z",
         "fields": answer,

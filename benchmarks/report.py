@@ -17,6 +17,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(aligned).rstrip())
 
 
-def print_bar(name: str, figure: str, bar: str, held: bool) -> None:
+def print_bar(name: str, figure: str, bar: str, is_met: bool) -> None:
     """Print one bar: the measured figure, the required value, and whether this run met it."""
-    print(f"{'met   ' if held else 'MISSED'}  {name}: {figure} (bar: {bar})")
+    print(f"{'met   ' if is_met else 'MISSED'}  {name}: {figure} (bar: {bar})")

@@ -91,7 +91,7 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder and keep it")
     options = parser.parse_args()
-    rows, held = [], True
+    rows, is_met = [], True
     with work_folder(options.keep) as folder:
         film, data = prepare(folder, options.calls)
         with fake_service(folder, latency_s=LATENCY_S) as service:
@@ -109,7 +109,7 @@ def main() -> None:
                 ledger = service.ledger()
             found = stable_rows(data, run_id)
             equal = found == expected
-            held = held and ledger.repeated() <= min(in_flight, IN_FLIGHT) and equal
+            is_met = is_met and ledger.repeated() <= min(in_flight, IN_FLIGHT) and equal
             counts = f"{len(found['results'])} rows"
             rows.append(
                 [
@@ -125,7 +125,7 @@ def main() -> None:
     head = ["answered at the kill", "unanswered", "in flight", "total calls", "repeated", "tables"]
     print_table(head, rows)
     worst = max(row[4] for row in rows)
-    print_bar("repeated calls, worst run; tables", str(worst), "<= in flight at the kill; equal", held)
+    print_bar("repeated calls, worst run; tables", str(worst), "<= in flight at the kill; equal", is_met)
 
 
 def _verdict(equal: bool) -> str:

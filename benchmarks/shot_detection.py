@@ -196,8 +196,7 @@ def read_labels(path: Path) -> list[Label]:
             kind, start, end = (part.strip() for part in line.split(","))
             if kind not in ("cut", "dissolve", "fade", "wipe"):
                 raise ValueError(f"kind is {kind!r}; it must be cut, dissolve, fade or wipe")
-            # type: ignore[arg-type]
-            labels.append(Label(kind, round(float(start) * 1e6), round(float(end) * 1e6)))
+            labels.append(Label(kind, round(float(start) * 1e6), round(float(end) * 1e6)))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {line!r} is not kind,start_s,end_s: {error}") from error
     return labels

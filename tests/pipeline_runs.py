@@ -41,7 +41,7 @@ from tests.voices import draw_voice
 CHECKOUT = Path(__file__).parent.parent
 MODEL = DEFAULT_GEMINI_MODEL
 # Columns that differ between two equal runs: run id, times, and call ids.
-NOT_COMPARED = {"run_id", "llm_call_ids", "executed_at", "reused"}
+_VARIABLE_COLUMNS = {"run_id", "llm_call_ids", "executed_at", "reused"}
 
 
 def make_media(path, source, *arguments):
@@ -72,7 +72,7 @@ def make_speech(path, seconds=8, seed=1, picture=None):
         sound = write_sound(Path(scratch) / "voice.wav", draw_voice(seconds, seed).samples)
         pictures = ["-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast"] if picture else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        # -shortest alone ends an endless source at a moment that depends on the load of the machine.
+        # With -shortest alone, the end of an endless source depends on the load of the machine.
         length = ["-t", str(seconds), "-shortest"]
         command = [find_ffmpeg().path, "-v", "error", "-y", "-i", str(sound), *pictures, *length, str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -110,9 +110,9 @@ def with_models(settings, *, whisper=None, clip=None, text=None, **more):
 
 def create_run(data, target, settings, prompt=NESTED, run_id=None):
     """Create a run as `promptreel run` does; return its id."""
-    named = [str(part) for part in (target if isinstance(target, list | tuple) else [target])]
-    request = RunRequest(run_id or new_run_id(), prompt, settings, tuple(named), datetime.now(UTC).isoformat())
-    write_request(open_storage(data), request, expand_target(named).items)
+    paths = [str(part) for part in (target if isinstance(target, list | tuple) else [target])]
+    request = RunRequest(run_id or new_run_id(), prompt, settings, tuple(paths), datetime.now(UTC).isoformat())
+    write_request(open_storage(data), request, expand_target(paths).items)
     return request.run_id
 
 
@@ -146,12 +146,14 @@ def plain_rows(data, run_id, table):
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def what_was_found(data, run_id):
+def comparable_rows(data, run_id):
     """Return the rows of all tables except call records, without columns that differ between equal runs."""
     found = {}
     for table in TABLES:
         if table != "llm_calls":
-            rows = [{k: v for k, v in row.items() if k not in NOT_COMPARED} for row in plain_rows(data, run_id, table)]
+            rows = [
+                {k: v for k, v in row.items() if k not in _VARIABLE_COLUMNS} for row in plain_rows(data, run_id, table)
+            ]
             found[table] = sorted(map(repr, rows))
     return found
 
@@ -178,15 +180,15 @@ def check_counts(data, run_id):
     assert {row["segment_id"] for row in rows["image_embeddings"]} <= embedded
     text_keys = [(row["video_id"], row["segment_id"], row["instance"]) for row in rows["text_embeddings"]]
     assert len(set(text_keys)) == len(text_keys)
-    ended = [counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")]
-    assert sum(ended) == len(rows["segments"])
+    outcomes = [counts.get(f"segments.{name}", 0) for name in ("succeeded", "failed", "cancelled")]
+    assert sum(outcomes) == len(rows["segments"])
     assert len({row["segment_id"] for row in rows["segments"]}) == len(rows["segments"])
     succeeded = {row["segment_id"] for row in rows["segments"] if row["field_extraction"] == "succeeded"}
     assert succeeded == {row["segment_id"] for row in rows["results"]}
     assert len(rows["results"]) == len(succeeded)
-    known = {call["llm_call_id"] for call in rows["llm_calls"]}
+    call_ids = {call["llm_call_id"] for call in rows["llm_calls"]}
     for row in rows["results"]:
-        assert row["reused"] or set(row["llm_call_ids"]) <= known
+        assert row["reused"] or set(row["llm_call_ids"]) <= call_ids
     return rows
 
 
@@ -205,18 +207,20 @@ def start(command, **options):
     """Start a child process with a key in its environment; its output is captured as text."""
     environment = {**os.environ, "GEMINI_API_KEY": "any", "PYTHONPATH": str(CHECKOUT), **options.pop("env", {})}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with interrupt_not_ignored():
+    with default_interrupt_handling():
         return subprocess.Popen(command, text=True, env=environment, **{**pipes, **options})
 
 
 @contextmanager
-def interrupt_not_ignored():
-    """Children begin with the default answer to Ctrl-C; they would inherit that it is ignored, as shells set it for what
-    they start in the background."""
+def default_interrupt_handling():
+    """Start child processes with the default handling of SIGINT.
+
+    Shells ignore SIGINT in background processes, and child processes would inherit that.
+    """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         yield
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler is not inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # handlers are not inherited, unlike SIG_IGN
     try:
         yield
     finally:
@@ -224,7 +228,7 @@ def interrupt_not_ignored():
 
 
 def promptreel(*words, **options):
-    """Runs the command line; returns (exit code, standard output, standard error)."""
+    """Run the command line; return (exit code, standard output, standard error)."""
     child = start_promptreel(*words, **options)
     out, err = child.communicate(timeout=120)
     return child.returncode, out, err
@@ -240,21 +244,21 @@ def wait_for(condition, seconds=60):
 
 
 def kill(child):
-    """Kill with SIGKILL, like the kernel when it is out of memory."""
+    """Kill a process with SIGKILL, like the kernel does when out of memory."""
     child.send_signal(signal.SIGKILL)
     child.communicate()
 
 
-# The runner, which kills itself after a number of model answers.
+# A runner that kills itself after a number of model answers.
 _KILLED_AT_ANSWER = """
 import os, signal, sys
 from promptreel.tables.call_log import CallLog
-left, end = int(sys.argv.pop(1)), CallLog.end
+remaining, end = int(sys.argv.pop(1)), CallLog.end
 def end_or_die(self, call):
-    global left
+    global remaining
     end(self, call)
-    left -= 1
-    if left == 0:
+    remaining -= 1
+    if remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 CallLog.end = end_or_die
 from promptreel.pipelines.runner import main

@@ -18,7 +18,7 @@ MAJOR = int(videovector.__version__.split(".")[0])
 RUN = {"video_segmentation_type": "fixed", "video_segment_duration": 1, "audio_segmentation_type": "fixed"}
 RUN |= {"audio_segment_duration": 1, "enable_transcription": False, "enable_image_embedding": False}
 SCHEMA = {"type": "object", "properties": {"duration_seconds": {"type": "number"}}, "required": ["duration_seconds"]}
-LEVEL = {"instructions_text": "Measure the whole.", "json_schema": SCHEMA}
+LEVEL = {"instructions_text": "Measure the complete item.", "json_schema": SCHEMA}
 if MAJOR == 1:
     LEVEL["included_segment_fields"] = ["duration_seconds"]
 
@@ -40,19 +40,19 @@ def assert_raises(error, call, *arguments, code=None, **options):
 
 
 def accounts(client):
-    made = client.api_keys.create(name="made", scopes=["read"], expires_in_days=30)
-    assert made.key.startswith("sk_live_")
-    assert client.api_keys.retrieve(made.key_id).name == "made"
-    assert made.key_id in [key.key_id for key in client.api_keys.list()]
-    rotated = client.api_keys.rotate(made.key_id)
-    assert rotated.key != made.key
+    created = client.api_keys.create(name="created", scopes=["read"], expires_in_days=30)
+    assert created.key.startswith("sk_live_")
+    assert client.api_keys.retrieve(created.key_id).name == "created"
+    assert created.key_id in [key.key_id for key in client.api_keys.list()]
+    rotated = client.api_keys.rotate(created.key_id)
+    assert rotated.key != created.key
     with videovector.VideoVector(api_key=rotated.key, base_url=GIVEN["base_url"]) as reader:
         assert_raises(
             videovector.AuthorizationError, reader.indexes.create, name="no", code="authorization_insufficient_scope"
         )
     assert client.api_keys.revoke(rotated.key_id).is_active is False
-    assert client.api_keys.delete(made.key_id).message
-    with videovector.VideoVector(api_key=made.key, base_url=GIVEN["base_url"]) as gone:
+    assert client.api_keys.delete(created.key_id).message
+    with videovector.VideoVector(api_key=created.key, base_url=GIVEN["base_url"]) as gone:
         assert_raises(videovector.AuthenticationError, gone.indexes.list, code="invalid_api_key")
     with videovector.VideoVector(bearer_token=GIVEN["key"], base_url=GIVEN["base_url"]) as bearer:
         assert isinstance(bearer.indexes.list(), list)
@@ -64,7 +64,7 @@ def accounts(client):
 
 
 def prompts(client):
-    made = client.prompts.create(
+    created = client.prompts.create(
         name="client's prompt",
         prompt_text="Say how long the segment is.",
         json_schema=SCHEMA,
@@ -82,7 +82,7 @@ def prompts(client):
         semantic_indexing={"disabled_segment_fields": ["duration_seconds"], "disabled_video_level_fields": []},
         idempotency_key="prompt-of-the-client",
     )
-    assert again.prompt_id == made.prompt_id
+    assert again.prompt_id == created.prompt_id
     assert_raises(
         videovector.ConflictError,
         client.prompts.create,
@@ -92,21 +92,21 @@ def prompts(client):
         idempotency_key="prompt-of-the-client",
         code="idempotency_request_mismatch",
     )
-    assert client.prompts.retrieve(made.prompt_id) == made
+    assert client.prompts.retrieve(created.prompt_id) == created
     assert client.prompts.list(active_only=True, include_defaults=True).total_count >= 1
-    changed = client.prompts.update(made.prompt_id, description="second", semantic_indexing={})
+    changed = client.prompts.update(created.prompt_id, description="second", semantic_indexing={})
     assert changed.description == "second"
-    assert client.prompts.get_usage(made.prompt_id).is_in_use is False
+    assert client.prompts.get_usage(created.prompt_id).is_in_use is False
     verdict = client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": "long"})
     assert verdict.valid is False
     assert client.prompts.test_schema(json_schema=SCHEMA, sample_data={"duration_seconds": 1}).valid is True
     assert_raises(videovector.ValidationError, client.prompts.create, name="x", prompt_text="short", json_schema={})
     plain = client.prompts.create(name="plain", prompt_text="Say how long the segment is.", json_schema=SCHEMA)
-    assert client.prompts.update(made.prompt_id, clear_video_level=True).video_level is None
-    client.prompts.update(made.prompt_id, video_level=LEVEL)
+    assert client.prompts.update(created.prompt_id, clear_video_level=True).video_level is None
+    client.prompts.update(created.prompt_id, video_level=LEVEL)
     assert client.prompts.delete(plain.prompt_id).message
     assert_raises(videovector.NotFoundError, client.prompts.retrieve, plain.prompt_id, code="resource_prompt_not_found")
-    return made.prompt_id
+    return created.prompt_id
 
 
 def media(client):
@@ -138,7 +138,7 @@ def media(client):
     assert client.videos.get_signed_url(video.video_uri, force_refresh=True).signed_url.startswith("http")
     assert_raises(videovector.NotFoundError, client.videos.process, video_id, segment_duration=5)
     with open(os.path.join(GIVEN["media"], "text.mp4"), "w") as file:
-        file.write("this is no film")
+        file.write("this is not a film")
     assert_raises(videovector.ValidationError, client.videos.upload, file=path_of("text.mp4"), title="text")
     return index.index_id, video_id
 
@@ -242,25 +242,25 @@ def filters(client, index_id, video_id, run_id):
 
 
 def exports(client, index_id, video_id, run_id):
-    made = client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client")
-    assert client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client") == made
-    done = client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=60)
+    created = client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client")
+    assert client.exports.create_prompt_run_export(run_id, idempotency_key="export-of-the-client") == created
+    done = client.exports.wait_for_completion(created.export_id, poll_interval=0.1, timeout=60)
     assert (done.status, done.export_type, done.target_id) == ("completed", "prompt_run", run_id)
     target = os.path.join(GIVEN["media"], f"export-{MAJOR}.json")
-    assert client.exports.download(made.export_id, target) == done.file_size_bytes
+    assert client.exports.download(created.export_id, target) == done.file_size_bytes
     with open(target, "rb") as file:
         (of_run,) = json.loads(file.read())["runs"]
     os.remove(target)
     segments = {part["video"]["video_id"]: part["segments"] for part in of_run["media"]}
     listed = client.prompt_runs.list_results(run_id, video_id=video_id).auto_paging_iter()
     assert [segment["segment_id"] for segment in segments[video_id]] == [row.segment_id for row in listed]
-    whole = client.exports.create_index_export(index_id, prompt_run_ids=[run_id])
-    assert client.exports.wait_for_completion(whole.export_id, poll_interval=0.1, timeout=60).status == "completed"
-    streamed = b"".join(client.exports.iter_download(whole.export_id, chunk_size=1000))
+    of_index = client.exports.create_index_export(index_id, prompt_run_ids=[run_id])
+    assert client.exports.wait_for_completion(of_index.export_id, poll_interval=0.1, timeout=60).status == "completed"
+    streamed = b"".join(client.exports.iter_download(of_index.export_id, chunk_size=1000))
     assert json.loads(streamed)["target_id"] == index_id
-    assert client.exports.retrieve(whole.export_id).export_params == {"prompt_run_ids": [run_id]}
-    assert client.exports.download_url(made.export_id) is None  # the test server uses plain HTTP
-    assert {export.export_id for export in client.exports.list(limit=5)} >= {made.export_id, whole.export_id}
+    assert client.exports.retrieve(of_index.export_id).export_params == {"prompt_run_ids": [run_id]}
+    assert client.exports.download_url(created.export_id) is None  # the test server uses plain HTTP
+    assert {export.export_id for export in client.exports.list(limit=5)} >= {created.export_id, of_index.export_id}
     assert_raises(
         videovector.NotFoundError, client.exports.create_prompt_run_export, "run_none", code="resource_run_not_found"
     )
@@ -301,7 +301,7 @@ def failures(client):
     )
 
 
-def elsewhere(client, run_id):
+def unsupported_endpoints(client, run_id):
     """Check that unsupported endpoints raise a clean error and the client remains usable."""
     for call in (client.webhooks.list, client.connectors.list):
         assert_raises(videovector.NotFoundError, call, code="endpoint_not_supported")
@@ -318,7 +318,7 @@ def deletions(client, prompt_id, index_id, video_id):
     assert client.prompts.delete(prompt_id, force=True).message
 
 
-async def asynchronously(run_id, video_id):
+async def async_client(run_id, video_id):
     async with videovector.AsyncVideoVector(api_key=GIVEN["key"], base_url=GIVEN["base_url"]) as client:
         assert (await client.prompt_runs.wait_for_completion(run_id, poll_interval=0.1, timeout=30)).run_id == run_id
         page = await client.prompt_runs.list_results(run_id, video_id=video_id, limit=1)
@@ -331,9 +331,9 @@ async def asynchronously(run_id, video_id):
         assert (await client.api_keys.list())[0].key_id
         hits = await client.search.multi_run(query="duration", run_ids=[run_id])
         assert {hit.run_id for hit in hits} == {run_id}
-        made = await client.exports.create_prompt_run_export(run_id)
-        done = await client.exports.wait_for_completion(made.export_id, poll_interval=0.1, timeout=60)
-        content = [chunk async for chunk in client.exports.iter_download(made.export_id)]
+        created = await client.exports.create_prompt_run_export(run_id)
+        done = await client.exports.wait_for_completion(created.export_id, poll_interval=0.1, timeout=60)
+        content = [chunk async for chunk in client.exports.iter_download(created.export_id)]
         assert len(b"".join(content)) == done.file_size_bytes
         try:
             await client.prompt_runs.retrieve("run_none")
@@ -349,12 +349,12 @@ def main():
         prompt_id = prompts(client)
         index_id, video_id = media(client)
         run_id = runs(client, prompt_id, index_id, video_id)
-        asyncio.run(asynchronously(run_id, video_id))
+        asyncio.run(async_client(run_id, video_id))
         failures(client)
         searches(client, index_id, video_id, run_id)
         filters(client, index_id, video_id, run_id)
         exports(client, index_id, video_id, run_id)
-        elsewhere(client, run_id)
+        unsupported_endpoints(client, run_id)
         deletions(client, prompt_id, index_id, video_id)
     print(videovector.__version__)
 

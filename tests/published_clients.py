@@ -14,14 +14,14 @@ _HEAD = """
 import json, os, sys
 import videovector
 given = json.loads(os.environ["GIVEN"])
-def say(*values):
+def report(*values):
     print(json.dumps(values))
 client = videovector.VideoVector(api_key=given["key"], base_url=given["base_url"])
 """
 
 
 def run_client(version, caller, program, **given):
-    """Run a program with a `client` and the values `given`; return what it passes to `say`.
+    """Run a program with a `client` and the values `given`; return what it passes to `report`.
 
     Skips the test if this client version is not installed.
     """

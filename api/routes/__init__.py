@@ -1,1 +1,1 @@
-"""Thin routes, one module for each kind of resource: they read the request, call a plain function, word the answer."""
+"""Thin routes, one module per resource. They parse the request, call a plain function and render the response."""

@@ -1,4 +1,4 @@
-"""API keys: create, list, revoke, rotate. A key may give no scope that its maker does not hold."""
+"""Routes of API keys: create, list, get, delete, revoke, rotate."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def create_api_key(body: CreateApiKey, caller: Admin, database: Db) -> JsonRespo
 def list_api_keys(caller: Admin, database: Db) -> JsonResponse:
     """List API keys, including revoked ones, newest first."""
     with database.read() as session:
-        mine = select(ApiKey).where(ApiKey.account_id == caller.account_id)
-        records = session.scalars(mine.order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc())).all()
+        keys = select(ApiKey).where(ApiKey.account_id == caller.account_id)
+        records = session.scalars(keys.order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc())).all()
         return JsonResponse([key_body(record) for record in records])
 
 
@@ -72,7 +72,7 @@ def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
     with database.write() as session:
         old = _owned(session, caller, key_id, to_write=True)
         if old.revoked_at is not None:
-            raise ApiError(409, "key_revoked", "This key is revoked; create a new one.", {"key_id": key_id})
+            raise ApiError(409, "key_revoked", "This API key is revoked; create a new one.", {"key_id": key_id})
         old.revoked_at = now()
         record, secret = create_key(session, caller.account_id, old.name, list(old.scopes), old.expires_at)
         body = {"old_key_id": key_id, "new_key": {**key_body(record), "key": secret}}
@@ -81,7 +81,7 @@ def rotate_api_key(key_id: str, caller: Admin, database: Db, request: Request) -
 
 
 def key_body(record: ApiKey) -> dict[str, Any]:
-    """A key as the wire shows it."""
+    """Render an API key as JSON values, without its secret."""
     expires = wire_time(record.expires_at)
     return {
         "key_id": record.key_id,

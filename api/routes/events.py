@@ -1,4 +1,4 @@
-"""The event stream: server-sent events, resumed by `Last-Event-ID`."""
+"""The event stream: server-sent events, resumable with `Last-Event-ID`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from promptreel.api.web.errors import ApiError
 router = APIRouter(prefix="/processing/events", tags=["events"])
 
 HEARTBEAT_S = 15.0
-MAX_STREAMS = 20  # of one account at once
+MAX_STREAMS = 20  # per account
 _RETRY_AFTER_S: Final = 30
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 @router.get("/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
@@ -41,20 +41,22 @@ async def stream_events(
     batch_size: Annotated[int, Query(ge=1, le=1000)] = 100,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> StreamingResponse:
-    """Stream events of the caller's runs and media, from now on or after `Last-Event-ID`."""
+    """Stream events of the caller's runs and media: new events, or those after `Last-Event-ID`."""
     open_streams: Counter[str] = part_of(request.app, "open_streams", Counter)
     if open_streams[caller.account_id] >= MAX_STREAMS:
-        message = f"This account has {MAX_STREAMS} streams open; close one, or ask one for more event types."
+        message = f"This account has {MAX_STREAMS} open streams, the maximum; close one or combine their event types."
         raise ApiError(429, "rate_limit_exceeded", message, {"category": "streams"}, _RETRY_AFTER_S)
-    conditions = _conditions(caller, run_id, index_id, _words(video_ids), _words(event_types))
+    conditions = _conditions(caller, run_id, index_id, _split(video_ids), _split(event_types))
     after = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else None
     stream = _stream(request, database, conditions, after, batch_size)
     return _CountedStream(stream, open_streams, caller.account_id)
 
 
 class _CountedStream(StreamingResponse):
-    """A stream that counts among those of its account from now until it has ended, in whatever way. Every one is made and
-    ends in the event loop."""
+    """A stream that counts as open from its creation until it ends, also by an error.
+
+    Counting needs no lock: all streams are created and end in the event loop.
+    """
 
     def __init__(self, content: AsyncIterator[str], open_streams: Counter[str], account_id: str) -> None:
         super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -75,54 +77,54 @@ async def _stream(
 ) -> AsyncIterator[str]:
     clock = asyncio.get_running_loop().time
     if after is None:
-        after = await run_in_threadpool(_newest, database)
-    yield f"id: {after}\n: connected\n\n"  # who is cut off before the first event is resumed here
-    next_beat = clock() + HEARTBEAT_S
-    try:  # the data is ASCII: some clients take further characters for the end of a line
+        after = await run_in_threadpool(_newest_event, database)
+    yield f"id: {after}\n: connected\n\n"  # a client cut off before the first event resumes here
+    next_heartbeat = clock() + HEARTBEAT_S
+    try:  # the data is ASCII, because some clients take other Unicode characters as line ends
         while not await request.is_disconnected() and not request.app.state.stopping.is_set():
-            events = await run_in_threadpool(_read, database, conditions, after, batch_size)
+            events = await run_in_threadpool(_read_events, database, conditions, after, batch_size)
             for event in events:
                 after = int(event["event_id"])
                 yield f"id: {after}\nevent: {event['event_type']}\ndata: {json.dumps(event)}\n\n"
-            if clock() >= next_beat:
-                next_beat = clock() + HEARTBEAT_S
-                check_scope(await identify(request), "read")  # the key may have been revoked, or have expired
+            if clock() >= next_heartbeat:
+                next_heartbeat = clock() + HEARTBEAT_S
+                check_scope(await identify(request), "read")  # the key may have been revoked or have expired
                 yield ": heartbeat\n\n"
             if len(events) < batch_size:
-                await asyncio.sleep(_LOOK_EVERY_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
     except ApiError as error:
         yield f"event: processing.stream_error\ndata: {json.dumps({'code': error.code, 'message': error.message})}\n\n"
     except Exception:
-        yield 'event: processing.stream_error\ndata: {"message": "the stream has ended; resume it by Last-Event-ID"}\n\n'
+        yield 'event: processing.stream_error\ndata: {"message": "The stream failed; resume it with Last-Event-ID."}\n\n'
         raise
 
 
 def _conditions(
     caller: Principal, run_id: str | None, index_id: str | None, video_ids: list[str], event_types: list[str]
 ) -> list[Any]:
-    found: list[Any] = [EventRecord.account_id == caller.account_id]
+    conditions: list[Any] = [EventRecord.account_id == caller.account_id]
     if run_id:
-        found.append(EventRecord.run_id == run_id)
+        conditions.append(EventRecord.run_id == run_id)
     if index_id:
-        found.append(EventRecord.index_id == index_id)
+        conditions.append(EventRecord.index_id == index_id)
     if video_ids:
-        found.append(EventRecord.video_id.in_(video_ids))
+        conditions.append(EventRecord.video_id.in_(video_ids))
     if event_types:
-        found.append(EventRecord.event_type.in_(event_types))
-    return found
+        conditions.append(EventRecord.event_type.in_(event_types))
+    return conditions
 
 
-def _words(values: Sequence[str] | None) -> list[str]:
-    """Repeated and comma-separated values alike."""
+def _split(values: Sequence[str] | None) -> list[str]:
+    """Split the values of a query parameter, which may be repeated, comma-separated or both."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
-def _newest(database: Database) -> int:
+def _newest_event(database: Database) -> int:
     with database.read() as session:
         return session.scalar(select(func.max(EventRecord.number))) or 0
 
 
-def _read(database: Database, conditions: Sequence[Any], after: int, limit: int) -> list[dict[str, Any]]:
+def _read_events(database: Database, conditions: Sequence[Any], after: int, limit: int) -> list[dict[str, Any]]:
     with database.read() as session:
         rows = (
             select(EventRecord).where(*conditions, EventRecord.number > after).order_by(EventRecord.number).limit(limit)

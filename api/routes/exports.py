@@ -1,4 +1,4 @@
-"""Exports: ask for a file of results, follow it, download it."""
+"""Routes of exports: create, list, get, download."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from promptreel.schemas.wire.exports import (
 
 
 @asynccontextmanager
-async def _worker_life(app: FastAPI) -> AsyncIterator[None]:
-    """Writes exports while the application lives, where it executes runs too."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the export worker while the application runs, if this process executes runs."""
     if not app.state.config.supervise:
         yield
         return
@@ -52,7 +52,7 @@ async def _worker_life(app: FastAPI) -> AsyncIterator[None]:
     worker.stop()
 
 
-router = APIRouter(prefix="/exports", tags=["exports"], lifespan=_worker_life)
+router = APIRouter(prefix="/exports", tags=["exports"], lifespan=_lifespan)
 
 
 @router.post("/index/{index_id}", status_code=202, response_model=ExportCreated)
@@ -68,7 +68,7 @@ def export_index(
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
         owned_index(session, caller, index_id)
-        return 202, _created(create_index_export(session, caller, index_id, body))
+        return 202, _created_body(create_index_export(session, caller, index_id, body))
 
     return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, _content(body)), create)
 
@@ -85,7 +85,7 @@ def export_run(
     """Export the results of a finished run."""
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
-        return 202, _created(create_run_export(session, caller, run_id, body))
+        return 202, _created_body(create_run_export(session, caller, run_id, body))
 
     return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, _content(body)), create)
 
@@ -93,8 +93,8 @@ def export_run(
 @router.get("", response_model=list[ExportBody])
 def list_exports(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=100)] = 50) -> JsonResponse:
     """List the newest exports."""
-    mine = select(Export).where(Export.account_id == caller.account_id)
-    newest_first = mine.order_by(Export.created_at.desc(), Export.export_id.desc()).limit(limit)
+    exports = select(Export).where(Export.account_id == caller.account_id)
+    newest_first = exports.order_by(Export.created_at.desc(), Export.export_id.desc()).limit(limit)
     with database.read() as session:
         return JsonResponse([export_body(export) for export in session.scalars(newest_first)])
 
@@ -108,7 +108,7 @@ def get_export(export_id: str, caller: Reader, database: Db) -> JsonResponse:
 
 @router.post("/{export_id}/download-url", response_model=ExportDownloadUrl)
 def get_download_url(export_id: str, caller: Reader, database: Db, config: Config, request: Request) -> JsonResponse:
-    """Create a signed URL to download a finished export without a key. Requires HTTPS."""
+    """Create a signed URL to download a finished export without an API key. Requires HTTPS."""
     with database.read() as session:
         export = owned_export(session, caller, export_id)
     base = config.public_url or str(request.base_url).rstrip("/")
@@ -131,7 +131,7 @@ def download_export(
     request: Request,
     token: Annotated[str | None, Query(max_length=2048)] = None,
 ) -> FileResponse:
-    """Download the file of a finished export, with a key or a signed address."""
+    """Download the file of a finished export, with an API key or a signed URL."""
     caller = authorize(request, "read") if token is None else None
     with database.read() as session:
         if caller is not None:
@@ -142,7 +142,8 @@ def download_export(
     if export is None:
         raise not_found("export", export_id)
     if export.queue_status != "succeeded" or export.file is None:
-        raise conflict("export_not_ready", "The export is not finished.", status=export_status(export))
+        message = "The export is not finished; wait until its status is completed."
+        raise conflict("export_not_ready", message, status=export_status(export))
     try:
         path = storage.local_file(export.file)
     except FileNotFoundError as error:
@@ -151,12 +152,12 @@ def download_export(
     return FileResponse(path, media_type="application/json", filename=f"{export_id}.json", headers=headers)
 
 
-def _created(export: Export) -> dict[str, Any]:
+def _created_body(export: Export) -> dict[str, Any]:
     return {"export_id": export.export_id, "status": export_status(export)}
 
 
 def _content(body: CreateRunExport | None) -> Any:
-    """What a repeated request is compared by; no body is not the same as an empty one."""
+    """Return the content that a repeated request is compared by. A missing body differs from an empty one."""
     return None if body is None else body.model_dump(mode="json", exclude_unset=True)
 
 
@@ -168,12 +169,12 @@ def _token(request: Request, export_id: str) -> str:
 
 
 def _check_token(request: Request, export_id: str, token: str) -> None:
-    refused = ApiError(403, "link_expired", "This URL is invalid or has expired; request a new one.")
+    invalid_link = ApiError(403, "link_expired", "This URL is invalid or has expired; request a new one.")
     version, _, rest = token.partition(".")
     claim, _, signature = rest.partition(".")
     try:
         expires = int(base64.urlsafe_b64decode(claim + "=" * (-len(claim) % 4)))
     except (binascii.Error, ValueError) as error:
-        raise refused from error
+        raise invalid_link from error
     if version != "v1" or not is_valid(request.app.state.link_secret, export_id, expires, signature):
-        raise refused
+        raise invalid_link

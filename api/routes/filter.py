@@ -1,4 +1,4 @@
-"""Filter search: segments whose fields meet conditions."""
+"""Routes of filter search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager
-async def _life(app: FastAPI) -> AsyncIterator[None]:
-    """The engine lives as long as the service."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Close the engine when the application stops."""
     yield
     _engine_of(app).close()
 
 
-router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_life)
+router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_lifespan)
 
 
 def _engine_of(app: FastAPI) -> FilterEngine:
@@ -44,7 +44,7 @@ Engine = Annotated[FilterEngine, Depends(_engine)]
 def filter_playground(
     body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
 ) -> JsonResponse:
-    """Filter the segments of media in the playground."""
+    """Filter the segments of the playground by conditions on their fields, optionally grouped."""
     return _page(database, storage, engine, caller, None, body)
 
 

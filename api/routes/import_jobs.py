@@ -1,4 +1,4 @@
-"""Import jobs: one finished job for each media item."""
+"""Routes of import jobs. Each media item has one finished job."""
 
 from __future__ import annotations
 

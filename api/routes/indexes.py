@@ -1,4 +1,4 @@
-"""Indexes: create, list, read, delete."""
+"""Routes of indexes: create, list, get, delete."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def create_index(
 def list_indexes(caller: Searcher, database: Db, include_defaults: bool = True) -> JsonResponse:
     """List indexes, oldest first."""
     with database.read() as session:
-        mine = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
-        records = session.scalars(mine.order_by(MediaIndex.created_at, MediaIndex.index_id)).all()
+        indexes = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
+        records = session.scalars(indexes.order_by(MediaIndex.created_at, MediaIndex.index_id)).all()
         return JsonResponse([index_body(record) for record in records])
 
 
@@ -88,7 +88,7 @@ def list_index_runs(
 
 @router.delete("/{index_id}", response_model=DeletionStatus)
 def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
-    """Delete an index and its media items. Tables of runs stay. Repeating the request completes a partial deletion."""
+    """Delete an index and its media items, not the tables of runs. Repeat the request to finish a partial deletion."""
     with database.write() as session:
         record = owned_index(session, caller, index_id, deleted_too=True, lock={})
         if record.deletion_id is None:
@@ -102,7 +102,7 @@ def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder
 
 @router.get("/{index_id}/deletion", response_model=DeletionStatus)
 def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Get the status of a deletion."""
+    """Get the status of the deletion of an index."""
     with database.read() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
         if record.deletion_id is None:
@@ -111,7 +111,7 @@ def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
 
 
 def index_body(record: MediaIndex) -> dict[str, Any]:
-    """An index as the wire shows it."""
+    """Render an index as JSON values."""
     return {
         "index_id": record.index_id,
         "name": record.name,
@@ -130,5 +130,5 @@ def _deletion(record: MediaIndex) -> dict[str, Any]:
         "deletion_id": record.deletion_id,
         "status": "deleted",
         "retry_after_seconds": None,
-        "message": f"Index {record.index_id} and its media are deleted; tables of runs stay.",
+        "message": f"Index {record.index_id} and its media are deleted; the tables of runs are not.",
     }

@@ -1,4 +1,4 @@
-"""The playground: media of the caller that lies in no index."""
+"""Route of the playground: the caller's media that are in no index."""
 
 from __future__ import annotations
 

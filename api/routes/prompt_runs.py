@@ -1,4 +1,4 @@
-"""Prompt runs: start, estimate, follow, read, cancel, and retry what failed."""
+"""Routes of prompt runs: start, estimate, get, cancel, results, failures, retries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
 async def execute_run(
     body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Start a run. The request is validated first; the run is then queued."""
+    """Start a run. The request is validated, then the run is queued."""
 
     def start(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, run_body(start_run(session, caller, body, config))
@@ -64,7 +64,7 @@ async def execute_run(
 
 @router.post("/estimate", response_model=RunEstimateBody)
 def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
-    """Estimate a run without starting it: items, segments, calls, tokens, and what is already done."""
+    """Estimate a run without starting it: items, segments, calls, tokens and reusable results."""
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
     return JsonResponse(estimate_body(storage, config, caller.account_id, prompt, settings, videos))
@@ -99,7 +99,7 @@ def list_results(
     caller: Reader,
     database: Db,
     storage: DataFolder,
-    video_id: Annotated[str, Query(description="The media item whose segments are listed.")],
+    video_id: Annotated[str, Query(description="The media item whose segments to list.")],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
@@ -112,7 +112,7 @@ def list_results(
 
 @router.get("/{run_id}/videos/{video_id}/video-result", response_model=VideoResult)
 def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Get the synthesis of a media item."""
+    """Get the synthesis of a media item in a run."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
@@ -194,10 +194,10 @@ def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> JsonR
 
 
 def _video_of_run(session: Session, run: RunRecord, video_id: str) -> Video | None:
-    """An item of a run, deleted or not.
+    """Return an item of a run, also if it is marked as deleted. None if its row is missing.
 
     Raises:
-        ApiError: 404 where the run has no such item.
+        ApiError: 404 if the item is not part of the run.
     """
     if session.get(RunItem, (run.run_id, video_id)) is None:
         raise not_found("video", video_id)

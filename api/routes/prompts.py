@@ -1,4 +1,4 @@
-"""Prompts: create, read, change, delete, and hold an example against a schema."""
+"""Routes of prompts: create, list, get, update, delete, test a schema."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def create_prompt(
     prompt = _checked(body.model_dump(mode="json"))
 
     def create(session: Session) -> tuple[int, dict[str, Any]]:
-        moment = now()
+        created_at = now()
         record = PromptRecord(
             prompt_id=new_id("prompt"),
             account_id=caller.account_id,
             definition=prompt.to_dict(),
             is_active=True,
-            created_at=moment,
-            updated_at=moment,
+            created_at=created_at,
+            updated_at=created_at,
         )
         session.add(record)
         return 201, prompt_body(record)
@@ -63,10 +63,8 @@ def create_prompt(
 def list_prompts(caller: Reader, database: Db, active_only: bool = True, include_defaults: bool = True) -> JsonResponse:
     """List prompts, newest first."""
     with database.read() as session:
-        everything = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
-        records = session.scalars(
-            everything.order_by(PromptRecord.created_at.desc(), PromptRecord.prompt_id.desc())
-        ).all()
+        prompts = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
+        records = session.scalars(prompts.order_by(PromptRecord.created_at.desc(), PromptRecord.prompt_id.desc())).all()
     active = sum(record.is_active for record in records)
     shown = [prompt_body(record) for record in records if record.is_active or not active_only]
     return JsonResponse({"prompts": shown, "total_count": len(records), "active_count": active})
@@ -97,7 +95,7 @@ def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
 def update_prompt(
     prompt_id: str, body: UpdatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
-    """Update the fields of a prompt that are sent. Existing runs are not affected."""
+    """Update the given fields of a prompt. Existing runs are not affected."""
     changes = body.model_dump(mode="json", exclude_unset=True)
 
     def update(session: Session) -> tuple[int, dict[str, Any]]:
@@ -120,7 +118,7 @@ def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Que
             session.delete(record)
             return JsonResponse({"message": f"Prompt {prompt_id} is deleted."})
         if not force:
-            message = "Runs have used this prompt. With force=true it is deactivated; the runs keep their copies."
+            message = "Runs use this prompt, so it cannot be deleted; send force=true to deactivate it."
             raise ApiError(409, "prompt_in_use", message, {"prompt_id": prompt_id})
         record.is_active = False
     return JsonResponse({"message": f"Prompt {prompt_id} is deactivated; existing runs are not affected."})
@@ -128,7 +126,7 @@ def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Que
 
 @router.get("/{prompt_id}/usage", response_model=PromptUsage)
 def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Get whether runs have used a prompt."""
+    """Get the usage of a prompt, including whether any run uses it."""
     with database.read() as session:
         record = owned_prompt(session, caller, prompt_id)
         body = {
@@ -143,13 +141,13 @@ def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
 
 
 def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_write: bool = False) -> PromptRecord:
-    """The caller's prompt of that id.
+    """Return a prompt of the caller.
 
     Args:
         to_write: lock the row until the transaction ends.
 
     Raises:
-        ApiError: 404, also where it is another account's.
+        ApiError: 404 if it does not exist or belongs to another account.
     """
     record = session.get(PromptRecord, prompt_id, with_for_update=to_write)
     if record is None or record.account_id != caller.account_id:
@@ -158,7 +156,7 @@ def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_writ
 
 
 def prompt_body(record: PromptRecord) -> dict[str, Any]:
-    """A prompt as the wire shows it."""
+    """Render a prompt as JSON values."""
     return {
         "prompt_id": record.prompt_id,
         "user_id": record.account_id,
@@ -177,8 +175,8 @@ def _checked(definition: dict[str, Any]) -> Prompt:
 
 
 def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    taken = {name: value for name, value in changes.items() if name in definition and value is not None}
-    changed = {**definition, **taken}
+    applied = {name: value for name, value in changes.items() if name in definition and value is not None}
+    changed = {**definition, **applied}
     if changes.get("clear_video_level"):
         changed["video_level"] = None
         changed["semantic_indexing"] = {**changed["semantic_indexing"], "disabled_video_level_fields": []}
@@ -186,11 +184,11 @@ def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
 
 
 def _is_in_use(session: Session, caller: Principal, prompt_id: str) -> bool:
-    used = select(func.count()).where(RunRecord.account_id == caller.account_id, RunRecord.prompt_id == prompt_id)
-    return bool(session.scalar(used))
+    uses = select(func.count()).where(RunRecord.account_id == caller.account_id, RunRecord.prompt_id == prompt_id)
+    return bool(session.scalar(uses))
 
 
 def _verdict(data: Any, error: str | None) -> JsonResponse:
-    message = "The example fits the schema." if error is None else "The example does not fit the schema."
+    message = "The example matches the schema." if error is None else "The example does not match the schema."
     shown = data if isinstance(data, dict) else None
     return JsonResponse({"valid": error is None, "validated_data": shown, "error": error, "message": message})

@@ -1,4 +1,4 @@
-"""Search by text, by image, by both, and over several runs."""
+"""Routes of search by text, image or both, and across runs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from promptreel.schemas.wire.search import (
 
 
 @asynccontextmanager
-async def _life(app: FastAPI) -> AsyncIterator[None]:
-    """Search indexes are built while the service lives, from its start on."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Build search indexes in the background while the application runs."""
     library = _search_of(app).library
     library.start()
     yield
     library.stop()
 
 
-router = APIRouter(tags=["search"], lifespan=_life)
+router = APIRouter(tags=["search"], lifespan=_lifespan)
 
 
 def _search_of(app: FastAPI) -> SearchService:
@@ -50,26 +50,26 @@ Search = Annotated[SearchService, Depends(_search)]
 
 @router.post("/indexes/{index_id}/search", response_model=list[SearchResultBody])
 def search_by_text(index_id: str, body: TextSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Search segments and media items by meaning and words, best first. X-Search-Warning names what was skipped."""
-    return _answered(search.text(caller, body.index_ids or [index_id], body))
+    """Search segments and media items by text, best first. The X-Search-Warning header lists what was skipped."""
+    return _response(search.text(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/indexes/{index_id}/image-search", response_model=list[ImageResultBody])
 def search_by_image(index_id: str, body: ImageSearch, caller: Searcher, search: Search) -> JsonResponse:
     """Search segments by image similarity of their frames, best first."""
-    return _answered(search.image(caller, body.index_ids or [index_id], body))
+    return _response(search.image(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/indexes/{index_id}/multimodal-search", response_model=list[MultimodalResultBody])
 def search_by_text_and_image(index_id: str, body: MultimodalSearch, caller: Searcher, search: Search) -> JsonResponse:
     """Search segments by text and image, combining both rankings by reciprocal rank fusion."""
-    return _answered(search.multimodal(caller, body.index_ids or [index_id], body))
+    return _response(search.multimodal(caller, body.index_ids or [index_id], body))
 
 
 @router.post("/search/multi-run", response_model=list[SearchResultBody])
 def search_several_runs(body: MultiRunSearch, caller: Searcher, search: Search) -> JsonResponse:
-    """Search several runs, with `top_k` results of each."""
-    return _answered(search.multi_run(caller, body))
+    """Search several runs by text, with `top_k` results per run."""
+    return _response(search.multi_run(caller, body))
 
 
 @router.post("/playground/search", response_model=list[SearchResultBody])
@@ -80,9 +80,9 @@ def search_playground(
     run_id: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> JsonResponse:
     """Search segments and media items of the playground by text, optionally in one run."""
-    asked = TextSearch(query=body.query, top_k=body.top_k, run_ids=[run_id] if run_id is not None else None)
-    return _answered(search.text(caller, [PLAYGROUND], asked))
+    text_search = TextSearch(query=body.query, top_k=body.top_k, run_ids=[run_id] if run_id is not None else None)
+    return _response(search.text(caller, [PLAYGROUND], text_search))
 
 
-def _answered(answer: Answer) -> JsonResponse:
+def _response(answer: Answer) -> JsonResponse:
     return JsonResponse(answer.hits, headers=dict(answer.warnings.headers()))

@@ -1,4 +1,4 @@
-"""The service itself: whether a key is valid, rate limits, health, readiness, metrics."""
+"""Routes of the service itself: key validation, rate limits, health, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ health_router = APIRouter(tags=["service"])
 
 @router.get("/auth/validate", status_code=204, response_class=Response)
 async def validate_key(caller: AnyCaller) -> Response:
-    """Validate the API key: 204 if it is valid, otherwise 401."""
+    """Validate the API key: 204 if valid, otherwise 401."""
     return Response(status_code=204)
 
 
 @router.post("/auth/processing-activity", response_model=Ready)
 async def processing_activity(caller: AnyCaller) -> JsonResponse:
-    """Accept a client's announcement of activity. It has no effect."""
+    """Announce client activity. This has no effect."""
     return JsonResponse({"ready": True})
 
 
@@ -42,13 +42,13 @@ async def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonRespons
 
 @health_router.get("/healthz", include_in_schema=False)
 async def healthz() -> JsonResponse:
-    """Liveness: the process responds."""
+    """Check liveness: the process responds."""
     return JsonResponse({"status": "ok"})
 
 
 @health_router.get("/readyz", include_in_schema=False)
 def readyz(database: Db, storage: DataFolder) -> JsonResponse:
-    """Readiness: the database responds and the data folder can be listed."""
+    """Check readiness: the database responds and the data folder can be listed."""
     try:
         with database.read() as session:
             session.execute(text("SELECT 1"))

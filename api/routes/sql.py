@@ -1,4 +1,4 @@
-"""Analyst SQL over the tables of runs: catalog, query, and a model's draft of one."""
+"""Routes of SQL over the tables of runs: catalog, query, generated query."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager
-async def _life(app: FastAPI) -> AsyncIterator[None]:
-    """Processes for queries stand ready while the service lives."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Keep query processes ready while the application runs."""
     _sandbox_of(app).warm()
     yield
     _sandbox_of(app).close()
 
 
-router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_life)
+router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan)
 
 
 def _sandbox_of(app: FastAPI) -> Sandbox:
@@ -62,7 +62,7 @@ SqlSandbox = Annotated[Sandbox, Depends(_sandbox)]
 
 @dataclass(frozen=True)
 class _Tables:
-    """What a request reads."""
+    """The runs and views that a request may read."""
 
     scope: RunScope
     views: AnalystViews
@@ -73,7 +73,7 @@ class _Tables:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that names damaged runs."""
+        """Return the warning header that names damaged runs, if any."""
         warnings = Warnings()
         for error in self.scope.damaged:
             warnings.add(report_skipped(error))
@@ -84,7 +84,7 @@ class _Tables:
 def sql_catalog(
     index_id: str, body: SqlScope, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
 ) -> JsonResponse:
-    """Get the tables that a query may use, its limits, and working examples."""
+    """Get the tables that queries may use, the limits of queries, and example queries."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
     return JsonResponse(
         {
@@ -102,22 +102,22 @@ def sql_catalog(
 def execute_sql(
     index_id: str, body: ExecuteSql, caller: Searcher, database: Db, storage: DataFolder, sandbox: SqlSandbox
 ) -> JsonResponse:
-    """Run one SELECT over the caller's tables in a sandboxed process."""
+    """Run one SELECT statement over the caller's tables in a sandbox."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
     limit = min(body.result_limit or sandbox.limits.default_rows, sandbox.limits.max_rows)
     started = time.perf_counter()
     try:
-        answer = sandbox.run(
+        result = sandbox.run(
             body.query, tables.sql_by_name, tables.views.files, row_limit=limit, account=caller.account_id
         )
     except SqlError as error:
         raise _api_error(error, storage, tables.views) from error
     return JsonResponse(
         {
-            "rows": answer["rows"],
-            "row_context": row_contexts(answer["rows"], answer["tables"], tables.scope.run_ids),
-            "columns": answer["columns"],
-            "truncated": answer["truncated"],
+            "rows": result["rows"],
+            "row_context": row_contexts(result["rows"], result["tables"], tables.scope.run_ids),
+            "columns": result["columns"],
+            "truncated": result["truncated"],
             "applied_result_limit": limit,
             "duration_ms": round((time.perf_counter() - started) * 1000, 1),
             **_scope_body(tables.scope),
@@ -136,7 +136,7 @@ def generate_sql(
     config: Config,
     sandbox: SqlSandbox,
 ) -> JsonResponse:
-    """Generate a query from an instruction with the configured model. It is validated, not run."""
+    """Generate a query from an instruction with the configured model. The query is validated but not run."""
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
 
     def check(query: str) -> None:
@@ -163,11 +163,11 @@ def _tables(
 def _scope(
     session: Session, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
 ) -> RunScope:
-    place = PLAYGROUND if index_id == "playground" else index_id
-    if place is not None:
-        owned_index(session, caller, place)
-    places = [place] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
-    return runs_in_scope(session, storage, caller, places, body.run_ids, limits)
+    location = PLAYGROUND if index_id == "playground" else index_id
+    if location is not None:
+        owned_index(session, caller, location)
+    locations = [location] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
+    return runs_in_scope(session, storage, caller, locations, body.run_ids, limits)
 
 
 def _scope_body(scope: RunScope) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _scope_body(scope: RunScope) -> dict[str, Any]:
 
 
 def _api_error(error: SqlError, storage: Storage, views: AnalystViews) -> ApiError:
-    """A query's refusal as the API words it; where files lie is no matter of the caller."""
+    """Convert an error of a query to an API error, without the paths of files, which must not reach the caller."""
     if error.code == "sql_busy":
         return ApiError(429, error.code, error.message, None, 1)
     message = error.message

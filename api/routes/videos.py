@@ -1,4 +1,4 @@
-"""Media items: upload, register, read, delete, and their segments."""
+"""Routes of media items: upload, register, get, delete, segments, signed URLs."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def upload_video(
     storage: DataFolder,
     config: Config,
     request: Request,
-    file: Annotated[UploadFile, File(description="A video, audio file or image.")],
+    file: Annotated[UploadFile, File(description="A video, audio or image file.")],
     title: Annotated[StorableText, Form(min_length=1, max_length=255)],
     index_id: Annotated[str | None, Form()] = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Upload a media item into an index, or into the playground if no index is given."""
+    """Upload a media item to an index, or to the playground if no index is given."""
     index_id, name = index_id or None, file.filename or ""
     new = NewVideo(new_id("vid"), title, index_id, None)
     with storage.work_folder() as work:
@@ -137,13 +137,13 @@ def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: 
 
 @router.post("/batch/segments", response_model=list[VideoSegments])
 def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Get the segments of several media items, each from the given run or its newest finished run."""
-    wanted = [(target.video_id, target.run_id) for target in body.targets or ()]
-    wanted += [(video_id, None) for video_id in body.video_ids or ()]
+    """Get the segments of several media items, each from the given run or its newest run with results."""
+    requested = [(target.video_id, target.run_id) for target in body.targets or ()]
+    requested += [(video_id, None) for video_id in body.video_ids or ()]
     rows = []
     with database.read() as session:
-        found = owned_videos(session, caller, [video_id for video_id, _ in wanted])
-        for video_id, run_id in wanted:
+        found = owned_videos(session, caller, [video_id for video_id, _ in requested])
+        for video_id, run_id in requested:
             if video_id in found:
                 run = run_for_video(session, caller, video_id, run_id)
                 resolved = run.run_id if run is not None else None
@@ -160,7 +160,7 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
 
 @router.post("/signed-url", response_model=SignedUrl)
 def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Request, config: Config) -> JsonResponse:
-    """Create a signed URL, valid for one hour, to download the content of a `media://` URI without a key."""
+    """Create a signed URL to download the content of a `media://` URI without an API key. It is valid for one hour."""
     video_id = body.gcs_uri.removeprefix("media://").split("/", 1)[0]
     if not body.gcs_uri.startswith("media://"):
         raise invalid("gcs_uri: must be a media:// URI of this service", "gcs_uri")
@@ -170,8 +170,8 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
     token = link_token(request.app.state.link_secret, video_id, expires)
     base = config.public_url or str(request.base_url).rstrip("/")
     url = f"{base}/api/v2/videos/{video_id}/content?expires={expires}&token={token}"
-    moment = now().fromtimestamp(expires, tz=now().tzinfo)
-    return JsonResponse({"signed_url": url, "expires_at": wire_time(moment)})
+    expires_at = now().fromtimestamp(expires, tz=now().tzinfo)
+    return JsonResponse({"signed_url": url, "expires_at": wire_time(expires_at)})
 
 
 @router.get(
@@ -206,7 +206,7 @@ def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) 
 
 @router.delete("/{video_id}", response_model=DeletionStatus)
 def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
-    """Delete a media item. Tables of runs stay. Repeating the request completes a partial deletion."""
+    """Delete a media item, not the tables of runs. Repeat the request to finish a partial deletion."""
     with database.write() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         mark_deleted(video)
@@ -216,7 +216,7 @@ def remove_video(video_id: str, caller: Admin, database: Db, storage: DataFolder
 
 @router.get("/{video_id}/deletion", response_model=DeletionStatus)
 def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
-    """Get the status of a deletion."""
+    """Get the status of the deletion of a media item."""
     with database.read() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
@@ -235,18 +235,18 @@ def list_segments(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
-    """List a media item's segments, from the given run or its newest finished run."""
+    """List a media item's segments, from the given run or its newest run with results."""
     scope, named_run = ("segments through the newest run", video_id), run_id
-    if run_id is None and (place := decode_cursor(cursor, scope, (str, str))) is not None:
-        named_run, cursor = place  # the run of the first page, whatever has ended since
+    if run_id is None and (position := decode_cursor(cursor, scope, (str, str))) is not None:
+        named_run, cursor = position  # the run of the first page, even if a newer one has finished since
     with database.read() as session:
         owned_video(session, caller, video_id)
         run = run_for_video(session, caller, video_id, named_run)
     if run is None:
         return JsonResponse(page_body([], limit, None))
     page = segments_page(storage, run, video_id, limit, cursor)
-    if run_id is None and (further := page["pagination"]["next_cursor"]) is not None:
-        page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, further])
+    if run_id is None and (run_cursor := page["pagination"]["next_cursor"]) is not None:
+        page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, run_cursor])
     return JsonResponse(page)
 
 
@@ -268,5 +268,5 @@ def _deletion(video: Video) -> dict[str, Any]:
         "deletion_id": video.deletion_id,
         "status": "deleted",
         "retry_after_seconds": None,
-        "message": f"{video.video_id} is deleted; tables of runs stay.",
+        "message": f"Video {video.video_id} is deleted; the tables of runs are not.",
     }

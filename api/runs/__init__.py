@@ -1,1 +1,1 @@
-"""Prompt runs: planned, stored, shown, cancelled, retried."""
+"""Prompt runs: plan, store, render, cancel, retry, export."""

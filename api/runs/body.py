@@ -1,4 +1,4 @@
-"""A run as the wire shows it."""
+"""The JSON body of a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from promptreel.api.uploads.media_rows import NO_MARKER
 
 
 def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
-    """A run as the wire shows it."""
+    """Render a run as JSON values, without its prompt."""
     segmentation = run.settings["segmentation"]
     return {
-        **_NOTHING_YET,
+        **_INITIAL_COUNTERS,
         **run.summary,
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
@@ -52,7 +52,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     }
 
 
-_NOTHING_YET: Final[dict[str, Any]] = {
+_INITIAL_COUNTERS: Final[dict[str, Any]] = {
     **{f"{word}_{plural}": 0 for word in ("total", *ITEM_OUTCOMES) for _, plural in MEDIA_TYPES},
     **{f"{operation}_failures": 0 for operation in SEGMENT_OPERATIONS},
     **{f"{operation}_succeeded": None for operation in SEGMENT_OPERATIONS},

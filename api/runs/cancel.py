@@ -1,4 +1,4 @@
-"""Cancelling runs."""
+"""Cancel runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptreel.api.web.auth import Principal
 
 
 def request_cancel(session: Session, caller: Principal, run_id: str) -> RunRecord:
-    """Asks a run to stop. One that has not begun is cancelled at once; a finished one is left as it is."""
+    """Request that a run stops. A run that has not started is cancelled at once; a finished run does not change."""
     run = owned_run(session, caller, run_id, to_write=True)
     if run.status in FINAL or run.stop_requested_at is not None:
         return run
@@ -25,11 +25,11 @@ def request_cancel(session: Session, caller: Principal, run_id: str) -> RunRecor
 
 
 def cancel_unstarted(session: Session, run: RunRecord) -> None:
-    """Ends a run that no runner has begun: everything of it counts as cancelled."""
-    moment = now()
+    """End a run that no runner has started: all its items count as cancelled."""
+    cancelled_at = now()
     run.status = "cancelled"
-    run.stop_requested_at = run.stop_requested_at or moment
-    run.stop_observed_at = run.stop_completed_at = run.completed_at = moment
+    run.stop_requested_at = run.stop_requested_at or cancelled_at
+    run.stop_observed_at = run.stop_completed_at = run.completed_at = cancelled_at
     totals = {f"cancelled_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
     run.summary = {**run.summary, **totals}
     record_event(session, run.account_id, "prompt_run.cancelled", run_id=run.run_id, index_id=run.index_id)

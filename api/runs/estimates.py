@@ -1,4 +1,4 @@
-"""What a run would take, from the same plan that the command line shows."""
+"""Estimate a run, from the same plan as the command line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ def estimate_body(
     settings: RunSettings,
     videos: Sequence[TargetMedia],
 ) -> dict[str, Any]:
-    """The estimate of a run as the wire shows it. Nothing is billed here, so the counts stand in `breakdown`."""
-    from promptreel.pipelines.estimate import (
-        estimate_run,  # Beam comes with it: only who asks for an estimate pays for that
-    )
+    """Estimate a run and render it as JSON values. Nothing is billed, so the counts are in `breakdown`."""
+    from promptreel.pipelines.estimate import estimate_run  # imports Beam, which is slow
 
     target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
     estimated = estimate_run(storage, prompt, settings, provider_of(settings), target, owner=account_id).to_dict()

@@ -1,4 +1,4 @@
-"""Exports in the database: queued, found again, shown."""
+"""Exports in the database: queue, look up, render."""
 
 from __future__ import annotations
 
@@ -17,58 +17,52 @@ from promptreel.api.web.errors import conflict, invalid, not_found
 from promptreel.schemas.wire.exports import CreateIndexExport, CreateRunExport
 
 MAX_ATTEMPTS: Final = 3
-
-
 DOWNLOAD_URL_LIFETIME_S: Final = 300
-
 
 _STATUS: Final = {"queued": "pending", "running": "processing", "succeeded": "completed", "dead_letter": "failed"}
 
 
-# ------------------------------------------------------------------------------------------- what callers ask for
-
-
 def create_run_export(session: Session, caller: Principal, run_id: str, body: CreateRunExport | None) -> Export:
-    """Queues an export of a run.
+    """Queue an export of a run.
 
     Raises:
-        ApiError: 404 where the run does not exist, 409 where it has not ended, 422 for a destination that there is not.
+        ApiError: 404 if the run does not exist, 409 if it is not finished, 422 if the body names a destination.
     """
     run = owned_run(session, caller, run_id)
     if run.status not in FINAL:
-        raise conflict("run_not_finished", "The run is not finished; export it when it has finished.", run_id=run_id)
-    return _queued(session, caller, "prompt_run", run_id, [run_id], body)
+        raise conflict("run_not_finished", "The run is not finished; wait until it is, then export it.", run_id=run_id)
+    return _queue(session, caller, "prompt_run", run_id, [run_id], body)
 
 
 def create_index_export(session: Session, caller: Principal, index_id: str, body: CreateIndexExport | None) -> Export:
-    """Queues an export of the runs over an index; the caller has shown that the index is its own.
+    """Queue an export of the finished runs over an index, or of selected ones. The index must belong to the caller.
 
     Raises:
-        ApiError: 404 where a named run does not exist, 409 where it has not ended, 422 where it is over something else.
+        ApiError: 404 if a selected run does not exist, 409 if it is not finished, 422 if it is not over this index
+            or the body names a destination.
     """
-    over = select(RunRecord).where(RunRecord.account_id == caller.account_id, RunRecord.index_id == index_id)
-    newest_first = over.where(RunRecord.status.in_(FINAL)).order_by(
+    runs = select(RunRecord).where(RunRecord.account_id == caller.account_id, RunRecord.index_id == index_id)
+    newest_first = runs.where(RunRecord.status.in_(FINAL)).order_by(
         RunRecord.created_at.desc(), RunRecord.run_id.desc()
     )
     if body is None or body.prompt_run_ids is None:
-        return _queued(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)
-    wanted = list(dict.fromkeys(body.prompt_run_ids))
-    for run_id in wanted:
+        return _queue(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)
+    selected = list(dict.fromkeys(body.prompt_run_ids))
+    for run_id in selected:
         run = owned_run(session, caller, run_id)
         if run.index_id != index_id:
             raise invalid(f"prompt_run_ids: {run_id} is not a run over index {index_id}", "prompt_run_ids")
         if run.status not in FINAL:
-            raise conflict(
-                "run_not_finished", f"Run {run_id} is not finished; export it when it has finished.", run_id=run_id
-            )
-    return _queued(session, caller, "index", index_id, wanted, body)
+            message = f"Run {run_id} is not finished; wait until it is, then export it."
+            raise conflict("run_not_finished", message, run_id=run_id)
+    return _queue(session, caller, "index", index_id, selected, body)
 
 
 def owned_export(session: Session, caller: Principal, export_id: str) -> Export:
-    """The caller's export of that id.
+    """Return an export of the caller.
 
     Raises:
-        ApiError: 404, also where it is another account's.
+        ApiError: 404 if it does not exist or belongs to another account.
     """
     export = session.get(Export, export_id)
     if export is None or export.account_id != caller.account_id:
@@ -77,12 +71,12 @@ def owned_export(session: Session, caller: Principal, export_id: str) -> Export:
 
 
 def export_status(export: Export) -> str:
-    """How far it is, in the wire's words."""
+    """Return the status of an export, as named by the API."""
     return _STATUS[export.queue_status]
 
 
 def export_body(export: Export) -> dict[str, Any]:
-    """An export as the wire shows it: exactly these keys."""
+    """Render an export as JSON values. Clients expect exactly these keys."""
     is_done = export.queue_status == "succeeded"
     return {
         "export_id": export.export_id,
@@ -111,7 +105,7 @@ def export_body(export: Export) -> dict[str, Any]:
     }
 
 
-def _queued(
+def _queue(
     session: Session,
     caller: Principal,
     export_type: str,
@@ -121,8 +115,8 @@ def _queued(
 ) -> Export:
     for name in ("destination_connector_id", "destination_base_path", "destination_subpath"):
         if getattr(body, name, None):
-            raise invalid(f"{name}: connectors are not supported; omit it and download the file", name)
-    moment = now()
+            raise invalid(f"{name}: connectors are not supported; omit this field and download the file", name)
+    created_at = now()
     export = Export(
         export_id=new_id("exp"),
         account_id=caller.account_id,
@@ -132,9 +126,9 @@ def _queued(
         params=(body.model_dump(exclude_none=True) if body is not None else None) or None,
         queue_status="queued",
         attempts=0,
-        available_at=moment,
-        created_at=moment,
-        updated_at=moment,
+        available_at=created_at,
+        created_at=created_at,
+        updated_at=created_at,
         lease_fence=0,
         lease_beat=0,
     )

@@ -1,4 +1,4 @@
-"""How runs stand on one media item: from the database while they run, from their tables afterwards."""
+"""The status of runs on one media item: from the database while they run, then from their tables."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage
 
-_NEWEST_RUNS = 20
-_WORDS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
+_MAX_RUNS = 20  # of one item
+_SEGMENT_STATUS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def processing_status(
     session: Session, storage: Storage, video: Video, *, with_segments: bool = False
 ) -> list[dict[str, Any]] | None:
-    """The newest runs over an item, newest first; None where there is none."""
+    """Return the status of the latest runs over an item, newest first, or None if there are no runs."""
     runs = session.scalars(
         select(RunRecord)
         .join(RunItem, RunItem.run_id == RunRecord.run_id)
         .where(RunItem.video_id == video.video_id, RunRecord.account_id == video.account_id)
         .order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
-        .limit(_NEWEST_RUNS)
+        .limit(_MAX_RUNS)
     ).all()
-    return [_status(storage, run, video.video_id, with_segments) for run in runs] or None
+    return [_run_status(storage, run, video.video_id, with_segments) for run in runs] or None
 
 
-def _status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
-    """How one run stands on an item; one that is damaged like one without tables."""
+def _run_status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
+    """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
         tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
-        return _status_by(tables, run, video_id, with_segments)
+        return _status_from(tables, run, video_id, with_segments)
     except RunDamaged as error:
         report_skipped(error)
-        return _status_by(None, run, video_id, with_segments)
+        return _status_from(None, run, video_id, with_segments)
 
 
-def _status_by(tables: RunTables | None, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
+def _status_from(tables: RunTables | None, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)
     if media is not None:
-        cancelled, done = media["cancelled_segments"], media["succeeded_segments"]
-        counts = (media["segment_count"], cancelled, done, media["failed_segments"])
+        cancelled, succeeded = media["cancelled_segments"], media["succeeded_segments"]
+        counts = (media["segment_count"], cancelled, succeeded, media["failed_segments"])
     return {
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
@@ -95,7 +95,7 @@ def _segments(tables: RunTables, video_id: str, updated: str) -> list[dict[str, 
         {
             "segment_id": row["segment_id"],
             "video_id": video_id,
-            "status": _WORDS[row["status"]],
+            "status": _SEGMENT_STATUS[row["status"]],
             "start_time": row["start_time"],
             "end_time": row["end_time"],
             "started_at": None,

@@ -1,4 +1,4 @@
-"""What a run would be made of, checked before it is stored."""
+"""Plan a run and validate it before it is stored."""
 
 from __future__ import annotations
 
@@ -36,34 +36,25 @@ from promptreel.schemas.settings import (
 from promptreel.schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
 
 _PROMPT_BY_ID: Final = select(PromptRecord.__table__).where(PromptRecord.prompt_id == bindparam("prompt_id"))
-
-
 _INDEX_BY_ID: Final = select(MediaIndex.__table__).where(MediaIndex.index_id == bindparam("index_id"))
-
-
 _MEDIA: Final = (
     select(Video.__table__)
     .where(Video.account_id == bindparam("account_id"), Video.deletion_id.is_(None))
     .order_by(Video.created_at, Video.video_id)
 )
-
-
 _MEDIA_OF_INDEX: Final = _MEDIA.where(Video.index_id == bindparam("index_id"))
-
-
 _MEDIA_OF_PLAYGROUND: Final = _MEDIA.where(Video.index_id.is_(None))
 
-
-TargetMedia = Video | Row[Any]  # an item of a target: the columns of `Video`
+TargetMedia = Video | Row[Any]  # one item of a target, with the columns of `Video`
 
 
 def plan_run(
     session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig
 ) -> tuple[Prompt, RunSettings, Sequence[TargetMedia]]:
-    """Checks everything about a run that can be known before it, and gives what it would be made of.
+    """Validate a run as far as possible before it starts. Return its prompt, settings and media. Nothing is stored.
 
     Raises:
-        ApiError: 404 for what does not exist, 422 for what cannot be run; nothing is stored.
+        ApiError: 404 if the prompt, index or an item does not exist, 422 if the run is invalid.
     """
     record = session.connection().execute(_PROMPT_BY_ID, {"prompt_id": body.prompt_id}).one_or_none()
     if record is None or record.account_id != caller.account_id:
@@ -85,21 +76,23 @@ def plan_run(
 
 @functools.lru_cache(maxsize=256)
 def _checked_prompt(definition: str) -> Prompt:
-    """A stored definition, which was checked when it came; checking it costs more than all the rest of an execute."""
+    """Parse a stored definition. Cached, because parsing takes longer than all other steps of starting a run."""
     return prompt_from_dict(json.loads(definition))
 
 
 def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
-    """The frozen settings of a run.
+    """Return the settings of a run.
 
     Raises:
-        ApiError: 422 where the model is not among those allowed, or values contradict each other.
+        ApiError: 422 if the model is not allowed, or values contradict each other.
     """
     named = body.processing_model or config.default_model or default_model()
     model = config.model_aliases.get(named, named)
     if config.models and model not in config.models:
         allowed = ", ".join([*config.models, *config.model_aliases])
-        raise invalid(f"processing_model: {named!r} is not configured here; use one of {allowed}", "processing_model")
+        raise invalid(
+            f"processing_model: {named!r} is not allowed on this service; use one of {allowed}", "processing_model"
+        )
     try:
         return RunSettings(
             segmentation=SegmentationSettings(
@@ -120,10 +113,10 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
 
 
 def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequence[TargetMedia]:
-    """The media of a target, in the order in which they were added (or named).
+    """Return the media of a target, in the order of the request or else of their addition.
 
     Raises:
-        ApiError: 404 where an index or item does not exist, 422 where an item lies elsewhere, or nothing is selected.
+        ApiError: 404 if the index or an item does not exist, 422 if an item is not in the index or the target is empty.
     """
     target = body.target
     index_id = getattr(target, "index_id", None)
@@ -138,36 +131,37 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
             if video_id not in found:
                 raise not_found("video", video_id)
             if found[video_id].index_id != index_id:
-                place = f"index {index_id}" if index_id else "the playground (name its index in target.index_id)"
-                raise invalid(f"target.video_ids: {video_id} is not in {place}", "target.video_ids")
+                location = f"index {index_id}" if index_id else "the playground; set target.index_id to its index"
+                raise invalid(f"target.video_ids: {video_id} is not in {location}", "target.video_ids")
         return [found[video_id] for video_id in wanted]
-    everything = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
-    where = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
-    videos = session.connection().execute(everything, where).all()
+    statement = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
+    parameters = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
+    videos = session.connection().execute(statement, parameters).all()
     if not videos:
-        place = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
-        raise invalid(f"target: {place} contains no media; upload or register some first", "target")
+        location = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
+        raise invalid(f"target: {location} contains no media; upload or register some first", "target")
     return videos
 
 
 def first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> dict[str, Any]:
+    """Return the initial counters of a run. `total_segments` is 0 until the number of segments is known."""
     by_type = Counter(video.media_type for video in videos)
-    timed = by_type["video"] + by_type["audio"]
-    exact = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
-    is_exact = all(least == most for least, most in exact)
+    timed_items = by_type["video"] + by_type["audio"]
+    bounds = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
+    is_exact = all(least == most for least, most in bounds)
     return {
         **{f"total_{plural}": by_type[kind] for kind, plural in MEDIA_TYPES},
-        "total_segments": sum(least for least, _ in exact) if is_exact else 0,
+        "total_segments": sum(least for least, _ in bounds) if is_exact else 0,
         "total_video_seconds": round(sum(seconds_from_us(video.duration_us or 0) for video in videos), 3),
         "video_level_enabled": prompt.video_level is not None,
-        "video_level_total_items": timed if prompt.video_level is not None else 0,
+        "video_level_total_items": timed_items if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
         "warnings": model_warnings(settings),
     }
 
 
 def model_warnings(settings: RunSettings) -> list[str]:
-    """What a client should know about the run's model: that it is shut down, or will be."""
+    """Return the warning that the run's model is shut down or has a shutdown date, if so."""
     warning = retirement_warning(settings.model)
     return [] if warning is None else [warning]
 
@@ -175,7 +169,7 @@ def model_warnings(settings: RunSettings) -> list[str]:
 def _estimated_tokens(
     prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], *, with_most_segments: bool = True
 ) -> int:
-    """Input tokens of a run that finds nothing finished, from what was registered of its media."""
+    """Estimate the input tokens of a run that reuses no results, from the registered type and duration of its media."""
     if not provider_of(settings).is_called:
         return 0
     total = 0
@@ -183,24 +177,32 @@ def _estimated_tokens(
         kind: MediaType = video.media_type  # type: ignore[assignment]
         count = settings.segmentation.segment_bounds(kind, video.duration_us)[with_most_segments]
         lengths = {seconds_from_us(video.duration_us or 0) / count: count}
-        is_seen, is_heard = kind != "audio", kind != "image"
-        due = int(has_synthesis(prompt, kind))
-        tokens = input_tokens(prompt, settings, kind, lengths, due, has_pictures=is_seen, has_sound=is_heard)
+        has_pictures, has_sound = kind != "audio", kind != "image"
+        syntheses = int(has_synthesis(prompt, kind))
+        tokens = input_tokens(
+            prompt, settings, kind, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
+        )
         total += sum(tokens.values())
     return total
 
 
 def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], config: ApiConfig) -> None:
+    """Check a run against the limits of segments and tokens, with the fewest segments that its media can have.
+
+    Raises:
+        ApiError: 422 if the run exceeds a limit.
+    """
     bounds: list[tuple[int, int]] = [settings.segmentation.segment_bounds(v.media_type, v.duration_us) for v in videos]  # type: ignore[arg-type]
     least = sum(fewest for fewest, _ in bounds)
     if least > config.max_run_segments:
-        message = f"target: at least {least} segments, more than one run may have ({config.max_run_segments})"
+        limit = config.max_run_segments
+        message = f"target: at least {least} segments exceed the limit of one run ({limit}); split the target"
         raise invalid(message, "target")
     if config.max_run_tokens is not None:
         tokens = _estimated_tokens(prompt, settings, videos, with_most_segments=False)
         if tokens > config.max_run_tokens:
             message = (
-                f"target: its calls take in about {tokens} tokens or more, and one run may use {config.max_run_tokens}; "
-                "divide the target, or ask POST /prompt-runs/estimate what each item takes"
+                f"target: at least about {tokens} input tokens exceed the limit of one run ({config.max_run_tokens}); "
+                "split the target (POST /prompt-runs/estimate lists the tokens of each item)"
             )
             raise invalid(message, "target")

@@ -1,4 +1,4 @@
-"""What a run's committed tables say, as the wire shows it: results, syntheses, failures, call records, segments."""
+"""Render a run's committed tables as JSON values: results, syntheses, failures, call records, segments."""
 
 from __future__ import annotations
 
@@ -33,21 +33,24 @@ _NO_MEDIA: Final[dict[str, Any]] = {
     "gif_available": False,
 }
 _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
-_STATUS_OF_SEGMENT: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
+_SEGMENT_STATUS: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables of one run as one manifest names them."""
+    """The tables of a run that one manifest names."""
 
     storage: Storage
     manifest: Manifest
 
     def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
-        """The rows of one item in one table, in order.
+        """Yield the rows of one item in one table, in order.
+
+        Args:
+            first_us, last_us: only rows that start in this range, in microseconds, both inclusive.
 
         Raises:
-            RunDamaged: a part is missing or torn.
+            RunDamaged: a part file is missing or corrupt.
         """
         run_id = self.manifest.run_id
         paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
@@ -55,17 +58,18 @@ class RunTables:
             yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
 
     def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
-        """All rows of one table, through DuckDB."""
+        """Return the rows of a table that match a SQL condition with named parameters, read by DuckDB."""
         request = read_request(self.storage, self.manifest.run_id)
         run = CommittedRun(self.manifest.run_id, request.prompt, self.manifest)
         return read_rows(self.storage, run, table, where, **parameters)
 
 
 def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
-    """The tables of a run's newest manifest, or of the one with that number; None before the first commit.
+    """Return the tables of a run's newest manifest, or of manifest `number`. None before the first commit.
 
     Raises:
         RunDamaged: the manifest is not readable.
+        ApiError: 422 if manifest `number` does not exist; numbers come from cursors.
     """
     if number is not None:
         return RunTables(storage, _manifest(storage, run_id, number))
@@ -77,20 +81,21 @@ def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunT
 def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     newest = newest_manifest(storage, run_id)
     if newest is None or not 1 <= number <= newest.number:
-        raise invalid("cursor: refers to a state of the run that does not exist; start without a cursor", "cursor")
+        raise invalid("cursor: names a version of the run that does not exist; start again without a cursor", "cursor")
     return read_manifest(storage, run_id, number)
 
 
 def results_page(
     storage: Storage, run: RunRecord, video_id: str, video: Video | None, limit: int, cursor: str | None
 ) -> dict[str, Any]:
-    """One page of an item's segments in a run, failed ones among them, in order of time. The cursor pins the manifest that
-    the first page was read from."""
+    """Return one page of an item's segments in a run, including failed ones, in order of time.
+
+    The cursor names the manifest of the first page, so all pages show the same version of the run."""
     return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
 
 
 def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """One page of an item's segments, seen through a run."""
+    """Return one page of an item's segments with their status in a run."""
     return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
 
 
@@ -104,33 +109,37 @@ def _page(
     body_of: Callable[[SegmentView], Row],
 ) -> dict[str, Any]:
     scope = (kind, run.run_id, video_id)
-    place = decode_cursor(cursor, scope, (int, int, str))
-    tables = run_tables(storage, run.run_id, place[0] if place is not None else None)
+    position = decode_cursor(cursor, scope, (int, int, str))
+    tables = run_tables(storage, run.run_id, position[0] if position is not None else None)
     if tables is None:
         return page_body([], limit, None)
-    segments, more = _segments_after(tables, video_id, place[1:] if place is not None else None, limit)
+    segments, has_more = _segments_after(tables, video_id, position[1:] if position is not None else None, limit)
     shown = [body_of(view) for view in segment_views(tables, video_id, segments)]
     next_cursor = None
-    if more:
+    if has_more:
         last = segments[-1]
         next_cursor = encode_cursor(scope, [tables.manifest.number, last["start_us"], last["segment_id"]])
     return page_body(shown, limit, next_cursor)
 
 
 def _segments_after(
-    tables: RunTables, video_id: str, place: Sequence[Any] | None, limit: int
+    tables: RunTables, video_id: str, position: Sequence[Any] | None, limit: int
 ) -> tuple[list[Row], bool]:
-    first_us = place[0] if place is not None else None
+    first_us = position[0] if position is not None else None
     rows: Iterable[Row] = tables.rows("segments", video_id, first_us)
-    if place is not None:
-        rows = (row for row in rows if (row["start_us"], row["segment_id"]) > (place[0], place[1]))
+    if position is not None:
+        rows = (row for row in rows if (row["start_us"], row["segment_id"]) > (position[0], position[1]))
     found = list(islice(rows, limit + 1))
     return found[:limit], len(found) > limit
 
 
 @dataclass(frozen=True)
 class SegmentView:
-    """One segment with what a run says of it."""
+    """One segment with its outcome in a run.
+
+    Attributes:
+        failures: failures by operation.
+    """
 
     segment: Row
     result: Row | None
@@ -139,7 +148,7 @@ class SegmentView:
 
 
 def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> list[SegmentView]:
-    """Segments of one item with their results, transcripts and failures."""
+    """Return segments of one item with their results, transcripts and failures."""
     if not segments:
         return []
     span = (segments[0]["start_us"], segments[-1]["start_us"])
@@ -157,7 +166,7 @@ def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> 
 
 
 def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Row:
-    """A segment of a run as the wire's SegmentRunResult; a failed one has no metadata."""
+    """Render a segment as the SegmentRunResult of the API. A failed segment has no metadata."""
     segment, result = view.segment, view.result
     return {
         "result_type": "segment",
@@ -181,7 +190,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 
 
 def operation_flags(view: SegmentView) -> dict[str, Any]:
-    """Whether each operation of a segment succeeded (null where it was not asked for), and why not."""
+    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error."""
     flags: dict[str, Any] = {}
     for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
@@ -192,7 +201,7 @@ def operation_flags(view: SegmentView) -> dict[str, Any]:
 
 
 def segment_body(run_id: str, view: SegmentView) -> Row:
-    """A segment as the wire's Segment, seen through one run."""
+    """Render a segment with its status in a run as the Segment of the API."""
     segment, result = view.segment, view.result
     failure = next(iter(view.failures.values()), None)
     return {
@@ -203,7 +212,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
         "processed": segment["status"] == "succeeded",
         "processing_failed": segment["status"] == "failed",
-        "segment_status": _STATUS_OF_SEGMENT[segment["status"]],
+        "segment_status": _SEGMENT_STATUS[segment["status"]],
         "failure_stage": failure["operation"] if failure is not None else None,
         "failure_message": failure["message"] if failure is not None else None,
         "attempt_id": None,
@@ -224,7 +233,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
 
 
 def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
-    """Every segment of an item, seen through a run."""
+    """Return all segments of an item with their status in a run."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
         return []
@@ -233,7 +242,7 @@ def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
 
 
 def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
-    """The synthesis of an item, or why there is none; None where the run makes none or has not come to it."""
+    """Render the synthesis of an item, or its failure. None if the run has no synthesis or has not reached it yet."""
     level = run.prompt.get("video_level")
     if level is None or tables is None:
         return None
@@ -281,9 +290,9 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
 
 
 def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
-    """Everything of a run that failed, by item and segment.
+    """Render the failures of a run, by item and segment.
 
-    An item that was never cut into segments stands as one entry whose segment id is the item's own.
+    An item that was never cut into segments has one entry, with its video id as segment id.
     """
     tables = run_tables(storage, run.run_id)
     rows = tables.all_rows("failures") if tables is not None else []
@@ -306,7 +315,7 @@ def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
 
 
 def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
-    """Every call record of a run, in order of time."""
+    """Render all call records of a run, in order of time."""
     tables = run_tables(storage, run.run_id)
     if tables is None:
         return []
@@ -341,19 +350,19 @@ def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[
 
 
 def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
-    leading = rows[0]
+    first = rows[0]
     messages = {row["operation"]: row["message"] for row in rows}
     return {
         "segment_id": segment_id,
         "failed_operations": [row["operation"] for row in rows],
         **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
-        "failure_stage": leading["operation"],
-        "failure_message": leading["message"],
-        "failure_code": leading["code"],
+        "failure_stage": first["operation"],
+        "failure_message": first["message"],
+        "failure_code": first["code"],
         "retryable": any(row["retryable"] for row in rows),
-        "start_time": None if leading["start_us"] is None else seconds_from_us(leading["start_us"]),
-        "end_time": None if leading["end_us"] is None else seconds_from_us(leading["end_us"]),
-        "projection_only": leading["segment_id"] is None,
+        "start_time": None if first["start_us"] is None else seconds_from_us(first["start_us"]),
+        "end_time": None if first["end_us"] is None else seconds_from_us(first["end_us"]),
+        "projection_only": first["segment_id"] is None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Retries of what failed in a finished run: one segment, or everything retryable."""
+"""Retry the failures of a finished run: those of one segment, or all that are retryable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from promptreel.tables.storage import Storage
 
 RETRY_FINAL = ("completed", "failed")
 
-# More than one item may have a segment of the same name.
+# A superset of the targets: `outcome_of` then selects the exact pairs, because two items may share a target name.
 _SEGMENTS_OF_TARGETS: Final = """
     video_id IN (SELECT unnest($items))
     AND (segment_id IN (SELECT unnest($names)) OR video_id IN (SELECT unnest($names)))
@@ -43,12 +43,15 @@ def start_retry(
     segment_id: str,
     key: str | None,
 ) -> RetryRecord:
-    """Stores a retry of one segment for the supervisor to execute. An item that was never cut into segments is named by its
-    own id as the segment.
+    """Store a retry of one segment. The supervisor executes it.
+
+    Args:
+        segment_id: for an item that was never cut into segments, its video id.
+        key: the idempotency key of the request.
 
     Raises:
-        ApiError: 404 where the run or segment does not exist; 409 where the run is not finished, nothing of the segment
-            failed, or another retry of the run is under way.
+        ApiError: 404 if the run or segment does not exist; 409 if the run is not finished, the segment has no failures,
+            or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
     tables = run_tables(storage, run_id)
@@ -57,35 +60,37 @@ def start_retry(
     rows = [row for row in tables.rows("failures", video_id) if row["operation"] != "synthesis"]
     failed = [row for row in rows if (row["segment_id"] or video_id) == segment_id]
     if not failed:
-        known = segment_id == video_id or any(
+        exists = segment_id == video_id or any(
             row["segment_id"] == segment_id for row in tables.rows("segments", video_id)
         )
-        if not known:
+        if not exists:
             raise not_found("segment", segment_id)
         raise ApiError(
-            409, "segment_not_failed", f"Segment {segment_id} has no failures in this run.", {"run_id": run_id}
+            409, "segment_not_failed", f"Segment {segment_id} has no failures in run {run_id}.", {"run_id": run_id}
         )
     scope = {**_scope_of(failed), "repeat_failed": True}
-    return _stored(session, caller, run, scope, key, video_id, segment_id)
+    return _store_retry(session, caller, run, scope, key, video_id, segment_id)
 
 
 def start_retry_of_failures(
     session: Session, storage: Storage, caller: Principal, run_id: str, body: RetryFailures, key: str | None
 ) -> RetryRecord:
-    """Stores a retry of all retryable failures of a run, or of those of some operations, codes or items. Of a run that ended
-    without a commit every item failed.
+    """Store a retry of all retryable failures of a run, or of those of selected operations, codes or items.
+
+    If the run failed without a commit, all its items are retried.
 
     Raises:
-        ApiError: 404 where the run does not exist; 409 where it is not finished, nothing fits, or another retry is open.
+        ApiError: 404 if the run does not exist; 409 if it is not finished, no failure matches, or another retry of the
+            run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
     tables = run_tables(storage, run_id)
     rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
-    chosen = [row for row in rows if _is_selected(row, body)]
-    if not chosen:
-        message = "No retryable failure of this run fits."
+    selected = [row for row in rows if _is_selected(row, body)]
+    if not selected:
+        message = "No retryable failure of this run matches; see GET /prompt-runs/{run_id}/failed-segments."
         raise ApiError(409, "nothing_to_retry", message, {"run_id": run_id, "retryable_failures": len(rows)})
-    return _stored(session, caller, run, _scope_of(chosen), key, None, None)
+    return _store_retry(session, caller, run, _scope_of(selected), key, None, None)
 
 
 def owned_retry(
@@ -96,22 +101,22 @@ def owned_retry(
     video_id: str | None = None,
     segment_id: str | None = None,
 ) -> RetryRecord:
-    """The caller's retry of that id.
+    """Return a retry of the caller.
 
     Raises:
-        ApiError: 404, also where it is another account's, or of another run or segment.
+        ApiError: 404 if it does not exist or belongs to another account, run or segment.
     """
     retry = session.get(RetryRecord, retry_id)
-    wrong_place = (
+    is_other_segment = (
         retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
     )
-    if retry is None or retry.account_id != caller.account_id or retry.run_id != run_id or wrong_place:
+    if retry is None or retry.account_id != caller.account_id or retry.run_id != run_id or is_other_segment:
         raise not_found("retry", retry_id)
     return retry
 
 
 def retry_body(retry: RetryRecord) -> dict[str, Any]:
-    """A retry as the wire shows it."""
+    """Render a retry as JSON values."""
     first = retry.scope["targets"][0]
     return {
         "run_id": retry.run_id,
@@ -136,17 +141,24 @@ def retry_body(retry: RetryRecord) -> dict[str, Any]:
 def outcome_of(
     storage: Storage, run_id: str, targets: Sequence[Sequence[str]]
 ) -> tuple[dict[str, bool | None], str | None]:
-    """(operation to whether it now succeeded for all targets, the first error left) from a run's newest tables."""
+    """Return the outcome of a retry from the run's newest tables.
+
+    Args:
+        targets: pairs of video id and segment id, see `target_of`.
+
+    Returns:
+        Whether each operation succeeded for all targets (None if not requested), and the first remaining error.
+    """
     tables = run_tables(storage, run_id)
     found: dict[str, bool | None] = dict.fromkeys(SEGMENT_OPERATIONS)
     if tables is None:
         return found, "the run has no tables"
-    chosen = {(video_id, segment_id) for video_id, segment_id in targets}
-    ids = {"items": list({video_id for video_id, _ in chosen}), "names": list({name for _, name in chosen})}
-    left = tables.all_rows("failures", _FAILURES_OF_TARGETS, **ids)
-    errors = (row["message"] for row in left if target_of(row) in chosen)
+    pairs = {(video_id, segment_id) for video_id, segment_id in targets}
+    ids = {"items": list({video_id for video_id, _ in pairs}), "names": list({name for _, name in pairs})}
+    remaining = tables.all_rows("failures", _FAILURES_OF_TARGETS, **ids)
+    errors = (row["message"] for row in remaining if target_of(row) in pairs)
     for row in tables.all_rows("segments", _SEGMENTS_OF_TARGETS, **ids):
-        if not chosen.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
+        if not pairs.isdisjoint((row["video_id"], row[name]) for name in ("segment_id", "video_id")):
             for operation in SEGMENT_OPERATIONS:
                 if row[operation] is not None:
                     found[operation] = row[operation] == "succeeded" and found[operation] is not False
@@ -156,19 +168,19 @@ def outcome_of(
 def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecord:
     run = owned_run(session, caller, run_id, to_write=True)
     if run.status not in FINAL:
-        message = "The run is not finished; retries begin when it is."
+        message = "The run is not finished; wait until it is, then retry."
         raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
     open_retry = select(RetryRecord.retry_id).where(
         RetryRecord.run_id == run_id, RetryRecord.status.not_in(RETRY_FINAL)
     )
     if (other := session.scalar(open_retry.limit(1))) is not None:
-        message = "Another retry of this run is under way; wait for it."
+        message = "Another retry of this run is in progress; wait until it is finished."
         raise ApiError(409, "retry_in_progress", message, {"run_id": run_id, "retry_id": other}, retry_after_s=2)
     return run
 
 
 def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, Any]]:
-    """The failures of a run that ended without a commit, as rows of its failures table: each of its items."""
+    """Return one failure for each item of a run that failed without a commit, as rows of the failures table."""
     if run.status != "failed":
         return []
     items = select(RunItem.video_id).where(RunItem.run_id == run.run_id).order_by(RunItem.position)
@@ -179,7 +191,7 @@ def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, An
 
 
 def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a retry of these failures targets, as the database holds it."""
+    """Return the scope of a retry of these failures, as stored in the database."""
     targets = dict.fromkeys(target_of(row) for row in failures)
     return {"targets": [list(pair) for pair in targets], "operations": sorted({row["operation"] for row in failures})}
 
@@ -192,7 +204,7 @@ def _is_selected(row: dict[str, Any], body: RetryFailures) -> bool:
     )
 
 
-def _stored(
+def _store_retry(
     session: Session,
     caller: Principal,
     run: RunRecord,

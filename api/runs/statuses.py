@@ -10,5 +10,5 @@ MEDIA_TYPES: Final = (("video", "videos"), ("audio", "audios"), ("image", "image
 
 ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
 
-# What the API counts for each segment; schemas/outcomes.py has all operations.
+# The operations that the API reports for each segment; schemas/outcomes.py has all operations.
 SEGMENT_OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")

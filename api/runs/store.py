@@ -1,4 +1,4 @@
-"""Prompt runs in the database: stored, and found again."""
+"""Prompt runs in the database: store, look up, list."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_bod
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
 
-# What is asked for most, made once: to make a statement, and to make objects of its rows, costs several times its execution.
+# The most frequent statements. They are built once and return plain rows: building a statement, and objects from its
+# rows, takes several times as long as executing it.
 _RUN_BY_ID: Final = select(*(column for column in RunRecord.__table__.columns if column.name != "prompt")).where(
     RunRecord.run_id == bindparam("run_id")
 )
-
-
 _INSERT_RUN: Final = insert(RunRecord.__table__)  # type: ignore[arg-type]
-
-
 _INSERT_ITEMS: Final = insert(RunItem.__table__)  # type: ignore[arg-type]
 
 
 def start_run(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> RunRecord:
-    """Stores a run for the supervisor to execute. What is returned belongs to no session.
+    """Store a run. The supervisor executes it. The returned record is not attached to a session.
 
     Raises:
         ApiError: see `plan_run`.
@@ -55,7 +52,8 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
         "created_at": now(),
     }
     items = [
-        {"run_id": values["run_id"], "video_id": video.video_id, "position": at} for at, video in enumerate(videos)
+        {"run_id": values["run_id"], "video_id": video.video_id, "position": position}
+        for position, video in enumerate(videos)
     ]
     connection = session.connection()
     connection.execute(_INSERT_RUN, values)
@@ -64,13 +62,13 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
 
 
 def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: bool = False) -> RunRecord:
-    """The caller's run of that id.
+    """Return a run of the caller.
 
     Args:
         to_write: lock the row until the transaction ends.
 
     Raises:
-        ApiError: 404, also where it is another account's.
+        ApiError: 404 if it does not exist or belongs to another account.
     """
     run = session.get(RunRecord, run_id, with_for_update=to_write)
     if run is None or run.account_id != caller.account_id:
@@ -79,10 +77,10 @@ def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: boo
 
 
 async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row[Any]:
-    """The caller's run of that id without its prompt, for callers that poll its status.
+    """Return a run of the caller without its prompt, for clients that poll its status.
 
     Raises:
-        ApiError: 404, also where it is another account's.
+        ApiError: 404 if it does not exist or belongs to another account.
     """
     found = await database.look_up(_RUN_BY_ID, {"run_id": run_id})
     if found is None or found.account_id != caller.account_id:
@@ -91,23 +89,22 @@ async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row
 
 
 def runs_of(caller: Principal) -> Select[RunRecord]:
-    """The caller's runs, newest first."""
+    """Select the caller's runs, newest first."""
     mine = select(RunRecord).where(RunRecord.account_id == caller.account_id)
     return mine.order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
 
 
 def runs_page(session: Session, caller: Principal, index_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """One page of the runs over an index."""
+    """Return one page of the runs over an index, newest first."""
     scope = ("runs", caller.account_id, index_id)
-    place = decode_cursor(cursor, scope, (datetime, str))
+    position = decode_cursor(cursor, scope, (datetime, str))
     rows = runs_of(caller).where(RunRecord.index_id == index_id)
-    if place is not None:
-        moment, run_id = place
-        rows = rows.where(
-            or_(RunRecord.created_at < moment, and_(RunRecord.created_at == moment, RunRecord.run_id < run_id))
-        )
+    if position is not None:
+        created_at, run_id = position
+        is_older = RunRecord.created_at < created_at
+        rows = rows.where(or_(is_older, and_(RunRecord.created_at == created_at, RunRecord.run_id < run_id)))
     found = session.scalars(rows.limit(limit + 1)).all()
     shown = found[:limit]
-    more = len(found) > limit
-    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].run_id]) if more else None
+    has_more = len(found) > limit
+    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].run_id]) if has_more else None
     return page_body([run_body(run) for run in shown], limit, next_cursor)

@@ -1,4 +1,4 @@
-"""The runs over one media item."""
+"""Look up the runs over one media item."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promptreel.api.web.auth import Principal
 
 
 def runs_over_video(caller: Principal, video_id: str) -> Select[RunRecord]:
-    """The caller's runs over a media item, newest first."""
+    """Select the caller's runs over a media item, newest first."""
     return (
         select(RunRecord)
         .join(RunItem, RunItem.run_id == RunRecord.run_id)
@@ -21,7 +21,11 @@ def runs_over_video(caller: Principal, video_id: str) -> Select[RunRecord]:
 
 
 def run_for_video(session: Session, caller: Principal, video_id: str, run_id: str | None) -> RunRecord | None:
-    """The named run, or the newest over the item that has committed tables."""
+    """Return a run by id, or the newest run over the item that has committed tables, if any.
+
+    Raises:
+        ApiError: 404 if the run does not exist or belongs to another account.
+    """
     if run_id is not None:
         return owned_run(session, caller, run_id)
     committed = runs_over_video(caller, video_id).where(RunRecord.manifest_number.is_not(None))

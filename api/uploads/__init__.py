@@ -1,1 +1,1 @@
-"""The bytes of media, and the rows that name them."""
+"""Media items: their bytes and their database rows."""

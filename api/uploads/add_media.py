@@ -1,4 +1,4 @@
-"""Adding a media item: store its bytes, then its row, once per idempotency key."""
+"""Add a media item: store its bytes, then its row, once per idempotency key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewVideo:
-    """A media item before it is stored."""
+    """A media item to be stored."""
 
     video_id: str
     title: str
@@ -40,27 +40,27 @@ class NewVideo:
 
 
 def save_upload(file: UploadFile, out: Path, max_bytes: int) -> str:
-    """Write an upload to a file and return the SHA-256 of its bytes.
+    """Write an upload to a file and return the SHA-256 of its bytes in hex.
 
     Raises:
-        ApiError: 413 if it is larger than `max_bytes`.
+        ApiError: 413 if the upload exceeds `max_bytes`.
     """
-    hashed = hashlib.sha256()
+    sha256 = hashlib.sha256()
     size = 0
     with out.open("wb") as target:
         while block := file.file.read(_BLOCK):
             size += len(block)
             if size > max_bytes:
-                raise ApiError(413, "media_too_large", f"file: is larger than {max_bytes} bytes.")
-            hashed.update(block)
+                raise ApiError(413, "media_too_large", f"file: exceeds the limit of {max_bytes} bytes.")
+            sha256.update(block)
             target.write(block)
-    return hashed.hexdigest()
+    return sha256.hexdigest()
 
 
 def add_media(keyed: KeyedRequest, storage: Storage, new: NewVideo, store: Callable[[], StoredMedia]) -> JsonResponse:
-    """Store an item's bytes and then add its row, once per idempotency key. Remove the bytes if no row was added."""
-    if (stored_already := stored_response(keyed)) is not None:
-        return stored_already
+    """Store an item's bytes and then add its row, once per idempotency key. Remove the bytes if no row is added."""
+    if (earlier_response := stored_response(keyed)) is not None:
+        return earlier_response
     _check_index(keyed.database, keyed.caller, new.index_id)
     stored = store()
     added = False
@@ -68,32 +68,32 @@ def add_media(keyed: KeyedRequest, storage: Storage, new: NewVideo, store: Calla
     def add(session: Session) -> tuple[int, dict[str, Any]]:
         nonlocal added
         added = True
-        return 201, _added(session, keyed.caller, new, stored)
+        return 201, _add_row(session, keyed.caller, new, stored)
 
     try:
-        answer = answer_once(keyed, add)
+        response = answer_once(keyed, add)
     except BaseException:
         added = _may_exist(keyed.database, new.video_id)
         raise
     finally:
         if not added:
             discard(storage, stored.media_uri, stored.kind)
-    return answer
+    return response
 
 
 def _may_exist(database: Database, video_id: str) -> bool:
-    """Whether the row exists after a transaction whose outcome is unknown; True if the database cannot be read."""
+    """Return whether the row may exist after a transaction of unknown outcome. True if the database cannot be read."""
     try:
         with database.read() as session:
             lock_events(session)
             return session.get(Video, video_id) is not None
     except Exception as error:
-        _log.warning("the bytes of %s are left in place: its row cannot be looked up: %s", video_id, error)
+        _log.warning("cannot look up the row of %s, so its bytes are not removed: %s", video_id, error)
         return True
 
 
-def _added(session: Session, caller: Principal, new: NewVideo, stored: StoredMedia) -> dict[str, Any]:
-    if new.index_id is not None:  # another request may delete it during the upload
+def _add_row(session: Session, caller: Principal, new: NewVideo, stored: StoredMedia) -> dict[str, Any]:
+    if new.index_id is not None:  # check again: another request may have deleted it during the upload
         owned_index(session, caller, new.index_id, lock={"read": True})
     video = add_video(session, caller, new.video_id, new.title, new.index_id, stored, new.video_uri)
     session.flush()

@@ -1,4 +1,4 @@
-"""The finished import job that clients of the public API expect behind each upload and registration."""
+"""Import jobs: clients of the public API expect one for each upload and registration. It is always finished."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptreel.api.web.errors import not_found
 
 
 def import_job_body(video: Video) -> dict[str, Any]:
-    """A video and the finished import job that some clients expect, in one body."""
+    """Render a video and its finished import job in one body; some clients parse it as the one, some as the other."""
     return {
         **video_body(video),
         "status": "completed",
@@ -44,6 +44,7 @@ def import_job_body(video: Video) -> dict[str, Any]:
 
 
 def import_outputs_body(video: Video) -> dict[str, Any]:
+    """Render the outputs of an import job: one media item."""
     item = {
         "file_id": video.video_id,
         "file_name": video.title,
@@ -60,6 +61,11 @@ def import_outputs_body(video: Video) -> dict[str, Any]:
 
 
 def video_id_of_job(job_id: str) -> str:
+    """Return the media item of an import job.
+
+    Raises:
+        ApiError: 404 if the id is not that of an import job.
+    """
     if not job_id.startswith("job_"):
         raise not_found("import_job", job_id)
     return job_id.removeprefix("job_")

@@ -1,4 +1,4 @@
-"""Indexes in the database: finding a caller's own."""
+"""Look up indexes in the database."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def owned_index(
     deleted_too: bool = False,
     lock: dict[str, bool] | None = None,
 ) -> MediaIndex:
-    """The caller's index of that id.
+    """Return an index of the caller.
 
     Args:
-        lock: how its row is locked until the end of the transaction: {} for its deletion, {"read": True} so that nobody
-            deletes it meanwhile. SQLite has one writer anyway.
+        deleted_too: also return a deleted index.
+        lock: lock the row until the transaction ends: {} to delete it, {"read": True} to prevent its deletion. No
+            effect on SQLite, which has a single writer.
 
     Raises:
-        ApiError: 404, also where it is another account's or deleted.
+        ApiError: 404 if it does not exist, belongs to another account, or is deleted.
     """
     record = session.get(MediaIndex, index_id, with_for_update=lock)
     if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):

@@ -1,4 +1,4 @@
-"""Signed addresses: each serves one item's bytes until it expires, without a key."""
+"""Signed URLs: each serves one item's bytes without a key until it expires."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ _SALT: Final = "promptreel.link"
 
 
 def link_secret(storage: Storage) -> bytes:
-    """The secret that addresses are signed with. It lies in the data folder, so that every replica of the service honours
-    an address, also after a restart."""
+    """Load the secret that signs URLs, or create it.
+
+    It is stored in the data folder, so URLs are valid on every replica and after a restart."""
     storage.create_exclusive(_SECRET_FILE, secrets.token_hex(32).encode())
     return storage.read_bytes(_SECRET_FILE)
 
 
 def link_token(secret: bytes, video_id: str, expires: int) -> str:
-    """The token of an address for one item until an epoch second."""
+    """Return the token of a URL for one item that expires at an epoch second."""
     return _signer(secret).get_signature(f"{video_id}:{expires}").decode()
 
 
 def is_valid(secret: bytes, video_id: str, expires: int, token: str) -> bool:
-    """Whether a token is that of the item and instant, and the instant has not come. It must be the same to the letter, for
-    base64 has several spellings of the same bytes."""
+    """Return whether a token matches the item and expiry, and has not expired.
+
+    Tokens are compared as text, because several base64 strings decode to the same bytes."""
     expected = link_token(secret, video_id, expires)
     return hmac.compare_digest(expected.encode(), token.encode("utf-8", "replace")) and expires >= time.time()
 

@@ -1,4 +1,4 @@
-"""Media items in the database: looking them up, listing them, and how runs stand on them."""
+"""Media items in the database: look up, list, add, delete, render."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ NO_MARKER: dict[str, None] = {"marker_id": None, "color": None, "note": None, "u
 
 
 def owned_video(session: Session, caller: Principal, video_id: str, *, deleted_too: bool = False) -> Video:
-    """The caller's media item of that id.
+    """Return a media item of the caller.
+
+    Args:
+        deleted_too: also return a deleted item.
 
     Raises:
-        ApiError: 404, also where it is another account's or deleted.
+        ApiError: 404 if it does not exist, belongs to another account, or is deleted.
     """
     record = session.get(Video, video_id)
     if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
@@ -36,38 +39,39 @@ def owned_video(session: Session, caller: Principal, video_id: str, *, deleted_t
 
 
 def owned_videos(session: Session, caller: Principal, video_ids: Sequence[str]) -> dict[str, Video]:
-    """The caller's media items among these ids, by id."""
+    """Return the caller's media items with these ids, by id. Others are omitted."""
     found: dict[str, Video] = {}
-    for first in range(0, len(video_ids), 500):  # SQLite takes some thousand values in a statement at most
-        some = select(Video).where(
+    for first in range(0, len(video_ids), 500):  # SQLite limits the parameters of a statement
+        rows = select(Video).where(
             Video.video_id.in_(video_ids[first : first + 500]),
             Video.account_id == caller.account_id,
             Video.deletion_id.is_(None),
         )
-        found |= {video.video_id: video for video in session.scalars(some)}
+        found |= {video.video_id: video for video in session.scalars(rows)}
     return found
 
 
 def videos_in(caller: Principal, index_id: str | None) -> Select[Video]:
-    """Every media item of an index, or of the playground (None)."""
-    place = Video.index_id.is_(None) if index_id is None else Video.index_id == index_id
-    return select(Video).where(Video.account_id == caller.account_id, place, Video.deletion_id.is_(None))
+    """Select the media items of an index, or of the playground (None)."""
+    is_inside = Video.index_id.is_(None) if index_id is None else Video.index_id == index_id
+    return select(Video).where(Video.account_id == caller.account_id, is_inside, Video.deletion_id.is_(None))
 
 
 def videos_page(
     session: Session, caller: Principal, index_id: str | None, limit: int, cursor: str | None
 ) -> dict[str, Any]:
-    """One page of the media of an index, or of the playground (None), newest first."""
+    """Return one page of the media of an index, or of the playground (None), newest first."""
     scope = ("videos", caller.account_id, index_id)
-    place = decode_cursor(cursor, scope, (datetime, str))
+    position = decode_cursor(cursor, scope, (datetime, str))
     rows = videos_in(caller, index_id)
-    if place is not None:
-        moment, video_id = place
-        rows = rows.where(or_(Video.created_at < moment, and_(Video.created_at == moment, Video.video_id < video_id)))
+    if position is not None:
+        created_at, video_id = position
+        is_older = Video.created_at < created_at
+        rows = rows.where(or_(is_older, and_(Video.created_at == created_at, Video.video_id < video_id)))
     found = session.scalars(rows.order_by(Video.created_at.desc(), Video.video_id.desc()).limit(limit + 1)).all()
-    more = len(found) > limit
+    has_more = len(found) > limit
     shown = found[:limit]
-    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].video_id]) if more else None
+    next_cursor = encode_cursor(scope, [shown[-1].created_at.isoformat(), shown[-1].video_id]) if has_more else None
     return page_body([video_body(video) for video in shown], limit, next_cursor)
 
 
@@ -80,8 +84,8 @@ def add_video(
     stored: StoredMedia,
     video_uri: str | None,
 ) -> Video:
-    """Adds a media item whose bytes are stored."""
-    moment = now()
+    """Add the row of a media item whose bytes are stored."""
+    created_at = now()
     record = Video(
         video_id=video_id,
         account_id=caller.account_id,
@@ -94,25 +98,26 @@ def add_video(
         duration_us=stored.info.duration_us,
         size_bytes=stored.info.size_bytes,
         status="not_processed",
-        created_at=moment,
-        updated_at=moment,
+        created_at=created_at,
+        updated_at=created_at,
     )
     session.add(record)
     return record
 
 
 def mark_deleted(video: Video) -> None:
-    """Marks a media item as deleted, where it is not yet. Its bytes are removed by `discard_bytes`, after the commit."""
+    """Mark a media item as deleted, if it is not yet. Call `discard_bytes` after the commit to remove its bytes."""
     if video.deletion_id is None:
         video.deletion_id = new_id("deletion")
         video.updated_at = now()
 
 
 def discard_bytes(storage: Storage, videos: Iterable[Video]) -> None:
-    """Removes the bytes that this service stored for media whose deletion is committed. Doing it again changes nothing.
+    """Remove the bytes that this service stored for deleted media. Call it after the deletion is committed; it is
+    idempotent.
 
     Raises:
-        StorageError: some could not be removed; all others are.
+        StorageError: some bytes could not be removed; the rest are.
     """
     failure: StorageError | None = None
     for video in videos:
@@ -125,7 +130,7 @@ def discard_bytes(storage: Storage, videos: Iterable[Video]) -> None:
 
 
 def video_body(video: Video) -> dict[str, Any]:
-    """A media item as the wire shows it."""
+    """Render a media item as JSON values."""
     return {
         "video_id": video.video_id,
         "title": video.title,

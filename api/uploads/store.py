@@ -1,4 +1,4 @@
-"""Where the bytes of media lie: uploads and fetched files in the data folder, others where they were registered."""
+"""Store the bytes of media: uploads and HTTPS downloads in the data folder; files and objects stay where they are."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 @dataclass(frozen=True, slots=True)
 class StoredMedia:
-    """A media item's bytes and what the probe says of them.
+    """The location of a media item's bytes, and their probe result.
 
     Attributes:
-        media_uri: where a run reads it: a local path or an object's address.
+        media_uri: local path or object URI that runs read from.
         kind: "upload", "file", "https", or "bucket".
     """
 
@@ -39,35 +39,35 @@ class StoredMedia:
 
 
 def store_upload(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path) -> StoredMedia:
-    """Takes a local file into the data folder.
+    """Move a local file into the data folder.
 
     Raises:
-        MediaError: it is no media that can be read, or over a limit.
+        MediaError: the file is not readable media, or exceeds a limit.
     """
-    return _keep(storage, config, video_id, filename, source, "upload")
+    return _store_file(storage, config, video_id, filename, source, "upload")
 
 
 def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -> StoredMedia:
-    """Looks at media that lies elsewhere, under the rules of the configuration.
+    """Check that the configuration allows a URI, and probe its media. Copy HTTPS media into the data folder.
 
     Raises:
-        ApiError: the address is not allowed, or nothing can be fetched from it.
-        MediaError: what lies there is no media that can be read, or over a limit.
+        ApiError: the URI is not allowed, or cannot be fetched.
+        MediaError: the file is not readable media, or exceeds a limit.
     """
     try:
         scheme = urlsplit(uri).scheme
     except ValueError as error:
-        raise invalid(f"video_uri: is not a valid URI ({error})", "video_uri") from error
+        raise invalid(f"video_uri: not a valid URI ({error})", "video_uri") from error
     if scheme == "file":
         path = _allowed_file(config, uri)
-        return StoredMedia(str(path), "file", _probed(config, path, uri))
+        return StoredMedia(str(path), "file", _probe(config, path, uri))
     if scheme == "https":
         if not config.allow_https:
-            raise invalid("video_uri: https media is disabled on this service; upload the file instead", "video_uri")
+            raise invalid("video_uri: HTTPS media is disabled on this service; upload the file instead", "video_uri")
         with storage.work_folder() as work:
             fetched = work / "fetched"
             fetch_https(uri, fetched, config.max_upload_bytes)
-            return _keep(storage, config, video_id, urlsplit(uri).path, fetched, "https")
+            return _store_file(storage, config, video_id, urlsplit(uri).path, fetched, "https")
     if scheme in ("gs", "s3"):
         if not any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets):
             allowed = ", ".join(config.media_buckets) or "none"
@@ -75,19 +75,19 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
         with storage.work_folder() as work:
             fetched = work / "fetched"
             _fetch_object(uri, fetched, config.max_upload_bytes)
-            return StoredMedia(uri, "bucket", _probed(config, fetched, uri))
-    message = "video_uri: use file:// under an allowed folder, https://, or gs:// and s3:// of an allowed bucket"
+            return StoredMedia(uri, "bucket", _probe(config, fetched, uri))
+    message = "video_uri: use file:// in an allowed folder, https://, or gs:// or s3:// in an allowed bucket"
     raise invalid(message, "video_uri")
 
 
 def discard(storage: Storage, media_uri: str, kind: str) -> None:
-    """Removes bytes that this service has stored; what was registered elsewhere is left alone."""
+    """Remove bytes that this service has stored. Registered files and objects are not touched."""
     if kind in ("upload", "https"):
-        storage.remove(_name_in(storage, media_uri))
+        storage.remove(_storage_name(storage, media_uri))
 
 
 def limits_of(config: ApiConfig) -> MediaLimits:
-    """Limits of one item."""
+    """Return the limits of one media item."""
     return MediaLimits(
         max_duration_s=config.max_media_seconds,
         max_image_pixels=round(config.max_image_megapixels * 1e6),
@@ -96,15 +96,15 @@ def limits_of(config: ApiConfig) -> MediaLimits:
 
 
 def is_local(uri: str) -> bool:
-    """Whether media is registered without being fetched from elsewhere."""
+    """Return whether a URI names a local file, which needs no fetch."""
     return uri[:5].lower() == "file:"
 
 
 def open_object(uri: str) -> tuple[BinaryIO, int | None]:
-    """An object of a bucket, open to be read, and its size where the service tells it.
+    """Open an object for reading. Return it and its size in bytes, or None if the size is unknown.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the object does not exist.
         StorageError: it cannot be read.
     """
     with storage_errors("read", uri):
@@ -116,31 +116,33 @@ def open_object(uri: str) -> tuple[BinaryIO, int | None]:
 
 
 def blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of an open file in blocks; closes it at the end."""
+    """Yield the content of an open file in blocks, then close it."""
     with file:
         while block := file.read(_BLOCK):
             yield block
 
 
 def _fetch_object(uri: str, out: Path, max_bytes: int) -> None:
-    too_large = ApiError(413, "media_too_large", f"video_uri: {uri}: is larger than {max_bytes} bytes.")
+    too_large = ApiError(413, "media_too_large", f"video_uri: {uri}: exceeds the limit of {max_bytes} bytes.")
     try:
         file, size = open_object(uri)
         with file, out.open("wb") as target:
             if size is not None and size > max_bytes:
                 raise too_large
-            left = max_bytes
+            remaining = max_bytes
             for block in blocks_of(file):
-                left -= len(block)
-                if left < 0:
+                remaining -= len(block)
+                if remaining < 0:
                     raise too_large
                 target.write(block)
     except (OSError, StorageError) as error:
         raise MediaError("media_not_found", f"{uri}: cannot be fetched ({error})", retryable=True) from error
 
 
-def _keep(storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path, kind: str) -> StoredMedia:
-    info = _probed(config, source, filename or "the file")
+def _store_file(
+    storage: Storage, config: ApiConfig, video_id: str, filename: str, source: Path, kind: str
+) -> StoredMedia:
+    info = _probe(config, source, filename or "the file")
     match = _SUFFIX.search(Path(filename).suffix)
     name = f"uploads/{video_id}/source{match.group().lower() if match else ''}"
     storage.commit_file(source, name)
@@ -148,8 +150,8 @@ def _keep(storage: Storage, config: ApiConfig, video_id: str, filename: str, sou
     return StoredMedia(f"{root}/{name}", kind, info)
 
 
-def _probed(config: ApiConfig, path: Path, shown: str) -> MediaInfo:
-    """What the probe says of a file; an error names what the caller knows it by, and not the path that it has here."""
+def _probe(config: ApiConfig, path: Path, shown: str) -> MediaInfo:
+    """Probe a file. Errors name `shown`, which the caller knows, instead of the local path."""
     try:
         return probe_media(path, limits_of(config))
     except MediaError as error:
@@ -157,26 +159,26 @@ def _probed(config: ApiConfig, path: Path, shown: str) -> MediaInfo:
         raise MediaError(error.code, message, retryable=error.retryable) from error
 
 
-def _name_in(storage: Storage, media_uri: str) -> str:
+def _storage_name(storage: Storage, media_uri: str) -> str:
     root = str(storage.path) if isinstance(storage, LocalStorage) else storage.root
     return media_uri.removeprefix(f"{root}/")
 
 
 def _allowed_file(config: ApiConfig, uri: str) -> Path:
-    """The file behind a file:// address, with its links resolved; it must lie under an allowed folder."""
+    """Return the path of a file:// URI, with symbolic links resolved. It must be in an allowed folder."""
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise invalid("video_uri: must have the form file:///absolute/path", "video_uri")
-    refused = ApiError(
+    rejected = ApiError(
         422,
         "media_uri_refused",
-        "video_uri: the file does not exist under a folder that this service may read (PROMPTREEL_MEDIA_ROOTS).",
-        {"errors": [{"path": "video_uri", "message": "not under an allowed folder"}]},
+        "video_uri: the file does not exist in a folder that this service may read (PROMPTREEL_MEDIA_ROOTS).",
+        {"errors": [{"path": "video_uri", "message": "not in an allowed folder"}]},
     )
     try:
         path = Path(unquote(parts.path)).resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise refused from error
+        raise rejected from error
     if not path.is_file() or not any(path.is_relative_to(root) for root in config.media_roots):
-        raise refused
+        raise rejected
     return path

@@ -11,8 +11,8 @@ from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.jobs.supervisor import Supervisor
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.web.middleware import Metrics
-from tests.made_runs import Catalogue
 from tests.pipeline_runs import wait_for
+from tests.synthetic_runs import Catalogue
 
 
 class Bench:

@@ -14,8 +14,8 @@ from promptreel.api.jobs.write_export import write_export
 from promptreel.api.runs.exports import MAX_ATTEMPTS
 from tests.api.export_rows import CRANE, SHIP, queued_export
 from tests.api_server import ApiServer, ok_json
-from tests.made_runs import Catalogue, commit
 from tests.pipeline_runs import wait_for
+from tests.synthetic_runs import Catalogue, commit
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from promptreel.api.runs.exports import DOWNLOAD_URL_LIFETIME_S, MAX_ATTEMPTS
 from promptreel.schemas.wire.exports import ExportBody
 from tests.api.export_rows import CRANE, SHIP, queued_export
 from tests.api_server import MEASURE, ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue
 from tests.pipeline_runs import make_video, wait_for
 from tests.prompts import NESTED
 from tests.published_clients import CLIENTS, run_client
+from tests.synthetic_runs import Catalogue
 
 KEYS = {
     "export_id", "export_type", "target_id", "created_at", "status", "queue_status", "attempts", "max_attempts",
@@ -239,7 +239,7 @@ def test_a_published_client_can_export(caller, catalogue, version, tmp_path):
         size = client.exports.download(created.export_id, given["target"])
         complete = client.exports.create_index_export(given["index"], prompt_run_ids=[given["run"]])
         client.exports.wait_for_completion(complete.export_id, poll_interval=0.1, timeout=30)
-        say(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
+        report(done.status, done.file_size_bytes == size, client.exports.download_url(created.export_id),
             sorted(e.export_id for e in client.exports.list(limit=10))
             == sorted([created.export_id, complete.export_id]),
             client.exports.retrieve(complete.export_id).export_params)

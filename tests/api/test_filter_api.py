@@ -9,9 +9,9 @@ import pytest
 from promptreel.api.search import filter_engine
 from promptreel.schemas.prompt import prompt_from_dict
 from tests.api_server import ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue, commit
 from tests.prompts import NESTED
 from tests.published_clients import CLIENTS, run_client
+from tests.synthetic_runs import Catalogue, commit
 
 EQUALS = {"field": "summary", "type": "string", "operator": "equals", "value": "a crane"}
 CRANE, OTHER = {"summary": "A Crane", "scene": {"location": "dock"}}, {"summary": "a ship", "keywords": ["Dock"]}
@@ -385,7 +385,7 @@ def test_a_published_client_filters_and_pages(service, caller, catalogue, client
         open_place = client.search.filter_playground(
             conditions=[{"field": "keywords", "operator": "item_contains", "value": "dock", "type": "array"},
                         {"field": "scene.location", "operator": "is_empty", "type": "string"}])
-        say([[hit.segment_id, hit.run_id, hit.metadata, hit.similarity_score, hit.video_name]
+        report([[hit.segment_id, hit.run_id, hit.metadata, hit.similarity_score, hit.video_name]
              for part in (page, second, open_place) for hit in part.results],
             page.pagination.has_more, second.pagination.has_more, page.total_shown)
     """

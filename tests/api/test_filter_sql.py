@@ -19,9 +19,9 @@ from promptreel.api.search.filter_sql import (
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.wire.filter import FilterSearch
 from promptreel.tables.storage import open_storage
-from tests.made_runs import make_run
 from tests.naive_filter import holds
 from tests.prompts import NESTED
+from tests.synthetic_runs import make_run
 
 # Words that meet often, and what SQL, patterns and letters of other scripts could trip over.
 WORDS = ["dock", "Dock", "a dock", "crane", "", "  ", "100%", "a_b", "o'neil", '"x"', "\\S", "$given0", "ÄRGER", "ärger",

@@ -9,8 +9,8 @@ import pytest
 from promptreel.tables import layout
 from promptreel.tables.attempts import is_running, kill_runner, last_attempt
 from promptreel.tables.storage import open_storage
-from tests.made_runs import make_run
 from tests.pipeline_runs import CHECKOUT
+from tests.synthetic_runs import make_run
 
 pytest_plugins = ["tests.api_fixtures", "tests.api.supervisor_fixtures"]
 

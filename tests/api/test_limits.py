@@ -32,8 +32,8 @@ def execute(monkeypatch, tmp_path, api_media):
     ("limits", "message"),
     [
         ({"max_run_items": 1}, "2 items exceed the limit of one run (1)"),
-        ({"max_run_segments": 4}, "at least 5 segments, more than one run may have (4)"),
-        ({"max_run_tokens": 500, "model": MODEL}, "one run may use 500"),
+        ({"max_run_segments": 4}, "at least 5 segments exceed the limit of one run (4)"),
+        ({"max_run_tokens": 500, "model": MODEL}, "input tokens exceed the limit of one run (500)"),
     ],
 )
 def test_a_target_over_a_limit_is_rejected(execute, limits, message):

@@ -1,4 +1,4 @@
-"""The bytes of media and the rows that name them agree, whatever fails in between."""
+"""Stored bytes and rows of media items stay consistent if a step in between fails."""
 
 import base64
 import json
@@ -28,12 +28,12 @@ from tests.pipeline_runs import wait_for
 
 pytest_plugins = ["tests.api_fixtures"]
 
-LOST = OperationalError("COMMIT", {}, Exception("the connection is lost"))
+CONNECTION_LOST = OperationalError("COMMIT", {}, Exception("the connection is lost"))
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory):
-    """A server that executes nothing, with a folder to register from."""
+def idle_server(tmp_path_factory):
+    """A server that executes no runs, with a folder of media to register."""
     folder = tmp_path_factory.mktemp("bytes")
     (folder / "media").mkdir()
     with ApiServer(folder / "data", supervise=False, media_roots=(folder / "media",)) as server:
@@ -42,15 +42,15 @@ def quiet(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def on_postgres(postgres, tmp_path_factory):
-    """The same on PostgreSQL."""
+    """A server that executes no runs, on PostgreSQL."""
     folder = tmp_path_factory.mktemp("bytes-on-postgres")
     with ApiServer(folder / "data", supervise=False, database_url=postgres.new_database()) as server:
         yield server
 
 
-@pytest.fixture(params=["quiet", "on_postgres"])
+@pytest.fixture(params=["idle_server", "on_postgres"])
 def server(request):
-    """A server over each kind of database."""
+    """A server on each kind of database."""
     return request.getfixturevalue(request.param)
 
 
@@ -58,79 +58,81 @@ def bytes_of(server, video_id):
     return [name for name in server.uploads() if f"/{video_id}/" in name]
 
 
-# ------------------------------------------------------------------------------------------------ a commit that fails
+# ------------------------------------------------------------------------------------------------ failed commits
 
 
-def test_bytes_stay_where_the_row_was_committed_before_the_failure(server, api_media, monkeypatch):
-    def committed_and_lost(*arguments):
+def test_bytes_stay_if_the_row_was_committed_before_the_failure(server, api_media, monkeypatch):
+    def commit_then_fail(*arguments):
         answer_once(*arguments)
-        raise LOST
+        raise CONNECTION_LOST
 
     caller = server.caller()
-    monkeypatch.setattr(add_media, "answer_once", committed_and_lost)
+    monkeypatch.setattr(add_media, "answer_once", commit_then_fail)
     assert_error(caller.upload(api_media / "c.png", key="k"), 503, "database_unavailable")
     monkeypatch.undo()
     video_id = ok_json(caller.upload(api_media / "c.png", key="k"), 201)["video_id"]
     assert len(bytes_of(server, video_id)) == 1
 
 
-def test_bytes_go_where_the_transaction_was_rolled_back(server, api_media, monkeypatch):
-    def lost(*arguments, **more):
-        raise LOST
+def test_bytes_are_removed_if_the_transaction_is_rolled_back(server, api_media, monkeypatch):
+    def fail(*arguments, **more):
+        raise CONNECTION_LOST
 
     caller, before = server.caller(), server.uploads()
-    monkeypatch.setattr(add_media, "record_event", lost)
+    monkeypatch.setattr(add_media, "record_event", fail)
     assert_error(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     assert server.uploads() == before
     assert ok_json(caller.get("/playground/videos"))["data"] == []
 
 
-def test_bytes_stay_where_nobody_can_tell_whether_the_row_is_there(quiet, api_media, monkeypatch, caplog):
-    database = quiet.app.state.database
+def test_bytes_stay_if_the_row_cannot_be_looked_up(idle_server, api_media, monkeypatch, caplog):
+    database = idle_server.app.state.database
 
-    def lost_for_good(*arguments):
+    def commit_then_lose_the_database(*arguments):
         answer_once(*arguments)
-        monkeypatch.setattr(database, "read", lambda: (_ for _ in ()).throw(LOST))
-        raise LOST
+        monkeypatch.setattr(database, "read", lambda: (_ for _ in ()).throw(CONNECTION_LOST))
+        raise CONNECTION_LOST
 
-    caller, before = quiet.caller(), quiet.uploads()
-    monkeypatch.setattr(add_media, "answer_once", lost_for_good)
+    caller, before = idle_server.caller(), idle_server.uploads()
+    monkeypatch.setattr(add_media, "answer_once", commit_then_lose_the_database)
     assert_error(caller.upload(api_media / "c.png"), 503, "database_unavailable")
     monkeypatch.undo()
-    assert len(quiet.uploads()) == len(before) + 1
-    assert "are left" in caplog.text
+    assert len(idle_server.uploads()) == len(before) + 1
+    assert "its bytes are not removed" in caplog.text
 
 
-def test_a_row_is_not_taken_for_absent_while_its_transaction_is_under_way(postgres):
+def test_a_row_in_an_open_transaction_may_exist(postgres):
     database = Database(postgres.new_database().replace("postgresql://", "postgresql+psycopg://"))
     migrate(database)
     info = MediaInfo("/a", "image", "png", 1, None, None)
     found = []
-    look = threading.Thread(target=lambda: found.append(add_media._may_exist(database, "vid_1")))
+    lookup = threading.Thread(target=lambda: found.append(add_media._may_exist(database, "vid_1")))
     with database.write() as session:
         account_id = create_account(session, "anne").account_id
         caller = Principal(account_id, "key_1", ("admin",))
         add_video(session, caller, "vid_1", "t", None, StoredMedia("/a", "upload", info), None)
         record_event(session, account_id, "media.created", video_id="vid_1")
         session.flush()
-        look.start()
-        wait_for(lambda: found or waiting(database))
-    look.join()
+        lookup.start()
+        wait_for(lambda: found or count_waiting_sessions(database))
+    lookup.join()
     assert found == [True]
     database.close()
 
 
-def waiting(database):
-    """How many sessions wait for a lock."""
+def count_waiting_sessions(database):
+    """Return the number of database sessions that wait for a lock."""
     with database.read() as session:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        return session.scalar(text(others))
+        statement = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return session.scalar(text(statement))
 
 
 # ------------------------------------------------------------------------------------------------ deleted indexes
 
 
-def test_media_of_an_index_that_is_deleted_meanwhile_are_refused_and_leave_nothing(server, api_media, monkeypatch):
+def test_index_deleted_during_an_upload_rejects_it_without_leftovers(server, api_media, monkeypatch):
     caller, before = server.caller(), server.uploads()
     index_id = caller.index()
     store_upload = videos.store_upload
@@ -144,28 +146,28 @@ def test_media_of_an_index_that_is_deleted_meanwhile_are_refused_and_leave_nothi
     assert server.uploads() == before
 
 
-def test_a_deletion_waits_for_media_that_are_just_added_and_deletes_them_too(on_postgres):
+def test_deletion_waits_for_media_being_added_and_deletes_them(on_postgres):
     caller, database = on_postgres.caller(), on_postgres.app.state.database
     index_id = caller.index()
-    mine = Principal(caller.account_id, "key_1", ("admin",))
-    answers = []
-    delete = threading.Thread(target=lambda: answers.append(caller.delete(f"/indexes/{index_id}")))
+    principal = Principal(caller.account_id, "key_1", ("admin",))
+    responses = []
+    delete = threading.Thread(target=lambda: responses.append(caller.delete(f"/indexes/{index_id}")))
     with database.write() as session:
-        owned_index(session, mine, index_id, lock={"read": True})
+        owned_index(session, principal, index_id, lock={"read": True})
         stored = StoredMedia("/a", "file", MediaInfo("/a", "image", "png", 1, None, None))
-        add_video(session, mine, "vid_late", "t", index_id, stored, "file:///a")
+        add_video(session, principal, "vid_late", "t", index_id, stored, "file:///a")
         session.flush()
         delete.start()
-        wait_for(lambda: answers or waiting(database))
+        wait_for(lambda: responses or count_waiting_sessions(database))
     delete.join()
-    assert ok_json(answers[0])["status"] == "deleted"
+    assert ok_json(responses[0])["status"] == "deleted"
     assert_error(caller.get("/videos/vid_late"), 404, "resource_video_not_found")
 
 
-def test_a_replay_has_the_first_answer_also_when_its_index_is_deleted(quiet, api_media):
-    caller = quiet.caller()
+def test_replay_returns_the_first_response_after_its_index_is_deleted(idle_server, api_media):
+    caller = idle_server.caller()
     index_id = caller.index()
-    path = quiet.config.media_roots[0] / "c.png"
+    path = idle_server.config.media_roots[0] / "c.png"
     path.write_bytes((api_media / "c.png").read_bytes())
     body = {"title": "t", "video_uri": path.as_uri(), "index_id": index_id}
     uploaded = caller.upload(api_media / "c.png", index_id, key="k")
@@ -176,33 +178,33 @@ def test_a_replay_has_the_first_answer_also_when_its_index_is_deleted(quiet, api
     assert_error(caller.post("/videos", body, key="other"), 404, "resource_index_not_found")
 
 
-def test_bytes_that_cannot_be_removed_are_told_and_removed_by_the_next_deletion(quiet, api_media):
-    caller = quiet.caller()
+def test_failed_removal_of_bytes_is_reported_and_can_be_repeated(idle_server, api_media):
+    caller = idle_server.caller()
     index_id = caller.index()
     first, second = (caller.video(api_media / "c.png", index_id) for _ in range(2))
-    stuck = quiet.data / bytes_of(quiet, first)[0]
+    stuck = idle_server.data / bytes_of(idle_server, first)[0]
     stuck.unlink()
-    stuck.mkdir()  # no file to be removed
+    stuck.mkdir()  # a folder cannot be removed as a file
     assert_error(caller.delete(f"/indexes/{index_id}"), 503, "storage_unavailable")
-    assert bytes_of(quiet, second) == []
+    assert bytes_of(idle_server, second) == []
     for video_id in (first, second):
         assert_error(caller.get(f"/videos/{video_id}"), 404, "resource_video_not_found")
     stuck.rmdir()
     stuck.write_bytes(b"x")
     ok_json(caller.delete(f"/indexes/{index_id}"))
-    assert bytes_of(quiet, first) == []
+    assert bytes_of(idle_server, first) == []
 
 
 @pytest.mark.parametrize("what", ["index", "video"])
-def test_a_deletion_that_is_not_committed_leaves_the_bytes(quiet, api_media, what):
+def test_uncommitted_deletion_leaves_the_bytes(idle_server, api_media, what):
     def fail(session):
-        raise LOST
+        raise CONNECTION_LOST
 
-    caller = quiet.caller()
+    caller = idle_server.caller()
     index_id = caller.index()
     video_id = caller.video(api_media / "c.png", index_id)
-    ok_json(caller.get("/prompts"))  # the key is known now, so that its use is not written
-    sessions = quiet.app.state.database._sessions
+    ok_json(caller.get("/prompts"))  # the use of the key is recorded now, so the deletion is the next commit
+    sessions = idle_server.app.state.database._sessions
     event.listen(sessions, "before_commit", fail)
     try:
         path = f"/indexes/{index_id}" if what == "index" else f"/videos/{video_id}"
@@ -210,7 +212,7 @@ def test_a_deletion_that_is_not_committed_leaves_the_bytes(quiet, api_media, wha
     finally:
         event.remove(sessions, "before_commit", fail)
     assert ok_json(caller.get(f"/videos/{video_id}"))["index_id"] == index_id
-    assert len(bytes_of(quiet, video_id)) == 1
+    assert len(bytes_of(idle_server, video_id)) == 1
 
 
 # ------------------------------------------------------------------------------------------------ content
@@ -220,22 +222,22 @@ def signed_url(caller, video_id):
     return ok_json(caller.post("/videos/signed-url", {"gcs_uri": f"media://{video_id}"}))["signed_url"]
 
 
-def test_content_that_is_gone_is_not_found(quiet, api_media):
-    caller = quiet.caller()
+def test_missing_content_is_404(idle_server, api_media):
+    caller = idle_server.caller()
     video_id = caller.video(api_media / "c.png")
-    (quiet.data / bytes_of(quiet, video_id)[0]).unlink()
+    (idle_server.data / bytes_of(idle_server, video_id)[0]).unlink()
     assert_error(httpx.get(signed_url(caller, video_id)), 404, "resource_media_not_found")
 
 
-def test_content_of_an_object_store_is_given_block_by_block(tmp_path, api_media):
+def test_content_is_streamed_from_an_object_store(tmp_path, api_media):
     data, url = f"memory://{tmp_path.name}", f"sqlite:///{tmp_path / 'promptreel.db'}"
     with ApiServer(data, database_url=url, supervise=False) as server:
         caller = server.caller()
         video_id = caller.video(api_media / "a.mp4")
-        answer = httpx.get(signed_url(caller, video_id))
+        response = httpx.get(signed_url(caller, video_id))
         film = (api_media / "a.mp4").read_bytes()
-        assert answer.content == film
-        assert answer.headers["Content-Length"] == str(len(film))
+        assert response.content == film
+        assert response.headers["Content-Length"] == str(len(film))
         fsspec.filesystem("memory").rm(f"/{tmp_path.name}/uploads/{video_id}", recursive=True)
         assert_error(httpx.get(signed_url(caller, video_id)), 404, "resource_media_not_found")
 
@@ -255,7 +257,7 @@ def test_an_object_is_read_in_blocks(tmp_path):
 
 
 class Bucket(MemoryFileSystem):
-    """A bucket service; it tells no size of what is "unsized", and a large one of what is "promised"."""
+    """A bucket service. The size of "unsized" objects is unknown; that of "promised" objects is wrong and large."""
 
     protocol = ("gs",)
     store: dict = {}  # noqa: RUF012
@@ -278,23 +280,23 @@ def bucket(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "length"), [("large.mp4", 100_001), ("unsized.mp4", 100_001), ("promised.mp4", 1)])
-def test_an_object_over_the_limit_is_refused(bucket, tmp_path, api_media, name, length):
+def test_an_object_over_the_limit_is_rejected(bucket, tmp_path, api_media, name, length):
     limits = {"max_upload_bytes": 100_000, "media_buckets": ("gs://films",)}
     bucket.pipe_file(f"gs://films/{name}", b"\0" * length)
     bucket.pipe_file("gs://films/c.png", (api_media / "c.png").read_bytes())
     with ApiServer(tmp_path / "data", supervise=False, **limits) as server:
         caller = server.caller()
         for uri, status in ((f"gs://films/{name}", 413), ("gs://films/c.png", 201), ("gs://films/none", 422)):
-            answer = caller.post("/videos", {"title": "t", "video_uri": uri})
-            assert answer.status_code == status, answer.text
-        assert answer.json()["error"]["code"] == "media_not_found"
+            response = caller.post("/videos", {"title": "t", "video_uri": uri})
+            assert response.status_code == status, response.text
+        assert response.json()["error"]["code"] == "media_not_found"
         assert list((server.data / "tmp").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------ pages of segments
 
 
-def test_pages_of_segments_stay_with_the_run_that_they_began_with(caller, world, api_media):
+def test_all_pages_of_segments_come_from_the_run_of_the_first(caller, world, api_media):
     video_id, prompt_id = caller.video(api_media / "a.mp4"), caller.prompt()
     target = {"type": "videos", "video_ids": [video_id]}
     first = caller.start(prompt_id, target)
@@ -310,10 +312,10 @@ def test_pages_of_segments_stay_with_the_run_that_they_began_with(caller, world,
     assert [(row["start_time"], row["from_run_id"]) for row in shown] == [(0, first), (1, first), (2, first)]
     assert ok_json(caller.get(path))["data"][0]["from_run_id"] == second
     cursor = ok_json(caller.get(path, params={"limit": 1}))["pagination"]["next_cursor"]
-    signature, place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    assert place[0] == second
-    for run_id, inner in ((world.run_id, place[1]), (first, place[1]), (second, "x")):
+    signature, position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    assert position[0] == second
+    for run_id, inner in ((world.run_id, position[1]), (first, position[1]), (second, "x")):
         forged = base64.urlsafe_b64encode(json.dumps([signature, [run_id, inner]]).encode()).decode().rstrip("=")
-        answer = caller.get(path, params={"cursor": forged})
-        assert_error(answer, answer.status_code, answer.json()["error"]["code"])
-        assert answer.status_code in (404, 422)
+        response = caller.get(path, params={"cursor": forged})
+        assert_error(response, response.status_code, response.json()["error"]["code"])
+        assert response.status_code in (404, 422)

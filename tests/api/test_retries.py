@@ -1,4 +1,4 @@
-"""What failed in a finished run is tried again, alone, and the run is brought up to date."""
+"""Retries of a finished run repeat only its failures and update the run."""
 
 import pytest
 
@@ -8,15 +8,15 @@ from tests.pipeline_runs import make_audio, make_video, plain_rows
 
 pytest_plugins = ["tests.api_fixtures"]
 
-POISON = (
+FAULTS = (
     Fault(text="0:01.00 to 0:02.00", answer="malformed"),
     Fault(text="0:02.00 to 0:03.00", finish_reason="SAFETY"),
 )
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    """A server and the made-up model service behind it."""
+def server_with_model(tmp_path_factory):
+    """A server with a fake model service."""
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as gemini:
         patch.setenv("GEMINI_API_KEY", "any")
         folder = tmp_path_factory.mktemp("retries")
@@ -26,42 +26,45 @@ def serving(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ended(serving, tmp_path_factory):
-    """Three equal runs, by the name of who may change them: (caller, run id, video id). Of a video of three segments the
-    second has failed retryably and the third for good, and of an audio of two the second has failed."""
+def finished_runs(server_with_model, tmp_path_factory):
+    """Three equal finished runs: (caller, run id, video id) by name. Each run is changed by one test.
+
+    Each has a video with three segments, of which the second has failed retryably and the third permanently, and an
+    audio file with two segments, of which the second has failed retryably.
+    """
     folder = tmp_path_factory.mktemp("media")
     films = make_video(folder / "a.mp4", seconds=3), make_audio(folder / "b.flac", seconds=2)
-    serving.gemini.set_faults(*POISON)
+    server_with_model.gemini.set_faults(*FAULTS)
     runs = {}
-    for name in ("nobody", "one", "all"):
-        caller = serving.caller()
+    for name in ("still_failing", "one_segment", "all_failures"):
+        caller = server_with_model.caller()
         index_id = caller.index()
         video_id, _ = [caller.video(film, index_id) for film in films]
-        # What another run has asked is remembered by its prompt.
+        # Results of equal prompts would be reused.
         prompt_id = caller.prompt({**DESCRIBE, "prompt_text": f"Describe it for {name}."})
         target = {"type": "index", "index_id": index_id}
         runs[name] = (caller, caller.start(prompt_id, target, processing_model=MODEL), video_id)
     for caller, run_id, _ in runs.values():
         run = caller.wait(run_id)
         assert (run["status"], run["field_extraction_failures"]) == ("completed_with_failures", 3)
-    serving.gemini.set_faults()
+    server_with_model.gemini.set_faults()
     return runs
 
 
 def failures_of(caller, run_id):
-    """(video id, segment id) to whether it may be retried."""
+    """Return whether each failed segment is retryable, by (video id, segment id)."""
     body = ok_json(caller.get(f"/prompt-runs/{run_id}/failed-segments"))
     return {(v["video_id"], s["segment_id"]): s["retryable"] for v in body["videos"] for s in v["segments"]}
 
 
-def test_a_segment_is_tried_again_and_result_counters_and_synthesis_follow(serving, ended):
-    caller, run_id, video_id = ended["one"]
+def test_segment_retry_updates_the_result_counters_and_synthesis(server_with_model, finished_runs):
+    caller, run_id, video_id = finished_runs["one_segment"]
     before = caller.run(run_id)
     results = ok_json(caller.get(f"/prompt-runs/{run_id}/results?video_id={video_id}"))["data"]
     synthesis = ok_json(caller.get(f"/prompt-runs/{run_id}/videos/{video_id}/video-result"))
     segment_id = results[1]["segment_id"]
     page = ok_json(caller.get(f"/prompt-runs/{run_id}/results?video_id={video_id}&limit=1"))
-    calls = len(serving.gemini.ledger.entries)
+    calls = len(server_with_model.gemini.ledger.entries)
 
     path = f"/prompt-runs/{run_id}/videos/{video_id}/segments/{segment_id}/retry"
     retry = ok_json(caller.post(path, key="once"), 202)
@@ -84,8 +87,8 @@ def test_a_segment_is_tried_again_and_result_counters_and_synthesis_follow(servi
     again = ok_json(caller.get(f"/prompt-runs/{run_id}/videos/{video_id}/video-result"))
     assert again["successful_segment_count"] == synthesis["successful_segment_count"] + 1
     assert again["source_fingerprint"] != synthesis["source_fingerprint"]
-    assert len(serving.gemini.ledger.entries) == calls + 2  # the segment, and the synthesis of its item
-    # A list that was begun before goes on over what it began with.
+    assert len(server_with_model.gemini.ledger.entries) == calls + 2  # the segment, and the synthesis of its item
+    # A cursor from before the retry still shows the earlier results.
     rest = ok_json(
         caller.get(
             f"/prompt-runs/{run_id}/results",
@@ -96,8 +99,8 @@ def test_a_segment_is_tried_again_and_result_counters_and_synthesis_follow(servi
     assert_error(caller.post(path), 409, "segment_not_failed")
 
 
-def test_failures_are_chosen_by_operation_code_and_item_or_all_retryable_ones_are_taken(serving, ended):
-    caller, run_id, video_id = ended["all"]
+def test_retry_of_selected_and_of_all_retryable_failures(server_with_model, finished_runs):
+    caller, run_id, video_id = finished_runs["all_failures"]
     path = f"/prompt-runs/{run_id}/retry-failures"
     assert_error(caller.post(path, {"operations": ["transcription"]}), 409, "nothing_to_retry")
     assert_error(caller.post(path, {"codes": ["model_timeout"]}), 409, "nothing_to_retry")
@@ -105,42 +108,42 @@ def test_failures_are_chosen_by_operation_code_and_item_or_all_retryable_ones_ar
     assert_error(caller.post(path, {"operations": ["wish"]}), 422, "validation_failed")
     before = failures_of(caller, run_id)
     assert sorted(before.values()) == [False, True, True]
-    chosen = {"operations": ["field_extraction"], "codes": ["answer_not_json"], "video_ids": [video_id]}
-    retry = ok_json(caller.post(path, chosen), 202)
+    selection = {"operations": ["field_extraction"], "codes": ["answer_not_json"], "video_ids": [video_id]}
+    retry = ok_json(caller.post(path, selection), 202)
     assert caller.wait_for_retry(run_id, retry["retry_id"])["status"] == "completed"
-    left = failures_of(caller, run_id)
-    assert {place: flag for place, flag in before.items() if place not in left} == {
-        place: True for place in before if place[0] == video_id and before[place]
+    remaining = failures_of(caller, run_id)
+    assert {key: flag for key, flag in before.items() if key not in remaining} == {
+        key: True for key in before if key[0] == video_id and before[key]
     }
     rest = ok_json(caller.post(path, {}), 202)
     assert caller.wait_for_retry(run_id, rest["retry_id"])["status"] == "completed"
-    assert failures_of(caller, run_id) == {place: False for place, retryable in before.items() if not retryable}
+    assert failures_of(caller, run_id) == {key: False for key, retryable in before.items() if not retryable}
     assert_error(caller.post(path, {}), 409, "nothing_to_retry")
     run = caller.run(run_id)
     assert (run["completed_audios"], run["partial_videos"]) == (1, 1)
     assert run["completed_segments"] == 4
-    assert len(plain_rows(serving.data, run_id, "results")) == 4
+    assert len(plain_rows(server_with_model.data, run_id, "results")) == 4
 
 
-def test_a_retry_that_fails_again_says_why_and_leaves_the_run_as_it_was(serving, ended):
-    caller, run_id, _ = ended["nobody"]
-    serving.gemini.set_faults(*POISON)
-    place = next(key for key, retryable in failures_of(caller, run_id).items() if retryable)
+def test_failed_retry_reports_an_error_and_keeps_the_run(server_with_model, finished_runs):
+    caller, run_id, _ = finished_runs["still_failing"]
+    server_with_model.gemini.set_faults(*FAULTS)
+    segment = next(key for key, retryable in failures_of(caller, run_id).items() if retryable)
     before = caller.run(run_id)
-    retry = ok_json(caller.post(f"/prompt-runs/{run_id}/videos/{place[0]}/segments/{place[1]}/retry"), 202)
+    retry = ok_json(caller.post(f"/prompt-runs/{run_id}/videos/{segment[0]}/segments/{segment[1]}/retry"), 202)
     state = caller.wait_for_retry(run_id, retry["retry_id"])
-    serving.gemini.set_faults()
+    server_with_model.gemini.set_faults()
     assert state["status"] == "failed"
     assert state["error"]
     assert state["field_extraction_succeeded"] is False
     after = caller.run(run_id)
     assert after["status"] == before["status"]
     assert after["completed_segments"] == before["completed_segments"]
-    assert place in failures_of(caller, run_id)
+    assert segment in failures_of(caller, run_id)
 
 
-def test_what_cannot_be_retried_is_refused(ended):
-    caller, run_id, video_id = ended["nobody"]
+def test_invalid_retry_is_rejected(finished_runs):
+    caller, run_id, video_id = finished_runs["still_failing"]
     good = ok_json(caller.get(f"/prompt-runs/{run_id}/results?video_id={video_id}"))["data"][0]["segment_id"]
     base = f"/prompt-runs/{run_id}/videos/{video_id}/segments"
     assert_error(caller.post(f"{base}/{good}/retry"), 409, "segment_not_failed")

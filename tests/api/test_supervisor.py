@@ -9,7 +9,7 @@ from promptreel.api.runs.retries import outcome_of
 from promptreel.tables import layout
 from tests.api.supervisor_bench import kill_runners, once
 from tests.api_server import MEASURE, assert_error, ok_json
-from tests.made_runs import segment_id
+from tests.synthetic_runs import segment_id
 
 pytest_plugins = ["tests.api_fixtures", "tests.api.supervisor_fixtures"]
 

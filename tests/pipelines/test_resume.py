@@ -21,6 +21,7 @@ from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     kill,
     kill_runner_after,
@@ -32,7 +33,6 @@ from tests.pipeline_runs import (
     settings_for,
     start_runner,
     wait_for,
-    what_was_found,
 )
 
 IN_FLIGHT = 4
@@ -68,7 +68,7 @@ def undisturbed(media, tmp_path_factory):
         patch.setenv("GEMINI_API_KEY", "any")
         run_id = run_media(data, media, frames_to(server))
         assert len(server.ledger.calls()) == CALLS
-        return what_was_found(data, run_id)
+        return comparable_rows(data, run_id)
 
 
 def is_segmenting(data, run_id, server, rng):
@@ -109,7 +109,7 @@ def kill_and_resume(data, media, undisturbed, moment, seed):
         after = manifest_of(data, run_id)
         assert after.number == (1 if before is None else before.number + 1)
         assert after.status == "completed"
-        assert what_was_found(data, run_id) == undisturbed
+        assert comparable_rows(data, run_id) == undisturbed
         rows = check_counts(data, run_id)
         # An answer that was given, but not yet recorded when the process died, is asked for again: it was in flight as well.
         assert server.ledger.repeated() <= IN_FLIGHT
@@ -148,18 +148,18 @@ def test_a_run_killed_over_and_over_ends_whole(tmp_path, media, undisturbed):
         assert manifest_of(tmp_path, run_id).attempt == 3
         assert server.ledger.repeated() <= 2 * IN_FLIGHT
         check_counts(tmp_path, run_id)
-        assert what_was_found(tmp_path, run_id) == undisturbed
+        assert comparable_rows(tmp_path, run_id) == undisturbed
 
 
 def test_resuming_a_complete_run_calls_nothing_and_commits_the_same_rows(tmp_path, media, undisturbed):
     with FakeGemini() as server:
         run_id = run_media(tmp_path, media / "a.mp4", frames_to(server))
-        found, calls = what_was_found(tmp_path, run_id), len(server.ledger.calls())
+        found, calls = comparable_rows(tmp_path, run_id), len(server.ledger.calls())
         results = {row["segment_id"]: row["reused"] for row in plain_rows(tmp_path, run_id, "results")}
         execute_run(str(tmp_path), run_id)
         assert len(server.ledger.calls()) == calls
         assert manifest_of(tmp_path, run_id).number == 2
-        assert what_was_found(tmp_path, run_id) == found
+        assert comparable_rows(tmp_path, run_id) == found
         # What this run paid for is not called reused because the runner started twice.
         assert {row["segment_id"]: row["reused"] for row in plain_rows(tmp_path, run_id, "results")} == results
         assert not any(results.values())
@@ -238,12 +238,12 @@ def test_a_full_disk_leaves_the_last_commit_readable_and_a_resume_finishes(small
     data = small_disk / "data"
     with FakeGemini() as server:
         first = run_media(data, media / "c.flac", frames_to(server))
-        kept = what_was_found(data, first)
+        kept = comparable_rows(data, first)
         run_id = create_run(data, media, frames_to(server))
         ballast = fill(small_disk, free_kb * 1024)
         child = start_runner(data, run_id)
         _, err = child.communicate(timeout=60)
-        assert what_was_found(data, first) == kept
+        assert comparable_rows(data, first) == kept
         manifest = manifest_of(data, run_id)
         if child.returncode == 0:  # the commit itself still had room
             failures = check_counts(data, run_id)["failures"]
@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_the_last_commit_readable_and_a_resume_finishes(small
         ballast.unlink()
         execute_run(str(data), run_id)
         assert manifest_of(data, run_id).status == "completed"
-        assert what_was_found(data, run_id) == undisturbed
+        assert comparable_rows(data, run_id) == undisturbed
         assert not list((data / "tmp").iterdir())
 
 
@@ -276,4 +276,4 @@ def test_an_attempt_that_only_commits_keeps_what_is_stored_and_fails_the_rest(tm
         assert told == {("interrupted", "the runner died 4 times", True)}
         assert {row["status"] for row in rows["media"]} == {"partial", "failed"}
         execute_run(str(tmp_path), run_id)
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed

@@ -8,6 +8,7 @@ from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     make_audio,
     make_video,
@@ -15,7 +16,6 @@ from tests.pipeline_runs import (
     plain_rows,
     run_media,
     settings_for,
-    what_was_found,
 )
 
 POISON = [Fault(text="Segment .*0:01.00 to 0:02.00|This segment is 0:01.00 to 0:02.00", status=400)]
@@ -84,7 +84,7 @@ def test_after_all_failures_are_retried_the_tables_are_those_of_an_undisturbed_r
     retry(data, run_id, *failed_segments(data, run_id))
     check_counts(data, run_id)
     undisturbed = run_media(tmp_path / "other", media, settings_for(server))
-    found, expected = what_was_found(data, run_id), what_was_found(tmp_path / "other", undisturbed)
+    found, expected = comparable_rows(data, run_id), comparable_rows(tmp_path / "other", undisturbed)
     assert found == expected
 
 

@@ -14,6 +14,7 @@ from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     kill_runner_after,
     make_video,
@@ -24,7 +25,6 @@ from tests.pipeline_runs import (
     start_promptreel,
     start_runner,
     wait_for,
-    what_was_found,
 )
 from tests.prompts import NESTED
 
@@ -56,7 +56,7 @@ def undisturbed(media, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
         patch.setenv("GEMINI_API_KEY", "any")
-        return what_was_found(data, run_media(data, media, frames_to(server)))
+        return comparable_rows(data, run_media(data, media, frames_to(server)))
 
 
 def check_stopped(data, run_id, server, stopped_at, calls_then):
@@ -95,7 +95,7 @@ def test_a_stopped_run_keeps_what_is_done_and_a_resume_pays_only_the_rest(tmp_pa
         clear_stop(open_storage(tmp_path), run_id)
         execute_run(str(tmp_path), run_id)
         assert manifest_of(tmp_path, run_id).status == "completed"
-        assert what_was_found(tmp_path, run_id) == undisturbed
+        assert comparable_rows(tmp_path, run_id) == undisturbed
         assert server.ledger.repeated() == 0
 
 

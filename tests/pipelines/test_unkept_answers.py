@@ -22,13 +22,13 @@ from tests.fake_gemini import FakeGemini, Fault
 from tests.models import REQUEST, SUBJECT, MemorySink, ScriptedModel, policy_for, tally
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     make_video,
     manifest_of,
     run_media,
     settings_for,
     start,
-    what_was_found,
     with_models,
 )
 from tests.prompts import NESTED
@@ -67,7 +67,7 @@ def undisturbed(film, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
         patch.setenv("GEMINI_API_KEY", "any")
-        return what_was_found(data, run_media(data, film, settings(server)))
+        return comparable_rows(data, run_media(data, film, settings(server)))
 
 
 def settings(server, **models):
@@ -94,7 +94,7 @@ def test_a_recorded_answer_is_not_asked_for_again(tmp_path, film, undisturbed, n
         execute_run(str(tmp_path), run_id)
         assert len(server.ledger.calls()) == CALLS + in_flight
         assert server.ledger.repeated() == in_flight
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
     rows = check_counts(tmp_path, run_id)
     made = [row["llm_call_ids"] for row in (*rows["results"], *rows["video_results"])]
     # Every result names the one call that made it, also the one that was made from a record; none counts as reused.
@@ -123,7 +123,7 @@ def test_an_answer_that_did_not_pass_the_check_is_asked_for_again(tmp_path, film
         server.set_faults()
         execute_run(str(tmp_path), run_id)
         assert len(server.ledger.calls()) == asked + CALLS
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
 
 
 def test_vectors_are_in_no_record_and_are_asked_for_again(tmp_path, film):

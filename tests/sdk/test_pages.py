@@ -5,9 +5,9 @@ import json
 import pytest
 
 from promptreel import sdk
-from tests.made_runs import Catalogue
 from tests.sdk.bodies import HIT, VIDEO, page_body
 from tests.sdk.scripted_server import ScriptedServer
+from tests.synthetic_runs import Catalogue
 
 
 def test_iterating_over_a_page_yields_all_pages(make_client):

@@ -17,9 +17,9 @@ from promptreel.tables.request import read_request, read_target
 from promptreel.tables.storage import open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
 from tests.damages import DAMAGES, OF_MANIFEST, OF_PART, OF_REQUEST, torn
-from tests.made_runs import Catalogue
 from tests.pipeline_runs import CHECKOUT
 from tests.sql_runs import FIRST_RUN, SECOND, SECOND_RUN, commit_run, second_fields
+from tests.synthetic_runs import Catalogue
 
 # ------------------------------------------------------------------------------------------------ command line
 

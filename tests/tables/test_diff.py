@@ -19,9 +19,9 @@ from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import committed_run
 from promptreel.tables.storage import open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
-from tests.made_runs import Catalogue, commit, make_run, segment_id
 from tests.pipeline_runs import make_video, run_media, settings_for
 from tests.prompts import NESTED
+from tests.synthetic_runs import Catalogue, commit, make_run, segment_id
 
 LEAVES = [leaf.path for leaf in NESTED.leaves]
 words = st.sampled_from(["a", "b", "", "é\"'\\ $v0"])

@@ -17,7 +17,7 @@ from promptreel.tables.diff import RunDiff
 from promptreel.tables.reader import committed_run, connect, query
 from promptreel.tables.run_views import duckdb_type, write_views
 from promptreel.tables.storage import open_storage
-from tests.made_runs import make_run, segment_id
+from tests.synthetic_runs import make_run, segment_id
 
 
 def prompt_of(properties):

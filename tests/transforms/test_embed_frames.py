@@ -19,6 +19,7 @@ from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     kill,
     make_audio,
@@ -30,7 +31,6 @@ from tests.pipeline_runs import (
     settings_for,
     start_runner,
     wait_for,
-    what_was_found,
     with_models,
 )
 from tests.tiny_models import CLIP_CONFIG, make_clip_folder
@@ -178,7 +178,7 @@ def test_a_second_run_reuses_the_vectors_and_loads_no_model(media, embedded, tin
     local_models._models.clear()
     second = run_media(tmp_path, media, frame_settings(tiny), MEASURE)
     assert loads == []
-    assert what_was_found(tmp_path, first) == what_was_found(tmp_path, second)
+    assert comparable_rows(tmp_path, first) == comparable_rows(tmp_path, second)
 
 
 def test_vectors_of_two_models_stay_apart(media, embedded, tiny, tmp_path):
@@ -233,7 +233,7 @@ def films(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(films, tiny, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
-    return what_was_found(data, run_media(data, films, frame_settings(tiny, 1), MEASURE))
+    return comparable_rows(data, run_media(data, films, frame_settings(tiny, 1), MEASURE))
 
 
 def embeddings_kept(data):
@@ -250,7 +250,7 @@ def test_a_run_that_is_killed_while_it_embeds_is_resumed_to_the_same_tables(tmp_
     assert manifest_of(tmp_path, run_id) is None
     assert kept
     execute_run(str(tmp_path), run_id)
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
     check_counts(tmp_path, run_id)
     assert {path: changed for path, changed in embeddings_kept(tmp_path).items() if path in kept} == kept
 
@@ -281,4 +281,4 @@ def test_a_stop_while_embedding_cancels_what_is_left_and_a_resume_finishes_it(
     clear_stop(storage, run_id)
     execute_run(str(tmp_path), run_id)
     assert manifest_of(tmp_path, run_id).status == "completed"
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed

@@ -20,6 +20,7 @@ from tests.fake_gemini import FakeGemini, Fault
 from tests.fake_gemini.answers import embedding_for
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     kill,
     make_audio,
@@ -33,7 +34,6 @@ from tests.pipeline_runs import (
     settings_for,
     start_runner,
     wait_for,
-    what_was_found,
     with_models,
 )
 from tests.prompts import NESTED
@@ -165,7 +165,7 @@ def test_the_default_model_needs_no_network_and_is_loaded_once(media, embedded, 
     local_models._models.clear()
     second = run_media(tmp_path, media, settings, prompt)
     assert loads == [1]
-    assert what_was_found(tmp_path, first) == what_was_found(tmp_path, second)
+    assert comparable_rows(tmp_path, first) == comparable_rows(tmp_path, second)
 
 
 def test_switched_off_there_are_no_text_embeddings_and_no_warning(tmp_path, media):
@@ -232,7 +232,7 @@ def test_the_service_embeds_the_texts_in_calls_of_their_own(tmp_path, media):
         before = len(server.ledger.entries)
         second = run_media(tmp_path, media, gemini_settings(server), NESTED)
         assert len(server.ledger.entries) == before
-        assert what_was_found(tmp_path, run_id) == what_was_found(tmp_path, second)
+        assert comparable_rows(tmp_path, run_id) == comparable_rows(tmp_path, second)
         assert check_counts(tmp_path, second)["llm_calls"] == []
 
 
@@ -301,7 +301,7 @@ def undisturbed(sounds, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
         patch.setenv("GEMINI_API_KEY", "any")
-        return what_was_found(data, run_media(data, sounds, gemini_settings(server), FLAT))
+        return comparable_rows(data, run_media(data, sounds, gemini_settings(server), FLAT))
 
 
 @pytest.mark.parametrize("means", ["kill", "stop"])
@@ -332,7 +332,7 @@ def test_a_run_that_ends_while_it_embeds_is_resumed_to_the_same_tables_and_pays_
         assert len(server.ledger.calls()) == asked
         assert server.ledger.repeated(BATCHES) <= (1 if means == "kill" else 0)
         assert len(server.ledger.answered(BATCHES)) <= (6 if means == "kill" else 5)
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
     assert manifest_of(tmp_path, run_id).status == "completed"
 
 

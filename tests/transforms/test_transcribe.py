@@ -24,6 +24,7 @@ from tests.fake_gemini import FakeGemini
 from tests.media_files import RATE, silence, write_sound
 from tests.pipeline_runs import (
     check_counts,
+    comparable_rows,
     create_run,
     kill,
     make_image,
@@ -35,7 +36,6 @@ from tests.pipeline_runs import (
     settings_for,
     start_runner,
     wait_for,
-    what_was_found,
     with_models,
 )
 from tests.prompts import NESTED
@@ -237,7 +237,7 @@ def test_the_model_is_loaded_once_for_all_items_and_a_second_run_loads_nothing(m
     local_models._models.clear()
     second = run_media(tmp_path, media, spoken_settings(tiny), SPOKEN_PROMPT)
     assert loads == []
-    assert what_was_found(tmp_path, first) == what_was_found(tmp_path, second)
+    assert comparable_rows(tmp_path, first) == comparable_rows(tmp_path, second)
     counts = manifest_of(tmp_path, second).counts
     assert counts["results.reused"] == counts["results.total"]
 
@@ -358,7 +358,7 @@ def long_voices(tmp_path_factory):
 def undisturbed(long_voices, tiny, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     run_id = run_media(data, long_voices, spoken_settings(tiny, 10), SPOKEN_PROMPT)
-    return what_was_found(data, run_id)
+    return comparable_rows(data, run_id)
 
 
 def test_a_run_that_is_killed_while_it_transcribes_is_resumed_to_the_same_tables(
@@ -372,7 +372,7 @@ def test_a_run_that_is_killed_while_it_transcribes_is_resumed_to_the_same_tables
     assert manifest_of(tmp_path, run_id) is None
     assert kept
     execute_run(str(tmp_path), run_id)
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
     check_counts(tmp_path, run_id)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
@@ -410,7 +410,7 @@ def test_a_stop_while_transcribing_cancels_what_is_left_and_a_resume_finishes_it
     clear_stop(storage, run_id)
     execute_run(str(tmp_path), run_id)
     assert manifest_of(tmp_path, run_id).status == "completed"
-    assert what_was_found(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == undisturbed
 
 
 @pytest.mark.weights

@@ -49,14 +49,15 @@ def commit(storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, wind
 
 
 def segment_id(video_id, number, cut="a"):
+    """Return the id of a segment that `commit` writes."""
     return f"seg_{video_id}_{cut}_{number}"
 
 
 def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken):
     def write(table, **values):
-        filled = {column.name: None if column.nullable else _filler(column.type) for column in schemas[table]}
-        known = {name: value for name, value in values.items() if name in filled}
-        writer.write(table, {**filled, "run_id": run_id, "video_id": video_id, "media_type": "video", **known})
+        defaults = {column.name: None if column.nullable else _filler(column.type) for column in schemas[table]}
+        known = {name: value for name, value in values.items() if name in defaults}
+        writer.write(table, {**defaults, "run_id": run_id, "video_id": video_id, "media_type": "video", **known})
 
     failed = sum(answer is None for answer in answers)
     write("media", name=f"{video_id}.mp4", status="partial" if failed else "completed", segment_count=len(answers),
