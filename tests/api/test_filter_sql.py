@@ -24,7 +24,7 @@ from tests.naive_filter import holds
 from tests.prompts import NESTED
 
 # Words that meet often, and what SQL, patterns and letters of other scripts could trip over.
-WORDS = ["dock", "Dock", "a dock", "crane", "", "  ", "100%", "a_b", "o'neil", '"x"', "\\S", "$given0", "ÄRGER", "ärger",
+WORDS = ["dock", "Dock", "a dock", "crane", "", "  ", "100%", "a_b", "o'neil", '"x"', "\\S", "$operand0", "ÄRGER", "ärger",
          "ΑΣ", "ß", "日本", "a\nb", "e0", "--"]  # fmt: skip
 words = st.sampled_from(WORDS)
 numbers = st.sampled_from([-1, 0, 1, 2, 3, 2**53, 2**62])
@@ -120,7 +120,7 @@ def test_sql_finds_what_plain_python_finds(tmp_path_factory, engine, documents, 
 
 def test_a_value_is_never_read_as_sql_or_as_a_pattern(tmp_path, engine):
     storage = open_storage(tmp_path)
-    hostile = ["100%", "1000", "a_b", "axb", "') OR true --", "\\", "'", "a\0b", "a" * 5000, "$given0", "[ab]*"]
+    hostile = ["100%", "1000", "a_b", "axb", "') OR true --", "\\", "'", "a\0b", "a" * 5000, "$operand0", "[ab]*"]
     scoped = scoped_run(storage, make_run(storage, {"v": [{"summary": word} for word in hostile]}))
     for operator in ("equals", "contains", "starts_with", "ends_with"):
         for at, word in enumerate(hostile):
@@ -131,7 +131,7 @@ def test_a_value_is_never_read_as_sql_or_as_a_pattern(tmp_path, engine):
 
 
 def test_field_names_of_any_letters_are_quoted(tmp_path, engine):
-    names = ['a"b', "select", "e0", "with space", "$given0", "fields", "naïve", "x;y"]
+    names = ['a"b', "select", "e0", "with space", "$operand0", "fields", "naïve", "x;y"]
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
     prompt = prompt_from_dict({"name": "odd", "prompt_text": "Say what is seen.", "json_schema": schema})
     storage = open_storage(tmp_path)
@@ -237,7 +237,7 @@ def test_pages_of_one_run_meet_without_gap_or_overlap_across_part_files(tmp_path
     paged, after = [], None
     while page := segments_of(engine, scoped, wanted, after, 7):
         paged += [hit.segment_id for hit in page]
-        after = page[-1].place
+        after = page[-1].position
         assert len(paged) <= len(whole)
     assert paged == whole
     assert sorted(whole) == sorted(f"seg_{video}_a_{n}" for video in answers for n in range(30) if n % 3 == 1)

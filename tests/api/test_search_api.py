@@ -359,7 +359,7 @@ def test_with_media_deleted_the_rest_is_found_as_if_it_had_never_been(app, searc
 
 
 def test_deleted_media_beyond_the_depth_of_a_ranking_is_not_found_either(searcher, monkeypatch):
-    monkeypatch.setattr(ranking, "_DEPTH", 1)
+    monkeypatch.setattr(ranking, "_MIN_DEPTH", 1)
     index_id, _ = searcher.film(
         {f"vid_{number:02d}": [Segment(summary=f"A dog number {number}")] for number in range(12)}
     )
@@ -706,8 +706,8 @@ def parts_of(service, searcher, index_id, query):
     searched = searched_blocks(service.library.indexes(scope.committed()))
     made = rank_texts(searched, query, scope, service._vectors, depth_for(10), Warnings())
     return {
-        "semantic": [place for _, place in made.semantic[0].places],
-        "lexical": [place for _, place in made.lexical.places],
+        "semantic": [row for _, row in made.semantic[0].positions],
+        "lexical": [row for _, row in made.lexical.positions],
     }
 
 

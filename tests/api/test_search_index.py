@@ -47,7 +47,7 @@ def make_library():
 
 def summaries(index):
     """What the segments of an index say, by segment."""
-    rows = [row for block in index.blocks for row in block.places.to_pylist()]
+    rows = [row for block in index.blocks for row in block.rows.to_pylist()]
     return {row["segment_id"]: json.loads(row["metadata"])["summary"] for row in rows if row["segment_id"]}
 
 
@@ -64,7 +64,7 @@ def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_librar
     storage = open_storage(tmp_path if kind == "local" else f"memory://{tmp_path.name}")
     commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
     (block,) = newest(make_library(storage)).blocks
-    rows = block.places.to_pylist()
+    rows = block.rows.to_pylist()
     assert [(row["video_id"], row["segment_id"], row["start_us"]) for row in rows] == [
         ("vid_a", segment_id("vid_a", 0), 0),
         ("vid_a", segment_id("vid_a", 1), 10_000_000),
@@ -74,7 +74,7 @@ def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_librar
     assert [row["transcript"] for row in rows] == [None, "meow it says", None, None]
     texts = [
         (int(place), block.fields[field], row["instance"], row["preview"])
-        for place, field, row in zip(block.text_places, block.text_fields, block.texts.to_pylist(), strict=True)
+        for place, field, row in zip(block.text_rows, block.text_fields, block.texts.to_pylist(), strict=True)
     ]
     expected = []
     for place, part in ((0, FILMS["vid_a"][0]), (1, FILMS["vid_a"][1]), (3, FILMS["vid_b"][0])):
@@ -108,7 +108,7 @@ def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_p
         inside = [v for v in films if (shard_of(v, shards) >= SHARDS_PER_BLOCK) == bool(number)]
         assert list(block.items) == sorted(inside)
         for group in block.groups["frame"]:
-            ids = [block.places["video_id"][int(place)].as_py() for place in group.places]
+            ids = [block.rows["video_id"][int(row)].as_py() for row in group.rows]
             assert sorted(ids) == [v for v in sorted(inside) if int(v[-3:]) % 2 == int(group.model[-1])]
             assert group.vectors[group.numbers].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
 
@@ -269,7 +269,7 @@ def test_a_first_build_that_takes_long_is_told_of(tmp_path, make_library, monkey
     monkeypatch.setattr(library_module, "LARGE_ROWS", 0)  # in a process of its own: it takes at least a moment
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
-    library = make_library(storage, first_build_s=0)
+    library = make_library(storage, first_build_timeout_s=0)
     with pytest.raises(ApiError, match="first time") as caught:
         newest(library)
     assert (caught.value.status, caught.value.code) == (503, "search_index_building")
@@ -297,7 +297,7 @@ def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later
     first, second = block_folders(tmp_path)
     changed = next(v for v in films if shard_of(v, shards) == 3)
     retried = {**films, changed: [Segment(summary="said anew")]}
-    monkeypatch.setattr(library_module, "_KEPT_AFTER_S", 0.0)
+    monkeypatch.setattr(library_module, "_PURGE_DELAY_S", 0.0)
     commit_results(storage, RUN, retried, shards=shards, attempt=2, only={3})
     inode = second.stat().st_ino
     wait_for(lambda: newest(library, 2).number == 2, 30)
@@ -325,7 +325,7 @@ def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
 
 
 def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monkeypatch):
-    monkeypatch.setattr(library_module, "_MAX_BLOCKS", 2)
+    monkeypatch.setattr(library_module, "_MAX_OPEN_BLOCKS", 2)
     storage = open_storage(tmp_path)
     runs = [f"run_{number}" for number in range(5)]
     for run_id in runs:
