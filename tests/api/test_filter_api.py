@@ -232,7 +232,7 @@ def test_runs_whose_prompt_lacks_a_field_are_left_out_and_none_with_it_is_an_err
     number = {"field": "scene.location", "type": "number", "operator": "equals", "value": 1}
     error = assert_error(caller.post(f"/search/filter/{index}", {"conditions": [number], "run_ids": [nested]}), 422,
                     "validation_failed")  # fmt: skip
-    assert "'scene.location' holds string" in error["message"]
+    assert "'scene.location' has type string" in error["message"]
 
 
 def test_groups_go_beyond_four_conditions(caller, catalogue):

@@ -88,7 +88,7 @@ def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_librar
     assert group.model == embedder.name
     whole = [text for *_, text in texts]
     np.testing.assert_allclose(
-        group.vectors[group.numbers], embedder.embed([whole[row] for row in group.rows]), atol=1e-6
+        group.vectors[group.vector_indices], embedder.embed([whole[member] for member in group.members]), atol=1e-6
     )
     assert len(group.vectors) == len(set(whole))  # equal texts share a vector
     assert dict(block.items) == {"vid_a": (0, 3), "vid_b": (3, 4)}
@@ -110,7 +110,7 @@ def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_p
         for group in block.groups["frame"]:
             ids = [block.rows["video_id"][int(row)].as_py() for row in group.rows]
             assert sorted(ids) == [v for v in sorted(inside) if int(v[-3:]) % 2 == int(group.model[-1])]
-            assert group.vectors[group.numbers].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
+            assert group.vectors[group.vector_indices].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
 
 
 def test_what_no_manifest_names_is_not_in_the_index(tmp_path, make_library):

@@ -315,7 +315,7 @@ def test_nothing_of_another_account_is_known(service, path):
 def test_another_accounts_run_is_no_table(service):
     answer = service.post("idx_mine", {"query": f'SELECT * FROM "{OTHER_RUN}"'})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "sql_rejected")
-    assert "there is no table" in answer.json()["error"]["message"]
+    assert "Unknown table" in answer.json()["error"]["message"]
     assert SECRET not in json.dumps(service.rows("SELECT * FROM results", result_limit=2000))
     assert SECRET in service.post("idx_other", {"query": "SELECT * FROM results"}, who="other").text
 

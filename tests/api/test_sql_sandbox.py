@@ -235,7 +235,7 @@ from promptreel.api.sql import child
 request = json.load(sys.stdin)
 child._lock_down(request["limits"]["memory_bytes"])
 child._warm_up()
-child._lock_in(request)
+child._restrict_to(request)
 connection = child._connect(request)
 for statement in request["statements"]:
     try:
@@ -448,7 +448,7 @@ def test_rows_and_bytes_are_limited_and_the_answer_says_so(world, sandbox):
     try:
         answer = run(small, world, "SELECT repeat('x', 3000) AS a FROM range(10)")
         assert (len(answer["rows"]), answer["truncated"]) == (3, True)
-        with pytest.raises(SqlError, match="one row is larger"):
+        with pytest.raises(SqlError, match="One row exceeds"):
             run(small, world, "SELECT repeat('x', 30000) AS a")
     finally:
         small.close()
