@@ -66,7 +66,7 @@ def follow(caller, index_id, *conditions, **body):
         cursor = {"cursor": page["next_page_token"]}
 
 
-def test_a_hit_is_a_search_result_that_the_segments_list_shows_too(caller, catalogue):
+def test_hit_matches_listed_segment(caller, catalogue):
     index = catalogue.index()
     video = catalogue.video(index)
     run = catalogue.run({video: [OTHER, CRANE, None]}, index_id=index)
@@ -84,7 +84,7 @@ def test_a_hit_is_a_search_result_that_the_segments_list_shows_too(caller, catal
     assert hit["matched_field_paths"] == ["summary"]
 
 
-def test_without_run_ids_the_newest_finished_run_of_each_prompt_and_item_counts(caller, catalogue):
+def test_default_is_newest_finished_run_per_prompt_and_item(caller, catalogue):
     index = catalogue.index()
     first, second = catalogue.video(index), catalogue.video(index)
     old = catalogue.run({first: [CRANE], second: [CRANE]}, index_id=index)
@@ -100,7 +100,7 @@ def test_without_run_ids_the_newest_finished_run_of_each_prompt_and_item_counts(
     ]
 
 
-def test_runs_of_an_index_of_other_indexes_and_of_the_playground_stay_apart(caller, catalogue):
+def test_runs_are_separated_by_index_and_playground(caller, catalogue):
     places = [catalogue.index(), catalogue.index(), None]
     runs = [catalogue.run({catalogue.video(place): [CRANE]}, index_id=place) for place in places]
 
@@ -117,7 +117,7 @@ def test_runs_of_an_index_of_other_indexes_and_of_the_playground_stay_apart(call
     assert places[1] in error["message"]
 
 
-def test_another_accounts_indexes_runs_and_media_are_not_there(service, caller, catalogue):
+def test_other_accounts_data_is_not_found(service, caller, catalogue):
     other = service.caller()
     theirs = Catalogue(service, other.account_id)
     their_index, my_index = theirs.index(), catalogue.index()
@@ -156,7 +156,7 @@ def test_another_accounts_indexes_runs_and_media_are_not_there(service, caller, 
     assert ok_json(post(my_index, run_ids=mine, page_size=1, cursor=far))["results"] == []
 
 
-def test_deleted_media_is_found_no_more(caller, catalogue):
+def test_deleted_media_is_not_found(caller, catalogue):
     index = catalogue.index()
     lost, kept = sorted(catalogue.video(index) for _ in range(2))
     run = catalogue.run({kept: [CRANE], lost: [CRANE]}, index_id=index)
@@ -167,7 +167,7 @@ def test_deleted_media_is_found_no_more(caller, catalogue):
     assert (found(page), page["next_page_token"]) == ([(run, f"seg_{kept}_a_0")], None)
 
 
-def test_pages_hold_every_hit_once_in_one_order(caller, catalogue):
+def test_pages_contain_each_hit_once_in_order(caller, catalogue):
     index = catalogue.index()
     videos = [catalogue.video(index) for _ in range(4)]
     answers = [CRANE if number % 3 else OTHER for number in range(20)]
@@ -183,7 +183,7 @@ def test_pages_hold_every_hit_once_in_one_order(caller, catalogue):
         ] == whole
 
 
-def test_a_commit_and_a_new_run_in_between_leave_the_pages_as_they_were(service, caller, catalogue):
+def test_commits_and_new_runs_do_not_change_later_pages(service, caller, catalogue):
     index = catalogue.index()
     video, other = catalogue.video(index), catalogue.video(index)
     run = catalogue.run({video: [CRANE] * 6, other: [CRANE] * 6}, index_id=index)
@@ -202,7 +202,7 @@ def test_a_commit_and_a_new_run_in_between_leave_the_pages_as_they_were(service,
     assert found(again) == [pair for pair in found(rest) if other not in pair[1]]
 
 
-def test_a_cursor_belongs_to_its_question(caller, catalogue):
+def test_cursor_of_another_query_is_422(caller, catalogue):
     index = catalogue.index()
     catalogue.run({catalogue.video(index): [CRANE] * 3}, index_id=index)
     token = search(caller, index, EQUALS, page_size=1)["next_page_token"]
@@ -215,7 +215,7 @@ def test_a_cursor_belongs_to_its_question(caller, catalogue):
     assert search(caller, index, EQUALS, page_size=50, cursor=token)["total_shown"] == 2
 
 
-def test_runs_whose_prompt_lacks_a_field_are_left_out_and_none_with_it_is_an_error(caller, catalogue):
+def test_runs_without_field_are_skipped_and_unknown_field_is_422(caller, catalogue):
     index = catalogue.index()
     video = catalogue.video(index)
     nested = catalogue.run({video: [CRANE]}, index_id=index)
@@ -235,7 +235,7 @@ def test_runs_whose_prompt_lacks_a_field_are_left_out_and_none_with_it_is_an_err
     assert "'scene.location' has type string" in error["message"]
 
 
-def test_groups_go_beyond_four_conditions(caller, catalogue):
+def test_groups_allow_more_than_four_conditions(caller, catalogue):
     index = catalogue.index()
     documents = [{"summary": f"{n}", "scene": {"people_count": n}} for n in range(10)]
     catalogue.run({catalogue.video(index): documents}, index_id=index)
@@ -308,7 +308,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("condition", REFUSED, ids=str)
-def test_a_condition_that_breaks_a_rule_is_refused(caller, catalogue, condition):
+def test_invalid_condition_is_422(caller, catalogue, condition):
     index = catalogue.index()
     body = json.dumps({"conditions": [condition]})
     headers = {"Content-Type": "application/json"}
@@ -331,18 +331,18 @@ def test_a_condition_that_breaks_a_rule_is_refused(caller, catalogue, condition)
     ],
     ids=str,
 )
-def test_a_body_that_breaks_a_rule_is_refused(caller, catalogue, body):
+def test_invalid_body_is_422(caller, catalogue, body):
     assert_error(caller.post(f"/search/filter/{catalogue.index()}", body), 422, "validation_failed")
 
 
-def test_null_is_as_good_as_absent_and_a_field_is_trimmed(caller, catalogue):
+def test_null_counts_as_absent_and_field_is_trimmed(caller, catalogue):
     index = catalogue.index()
     catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
     body = dict.fromkeys(("cursor", "run_ids", "index_ids", "groups"))
     assert search(caller, index, {**EQUALS, "field": "  summary "}, **body)["total_shown"] == 1
 
 
-def test_it_takes_the_search_scope_alone(service, catalogue, caller):
+def test_search_scope_is_sufficient_and_missing_key_is_401(service, catalogue, caller):
     index = catalogue.index()
     searcher = service.caller("search", account_id=caller.account_id)
     assert search(searcher, index, EQUALS)["results"] == []
@@ -354,7 +354,7 @@ def test_it_takes_the_search_scope_alone(service, catalogue, caller):
 ENDLESS = "(SELECT sum(hash(a.range * b.range)) FROM range(10000000) AS a, range(10000000) AS b) > 0"
 
 
-def test_a_filter_that_takes_too_long_is_stopped_and_the_next_one_served(service, caller, catalogue, monkeypatch):
+def test_slow_filter_is_stopped_and_the_next_one_served(service, caller, catalogue, monkeypatch):
     index = catalogue.index()
     catalogue.run({catalogue.video(index): [CRANE]}, index_id=index)
     body = {"conditions": [EQUALS]}
@@ -371,7 +371,7 @@ def test_a_filter_that_takes_too_long_is_stopped_and_the_next_one_served(service
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_published_client_filters_and_pages(service, caller, catalogue, client):
+def test_published_client_filters_and_pages(service, caller, catalogue, client):
     index = catalogue.index()
     video = catalogue.video(index)
     run = catalogue.run({video: [CRANE, OTHER, CRANE]}, index_id=index)
@@ -395,7 +395,7 @@ def test_a_published_client_filters_and_pages(service, caller, catalogue, client
     assert (first_more, second_more, shown) == (True, False, 1)
 
 
-def test_the_example_of_the_documentation_is_answered(caller, catalogue):
+def test_documented_examples_are_accepted(caller, catalogue):
     """Every request body in docs/filters.md is one that this service takes."""
     index = catalogue.index()
     catalogue.run({catalogue.video(index): [CRANE]}, NESTED, index_id=index)

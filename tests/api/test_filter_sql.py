@@ -110,7 +110,7 @@ def segments_of(engine, scoped, wanted, after=None, limit=10_000):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(documents=st.lists(answers, min_size=1, max_size=12), wanted=st.lists(nodes, min_size=6, max_size=6))
-def test_sql_finds_what_plain_python_finds(tmp_path_factory, engine, documents, wanted):
+def test_sql_agrees_with_plain_python(tmp_path_factory, engine, documents, wanted):
     storage = open_storage(tmp_path_factory.mktemp("d"))
     scoped = scoped_run(storage, make_run(storage, {"v": documents}))
     for node in wanted:
@@ -118,7 +118,7 @@ def test_sql_finds_what_plain_python_finds(tmp_path_factory, engine, documents, 
         assert found == [f"seg_v_a_{at}" for at, answer in enumerate(documents) if holds(node, answer)], node
 
 
-def test_a_value_is_never_read_as_sql_or_as_a_pattern(tmp_path, engine):
+def test_values_are_not_interpreted_as_sql_or_pattern(tmp_path, engine):
     storage = open_storage(tmp_path)
     hostile = ["100%", "1000", "a_b", "axb", "') OR true --", "\\", "'", "a\0b", "a" * 5000, "$operand0", "[ab]*"]
     scoped = scoped_run(storage, make_run(storage, {"v": [{"summary": word} for word in hostile]}))
@@ -130,7 +130,7 @@ def test_a_value_is_never_read_as_sql_or_as_a_pattern(tmp_path, engine):
             assert f"seg_v_a_{at}" in found
 
 
-def test_field_names_of_any_letters_are_quoted(tmp_path, engine):
+def test_field_names_are_quoted(tmp_path, engine):
     names = ['a"b', "select", "e0", "with space", "$operand0", "fields", "naïve", "x;y"]
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
     prompt = prompt_from_dict({"name": "odd", "prompt_text": "Say what is seen.", "json_schema": schema})
@@ -141,7 +141,7 @@ def test_field_names_of_any_letters_are_quoted(tmp_path, engine):
         assert [hit.segment_id for hit in segments_of(engine, scoped, wanted)] == [f"seg_v_a_{at}"]
 
 
-def test_names_that_differ_in_case_alone_are_fields_of_their_own(tmp_path, engine):
+def test_names_that_differ_only_in_case_are_separate_fields(tmp_path, engine):
     inner = {"type": "object", "properties": {"Tag": {"type": "string"}, "tag": {"type": "string"}}}
     schema = {"type": "object", "properties": {"Name": {"type": "string"}, "name": {"type": "integer"}, "parts": inner,
               "Parts": {"type": "array", "items": inner}}}  # fmt: skip
@@ -162,7 +162,7 @@ def test_names_that_differ_in_case_alone_are_fields_of_their_own(tmp_path, engin
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50, 51])
-def test_conditions_on_keys_of_any_type_fill_pages_of_any_size(tmp_path, engine, limit):
+def test_conditions_of_every_type_fill_pages_of_any_size(tmp_path, engine, limit):
     kinds = {"seconds": "number", "count": "integer", "bright": "boolean", "word": "string"}
     scene = {"type": "object", "properties": {name: {"type": kind} for name, kind in kinds.items()}}
     schema = {**scene, "properties": {**scene["properties"], "scene": scene}}
@@ -179,7 +179,7 @@ def test_conditions_on_keys_of_any_type_fill_pages_of_any_size(tmp_path, engine,
             assert hits == [f"seg_v_a_{n}" for n in range(5, 60)][:limit], field
 
 
-def test_a_database_that_has_broken_is_replaced(tmp_path, monkeypatch):
+def test_broken_database_is_replaced(tmp_path, monkeypatch):
     storage = open_storage(tmp_path)
     scoped = scoped_run(storage, make_run(storage, {"v": [{"summary": "a"}]}))
     wanted = {"field": "summary", "type": "string", "operator": "equals", "value": "a"}
@@ -198,7 +198,7 @@ def test_a_database_that_has_broken_is_replaced(tmp_path, monkeypatch):
     broken.close()
 
 
-def test_transcripts_and_the_plain_text_can_be_asked_like_fields(tmp_path, engine):
+def test_transcripts_and_metadata_text_are_filtered_like_fields(tmp_path, engine):
     storage = open_storage(tmp_path)
     spoken = {"seg_v_a_0": "The crane lifts", "seg_v_a_2": " "}
     answers = {"v": [{"summary": "a"}, {"summary": "b"}, {"summary": "c"}]}
@@ -216,7 +216,7 @@ def test_transcripts_and_the_plain_text_can_be_asked_like_fields(tmp_path, engin
     assert found(scoped, "metadata_text", "equals", value="summary: b") == ["1"]
 
 
-def test_numbers_at_the_edge_of_64_bits_compare_exactly(tmp_path, engine):
+def test_numbers_near_64_bit_limits_compare_exactly(tmp_path, engine):
     storage = open_storage(tmp_path)
     counts = [2**63 - 1, 2**63 - 2, 2**53 + 1, 2**53, -(2**63)]
     scoped = scoped_run(storage, make_run(storage, {"v": [{"scene": {"people_count": n}} for n in counts]}))
@@ -227,7 +227,7 @@ def test_numbers_at_the_edge_of_64_bits_compare_exactly(tmp_path, engine):
             assert [int(hit.segment_id[-1]) for hit in segments_of(engine, scoped, wanted)] == expected
 
 
-def test_pages_of_one_run_meet_without_gap_or_overlap_across_part_files(tmp_path, engine):
+def test_pages_across_part_files_have_no_gap_or_overlap(tmp_path, engine):
     storage = open_storage(tmp_path)
     answers = {f"v{video}": [{"scene": {"people_count": n % 3}} for n in range(30)] for video in range(40)}
     run_id = make_run(storage, answers, shards=5)
@@ -252,7 +252,7 @@ def test_pages_of_one_run_meet_without_gap_or_overlap_across_part_files(tmp_path
     assert {hit.video_id for hit in segments_of(engine, some, wanted)} == {"v3", "v17"}
 
 
-def test_unknown_fields_and_wrong_types_are_named_with_what_there_is():
+def test_unknown_fields_and_wrong_types_are_reported():
     fields = filter_fields(NESTED)
 
     def problem(**wanted):

@@ -109,7 +109,7 @@ def found(hits):
 # ------------------------------------------------------------------------------------------------ text
 
 
-def test_meaning_words_and_names_find_their_segment(searcher):
+def test_queries_by_meaning_word_or_name_find_the_segment(searcher):
     index_id, _ = searcher.film()
     for query, wanted in (
         ("a hoist on a vessel", ("vid_harbour", 0)),
@@ -124,7 +124,7 @@ def test_meaning_words_and_names_find_their_segment(searcher):
         assert found(searcher.text(index_id, query))[0] == wanted, query
 
 
-def test_the_similarity_is_the_highest_cosine_of_a_places_texts(searcher):
+def test_similarity_is_highest_cosine_of_texts(searcher):
     index_id, _ = searcher.film()
     query = "a ship in the harbour"
     embedder = WordLlamaEmbedder()
@@ -144,7 +144,7 @@ def test_the_similarity_is_the_highest_cosine_of_a_places_texts(searcher):
     assert len(hits) == len(expected) + len(TOPICS)
 
 
-def test_a_hit_is_what_clients_read_and_leads_to_its_segment(searcher):
+def test_hit_follows_schema_and_identifies_its_segment(searcher):
     index_id, run_id = searcher.film()
     hits = searcher.text(index_id, "people at work")
     TypeAdapter(list[SearchResultBody]).validate_python(hits, strict=True)
@@ -168,14 +168,14 @@ def test_a_hit_is_what_clients_read_and_leads_to_its_segment(searcher):
             assert (hit["preview_start_time"], hit["preview_end_time"]) == (preview["start_time"], preview["end_time"])
 
 
-def test_a_synthesis_shows_the_segment_of_its_item_that_is_nearest_to_the_query(searcher):
+def test_synthesis_previews_most_similar_segment(searcher):
     index_id, _ = searcher.film()
     for query, number in (("a dog sleeps", 2), ("crane", 0), ("lunch", 1)):
         (hit,) = [h for h in searcher.text(index_id, query) if h["result_id"].startswith("video:vid_harbour")]
         assert hit["preview_segment_id"].endswith(f"{number:05d}")
 
 
-def test_hits_name_the_values_that_matched(searcher):
+def test_hits_report_matching_values(searcher):
     index_id, _ = searcher.film()
     hit = searcher.text(index_id, "Grace Hopper")[0]
     best = hit["matched_field_instances"][0]
@@ -188,7 +188,7 @@ def test_hits_name_the_values_that_matched(searcher):
     assert set(shares) == {"tags[0]", "tags[1]"}
 
 
-def test_search_fields_narrow_both_rankings_and_the_matches(searcher):
+def test_search_fields_restrict_rankings_and_matches(searcher):
     index_id, _ = searcher.film()
     everywhere = searcher.text(index_id, "harbour")
     assert found(everywhere)[0][0] == "vid_harbour"
@@ -210,7 +210,7 @@ def test_search_fields_narrow_both_rankings_and_the_matches(searcher):
     assert searcher.text(index_id, "zebra", search_fields=["secret"]) == []
 
 
-def test_an_unknown_search_field_is_refused_with_the_known_ones(searcher):
+def test_unknown_search_field_is_422_with_known_fields(searcher):
     index_id, _ = searcher.film()
     for name in ("colour", "scene", "people.name"):
         error = assert_error(
@@ -234,14 +234,14 @@ def test_an_unknown_search_field_is_refused_with_the_known_ones(searcher):
         {"query": "a", "run_ids": [""]},
     ],
 )
-def test_a_body_that_asks_for_nothing_sensible_is_refused(searcher, body):
+def test_invalid_body_is_422(searcher, body):
     content = json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     response = searcher.http.post(f"{PREFIX}/indexes/any/search", content=content, headers=headers)
     assert_error(response, 422, "validation_failed")
 
 
-def test_null_is_absent_and_what_newer_clients_send_is_ignored(searcher):
+def test_null_counts_as_absent_and_unknown_keys_are_ignored(searcher):
     index_id, run_id = searcher.film()
     body = {"top_k": None, "search_fields": None, "run_ids": None, "index_ids": None, "rerank": True}
     assert searcher.text(index_id, "dog", **body) == searcher.text(index_id, "dog", top_k=30)
@@ -251,14 +251,14 @@ def test_null_is_absent_and_what_newer_clients_send_is_ignored(searcher):
 @pytest.mark.parametrize(
     "query", ["!!!", "…", "\u0000", "' OR 1=1 --", 'AND (a* "b', "a" * 5000, "w " * 2500, "日本", "🦓"]
 )
-def test_odd_queries_are_texts_like_others(searcher, query):
+def test_unusual_queries_are_accepted(searcher, query):
     index_id, _ = searcher.film()
     response = searcher.post(f"/indexes/{index_id}/search", query=query)
     assert response.status_code == (422 if "\0" in query else 200)
     assert MAX_QUERY_WORDS < 2500
 
 
-def test_what_no_text_says_is_answered_with_nothing(searcher):
+def test_search_without_texts_returns_nothing(searcher):
     empty = searcher.shelf.index()
     assert searcher.text(empty, "anything", search_fields=["any"]) == []
     index_id, _ = searcher.film({"vid_empty": [Segment()]}, embed=False)
@@ -268,7 +268,7 @@ def test_what_no_text_says_is_answered_with_nothing(searcher):
 # ------------------------------------------------------------------------------------------------ whose
 
 
-def test_nobody_finds_what_another_account_has(app, searcher):
+def test_other_accounts_data_is_not_found(app, searcher):
     other = Searcher(app)
     index_id, run_id = searcher.film()
     other_index, other_run = other.film()
@@ -287,7 +287,7 @@ def test_nobody_finds_what_another_account_has(app, searcher):
     assert ok_json(searcher.post("/playground/search", query="dog")) == []
 
 
-def test_a_key_is_needed_and_search_is_scope_enough(app, searcher):
+def test_search_scope_is_sufficient_and_missing_key_is_401(app, searcher):
     index_id, _ = searcher.film()
     with app.state.database.write() as session:
         _, key = create_key(session, searcher.shelf.account_id, "k", ["search"])
@@ -297,7 +297,7 @@ def test_a_key_is_needed_and_search_is_scope_enough(app, searcher):
     assert_error(plain.post(path, json={"query": "dog"}), 401, "authentication_required")
 
 
-def test_runs_and_indexes_choose_what_is_searched(searcher):
+def test_run_ids_and_index_ids_select_runs(searcher):
     index_id, first = searcher.film()
     second = searcher.shelf.run(index_id, mine({"vid_harbour": [Segment(summary="A dog barks")]}, searcher))
     other_index, other = searcher.film({"vid_other": [Segment(summary="A dog digs")]})
@@ -312,7 +312,7 @@ def test_runs_and_indexes_choose_what_is_searched(searcher):
     assert other_index in error["message"]
 
 
-def test_a_run_that_has_not_finished_is_left_out_and_refused_when_it_is_named(app, searcher):
+def test_unfinished_run_is_skipped_and_409_if_named(app, searcher):
     index_id, run_id = searcher.film()
     pending = searcher.shelf.run(index_id, mine({"vid_harbour": [Segment(summary="A dog barks")]}, searcher))
     with app.state.database.write() as session:
@@ -326,7 +326,7 @@ def test_a_run_that_has_not_finished_is_left_out_and_refused_when_it_is_named(ap
     }
 
 
-def test_the_playground_is_searched_apart(searcher):
+def test_playground_is_searched_separately(searcher):
     index_id, _ = searcher.film()
     alone = mine({"vid_alone": [Segment(summary="A dog in a garden")]}, searcher)
     run_id = searcher.shelf.run(None, alone)
@@ -340,7 +340,7 @@ def test_the_playground_is_searched_apart(searcher):
     )
 
 
-def test_with_media_deleted_the_rest_is_found_as_if_it_had_never_been(app, searcher):
+def test_deleted_media_does_not_affect_other_hits(app, searcher):
     many = {f"vid_{number:02d}": [Segment(summary=f"A dog number {number}")] for number in range(12)}
     index_id, _ = searcher.film(many)
     before = searcher.text(index_id, "dog", top_k=12)
@@ -358,7 +358,7 @@ def test_with_media_deleted_the_rest_is_found_as_if_it_had_never_been(app, searc
     assert {place[0] for place in found(several)} <= left
 
 
-def test_deleted_media_beyond_the_depth_of_a_ranking_is_not_found_either(searcher, monkeypatch):
+def test_deleted_media_beyond_ranking_depth_is_not_found(searcher, monkeypatch):
     monkeypatch.setattr(ranking, "_MIN_DEPTH", 1)
     index_id, _ = searcher.film(
         {f"vid_{number:02d}": [Segment(summary=f"A dog number {number}")] for number in range(12)}
@@ -383,7 +383,7 @@ def three_runs(searcher):
     return index_id, runs
 
 
-def test_hits_of_several_runs_are_joined_as_asked(searcher, three_runs):
+def test_hits_of_several_runs_are_joined_by_aggregation(searcher, three_runs):
     index_id, runs = three_runs
     ask = lambda **body: ok_json(searcher.post("/search/multi-run", query="a dog", **body))  # noqa: E731
     every = ask(run_ids=runs, aggregation="all", top_k=1)
@@ -411,14 +411,14 @@ def test_hits_of_several_runs_are_joined_as_asked(searcher, three_runs):
     "body", [{"query": "a"}, {"query": "a", "run_ids": []}, {"query": "a", "run_ids": ["r"], "aggregation": "worst"},
              {"query": "a", "run_ids": ["r"], "top_k": 51}],
 )  # fmt: skip
-def test_a_search_over_no_runs_is_refused(searcher, body):
+def test_multi_run_search_without_runs_is_422(searcher, body):
     assert_error(searcher.post("/search/multi-run", **body), 422, "validation_failed")
 
 
 # ------------------------------------------------------------------------------------------------ models
 
 
-def test_without_its_model_a_run_is_found_by_words_and_the_answer_says_so(searcher):
+def test_run_of_unavailable_model_is_found_by_words_with_warning(searcher):
     rng = np.random.default_rng(5)
     unit = lambda texts: (lambda v: v / np.linalg.norm(v, axis=1, keepdims=True))(  # noqa: E731
         rng.standard_normal((len(texts), 16)).astype(np.float32)
@@ -436,7 +436,7 @@ def test_without_its_model_a_run_is_found_by_words_and_the_answer_says_so(search
     assert "X-Search-Warning" not in searcher.post(f"/indexes/{index_id}/search", query="dog", run_ids=[known]).headers
 
 
-def test_vectors_of_another_version_of_a_model_are_not_compared(searcher):
+def test_vectors_of_another_model_version_are_not_compared(searcher):
     index_id, _ = searcher.film(model="wordllama:0.0.1")
     response = searcher.post(f"/indexes/{index_id}/search", query="dog")
     assert "wordllama:0.0.1" in response.headers["X-Search-Warning"]
@@ -477,7 +477,7 @@ def framed(clip, tmp_path, seeds, **films):
     ]
 
 
-def test_a_picture_finds_the_segment_that_it_was_taken_from(searcher, clip, tmp_path):
+def test_image_finds_its_segment(searcher, clip, tmp_path):
     seeds = range(12)
     index_id, _ = searcher.film({"vid_film": framed(clip, tmp_path, seeds)}, settings=clip[0])
     vectors = [vector for segment in framed(clip, tmp_path, seeds) for _, vector in segment.frames]
@@ -494,7 +494,7 @@ def test_a_picture_finds_the_segment_that_it_was_taken_from(searcher, clip, tmp_
     assert len(ok_json(searcher.post(f"/indexes/{index_id}/image-search", image_data=data, top_k=2))) == 2
 
 
-def test_jpeg_png_and_webp_are_read_and_turned_upright(searcher, clip, tmp_path):
+def test_jpeg_png_and_webp_are_decoded_upright(searcher, clip, tmp_path):
     index_id, _ = searcher.film({"vid_film": framed(clip, tmp_path, range(8))}, settings=clip[0])
     ask = lambda data: ok_json(searcher.post(f"/indexes/{index_id}/image-search", image_data=data))  # noqa: E731
     for kind, options in (("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})):
@@ -529,21 +529,21 @@ PICTURE, GIF = picture("PNG"), picture("GIF")
     ],
     ids=["empty", "no base64", "data URL", "nothing", "text", "truncated", "gif", "bomb"],
 )
-def test_what_is_no_bounded_picture_is_refused(searcher, image_data):
+def test_invalid_or_oversized_image_is_422(searcher, image_data):
     index_id, _ = searcher.film()
     for path in ("image-search", "multimodal-search"):
         response = searcher.post(f"/indexes/{index_id}/{path}", image_data=image_data)
         assert "image_data" in assert_error(response, 422, "validation_failed")["message"]
 
 
-def test_a_picture_of_too_many_bytes_is_refused(searcher):
+def test_image_with_too_many_bytes_is_413(searcher):
     index_id, _ = searcher.film()
     assert_error(
         searcher.post(f"/indexes/{index_id}/image-search", image_data="A" * (15 << 20)), 413, "media_too_large"
     )
 
 
-def test_without_clip_weights_an_image_search_says_how_to_fix_it(searcher, tmp_path):
+def test_missing_clip_weights_are_422_with_fix(searcher, tmp_path):
     gone = settings_with(image_embedding=ImageEmbeddingSettings(model=f"local-dir:{tmp_path}/gone"))
     vector = np.eye(4, dtype=np.float32)[0]
     for films in ({"vid_a": [Segment(summary="a")]}, {"vid_b": [Segment(summary="a", frames=[("clip:gone", vector)])]}):
@@ -553,7 +553,7 @@ def test_without_clip_weights_an_image_search_says_how_to_fix_it(searcher, tmp_p
             assert "gone" in assert_error(response, 422, "image_search_unavailable")["message"]
 
 
-def test_runs_without_image_embeddings_are_told_of(searcher, clip):
+def test_runs_without_image_embeddings_give_a_warning(searcher, clip):
     index_id, _ = searcher.film(settings=clip[0])
     response = searcher.post(f"/indexes/{index_id}/image-search", image_data=picture())
     assert ok_json(response) == []
@@ -563,7 +563,7 @@ def test_runs_without_image_embeddings_are_told_of(searcher, clip):
 # ------------------------------------------------------------------------------------------------ both
 
 
-def test_text_and_image_are_joined_by_the_formula(searcher, clip, tmp_path):
+def test_text_and_image_are_fused_by_formula(searcher, clip, tmp_path):
     index_id, _ = searcher.film({"vid_film": framed(clip, tmp_path, range(12))}, settings=clip[0])
     data, query = picture("PNG", seed=5), "scene 4"
     by_text = [hit["result_id"] for hit in searcher.text(index_id, query, top_k=20)]
@@ -591,7 +591,7 @@ def test_text_and_image_are_joined_by_the_formula(searcher, clip, tmp_path):
         assert [hit["fused_score"] for hit in hits] == sorted((hit["fused_score"] for hit in hits), reverse=True)
 
 
-def test_one_of_text_and_image_is_enough(searcher, clip, tmp_path):
+def test_text_or_image_alone_is_sufficient(searcher, clip, tmp_path):
     index_id, _ = searcher.film({"vid_film": framed(clip, tmp_path, range(4))}, settings=clip[0])
     path = f"/indexes/{index_id}/multimodal-search"
     hits = ok_json(searcher.post(path, text_query="scene 1", text_weight=1, image_weight=0))
@@ -612,14 +612,14 @@ def test_one_of_text_and_image_is_enough(searcher, clip, tmp_path):
         {"text_query": "a", "text_weight": 1.2, "image_weight": -0.2},
     ],
 )
-def test_weights_that_do_not_add_up_and_empty_questions_are_refused(searcher, body):
+def test_invalid_weights_and_empty_queries_are_422(searcher, body):
     assert_error(searcher.post("/indexes/any/multimodal-search", **body), 422, "validation_failed")
 
 
 # ------------------------------------------------------------------------------------------------ together
 
 
-def test_queries_during_commits_see_one_manifest_each(searcher):
+def test_queries_during_commits_see_one_manifest(searcher):
     """Every segment of manifest n says n: an answer that mixed two would tell."""
     video_ids = list(mine({f"vid_{number}": None for number in range(4)}, searcher))
     told = lambda number: {v: [Segment(summary=f"dog of state{number}")] * 3 for v in video_ids}  # noqa: E731
@@ -665,7 +665,7 @@ ALIKE = [
 ]
 
 
-def test_the_joined_ranking_finds_no_less_than_the_better_of_its_parts(app, searcher):
+def test_fused_recall_is_at_least_that_of_each_ranking(app, searcher):
     """A few hundred texts; queries that say the same otherwise, that name an exact token, and that do both."""
     rng = np.random.default_rng(11)
     fillers = ["red", "large", "old", "near the wall", "at night", "in the city", "on monday", "with two people"]
@@ -714,7 +714,7 @@ def parts_of(service, searcher, index_id, query):
 # ------------------------------------------------------------------------------------------------ with the service
 
 
-def test_the_index_of_a_run_that_ends_is_built_before_any_search(tmp_path):
+def test_index_of_finished_run_is_built_before_any_search(tmp_path):
     with ApiServer(tmp_path / "data", supervise=False) as server:
         person = Searcher(server.app)
         _, run_id = person.film()

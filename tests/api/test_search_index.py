@@ -60,7 +60,7 @@ def said_by(films):
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
-def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_library, kind):
+def test_index_contains_all_rows_and_texts(tmp_path, make_library, kind):
     storage = open_storage(tmp_path if kind == "local" else f"memory://{tmp_path.name}")
     commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
     (block,) = newest(make_library(storage)).blocks
@@ -94,7 +94,7 @@ def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_librar
     assert dict(block.items) == {"vid_a": (0, 3), "vid_b": (3, 4)}
 
 
-def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_path, make_library):
+def test_blocks_cover_shards_and_separate_vectors_by_model(tmp_path, make_library):
     shards = SHARDS_PER_BLOCK + 3
     films = {
         f"vid_{n:03d}": [Segment(summary=f"scene {n}", frames=[(f"clip:{n % 2}", np.eye(3)[n % 2])])] for n in range(60)
@@ -113,7 +113,7 @@ def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_p
             assert group.vectors[group.vector_indices].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
 
 
-def test_what_no_manifest_names_is_not_in_the_index(tmp_path, make_library):
+def test_uncommitted_parts_are_not_indexed(tmp_path, make_library):
     storage = open_storage(tmp_path)
     manifest = commit_results(storage, RUN, FILMS)
     storage.write_atomic(f"{run_folder(RUN)}/tables/results/part-00000-stray.parquet", b"torn")
@@ -140,7 +140,7 @@ def block_folders(data):
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "removed"])
-def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
+def test_damaged_index_is_rebuilt(tmp_path, make_library, harm):
     storage = open_storage(tmp_path)
     commit_results(
         storage,
@@ -169,7 +169,7 @@ def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
         assert (folder / name).read_bytes() == content or name == MARKER
 
 
-def test_an_index_that_was_tampered_with_is_made_again(tmp_path, make_library):
+def test_index_with_modified_marker_is_rebuilt(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     newest(make_library(storage))
@@ -179,7 +179,7 @@ def test_an_index_that_was_tampered_with_is_made_again(tmp_path, make_library):
     assert list(newest(make_library(storage)).blocks[0].fields) == marker["fields"]
 
 
-def test_an_index_under_construction_is_never_seen(tmp_path, make_library):
+def test_incomplete_index_is_not_used(tmp_path, make_library):
     storage = open_storage(tmp_path)
     manifest = commit_results(storage, RUN, FILMS)
     (plan,) = plan_blocks(manifest)
@@ -189,7 +189,7 @@ def test_an_index_under_construction_is_never_seen(tmp_path, make_library):
     assert summaries(newest(make_library(storage))) == said_by(FILMS)
 
 
-def test_a_built_index_is_opened_and_not_built_again(tmp_path, make_library):
+def test_existing_index_is_not_rebuilt(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     newest(make_library(storage))
@@ -222,7 +222,7 @@ def hide_parts(data, manifest, other):
     return give_back
 
 
-def test_until_the_new_index_is_built_the_one_before_answers_at_once(tmp_path, make_library):
+def test_previous_index_answers_until_new_one_is_built(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     library = make_library(storage)
@@ -238,7 +238,7 @@ def test_until_the_new_index_is_built_the_one_before_answers_at_once(tmp_path, m
         assert summaries(newest(part, 2)) == said_by(LATER)
 
 
-def test_where_no_index_can_be_built_a_query_says_so_and_the_next_may_succeed(tmp_path, make_library):
+def test_failed_build_is_reported_and_retried_by_next_query(tmp_path, make_library):
     storage = open_storage(tmp_path)
     first = commit_results(storage, RUN, FILMS)
     empty = read_manifest(storage, RUN, 1)
@@ -250,7 +250,7 @@ def test_where_no_index_can_be_built_a_query_says_so_and_the_next_may_succeed(tm
     assert summaries(newest(library)) == said_by(FILMS)
 
 
-def test_a_build_that_fails_for_another_reason_is_unavailable_for_a_while(tmp_path, make_library, monkeypatch):
+def test_build_without_storage_is_503(tmp_path, make_library, monkeypatch):
     def refuse(*arguments):
         raise StorageError("the cache is full")
 
@@ -265,7 +265,7 @@ def test_a_build_that_fails_for_another_reason_is_unavailable_for_a_while(tmp_pa
     assert summaries(newest(library)) == said_by(FILMS)
 
 
-def test_a_first_build_that_takes_long_is_told_of(tmp_path, make_library, monkeypatch):
+def test_slow_first_build_is_503(tmp_path, make_library, monkeypatch):
     monkeypatch.setattr(library_module, "LARGE_ROWS", 0)  # in a process of its own: it takes at least a moment
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
@@ -275,7 +275,7 @@ def test_a_first_build_that_takes_long_is_told_of(tmp_path, make_library, monkey
     assert (caught.value.status, caught.value.code) == (503, "search_index_building")
 
 
-def test_a_process_of_its_own_builds_the_same(tmp_path, make_library, monkeypatch):
+def test_separate_process_builds_identical_blocks(tmp_path, make_library, monkeypatch):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
     newest(make_library(storage))
@@ -287,7 +287,7 @@ def test_a_process_of_its_own_builds_the_same(tmp_path, make_library, monkeypatc
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == here
 
 
-def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later(tmp_path, make_library, monkeypatch):
+def test_retry_rebuilds_only_its_blocks_and_purges_old_ones(tmp_path, make_library, monkeypatch):
     shards = 2 * SHARDS_PER_BLOCK
     films = {f"vid_{number:03d}": [Segment(summary=f"scene {number}")] for number in range(80)}
     storage = open_storage(tmp_path)
@@ -308,7 +308,7 @@ def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later
     assert summaries(before) == said_by(films)  # a search that holds the old index reads on
 
 
-def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
+def test_concurrent_queries_build_an_index_once(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     library = make_library(storage)
@@ -324,7 +324,7 @@ def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
     assert os.listdir(tmp_path / "tmp") == []
 
 
-def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monkeypatch):
+def test_more_runs_than_open_blocks_are_all_found(tmp_path, make_library, monkeypatch):
     monkeypatch.setattr(library_module, "_MAX_OPEN_BLOCKS", 2)
     storage = open_storage(tmp_path)
     runs = [f"run_{number}" for number in range(5)]
@@ -336,7 +336,7 @@ def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monk
         assert [next(iter(summaries(index).values())) for index in indexes] == runs
 
 
-def test_a_run_without_results_has_an_index_without_places(tmp_path, make_library):
+def test_run_without_results_has_empty_index(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, {})
     assert newest(make_library(storage)).blocks == ()

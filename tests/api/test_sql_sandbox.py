@@ -131,7 +131,7 @@ def run(sandbox, world, statement, **options):
     return sandbox.run(statement, world.views, world.files, **{"row_limit": 100, **options})
 
 
-def test_no_escape_answers_and_no_file_changes(world):
+def test_escapes_return_nothing_and_change_no_file(world):
     before = world.state()
     statements = [(world.filled(text), quiet) for text, quiet in corpus("escapes.txt")]
     assert len(statements) >= 150
@@ -152,7 +152,7 @@ def test_no_escape_answers_and_no_file_changes(world):
 
 
 @pytest.mark.parametrize("statement", [text for text, quiet in corpus("escapes.txt") if not quiet][::30])
-def test_an_escape_is_refused_by_the_pool_too(world, sandbox, statement):
+def test_pool_rejects_sampled_escapes(world, sandbox, statement):
     before = world.state()
     with pytest.raises(SqlError) as refused:
         run(sandbox, world, world.filled(statement))
@@ -162,7 +162,7 @@ def test_an_escape_is_refused_by_the_pool_too(world, sandbox, statement):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("statement", [text for text, quiet in corpus("escapes.txt") if not quiet])
-def test_every_escape_is_refused_by_the_pool_too(world, sandbox, statement):
+def test_pool_rejects_every_escape(world, sandbox, statement):
     with pytest.raises(SqlError) as refused:
         run(sandbox, world, world.filled(statement))
     assert refused.value.code == "sql_rejected"
@@ -192,14 +192,14 @@ def check_bombs(world, statements):
     return codes
 
 
-def test_bombs_of_every_kind_are_ended(world):
+def test_sampled_bombs_are_stopped(world):
     codes = check_bombs(world, BOMBS[::6])
     assert len(codes) >= 8
     assert set(codes.values()) == {"sql_timeout", "sql_too_large"}
 
 
 @pytest.mark.slow
-def test_every_bomb_is_ended(world):
+def test_every_bomb_is_stopped(world):
     assert len(BOMBS) >= 30
     refused = [statement for statement, code in check_bombs(world, BOMBS).items() if code == "sql_rejected"]
     assert len(refused) <= len(BOMBS) // 4, refused
@@ -219,7 +219,7 @@ def test_every_bomb_is_ended(world):
     ],
     ids=["nested", "nested-too-deeply", "subqueries", "list", "sum", "long-sum", "long", "long-list"],
 )
-def test_text_that_is_large_or_deep_is_answered_or_refused(world, sandbox, statement, code):
+def test_large_or_deep_queries_are_answered_or_rejected(world, sandbox, statement, code):
     if code is None:
         assert len(run(sandbox, world, statement)["rows"]) == 1
         return
@@ -259,7 +259,7 @@ def unguarded(world, statements):
     return [json.loads(line) for line in child.stdout.splitlines()], child.returncode
 
 
-def test_the_locked_duckdb_refuses_what_no_guard_has_seen(world):
+def test_locked_duckdb_rejects_unchecked_statements(world):
     """The second layer by itself."""
     before = world.state()
     outcomes, code = unguarded(
@@ -287,7 +287,7 @@ def test_the_locked_duckdb_refuses_what_no_guard_has_seen(world):
 
 @needs_landlock
 @pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
-def test_the_kernel_refuses_to_change_a_part_that_duckdb_may_open(world, kind):
+def test_kernel_denies_writes_to_allowed_parts(world, kind):
     """The third layer by itself: a part is among the paths that DuckDB allows, also to a COPY in place."""
     before = world.state()
     statements = [
@@ -333,7 +333,7 @@ print(json.dumps(told))
 
 
 @needs_landlock
-def test_the_kernel_leaves_a_process_nothing_but_reading_its_files_not_even_to_root(world, tmp_path):
+def test_kernel_allows_only_reading_given_files(world, tmp_path):
     mine, other = tmp_path / "mine", tmp_path / "other"
     mine.write_text("a")
     other.write_text("b")
@@ -347,7 +347,7 @@ def test_the_kernel_leaves_a_process_nothing_but_reading_its_files_not_even_to_r
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"mine": "a", "other": "b"}
 
 
-def test_a_process_has_no_environment_no_descriptors_and_an_empty_place(sandbox, monkeypatch):
+def test_process_has_empty_environment_and_folder_and_no_descriptors(sandbox, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", SECRET)
     with open(os.devnull) as held:  # a descriptor of the service that no process may have
         os.set_inheritable(held.fileno(), True)
@@ -368,7 +368,7 @@ def test_a_process_has_no_environment_no_descriptors_and_an_empty_place(sandbox,
             fresh.close()
 
 
-def test_each_query_has_a_process_of_its_own_that_is_gone_afterwards(world):
+def test_each_query_runs_in_a_process_that_exits(world):
     sandbox = Sandbox(SqlLimits(warm=1))
     seen = []
     take = sandbox._take
@@ -392,7 +392,7 @@ def test_each_query_has_a_process_of_its_own_that_is_gone_afterwards(world):
         assert not Path(f"/proc/{process.pid}").exists()
 
 
-def test_processes_end_with_the_service(world):
+def test_processes_exit_with_the_service(world):
     code = (
         "import sys, time, threading; sys.path.append(sys.argv[1])\n"
         "from promptreel.api.sql.sandbox import Sandbox; from promptreel.api.sql.limits import SqlLimits\n"
@@ -416,13 +416,13 @@ def _lives(pid):
         return False
 
 
-def test_the_sandbox_tells_what_a_query_names_and_reads(world, sandbox):
+def test_sandbox_reports_tables_and_columns(world, sandbox):
     answer = run(sandbox, world, f'SELECT count(*) AS n FROM "{FIRST_RUN}" JOIN media USING (video_id);')
     assert answer["tables"] == sorted([FIRST_RUN, "media"])
     assert answer["columns"] == [{"name": "n", "type": "BIGINT"}]
 
 
-def test_the_first_rows_of_those_that_a_field_chooses_are_read(tmp_path, sandbox):
+def test_limit_applies_after_filtering_by_field(tmp_path, sandbox):
     prompt = prompt_from_dict(
         {
             "name": "flat",
@@ -440,7 +440,7 @@ def test_the_first_rows_of_those_that_a_field_chooses_are_read(tmp_path, sandbox
         assert [row["seconds"] for row in rows] == [2.0, 4.0]  # the third of four has failed
 
 
-def test_rows_and_bytes_are_limited_and_the_answer_says_so(world, sandbox):
+def test_row_and_byte_limits_are_reported(world, sandbox):
     assert run(sandbox, world, "FROM range(10)", row_limit=10)["truncated"] is False
     answer = run(sandbox, world, "FROM range(11)", row_limit=10)
     assert (len(answer["rows"]), answer["truncated"]) == (10, True)
@@ -454,7 +454,7 @@ def test_rows_and_bytes_are_limited_and_the_answer_says_so(world, sandbox):
         small.close()
 
 
-def test_values_of_every_type_come_as_json(world, sandbox):
+def test_values_of_every_type_are_json(world, sandbox):
     statement = """SELECT 1.5 AS d, 0.10::DECIMAL(10,2) AS e, 12345678901234567890.123::DECIMAL(38,3) AS big_decimal,
         9007199254740992 AS exact, 9007199254740993 AS beyond, 170141183460469231731687303715884105727 AS huge,
         'nan'::DOUBLE AS nan, '-inf'::FLOAT AS inf, DATE '2026-04-20' AS day, TIMESTAMP '2026-04-20 10:00:00.5' AS t,
@@ -501,11 +501,11 @@ def test_values_of_every_type_come_as_json(world, sandbox):
     SELECT * FROM json_each((SELECT metadata FROM results LIMIT 1))
     (SELECT 1) INTERSECT (SELECT 1) -- with a comment at its end""".splitlines(),
 )
-def test_sql_of_every_shape_that_only_reads_is_answered(world, sandbox, statement):
+def test_read_only_sql_of_every_form_is_answered(world, sandbox, statement):
     assert run(sandbox, world, world.filled(statement.strip()))["rows"] is not None
 
 
-def test_a_named_table_of_the_query_itself_hides_nothing_else(world, sandbox):
+def test_cte_name_does_not_allow_a_file_of_that_name(world, sandbox):
     """A name of the query's own does not open a file of that name outside its reach."""
     inner = f'(WITH "{world.secrets}/secret.csv" AS (SELECT 1 AS a) SELECT 1 AS b)'
     with pytest.raises(SqlError) as refused:
@@ -513,7 +513,7 @@ def test_a_named_table_of_the_query_itself_hides_nothing_else(world, sandbox):
     assert refused.value.code == "sql_rejected"
 
 
-def test_one_account_cannot_take_every_place():
+def test_one_account_cannot_use_all_slots():
     sandbox = Sandbox(SqlLimits(running=3, waiting=1, timeout_s=1, warm=0))
     try:
         with contextlib.ExitStack() as held:
@@ -532,7 +532,7 @@ def test_one_account_cannot_take_every_place():
         sandbox.close()
 
 
-def test_a_process_that_does_not_even_run_is_ended_at_its_deadline(world):
+def test_stopped_process_is_killed_at_the_deadline(world):
     sandbox = Sandbox(SqlLimits(timeout_s=1, warm=0))
     taken = []
     take = sandbox._take
@@ -553,7 +553,7 @@ def test_a_process_that_does_not_even_run_is_ended_at_its_deadline(world):
     assert taken[0].wait(timeout=10) == -signal.SIGKILL
 
 
-def test_parts_that_are_many_are_read(tmp_path, sandbox):
+def test_many_parts_are_read(tmp_path, sandbox):
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT range AS a FROM range(10)) TO '{tmp_path}/0.parquet'")
     content = (tmp_path / "0.parquet").read_bytes()
