@@ -1,4 +1,4 @@
-"""Exact nearest vectors, words, and the joining of rankings, each against an answer that is computed another way."""
+"""Nearest vectors, word ranking and rank fusion, each compared with an independent computation."""
 
 import math
 import re
@@ -31,13 +31,13 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def by_python(vectors, query, count, rows):
-    """The same by exact sums of doubles, one row at a time."""
+def nearest_by_python(vectors, query, count, rows):
+    """Rank with exact sums of doubles, one row at a time."""
     scored = [(math.fsum(float(a) * float(b) for a, b in zip(vectors[row], query, strict=True)), row) for row in rows]
     return [row for _, row in sorted(scored, key=lambda pair: (-round(pair[0], 5), pair[1]))[:count]]
 
 
-# Vectors of few values tie often, and their cosines are multiples of 1/4: no rounding blurs which are equal.
+# Such vectors tie often, and their cosines are exact multiples of 1/4, so that rounding does not affect ties.
 corners = st.lists(st.lists(st.sampled_from([-0.5, 0.5]), min_size=4, max_size=4), min_size=1, max_size=60)
 
 
@@ -46,24 +46,24 @@ corners = st.lists(st.lists(st.sampled_from([-0.5, 0.5]), min_size=4, max_size=4
 def test_nearest_rows_agree_with_exact_arithmetic(rows, count, data):
     vectors = np.asarray(rows, np.float32)
     query = np.asarray(data.draw(st.sampled_from(rows)), np.float32)
-    chosen = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
+    selected = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
     found, scores = nearest(vectors, query, count)
-    assert found.tolist() == by_python(vectors, query, count, range(len(rows)))
+    assert found.tolist() == nearest_by_python(vectors, query, count, range(len(rows)))
     np.testing.assert_allclose(scores, [float(vectors[row] @ query) for row in found], atol=1e-6)
-    found, _ = nearest(vectors, query, count, np.asarray(chosen, np.intp))
-    assert found.tolist() == by_python(vectors, query, count, chosen)
+    found, _ = nearest(vectors, query, count, np.asarray(selected, np.intp))
+    assert found.tolist() == nearest_by_python(vectors, query, count, selected)
 
 
 def test_row_filter_changes_neither_order_nor_scores():
     rng = np.random.default_rng(1)
     vectors = unit(rng.standard_normal((50_000, 24)))
     query = vectors[7]
-    whole = vectors.astype(np.float64) @ query
+    cosines = vectors.astype(np.float64) @ query
     for share in (0.001, 0.1, 0.29, 0.31, 0.9):
         rows = np.flatnonzero(rng.random(len(vectors)) < share)
         found, scores = nearest(vectors, query, 10, rows)
-        assert found.tolist() == rows[np.argsort(-whole[rows], kind="stable")[:10]].tolist()
-        np.testing.assert_allclose(scores, whole[found], atol=1e-5)
+        assert found.tolist() == rows[np.argsort(-cosines[rows], kind="stable")[:10]].tolist()
+        np.testing.assert_allclose(scores, cosines[found], atol=1e-5)
 
 
 def test_equal_vectors_tie_at_every_matrix_row():
@@ -116,7 +116,7 @@ texts_of_words = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=12).map
 
 
 def plain_bm25(documents, query):
-    """BM25 as it stands in textbooks: {document: score}."""
+    """Compute textbook BM25; return {document: score}."""
     split = [document.split() for document in documents]
     filled = [words for words in split if words]
     average = sum(map(len, filled)) / max(1, len(filled))
@@ -140,11 +140,11 @@ def test_bm25_over_parts_agrees_with_textbook_formula(documents, query, data):
     cut = data.draw(st.integers(0, len(documents)))
     parts = []
     for some in (documents[:cut], documents[cut:]):
-        # Each document is written as two texts, and a third that does not count.
+        # Each document is stored as two selected texts and one that is not selected.
         texts = [text for document in some for text in (document[:6], document[6:], "a b c noise")]
         places = np.repeat(np.arange(len(some), dtype=np.int32), 3)
-        chosen = np.tile([True, True, False], len(some)).astype(bool)
-        parts.append(WordPart(index_words(texts), places, len(some), chosen))
+        selected = np.tile([True, True, False], len(some)).astype(bool)
+        parts.append(WordPart(index_words(texts), places, len(some), selected))
     found = bm25(parts, query_words(query))
     scores = {int(place): float(score) for place, score in zip(*found[0], strict=True)}
     scores |= {cut + int(place): float(score) for place, score in zip(*found[1], strict=True)}
@@ -166,7 +166,7 @@ def test_stored_word_index_is_identical(tmp_path):
         assert again.lengths.tolist() == [len(text.split()) for text in texts]
 
 
-# ------------------------------------------------------------------------------------------------ joining
+# ------------------------------------------------------------------------------------------------ fusion
 
 
 def test_rankings_are_fused_by_formula():
