@@ -68,7 +68,7 @@ def _write_all(content: bytes) -> None:
 
 
 def _lock_down(memory_bytes: int) -> None:
-    """Apply the restrictions for all queries: no file growth or core dump, bounded memory, low priority, first OOM victim."""
+    """Apply the restrictions for all queries: no file growth, no core dump, bounded memory, low priority, OOM first."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")

@@ -73,9 +73,7 @@ def _provider(config: ApiConfig) -> Provider:
     named = config.default_model or default_model()
     model = config.model_aliases.get(named, named)
     if not is_gemini(model):
-        message = (
-            "No Gemini model is configured; set GEMINI_API_KEY, or set PROMPTREEL_MODEL to a Gemini model."
-        )
+        message = "No Gemini model is configured; set GEMINI_API_KEY, or set PROMPTREEL_MODEL to a Gemini model."
         raise ApiError(422, "model_not_configured", message, {"model": model})
     provider = GeminiProvider(ModelSettings(model=model, base_url=config.model_base_url), 1.0)
     try:

@@ -91,26 +91,28 @@ def test_other_accounts_data_is_not_found(filter_service, filter_caller, filter_
     assert_error(post("idx_none"), 404, "resource_index_not_found")
     assert search(filter_caller, "playground", EQUALS)["results"] == []
     # A cursor grants no access: runs in it are checked like any others.
-    mine = [filter_catalogue.run({filter_catalogue.video(my_index): [CRANE] * 3}, index_id=my_index) for _ in range(1)]
-    page = search(filter_caller, my_index, EQUALS, run_ids=mine, page_size=1)
+    own_runs = [
+        filter_catalogue.run({filter_catalogue.video(my_index): [CRANE] * 3}, index_id=my_index) for _ in range(1)
+    ]
+    page = search(filter_caller, my_index, EQUALS, run_ids=own_runs, page_size=1)
     token = page["next_page_token"]
     signature, position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     for pins in (
         [[their_run, 1]],
-        [[mine[0], 99]],
-        [[mine[0], -1]],
+        [[own_runs[0], 99]],
+        [[own_runs[0], -1]],
         [["../../x", 1]],
-        [[mine[0]]],
+        [[own_runs[0]]],
         [1],
-        [[1, mine[0]]],
+        [[1, own_runs[0]]],
     ):
         forged = base64.urlsafe_b64encode(json.dumps([signature, [pins, *position[1:]]]).encode()).decode()
-        assert post(my_index, run_ids=mine, page_size=1, cursor=forged).status_code in (404, 422), pins
+        assert post(my_index, run_ids=own_runs, page_size=1, cursor=forged).status_code in (404, 422), pins
     for numbers in ([-1, 0, 0], [0, -1, 0], [0, 0, -5], [0, 0, True], ["0", 0, 0]):
         forged = base64.urlsafe_b64encode(json.dumps([signature, [position[0], *numbers]]).encode()).decode()
-        assert_error(post(my_index, run_ids=mine, page_size=1, cursor=forged), 422, "validation_failed")
+        assert_error(post(my_index, run_ids=own_runs, page_size=1, cursor=forged), 422, "validation_failed")
     far = base64.urlsafe_b64encode(json.dumps([signature, [position[0], 10**6, 10**6, 2**62]]).encode()).decode()
-    assert ok_json(post(my_index, run_ids=mine, page_size=1, cursor=far))["results"] == []
+    assert ok_json(post(my_index, run_ids=own_runs, page_size=1, cursor=far))["results"] == []
 
 
 def test_deleted_media_is_not_found(filter_caller, filter_catalogue):

@@ -56,7 +56,7 @@ def test_queries_during_commits_see_one_manifest(searcher):
 
 PARAPHRASES = [
     ("the ship sails across the ocean", "a boat travels over the sea"),
-    ("a doctor treats a patient", "a physician cares for a sick owner"),
+    ("a doctor treats a patient", "a physician cares for a sick person"),
     ("children play football in the park", "kids kick a ball on the grass"),
     ("the chef bakes bread", "a cook makes a loaf in the oven"),
     ("a car drives down the highway", "an automobile speeds along the motorway"),

@@ -74,7 +74,7 @@ for statement in request["statements"]:
     try:
         print(json.dumps(["answered", repr(connection.execute(statement).fetchall())[:200]]), flush=True)
     except Exception as error:
-        print(json.dumps(["refused", str(error)]), flush=True)
+        print(json.dumps(["rejected", str(error)]), flush=True)
 """
 
 
@@ -112,7 +112,7 @@ def test_locked_duckdb_rejects_unchecked_statements(sql_world):
     )
     assert code == 0
     for outcome, message in outcomes:
-        assert outcome == "refused"
+        assert outcome == "rejected"
         assert any(word in message for word in ("disabled", "locked")), message
     assert sql_world.state() == before
 
@@ -127,7 +127,7 @@ def test_kernel_denies_writes_to_allowed_parts(sql_world, kind):
         for part in (sql_world.part, sql_world.files[-1])
     ]
     outcomes, _ = run_unchecked(sql_world, statements)
-    assert [outcome for outcome, _ in outcomes] == ["refused"] * 2, outcomes
+    assert [outcome for outcome, _ in outcomes] == ["rejected"] * 2, outcomes
     assert all("Permission denied" in message for _, message in outcomes), outcomes
     assert sql_world.state() == before
 
@@ -185,8 +185,8 @@ def test_kernel_allows_only_reading_given_files(sql_world, tmp_path):
     assert outcomes.pop("read allowed") == "done"
     if landlock_version() < 4:
         outcomes.pop("connect")
-    refused = {code for code in outcomes.values() if code in (1, 13, 18)}  # EPERM, EACCES, EXDEV
-    assert set(outcomes.values()) == refused, outcomes
+    rejected = {code for code in outcomes.values() if code in (1, 13, 18)}  # EPERM, EACCES, EXDEV
+    assert set(outcomes.values()) == rejected, outcomes
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"allowed": "a", "other": "b"}
 
 
