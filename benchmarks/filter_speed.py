@@ -169,7 +169,7 @@ def measure(engine: FilterEngine, scoped: ScopedRun, group: dict[str, Any]) -> t
         first = (time.perf_counter() - wall, time.process_time() - cpu)
         wall = time.perf_counter()
         if len(page) > _PAGE:
-            engine.find(scoped, nodes, page[_PAGE - 1].place, _PAGE + 1)
+            engine.find(scoped, nodes, page[_PAGE - 1].position, _PAGE + 1)
         second = time.perf_counter() - wall
         best = (min(len(page), _PAGE), min(best[1], first[0]), min(best[2], first[1]), min(best[3], second))
     return best

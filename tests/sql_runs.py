@@ -144,7 +144,7 @@ sys.path.append(sys.argv[1])
 from promptreel.api.sql import child
 child._lock_down(int(sys.argv[2]))
 child._warm_up()
-sys.setrecursionlimit(child._MAX_LEVELS)
+sys.setrecursionlimit(child._MAX_RECURSION)
 for request in json.load(sys.stdin):
     reader, writer = os.pipe()
     pid = os.fork()

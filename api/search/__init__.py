@@ -1,1 +1,1 @@
-"""Search over committed results: by meaning and by words, by image, and by both."""
+"""Search over committed results: text (semantic and lexical), image and multimodal search, and filters."""

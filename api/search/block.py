@@ -1,7 +1,7 @@
-"""A block of a search index: everything about some of a run's items that a search looks at, in one folder of local files.
+"""A block of a search index: all searchable data of some of a run's items, in one folder of local files.
 
-A block is made from the committed parts of some shards, never changes, and can be made again at any time. Its places are
-what a search finds: segments in order of (item, time), and after the segments of an item its synthesis.
+A block is built from the committed parts of some shards. It is immutable and can be rebuilt at any time. Its rows are the
+units that a search returns: segments ordered by (item, time), each item's synthesis after its segments.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.tables.vectors import Vectors, open_vectors
 
-VERSION: Final = 1  # part of every block's name: raise it when blocks are made differently
+VERSION: Final = 1  # part of every block's name; increase it when the format or the content of blocks changes
 MARKER: Final = "block.json"
-PLACES: Final = "places.arrow"
+ROWS: Final = "places.arrow"
 TEXTS: Final = "texts.arrow"
 FRAMES: Final = "frames.arrow"
 
@@ -42,21 +42,21 @@ class VectorGroup:
 
     Attributes:
         vectors: float32[n, d] of unit length.
-        rows: int32[m]: the texts (or frames) that have one, ascending.
-        numbers: int32[m]: which vector each has; equal texts share theirs.
-        places: int32[m]: the place of each.
+        members: int32[m], ascending: indices of the texts (or frames) that have a vector.
+        vector_indices: int32[m]: index into `vectors` of each member; equal texts share a vector.
+        rows: int32[m]: block row of each member.
     """
 
     model: str
     vectors: Vectors
+    members: NDArray[np.int32]
+    vector_indices: NDArray[np.int32]
     rows: NDArray[np.int32]
-    numbers: NDArray[np.int32]
-    places: NDArray[np.int32]
 
     @cached_property
-    def firsts(self) -> NDArray[np.intp]:
-        """Where in `places` the rows of each place begin: they lie together."""
-        return np.flatnonzero(np.diff(self.places, prepend=-1))
+    def row_starts(self) -> NDArray[np.intp]:
+        """Indices into `rows` at which the members of each row start; they are consecutive."""
+        return np.flatnonzero(np.diff(self.rows, prepend=-1))
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,17 @@ class Block:
     """An opened block.
 
     Attributes:
-        places: video_id, segment_id, start_us, end_us (null for a synthesis), media_type, metadata, metadata_text,
-            transcript.
+        rows: video_id, segment_id, start_us, end_us (null for a synthesis), media_type, metadata, metadata_text, transcript.
         texts: instance and preview of each text.
-        text_places, text_fields: the place of each text, and the number of its field in `fields`.
+        text_rows, text_fields: block row of each text, and the index of its field in `fields`.
         frames: time_us and file of each embedded frame.
-        groups: vectors of texts and of frames, one for each model.
-        items: (video id, number of its first place, number behind its last).
+        groups: vectors of texts and of frames, one group per model.
+        items: (first row, end row) of each video id; the end is exclusive.
     """
 
-    places: pa.Table
+    rows: pa.Table
     texts: pa.Table
-    text_places: NDArray[np.int32]
+    text_rows: NDArray[np.int32]
     text_fields: NDArray[np.int16]
     fields: tuple[str, ...]
     frames: pa.Table
@@ -84,51 +83,51 @@ class Block:
     items: Mapping[str, tuple[int, int]]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.rows)
 
-    def place(self, number: int) -> dict[str, Any]:
-        """All columns of one place."""
-        (row,) = self.places.slice(number, 1).to_pylist()
+    def row(self, number: int) -> dict[str, Any]:
+        """Return all columns of one row."""
+        (row,) = self.rows.slice(number, 1).to_pylist()
         return row  # type: ignore[no-any-return]
 
     def texts_of(self, number: int) -> range:
-        """Numbers of the texts of one place."""
-        first, last = np.searchsorted(self.text_places, np.array([number, number + 1], np.int32))
+        """Return the indices of the texts of one row."""
+        first, last = np.searchsorted(self.text_rows, np.array([number, number + 1], np.int32))
         return range(int(first), int(last))
 
     def group(self, kind: Kind, model: str) -> VectorGroup | None:
-        """The vectors of one model; None where there are none."""
+        """Return the vectors of a model, or None if the block has none."""
         return next((group for group in self.groups[kind] if group.model == model), None)
 
     @cached_property
-    def all_segments(self) -> NDArray[np.bool_]:
-        """bool[places], all true."""
+    def all_rows(self) -> NDArray[np.bool_]:
+        """bool[rows], all true."""
         return np.ones(len(self), np.bool_)
 
     @cached_property
-    def whole_words(self) -> WordPart:
-        """What is searched by words where no field is named: `metadata_text` holds the words of all leaves already."""
-        return WordPart(self.words, self.text_places, len(self), self.texts_in(frozenset(SYSTEM_FIELDS)))
+    def all_words(self) -> WordPart:
+        """The word index for queries that select no fields: `metadata_text` already contains the words of all leaves."""
+        return WordPart(self.words, self.text_rows, len(self), self.texts_in(frozenset(SYSTEM_FIELDS)))
 
     def texts_in(self, fields: frozenset[str]) -> NDArray[np.bool_]:
-        """bool[texts]: those of these fields."""
+        """Return bool[texts]: whether each text belongs to one of these fields."""
         return np.isin(self.text_fields, [number for number, name in enumerate(self.fields) if name in fields])
 
-    def segments_without(self, video_ids: frozenset[str]) -> NDArray[np.bool_]:
-        """bool[places]: those of other items than these."""
+    def rows_without(self, video_ids: frozenset[str]) -> NDArray[np.bool_]:
+        """Return bool[rows]: false for the rows of these items."""
         if not any(video_id in self.items for video_id in video_ids):
-            return self.all_segments
-        shown = np.ones(len(self), np.bool_)
+            return self.all_rows
+        visible = np.ones(len(self), np.bool_)
         for video_id in video_ids:
             first, last = self.items.get(video_id, (0, 0))
-            shown[first:last] = False
-        return shown
+            visible[first:last] = False
+        return visible
 
 
 def write_marker(
     folder: Path, manifest: int, fields: Sequence[str], models: Mapping[Kind, Sequence[str]], rows: int
 ) -> None:
-    """Ends a block: names what is in it, with the sizes and checksums of its files."""
+    """Complete a block by writing its marker: its content, and the sizes and checksums of its files."""
     files = {path.name: _state(path) for path in sorted(folder.iterdir()) if path.name != MARKER}
     content = {
         "format": VERSION,
@@ -142,7 +141,7 @@ def write_marker(
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
-    """What `write_marker` wrote; None where there is none that can be read."""
+    """Return what `write_marker` wrote, or None if the marker is missing, damaged or of another version."""
     try:
         content = json.loads((folder / MARKER).read_text())
         return content if content.pop("digest") == digest(content) and content["format"] == VERSION else None
@@ -151,24 +150,24 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
 
 
 def vector_file(kind: Kind, number: int) -> str:
-    """The file of one model's vectors."""
+    """Return the name of the file with one model's vectors."""
     return f"{kind}-vectors-{number}.npy"
 
 
 def open_block(folder: Path) -> Block:
-    """Opens a block whose files are all as they were written.
+    """Open a block after verifying its files against the marker.
 
     Raises:
-        StorageError: one is missing or damaged.
+        StorageError: the marker or a file is missing or damaged.
     """
     marker = read_marker(folder)
     if marker is None:
-        raise StorageError(f"{folder}: is no finished search block")
+        raise StorageError(f"{folder} is not a complete search block")
     for name, state in marker["files"].items():
         if _state(folder / name) != state:
-            raise StorageError(f"{folder / name}: is not as it was written")
-    places, texts, frames = (read_table(folder / name) for name in (PLACES, TEXTS, FRAMES))
-    text_places = column(texts, "place")
+            raise StorageError(f"{folder / name} is missing or damaged")
+    rows, texts, frames = (read_table(folder / name) for name in (ROWS, TEXTS, FRAMES))
+    text_rows = column(texts, "place")
     groups: dict[Kind, tuple[VectorGroup, ...]] = {}
     for kind, table in (("text", texts), ("frame", frames)):
         groups[kind] = tuple(  # type: ignore[index]
@@ -176,28 +175,28 @@ def open_block(folder: Path) -> Block:
             for number, model in enumerate(marker["models"][kind])
         )
     return Block(
-        places=places,
+        rows=rows,
         texts=texts,
-        text_places=text_places,
+        text_rows=text_rows,
         text_fields=column(texts, "field"),
         fields=tuple(marker["fields"]),
         frames=frames,
         groups=groups,
         words=read_words(folder),
-        items=_items(places),
+        items=_items(rows),
     )
 
 
 def _group(folder: Path, kind: Kind, number: int, model: str, table: pa.Table) -> VectorGroup:
-    rows = np.flatnonzero(column(table, "group") == number).astype(np.int32)
+    members = np.flatnonzero(column(table, "group") == number).astype(np.int32)
     vectors = open_vectors(folder / vector_file(kind, number))
-    return VectorGroup(model, vectors, rows, column(table, "vector")[rows], column(table, "place")[rows])
+    return VectorGroup(model, vectors, members, column(table, "vector")[members], column(table, "place")[members])
 
 
-def _items(places: pa.Table) -> dict[str, tuple[int, int]]:
-    if not len(places):
+def _items(rows: pa.Table) -> dict[str, tuple[int, int]]:
+    if not len(rows):
         return {}
-    runs = pc.run_end_encode(places["video_id"].combine_chunks())
+    runs = pc.run_end_encode(rows["video_id"].combine_chunks())
     if isinstance(runs, pa.ChunkedArray):
         runs = runs.chunk(0)
     ends = runs.run_ends.to_pylist()
@@ -208,12 +207,12 @@ def _items(places: pa.Table) -> dict[str, tuple[int, int]]:
 
 
 def _state(path: Path) -> list[int]:
-    """[bytes, CRC-32] of a file; [0, -1] where there is none."""
+    """Return [size in bytes, CRC-32] of a file; [0, -1] if it cannot be read."""
     crc, size = 0, 0
     try:
         with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                crc, size = zlib.crc32(piece, crc), size + len(piece)
+            while chunk := file.read(1 << 20):
+                crc, size = zlib.crc32(chunk, crc), size + len(chunk)
     except OSError:
         return [0, -1]
     return [size, crc]

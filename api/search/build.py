@@ -1,7 +1,7 @@
-"""Makes blocks of a search index from the committed tables of a run.
+"""Build the blocks of a search index from the committed tables of a run.
 
-`python -m promptreel.api.search.build DATA CACHE RUN MANIFEST BLOCK...` does it in a process of its own, so that a large
-one neither delays requests nor holds memory.
+`python -m promptreel.api.search.build DATA CACHE RUN MANIFEST BLOCK...` builds them in a separate process, so that a large
+build neither delays requests nor retains memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from promptreel.api.search.block import (
     FRAMES,
     MARKER,
-    PLACES,
+    ROWS,
     TEXTS,
     VERSION,
     vector_file,
@@ -43,18 +43,18 @@ from promptreel.tables.table_schemas import VECTOR
 from promptreel.tables.vectors import write_vectors
 
 SEARCH: Final = "search"
-SHARDS_PER_BLOCK: Final = 16  # a retry makes the blocks of its shards again, a query looks at every block
+SHARDS_PER_BLOCK: Final = 16  # fewer: queries read more blocks; more: a retry rebuilds more
 PREVIEW_CHARS: Final = 200
 _READ_TABLES: Final = ("segments", "results", "transcripts", "video_results", "text_embeddings", "image_embeddings")
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """A block that a manifest asks for.
+    """A block that a manifest requires.
 
     Attributes:
-        name: made from the parts that it is made from, so that a block whose parts stay is kept.
-        rows: rows of those parts, a measure of the work.
+        name: derived from the files of the block's parts, so that a block is reused while they are unchanged.
+        rows: number of rows in these parts; estimates the effort of a build.
     """
 
     name: str
@@ -63,7 +63,7 @@ class BlockPlan:
 
 
 def plan_blocks(manifest: Manifest) -> list[BlockPlan]:
-    """The blocks that cover a manifest."""
+    """Return the blocks that cover a manifest."""
     plans = []
     for first in range(0, manifest.shards, SHARDS_PER_BLOCK):
         shards = range(first, min(first + SHARDS_PER_BLOCK, manifest.shards))
@@ -75,17 +75,17 @@ def plan_blocks(manifest: Manifest) -> list[BlockPlan]:
 
 
 def block_folder(run_id: str, name: str) -> str:
-    """The folder of a block, below the root of the cache."""
+    """Return the folder of a block, relative to the root of the cache."""
     return f"{SEARCH}/{run_id}/{name}"
 
 
 def build_block(storage: Storage, cache: LocalStorage, manifest: Manifest, plan: BlockPlan) -> None:
-    """Makes one block aside and gives it its name whole.
+    """Build one block in a work folder and commit it atomically.
 
     Raises:
-        RunDamaged: a part is missing or torn.
+        RunDamaged: a part is missing or damaged.
         StorageError: the cache cannot be written.
-        RunNotFound: the run's folder is gone.
+        RunNotFound: the run's folder does not exist.
     """
     prompt = read_request(storage, manifest.run_id).prompt
     parts = _Parts(storage, manifest, plan.shards)
@@ -95,8 +95,8 @@ def build_block(storage: Storage, cache: LocalStorage, manifest: Manifest, plan:
             folder.mkdir()
             _write_block(parts, prompt, manifest.number, folder)
         except (OSError, pa.ArrowException) as error:
-            what = f"run {manifest.run_id}, manifest {manifest.number}"
-            raise StorageError(f"{what}: no search block can be made of its tables ({error})") from error
+            source = f"run {manifest.run_id}, manifest {manifest.number}"
+            raise StorageError(f"cannot build search block {plan.name} of {source}: {error}") from error
         cache.commit_folder(folder, block_folder(manifest.run_id, plan.name), MARKER)
 
 
@@ -109,7 +109,7 @@ class _Parts:
     shards: range
 
     def groups(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The row groups of a table, some columns of each."""
+        """Yield the row groups of a table with the given columns."""
         run_id = self.manifest.run_id
         for part in self.manifest.parts_of(table):
             if part.shard in self.shards:
@@ -119,14 +119,14 @@ class _Parts:
                         yield file.read_row_group(number, columns=list(columns))
 
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """The rows of a table as tuples of these columns."""
+        """Yield the rows of a table as tuples of the given columns."""
         for group in self.groups(table, columns):
             yield from zip(*(group[name].to_pylist() for name in columns), strict=True)
 
 
 @dataclass
-class _Places:
-    """The places of a block under construction, and the number of each by (video id, segment id)."""
+class _BlockRows:
+    """The rows of a block under construction: columns, and the row number of each (video id, segment id)."""
 
     table: dict[str, list[Any]]
     numbers: dict[tuple[str, str | None], int]
@@ -134,27 +134,27 @@ class _Places:
 
 @dataclass
 class _Texts:
-    """Its texts, in order of their places."""
+    """The texts of a block under construction, ordered by row."""
 
-    place: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     instance: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
 
 
 def _write_block(parts: _Parts, prompt: Prompt, manifest: int, folder: Path) -> None:
-    places = _read_places(parts)
-    texts = _indexed_texts(places, prompt)
+    rows = _read_rows(parts)
+    texts = _indexed_texts(rows, prompt)
     names = sorted(set(texts.fields))
     field_number = {name: number for number, name in enumerate(names)}
     text_models, text_group, text_vector = _text_vectors(parts, texts, folder)
-    frame_models, frames = _frames(parts, places, folder)
-    write_table(folder / PLACES, pa.table(places.table, schema=_PLACES_SCHEMA))
+    frame_models, frames = _frames(parts, rows, folder)
+    write_table(folder / ROWS, pa.table(rows.table, schema=_ROWS_SCHEMA))
     write_table(
         folder / TEXTS,
         pa.table(
             {
-                "place": pa.array(texts.place, pa.int32()),
+                "place": pa.array(texts.rows, pa.int32()),
                 "field": pa.array([field_number[name] for name in texts.fields], pa.int16()),
                 "instance": pa.array(texts.instance, pa.large_string()),
                 "preview": pa.array([text[:PREVIEW_CHARS] for text in texts.text], pa.large_string()),
@@ -165,10 +165,10 @@ def _write_block(parts: _Parts, prompt: Prompt, manifest: int, folder: Path) -> 
     )
     write_table(folder / FRAMES, frames)
     write_words(index_words(texts.text), folder)
-    write_marker(folder, manifest, names, {"text": text_models, "frame": frame_models}, len(places.numbers))
+    write_marker(folder, manifest, names, {"text": text_models, "frame": frame_models}, len(rows.numbers))
 
 
-_PLACES_SCHEMA: Final = pa.schema(
+_ROWS_SCHEMA: Final = pa.schema(
     [
         ("video_id", pa.string()),
         ("segment_id", pa.string()),
@@ -182,8 +182,8 @@ _PLACES_SCHEMA: Final = pa.schema(
 )
 
 
-def _read_places(parts: _Parts) -> _Places:
-    """All segments and syntheses, with what was found in them."""
+def _read_rows(parts: _Parts) -> _BlockRows:
+    """Read all segments and syntheses with their metadata and transcripts."""
     found = list(parts.rows("segments", ("video_id", "start_us", "segment_id", "end_us", "media_type")))
     rows = [(video_id, False, *rest) for video_id, *rest in found]
     syntheses = {
@@ -194,7 +194,7 @@ def _read_places(parts: _Parts) -> _Places:
     }
     rows += [(video_id, True, 0, "", None, syntheses[video_id][0]) for video_id in syntheses]
     rows.sort(key=lambda row: row[:4])
-    table: dict[str, list[Any]] = {name: [None] * len(rows) for name in _PLACES_SCHEMA.names}
+    table: dict[str, list[Any]] = {name: [None] * len(rows) for name in _ROWS_SCHEMA.names}
     numbers: dict[tuple[str, str | None], int] = {}
     for at, (video_id, is_synthesis, start_us, segment_id, end_us, media_type) in enumerate(rows):
         table["video_id"][at], table["media_type"][at] = video_id, media_type
@@ -207,21 +207,21 @@ def _read_places(parts: _Parts) -> _Places:
     for video_id, segment_id, metadata, metadata_text in parts.rows(
         "results", ("video_id", "segment_id", "metadata", "metadata_text")
     ):
-        if (place := numbers.get((video_id, segment_id))) is not None:
-            table["metadata"][place], table["metadata_text"][place] = metadata, metadata_text
+        if (row := numbers.get((video_id, segment_id))) is not None:
+            table["metadata"][row], table["metadata_text"][row] = metadata, metadata_text
     for video_id, segment_id, text in parts.rows("transcripts", ("video_id", "segment_id", "text")):
-        if (place := numbers.get((video_id, segment_id))) is not None:
-            table["transcript"][place] = text
-    return _Places(table, numbers)
+        if (row := numbers.get((video_id, segment_id))) is not None:
+            table["transcript"][row] = text
+    return _BlockRows(table, numbers)
 
 
-def _indexed_texts(places: _Places, prompt: Prompt) -> _Texts:
-    """Every text that may be searched, as the pipeline chooses what is embedded."""
+def _indexed_texts(rows: _BlockRows, prompt: Prompt) -> _Texts:
+    """Return all searchable texts, by the same rules by which the pipeline selects texts to embed."""
     level, indexing = prompt.video_level, prompt.semantic_indexing
     of_segments = (prompt.leaves, indexing.disabled_segment_fields)
     of_items = (level.leaves if level is not None else (), indexing.disabled_video_level_fields)
     texts = _Texts()
-    table = places.table
+    table = rows.table
     for at, (segment_id, metadata, metadata_text, transcript) in enumerate(
         zip(table["segment_id"], table["metadata"], table["metadata_text"], table["transcript"], strict=True)
     ):
@@ -229,7 +229,7 @@ def _indexed_texts(places: _Places, prompt: Prompt) -> _Texts:
         leaves, disabled = of_items if segment_id is None else of_segments
         values = json.loads(metadata) if metadata is not None else {}
         for part in texts_of(values, metadata_text or "", transcript or "", leaves, disabled):
-            texts.place.append(at)
+            texts.rows.append(at)
             texts.fields.append(part.field)
             texts.instance.append(part.instance)
             texts.text.append(part.text)
@@ -237,9 +237,13 @@ def _indexed_texts(places: _Places, prompt: Prompt) -> _Texts:
 
 
 def _text_vectors(parts: _Parts, texts: _Texts, folder: Path) -> tuple[list[str], pa.Array, pa.Array]:
-    """Writes the vectors of all texts, equal ones once; returns (models, group of each text or -1, its vector)."""
+    """Write the vectors of all texts, those of equal texts once.
+
+    Returns:
+        (models, group of each text or -1, index of each text's vector in its group or -1).
+    """
     known: dict[tuple[str, int], dict[str, int]] = {}
-    firsts: list[dict[tuple[str, int], list[int]]] = []  # for each row group: which rows bring a new text
+    firsts: list[dict[tuple[str, int], list[int]]] = []  # per row group: rows where a text occurs first
     for group in parts.groups("text_embeddings", ("model", "dimension", "text")):
         new: dict[tuple[str, int], list[int]] = {}
         columns = (group[name].to_pylist() for name in ("model", "dimension", "text"))
@@ -250,22 +254,22 @@ def _text_vectors(parts: _Parts, texts: _Texts, folder: Path) -> tuple[list[str]
                 new.setdefault((model, dimension), []).append(at)
         firsts.append(new)
     for number, (key, numbers) in enumerate(known.items()):
-        pieces = (
+        batches = (
             _matrix(group)[new[key]]
             for group, new in zip(parts.groups("text_embeddings", (VECTOR,)), firsts, strict=True)
             if key in new
         )
-        write_vectors(folder / vector_file("text", number), len(numbers), key[1], pieces)
+        write_vectors(folder / vector_file("text", number), len(numbers), key[1], batches)
     groups, vectors = [], []
     for text in texts.text:
-        place = next(((n, known[key][text]) for n, key in enumerate(known) if text in known[key]), (-1, -1))
-        groups.append(place[0])
-        vectors.append(place[1])
+        found = next(((n, known[key][text]) for n, key in enumerate(known) if text in known[key]), (-1, -1))
+        groups.append(found[0])
+        vectors.append(found[1])
     return [model for model, _ in known], pa.array(groups, pa.int16()), pa.array(vectors, pa.int32())
 
 
-def _frames(parts: _Parts, places: _Places, folder: Path) -> tuple[list[str], pa.Table]:
-    """Writes the vectors of all embedded frames; returns (models, the frames)."""
+def _frames(parts: _Parts, block_rows: _BlockRows, folder: Path) -> tuple[list[str], pa.Table]:
+    """Write the vectors of all embedded frames; return (models, table of frames)."""
     names = ("video_id", "segment_id", "time_us", "file", "model", "dimension")
     rows = list(parts.rows("image_embeddings", names))
     models: dict[tuple[str, int], list[int]] = {}
@@ -275,9 +279,9 @@ def _frames(parts: _Parts, places: _Places, folder: Path) -> tuple[list[str], pa
     for number, (key, members) in enumerate(models.items()):
         group[members] = number
         vector[members] = np.arange(len(members))
-        write_vectors(folder / vector_file("frame", number), len(members), key[1], _pieces(parts, members))
+        write_vectors(folder / vector_file("frame", number), len(members), key[1], _frame_vectors(parts, members))
     table = {
-        "place": pa.array([places.numbers[row[0], row[1]] for row in rows], pa.int32()),
+        "place": pa.array([block_rows.numbers[row[0], row[1]] for row in rows], pa.int32()),
         "time_us": pa.array([row[2] for row in rows], pa.int64()),
         "file": pa.array([row[3] for row in rows], pa.string()),
         "group": group,
@@ -286,24 +290,24 @@ def _frames(parts: _Parts, places: _Places, folder: Path) -> tuple[list[str], pa
     return [model for model, _ in models], pa.table(table)
 
 
-def _pieces(parts: _Parts, members: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
-    """The vectors of some rows of image_embeddings, by their numbers in the whole."""
-    wanted = np.asarray(members)
+def _frame_vectors(parts: _Parts, members: Sequence[int]) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+    """Yield the vectors of some rows of image_embeddings; `members` are row numbers in the complete table."""
+    selected = np.asarray(members)
     first = 0
     for group in parts.groups("image_embeddings", (VECTOR,)):
-        inside = wanted[(wanted >= first) & (wanted < first + len(group))] - first
+        inside = selected[(selected >= first) & (selected < first + len(group))] - first
         yield _matrix(group)[inside]
         first += len(group)
 
 
 def _matrix(group: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """float32[n, d] of a column of vectors."""
+    """Return the vectors of a row group as float32[n, d]."""
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in group[VECTOR].chunks]
     return np.concatenate(chunks).reshape(len(group), -1).astype(np.float32, copy=False)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Makes the named blocks."""
+    """Build the named blocks."""
     data, cache, run_id, number, *names = arguments
     os.nice(10)
     storage = open_storage(data)

@@ -1,4 +1,4 @@
-"""The engine of filter search: conditions as DuckDB SQL over the committed parts of runs, under a deadline."""
+"""The engine of filter search: run conditions as DuckDB SQL over the committed parts of runs, under a deadline."""
 
 from __future__ import annotations
 
@@ -30,29 +30,19 @@ from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS
 
 TIMEOUT_S: Final = 10.0
-
-
-_FIRST_PORTION: Final = 50_000  # rows
-
-
-_PORTION_GROWTH: Final = 4
-
-
-_MEMORY: Final = "2GB"
-
-
-_INTERRUPT_EVERY_S: Final = 0.1
-
-
+_FIRST_BATCH_ROWS: Final = 50_000
+_BATCH_GROWTH: Final = 4
+_MEMORY_LIMIT: Final = "2GB"
+_INTERRUPT_INTERVAL_S: Final = 0.1
 _NO_TRANSCRIPTS: Final = "(SELECT NULL::VARCHAR AS segment_id, NULL::VARCHAR AS text WHERE false)"
 
 
 @dataclass(frozen=True)
 class ScopedRun:
-    """A run that is asked.
+    """A run in the scope of a filter.
 
     Attributes:
-        items: media whose results count; None where it is all of the run.
+        items: ids of the media to search; None for all media of the run.
     """
 
     run: RunRecord
@@ -66,7 +56,7 @@ class ScopedRun:
 
 @dataclass(frozen=True, slots=True)
 class RowPosition:
-    """A row of a run's results: number of the part file, and of the row in it."""
+    """A row of a run's results: the number of its part file, and its number in this file."""
 
     part: int
     row: int
@@ -74,19 +64,19 @@ class RowPosition:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A segment that meets the conditions, and where its result lies."""
+    """A segment that meets the conditions, and the position of its result."""
 
-    place: RowPosition
+    position: RowPosition
     video_id: str
     segment_id: str
     start_us: int
 
 
 class FilterEngine:
-    """One DuckDB that reads committed Parquet; requests share it, each through a cursor of its own.
+    """A DuckDB instance that reads committed Parquet files; each request uses its own cursor.
 
     Args:
-        timeout_s: seconds after which a request is stopped.
+        timeout_s: time limit of a request.
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -96,14 +86,14 @@ class FilterEngine:
     def find(
         self, scoped: ScopedRun, nodes: Sequence[Any], after: RowPosition | None, limit: int, deadline: float = math.inf
     ) -> list[Found]:
-        """The first segments of a run, behind a place, that meet all conditions.
+        """Return the first `limit` segments of a run after a position that meet all conditions.
 
         Args:
-            deadline: moment of `time.monotonic` at which the search is stopped.
+            deadline: `time.monotonic()` value at which the search is stopped.
 
         Raises:
-            FilterMismatch: the run's prompt has no such field, or one of another type.
-            RunDamaged: a part of the run is missing or torn.
+            FilterMismatch: the run's prompt has no such field, or its type does not fit the condition.
+            RunDamaged: a part of the run is missing or damaged.
             ApiError: 422 at the deadline.
         """
         if scoped.items == frozenset() or not scoped.tables.manifest.parts_of("results"):
@@ -112,15 +102,15 @@ class FilterEngine:
             with self._connection.cursor() as cursor, _interrupted_at(deadline, cursor):
                 found = self._find(cursor, scoped, nodes, after, limit)
         except duckdb.InterruptException as error:
-            raise _too_slow(self.timeout_s) from error
-        except (duckdb.InternalException, duckdb.FatalException):  # the database takes no query after such an error
+            raise _timeout(self.timeout_s) from error
+        except (duckdb.InternalException, duckdb.FatalException):  # the database accepts no query after such an error
             self._connection = _connect()
             raise
         except duckdb.Error as error:
             tables = ("results", "transcripts")
             raise find_damage(scoped.tables.storage, scoped.tables.manifest, tables) or error from error
         if time.monotonic() >= deadline:
-            raise _too_slow(self.timeout_s)
+            raise _timeout(self.timeout_s)
         return found
 
     def _find(
@@ -144,23 +134,23 @@ class FilterEngine:
             where += " AND video_id IN (SELECT unnest($items))"
             parameters["items"] = sorted(scoped.items)
         found: list[Found] = []
-        for portion in _portions(scoped, [part.rows for part in manifest.parts_of("results")], after):
-            files = table_files(scoped.tables.storage, manifest, "results", portion)
-            bounds = {"files": files, "behind": after.row if after and after.part == portion[0] else -1}
+        for batch in _batches(scoped, [part.rows for part in manifest.parts_of("results")], after):
+            files = table_files(scoped.tables.storage, manifest, "results", batch)
+            bounds = {"files": files, "after": after.row if after and after.part == batch[0] else -1}
             rows = cursor.execute(
                 "SELECT file_index, file_row_number, video_id, segment_id, start_us "
                 "FROM read_parquet($files, file_row_number = true) "
-                f"WHERE (file_index > 0 OR file_row_number > $behind) AND {where} "
+                f"WHERE (file_index > 0 OR file_row_number > $after) AND {where} "
                 f"ORDER BY file_index, file_row_number LIMIT {limit - len(found)}",
                 {**parameters, **bounds},
             ).fetchall()
-            found += [Found(RowPosition(portion[at], row), *rest) for at, row, *rest in rows]
+            found += [Found(RowPosition(batch[at], row), *rest) for at, row, *rest in rows]
             if len(found) == limit:
                 break
         return found
 
     def fields(self, cursor: duckdb.DuckDBPyConnection, scoped: ScopedRun) -> dict[str, FilterField]:
-        """The fields of a run that conditions can name."""
+        """Return the fields of a run that conditions can use."""
         files = table_files(scoped.tables.storage, scoped.tables.manifest, "results", [0])
         if not files or not scoped.prompt.leaves:
             return filter_fields(scoped.prompt)
@@ -169,25 +159,25 @@ class FilterEngine:
         return filter_fields(scoped.prompt, cursor.description[0][1])
 
     def close(self) -> None:
-        """Frees the memory."""
+        """Close the database."""
         self._connection.close()
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
     connection.execute("SET temp_directory = ''")
     return connection
 
 
 @contextmanager
 def _interrupted_at(deadline: float, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupts whatever a cursor executes at the deadline and behind it."""
+    """Interrupt everything that a cursor executes from the deadline on."""
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(max(0.0, deadline - time.monotonic()) or _INTERRUPT_EVERY_S):
-            cursor.interrupt()  # again and again: one between two queries meets none
+        while not done.wait(max(0.0, deadline - time.monotonic()) or _INTERRUPT_INTERVAL_S):
+            cursor.interrupt()  # repeatedly: an interrupt between two queries has no effect
 
     if deadline == math.inf:
         yield
@@ -201,31 +191,34 @@ def _interrupted_at(deadline: float, cursor: duckdb.DuckDBPyConnection) -> Itera
         watcher.join()
 
 
-def _too_slow(timeout_s: float) -> ApiError:
-    message = f"the filter was stopped after {timeout_s:g} s; name fewer runs in run_ids, or use fewer conditions"
+def _timeout(timeout_s: float) -> ApiError:
+    message = f"The filter was stopped after {timeout_s:g} s; select fewer runs with run_ids, or use fewer conditions."
     return ApiError(422, "filter_timeout", message, {"timeout_seconds": timeout_s})
 
 
-def _portions(scoped: ScopedRun, rows: Sequence[int], after: RowPosition | None) -> Iterator[list[int]]:
-    """Numbers of the part files from a place on, in portions of growing size; files that hold none of the items are
-    left out."""
+def _batches(scoped: ScopedRun, rows: Sequence[int], after: RowPosition | None) -> Iterator[list[int]]:
+    """Yield batches of part file numbers, of growing size, starting at a position.
+
+    Files that contain none of the items are skipped.
+    """
     manifest = scoped.tables.manifest
     shards = None if scoped.items is None else {shard_of(video_id, manifest.shards) for video_id in scoped.items}
     parts = manifest.parts_of("results")
     first = after.part if after is not None else 0
-    wanted = [at for at in range(first, len(parts)) if shards is None or parts[at].shard in shards or at == first]
-    size, portion, held = _FIRST_PORTION, [], 0
-    for at in wanted:
-        portion.append(at)
-        held += rows[at]
-        if held >= size:
-            yield portion
-            size, portion, held = size * _PORTION_GROWTH, [], 0
-    if portion:
-        yield portion
+    selected = [at for at in range(first, len(parts)) if shards is None or parts[at].shard in shards or at == first]
+    size, batch, row_count = _FIRST_BATCH_ROWS, [], 0
+    for at in selected:
+        batch.append(at)
+        row_count += rows[at]
+        if row_count >= size:
+            yield batch
+            size, batch, row_count = size * _BATCH_GROWTH, [], 0
+    if batch:
+        yield batch
 
 
 def table_files(storage: Storage, manifest: Manifest, table: str, numbers: Sequence[int] | None = None) -> list[str]:
+    """Return the paths of a table's part files; `numbers` selects some of them."""
     parts = manifest.parts_of(table)
-    chosen = parts if numbers is None else [parts[at] for at in numbers if at < len(parts)]
-    return [str(path) for path in part_paths(storage, manifest.run_id, chosen)]
+    selected = parts if numbers is None else [parts[at] for at in numbers if at < len(parts)]
+    return [str(path) for path in part_paths(storage, manifest.run_id, selected)]

@@ -1,8 +1,8 @@
-"""Filter search: which runs are searched, one page of the segments that meet the conditions, and their bodies.
+"""Filter search: select the runs, find one page of segments that meet the conditions, and build the response.
 
-Runs are searched newest first, each through the manifest that the first page found; the cursor carries those numbers, so
-that later pages do not change under a commit in between. Within a run, hits come in the order of its part files, read in
-growing portions: a page that fills early reads little.
+Runs are searched newest first. The cursor carries the manifest number of each run as of the first page, so that commits
+between two pages do not change the result. Within a run, hits are ordered by part file. Part files are read in batches of
+growing size, so that a page that fills early reads little.
 """
 
 from __future__ import annotations
@@ -41,12 +41,8 @@ from promptreel.tables.pages import ItemRows
 from promptreel.tables.part_files import damage_in
 from promptreel.tables.storage import Storage
 
-SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have ended otherwise
-
-
+SEARCHABLE: Final = ("completed", "completed_with_failures")  # without run_ids; named runs may have another status
 _MAX_RUNS: Final = 500
-
-
 _HIT_COLUMNS: Final = (
     "video_id",
     "segment_id",
@@ -68,39 +64,39 @@ def filter_page(
     body: FilterSearch,
     warnings: Warnings,
 ) -> dict[str, Any]:
-    """One page of the segments that meet all conditions.
+    """Return one page of the segments that meet all conditions.
 
     Args:
         index_id: the index of the path; None is the playground.
-        warnings: gets the damaged runs that are left out.
+        warnings: receives a warning for each damaged run that is skipped.
 
     Raises:
-        RunDamaged: a named run, or one that the cursor names, is damaged.
-        ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has, or a search that
-            takes longer than the engine allows.
+        RunDamaged: a run named by the request or by the cursor is damaged.
+        ApiError: 404 for an index or run that is not the caller's, 422 for a field that no prompt has or at the time limit
+            of the engine.
     """
     deadline = time.monotonic() + engine.timeout_s
-    asked = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
-    scope = ("filter", caller.account_id, index_id, asked)
-    place = decode_cursor(body.cursor, scope, (list, int, int, int))
-    if place is not None and min(place[1:]) < 0:
-        raise _bad_cursor()
+    filters = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
+    scope = ("filter", caller.account_id, index_id, filters)
+    cursor = decode_cursor(body.cursor, scope, (list, int, int, int))
+    if cursor is not None and min(cursor[1:]) < 0:
+        raise _invalid_cursor()
     index_ids = _index_ids(session, caller, index_id, body.index_ids)
     runs = (
-        _runs_now(session, storage, caller, index_ids, body.run_ids, warnings)
-        if place is None
-        else _runs_of_cursor(session, storage, caller, index_ids, body.run_ids, place[0])
+        _select_runs(session, storage, caller, index_ids, body.run_ids, warnings)
+        if cursor is None
+        else _runs_of_cursor(session, storage, caller, index_ids, body.run_ids, cursor[0])
     )
     nodes = [*(body.conditions or ()), *(body.groups or ())]
-    fitting = _fitting(runs, nodes)
-    at, after = (place[1], RowPosition(place[2], place[3])) if place is not None else (0, None)
+    matching = _matching_runs(runs, nodes)
+    at, after = (cursor[1], RowPosition(cursor[2], cursor[3])) if cursor is not None else (0, None)
     found: list[tuple[int, Found]] = []
     for number in range(at, len(runs)):
-        if number in fitting and len(found) <= body.page_size:
-            behind = after if number == at else None
-            left = body.page_size + 1 - len(found)
+        if number in matching and len(found) <= body.page_size:
+            position = after if number == at else None
+            limit = body.page_size + 1 - len(found)
             try:
-                hits = engine.find(runs[number], nodes, behind, left, deadline)
+                hits = engine.find(runs[number], nodes, position, limit, deadline)
             except RunDamaged as error:
                 if body.run_ids is not None:
                     raise
@@ -112,7 +108,7 @@ def filter_page(
     if len(found) > body.page_size:
         last_run, last = shown[-1]
         pins = [[scoped.run.run_id, scoped.tables.manifest.number] for scoped in runs]
-        next_cursor = encode_cursor(scope, [pins, last_run, last.place.part, last.place.row])
+        next_cursor = encode_cursor(scope, [pins, last_run, last.position.part, last.position.row])
     fields = sorted({condition.field for condition in body.conditions or ()})
     bodies = _hits(session, caller, runs, shown, fields)
     page = page_body(bodies, body.page_size, next_cursor)
@@ -122,15 +118,15 @@ def filter_page(
 def _index_ids(
     session: Session, caller: Principal, index_id: str | None, index_ids: list[str] | None
 ) -> tuple[str | None, ...]:
-    """The places whose runs are asked; those of the body replace that of the path, which must exist all the same."""
-    for wanted in dict.fromkeys([*([index_id] if index_id is not None else []), *(index_ids or ())]):
-        index = session.get(MediaIndex, wanted)
+    """Return the indexes to search: those of the body, or else that of the path, which must exist in both cases."""
+    for requested in dict.fromkeys([*([index_id] if index_id is not None else []), *(index_ids or ())]):
+        index = session.get(MediaIndex, requested)
         if index is None or index.account_id != caller.account_id or index.deletion_id is not None:
-            raise not_found("index", wanted)
+            raise not_found("index", requested)
     return tuple(dict.fromkeys(index_ids)) if index_ids else (index_id,)
 
 
-def _runs_now(
+def _select_runs(
     session: Session,
     storage: Storage,
     caller: Principal,
@@ -138,15 +134,15 @@ def _runs_now(
     run_ids: list[str] | None,
     warnings: Warnings,
 ) -> list[ScopedRun]:
-    """The runs that a first page asks: those named, or the newest finished one of each prompt over each item."""
+    """Select the runs for a first page: the named ones, or the newest finished run of each prompt over each item."""
     if run_ids is not None:
-        runs = [_owned_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
+        runs = [_owned_run_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
     else:
-        over = RunRecord.index_id.in_([name for name in index_ids if name is not None])
+        in_indexes = RunRecord.index_id.in_([name for name in index_ids if name is not None])
         if None in index_ids:
-            over = RunRecord.index_id.is_(None)
+            in_indexes = RunRecord.index_id.is_(None)
         finished = select(RunRecord).where(
-            RunRecord.account_id == caller.account_id, over, RunRecord.status.in_(SEARCHABLE)
+            RunRecord.account_id == caller.account_id, in_indexes, RunRecord.status.in_(SEARCHABLE)
         )
         runs = list(session.scalars(finished))
     runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
@@ -176,27 +172,27 @@ def _runs_of_cursor(
     run_ids: list[str] | None,
     pins: list[Any],
 ) -> list[ScopedRun]:
-    """The runs that a cursor names, each with its manifest. What a cursor says is checked like any other input."""
+    """Return the runs that a cursor names, with their manifests. A cursor is validated like any other input."""
     pinned = []
     for pin in pins[:_MAX_RUNS]:
         if not isinstance(pin, list) or [type(value) for value in pin] != [str, int]:
-            raise _bad_cursor()
-        run = _owned_in(session, caller, index_ids, pin[0])
+            raise _invalid_cursor()
+        run = _owned_run_in(session, caller, index_ids, pin[0])
         pinned.append((run, run_tables(storage, run.run_id, pin[1])))
     return list(_scoped(session, caller, index_ids, pinned, newest_only=run_ids is None))
 
 
-def _bad_cursor() -> ApiError:
+def _invalid_cursor() -> ApiError:
     return ApiError(422, "validation_failed", "cursor: is not valid for this list; start without a cursor")
 
 
-def _owned_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:
+def _owned_run_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:
     run = session.get(RunRecord, run_id)
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     if run.index_id not in index_ids:
-        place = f"index {run.index_id}" if run.index_id is not None else "the playground"
-        raise invalid(f"run_ids: {run_id} is a run over {place}; search it there", "run_ids")
+        owner = f"index {run.index_id}" if run.index_id is not None else "the playground"
+        raise invalid(f"run_ids: {run_id} belongs to {owner}; search it there", "run_ids")
     return run
 
 
@@ -207,7 +203,10 @@ def _scoped(
     pinned: Iterable[tuple[RunRecord, RunTables | None]],
     newest_only: bool,
 ) -> Iterator[ScopedRun]:
-    """Runs with the items whose results count: those that exist and, where wanted, have no newer run of the same prompt."""
+    """Yield each run with the items to search.
+
+    Deleted items are excluded and, with `newest_only`, items with a newer run of the same prompt.
+    """
     total = sum(session.scalar(_count(caller, index_id)) or 0 for index_id in index_ids) if newest_only else 0
     covered: dict[str, set[str]] = {}
     for run, tables in pinned:
@@ -218,41 +217,41 @@ def _scoped(
             yield ScopedRun(run, tables, frozenset())
             continue
         of_run = select(RunItem.video_id).where(RunItem.run_id == run.run_id)
-        everything = set(session.scalars(of_run))
+        all_items = set(session.scalars(of_run))
         live = of_run.join(Video, Video.video_id == RunItem.video_id)
         items = set(session.scalars(live.where(Video.account_id == caller.account_id, Video.deletion_id.is_(None))))
         if newest_only:
             items -= seen
             seen |= items
-        yield ScopedRun(run, tables, None if items == everything else frozenset(items))
+        yield ScopedRun(run, tables, None if items == all_items else frozenset(items))
 
 
 def _count(caller: Principal, index_id: str | None) -> Select[int]:
     return select(func.count()).select_from(videos_in(caller, index_id).subquery())
 
 
-def _fitting(runs: Sequence[ScopedRun], nodes: Sequence[Any]) -> set[int]:
-    """Numbers of the runs whose prompts have all fields of the conditions, with fitting types.
+def _matching_runs(runs: Sequence[ScopedRun], nodes: Sequence[Any]) -> set[int]:
+    """Return the indices of the runs whose prompts have all fields of the conditions, with compatible types.
 
     Raises:
-        ApiError: 422 where no run's prompt has.
+        ApiError: 422 if no run's prompt has them.
     """
-    fitting: set[int] = set()
+    matching: set[int] = set()
     problems: dict[str, None] = {}
     for number, scoped in enumerate(runs):
         try:
             compile_filter(nodes, filter_fields(scoped.prompt))
-            fitting.add(number)
+            matching.add(number)
         except FilterMismatch as error:
             problems.setdefault(str(error))
-    if runs and not fitting:
+    if runs and not matching:
         conditions = list(conditions_of(list(nodes)))
-        raise invalid(_explained(runs, conditions, next(iter(problems))), "conditions")
-    return fitting
+        raise invalid(_mismatch_message(runs, conditions, next(iter(problems))), "conditions")
+    return matching
 
 
-def _explained(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: str) -> str:
-    """Why no run fits: an unknown field with all that are known, else the first mismatch."""
+def _mismatch_message(runs: Sequence[ScopedRun], conditions: Sequence[Any], problem: str) -> str:
+    """Explain why no run matches: an unknown field with the list of known ones, or else the first mismatch."""
     known: dict[str, FilterField] = {}
     for scoped in runs:
         known |= {path: field for path, field in filter_fields(scoped.prompt).items() if path not in known}
@@ -273,11 +272,11 @@ def _hits(
 ) -> list[dict[str, Any]]:
     videos = owned_videos(session, caller, list({hit.video_id for _, hit in found}))
     shown = []
-    groups = itertools.groupby(found, key=lambda pair: (pair[0], pair[1].place.part, pair[1].video_id))
+    groups = itertools.groupby(found, key=lambda pair: (pair[0], pair[1].position.part, pair[1].video_id))
     for (number, part, video_id), group in groups:
         hits = [hit for _, hit in group]
         rows = _result_rows(runs[number], part, video_id, hits)
-        if video_id in videos:  # else it was deleted this very moment
+        if video_id in videos:  # otherwise it was deleted after the search
             shown += [hit_body(runs[number].run, videos[video_id], rows[hit.segment_id], fields) for hit in hits]
     return shown
 
@@ -292,11 +291,11 @@ def _result_rows(scoped: ScopedRun, part: int, video_id: str, hits: Sequence[Fou
 
 
 def hit_body(run: RunRecord, video: Video, row: dict[str, Any], fields: list[str]) -> dict[str, Any]:
-    """A found segment as the wire's SearchResult, without scores.
+    """Return a matching segment as a SearchResult without scores.
 
     Args:
         row: its row of the results table.
-        fields: paths that are named as matched.
+        fields: paths to report as matched.
     """
     metadata = json.loads(row["metadata"])
     return {

@@ -1,7 +1,7 @@
-"""Filter conditions as DuckDB SQL over the typed `fields` struct of a run's results.
+"""Compile filter conditions to DuckDB SQL over the typed `fields` struct of a run's results.
 
-Values travel as parameters; the only names in the text are those of the prompt's own schema, quoted. Every expression is
-true or false, never null, so that `not` is the exact complement.
+Values are passed as parameters; the SQL text contains only quoted names from the prompt's schema. Every expression is true
+or false, never null, so that `not` is the exact complement.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from promptreel.schemas.wire.filter import AllOf, AnyOf, NotThis
 from promptreel.tables.run_views import quoted
 from promptreel.tables.table_schemas import FIELDS
 
-_COMPARE: Final = {
+_COMPARISONS: Final = {
     "equals": "=",
     "greater_than": ">",
     "greater_equal": ">=",
@@ -27,31 +27,31 @@ _COMPARE: Final = {
     "length_greater": ">",
     "length_less": "<",
 }
-_TEXT: Final = {
-    "equals": "lower({value}) = lower({given})",
-    "contains": "contains(lower({value}), lower({given}))",
-    "starts_with": "starts_with(lower({value}), lower({given}))",
-    "ends_with": "suffix(lower({value}), lower({given}))",
+_TEXT_TESTS: Final = {
+    "equals": "lower({value}) = lower({operand})",
+    "contains": "contains(lower({value}), lower({operand}))",
+    "starts_with": "starts_with(lower({value}), lower({operand}))",
+    "ends_with": "suffix(lower({value}), lower({operand}))",
 }
-_EACH: Final = None  # a step from a list to its elements
+_EACH: Final = None  # the step from a list to its elements
 
 FieldType = Literal["string", "integer", "number", "boolean", "json", "object"]
 
 
 class FilterMismatch(InvalidInput):
-    """A field is not in a prompt's schema, or holds another type than a condition asks for."""
+    """A field is not in a prompt's schema, or its type does not fit the condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterField:
-    """One field that conditions can name.
+    """A field that conditions can use.
 
     Attributes:
         type: type of one value; "object" for the elements of an array of objects, which have no value themselves.
-        steps: from the root to the field: a key, or None for each element of a list. They end at the field's own list
-            where it is one.
-        lists: how many lists the field's own value is made of; 0 for a plain value.
-        system: `metadata_text` or `transcription`, which lie beside the answer.
+        steps: path from the root to the field: a key, or None for each element of a list. If the field is a list, the path
+            ends at this list.
+        lists: number of nested lists of the field's own value; 0 for a plain value.
+        system: whether it is `metadata_text` or `transcription`, which are not part of the answer.
     """
 
     path: str
@@ -62,11 +62,11 @@ class FilterField:
 
 
 def filter_fields(prompt: Prompt, struct: Any = None) -> dict[str, FilterField]:
-    """The fields of a prompt that conditions can name, by canonical path.
+    """Return the fields of a prompt that conditions can use, by canonical path.
 
     Args:
-        struct: DuckDB's type of the `fields` column. Its names are used in their order, for DuckDB renames keys that differ
-            in nothing but case; None takes them from the schema.
+        struct: DuckDB's type of the `fields` column, whose names are used by position, because DuckDB renames keys that
+            differ only in case; None takes the names from the schema.
     """
     found: dict[str, FilterField] = {}
     root = parse_schema(prompt.json_schema)
@@ -77,10 +77,10 @@ def filter_fields(prompt: Prompt, struct: Any = None) -> dict[str, FilterField]:
 
 
 def find_field(fields: Mapping[str, FilterField], path: str) -> FilterField:
-    """The field of a path; an array may be written with or without `[]` at its end.
+    """Return the field of a path; the path of an array may end with `[]`.
 
     Raises:
-        FilterMismatch: there is none; the message lists those that there are.
+        FilterMismatch: the field is unknown; the message lists the known ones.
     """
     plain = path
     while plain not in fields and plain.endswith("[]"):
@@ -93,13 +93,13 @@ def find_field(fields: Mapping[str, FilterField], path: str) -> FilterField:
 def compile_filter(
     nodes: Sequence[Any], fields: Mapping[str, FilterField], transcripts: str = "transcripts"
 ) -> tuple[str, dict[str, Any]]:
-    """(SQL, its parameters by name) of conditions and groups, all of which must hold, over rows of `results`.
+    """Return (SQL, parameters by name) of the conjunction of conditions and groups, over rows of `results`.
 
     Args:
-        transcripts: SQL of the relation that holds `segment_id` and `text` of the transcripts.
+        transcripts: SQL of a relation with `segment_id` and `text` of the transcripts.
 
     Raises:
-        FilterMismatch: a field is unknown or of another type.
+        FilterMismatch: a field is unknown, or its type does not fit.
     """
     writer = _Writer(fields, transcripts)
     return " AND ".join(writer.node(node) for node in nodes), writer.parameters
@@ -107,10 +107,10 @@ def compile_filter(
 
 def _collect(node: Node, path: str, steps: tuple[str | None, ...], struct: Any, found: dict[str, FilterField]) -> None:
     if node.kind == "object":
-        named = [name for name, _ in struct.children] if struct is not None else [name for name, _ in node.fields]
+        names = [name for name, _ in struct.children] if struct is not None else [name for name, _ in node.fields]
         for at, (name, child) in enumerate(node.fields):
             inner = struct.children[at][1] if struct is not None else None
-            _collect(child, f"{path}.{name}" if path else name, (*steps, named[at]), inner, found)
+            _collect(child, f"{path}.{name}" if path else name, (*steps, names[at]), inner, found)
         return
     items, lists = node, 0
     while items.kind == "array":
@@ -126,7 +126,7 @@ def _collect(node: Node, path: str, steps: tuple[str | None, ...], struct: Any, 
 
 
 class _Writer:
-    """Writes expressions and collects their parameters."""
+    """Writes SQL expressions and collects their parameters."""
 
     def __init__(self, fields: Mapping[str, FilterField], transcripts: str) -> None:
         self._fields = fields
@@ -152,10 +152,10 @@ class _Writer:
             return f"(NOT {self._any_value(field, _is_not_blank)})"
         if operator == "is_not_empty":
             return self._any_value(field, _is_not_blank)
-        given = self._given(condition.value)
+        operand = self._parameter(condition.value)
         if condition.type == "string":
-            return self._any_value(field, lambda value: _TEXT[operator].format(value=value, given=given))
-        return self._any_value(field, lambda value: f"{value} {_COMPARE[operator]} {given}")
+            return self._any_value(field, lambda value: _TEXT_TESTS[operator].format(value=value, operand=operand))
+        return self._any_value(field, lambda value: f"{value} {_COMPARISONS[operator]} {operand}")
 
     def _array(self, field: FilterField, condition: Any) -> str:
         operator = condition.operator
@@ -163,49 +163,49 @@ class _Writer:
             return f"(NOT {self._any_list(field, lambda length: f'{length} > 0')})"
         if operator == "is_not_empty":
             return self._any_list(field, lambda length: f"{length} > 0")
-        given = self._given(condition.value)
+        operand = self._parameter(condition.value)
         if operator.startswith("length_"):
-            return self._any_list(field, lambda length: f"{length} {_COMPARE[operator]} {given}")
+            return self._any_list(field, lambda length: f"{length} {_COMPARISONS[operator]} {operand}")
         if operator == "item_contains":
-            return self._any_value(field, lambda value: _TEXT["contains"].format(value=value, given=given))
+            return self._any_value(field, lambda value: _TEXT_TESTS["contains"].format(value=value, operand=operand))
         if isinstance(condition.value, str):
-            return self._any_value(field, lambda value: _TEXT["equals"].format(value=value, given=given))
-        return self._any_value(field, lambda value: f"{value} = {given}")
+            return self._any_value(field, lambda value: _TEXT_TESTS["equals"].format(value=value, operand=operand))
+        return self._any_value(field, lambda value: f"{value} = {operand}")
 
     def _any_value(self, field: FilterField, test: Callable[[str], str]) -> str:
-        """Whether a value of the field, in whatever lists it lies, meets a test."""
+        """SQL: whether any value of the field, also inside lists, meets a test."""
         if field.path == "transcription" and field.system:
-            return f"segment_id IN (SELECT segment_id FROM {self._transcripts} WHERE {_surely(test('text'))})"
+            return f"segment_id IN (SELECT segment_id FROM {self._transcripts} WHERE {_or_false(test('text'))})"
         if field.system:
-            return _surely(test(quoted(field.path)))
+            return _or_false(test(quoted(field.path)))
         steps = (*field.steps, *[_EACH] * field.lists)
         if field.type == "json":
             return _any(quoted(FIELDS), steps, lambda value: test(f"({value} ->> '$')"), 0)
         return _any(quoted(FIELDS), steps, test, 0)
 
     def _any_list(self, field: FilterField, test: Callable[[str], str]) -> str:
-        """Whether the length of one of the field's lists meets a test; an absent list has none."""
+        """SQL: whether the length of any list of the field meets a test; a missing list has length 0."""
         return _any(quoted(FIELDS), field.steps, lambda value: test(f"coalesce(len({value}), 0)"), 0)
 
-    def _given(self, value: Any) -> str:
-        name = f"given{len(self.parameters)}"
+    def _parameter(self, value: Any) -> str:
+        name = f"operand{len(self.parameters)}"
         self.parameters[name] = value
         return f"${name}"
 
 
 def _any(value: str, steps: Sequence[str | None], test: Callable[[str], str], depth: int) -> str:
-    """Whether the test holds for one of the values behind some steps from a value."""
+    """SQL: whether the test holds for any value that the steps lead to, starting from a value."""
     for at, step in enumerate(steps):
         if step is _EACH:
             element = f"e{depth}"
             inner = _any(element, steps[at + 1 :], test, depth + 1)
-            return _surely(f"len(list_filter({value}, lambda {element}: {inner})) > 0")
+            return _or_false(f"len(list_filter({value}, lambda {element}: {inner})) > 0")
         value = f"{value}.{quoted(step)}"
-    return _surely(test(value))
+    return _or_false(test(value))
 
 
-def _surely(expression: str) -> str:
-    """An expression whose null counts as false."""
+def _or_false(expression: str) -> str:
+    """SQL: the expression with null as false."""
     return f"coalesce({expression}, false)"
 
 
@@ -214,19 +214,24 @@ def _is_not_blank(value: str) -> str:
 
 
 def _check_type(field: FilterField, condition: Any) -> None:
-    """Refuses a condition that cannot hold for any value of the field."""
-    holds = {"integer": ("integer", "number"), "number": ("integer", "number"), "json": ("string",), "object": ()}
-    allowed = holds.get(field.type, (field.type,))
-    wanted = condition.type
-    if wanted == "array":
+    """Reject a condition that cannot hold for any value of the field.
+
+    Raises:
+        FilterMismatch: the types do not fit.
+    """
+    compatible = {"integer": ("integer", "number"), "number": ("integer", "number"), "json": ("string",), "object": ()}
+    allowed = compatible.get(field.type, (field.type,))
+    operand_type = condition.type
+    if operand_type == "array":
         if not field.lists:
-            raise FilterMismatch(f"field {field.path!r} is no array; it holds {_says(field)}")
+            raise FilterMismatch(f"field {field.path!r} is not an array; its type is {_describe(field)}")
         if not condition.operator.startswith("item_"):
             return
-        wanted = _type_of(condition.value)
-    if wanted not in allowed:
-        says = f"type {wanted!r} does not fit it" if condition.type != "array" else f"an item cannot be {wanted}"
-        raise FilterMismatch(f"field {field.path!r} holds {_says(field)}; {says}")
+        operand_type = _type_of(condition.value)
+    if operand_type not in allowed:
+        is_item = condition.type == "array"
+        problem = f"its items are not {operand_type}" if is_item else f"the condition has type {operand_type!r}"
+        raise FilterMismatch(f"field {field.path!r} has type {_describe(field)}, but {problem}")
 
 
 def _type_of(value: Any) -> str:
@@ -235,6 +240,6 @@ def _type_of(value: Any) -> str:
     return "string" if isinstance(value, str) else "number"
 
 
-def _says(field: FilterField) -> str:
+def _describe(field: FilterField) -> str:
     kind = field.type if field.type in SCALAR_TYPES else {"json": "JSON (type string)", "object": "objects"}[field.type]
     return f"an array of {kind}" if field.lists else kind

@@ -1,4 +1,4 @@
-"""Hits as the wire shows them."""
+"""Hits in API format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_PREVIEW: Final[dict[str, Any]] = {
 
 def segment_hit(
     searched: Searched,
-    place: int,
+    number: int,
     run: RunRecord,
     video: Video,
     similarity: float | None,
@@ -39,15 +39,16 @@ def segment_hit(
     matches: Sequence[FieldMatch] = (),
     preview: int | None = None,
 ) -> Hit:
-    """A place as the wire's SearchResult.
+    """Return a row as a SearchResult.
 
     Args:
+        number: the row in its block.
         similarity: from 0 to 1.
-        rank_score: what the hits are ordered by, where that is not the similarity.
-        matches: the texts that fit, best first.
-        preview: the segment that stands for a synthesis.
+        rank_score: the score that orders the hits, if it is not the similarity.
+        matches: matching texts, best first.
+        preview: row of the segment that previews a synthesis.
     """
-    row = searched.block.place(place)
+    row = searched.block.row(number)
     is_segment = row["segment_id"] is not None
     identity = f"segment:{row['segment_id']}:{run.run_id}" if is_segment else f"video:{row['video_id']}:{run.run_id}"
     metadata = json.loads(row["metadata"]) if row["metadata"] is not None else {}
@@ -78,7 +79,7 @@ def segment_hit(
 
 
 def source_fields(run: RunRecord, video: Video) -> Hit:
-    """Where a hit comes from."""
+    """Return the fields that identify the source of a hit."""
     return {
         "run_id": run.run_id,
         "source_run_id": run.run_id,
@@ -92,7 +93,7 @@ def source_fields(run: RunRecord, video: Video) -> Hit:
 
 
 def image_fields(frame: FrameMatch | None) -> Hit:
-    """What an image hit has beside a text hit."""
+    """Return the fields that image hits have in addition to text hits."""
     seconds = seconds_from_us(frame.time_us) if frame is not None else None
     return {
         "matched_image_uri": None,
@@ -106,7 +107,7 @@ def image_fields(frame: FrameMatch | None) -> Hit:
 def fusion_fields(
     fused: float, ranks: Mapping[str, int | None], text_score: float | None, image_score: float | None
 ) -> Hit:
-    """What a multimodal hit has beside an image hit."""
+    """Return the fields that multimodal hits have in addition to image hits."""
     found = [name for name in ("text", "image") if ranks[name] is not None]
     return {
         "fused_score": fused,
@@ -118,15 +119,15 @@ def fusion_fields(
     }
 
 
-def segments_of(searched: Searched, place: BlockPosition) -> range:
-    """The places of the segments of a synthesis' item."""
-    video_id = searched.block.places["video_id"][place[1]].as_py()
+def segments_of(searched: Searched, position: BlockPosition) -> range:
+    """Return the rows of the segments that belong to the item of a synthesis."""
+    video_id = searched.block.rows["video_id"][position[1]].as_py()
     first, _ = searched.block.items[video_id]
-    return range(first, place[1])
+    return range(first, position[1])
 
 
 def _preview(searched: Searched, segment: int) -> Hit:
-    row = searched.block.place(segment)
+    row = searched.block.row(segment)
     return {
         **NO_PREVIEW,
         "preview_segment_id": row["segment_id"],

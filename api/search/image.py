@@ -1,4 +1,4 @@
-"""Image search: segments ranked by their frames' likeness to a picture."""
+"""Image search: segments ranked by the similarity of their frames to an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from promptreel.tables.vectors import Vectors, similarities
 
 @dataclass(frozen=True)
 class FrameMatch:
-    """The frame of a segment that is most like the picture.
+    """The frame of a segment that is most similar to the image.
 
     Attributes:
         time_us: its time in the item.
@@ -41,22 +41,22 @@ class FrameMatch:
 
 @dataclass(frozen=True)
 class ImageRanking:
-    """The answer to a picture: places in order, best first."""
+    """The result of an image query."""
 
     searched: tuple[Searched, ...]
     vectors: Mapping[str, Vectors]
     ranking: Ranking
 
-    def frame(self, place: BlockPosition) -> FrameMatch:
-        """The frame that a place was found by."""
-        block = self.searched[place[0]].block
+    def frame(self, position: BlockPosition) -> FrameMatch:
+        """Return the best matching frame of a row."""
+        block = self.searched[position[0]].block
         found: list[tuple[float, int]] = []
         for model, vector in self.vectors.items():
             group = block.group("frame", model)
             if group is not None:
-                at = np.flatnonzero(group.places == place[1])
-                cosines = similarities(group.vectors, vector, group.numbers[at].astype(np.intp))
-                times = [block.frames["time_us"][int(row)].as_py() for row in group.rows[at]]
+                at = np.flatnonzero(group.rows == position[1])
+                cosines = similarities(group.vectors, vector, group.vector_indices[at].astype(np.intp))
+                times = [block.frames["time_us"][int(row)].as_py() for row in group.members[at]]
                 found += zip(cosines.tolist(), times, strict=True)
         cosine, time_us = min(found, key=lambda pair: (-round(pair[0], 6), pair[1]))
         return FrameMatch(time_us, unit_score(cosine))
@@ -70,11 +70,10 @@ def rank_images(
     depth: int,
     warnings: Warnings,
 ) -> ImageRanking:
-    """Ranks segments by a picture.
+    """Rank segments by an image.
 
     Raises:
-        ApiError: 422 where it is no picture, or no CLIP model that made the runs' vectors is available; the message says the
-            fix.
+        ApiError: 422 if the image is invalid, or if no CLIP model of the runs' vectors is available.
     """
     with as_upright_png(image) as path:
         vectors: dict[str, Vectors] = {}
@@ -87,47 +86,49 @@ def rank_images(
                     except ModelError as error:
                         missing[group.model] = error.message
     if not vectors:
-        _explain(missing, scope, warnings)
+        _report_missing(missing, scope, warnings)
     for model, reason in missing.items():
-        warnings.add(f"not ranked by image with {model}: {reason}")
+        warnings.add(f"image search skipped {model}: {reason}")
     rankings = []
     for model, vector in vectors.items():
         found: list[tuple[Any, Vectors] | None] = []
         for part in searched:
             scored = score_segments(part, "frame", model, vector)
-            found.append(None if scored is None else (scored.places, scored.scores))
+            found.append(None if scored is None else (scored.rows, scored.scores))
         rankings.append(rank(searched, found, depth))
-    return ImageRanking(tuple(searched), vectors, _side_by_side(rankings, depth))
+    return ImageRanking(tuple(searched), vectors, _interleave(rankings, depth))
 
 
-def _side_by_side(rankings: Sequence[Ranking], depth: int) -> Ranking:
-    """Rankings of several models as one, taking turns: their cosines do not compare."""
+def _interleave(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Interleave the rankings of several models, because cosines of different models are not comparable."""
     if len(rankings) == 1:
         return rankings[0]
     turns = sorted(
-        (number, model, place, score, key)
+        (number, model, position, score, key)
         for model, ranking in enumerate(rankings)
-        for number, (place, score, key) in enumerate(zip(ranking.places, ranking.scores, ranking.keys, strict=True))
+        for number, (position, score, key) in enumerate(
+            zip(ranking.positions, ranking.scores, ranking.keys, strict=True)
+        )
     )
     seen: dict[BlockPosition, tuple[float, Any]] = {}
-    for _, _, place, score, key in turns:
-        seen.setdefault(place, (score, key))
+    for _, _, position, score, key in turns:
+        seen.setdefault(position, (score, key))
     best = list(seen.items())[:depth]
     scores, keys = [score for _, (score, _) in best], [key for _, (_, key) in best]
-    return Ranking(tuple(place for place, _ in best), tuple(scores), tuple(keys))
+    return Ranking(tuple(position for position, _ in best), tuple(scores), tuple(keys))
 
 
-def _explain(missing: Mapping[str, str], scope: SearchScope, warnings: Warnings) -> None:
-    """Nothing can be ranked: says why, as an error where a model is what is missing.
+def _report_missing(missing: Mapping[str, str], scope: SearchScope, warnings: Warnings) -> None:
+    """Report why no images could be ranked: a warning if there are no image embeddings.
 
     Raises:
-        ApiError: 422.
+        ApiError: 422 if a model is missing.
     """
     reasons = list(missing.values())
     if not reasons:
         settings = scope.settings(scope.runs[0].run_id) if scope.runs else RunSettings()
         reasons = [reason] if (reason := missing_clip(settings)) else []
     if reasons:
-        message = f"Images cannot be searched here: {reasons[0]}"
+        message = f"Image search is unavailable: {reasons[0]}"
         raise ApiError(422, "image_search_unavailable", message, {"errors": [{"path": "", "message": message}]})
-    warnings.add("none of these runs has image embeddings; run with enable_image_embedding")
+    warnings.add("none of the searched runs has image embeddings; run with enable_image_embedding")

@@ -1,8 +1,8 @@
-"""Which search indexes are open, and how they come to be: built in the background, never in a request's way.
+"""Open search indexes, and build them in the background without blocking requests.
 
-The index of a run is the blocks that its manifest requires (`promptreel.api.search.build`). They lie in `search/` of the
-data folder, or in a temporary folder if the data is in an object store. A query is answered from the newest index that is
-built: after a commit from the previous one, until the new one is ready. A query waits only if there is no index yet.
+The index of a run consists of the blocks that its manifest requires (`promptreel.api.search.build`). Blocks are stored in
+`search/` of the data folder, or in a temporary folder if the data is in an object store. A query uses the newest complete
+index: after a commit the previous one, until the new one is built. It waits only if the run has no index yet.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from promptreel.tables.storage import LocalStorage, Storage
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S: Final = 2.0
-_FIRST_BUILD_S: Final = 20.0  # a query waits this long where a run has no index at all
-_KEPT_AFTER_S: Final = 60.0  # blocks that no manifest asks for any more are left to queries under way
-_MAX_BLOCKS: Final = 512  # open at once
-LARGE_ROWS: Final = 20_000  # rows of a block from which a process of its own makes it
+_POLL_INTERVAL_S: Final = 2.0
+_FIRST_BUILD_TIMEOUT_S: Final = 20.0  # how long a query waits for the first index of a run
+_PURGE_DELAY_S: Final = 60.0  # running queries may still use blocks that the new manifest does not require
+_MAX_OPEN_BLOCKS: Final = 512
+LARGE_ROWS: Final = 20_000  # a block of this many rows is built in a separate process
 
 
 @dataclass(frozen=True)
 class RunIndex:
-    """The opened index of one manifest of a run."""
+    """The open index of one manifest of a run."""
 
     run_id: str
     number: int
@@ -63,15 +63,19 @@ class SearchLibrary:
     """The search indexes of one data folder.
 
     Args:
-        database: where commits are noticed; None leaves that to queries.
+        database: polled for new commits; if None, only queries trigger builds.
     """
 
     def __init__(
-        self, storage: Storage, database: Database | None = None, *, first_build_s: float = _FIRST_BUILD_S
+        self,
+        storage: Storage,
+        database: Database | None = None,
+        *,
+        first_build_timeout_s: float = _FIRST_BUILD_TIMEOUT_S,
     ) -> None:
         self._storage = storage
         self._database = database
-        self._first_build_s = first_build_s
+        self._first_build_timeout_s = first_build_timeout_s
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(storage, LocalStorage):
             self._cache = storage
@@ -81,17 +85,17 @@ class SearchLibrary:
         self._changed = threading.Condition()
         self._open: OrderedDict[str, RunIndex] = OrderedDict()
         self._failed: dict[str, ExpectedError] = {}
-        # Two lines of builds, so that a large one does not hold up the others.
-        self._waiting: dict[bool, OrderedDict[str, Committed]] = {False: OrderedDict(), True: OrderedDict()}
-        self._under_way: dict[str, int] = {}
-        self._due: dict[Path, float] = {}
+        # Separate queues for small and large builds, so that a large one does not delay the others.
+        self._queues: dict[bool, OrderedDict[str, Committed]] = {False: OrderedDict(), True: OrderedDict()}
+        self._building: dict[str, int] = {}
+        self._purge_times: dict[Path, float] = {}
         self._children: set[subprocess.Popen[bytes]] = set()
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._last_event: int | None = None
 
     def stop(self) -> None:
-        """Ends all builds; what they have begun is made again when it is wanted."""
+        """Stop all builds. Unfinished blocks are rebuilt when they are needed."""
         with self._changed:
             self._stopping = True
             for child in self._children:
@@ -100,42 +104,42 @@ class SearchLibrary:
         for thread in self._threads:
             thread.join(timeout=30)
 
-    def indexes(self, wanted: Sequence[Committed]) -> list[RunIndex]:
-        """The newest built index of each run, in that order.
+    def indexes(self, runs: Sequence[Committed]) -> list[RunIndex]:
+        """Return the newest built index of each run, in the given order.
 
         Raises:
-            RunDamaged: a run has no index, and its files allow none.
-            ApiError: 503 where a run has no index yet and none could be built in time.
+            RunDamaged: a run has no index, and none can be built because its files are damaged.
+            ApiError: 503 if the first index of a run could not be built in time.
         """
-        found, damaged = self.intact_indexes(wanted)
+        found, damaged = self.intact_indexes(runs)
         if damaged:
             raise damaged[0]
         return found
 
-    def intact_indexes(self, wanted: Sequence[Committed]) -> tuple[list[RunIndex], list[RunDamaged]]:
-        """The newest built index of each run, in that order, without the runs whose files allow none; and these.
+    def intact_indexes(self, runs: Sequence[Committed]) -> tuple[list[RunIndex], list[RunDamaged]]:
+        """Return (newest built index of each intact run, errors of the damaged runs), both in the given order.
 
         Raises:
-            ApiError: 503 where a run has no index yet and none could be built in time.
+            ApiError: 503 if the first index of a run could not be built in time.
         """
         found: dict[str, RunIndex] = {}
         damaged: dict[str, RunDamaged] = {}
-        for run in wanted:
+        for run in runs:
             try:
                 index = self._opened(run) or self._open_built(run)
                 if index is not None:
                     found[run.run_id] = index
                 if index is None or index.number < run.number:
-                    self._ask(run)
+                    self._enqueue(run)
             except RunDamaged as error:
                 if run.run_id not in found:
                     damaged[run.run_id] = error
-        missing = [run for run in wanted if run.run_id not in found and run.run_id not in damaged]
+        missing = [run for run in runs if run.run_id not in found and run.run_id not in damaged]
         if missing:
-            built, torn = self._wait_for(missing)
-            found, damaged = found | built, damaged | torn
-        indexes = [found[run.run_id] for run in wanted if run.run_id in found]
-        return indexes, [damaged[run.run_id] for run in wanted if run.run_id in damaged]
+            built, failed = self._wait_for(missing)
+            found, damaged = found | built, damaged | failed
+        indexes = [found[run.run_id] for run in runs if run.run_id in found]
+        return indexes, [damaged[run.run_id] for run in runs if run.run_id in damaged]
 
     def _opened(self, run: Committed) -> RunIndex | None:
         with self._changed:
@@ -145,7 +149,7 @@ class SearchLibrary:
             return index
 
     def _open_built(self, run: Committed) -> RunIndex | None:
-        """Opens the newest index that lies in the cache whole, that of an older manifest too."""
+        """Open the newest complete index in the cache, possibly of an older manifest."""
         if not self._cache.list_names(f"{SEARCH}/{run.run_id}"):
             return None
         for number in range(run.number, 0, -1):
@@ -158,13 +162,13 @@ class SearchLibrary:
             folders = [self._folder(run.run_id, plan) for plan in plan_blocks(manifest)]
             if all(read_marker(folder) is not None for folder in folders):
                 try:
-                    return self._take(manifest)
+                    return self._load(manifest)
                 except StorageError as error:
-                    _log.warning("search index of %s is damaged and made again: %s", run.run_id, error)
+                    _log.warning("search index of %s is damaged and will be rebuilt: %s", run.run_id, error)
         return None
 
-    def _take(self, manifest: Manifest) -> RunIndex:
-        """Opens an index whose blocks are there, and makes it the run's, unless a newer one is open."""
+    def _load(self, manifest: Manifest) -> RunIndex:
+        """Open the blocks of a manifest as the run's index, unless a newer index is already open."""
         blocks = []
         for plan in plan_blocks(manifest):
             folder = self._folder(manifest.run_id, plan)
@@ -180,28 +184,28 @@ class SearchLibrary:
                 return before
             self._open[manifest.run_id] = index
             self._open.move_to_end(manifest.run_id)
-            while len(self._open) > 1 and sum(len(part.blocks) for part in self._open.values()) > _MAX_BLOCKS:
+            while len(self._open) > 1 and sum(len(part.blocks) for part in self._open.values()) > _MAX_OPEN_BLOCKS:
                 self._open.popitem(last=False)
-            self._retire(manifest)
+            self._schedule_purge(manifest)
             self._changed.notify_all()
         return index
 
     # ------------------------------------------------------------------------------------------- building
 
-    def _ask(self, run: Committed) -> None:
-        """Puts a build in line."""
+    def _enqueue(self, run: Committed) -> None:
+        """Queue a build."""
         with self._changed:
             self._start_threads()
             self._failed.pop(run.run_id, None)
-            if self._under_way.get(run.run_id, 0) >= run.number:
+            if self._building.get(run.run_id, 0) >= run.number:
                 return
         manifest = read_manifest(self._storage, run.run_id, run.number)
-        is_large = any(plan.rows >= LARGE_ROWS for plan in self._missing(manifest))
+        is_large = any(plan.rows >= LARGE_ROWS for plan in self._missing_blocks(manifest))
         with self._changed:
-            self._waiting[is_large][run.run_id] = run
+            self._queues[is_large][run.run_id] = run
             self._changed.notify_all()
 
-    def _missing(self, manifest: Manifest) -> list[BlockPlan]:
+    def _missing_blocks(self, manifest: Manifest) -> list[BlockPlan]:
         plans = plan_blocks(manifest)
         return [plan for plan in plans if read_marker(self._folder(manifest.run_id, plan)) is None]
 
@@ -216,12 +220,12 @@ class SearchLibrary:
             return self._stopping or is_lost or found.keys() | failed.keys() == ids
 
         with self._changed:
-            self._changed.wait_for(is_settled, self._first_build_s)
+            self._changed.wait_for(is_settled, self._first_build_timeout_s)
             errors = {run_id: self._failed[run_id] for run_id in ids & self._failed.keys()}
         damaged = {run_id: error for run_id, error in errors.items() if isinstance(error, RunDamaged)}
         failed, waiting = sorted(errors.keys() - damaged.keys()), sorted(ids - found.keys() - damaged.keys())
         if failed:
-            message = f"The search index of run {failed[0]} cannot be built; the service's log says why."
+            message = f"The search index of run {failed[0]} cannot be built; see the service's log."
             raise ApiError(503, "search_index_unavailable", message, {"run_ids": failed}, 5)
         if waiting:
             message = f"The search index of run {waiting[0]} is being built for the first time; try again soon."
@@ -232,52 +236,52 @@ class SearchLibrary:
         if not self._threads:
             for is_large in (False, True):
                 name = f"search-{'large' if is_large else 'small'}"
-                thread = threading.Thread(target=self._work, args=(is_large,), name=name, daemon=True)
+                thread = threading.Thread(target=self._worker_loop, args=(is_large,), name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
     def start(self) -> None:
-        """Begins to notice commits: those from now on. Without it the first query does."""
-        self._look()
+        """Start polling for commits from now on. Otherwise the first query starts it."""
+        self._poll()
         with self._changed:
             self._start_threads()
 
-    def _work(self, is_large: bool) -> None:
+    def _worker_loop(self, is_large: bool) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._waiting[is_large], _LOOK_EVERY_S)
+                self._changed.wait_for(lambda: self._stopping or self._queues[is_large], _POLL_INTERVAL_S)
                 if self._stopping:
                     return
-                run = self._waiting[is_large].popitem(last=False)[1] if self._waiting[is_large] else None
+                run = self._queues[is_large].popitem(last=False)[1] if self._queues[is_large] else None
                 if run is not None:
-                    self._under_way[run.run_id] = run.number
+                    self._building[run.run_id] = run.number
             if run is not None:
                 self._build(run)
             if not is_large:
-                self._look()
-                self._sweep()
+                self._poll()
+                self._purge()
 
     def _build(self, run: Committed) -> None:
         error: ExpectedError | None = None
         try:
             manifest = read_manifest(self._storage, run.run_id, run.number)
-            for plan in self._missing(manifest):
-                _remove(self._folder(run.run_id, plan))  # what a damaged one has left
-                self._make(manifest, plan)
-            self._take(manifest)
+            for plan in self._missing_blocks(manifest):
+                _remove(self._folder(run.run_id, plan))  # remains of a damaged block
+                self._build_block(manifest, plan)
+            self._load(manifest)
         except ExpectedError as failure:
             error = failure
-        except Exception as failure:  # a defect, or a disk: reported to the waiting request; the queue continues
+        except Exception as failure:  # a bug or a disk error: report it to the waiting request; the queue continues
             error = StorageError(f"{type(failure).__name__}: {failure}")
-            _log.exception("search index of %s", run.run_id)
+            _log.exception("cannot build the search index of %s", run.run_id)
         with self._changed:
-            self._under_way.pop(run.run_id, None)
+            self._building.pop(run.run_id, None)
             if error is not None and not self._stopping:
                 self._failed[run.run_id] = error
-                _log.error("search index of %s, manifest %d: %s", run.run_id, run.number, error)
+                _log.error("cannot build the search index of %s, manifest %d: %s", run.run_id, run.number, error)
             self._changed.notify_all()
 
-    def _make(self, manifest: Manifest, plan: BlockPlan) -> None:
+    def _build_block(self, manifest: Manifest, plan: BlockPlan) -> None:
         if plan.rows < LARGE_ROWS:
             build_block(self._storage, self._cache, manifest, plan)
             return
@@ -286,19 +290,19 @@ class SearchLibrary:
         command += [manifest.run_id, str(manifest.number), plan.name]
         with self._changed:
             if self._stopping:
-                raise StorageError("the service stops")
+                raise StorageError("the service is stopping")
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             self._children.add(child)
         code = child.wait()
         with self._changed:
             self._children.discard(child)
         if code != 0:
-            raise StorageError(f"the process that builds {plan.name} ended with {code}")
+            raise StorageError(f"the process that builds {plan.name} exited with code {code}")
 
-    # ------------------------------------------------------------------------------------------- noticing, removing
+    # ------------------------------------------------------------------------------------------- polling, purging
 
-    def _look(self) -> None:
-        """Asks for the indexes of runs that have committed since the last look."""
+    def _poll(self) -> None:
+        """Queue builds for runs that have committed since the last poll."""
         if self._database is None:
             return
         try:
@@ -322,12 +326,12 @@ class SearchLibrary:
                 assert number is not None
                 index = self._opened(Committed(run_id, number))
                 if index is None or index.number < number:
-                    self._ask(Committed(run_id, number))
-        except Exception:  # the next look may succeed; a query asks by itself
-            _log.exception("commits could not be looked for")
+                    self._enqueue(Committed(run_id, number))
+        except Exception:  # the next poll may succeed, and queries queue their own builds
+            _log.exception("cannot poll for commits")
 
-    def _retire(self, manifest: Manifest) -> None:
-        """Marks the run's blocks of older manifests for removal."""
+    def _schedule_purge(self, manifest: Manifest) -> None:
+        """Schedule the removal of the run's blocks of older manifests."""
         if not is_run_id(manifest.run_id):
             return
         used = {plan.name for plan in plan_blocks(manifest)}
@@ -335,13 +339,13 @@ class SearchLibrary:
             folder = self._cache.path / block_folder(manifest.run_id, name)
             marker = read_marker(folder)
             if name not in used and (marker is None or marker["manifest"] < manifest.number):
-                self._due.setdefault(folder, time.monotonic() + _KEPT_AFTER_S)
+                self._purge_times.setdefault(folder, time.monotonic() + _PURGE_DELAY_S)
 
-    def _sweep(self) -> None:
+    def _purge(self) -> None:
         with self._changed:
-            due = [folder for folder, moment in self._due.items() if moment <= time.monotonic()]
+            due = [folder for folder, due_at in self._purge_times.items() if due_at <= time.monotonic()]
             for folder in due:
-                del self._due[folder]
+                del self._purge_times[folder]
         for folder in due:
             _remove(folder)
 
@@ -350,6 +354,6 @@ class SearchLibrary:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a block, its marker first, so that half of it is never taken for a whole."""
+    """Remove a block, its marker first, so that a partly removed block is never taken for a complete one."""
     (folder / MARKER).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Pictures that a caller searches with: bounded, decoded by Pillow alone, and handed on as a small PNG of our own making."""
+"""Query images: bounded, decoded by Pillow only, and re-encoded as small PNGs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from promptreel.api.web.errors import ApiError, invalid
 MAX_BYTES: Final = 10 << 20
 MAX_PIXELS: Final = 50_000_000
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
-_LONGEST_SIDE: Final = 1024  # more than any CLIP model looks at
+_LONGEST_SIDE: Final = 1024  # larger than the input of any CLIP model
 
 
 def decode_base64(image_data: str) -> bytes:
-    """The bytes behind `image_data`.
+    """Decode `image_data`.
 
     Raises:
-        ApiError: 422 where it is no base64, or 413 where it holds too much.
+        ApiError: 422 if it is not base64, 413 if it exceeds MAX_BYTES.
     """
     if image_data.startswith("data:"):
         raise invalid("image_data: must be plain base64, without a data URL prefix", "image_data")
@@ -37,10 +37,10 @@ def decode_base64(image_data: str) -> bytes:
 
 @contextmanager
 def as_upright_png(image: bytes) -> Iterator[Path]:
-    """The first frame of a JPEG, PNG or WebP as a PNG, at most 1024 pixels long, turned as its camera was held.
+    """Convert the first frame of a JPEG, PNG or WebP to a PNG: upright by its EXIF orientation, longest side at most 1024.
 
     Raises:
-        ApiError: 422 where it is no such picture, or has too many pixels.
+        ApiError: 422 if it is not such an image or exceeds MAX_PIXELS.
     """
     from PIL import Image, ImageOps
 
@@ -48,14 +48,16 @@ def as_upright_png(image: bytes) -> Iterator[Path]:
         with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
-                message = f"image_data: {width} x {height} pixels are more than {MAX_PIXELS}; send a smaller picture"
+                message = (
+                    f"image_data: {width} x {height} pixels exceed the limit of {MAX_PIXELS}; send a smaller image"
+                )
                 raise invalid(message, "image_data")
             opened.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except ApiError:
         raise
-    except Exception as error:  # decoders raise many kinds for what is damaged
-        message = f"image_data: is no readable JPEG, PNG or WebP ({type(error).__name__}: {error})"
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
+        message = f"image_data: is not a readable JPEG, PNG or WebP ({type(error).__name__}: {error})"
         raise invalid(message, "image_data") from error
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     with tempfile.TemporaryDirectory(prefix="promptreel-picture-") as folder:

@@ -1,4 +1,4 @@
-"""Queries as vectors: made by the models of the runs that are searched, for vectors of two models are never compared."""
+"""Query vectors, computed by the models of the searched runs: vectors of different models are not comparable."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from promptreel.schemas.errors import InvalidInput, ModelError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.vectors import Vectors
 
-_SERVICE_DEADLINE_S: Final = 10.0
-_MAX_KEPT: Final = 512
+_SERVICE_TIMEOUT_S: Final = 10.0
+_MAX_CACHED: Final = 512
 
 
 class QueryVectors:
-    """Makes the vectors of queries, and keeps the newest ones."""
+    """Computes query vectors and caches the most recently used text vectors."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
         self._lock = threading.Lock()
 
     def of_text(self, query: str, model: str, settings: RunSettings) -> Vectors | None:
-        """float32[d] of a text in the space of a model; None where the text says nothing to it.
+        """Return the vector float32[d] of a text; None if the model knows none of its words.
 
         Args:
-            model: the name beside the vectors that are searched.
-            settings: of a run whose vectors they are.
+            model: model name stored with the vectors that are searched.
+            settings: settings of a run with these vectors.
 
         Raises:
-            ModelError: the model is not what it was, cannot be loaded, or the service did not answer.
+            ModelError: the model has changed, cannot be loaded, or its service did not respond.
         """
-        vector = self._once((model, query), lambda: _embed_text(query, model, settings))
+        vector = self._cached_or((model, query), lambda: _embed_text(query, model, settings))
         return vector if vector.any() else None
 
     def of_picture(self, path: Path, model: str, settings: RunSettings) -> Vectors:
-        """float32[d] of a picture in the space of a CLIP model.
+        """Return the vector float32[d] of an image by a CLIP model.
 
         Raises:
             ModelError: see `of_text`.
@@ -57,21 +57,21 @@ class QueryVectors:
         _check_name(embedder.name, model)
         return np.ascontiguousarray(embedder.embed_images([path])[0], np.float32)
 
-    def _once(self, key: tuple[str, str], make: Callable[[], Vectors]) -> Vectors:
+    def _cached_or(self, key: tuple[str, str], compute: Callable[[], Vectors]) -> Vectors:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        vector = make()
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        vector = compute()
         with self._lock:
-            self._kept[key] = vector
-            while len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = vector
+            while len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
         return vector
 
 
 def missing_clip(settings: RunSettings) -> str:
-    """Why pictures cannot be searched with a run's CLIP model, and the fix; empty where they can."""
+    """Return why a run's CLIP model is unavailable, and the fix; empty if it is available."""
     weights = find_weights(settings.image_embedding.model)
     return "" if weights.available else f"{weights.reason}; {weights.fix}"
 
@@ -85,7 +85,7 @@ def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:
         raise ModelError("model_unavailable", str(error)) from error
     if isinstance(embedder, LocalTextEmbedder):
         return np.ascontiguousarray(embedder.embed([query])[0], np.float32)
-    return asyncio.run(_ask(embedder, query))
+    return asyncio.run(_call(embedder, query))
 
 
 def _embedder_of(settings: RunSettings) -> Any:
@@ -94,23 +94,25 @@ def _embedder_of(settings: RunSettings) -> Any:
 
 @functools.cache
 def _wordllama() -> WordLlamaEmbedder:
-    return WordLlamaEmbedder()  # looks its version up, which takes as long as a query
+    return WordLlamaEmbedder()  # cached: resolving its version takes as long as a query
 
 
-async def _ask(embedder: Any, query: str) -> Vectors:
-    """Calls a service once: the search waits for it, and word search works without it."""
+async def _call(embedder: Any, query: str) -> Vectors:
+    """Call a service without retries: the search waits for it, and word search works without it."""
     await embedder.open()
     try:
         request = embedding_request([query], is_query=True)
-        answer = await asyncio.wait_for(embedder.ask(request, None), _SERVICE_DEADLINE_S)
+        response = await asyncio.wait_for(embedder.ask(request, None), _SERVICE_TIMEOUT_S)
     except TimeoutError as error:
-        raise ModelError("model_timeout", f"{embedder.name} did not answer in {_SERVICE_DEADLINE_S:g} s") from error
+        raise ModelError("model_timeout", f"{embedder.name} did not respond within {_SERVICE_TIMEOUT_S:g} s") from error
     finally:
         await embedder.close()
-    return np.ascontiguousarray(answer.vectors[0], np.float32)
+    return np.ascontiguousarray(response.vectors[0], np.float32)
 
 
-def _check_name(here: str, wanted: str) -> None:
-    if here != wanted:
-        message = f"the vectors were made by {wanted}, which is {here} here now; run the prompt again"
+def _check_name(available: str, required: str) -> None:
+    if available != required:
+        message = (
+            f"the run's vectors were created by {required}, but this service has {available}; run the prompt again"
+        )
         raise ModelError("model_unavailable", message)

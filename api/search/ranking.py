@@ -1,4 +1,4 @@
-"""Rankings: how scores become an order, and how several orders are joined into one."""
+"""Rankings: order rows by score, and fuse several rankings into one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from promptreel.api.search.block import Block, Kind, VectorGroup
 from promptreel.tables.vectors import Vectors, best_of, resolved, similarities
 
-# Reciprocal rank fusion: an item counts 1 / (RANK_OFFSET + its rank) in each ranking. The usual constant.
+# Reciprocal rank fusion: a row scores 1 / (RANK_OFFSET + rank) in each ranking. The usual constant.
 RANK_OFFSET: Final = 60
-_DEPTH: Final = 200  # a ranking is made at least this long before it is joined with others
+_MIN_DEPTH: Final = 200  # minimum length of a ranking before fusion
 
 Key = TypeVar("Key")
-BlockPosition = tuple[int, int]  # (number of a block, number of a place in it)
+BlockPosition = tuple[int, int]  # (number of a block, row in it)
 
 
 def depth_for(top_k: int) -> int:
-    """How long the rankings are made of which the best `top_k` are wanted."""
-    return max(_DEPTH, 4 * top_k)
+    """Return the length of the rankings from which the best `top_k` are selected."""
+    return max(_MIN_DEPTH, 4 * top_k)
 
 
 @dataclass(frozen=True)
@@ -31,78 +31,80 @@ class Searched:
     """A block as one query sees it.
 
     Attributes:
-        run_id: the run that it belongs to.
-        run_age: 0 for the newest of the runs that are searched, 1 for the next, ...
-        shown: bool[places]: the places that may be found.
-        chosen: bool[texts]: the texts that count; None for all texts of the places shown.
+        run_id: the run that the block belongs to.
+        run_age: 0 for the newest searched run, 1 for the next, ...
+        visible: bool[rows]: the rows that may be returned.
+        selected: bool[texts]: the texts to search; None for all texts of the visible rows.
     """
 
     run_id: str
     run_age: int
     block: Block
-    shown: NDArray[np.bool_]
-    chosen: NDArray[np.bool_] | None = None
+    visible: NDArray[np.bool_]
+    selected: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class SegmentScores:
-    """Cosines of one block with a query, for one model.
+    """Cosine similarities of one block to a query, for one model.
 
     Attributes:
-        places: int32[n], ascending: the places that have a vector that counts.
-        scores: float32[n]: the highest cosine of each.
+        rows: int32[n], ascending: the rows that have a selected vector.
+        scores: float32[n]: the highest cosine of each row.
     """
 
-    places: NDArray[np.int32]
+    rows: NDArray[np.int32]
     scores: Vectors
 
-    def of(self, place: int) -> float | None:
-        """The cosine of one place."""
-        at = int(np.searchsorted(self.places, self.places.dtype.type(place)))
-        return float(self.scores[at]) if at < len(self.places) and self.places[at] == place else None
+    def of(self, row: int) -> float | None:
+        """Return the cosine of one row, or None if it has no selected vector."""
+        at = int(np.searchsorted(self.rows, self.rows.dtype.type(row)))
+        return float(self.scores[at]) if at < len(self.rows) and self.rows[at] == row else None
 
 
 def score_segments(searched: Searched, kind: Kind, model: str, query: Vectors) -> SegmentScores | None:
-    """The highest cosine of each place; None where the block has no vectors of that model."""
+    """Return the highest cosine of each row, or None if the block has no vectors of the model."""
     group = searched.block.group(kind, model)
     if group is None:
         return None
-    chosen = searched.chosen if kind == "text" else None
-    whole = chosen is None and searched.shown is searched.block.all_segments
-    kept = None if whole else _kept(group, searched.shown, chosen)
-    places = group.places if kept is None else group.places[kept]
-    if not len(places):
-        return SegmentScores(places, np.zeros(0, np.float32))
-    firsts = group.firsts if kept is None else np.flatnonzero(np.diff(places, prepend=-1))
-    best = np.maximum.reduceat(_row_scores(group, query, kept), firsts)
-    order = np.argsort(places[firsts], kind="stable")
-    return SegmentScores(places[firsts][order], best[order])
+    selected = searched.selected if kind == "text" else None
+    is_complete = selected is None and searched.visible is searched.block.all_rows
+    members = None if is_complete else _selected_members(group, searched.visible, selected)
+    rows = group.rows if members is None else group.rows[members]
+    if not len(rows):
+        return SegmentScores(rows, np.zeros(0, np.float32))
+    starts = group.row_starts if members is None else np.flatnonzero(np.diff(rows, prepend=-1))
+    best = np.maximum.reduceat(_member_scores(group, query, members), starts)
+    order = np.argsort(rows[starts], kind="stable")
+    return SegmentScores(rows[starts][order], best[order])
 
 
-def _kept(group: VectorGroup, shown: NDArray[np.bool_], chosen: NDArray[np.bool_] | None) -> NDArray[np.intp]:
-    keep = shown[group.places]
-    if chosen is not None:
-        keep &= chosen[group.rows]
-    return np.flatnonzero(keep)
+def _selected_members(
+    group: VectorGroup, visible: NDArray[np.bool_], selected: NDArray[np.bool_] | None
+) -> NDArray[np.intp]:
+    is_selected = visible[group.rows]
+    if selected is not None:
+        is_selected &= selected[group.members]
+    return np.flatnonzero(is_selected)
 
 
-def _row_scores(group: VectorGroup, query: Vectors, kept: NDArray[np.intp] | None) -> Vectors:
-    """The cosine of each row, with the product made once for rows that share a vector."""
-    if kept is None:
-        return similarities(group.vectors, query)[group.numbers]
-    numbers, back = np.unique(group.numbers[kept], return_inverse=True)
+def _member_scores(group: VectorGroup, query: Vectors, members: NDArray[np.intp] | None) -> Vectors:
+    """Return the cosine of each member; members that share a vector are computed once."""
+    if members is None:
+        return similarities(group.vectors, query)[group.vector_indices]
+    numbers, back = np.unique(group.vector_indices[members], return_inverse=True)
     return similarities(group.vectors, query, numbers.astype(np.intp))[back]
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Places in order, best first.
+    """Rows ordered by score, best first.
 
     Attributes:
-        keys: what decides between places of equal score, see `segment_keys`.
+        keys: sort keys that break ties, see `segment_keys`.
     """
 
-    places: tuple[BlockPosition, ...] = ()
+    positions: tuple[BlockPosition, ...] = ()
     scores: tuple[float, ...] = ()
     keys: tuple[Any, ...] = ()
 
@@ -114,12 +116,12 @@ def rank(
     *,
     of_every_block: bool = False,
 ) -> Ranking:
-    """The best places of several blocks as one ranking; equal scores go by item, time and segment, then newer run first.
+    """Rank the best rows of several blocks. Ties are broken by item, time and segment, then the newer run comes first.
 
     Args:
-        found: (places, their scores) for each block, or None.
-        depth: length of the ranking.
-        of_every_block: take that many of every block, instead of all together.
+        found: (rows, their scores) of each block, or None.
+        depth: maximum length of the ranking.
+        of_every_block: apply `depth` to each block instead of to the ranking.
     """
     parts = []
     for block, scored in enumerate(found):
@@ -128,45 +130,47 @@ def rank(
             parts.append((np.full(len(best), block), scored[0][best], scored[1][best]))
     if not parts:
         return Ranking()
-    number, place, score = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    number, row, score = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     level = resolved(score)
     if not of_every_block and depth < len(level):
-        kept = np.flatnonzero(level >= np.partition(level, len(level) - depth)[len(level) - depth])
-        number, place, score, level = number[kept], place[kept], score[kept], level[kept]
-    keys = _keys(searched, number, place)
+        candidates = np.flatnonzero(level >= np.partition(level, len(level) - depth)[len(level) - depth])
+        number, row, score, level = number[candidates], row[candidates], score[candidates], level[candidates]
+    keys = _keys(searched, number, row)
     order = sorted(range(len(keys)), key=lambda at: (-level[at], keys[at]))
     if not of_every_block:
         order = order[:depth]
     return Ranking(
-        tuple((int(number[at]), int(place[at])) for at in order),
+        tuple((int(number[at]), int(row[at])) for at in order),
         tuple(float(score[at]) for at in order),
         tuple(keys[at] for at in order),
     )
 
 
-def _keys(searched: Sequence[Searched], numbers: NDArray[Any], places: NDArray[Any]) -> list[Any]:
-    """The keys of places of several blocks, in their order."""
+def _keys(searched: Sequence[Searched], numbers: NDArray[Any], rows: NDArray[Any]) -> list[Any]:
+    """Return the sort keys of rows of several blocks, in the given order."""
     keys: list[Any] = [None] * len(numbers)
     for number in np.unique(numbers):
         members = np.flatnonzero(numbers == number)
-        for at, key in zip(members, segment_keys(searched[number], places[members]), strict=True):
+        for at, key in zip(members, segment_keys(searched[number], rows[members]), strict=True):
             keys[at] = key
     return keys
 
 
-def segment_keys(searched: Searched, places: NDArray[Any]) -> list[tuple[Any, ...]]:
-    """What decides between places of equal score: item, time (a synthesis after its segments), segment, run."""
-    rows = searched.block.places.select(["video_id", "start_us", "segment_id"]).take(pa.array(places, pa.int64()))
+def segment_keys(searched: Searched, rows: NDArray[Any]) -> list[tuple[Any, ...]]:
+    """Return sort keys that break ties: item, time (a synthesis after its segments), segment, run age."""
+    table = searched.block.rows.select(["video_id", "start_us", "segment_id"]).take(pa.array(rows, pa.int64()))
     return [
         (video_id, segment_id is None, start_us or 0, segment_id or "", searched.run_age)
-        for video_id, start_us, segment_id in zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True)
+        for video_id, start_us, segment_id in zip(
+            *(table[name].to_pylist() for name in table.column_names), strict=True
+        )
     ]
 
 
 def fuse(
     rankings: Sequence[Sequence[Key]], weights: Sequence[float] | None = None, tie: Callable[[Key], Any] | None = None
 ) -> dict[Key, float]:
-    """Joins rankings by reciprocal rank: key to its score, best first.
+    """Fuse rankings by reciprocal rank; return the score of each key, best first.
 
     >>> fuse([["a", "b"], ["b"]])
     {'b': 0.03252247488101534, 'a': 0.01639344262295082}
@@ -180,23 +184,23 @@ def fuse(
 
 
 def unit_score(cosine: float) -> float:
-    """A cosine as a score from 0 to 1."""
+    """Map a cosine to a score from 0 to 1."""
     return min(1.0, max(0.0, (1.0 + cosine) / 2))
 
 
 @dataclass(frozen=True)
 class Warnings:
-    """What a search goes without, for the answer's header."""
+    """What a response does not cover, reported in its header."""
 
     texts: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Adds one, once."""
+        """Add a text unless it is already present."""
         if text not in self.texts:
             self.texts.append(text)
 
     def headers(self) -> Mapping[str, str]:
-        """The header that tells of them; none where there is nothing to tell."""
+        """Return the X-Search-Warning header, or nothing without warnings."""
         if not self.texts:
             return {}
         plain = "; ".join(self.texts).encode("ascii", "replace").decode()

@@ -1,4 +1,4 @@
-"""What a search looks at: the caller's finished runs over the chosen places, and the fields that they know."""
+"""The scope of a search: the caller's finished runs over the requested indexes, and their fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.schemas.settings import RunSettings, settings_from_dict
 
-PLAYGROUND = None  # stands in index_ids for the media that lies in no index
+PLAYGROUND = None  # in index_ids: media without an index
 
 
 @dataclass(frozen=True)
@@ -30,59 +30,59 @@ class SearchScope:
     runs: tuple[RunRecord, ...]
 
     def committed(self) -> list[Committed]:
-        """Each run with the number of its newest manifest."""
+        """Return each run with the number of its newest manifest."""
         return [Committed(run.run_id, run.manifest_number or 0) for run in self.runs]
 
     def settings(self, run_id: str) -> RunSettings:
-        """What a run was frozen with."""
+        """Return the settings that a run was created with."""
         return settings_from_dict(next(run.settings for run in self.runs if run.run_id == run_id))
 
 
 def runs_in_indexes(
     session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
 ) -> SearchScope:
-    """The named runs, or all finished ones over these indexes.
+    """Return the named runs, or all finished runs over these indexes.
 
     Args:
-        index_ids: PLAYGROUND stands for the media that lies in no index.
+        index_ids: index ids; PLAYGROUND selects media without an index.
 
     Raises:
-        ApiError: 404 where an index or a run is not the caller's, 409 where a named run has not finished, 422 where it is
-            over another place.
+        ApiError: 404 if the caller has no such index or run, 409 if a named run has not finished, 422 if it belongs to
+            another index.
     """
     for index_id in index_ids:
         if index_id is not None:
             owned_index(session, caller, index_id)
     if run_ids is None:
         named = RunRecord.index_id.in_([index_id for index_id in index_ids if index_id is not None])
-        inside = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
+        in_indexes = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
         finished = (RunRecord.status.in_(FINAL), RunRecord.manifest_number.is_not(None))
-        return SearchScope(tuple(session.scalars(runs_of(caller).where(inside, *finished))))
+        return SearchScope(tuple(session.scalars(runs_of(caller).where(in_indexes, *finished))))
     scope = named_runs(session, caller, run_ids)
     for run in scope.runs:
         if run.index_id not in index_ids:
-            place = "the playground" if run.index_id is None else f"index {run.index_id}"
-            raise invalid(f"run_ids: {run.run_id} is over {place}; search there, or leave it out", "run_ids")
+            owner = "the playground" if run.index_id is None else f"index {run.index_id}"
+            raise invalid(f"run_ids: {run.run_id} belongs to {owner}; search there, or omit the run", "run_ids")
     return scope
 
 
 def named_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> SearchScope:
-    """The named runs.
+    """Return the named runs that have tables, newest first.
 
     Raises:
-        ApiError: 404 where one is not the caller's, 409 where one has no tables yet.
+        ApiError: 404 if a run is not the caller's, 409 if a run has no tables yet.
     """
     runs = [owned_run(session, caller, run_id) for run_id in dict.fromkeys(run_ids)]
     for run in runs:
         if run.manifest_number is None and run.status not in FINAL:
-            message = f"Run {run.run_id} has no tables yet; wait until it has finished."
+            message = f"Run {run.run_id} has no tables yet; wait until it finishes."
             raise ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
     with_tables = [run for run in runs if run.manifest_number is not None]
     return SearchScope(tuple(sorted(with_tables, key=lambda run: (run.created_at, run.run_id), reverse=True)))
 
 
 def deleted_videos(session: Session, scope: SearchScope) -> frozenset[str]:
-    """The media of these runs that is deleted."""
+    """Return the deleted media of these runs."""
     items = (
         select(RunItem.video_id)
         .join(Video, Video.video_id == RunItem.video_id)
@@ -91,11 +91,11 @@ def deleted_videos(session: Session, scope: SearchScope) -> frozenset[str]:
     return frozenset(session.scalars(items))
 
 
-def chosen_fields(scope: SearchScope, search_fields: Sequence[str] | None) -> frozenset[str] | None:
-    """The fields that count, in canonical form (`tags[]` is `tags`); None for all.
+def selected_fields(scope: SearchScope, search_fields: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the fields to search in canonical form (`tags[]` becomes `tags`); None for all.
 
     Raises:
-        ApiError: 422 where no run knows one of them, naming those that they know.
+        ApiError: 422 if no run has one of the fields; the message lists the known fields.
     """
     if not search_fields or not scope.runs:
         return None
@@ -104,13 +104,14 @@ def chosen_fields(scope: SearchScope, search_fields: Sequence[str] | None) -> fr
         known |= dict.fromkeys(_leaf_paths(run.prompt["json_schema"]))
         level: Any = run.prompt.get("video_level")
         known |= dict.fromkeys(_leaf_paths(level["json_schema"]) if level else ())
-    wanted = [name.strip().removesuffix("[]") for name in search_fields]
-    for name, given in zip(wanted, search_fields, strict=True):
+    selected = [name.strip().removesuffix("[]") for name in search_fields]
+    for name, requested in zip(selected, search_fields, strict=True):
         if name not in known:
             raise invalid(
-                f"search_fields: unknown field {given!r}; the fields are {', '.join(sorted(known))}", "search_fields"
+                f"search_fields: unknown field {requested!r}; the fields are {', '.join(sorted(known))}",
+                "search_fields",
             )
-    return frozenset(wanted)
+    return frozenset(selected)
 
 
 def _leaf_paths(json_schema: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The searches as the routes ask for them: who may see what, the rankings, and the hits."""
+"""Search for the routes: access checks, rankings and hits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from promptreel.api.search.questions import QueryVectors
 from promptreel.api.search.ranking import BlockPosition, Searched, Warnings, depth_for, fuse
 from promptreel.api.search.scope import (
     SearchScope,
-    chosen_fields,
     deleted_videos,
     named_runs,
     runs_in_indexes,
+    selected_fields,
 )
 from promptreel.api.search.text import TextRanking, rank_texts, searched_blocks
 from promptreel.api.uploads.media_rows import owned_videos
@@ -31,12 +31,12 @@ from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.wire.search import ImageSearch, MultimodalSearch, MultiRunSearch, TextSearch
 from promptreel.tables.storage import Storage
 
-_OLDER_RUN_COUNTS: Final = 0.5  # `weighted`: each run counts half of the next newer one
+_AGE_FACTOR: Final = 0.5  # `weighted`: a run weighs half as much as the next newer one
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Hits, best first, and what the search went without."""
+    """Hits, best first, and warnings."""
 
     hits: list[Hit]
     warnings: Warnings = field(default_factory=Warnings)
@@ -59,10 +59,10 @@ class SearchService:
         self._vectors = QueryVectors()
 
     def text(self, caller: Principal, index_ids: Sequence[str | None], body: TextSearch) -> Answer:
-        """Places found by meaning and words."""
+        """Search segments and syntheses by meaning and words."""
         warnings = Warnings()
         scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
-        fields = chosen_fields(scope, body.search_fields)
+        fields = selected_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
 
         def ranked(hidden: frozenset[str]) -> TextRanking:
@@ -71,29 +71,29 @@ class SearchService:
 
         ranking = self._without_deleted(caller, scope, ranked, lambda found: found.fused)
         best = list(ranking.fused)[: body.top_k]
-        return Answer(self._hits(caller, scope, ranking.searched, best, _text_maker(ranking)), warnings)
+        return Answer(self._hits(caller, scope, ranking.searched, best, _text_hit_builder(ranking)), warnings)
 
     def image(self, caller: Principal, index_ids: Sequence[str | None], body: ImageSearch) -> Answer:
-        """Segments found by a picture."""
+        """Search segments by an image."""
         warnings = Warnings()
         picture = decode_base64(body.image_data)
         scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
         ranking = self._rank_images(caller, scope, indexes, picture, depth_for(body.top_k), warnings)
-        best = ranking.ranking.places[: body.top_k]
+        best = ranking.ranking.positions[: body.top_k]
 
-        def hit(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
-            frame = ranking.frame(place)
-            made = segment_hit(ranking.searched[place[0]], place[1], run, video, frame.score)
-            return {**made, **image_fields(frame)}
+        def hit(position: BlockPosition, run: RunRecord, video: Video) -> Hit:
+            frame = ranking.frame(position)
+            hit_body = segment_hit(ranking.searched[position[0]], position[1], run, video, frame.score)
+            return {**hit_body, **image_fields(frame)}
 
         return Answer(self._hits(caller, scope, ranking.searched, best, hit), warnings)
 
     def multimodal(self, caller: Principal, index_ids: Sequence[str | None], body: MultimodalSearch) -> Answer:
-        """Places found by a text, a picture, or both."""
+        """Search segments and syntheses by a text, an image, or both."""
         warnings = Warnings()
         picture = decode_base64(body.image_data) if body.image_data is not None else None
         scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
-        fields = chosen_fields(scope, body.search_fields)
+        fields = selected_fields(scope, body.search_fields)
         depth = depth_for(body.top_k)
         by_text, by_image = None, None
         if body.text_query is not None:
@@ -109,7 +109,7 @@ class SearchService:
         return Answer(self._fused_hits(caller, scope, body, by_text, by_image), warnings)
 
     def multi_run(self, caller: Principal, body: MultiRunSearch) -> Answer:
-        """The best `top_k` places of each run, joined."""
+        """Search several runs and join the best `top_k` hits of each."""
         warnings = Warnings()
         with self._database.read() as session:
             if body.run_ids:
@@ -124,8 +124,10 @@ class SearchService:
             return rank_texts(searched, body.query, scope, self._vectors, depth, warnings, of_every_block=True)
 
         ranking = self._without_deleted(caller, scope, ranked, lambda found: found.fused)
-        chosen = _of_runs(ranking, body)
-        return Answer(self._hits(caller, scope, ranking.searched, list(chosen), _text_maker(ranking, chosen)), warnings)
+        selected = _join_runs(ranking, body)
+        return Answer(
+            self._hits(caller, scope, ranking.searched, list(selected), _text_hit_builder(ranking, selected)), warnings
+        )
 
     # ------------------------------------------------------------------------------------------- parts
 
@@ -137,10 +139,10 @@ class SearchService:
         return scope, self._indexes(scope, warnings, are_named=bool(run_ids))
 
     def _indexes(self, scope: SearchScope, warnings: Warnings, *, are_named: bool) -> list[RunIndex]:
-        """The indexes of the runs. A damaged run is left out with a warning, unless the caller has named the runs.
+        """Return the indexes of the runs. A damaged run is skipped with a warning unless the caller named it.
 
         Raises:
-            RunDamaged: of a named run.
+            RunDamaged: a named run is damaged.
         """
         if are_named:
             return self.library.indexes(scope.committed())
@@ -162,23 +164,23 @@ class SearchService:
             searched = searched_blocks(indexes, hidden)
             return rank_images(searched, picture, scope, self._vectors, depth, warnings)
 
-        return self._without_deleted(caller, scope, ranked, lambda found: found.ranking.places)
+        return self._without_deleted(caller, scope, ranked, lambda found: found.ranking.positions)
 
     def _without_deleted(
         self,
         caller: Principal,
         scope: SearchScope,
         rank: Callable[[frozenset[str]], Ranked],
-        places: Callable[[Ranked], Iterable[BlockPosition]],
+        positions: Callable[[Ranked], Iterable[BlockPosition]],
     ) -> Ranked:
-        """Ranks, and ranks again without deleted media where some was found: most searches meet none."""
+        """Rank, and rank again without deleted media only if some was found: most searches find none."""
         ranking = rank(frozenset())
-        found = {_video_id(ranking.searched, place) for place in places(ranking)}
+        found = {_video_id(ranking.searched, position) for position in positions(ranking)}
         with self._database.read() as session:
-            lost = found - _shown_videos(session, caller, sorted(found))
-            if not lost:
+            deleted = found - _visible_videos(session, caller, sorted(found))
+            if not deleted:
                 return ranking
-            hidden = deleted_videos(session, scope) | lost
+            hidden = deleted_videos(session, scope) | deleted
         return rank(hidden)
 
     def _hits(
@@ -186,17 +188,17 @@ class SearchService:
         caller: Principal,
         scope: SearchScope,
         searched: Sequence[Searched],
-        places: Sequence[BlockPosition],
-        make: Callable[[BlockPosition, RunRecord, Video], Hit],
+        positions: Sequence[BlockPosition],
+        build: Callable[[BlockPosition, RunRecord, Video], Hit],
     ) -> list[Hit]:
         with self._database.read() as session:
-            videos = owned_videos(session, caller, sorted({_video_id(searched, place) for place in places}))
+            videos = owned_videos(session, caller, sorted({_video_id(searched, position) for position in positions}))
         runs = {run.run_id: run for run in scope.runs}
         hits = []
-        for place in places:
-            video = videos.get(_video_id(searched, place))
-            if video is not None:  # else it was deleted just now
-                hits.append(make(place, runs[searched[place[0]].run_id], video))
+        for position in positions:
+            video = videos.get(_video_id(searched, position))
+            if video is not None:  # otherwise it was deleted after the ranking
+                hits.append(build(position, runs[searched[position[0]].run_id], video))
         return hits
 
     def _fused_hits(
@@ -208,97 +210,99 @@ class SearchService:
         by_image: ImageRanking | None,
     ) -> list[Hit]:
         ranking: TextRanking | ImageRanking | None = by_text or by_image
-        assert ranking is not None, "the body asks for something"
+        assert ranking is not None, "the request has a text or an image"
         searched = ranking.searched
         texts = list(by_text.fused) if by_text is not None else []
-        images = list(by_image.ranking.places) if by_image is not None else []
+        images = list(by_image.ranking.positions) if by_image is not None else []
         weights = [body.text_weight, body.image_weight]
         keys = dict(by_text.keys) if by_text is not None else {}
         if by_image is not None:
-            keys |= zip(by_image.ranking.places, by_image.ranking.keys, strict=True)
+            keys |= zip(by_image.ranking.positions, by_image.ranking.keys, strict=True)
         fused = fuse([texts, images], weights, keys.__getitem__)
-        text_ranks = {place: number for number, place in enumerate(texts, 1)}
-        image_ranks = {place: number for number, place in enumerate(images, 1)}
+        text_ranks = {position: number for number, position in enumerate(texts, 1)}
+        image_ranks = {position: number for number, position in enumerate(images, 1)}
 
-        def hit(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
-            ranks = {"text": text_ranks.get(place), "image": image_ranks.get(place)}
-            similarity = by_text.similarity(place) if by_text is not None and ranks["text"] else None
-            frame = by_image.frame(place) if by_image is not None and ranks["image"] else None
+        def hit(position: BlockPosition, run: RunRecord, video: Video) -> Hit:
+            ranks = {"text": text_ranks.get(position), "image": image_ranks.get(position)}
+            similarity = by_text.similarity(position) if by_text is not None and ranks["text"] else None
+            frame = by_image.frame(position) if by_image is not None and ranks["image"] else None
             image_score = frame.score if frame is not None else None
             best = max((score for score in (similarity, image_score) if score is not None), default=None)
-            matches = by_text.matches(place) if by_text is not None and ranks["text"] else []
-            preview = _preview_of(by_text, place) if by_text is not None else None
-            made = segment_hit(searched[place[0]], place[1], run, video, best, matches=matches, preview=preview)
-            return {**made, **image_fields(frame), **fusion_fields(fused[place], ranks, similarity, image_score)}
+            matches = by_text.matches(position) if by_text is not None and ranks["text"] else []
+            preview = _preview_of(by_text, position) if by_text is not None else None
+            hit_body = segment_hit(
+                searched[position[0]], position[1], run, video, best, matches=matches, preview=preview
+            )
+            return {**hit_body, **image_fields(frame), **fusion_fields(fused[position], ranks, similarity, image_score)}
 
         return self._hits(caller, scope, searched, list(fused)[: body.top_k], hit)
 
 
-def _text_maker(
+def _text_hit_builder(
     ranking: TextRanking, weighted: Mapping[BlockPosition, tuple[float, float]] | None = None
 ) -> Callable[[BlockPosition, RunRecord, Video], Hit]:
-    """Makes the hits of a text ranking.
+    """Return a function that builds the hits of a text ranking.
 
     Args:
-        weighted: (rank score, factor of the similarity) of each place where these are not the ranking's own.
+        weighted: (rank score, factor of the similarity) of each hit, if they differ from the ranking's.
     """
 
-    def make(place: BlockPosition, run: RunRecord, video: Video) -> Hit:
-        score, factor = weighted[place] if weighted is not None else (ranking.fused[place], 1.0)
-        similarity = ranking.similarity(place)
+    def build(position: BlockPosition, run: RunRecord, video: Video) -> Hit:
+        score, factor = weighted[position] if weighted is not None else (ranking.fused[position], 1.0)
+        similarity = ranking.similarity(position)
         return segment_hit(
-            ranking.searched[place[0]],
-            place[1],
+            ranking.searched[position[0]],
+            position[1],
             run,
             video,
             similarity * factor if similarity is not None else None,
             rank_score=score,
-            matches=ranking.matches(place),
-            preview=_preview_of(ranking, place),
+            matches=ranking.matches(position),
+            preview=_preview_of(ranking, position),
         )
 
-    return make
+    return build
 
 
-def _of_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[BlockPosition, tuple[float, float]]:
-    """The places that a search over several runs answers with, best first: (score, factor of age) of each."""
-    taken: dict[str, int] = {}
-    chosen: dict[BlockPosition, tuple[float, float]] = {}
-    for place, score in ranking.fused.items():
-        searched = ranking.searched[place[0]]
-        taken[searched.run_id] = taken.get(searched.run_id, 0) + 1
-        if taken[searched.run_id] <= body.top_k:
-            factor = _OLDER_RUN_COUNTS**searched.run_age if body.aggregation == "weighted" else 1.0
-            chosen[place] = (score * factor, factor)
-    # Equal scores stay in the ranking's order, which puts the newer run first.
-    ordered = dict(sorted(chosen.items(), key=lambda entry: -round(entry[1][0], 12)))
+def _join_runs(ranking: TextRanking, body: MultiRunSearch) -> dict[BlockPosition, tuple[float, float]]:
+    """Select the hits of a search over several runs, best first; return (score, age factor) of each."""
+    hits_per_run: dict[str, int] = {}
+    selected: dict[BlockPosition, tuple[float, float]] = {}
+    for position, score in ranking.fused.items():
+        searched = ranking.searched[position[0]]
+        hits_per_run[searched.run_id] = hits_per_run.get(searched.run_id, 0) + 1
+        if hits_per_run[searched.run_id] <= body.top_k:
+            factor = _AGE_FACTOR**searched.run_age if body.aggregation == "weighted" else 1.0
+            selected[position] = (score * factor, factor)
+    # The sort is stable: equal scores keep the ranking's order, newer run first.
+    ordered = dict(sorted(selected.items(), key=lambda entry: -round(entry[1][0], 12)))
     if body.aggregation == "all":
         return ordered
     best: dict[Any, BlockPosition] = {}
-    for place in ordered:
-        row = ranking.searched[place[0]].block.places
-        best.setdefault((row["video_id"][place[1]].as_py(), row["segment_id"][place[1]].as_py()), place)
-    return {place: ordered[place] for place in best.values()}
+    for position in ordered:
+        rows = ranking.searched[position[0]].block.rows
+        best.setdefault((rows["video_id"][position[1]].as_py(), rows["segment_id"][position[1]].as_py()), position)
+    return {position: ordered[position] for position in best.values()}
 
 
-def _preview_of(ranking: TextRanking, place: BlockPosition) -> int | None:
-    """The segment that stands for a synthesis: of its item's segments the one nearest to the query, else the first."""
-    searched = ranking.searched[place[0]]
-    if searched.block.places["segment_id"][place[1]].as_py() is not None:
+def _preview_of(ranking: TextRanking, position: BlockPosition) -> int | None:
+    """Return the segment that previews a synthesis: the most similar one of its item, or else the first."""
+    searched = ranking.searched[position[0]]
+    if searched.block.rows["segment_id"][position[1]].as_py() is not None:
         return None
-    segments = segments_of(searched, place)
-    return max(segments, key=lambda at: (ranking.similarity((place[0], at)) or 0.0, -at), default=None)
+    segments = segments_of(searched, position)
+    return max(segments, key=lambda at: (ranking.similarity((position[0], at)) or 0.0, -at), default=None)
 
 
-def _video_id(searched: Sequence[Searched], place: BlockPosition) -> str:
-    return searched[place[0]].block.places["video_id"][place[1]].as_py()  # type: ignore[no-any-return]
+def _video_id(searched: Sequence[Searched], position: BlockPosition) -> str:
+    return searched[position[0]].block.rows["video_id"][position[1]].as_py()  # type: ignore[no-any-return]
 
 
-def _shown_videos(session: Session, caller: Principal, video_ids: Sequence[str]) -> set[str]:
-    """Which of these media items are the caller's and not deleted."""
-    shown: set[str] = set()
-    for first in range(0, len(video_ids), 500):  # SQLite takes some thousand values in a statement at most
+def _visible_videos(session: Session, caller: Principal, video_ids: Sequence[str]) -> set[str]:
+    """Return those of these media items that belong to the caller and are not deleted."""
+    visible: set[str] = set()
+    for first in range(0, len(video_ids), 500):  # SQLite limits the number of values in a statement
         some = Video.video_id.in_(video_ids[first : first + 500])
-        mine = select(Video.video_id).where(some, Video.account_id == caller.account_id, Video.deletion_id.is_(None))
-        shown.update(session.scalars(mine))
-    return shown
+        owned = select(Video.video_id).where(some, Video.account_id == caller.account_id, Video.deletion_id.is_(None))
+        visible.update(session.scalars(owned))
+    return visible

@@ -1,1 +1,1 @@
-"""Analyst SQL: one SELECT over the committed tables of a caller's runs, in a locked-down process of its own."""
+"""Analyst SQL: run one SELECT over the committed tables of a caller's runs in a sandboxed process."""

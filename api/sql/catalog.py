@@ -1,4 +1,4 @@
-"""The catalog of a query's tables, with examples that run, and what ties rows to segments."""
+"""The catalog of queryable tables with working examples, and the segment context of result rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 def table_bodies(views: AnalystViews, scope: RunScope) -> list[dict[str, Any]]:
-    """The tables as the catalog shows them."""
+    """Return the tables in API format."""
     return [
         {
             "name": view.name,
@@ -35,54 +35,54 @@ def table_bodies(views: AnalystViews, scope: RunScope) -> list[dict[str, Any]]:
 
 
 def examples(views: AnalystViews) -> list[dict[str, str]]:
-    """Queries over these tables that run as they stand; those about fields are over the newest run that has such."""
+    """Return working queries over these tables; queries over fields use the newest run with a field of that type."""
     shown = [
         _example(
-            "How the segments ended",
+            "Segments by status",
             "SELECT status, count(*) AS segments FROM segments GROUP BY status ORDER BY segments DESC",
         ),
         _example(
-            "The first segments of each item",
+            "First segments by item",
             "SELECT video_id, segment_id, run_id, start_time, end_time, status FROM segments "
             "ORDER BY video_id, start_time LIMIT 50",
         ),
         _example(
-            "Items with their segments and seconds",
+            "Segment count and duration by item",
             "SELECT m.name, m.video_id, m.run_id, m.segment_count, m.duration_seconds FROM media AS m "
             "ORDER BY m.segment_count DESC LIMIT 50",
         ),
         _example(
-            "What failed, and why",
+            "Failures by operation and code",
             "SELECT operation, code, count(*) AS failures, any_value(message) AS example FROM failures "
             "GROUP BY operation, code ORDER BY failures DESC",
         ),
         _example(
-            "Where a word is spoken",
+            "Segments in which a word is spoken",
             "SELECT video_id, segment_id, run_id, start_us / 1e6 AS start_time, end_us / 1e6 AS end_time, text "
             "FROM transcripts WHERE text ILIKE '%the%' ORDER BY video_id, start_us LIMIT 50",
         ),
     ]
-    for kinds, make in (
-        (("VARCHAR", "BOOLEAN"), _most_frequent),
-        (("BIGINT", "DOUBLE"), _spread),
-        (("VARCHAR[]",), _parts),
+    for types, build in (
+        (("VARCHAR", "BOOLEAN"), _most_frequent_values),
+        (("BIGINT", "DOUBLE"), _range),
+        (("VARCHAR[]",), _most_frequent_elements),
     ):
-        found = next(((view, column.name) for view, column in _fields(views) if column.type in kinds), None)
+        found = next(((view, column.name) for view, column in _fields(views) if column.type in types), None)
         if found is not None:
-            shown.append(make(*found))
+            shown.append(build(*found))
     return shown
 
 
 def row_contexts(
     rows: Sequence[Mapping[str, Any]], tables: Sequence[str], run_ids: Sequence[str]
 ) -> list[dict[str, Any] | None]:
-    """For each row the segment or item that its columns name; None where they name neither.
+    """Return the segment or item that each row's columns identify; None if they identify neither.
 
-    A row without a run takes that of the query, where it can only be one.
+    A row without a run id gets the run of the query if that is unambiguous.
 
     Args:
         tables: the tables that the query names.
-        run_ids: the runs that it reads.
+        run_ids: the runs in scope.
     """
     named = set(tables)
     only = list(run_ids) if len(run_ids) == 1 else [run_id for run_id in run_ids if named == {run_id}]
@@ -91,8 +91,8 @@ def row_contexts(
 
 def _context(row: Mapping[str, Any], run_ids: Sequence[str], only: str | None) -> dict[str, Any] | None:
     values = {
-        name: row[name] if isinstance(row.get(name), kinds) and not isinstance(row.get(name), bool) else None
-        for name, kinds in _CONTEXT.items()
+        name: row[name] if isinstance(row.get(name), types) and not isinstance(row.get(name), bool) else None
+        for name, types in _CONTEXT.items()
     }
     if values["segment_id"] is None and values["video_id"] is None:
         return None
@@ -104,27 +104,28 @@ def _fields(views: AnalystViews) -> list[tuple[AnalystView, Any]]:
     return [(view, column) for view in of_runs for column in view.columns if column.field_path is not None]
 
 
-def _most_frequent(view: AnalystView, field: str) -> dict[str, str]:
+def _most_frequent_values(view: AnalystView, field: str) -> dict[str, str]:
     return _example(
-        f"The most frequent values of {field}",
+        f"Most frequent values of {field}",
         f"SELECT {quoted(field)}, count(*) AS segments FROM {quoted(view.name)} "
         "GROUP BY 1 ORDER BY segments DESC, 1 LIMIT 20",
     )
 
 
-def _spread(view: AnalystView, field: str) -> dict[str, str]:
+def _range(view: AnalystView, field: str) -> dict[str, str]:
     return _example(
-        f"The spread of {field} in each item",
-        f"SELECT video_id, min({quoted(field)}) AS least, avg({quoted(field)}) AS average, max({quoted(field)}) AS most "
-        f"FROM {quoted(view.name)} GROUP BY video_id ORDER BY average DESC NULLS LAST LIMIT 20",
+        f"Range of {field} by item",
+        f"SELECT video_id, min({quoted(field)}) AS minimum, avg({quoted(field)}) AS average, "
+        f"max({quoted(field)}) AS maximum FROM {quoted(view.name)} "
+        "GROUP BY video_id ORDER BY average DESC NULLS LAST LIMIT 20",
     )
 
 
-def _parts(view: AnalystView, field: str) -> dict[str, str]:
+def _most_frequent_elements(view: AnalystView, field: str) -> dict[str, str]:
     return _example(
-        f"The most frequent parts of {field}",
-        f"SELECT part, count(*) AS times FROM (SELECT unnest({quoted(field)}) AS part FROM {quoted(view.name)}) "
-        "GROUP BY part ORDER BY times DESC, part LIMIT 20",
+        f"Most frequent elements of {field}",
+        f"SELECT element, count(*) AS occurrences FROM (SELECT unnest({quoted(field)}) AS element FROM {quoted(view.name)}) "
+        "GROUP BY element ORDER BY occurrences DESC, element LIMIT 20",
     )
 
 

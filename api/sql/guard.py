@@ -1,4 +1,4 @@
-"""What a query may name, decided on DuckDB's own syntax tree of it. Pure: no connection, no file."""
+"""Check which tables and functions a query names, on the syntax tree from DuckDB's parser. No connection, no file."""
 
 from __future__ import annotations
 
@@ -10,87 +10,87 @@ from promptreel.schemas.errors import PicklableError
 
 _QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TABLE_FUNCTIONS: Final = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat"})
-# These tell of the service rather than of its tables, run SQL that is made while the query runs, take the inner state of
-# DuckDB as a value, or only wait.
-_REFUSED_FUNCTIONS: Final = frozenset(
+# These expose the service instead of its tables, run SQL that is built at run time, accept DuckDB's internal state as a
+# value, or only wait.
+_DENIED_FUNCTIONS: Final = frozenset(
     """current_setting getenv getvariable write_log parse_duckdb_log_message json_serialize_plan json_deserialize_sql
     json_execute_serialized_sql to_aggregate_state finalize combine index_key nextval currval setval sleep_ms setseed
     which_secret read_text read_blob obj_description col_description shobj_description get_block_size""".split()
 )
-_REFUSED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "inet_", "__internal", "parquet_", "variant_bytes", "has_")
+_DENIED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "inet_", "__internal", "parquet_", "variant_bytes", "has_")
 
 
 class QueryRejected(PicklableError):
-    """The query is not run; the message says why, and the fix."""
+    """A query that is not allowed. The message says why and how to fix it."""
 
 
 @dataclass(frozen=True)
-class Named:
+class QueryTables:
     """The tables of the catalog that a query names."""
 
     tables: frozenset[str]
 
 
-def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> Named:
-    """Refuses a query that does more than read the given tables.
+def check_query(tree: Mapping[str, Any], tables: Collection[str]) -> QueryTables:
+    """Check that a query only reads the given tables.
 
     Args:
-        tree: what DuckDB's `json_serialize_sql` gives.
-        tables: names that the query may read.
+        tree: the output of DuckDB's `json_serialize_sql`.
+        tables: names of the tables that the query may read.
 
     Raises:
-        QueryRejected: naming the part that is not allowed.
+        QueryRejected: names the part that is not allowed.
     """
     if tree.get("error"):
-        raise QueryRejected(f"DuckDB cannot read this as one SELECT: {tree.get('error_message', 'no message')}")
+        raise QueryRejected(f"DuckDB cannot parse the query as one SELECT: {tree.get('error_message', 'no message')}")
     if len(tree["statements"]) != 1:
-        raise QueryRejected("give exactly one SELECT statement")
+        raise QueryRejected("The query must be exactly one SELECT statement.")
     nodes = list(_nodes(tree))
     known = {name.lower(): name for name in tables}
-    own = {name.lower() for node in nodes for name in _cte_names(node)}
+    cte_names = {name.lower() for node in nodes for name in _cte_names(node)}
     named: set[str] = set()
     for node in nodes:
         kind = node.get("type")
         if not isinstance(kind, str):
             continue
         if kind.endswith("_NODE") and kind not in _QUERY_NODES:
-            raise QueryRejected(f"{kind.removesuffix('_NODE').lower()}: a query only reads; give one SELECT")
+            raise QueryRejected(f"{kind.removesuffix('_NODE')} is not allowed; the query must be one SELECT statement.")
         if kind == "TABLE_FUNCTION":
             _check_table_function(node)
         elif kind == "FUNCTION":
             _check_function(_path_of(node))
         elif kind == "BASE_TABLE":
-            name = _check_table(_path_of(node), known, own)
+            name = _check_table(_path_of(node), known, cte_names)
             named.update({name} if name is not None else ())
         elif kind == "SHOW_REF" and node.get("query") is None:
             raise QueryRejected(
-                "SHOW: the catalog endpoint lists the tables; DESCRIBE <table> shows the columns of one"
+                "SHOW is not allowed; use the catalog endpoint to list tables, or DESCRIBE <table> to list columns."
             )
-    return Named(frozenset(named))
+    return QueryTables(frozenset(named))
 
 
-def _check_table(path: list[str], known: Mapping[str, str], own: Collection[str]) -> str | None:
-    """The table of the catalog that a path names; None where it is a name of the query's own."""
+def _check_table(path: list[str], known: Mapping[str, str], cte_names: Collection[str]) -> str | None:
+    """Return the table of the catalog that a path names; None if it names a common table expression."""
     name = path[-1].lower()
-    if len(path) == 1 and name in own:
+    if len(path) == 1 and name in cte_names:
         return known.get(name)
     if name in known and [part.lower() for part in path[:-1]] in ([], ["main"]):
         return known[name]
     shown = ", ".join(sorted(known.values())[:12])
-    raise QueryRejected(f"there is no table {'.'.join(path)!r} here; the catalog has {shown}")
+    raise QueryRejected(f"Unknown table {'.'.join(path)!r}; the tables are {shown}.")
 
 
 def _check_table_function(node: Mapping[str, Any]) -> None:
     path = _path_of(node["function"])
     if len(path) != 1 or path[0].lower() not in _TABLE_FUNCTIONS:
         allowed = ", ".join(sorted(_TABLE_FUNCTIONS))
-        raise QueryRejected(f"{'.'.join(path)}() is no table of this catalog; of table functions there are {allowed}")
+        raise QueryRejected(f"Table function {'.'.join(path)}() is not allowed; the allowed ones are {allowed}.")
 
 
 def _check_function(path: list[str]) -> None:
     name = path[-1].lower()
-    if name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES):
-        raise QueryRejected(f"{name}() is not allowed here; read the tables of the catalog")
+    if name in _DENIED_FUNCTIONS or name.startswith(_DENIED_PREFIXES):
+        raise QueryRejected(f"Function {name}() is not allowed; query the tables of the catalog instead.")
 
 
 def _path_of(node: Mapping[str, Any]) -> list[str]:
@@ -109,12 +109,12 @@ def _cte_names(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object of a JSON value, without recursion: a query may be nested as deeply as DuckDB takes it."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
+    """Yield all objects in a JSON value, iteratively: a query may be nested as deeply as DuckDB allows."""
+    pending = [value]
+    while pending:
+        part = pending.pop()
         if isinstance(part, dict):
             yield part
-            waiting.extend(part.values())
+            pending.extend(part.values())
         elif isinstance(part, list):
-            waiting.extend(part)
+            pending.extend(part)

@@ -1,7 +1,6 @@
-"""Landlock: takes from this process every right to files but reading the given ones, for good. Linux enforces it, for root
-too.
+"""Landlock: irrevocably restrict this process to reading the given files. Linux enforces it, also for root.
 
-The rules and numbers are those of the kernel's userspace API documentation (landlock.rst).
+Rules and constants follow the kernel's userspace API documentation (landlock.rst).
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # identical on all architectures
 _VERSION_FLAG: Final = 1
 _PATH_BENEATH: Final = 1
 _NO_NEW_PRIVS: Final = 38
 _READ_FILE: Final = 1 << 2
-# Rights that each version of the interface knows, by the number of their bits: files, then TCP, then scopes.
+# Number of access-right bits by ABI version (files), and of the TCP and scope rights.
 _FILE_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _TCP_BITS: Final = 2
 _SCOPE_BITS: Final = 2
@@ -32,18 +31,20 @@ class _PathRule(ctypes.Structure):
 
 
 def landlock_version() -> int:
-    """Version of the interface; 0 where this kernel has none."""
+    """Return the ABI version; 0 if the kernel has no Landlock."""
     return max(0, int(_syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))))
 
 
 def allow_reading_only(paths: Sequence[str]) -> bool:
-    """Leaves this thread, and every thread that it starts from now on, nothing of the file system but reading these files
-    (and those below these folders), and no TCP.
+    """Restrict this thread to reading these files and the files below these folders.
 
-    Returns False, and changes nothing, where the kernel has no Landlock.
+    The restriction also applies to all threads that it starts from now on. TCP is blocked if the kernel supports that.
+
+    Returns:
+        False, without any effect, if the kernel has no Landlock.
 
     Raises:
-        OSError: the kernel has it and refuses.
+        OSError: a Landlock system call failed.
     """
     version = landlock_version()
     if version == 0:

@@ -1,4 +1,4 @@
-"""What one query may use."""
+"""Limits of SQL queries."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SqlLimits:
-    """What one query may use, and how many may be at work.
+    """Resources of one query, and the number of concurrent queries.
 
     Attributes:
-        timeout_s: wall-clock seconds; the query's process is killed then.
-        default_rows, max_rows: rows of an answer where the query names no number, and at most.
-        max_answer_bytes: of an answer's rows as JSON; further rows are left out and the answer says so.
-        max_query_chars: length of the text.
-        max_runs: runs that one query reads; the newest ones where it names none.
-        max_files: committed part files behind these runs.
-        table_bytes: what DuckDB may use for tables, joins and sorts.
-        memory_bytes: address space of the process; what DuckDB does not count (one huge value) ends here.
-        threads: of DuckDB.
-        running: queries at work at once in this service; others wait.
-        waiting: queries that wait, in all and for one account; a further one is sent away with a time to come back.
-        warm: processes that stand ready.
+        timeout_s: wall-clock time after which the query's process is killed.
+        default_rows, max_rows: default and maximum number of rows in a response.
+        max_answer_bytes: maximum size of the rows as JSON; further rows are omitted and the response is marked truncated.
+        max_query_chars: maximum length of the query text.
+        max_runs: maximum number of runs in scope; without `run_ids` the newest ones are read.
+        max_files: maximum number of committed part files of these runs.
+        table_bytes: DuckDB's memory limit for tables, joins and sorts.
+        memory_bytes: address space of the process; bounds memory that DuckDB does not count, such as one huge value.
+        threads: DuckDB threads per query.
+        running: queries that run concurrently in this service; others wait.
+        waiting: queries that may wait; one account gets at most half of the running and waiting slots. Further queries
+            are rejected with sql_busy.
+        warm: processes that are started in advance.
     """
 
     timeout_s: float = 10.0
@@ -40,11 +41,11 @@ class SqlLimits:
     warm: int = 2
 
     def to_child(self) -> dict[str, Any]:
-        """The limits as the query's process is told them."""
+        """Return the limits for the query's process."""
         return asdict(self)
 
     def to_wire(self) -> dict[str, Any]:
-        """The limits as the catalog shows them."""
+        """Return the limits in API format."""
         return {
             "default_result_limit": self.default_rows,
             "max_result_limit": self.max_rows,

@@ -1,4 +1,4 @@
-"""A pool of locked-down processes that stand ready, each for one query of one caller, and the deadline that ends them."""
+"""A pool of sandboxed processes: each runs one query and is killed at its deadline."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from promptreel.api.sql.child import READY, ROOM_FOR_THE_REST
+from promptreel.api.sql.child import ANSWER_OVERHEAD_BYTES, READY
 from promptreel.api.sql.landlock import landlock_version
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.schemas.errors import PicklableError
 
 _log = logging.getLogger(__name__)
-_START: Final = "from promptreel.api.sql.child import main; main()"
-_START_DEADLINE_S: Final = 30.0
+_CHILD_CODE: Final = "from promptreel.api.sql.child import main; main()"
+_START_TIMEOUT_S: Final = 30.0
 _READ_BYTES: Final = 1 << 16
 
 
 class SqlError(PicklableError):
-    """A query that was not answered.
+    """A query that failed.
 
     Args:
         code: sql_rejected, sql_timeout, sql_too_large or sql_busy.
-        message: why, and the fix.
+        message: the reason and how to fix it.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -44,15 +44,15 @@ class SqlError(PicklableError):
 
 
 class Sandbox:
-    """Runs queries, each in a process that answers this one and ends. Thread-safe.
+    """Runs each query in a separate process that exits afterwards. Thread-safe.
 
     Args:
-        limits: what one query may use, and how many processes work and stand ready.
+        limits: resources of one query, and the numbers of concurrent queries and warm processes.
     """
 
     def __init__(self, limits: SqlLimits) -> None:
         self.limits = limits
-        self._folder = tempfile.mkdtemp(prefix="promptreel-sql-")  # an empty place to stand in
+        self._folder = tempfile.mkdtemp(prefix="promptreel-sql-")  # empty working folder of the processes
         self._ready: deque[_Child] = deque()
         self._starting = 0
         self._slots = threading.BoundedSemaphore(limits.running)
@@ -61,11 +61,11 @@ class Sandbox:
         self._closed = False
         if landlock_version() == 0:
             _log.warning(
-                "this kernel has no Landlock: SQL runs with DuckDB's own guard of files and process limits alone"
+                "this kernel has no Landlock: SQL is protected only by DuckDB's file access settings and process limits"
             )
 
     def warm(self) -> None:
-        """Starts processes in the background until enough of them stand ready."""
+        """Start processes in the background until `limits.warm` are ready."""
         with self._lock:
             missing = 0 if self._closed else self.limits.warm - len(self._ready) - self._starting
             self._starting += max(0, missing)
@@ -82,24 +82,23 @@ class Sandbox:
         account: str = "",
         check_only: bool = False,
     ) -> dict[str, Any]:
-        """Runs one SELECT over the given views and no others.
+        """Run one SELECT over the given views.
 
         Args:
-            views: SQL of each view by its name; they read `files`.
-            row_limit: rows of the answer at most.
-            account: whose query it is: one account cannot take every place.
-            check_only: the query is checked and planned, and not run.
+            views: SQL of each view by name; the views read `files`.
+            row_limit: maximum number of rows.
+            account: account of the query; one account cannot use all slots.
+            check_only: check and plan the query without running it.
 
         Returns:
-            `columns`, `rows`, `truncated` and `tables` (of the views, those that the query names); only `tables` where it is
-            checked alone.
+            `columns`, `rows`, `truncated` and `tables` (the views that the query names); with `check_only` only `tables`.
 
         Raises:
-            SqlError: it is refused, too large, too slow, or there is no place.
+            SqlError: the query is rejected, too large or too slow, or no slot is free.
         """
         limits = self.limits
         if len(query) > limits.max_query_chars:
-            message = f"the query has {len(query)} characters; {limits.max_query_chars} are the most. Shorten it"
+            message = f"The query has {len(query)} characters; shorten it to at most {limits.max_query_chars}."
             raise SqlError("sql_too_large", message)
         request = {
             "query": query,
@@ -110,20 +109,20 @@ class Sandbox:
             "limits": limits.to_child(),
         }
         content = json.dumps(request).encode()
-        with self._place(account):
-            child = self._take()
+        with self._slot(account):
+            child = self._next_child()
             try:
-                answer = child.ask(content, limits)
+                answer = child.run(content, limits)
             finally:
                 child.end()
                 self.warm()
         error = answer.get("error")
         if error is not None:
-            raise SqlError(str(error["code"]), _message(error["code"], error["message"], limits))
+            raise SqlError(str(error["code"]), _error_message(error["code"], error["message"], limits))
         return answer
 
     def close(self) -> None:
-        """Ends every process that stands ready; those at work end with their queries."""
+        """Kill all warm processes; running ones exit with their queries."""
         with self._lock:
             self._closed = True
             ready, self._ready = list(self._ready), deque()
@@ -132,13 +131,19 @@ class Sandbox:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
-    def _place(self, account: str) -> Iterator[None]:
-        """A place among those at work, after a place among those that wait."""
+    def _slot(self, account: str) -> Iterator[None]:
+        """Acquire a running slot, after a waiting slot.
+
+        Raises:
+            SqlError: sql_busy if no slot is free in time.
+        """
         limits = self.limits
-        most = limits.running + limits.waiting
-        busy = SqlError("sql_busy", "too many queries are at work; send it again in a moment")
+        max_admitted = limits.running + limits.waiting
+        busy = SqlError("sql_busy", "Too many queries are running; try again in a moment.")
         with self._lock:
-            if self._closed or self._admitted.total() >= most or self._admitted[account] >= max(1, most // 2):
+            if self._closed or self._admitted.total() >= max_admitted:
+                raise busy
+            if self._admitted[account] >= max(1, max_admitted // 2):
                 raise busy
             self._admitted[account] += 1
         try:
@@ -151,10 +156,10 @@ class Sandbox:
         finally:
             with self._lock:
                 self._admitted[account] -= 1
-                self._admitted += Counter()  # forgets accounts that have none
+                self._admitted += Counter()  # drops accounts with a count of zero
 
-    def _take(self) -> _Child:
-        """A process that stands ready; a new one where none does."""
+    def _next_child(self) -> _Child:
+        """Return a warm process, or start one if none is ready."""
         while True:
             with self._lock:
                 child = self._ready.popleft() if self._ready else None
@@ -170,7 +175,7 @@ class Sandbox:
             child = _Child(self._folder, self.limits)
         except (OSError, SqlError) as error:
             if not self._closed:
-                _log.error("a process for SQL could not be started: %s", error)
+                _log.error("cannot start an SQL process: %s", error)
         finally:
             with self._lock:
                 self._starting -= 1
@@ -182,10 +187,10 @@ class Sandbox:
 
 
 class _Child:
-    """One process, from its start until it is reaped. It stands ready once this is made."""
+    """One process, from its start until it is reaped. The constructor waits until it is ready."""
 
     def __init__(self, folder: str, limits: SqlLimits) -> None:
-        command = [sys.executable, "-I", "-c", _START, str(limits.memory_bytes)]
+        command = [sys.executable, "-I", "-c", _CHILD_CODE, str(limits.memory_bytes)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -200,42 +205,41 @@ class _Child:
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._input, False)
-        if self._read_until(time.monotonic() + _START_DEADLINE_S, len(READY)) != READY:
+        if self._read_until(time.monotonic() + _START_TIMEOUT_S, len(READY)) != READY:
             self.end()
-            raise SqlError("sql_busy", "the process for the query did not start; send it again in a moment")
+            raise SqlError("sql_busy", "The process for the query did not start; try again in a moment.")
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, content: bytes, limits: SqlLimits) -> dict[str, Any]:
-        """Hands the request over, and reads the answer until the deadline.
+    def run(self, content: bytes, limits: SqlLimits) -> dict[str, Any]:
+        """Send the request and read the answer until the deadline.
 
         Raises:
-            SqlError: the process did not answer in time, or ended without an answer.
+            SqlError: the process did not answer in time, or exited without an answer.
         """
         deadline = time.monotonic() + limits.timeout_s
-        late = SqlError(
+        timeout = SqlError(
             "sql_timeout",
-            f"the query was stopped after {limits.timeout_s:g} s; read fewer rows, or filter before joining",
+            f"The query was stopped after {limits.timeout_s:g} s; read fewer rows, or filter before joining.",
         )
         try:
             self._write(content, deadline)
         except BrokenPipeError:
-            pass  # it has ended; what it left to read says more
+            pass  # it has exited; its output or exit status gives the reason
         if time.monotonic() >= deadline:
-            raise late
-        most = limits.max_answer_bytes + ROOM_FOR_THE_REST
-        answer = self._read_until(deadline, most)
+            raise timeout
+        answer = self._read_until(deadline, limits.max_answer_bytes + ANSWER_OVERHEAD_BYTES)
         if answer is None:
-            raise late
+            raise timeout
         try:
             return dict(json.loads(answer))
         except (ValueError, TypeError):
-            raise self._no_answer(late) from None
+            raise self._missing_answer_error(timeout) from None
 
     def end(self) -> None:
-        """Kills the process and its session, and reaps it. Nothing is left of it."""
-        if self.is_alive():  # only then is the id surely its own
+        """Kill the process and its session, and reap it."""
+        if self.is_alive():  # otherwise the id may belong to another process
             os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             try:
@@ -246,48 +250,50 @@ class _Child:
 
     def _write(self, content: bytes, deadline: float) -> None:
         rest = memoryview(content)
-        waiting = select.poll()
-        waiting.register(self._input, select.POLLOUT)
+        poller = select.poll()
+        poller.register(self._input, select.POLLOUT)
         while rest and (left := deadline - time.monotonic()) > 0:
-            if waiting.poll(left * 1000):
+            if poller.poll(left * 1000):
                 rest = rest[os.write(self._input, rest) :]
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def _read_until(self, deadline: float, most: int) -> bytes | None:
-        """What comes until the end, or until so many bytes are there; None where the deadline comes first."""
-        parts, size = [], 0
-        waiting = select.poll()
-        waiting.register(self._output, select.POLLIN)
-        while size < most:
+    def _read_until(self, deadline: float, max_bytes: int) -> bytes | None:
+        """Read up to the end or `max_bytes`; return None at the deadline."""
+        chunks, size = [], 0
+        poller = select.poll()
+        poller.register(self._output, select.POLLIN)
+        while size < max_bytes:
             left = deadline - time.monotonic()
-            if left <= 0 or not waiting.poll(left * 1000):
+            if left <= 0 or not poller.poll(left * 1000):
                 return None
-            part = os.read(self._output, min(_READ_BYTES, most - size))
-            if not part:
+            chunk = os.read(self._output, min(_READ_BYTES, max_bytes - size))
+            if not chunk:
                 break
-            parts.append(part)
-            size += len(part)
-        return b"".join(parts)
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
 
-    def _no_answer(self, late: SqlError) -> SqlError:
-        """Why a process ended without a whole answer."""
+    def _missing_answer_error(self, timeout: SqlError) -> SqlError:
+        """Return the reason why a process exited without a complete answer."""
         try:
             status = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            return SqlError("sql_too_large", "the answer is larger than it may be; select fewer or shorter columns")
+            return SqlError("sql_too_large", "The response exceeds the size limit; select fewer or shorter columns.")
         if status in (-signal.SIGXCPU, -signal.SIGALRM):
-            return late
-        message = f"the query ended its own process ({_ending(status)}): it needs more memory than it may have"
-        return SqlError("sql_too_large", f"{message}; read fewer rows, or make smaller values")
+            return timeout
+        message = (
+            f"The query crashed its process ({_exit_reason(status)}), probably because it exceeded the memory limit"
+        )
+        return SqlError("sql_too_large", f"{message}; read fewer rows, or build smaller values.")
 
 
-def _ending(status: int) -> str:
+def _exit_reason(status: int) -> str:
     return signal.Signals(-status).name if -status in set(signal.Signals) else f"exit code {status}"
 
 
-def _message(code: str, message: str, limits: SqlLimits) -> str:
+def _error_message(code: str, message: str, limits: SqlLimits) -> str:
     if code == "sql_too_large" and not message:
-        memory = f"{limits.table_bytes >> 20} MiB of tables, {limits.memory_bytes >> 20} MiB in all"
-        return f"the query needs more memory than it may have ({memory}); read fewer rows, or make smaller values"
+        memory = f"{limits.table_bytes >> 20} MiB of tables, {limits.memory_bytes >> 20} MiB in total"
+        return f"The query exceeds the memory limit ({memory}); read fewer rows, or build smaller values."
     return message

@@ -1,4 +1,4 @@
-"""The runs of the caller that a query reads."""
+"""Select the caller's runs that a query reads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from promptreel.tables.reader import CommittedRun
 from promptreel.tables.request import read_request
 from promptreel.tables.storage import Storage
 
-Given = TypeVar("Given")
+Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
 class RunScope:
-    """The runs that a query reads, newest first, with what the newest manifest of each names.
+    """The runs that a query reads, newest first, each with its newest manifest.
 
     Attributes:
         prompt_ids: the prompt of each run, by run id.
-        left_out: older runs beyond the limit.
-        damaged: runs that are not read because a file of theirs is missing or torn.
+        left_out: number of older runs beyond the limit.
+        damaged: errors of skipped runs, which have a missing or damaged file.
     """
 
     runs: tuple[CommittedRun, ...]
@@ -50,39 +50,39 @@ def runs_in_scope(
     run_ids: Sequence[str] | None,
     limits: SqlLimits,
 ) -> RunScope:
-    """The runs that a search over the same places looks at: those named, or every finished one with tables.
+    """Return the named runs, or all finished runs with tables over these indexes, as a search does.
 
     Args:
-        index_ids: PLAYGROUND stands for the media that lies in no index.
+        index_ids: index ids; PLAYGROUND selects media without an index.
 
     Raises:
-        RunDamaged: a named run is damaged; without `run_ids` it is left out.
-        ApiError: as `runs_in_indexes`, and 422 where there are too many.
+        RunDamaged: a named run is damaged; without `run_ids` it is skipped.
+        ApiError: see `runs_in_indexes`; 422 if `run_ids` or the part files exceed a limit.
     """
     named = len(set(run_ids or ()))
     if named > limits.max_runs:
-        message = f"run_ids: {named} runs are more than one query reads ({limits.max_runs}); name fewer"
+        message = f"run_ids: {named} runs exceed the limit of {limits.max_runs} per query; select fewer"
         raise invalid(message, "run_ids")
     found = runs_in_indexes(session, caller, index_ids, run_ids).runs
     records, left_out = found[: limits.max_runs], max(0, len(found) - limits.max_runs)
     committed, damaged = _intact(lambda record: _committed(storage, record.run_id), records)
     _check_files(committed, limits)
-    runs, torn = _intact(lambda run: _checked(storage, run), committed)
+    runs, damaged_parts = _intact(lambda run: _checked(storage, run), committed)
     if run_ids is not None:
-        for error in (*damaged, *torn):
+        for error in (*damaged, *damaged_parts):
             raise error
     prompt_ids = {record.run_id: record.prompt_id for record in records}
-    return RunScope(tuple(runs), prompt_ids, left_out, (*damaged, *torn))
+    return RunScope(tuple(runs), prompt_ids, left_out, (*damaged, *damaged_parts))
 
 
 def _intact(
-    load: Callable[[Given], CommittedRun | None], given: Iterable[Given]
+    load: Callable[[Source], CommittedRun | None], sources: Iterable[Source]
 ) -> tuple[list[CommittedRun], list[RunDamaged]]:
-    """What `load` gives of each, None left out, and the runs that it finds damaged."""
+    """Load runs; return (loaded runs without None, errors of damaged runs)."""
     runs, damaged = [], []
-    for each in given:
+    for source in sources:
         try:
-            run = load(each)
+            run = load(source)
         except RunDamaged as error:
             damaged.append(error)
             continue
@@ -97,11 +97,11 @@ def _checked(storage: Storage, run: CommittedRun) -> CommittedRun:
 
 
 def _committed(storage: Storage, run_id: str) -> CommittedRun | None:
-    """The newest committed state of a run; None before the first commit.
+    """Return the newest committed state of a run; None before the first commit.
 
     Raises:
         RunDamaged: its request or its manifest is not readable.
-        ApiError: 404 where its folder is gone.
+        ApiError: 404 if its folder does not exist.
     """
     try:
         manifest = newest_manifest(storage, run_id)
@@ -113,7 +113,5 @@ def _committed(storage: Storage, run_id: str) -> CommittedRun | None:
 def _check_files(runs: Sequence[CommittedRun], limits: SqlLimits) -> None:
     files = sum(len(run.manifest.parts) for run in runs)
     if files > limits.max_files:
-        message = (
-            f"The tables of these {len(runs)} runs lie in {files} files; {limits.max_files} are the most of one query."
-        )
-        raise ApiError(422, "sql_too_large", f"{message} Name fewer runs in run_ids.", {"files": files})
+        message = f"The tables of these {len(runs)} runs have {files} files; the limit is {limits.max_files} per query."
+        raise ApiError(422, "sql_too_large", f"{message} Select fewer runs with run_ids.", {"files": files})

@@ -1,4 +1,4 @@
-"""The search index: made of committed tables alone, made again when it is damaged, and never in a query's way."""
+"""The search index: built only from committed tables, rebuilt when damaged, without blocking queries."""
 
 import json
 import os
@@ -33,21 +33,21 @@ FILMS = {
 
 @pytest.fixture
 def make_library():
-    """Libraries that are stopped at the end."""
-    made = []
+    """Create libraries that are stopped after the test."""
+    libraries = []
 
     def make(storage, **options):
-        made.append(SearchLibrary(storage, **options))
-        return made[-1]
+        libraries.append(SearchLibrary(storage, **options))
+        return libraries[-1]
 
     yield make
-    for library in made:
+    for library in libraries:
         library.stop()
 
 
 def summaries(index):
-    """What the segments of an index say, by segment."""
-    rows = [row for block in index.blocks for row in block.places.to_pylist()]
+    """Return the summary of each segment of an index."""
+    rows = [row for block in index.blocks for row in block.rows.to_pylist()]
     return {row["segment_id"]: json.loads(row["metadata"])["summary"] for row in rows if row["segment_id"]}
 
 
@@ -55,16 +55,16 @@ def newest(library, number=1):
     return library.indexes([Committed(RUN, number)])[0]
 
 
-def said_by(films):
+def expected_summaries(films):
     return {segment_id(v, n): part.metadata["summary"] for v, parts in films.items() for n, part in enumerate(parts)}
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
-def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_library, kind):
+def test_index_contains_all_rows_and_texts(tmp_path, make_library, kind):
     storage = open_storage(tmp_path if kind == "local" else f"memory://{tmp_path.name}")
     commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
     (block,) = newest(make_library(storage)).blocks
-    rows = block.places.to_pylist()
+    rows = block.rows.to_pylist()
     assert [(row["video_id"], row["segment_id"], row["start_us"]) for row in rows] == [
         ("vid_a", segment_id("vid_a", 0), 0),
         ("vid_a", segment_id("vid_a", 1), 10_000_000),
@@ -73,28 +73,28 @@ def test_an_index_holds_every_place_and_text_of_the_tables(tmp_path, make_librar
     ]
     assert [row["transcript"] for row in rows] == [None, "meow it says", None, None]
     texts = [
-        (int(place), block.fields[field], row["instance"], row["preview"])
-        for place, field, row in zip(block.text_places, block.text_fields, block.texts.to_pylist(), strict=True)
+        (int(row_number), block.fields[field], row["instance"], row["preview"])
+        for row_number, field, row in zip(block.text_rows, block.text_fields, block.texts.to_pylist(), strict=True)
     ]
     expected = []
-    for place, part in ((0, FILMS["vid_a"][0]), (1, FILMS["vid_a"][1]), (3, FILMS["vid_b"][0])):
-        whole = render_text(part.metadata, SCENES.leaves)
-        found = texts_of(part.metadata, whole, part.transcript, SCENES.leaves)
-        expected += [(place, text.field, text.instance, text.text) for text in found]
+    for row_number, part in ((0, FILMS["vid_a"][0]), (1, FILMS["vid_a"][1]), (3, FILMS["vid_b"][0])):
+        contents = render_text(part.metadata, SCENES.leaves)
+        found = texts_of(part.metadata, contents, part.transcript, SCENES.leaves)
+        expected += [(row_number, text.field, text.instance, text.text) for text in found]
     expected += [(2, "topic", "topic", "pets"), (2, "metadata_text", "metadata_text", "topic: pets")]
     assert sorted(texts) == sorted(expected)
     (group,) = block.groups["text"]
     embedder = WordLlamaEmbedder()
     assert group.model == embedder.name
-    whole = [text for *_, text in texts]
+    contents = [text for *_, text in texts]
     np.testing.assert_allclose(
-        group.vectors[group.numbers], embedder.embed([whole[row] for row in group.rows]), atol=1e-6
+        group.vectors[group.vector_indices], embedder.embed([contents[member] for member in group.members]), atol=1e-6
     )
-    assert len(group.vectors) == len(set(whole))  # equal texts share a vector
+    assert len(group.vectors) == len(set(contents))  # equal texts share a vector
     assert dict(block.items) == {"vid_a": (0, 3), "vid_b": (3, 4)}
 
 
-def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_path, make_library):
+def test_blocks_cover_shards_and_separate_vectors_by_model(tmp_path, make_library):
     shards = SHARDS_PER_BLOCK + 3
     films = {
         f"vid_{n:03d}": [Segment(summary=f"scene {n}", frames=[(f"clip:{n % 2}", np.eye(3)[n % 2])])] for n in range(60)
@@ -103,17 +103,17 @@ def test_blocks_cover_some_shards_each_and_vectors_of_each_model_lie_apart(tmp_p
     commit_results(storage, RUN, films, shards=shards)
     index = newest(make_library(storage))
     assert len(index.blocks) == 2
-    assert summaries(index) == said_by(films)
+    assert summaries(index) == expected_summaries(films)
     for number, block in enumerate(index.blocks):
         inside = [v for v in films if (shard_of(v, shards) >= SHARDS_PER_BLOCK) == bool(number)]
         assert list(block.items) == sorted(inside)
         for group in block.groups["frame"]:
-            ids = [block.places["video_id"][int(place)].as_py() for place in group.places]
+            ids = [block.rows["video_id"][int(row)].as_py() for row in group.rows]
             assert sorted(ids) == [v for v in sorted(inside) if int(v[-3:]) % 2 == int(group.model[-1])]
-            assert group.vectors[group.numbers].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
+            assert group.vectors[group.vector_indices].tolist() == [np.eye(3)[int(group.model[-1])].tolist()] * len(ids)
 
 
-def test_what_no_manifest_names_is_not_in_the_index(tmp_path, make_library):
+def test_uncommitted_parts_are_not_indexed(tmp_path, make_library):
     storage = open_storage(tmp_path)
     manifest = commit_results(storage, RUN, FILMS)
     storage.write_atomic(f"{run_folder(RUN)}/tables/results/part-00000-stray.parquet", b"torn")
@@ -122,7 +122,7 @@ def test_what_no_manifest_names_is_not_in_the_index(tmp_path, make_library):
             writer.write(table, row)
         writer.commit()
     assert newest_manifest(storage, RUN) == manifest
-    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+    assert summaries(newest(make_library(storage))) == expected_summaries(FILMS)
 
 
 def rows_of_other_film():
@@ -139,8 +139,8 @@ def block_folders(data):
     return sorted(path.parent for path in data.glob(f"search/{RUN}/*/{MARKER}"))
 
 
-@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "removed"])
-def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "removed"])
+def test_damaged_index_is_rebuilt(tmp_path, make_library, damage):
     storage = open_storage(tmp_path)
     commit_results(
         storage,
@@ -154,12 +154,12 @@ def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
     assert len(names) == 9
     for name in names:
         content = (folder / name).read_bytes()
-        if harm == "removed":
+        if damage == "removed":
             (folder / name).unlink()
         else:
             middle = len(content) // 2
             flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-            (folder / name).write_bytes({"cut": content[:middle], "flipped": flipped, "emptied": b""}[harm])
+            (folder / name).write_bytes({"cut": content[:middle], "flipped": flipped, "emptied": b""}[damage])
         if name != MARKER:
             with pytest.raises(StorageError, match=name.split(".")[0]):
                 open_block(folder)
@@ -169,7 +169,7 @@ def test_a_damaged_index_is_made_again(tmp_path, make_library, harm):
         assert (folder / name).read_bytes() == content or name == MARKER
 
 
-def test_an_index_that_was_tampered_with_is_made_again(tmp_path, make_library):
+def test_index_with_modified_marker_is_rebuilt(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     newest(make_library(storage))
@@ -179,24 +179,24 @@ def test_an_index_that_was_tampered_with_is_made_again(tmp_path, make_library):
     assert list(newest(make_library(storage)).blocks[0].fields) == marker["fields"]
 
 
-def test_an_index_under_construction_is_never_seen(tmp_path, make_library):
+def test_incomplete_index_is_not_used(tmp_path, make_library):
     storage = open_storage(tmp_path)
     manifest = commit_results(storage, RUN, FILMS)
     (plan,) = plan_blocks(manifest)
-    torn = tmp_path / "search" / RUN / plan.name
-    torn.mkdir(parents=True)
-    (torn / "places.arrow").write_bytes(b"half")
-    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+    partial = tmp_path / "search" / RUN / plan.name
+    partial.mkdir(parents=True)
+    (partial / "places.arrow").write_bytes(b"half")
+    assert summaries(newest(make_library(storage))) == expected_summaries(FILMS)
 
 
-def test_a_built_index_is_opened_and_not_built_again(tmp_path, make_library):
+def test_existing_index_is_not_rebuilt(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     newest(make_library(storage))
     before = [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))]
     assert before
     (tmp_path / run_folder(RUN) / "tables").rename(tmp_path / "gone")
-    assert summaries(newest(make_library(storage))) == said_by(FILMS)
+    assert summaries(newest(make_library(storage))) == expected_summaries(FILMS)
     assert [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))] == before
 
 
@@ -207,87 +207,87 @@ LATER = {**FILMS, "vid_b": [Segment(summary="a wolf")]}
 
 
 def hide_parts(data, manifest, other):
-    """Takes the parts away that only one manifest names, so that it has no index; returns how to give them back."""
+    """Hide the parts that only `manifest` names, so that it cannot be indexed; return a function that restores them."""
     folder = data / run_folder(RUN)
-    kept = {part.file for part in other.parts}
-    moved = [folder / part.file for part in manifest.parts if part.file not in kept]
+    shared = {part.file for part in other.parts}
+    moved = [folder / part.file for part in manifest.parts if part.file not in shared]
     assert moved
     for path in moved:
         path.rename(path.with_suffix(".hidden"))
 
-    def give_back():
+    def restore():
         for path in moved:
             path.with_suffix(".hidden").rename(path)
 
-    return give_back
+    return restore
 
 
-def test_until_the_new_index_is_built_the_one_before_answers_at_once(tmp_path, make_library):
+def test_previous_index_answers_until_new_one_is_built(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     library = make_library(storage)
     newest(library)
     second = commit_results(storage, RUN, LATER, attempt=2)
-    give_back = hide_parts(tmp_path, second, read_manifest(storage, RUN, 1))
-    assert summaries(newest(library, 2)) == said_by(FILMS)
-    again = make_library(storage)  # another process, or the next start
-    assert summaries(newest(again, 2)) == said_by(FILMS)
-    give_back()
+    restore = hide_parts(tmp_path, second, read_manifest(storage, RUN, 1))
+    assert summaries(newest(library, 2)) == expected_summaries(FILMS)
+    again = make_library(storage)  # as in another process, or after a restart
+    assert summaries(newest(again, 2)) == expected_summaries(FILMS)
+    restore()
     for part in (library, again):
         wait_for(lambda part=part: newest(part, 2).number == 2, 30)
-        assert summaries(newest(part, 2)) == said_by(LATER)
+        assert summaries(newest(part, 2)) == expected_summaries(LATER)
 
 
-def test_where_no_index_can_be_built_a_query_says_so_and_the_next_may_succeed(tmp_path, make_library):
+def test_failed_build_is_reported_and_retried_by_next_query(tmp_path, make_library):
     storage = open_storage(tmp_path)
     first = commit_results(storage, RUN, FILMS)
     empty = read_manifest(storage, RUN, 1)
-    give_back = hide_parts(tmp_path, first, type(empty)(**{**vars(empty), "parts": ()}))
+    restore = hide_parts(tmp_path, first, type(empty)(**{**vars(empty), "parts": ()}))
     library = make_library(storage)
     with pytest.raises(RunDamaged, match=f"run {RUN} is damaged: runs/{RUN}/tables/.* is missing"):
         newest(library)
-    give_back()
-    assert summaries(newest(library)) == said_by(FILMS)
+    restore()
+    assert summaries(newest(library)) == expected_summaries(FILMS)
 
 
-def test_a_build_that_fails_for_another_reason_is_unavailable_for_a_while(tmp_path, make_library, monkeypatch):
-    def refuse(*arguments):
+def test_build_without_storage_is_503(tmp_path, make_library, monkeypatch):
+    def fail(*arguments):
         raise StorageError("the cache is full")
 
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     library = make_library(storage)
     with monkeypatch.context() as patch:
-        patch.setattr(library_module, "build_block", refuse)
+        patch.setattr(library_module, "build_block", fail)
         with pytest.raises(ApiError, match="cannot be built") as caught:
             newest(library)
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "search_index_unavailable", 5)
-    assert summaries(newest(library)) == said_by(FILMS)
+    assert summaries(newest(library)) == expected_summaries(FILMS)
 
 
-def test_a_first_build_that_takes_long_is_told_of(tmp_path, make_library, monkeypatch):
-    monkeypatch.setattr(library_module, "LARGE_ROWS", 0)  # in a process of its own: it takes at least a moment
+def test_slow_first_build_is_503(tmp_path, make_library, monkeypatch):
+    monkeypatch.setattr(library_module, "LARGE_ROWS", 0)  # a separate process takes noticeable time to start
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
-    library = make_library(storage, first_build_s=0)
+    library = make_library(storage, first_build_timeout_s=0)
     with pytest.raises(ApiError, match="first time") as caught:
         newest(library)
     assert (caught.value.status, caught.value.code) == (503, "search_index_building")
 
 
-def test_a_process_of_its_own_builds_the_same(tmp_path, make_library, monkeypatch):
+def test_separate_process_builds_identical_blocks(tmp_path, make_library, monkeypatch):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS, topics={"vid_a": "pets"})
     newest(make_library(storage))
     (folder,) = block_folders(tmp_path)
     here = {path.name: path.read_bytes() for path in folder.iterdir()}
-    folder.rename(tmp_path / "kept")
+    folder.rename(tmp_path / "before")
     monkeypatch.setattr(library_module, "LARGE_ROWS", 0)
     newest(make_library(storage))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == here
 
 
-def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later(tmp_path, make_library, monkeypatch):
+def test_retry_rebuilds_only_its_blocks_and_purges_old_ones(tmp_path, make_library, monkeypatch):
     shards = 2 * SHARDS_PER_BLOCK
     films = {f"vid_{number:03d}": [Segment(summary=f"scene {number}")] for number in range(80)}
     storage = open_storage(tmp_path)
@@ -296,19 +296,19 @@ def test_a_retry_makes_only_the_blocks_of_its_shards_again_and_old_ones_go_later
     before = newest(library)
     first, second = block_folders(tmp_path)
     changed = next(v for v in films if shard_of(v, shards) == 3)
-    retried = {**films, changed: [Segment(summary="said anew")]}
-    monkeypatch.setattr(library_module, "_KEPT_AFTER_S", 0.0)
+    retried = {**films, changed: [Segment(summary="a new scene")]}
+    monkeypatch.setattr(library_module, "_PURGE_DELAY_S", 0.0)
     commit_results(storage, RUN, retried, shards=shards, attempt=2, only={3})
     inode = second.stat().st_ino
     wait_for(lambda: newest(library, 2).number == 2, 30)
-    assert summaries(newest(library, 2)) == said_by(retried)
+    assert summaries(newest(library, 2)) == expected_summaries(retried)
     wait_for(lambda: not first.exists(), 30)
     assert second.stat().st_ino == inode
     assert len(block_folders(tmp_path)) == 2
-    assert summaries(before) == said_by(films)  # a search that holds the old index reads on
+    assert summaries(before) == expected_summaries(films)  # a search that uses the old index can still read it
 
 
-def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
+def test_concurrent_queries_build_an_index_once(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, FILMS)
     library = make_library(storage)
@@ -319,13 +319,13 @@ def test_many_queries_at_once_build_a_run_once(tmp_path, make_library):
     for thread in threads:
         thread.join()
     assert len(found) == 16
-    assert all(summaries(index) == said_by(FILMS) for index in found)
+    assert all(summaries(index) == expected_summaries(FILMS) for index in found)
     assert len(block_folders(tmp_path)) == 1
     assert os.listdir(tmp_path / "tmp") == []
 
 
-def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monkeypatch):
-    monkeypatch.setattr(library_module, "_MAX_BLOCKS", 2)
+def test_more_runs_than_open_blocks_are_all_found(tmp_path, make_library, monkeypatch):
+    monkeypatch.setattr(library_module, "_MAX_OPEN_BLOCKS", 2)
     storage = open_storage(tmp_path)
     runs = [f"run_{number}" for number in range(5)]
     for run_id in runs:
@@ -336,7 +336,7 @@ def test_more_runs_than_are_kept_open_are_all_found(tmp_path, make_library, monk
         assert [next(iter(summaries(index).values())) for index in indexes] == runs
 
 
-def test_a_run_without_results_has_an_index_without_places(tmp_path, make_library):
+def test_run_without_results_has_empty_index(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, {})
     assert newest(make_library(storage)).blocks == ()

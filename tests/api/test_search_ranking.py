@@ -1,4 +1,4 @@
-"""Exact nearest vectors, words, and the joining of rankings, each against an answer that is computed another way."""
+"""Nearest vectors, word ranking and rank fusion, each compared with an independent computation."""
 
 import math
 import re
@@ -31,49 +31,49 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def by_python(vectors, query, count, rows):
-    """The same by exact sums of doubles, one row at a time."""
+def nearest_by_python(vectors, query, count, rows):
+    """Rank with exact sums of doubles, one row at a time."""
     scored = [(math.fsum(float(a) * float(b) for a, b in zip(vectors[row], query, strict=True)), row) for row in rows]
     return [row for _, row in sorted(scored, key=lambda pair: (-round(pair[0], 5), pair[1]))[:count]]
 
 
-# Vectors of few values tie often, and their cosines are multiples of 1/4: no rounding blurs which are equal.
+# Such vectors tie often, and their cosines are exact multiples of 1/4, so that rounding does not affect ties.
 corners = st.lists(st.lists(st.sampled_from([-0.5, 0.5]), min_size=4, max_size=4), min_size=1, max_size=60)
 
 
 @settings(max_examples=200, deadline=None)
 @given(corners, st.integers(1, 70), st.data())
-def test_the_nearest_rows_are_those_of_plain_arithmetic_with_ties_by_their_number(rows, count, data):
+def test_nearest_rows_agree_with_exact_arithmetic(rows, count, data):
     vectors = np.asarray(rows, np.float32)
     query = np.asarray(data.draw(st.sampled_from(rows)), np.float32)
-    chosen = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
+    selected = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
     found, scores = nearest(vectors, query, count)
-    assert found.tolist() == by_python(vectors, query, count, range(len(rows)))
+    assert found.tolist() == nearest_by_python(vectors, query, count, range(len(rows)))
     np.testing.assert_allclose(scores, [float(vectors[row] @ query) for row in found], atol=1e-6)
-    found, _ = nearest(vectors, query, count, np.asarray(chosen, np.intp))
-    assert found.tolist() == by_python(vectors, query, count, chosen)
+    found, _ = nearest(vectors, query, count, np.asarray(selected, np.intp))
+    assert found.tolist() == nearest_by_python(vectors, query, count, selected)
 
 
-def test_a_filter_changes_neither_order_nor_scores_wherever_the_product_is_made():
+def test_row_filter_changes_neither_order_nor_scores():
     rng = np.random.default_rng(1)
     vectors = unit(rng.standard_normal((50_000, 24)))
     query = vectors[7]
-    whole = vectors.astype(np.float64) @ query
+    cosines = vectors.astype(np.float64) @ query
     for share in (0.001, 0.1, 0.29, 0.31, 0.9):
         rows = np.flatnonzero(rng.random(len(vectors)) < share)
         found, scores = nearest(vectors, query, 10, rows)
-        assert found.tolist() == rows[np.argsort(-whole[rows], kind="stable")[:10]].tolist()
-        np.testing.assert_allclose(scores, whole[found], atol=1e-5)
+        assert found.tolist() == rows[np.argsort(-cosines[rows], kind="stable")[:10]].tolist()
+        np.testing.assert_allclose(scores, cosines[found], atol=1e-5)
 
 
-def test_the_same_vector_ties_with_itself_at_every_place_of_a_matrix():
+def test_equal_vectors_tie_at_every_matrix_row():
     vectors = np.tile(unit(np.random.default_rng(2).standard_normal((1, 333))), (10_007, 1))
     query = vectors[0]
     assert nearest(vectors, query, 25)[0].tolist() == list(range(25))
     assert best_of(similarities(vectors, query, np.arange(5, 3000, 7)), 5).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_vectors_come_back_from_disk_to_the_bit_and_mapped_where_they_are_large(tmp_path):
+def test_stored_vectors_are_identical_and_large_ones_mapped(tmp_path):
     small, large = unit(np.random.default_rng(3).standard_normal((9, 8))), np.ones((3000, 128), np.float32)
     write_vectors(tmp_path / "small.npy", 9, 8, [small[:4], small[4:]])
     write_vectors(tmp_path / "large.npy", 3000, 128, [large])
@@ -89,7 +89,7 @@ def test_vectors_come_back_from_disk_to_the_bit_and_mapped_where_they_are_large(
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"nonsense" * 100])
-def test_what_are_no_vectors_is_refused(tmp_path, content):
+def test_invalid_vector_file_is_rejected(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(StorageError, match=r"a\.npy"):
         open_vectors(tmp_path / "a.npy")
@@ -103,7 +103,7 @@ def test_what_are_no_vectors_is_refused(tmp_path, content):
 # ------------------------------------------------------------------------------------------------ words
 
 
-def test_words_are_lower_case_without_accents_and_ideographs_stand_alone():
+def test_words_are_lower_case_without_accents_and_ideographs_separate():
     texts = ["Café-Bar 4471", "the_end, ÜBER!", "東京タワー 3", "Привет мир", "", "…"]
     words = [[word for word in row if word] for row in split_words(pa.array(texts)).to_pylist()]
     assert words == [
@@ -116,7 +116,7 @@ texts_of_words = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=12).map
 
 
 def plain_bm25(documents, query):
-    """BM25 as it stands in textbooks: {document: score}."""
+    """Compute textbook BM25; return {document: score}."""
     split = [document.split() for document in documents]
     filled = [words for words in split if words]
     average = sum(map(len, filled)) / max(1, len(filled))
@@ -136,22 +136,22 @@ def plain_bm25(documents, query):
 
 @settings(max_examples=200, deadline=None)
 @given(texts_of_words, st.lists(st.sampled_from("abcdefghxy"), min_size=1, max_size=4).map(" ".join), st.data())
-def test_bm25_over_parts_is_that_of_a_textbook_over_all_of_them(documents, query, data):
+def test_bm25_over_parts_agrees_with_textbook_formula(documents, query, data):
     cut = data.draw(st.integers(0, len(documents)))
     parts = []
     for some in (documents[:cut], documents[cut:]):
-        # Each document is written as two texts, and a third that does not count.
+        # Each document is stored as two selected texts and one that is not selected.
         texts = [text for document in some for text in (document[:6], document[6:], "a b c noise")]
         places = np.repeat(np.arange(len(some), dtype=np.int32), 3)
-        chosen = np.tile([True, True, False], len(some)).astype(bool)
-        parts.append(WordPart(index_words(texts), places, len(some), chosen))
+        selected = np.tile([True, True, False], len(some)).astype(bool)
+        parts.append(WordPart(index_words(texts), places, len(some), selected))
     found = bm25(parts, query_words(query))
     scores = {int(place): float(score) for place, score in zip(*found[0], strict=True)}
     scores |= {cut + int(place): float(score) for place, score in zip(*found[1], strict=True)}
     assert scores == pytest.approx(plain_bm25(documents, query), rel=1e-4)
 
 
-def test_a_word_index_comes_back_from_disk(tmp_path):
+def test_stored_word_index_is_identical(tmp_path):
     for number, texts in enumerate(([], [""], ["a b a", "", "c a"])):
         index = index_words(texts)
         (tmp_path / str(number)).mkdir()
@@ -166,10 +166,10 @@ def test_a_word_index_comes_back_from_disk(tmp_path):
         assert again.lengths.tolist() == [len(text.split()) for text in texts]
 
 
-# ------------------------------------------------------------------------------------------------ joining
+# ------------------------------------------------------------------------------------------------ fusion
 
 
-def test_rankings_are_joined_by_the_formula():
+def test_rankings_are_fused_by_formula():
     first, second = ["a", "b", "c"], ["c", "d"]
     assert fuse([first, second]) == pytest.approx({"c": 1 / 63 + 1 / 61, "a": 1 / 61, "b": 1 / 62, "d": 1 / 62})
     assert list(fuse([first, second])) == ["c", "a", "b", "d"]
@@ -180,11 +180,11 @@ def test_rankings_are_joined_by_the_formula():
 
 
 @given(st.permutations("abcdefgh"), st.permutations("abcdefgh"))
-def test_joining_does_not_depend_on_the_order_of_the_rankings(first, second):
+def test_fusion_does_not_depend_on_ranking_order(first, second):
     assert list(fuse([first, second], tie=str)) == list(fuse([second, first], tie=str))
 
 
-def test_a_cosine_becomes_a_score_from_0_to_1():
+def test_cosine_maps_to_score_from_0_to_1():
     assert [unit_score(cosine) for cosine in (-1.0001, -1, 0, 0.5, 1, 1.0001)] == [0, 0, 0.5, 0.75, 1, 1]
 
 
