@@ -194,7 +194,7 @@ def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_on
     second = log(storage, 2)
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     assert list(asyncio.run(second.answers(call.video_id, None, "key_b"))) == []
-    monkeypatch.setattr("promptreel.tables.call_log.unkept_answers", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr("promptreel.tables.call_log.uncached_answers", lambda *arguments: pytest.fail("read again"))
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     monkeypatch.undo()
     storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"kept")
