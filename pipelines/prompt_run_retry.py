@@ -41,7 +41,7 @@ class PromptRunRetry(beam.PTransform):
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
         tried, kept = transcribed[SEGMENTS] | "In scope" >> beam.Partition(
-            lambda task, _: 0 if scope.holds(task.video_id, task.segment_id) else 1, 2
+            lambda task, _: 0 if scope.contains(task.video_id, task.segment_id) else 1, 2
         )
         fields = tried | "ExtractFields" >> ExtractFields(context)
         unchanged = kept | "CarryOverOutcomes" >> CarryOverOutcomes(context)

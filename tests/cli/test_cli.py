@@ -308,7 +308,7 @@ def schema_of(name, kind):
         (["--model", DEFAULT_GEMINI_MODEL], "needs a key: set GEMINI_API_KEY"),
         (["--video-segment-seconds", "5"], "a length is allowed with fixed segmentation only"),
         (["--fps", "100"], "--fps"),
-        (["--resume", "run_none"], "no run run_none"),
+        (["--resume", "run_none"], "run run_none not found"),
         (["--resume", "../x"], "run id '../x'"),
         (["--resume", "run_x", "--model", "signals", "--fps", "1"], "remove --model --fps"),
         (["--model", DEFAULT_GEMINI_MODEL, "--base-url", "notaurl"], "base_url is 'notaurl'"),

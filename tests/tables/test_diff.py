@@ -148,7 +148,7 @@ def test_prompts_may_differ_in_their_fields_and_whole_numbers_equal_others(tmp_p
 
 
 def test_a_page_goes_on_behind_any_row_across_portions(tmp_path, monkeypatch):
-    monkeypatch.setattr("promptreel.tables.diff._FIRST_PORTION", 3)
+    monkeypatch.setattr("promptreel.tables.diff._FIRST_BATCH_SEGMENTS", 3)
     storage = open_storage(tmp_path)
     before = {f"v{n}": [{"summary": "a", "keywords": ["x"]}, {"summary": "b"}] for n in range(12)}
     after = {f"v{n}": [{"summary": "c", "keywords": ["y"]}, {"summary": "b"}] for n in range(12)}

@@ -155,7 +155,7 @@ def test_a_request_is_frozen_and_read_back(storage):
     assert list_run_ids(storage) == [RUN]
     with pytest.raises(RunError, match="exists already"):
         make_run(storage)
-    with pytest.raises(RunNotFound, match="no run run_b"):
+    with pytest.raises(RunNotFound, match="run run_b not found"):
         read_request(storage, "run_b")
     with pytest.raises(InvalidInput, match="run id"):
         read_request(storage, "../etc")
