@@ -143,6 +143,7 @@ class RunDiff:
             limit: maximum number of rows.
         """
         remaining = limit
+        order = "video_id, start_us, segment_id, field_number"
         filter_sql = "true" if include_same else "change <> 'same'"
         for videos in self._batches(after.video_id if after is not None else ""):
             if remaining is not None and remaining <= 0:
@@ -158,7 +159,7 @@ class RunDiff:
                     "field": after.field_number,
                 }
             limit_sql = "" if remaining is None else f" LIMIT {remaining}"
-            statement = f"SELECT * FROM compared WHERE {condition} ORDER BY video_id, start_us, segment_id, field_number{limit_sql}"
+            statement = f"SELECT * FROM compared WHERE {condition} ORDER BY {order}{limit_sql}"
             found = self._query(videos, statement, parameters)
             for row in found:
                 yield self._row(row)
