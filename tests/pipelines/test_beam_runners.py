@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptio
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.oauth2.credentials import Credentials
 
-from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
+from promptreel.pipelines.beam_runners import LOCAL_RUNNER, create_pipeline, is_local
 from promptreel.pipelines.prompt_run import PromptRun
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.settings import RunSettings
@@ -23,21 +23,21 @@ from tests.pipeline_runs import CHECKOUT
 from tests.prompts import NESTED
 
 
-@pytest.mark.parametrize("name", [LOCAL, "DirectRunner", "directrunner", "BundleBasedDirectRunner", "local"])
+@pytest.mark.parametrize("name", [LOCAL_RUNNER, "DirectRunner", "directrunner", "BundleBasedDirectRunner", "local"])
 def test_local_names_mean_the_runner_in_this_process_and_no_network(name, monkeypatch):
     def refuse(*arguments, **more):
         raise AssertionError(f"a connection to {arguments} was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert is_local(name)
-    pipeline = make_pipeline(name, [])
+    pipeline = create_pipeline(name, [])
     assert type(pipeline.runner) is FnApiRunner
     options = pipeline.options.view_as(DirectOptions)
     assert (options.direct_num_workers, options.direct_running_mode) == (1, "in_memory")
 
 
 def test_another_runner_is_given_its_options():
-    pipeline = make_pipeline("PortableRunner", ["--job_endpoint=localhost:1", "--environment_type=LOOPBACK"])
+    pipeline = create_pipeline("PortableRunner", ["--job_endpoint=localhost:1", "--environment_type=LOOPBACK"])
     assert type(pipeline.runner).__name__ == "PortableRunner"
     assert not is_local("PortableRunner")
     assert pipeline.options.get_all_options()["job_endpoint"] == "localhost:1"
@@ -46,7 +46,7 @@ def test_another_runner_is_given_its_options():
 
 def test_an_unknown_runner_is_a_settings_error_that_names_it():
     with pytest.raises(SettingsError, match="'NoSuchRunner'"):
-        make_pipeline("NoSuchRunner", [])
+        create_pipeline("NoSuchRunner", [])
 
 
 def recipe(pipeline, *, distributed):
@@ -74,7 +74,7 @@ DATAFLOW = [
 
 
 def test_dataflow_takes_the_recipe():
-    pipeline = make_pipeline("DataflowRunner", [*DATAFLOW, "--dry_run=True", "--no_auth"])
+    pipeline = create_pipeline("DataflowRunner", [*DATAFLOW, "--dry_run=True", "--no_auth"])
     assert pipeline.options.view_as(GoogleCloudOptions).project == "my-project"
     recipe(pipeline, distributed=True)
     graph = pipeline.run().job.proto_pipeline
@@ -101,7 +101,7 @@ def test_a_job_is_submitted_to_dataflow_with_the_code_of_the_checkout(tmp_path, 
     for name in ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "promptreel"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     options = [*DATAFLOW, f"--setup_file={tmp_path}/setup.py", f"--dataflow_endpoint={google.url}"]
-    pipeline = make_pipeline("DataflowRunner", options)
+    pipeline = create_pipeline("DataflowRunner", options)
     recipe(pipeline, distributed=True)
     result = pipeline.run()
     result.wait_until_finish()
