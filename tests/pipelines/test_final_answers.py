@@ -139,4 +139,4 @@ def test_only_an_item_that_was_never_segmented_is_targeted_entirely(failure, tar
     assert found == ("vid_a", target)
     scope = RetryScope(frozenset([found]))
     assert scope.video_ids == {"vid_a"}
-    assert scope.holds("vid_a", "seg_2") == (target == "vid_a")
+    assert scope.contains("vid_a", "seg_2") == (target == "vid_a")
