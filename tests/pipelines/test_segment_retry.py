@@ -168,4 +168,8 @@ def test_a_scope_is_read_back_and_names_whole_items(tmp_path):
     write_retry(storage, "run_a", "retry_a", scope)
     assert read_retry(storage, "run_a", "retry_a") == scope
     assert scope.video_ids == {"vid_a", "vid_b"}
-    assert (scope.contains("vid_a", "seg_1"), scope.contains("vid_a", "seg_2"), scope.contains("vid_b", "seg_9")) == (1, 0, 1)
+    assert (scope.contains("vid_a", "seg_1"), scope.contains("vid_a", "seg_2"), scope.contains("vid_b", "seg_9")) == (
+        1,
+        0,
+        1,
+    )
