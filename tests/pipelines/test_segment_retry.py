@@ -3,7 +3,9 @@
 import pytest
 
 from promptreel.pipelines.runner import execute_run
+from promptreel.tables.request import RunRequest, TargetItem, write_request
 from promptreel.tables.retry_scope import RetryScope, read_retry, write_retry
+from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
@@ -17,6 +19,7 @@ from tests.pipeline_runs import (
     settings_for,
     what_was_found,
 )
+from tests.prompts import NESTED
 
 POISON = [Fault(text="Segment .*0:01.00 to 0:02.00|This segment is 0:01.00 to 0:02.00", status=400)]
 
@@ -106,17 +109,14 @@ def test_unsegmented_item_is_retried_entirely(server, media, tmp_path):
     make_video(tmp_path / "fixed.mp4", seconds=2, pattern="rgbtestsrc")
     (tmp_path / "fixed.mp4").rename(media / "d.mp4")
     # A catalogue id identifies the item independently of its content.
-    run_id = run_with_ids(data, media, settings_for(server), broken_first=True, server=server)
+    run_id = run_with_ids(data, media, settings_for(server), server)
     rows = check_counts(data, run_id)
     assert rows["failures"] == []
     assert len([row for row in rows["results"] if row["video_id"] == "vid_d"]) == 2
 
 
-def run_with_ids(data, media, settings, *, broken_first, server):
+def run_with_ids(data, media, settings, server):
     """Run over media with catalogue ids; item d is broken during the run and fixed for the retry."""
-    from promptreel.tables.request import RunRequest, TargetItem, write_request
-    from tests.prompts import NESTED
-
     fixed = (media / "d.mp4").read_bytes()
     (media / "d.mp4").write_text("this is not a video")
     items = [TargetItem(str(path), path.name, f"vid_{path.stem}") for path in sorted(media.iterdir())]
@@ -148,8 +148,6 @@ def test_unaffected_shards_retain_their_files(server, tmp_path, monkeypatch):
 
 
 def test_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
-    from promptreel.tables.stop_signal import clear_stop, request_stop
-
     data = tmp_path / "data"
     run_id = create_run(data, media, settings_for(server))
     request_stop(open_storage(data), run_id, "test")
@@ -167,8 +165,5 @@ def test_scope_is_stored_and_can_contain_entire_items(tmp_path):
     write_retry(storage, "run_a", "retry_a", scope)
     assert read_retry(storage, "run_a", "retry_a") == scope
     assert scope.video_ids == {"vid_a", "vid_b"}
-    assert (scope.contains("vid_a", "seg_1"), scope.contains("vid_a", "seg_2"), scope.contains("vid_b", "seg_9")) == (
-        1,
-        0,
-        1,
-    )
+    segments = [("vid_a", "seg_1"), ("vid_a", "seg_2"), ("vid_b", "seg_9")]
+    assert [scope.contains(*segment) for segment in segments] == [True, False, True]
