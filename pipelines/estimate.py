@@ -58,7 +58,7 @@ from promptreel.transforms.synthesize_media import source_of
 from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
-_SPOKEN_TOKENS_PER_SECOND: Final = 4
+_SPEECH_TOKENS_PER_SECOND: Final = 4
 _LIST_LENGTH: Final = 3  # assumed length of a list in a result
 
 
@@ -281,7 +281,7 @@ def _embedding_guess(
         texts += syntheses * _texts_of_result(prompt.video_level.leaves)
     tokens = (segments[1] + syntheses) * _EMBEDDED_TOKENS
     if has_speech:
-        tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPOKEN_TOKENS_PER_SECOND)
+        tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPEECH_TOKENS_PER_SECOND)
     return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens})
 
 

@@ -27,7 +27,9 @@ def restrict(path: Path) -> bool:
     except FileNotFoundError:  # removed in the meantime
         return False
     except OSError as error:
-        _log.warning("others can read %s, and its mode cannot be changed (%s); set it to 0600", path, error.strerror)
+        _log.warning(
+            "%s is readable by others, and its mode cannot be changed (%s); set it to 0600", path, error.strerror
+        )
         return False
-    _log.warning("others could read %s; its mode is 0600 now", path)
+    _log.warning("%s was readable by others; changed its mode to 0600", path)
     return True

@@ -41,7 +41,7 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
     request = read_request(storage, run_id)
     manifest = newest_manifest(storage, run_id)
     if manifest is None:
-        raise RunError(f"run {run_id} has not committed a table yet; `promptreel run --resume {run_id}` finishes it")
+        raise RunError(f"run {run_id} has not committed a table yet; finish it with `promptreel run --resume {run_id}`")
     return CommittedRun(run_id, request.prompt, manifest)
 
 

@@ -24,7 +24,7 @@ from promptreel.schemas.errors import StorageError
 from promptreel.tables import layout
 
 PRIVATE_MODE: Final = 0o600
-_TEMPORARY = "tmp"
+_WORK_FOLDER = "tmp"
 # When two creates of an object race, S3 rejects one with 409; that does not say whether the object exists.
 _CONFLICT_RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8)
 
@@ -134,14 +134,14 @@ class LocalStorage(Storage):
     def write_atomic(self, name: str, content: bytes) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            temporary = _write_beside(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
             os.replace(temporary, target)
             _sync_folder(target.parent)
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         target = self.path / name
         with storage_errors("create", target):
-            temporary = _write_beside(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -163,7 +163,7 @@ class LocalStorage(Storage):
     def commit_file(self, local: Path, name: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             if layout.is_private(name):
                 local.chmod(PRIVATE_MODE)
             with local.open("rb") as file:
@@ -174,7 +174,7 @@ class LocalStorage(Storage):
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             if target.exists() and not (target / marker).exists():
                 shutil.rmtree(target)
             try:
@@ -195,9 +195,9 @@ class LocalStorage(Storage):
             (self.path / name).unlink(missing_ok=True)
 
     def _new_work_folder(self) -> Path:
-        base = self.path / _TEMPORARY
+        base = self.path / _WORK_FOLDER
         with storage_errors("write", base):
-            _make_folder(base)
+            _create_folder(base)
             return Path(tempfile.mkdtemp(dir=base))
 
 
@@ -278,7 +278,7 @@ class ObjectStorage(Storage):
     def local_file(self, name: str) -> Path:
         target = Path(self._fetched.name) / name
         if not target.exists():
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
             partial.write_bytes(self.read_bytes(name))
             os.replace(partial, target)
@@ -309,7 +309,7 @@ def _open_to_append(target: Path) -> int:
     try:
         return os.open(target, flags, 0o644)
     except FileNotFoundError:
-        _make_folder(target.parent)
+        _create_folder(target.parent)
         return os.open(target, flags, 0o644)
 
 
@@ -327,15 +327,15 @@ def _append_atomically(descriptor: int, content: bytes) -> None:
         raise
 
 
-def _make_folder(folder: Path) -> None:
+def _create_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # a file system that cannot create folders, e.g. /proc
         raise _storage_error("create the folder", folder, error) from error
 
 
-def _write_beside(target: Path, content: bytes, *, is_private: bool) -> Path:
-    _make_folder(target.parent)
+def _write_temporary(target: Path, content: bytes, *, is_private: bool) -> Path:
+    _create_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE if is_private else 0o666)
     try:

@@ -159,16 +159,16 @@ def resumed(earlier):
 def test_recorded_answer_equals_the_original():
     usage = Usage(10, 5, 1, 2, 16, 4, 0, 6, 0, media_reported=True)
     earlier = recorded(ModelAnswer('{"n": 3}', "STOP", usage))
-    answer, counted, asked = resumed(earlier)
+    answer, counted, calls = resumed(earlier)
     assert (answer.metadata, answer.text, answer.usage, answer.warning) == ({"n": 3}, '{"n": 3}', usage, None)
-    assert (counted.attempts, counted.call_ids, asked) == (0, (earlier[0].llm_call_id,), 0)
+    assert (counted.attempts, counted.call_ids, calls) == (0, (earlier[0].llm_call_id,), 0)
 
 
 @pytest.mark.parametrize("text", ['{"n": "three"}', "no JSON", "[3]"])
 def test_newest_valid_answer_is_used(text):
     assert resumed(recorded('{"n": 3}', '{"n": 4}', text))[0].metadata == {"n": 4}
-    answer, counted, asked = resumed(recorded(text))
-    assert (answer.metadata, counted.attempts, asked) == ({"n": 99}, 1, 1)
+    answer, counted, calls = resumed(recorded(text))
+    assert (answer.metadata, counted.attempts, calls) == ({"n": 99}, 1, 1)
 
 
 # The log
