@@ -1,6 +1,6 @@
-"""The recipes, and the process that runs them."""
+"""Pipelines of a run, and the process that executes them."""
 
 import logging
 
-# Beam warns at its import of clients that only its BigQuery connector needs.
+# On import, Beam warns about missing clients that only its BigQuery connector needs.
 logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))

@@ -1,4 +1,4 @@
-"""The options that Beam has for a runner, read from Beam itself."""
+"""The Beam options of a runner, read from Beam's own parser."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from promptreel.schemas.errors import SettingsError
 
 
 def beam_options(runner: str) -> dict[str, bool]:
-    """The names of Beam's options for a runner, as they are written, and whether each takes a value.
+    """Names of the Beam options of a runner (with dashes), and whether each takes a value.
 
     Raises:
-        SettingsError: Beam does not know the runner or cannot load what it needs.
+        SettingsError: Beam does not know the runner, or one of the runner's dependencies is missing.
     """
     return {name: action.nargs != 0 for name, action in _parser(runner)._option_string_actions.items()}
 
 
 def check_beam_options(runner: str, options: Sequence[str]) -> None:
-    """Checks the values of options, of which Beam knows each.
+    """Check the values of options. The option names must be known to Beam.
 
     Raises:
-        SettingsError: a value is missing, superfluous or not one that Beam takes; or as for `beam_options`.
+        SettingsError: a value is missing, unexpected or invalid; or as for `beam_options`.
     """
     parser = _parser(runner)
     parser.exit_on_error = False
-    for option in options:  # one at a time, as not every error of Beam's says which option it is about
+    for option in options:  # one at a time, because not every error from Beam names the option
         try:
             parser.parse_known_args([option])
         except argparse.ArgumentError as error:
@@ -37,13 +37,13 @@ def check_beam_options(runner: str, options: Sequence[str]) -> None:
 
 
 def _parser(runner: str) -> Any:
-    """Beam's parser of everything that the loaded modules define, a runner's among them."""
+    """Beam's parser for the options of all loaded modules, including the runner's."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import create_runner
 
     if not is_local(runner):
         try:
-            create_runner(runner)  # its module may define options of its own
+            create_runner(runner)  # loads its module, which may define options
         except (ValueError, ImportError, AttributeError) as error:
             raise SettingsError(f"runner {runner!r}: {error}") from error
     parsers: list[Any] = []

@@ -1,8 +1,8 @@
-"""What a run would cost, without calling a model: items, segments, calls and tokens, and what is finished already.
+"""Estimate the cost of a run without calling a model: items, segments, calls, tokens and reusable results.
 
-Segments are exact where an item has been analysed before (or `analyze` is set) and for fixed windows; elsewhere they
-are bounds from the settings' lengths. Tokens are those of `promptreel.providers.token_estimate`; those of embeddings are
-guessed before the texts exist.
+Segment counts are exact for analysed items (or with `analyze`) and for fixed windows; otherwise they are bounds derived
+from the segment lengths in the settings. Tokens come from `promptreel.providers.token_estimate`; embedding tokens are a
+rough guess until the texts exist.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ from promptreel.transforms.segment_media import plan_tasks
 from promptreel.transforms.synthesize_media import source_of
 from promptreel.transforms.transcribe import transcript_key
 
-_EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the whole of it
-_SPOKEN_TOKENS_PER_SECOND: Final = 4
-_LIST_LENGTH: Final = 3  # what a list in a result holds
+_EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
+_SPEECH_TOKENS_PER_SECOND: Final = 4
+_LIST_LENGTH: Final = 3  # assumed length of a list in a result
 
 
 @dataclass(frozen=True)
 class ItemEstimate:
-    """One item's share.
+    """The estimate of one item.
 
     Attributes:
-        segments: least and most; equal where the segments are known.
-        calls: segments that would be asked about, the synthesis, and the batches of texts that a called model would embed,
-            least and most.
-        reused: results (the synthesis among them) that are in the operation cache.
-        tokens: input tokens by modality for the calls, at most; "embedding" are those of the texts that are embedded.
-        error: why the item would fail; None where it can be read.
+        segments: minimum and maximum; equal if the segments are known.
+        calls: minimum and maximum number of calls for segments, the synthesis, and batches of texts to embed with a remote
+            model.
+        reused: number of results (including the synthesis) in the operation cache.
+        tokens: maximum input tokens by modality; "embedding" is for the texts to embed.
+        error: why the item would fail; None if it is readable.
     """
 
     name: str
@@ -87,13 +87,13 @@ class ItemEstimate:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """A whole run, before it."""
+    """The estimate of a complete run."""
 
     model: str
     items: tuple[ItemEstimate, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Totals and items as JSON values."""
+        """Convert totals and items to JSON values."""
         tokens: dict[str, int] = {}
         for item in self.items:
             for name, count in item.tokens.items():
@@ -123,11 +123,11 @@ def estimate_run(
     analyze: bool = False,
     owner: str | None = None,
 ) -> RunEstimate:
-    """Estimates a run over a target.
+    """Estimate a run over a target.
 
     Args:
-        analyze: decode items that have not been analysed, for exact figures; the run then finds them done.
-        owner: whose finished operations the run would reuse, see `RunRequest`.
+        analyze: decode items that have not been analysed, for exact figures; the run then reuses the analyses.
+        owner: account whose operation cache the run would reuse, see `RunRequest`.
     """
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
     items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
@@ -153,9 +153,9 @@ def _estimate_item(
     try:
         analysis = _analysis(item, key, storage, settings, analyze)
         if analysis is not None:
-            return _exact(item, key, analysis, OperationCache(storage), context, provider)
+            return _exact_estimate(item, key, analysis, OperationCache(storage), context, provider)
         with local_media(item.uri) as path:
-            return _bounds(item, probe_media(path, settings.limits), prompt, settings, provider)
+            return _bounded_estimate(item, probe_media(path, settings.limits), prompt, settings, provider)
     except MediaError as error:
         return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=error.message)
 
@@ -176,7 +176,7 @@ def _analysis(
         return analysis
 
 
-def _exact(
+def _exact_estimate(
     item: MediaItem,
     key: str,
     analysis: MediaAnalysis,
@@ -186,68 +186,72 @@ def _exact(
 ) -> ItemEstimate:
     prompt, settings = context.request.prompt, context.request.settings
     tasks = plan_tasks(item.video_id, key, analysis, settings)
-    found = _finished(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
-    unknown = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
-    due = int(has_synthesis(prompt, analysis.info.media_type))
-    syntheses = due - int(found.synthesis is not None)
-    reused = len(tasks) - len(unknown) + due - syntheses
-    asked = len(unknown) + syntheses if provider.is_called else 0
-    lengths = Counter(seconds_from_us(task.planned.span.duration_us) for task in unknown)
-    tokens = _tokens(analysis.info, lengths, syntheses, prompt, settings) if asked else {}
-    if unknown or syntheses:
-        embedded = _embedding(analysis.info, (len(tasks),) * 2, due, prompt, settings, provider)
+    found = _cached_outcome(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
+    uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    needed_syntheses = int(has_synthesis(prompt, analysis.info.media_type))
+    syntheses = needed_syntheses - int(found.synthesis is not None)
+    reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
+    model_calls = len(uncached) + syntheses if provider.is_called else 0
+    lengths = Counter(seconds_from_us(task.planned.span.duration_us) for task in uncached)
+    tokens = _tokens(analysis.info, lengths, syntheses, prompt, settings) if model_calls else {}
+    if uncached or syntheses:
+        embedded = _embedding_guess(analysis.info, (len(tasks),) * 2, needed_syntheses, prompt, settings, provider)
     else:
-        embedded = _embedding_of(found, context, cache, settings)
+        embedded = _embedding_estimate(found, context, cache, settings)
     length = seconds_from_us(analysis.duration_us)
     return ItemEstimate(
         item.name,
         analysis.info.media_type,
         length,
         (len(tasks),) * 2,
-        (asked + embedded.calls[0], asked + embedded.calls[1]),
+        (model_calls + embedded.calls[0], model_calls + embedded.calls[1]),
         reused,
         {**tokens, **embedded.tokens},
     )
 
 
-def _finished(plan: ItemPlan, context: RunContext, cache: OperationCache, provider: Provider) -> ItemOutcome:
-    """What a run would find done of an item: each operation that the cache holds, and no other."""
+def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, provider: Provider) -> ItemOutcome:
+    """The outcome of an item as far as its operations are cached."""
     assert plan.analysis_key is not None
-    spoken = transcript_key(plan.analysis_key, context)
-    heard = () if spoken is None else (OperationOutcome("transcription", "succeeded", spoken),)
+    transcription = transcript_key(plan.analysis_key, context)
+    transcribed = () if transcription is None else (OperationOutcome("transcription", "succeeded", transcription),)
     segments = []
     for task in plan.tasks:
         key = operation_key(task, context, provider)
-        kept = cache.get(key) is not None
-        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if kept else ()
-        segments.append(SegmentOutcome(task, (*extracted, *heard)))
+        is_cached = cache.get(key) is not None
+        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if is_cached else ()
+        segments.append(SegmentOutcome(task, (*extracted, *transcribed)))
     item = ItemOutcome(plan, tuple(segments))
-    is_whole = all(segment.outcome_of("field_extraction") is not None for segment in segments)
+    is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
     prompt = context.request.prompt
-    if not is_whole or not segments or not has_synthesis(prompt, segments[0].task.media_type):
+    if not is_complete or not segments or not has_synthesis(prompt, segments[0].task.media_type):
         return item
-    read = spoken if provider.reads_transcript(prompt) else None
-    key = context.scoped(synthesis_key(provider, prompt, source_of(item, context, cache), plan.analysis_key, read))
-    known = cache.get(key) is not None
-    return replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key)) if known else item
+    transcript = transcription if provider.reads_transcript(prompt) else None
+    key = context.scoped(
+        synthesis_key(provider, prompt, source_of(item, context, cache), plan.analysis_key, transcript)
+    )
+    is_cached = cache.get(key) is not None
+    return replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key)) if is_cached else item
 
 
 @dataclass(frozen=True, slots=True)
 class _Embedding:
-    """Calls, least and most, and input tokens, at most, for the texts of one item."""
+    """Minimum and maximum calls, and maximum input tokens, to embed the texts of one item."""
 
     calls: tuple[int, int] = (0, 0)
     tokens: dict[str, int] = field(default_factory=dict)
 
 
 def _embedder(settings: RunSettings) -> Provider | None:
-    """The model that is called to embed texts; None where texts are embedded on this machine, or not at all."""
+    """The remote model that embeds texts; None if texts are embedded on this machine or not at all."""
     embedder = text_embedder_of(settings) if settings.text_embedding.enabled else None
     return embedder if embedder is not None and embedder.is_called else None
 
 
-def _embedding_of(item: ItemOutcome, context: RunContext, cache: OperationCache, settings: RunSettings) -> _Embedding:
-    """What is still to be embedded of an item whose results are there."""
+def _embedding_estimate(
+    item: ItemOutcome, context: RunContext, cache: OperationCache, settings: RunSettings
+) -> _Embedding:
+    """The texts still to be embedded of an item whose results are cached."""
     embedder = _embedder(settings)
     if embedder is None:
         return _Embedding()
@@ -257,7 +261,7 @@ def _embedding_of(item: ItemOutcome, context: RunContext, cache: OperationCache,
     return _Embedding((len(missing),) * 2, {"embedding": tokens} if tokens else {})
 
 
-def _embedding(
+def _embedding_guess(
     info: MediaInfo,
     segments: tuple[int, int],
     syntheses: int,
@@ -265,7 +269,10 @@ def _embedding(
     settings: RunSettings,
     provider: Provider,
 ) -> _Embedding:
-    """A guess at what is embedded of an item before there are results. A model that measures may find nothing to say."""
+    """Guess the embedding of an item without results.
+
+    A provider that is not called may produce no texts, so its minimum is 0 calls.
+    """
     if _embedder(settings) is None:
         return _Embedding()
     has_speech = info.audio_index is not None and settings.transcription.enabled
@@ -274,26 +281,28 @@ def _embedding(
         texts += syntheses * _texts_of_result(prompt.video_level.leaves)
     tokens = (segments[1] + syntheses) * _EMBEDDED_TOKENS
     if has_speech:
-        tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPOKEN_TOKENS_PER_SECOND)
+        tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPEECH_TOKENS_PER_SECOND)
     return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens})
 
 
 def _texts_of_result(leaves: Iterable[LeafField]) -> int:
-    """Texts of one result that are embedded: one for each text in it, and the whole."""
+    """Number of texts to embed for one result: each text in it, and the result as a whole."""
     return 1 + sum(int(_LIST_LENGTH ** leaf.path.count("[]")) for leaf in leaves if leaf.type == "string")
 
 
-def _bounds(
+def _bounded_estimate(
     item: MediaItem, info: MediaInfo, prompt: Prompt, settings: RunSettings, provider: Provider
 ) -> ItemEstimate:
     seconds = seconds_from_us(info.duration_us or 0)
-    least, most = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
+    minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
     synthesis = int(has_synthesis(prompt, info.media_type))
-    asked = (least + synthesis, most + synthesis) if provider.is_called else (0, 0)
-    tokens = _tokens(info, {seconds / most: most}, synthesis, prompt, settings) if provider.is_called else {}
-    embedded = _embedding(info, (least, most), synthesis, prompt, settings, provider)
-    calls = (asked[0] + embedded.calls[0], asked[1] + embedded.calls[1])
-    return ItemEstimate(item.name, info.media_type, seconds, (least, most), calls, 0, {**tokens, **embedded.tokens})
+    model_calls = (minimum + synthesis, maximum + synthesis) if provider.is_called else (0, 0)
+    tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
+    embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
+    calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
+    return ItemEstimate(
+        item.name, info.media_type, seconds, (minimum, maximum), calls, 0, {**tokens, **embedded.tokens}
+    )
 
 
 def _tokens(

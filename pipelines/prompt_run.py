@@ -1,4 +1,4 @@
-"""The recipe of a prompt run: one prompt over one target, to committed tables.
+"""The pipeline of a prompt run: from one prompt and target to committed tables.
 
 ReadMedia ─> SegmentMedia ─┬─> ExtractFields ─┐
                            ├─> Transcribe     ├─> SynthesizeMedia ─> EmbedTexts ─> WriteTables ─> CommitManifest
@@ -26,7 +26,7 @@ from promptreel.transforms.write_tables import WriteTables
 
 
 class PromptRun(beam.PTransform):
-    """The target's items to the committed `Manifest`."""
+    """Process the target's items and commit the `Manifest`."""
 
     def __init__(self, context: RunContext, target: Sequence[TargetItem]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PromptRun(beam.PTransform):
         segmented = media | "SegmentMedia" >> SegmentMedia(context)
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
-        # A model that answers from the transcript waits for it; any other is asked while it is made.
+        # Only a model that reads the transcript waits for it.
         ready = transcribed[SEGMENTS] if _reads_transcript(context) else segmented[SEGMENTS]
         fields = ready | "ExtractFields" >> ExtractFields(context)
         outcomes = (fields, transcribed[OUTCOMES], frames) | "All outcomes" >> beam.Flatten()

@@ -1,7 +1,7 @@
-"""The recipe of a retry: what failed in some segments of a finished run, tried again, to a further manifest.
+"""The pipeline of a retry: retry failures of a finished run and commit the next manifest.
 
-It is the recipe of a run over the items concerned. Their segments that are not tried again keep the outcome that the newest
-manifest holds; items and shards that are not concerned keep their rows and files.
+It runs the pipeline of a run over the affected items only. Their other segments retain their outcomes from the newest
+manifest; other items and shards retain their rows and files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from promptreel.transforms.write_tables import WriteTables
 
 
 class PromptRunRetry(beam.PTransform):
-    """The items of `context.retry` to the further `Manifest`."""
+    """Process the items of `context.retry` and commit the next `Manifest`."""
 
     def __init__(self, context: RunContext, target: Sequence[TargetItem]) -> None:
         super().__init__()
@@ -36,15 +36,15 @@ class PromptRunRetry(beam.PTransform):
         context, scope = self._context, self._context.retry
         assert scope is not None
         media = pbegin | "Target" >> beam.Create(self._target) | "ReadMedia" >> ReadMedia()
-        concerned = media | "Concerned" >> beam.Filter(lambda item: item.video_id in scope.video_ids)
-        segmented = concerned | "SegmentMedia" >> SegmentMedia(context)
+        affected = media | "Concerned" >> beam.Filter(lambda item: item.video_id in scope.video_ids)
+        segmented = affected | "SegmentMedia" >> SegmentMedia(context)
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
-        tried, kept = transcribed[SEGMENTS] | "In scope" >> beam.Partition(
-            lambda task, _: 0 if scope.holds(task.video_id, task.segment_id) else 1, 2
+        retried, others = transcribed[SEGMENTS] | "In scope" >> beam.Partition(
+            lambda task, _: 0 if scope.contains(task.video_id, task.segment_id) else 1, 2
         )
-        fields = tried | "ExtractFields" >> ExtractFields(context)
-        unchanged = kept | "CarryOverOutcomes" >> CarryOverOutcomes(context)
+        fields = retried | "ExtractFields" >> ExtractFields(context)
+        unchanged = others | "CarryOverOutcomes" >> CarryOverOutcomes(context)
         outcomes = (fields, unchanged, transcribed[OUTCOMES], frames) | "All outcomes" >> beam.Flatten()
         items = {"items": segmented[ITEMS], "outcomes": outcomes} | "SynthesizeMedia" >> SynthesizeMedia(context)
         shards = items | "EmbedTexts" >> EmbedTexts(context) | "WriteTables" >> WriteTables(context)

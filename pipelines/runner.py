@@ -1,9 +1,9 @@
-"""The runner process: executes one run folder to its commit.
+"""The runner process: executes a run and commits its tables.
 
     python -m promptreel.pipelines.runner --data-dir DIR --run-id ID [--runner NAME] [Beam options]
 
-It shares nothing with the process that started it but the run folder: files carry its progress out and a stop request in.
-SIGTERM and SIGINT ask it to stop in the same way. Exit codes: 0 committed, whatever the run's status; 1 not committed.
+It communicates with the process that started it only through files in the run folder: progress and stop requests. SIGTERM
+and SIGINT also request a stop. Exit codes: 0 committed, whatever the run's status; 1 not committed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 
 from promptreel.media.ffmpeg import find_ffmpeg
-from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
+from promptreel.pipelines.beam_runners import LOCAL_RUNNER, create_pipeline, is_local
 from promptreel.providers.registry import check_access
 from promptreel.schemas.errors import ExpectedError, MediaError
 from promptreel.tables.attempts import begin_attempt, runner_lock
@@ -36,21 +36,22 @@ from promptreel.transforms.context import RunContext
 def execute_run(
     data_root: str,
     run_id: str,
-    runner: str = LOCAL,
+    runner: str = LOCAL_RUNNER,
     beam_options: Sequence[str] = (),
     retry_id: str | None = None,
     commit_only: str | None = None,
 ) -> Manifest:
-    """Executes a run, or goes on with one that was interrupted, and returns the manifest that it committed.
+    """Execute or resume a run and return the manifest that it committed.
 
     Args:
-        retry_id: the retry whose targets are tried again, and nothing else.
-        commit_only: why no new work is begun: what is stored is committed, and the rest fails as `interrupted`.
+        retry_id: execute only this retry.
+        commit_only: why no new work may start: stored results are committed and the rest fails as `interrupted`.
 
     Raises:
-        SettingsError: a model of the run has no access here.
-        RunNotFound, RunError: there is no such run, or another process works on it.
-        StorageError: the data folder refuses.
+        SettingsError: credentials for a model of the run are missing.
+        RunNotFound: the run does not exist.
+        RunError: another process is working on the run.
+        StorageError: storage is unavailable.
     """
     storage = open_storage(data_root)
     request = read_request(storage, run_id)
@@ -73,7 +74,7 @@ def execute_run(
         from promptreel.pipelines.prompt_run import PromptRun
         from promptreel.pipelines.prompt_run_retry import PromptRunRetry
 
-        pipeline = make_pipeline(runner, beam_options)
+        pipeline = create_pipeline(runner, beam_options)
         if context.retry is not None:
             pipeline | "PromptRunRetry" >> PromptRunRetry(context, target)
         else:
@@ -84,40 +85,40 @@ def execute_run(
 
 
 def _ffmpeg_in_use() -> dict[str, str]:
-    """The ffmpeg of this machine, for the record of the start: other builds decode the same file a little differently."""
+    """The ffmpeg of this machine, recorded with the attempt because builds differ slightly in how they decode a file."""
     try:
         found = find_ffmpeg()
         return {"version": found.version, "source": found.source}
     except MediaError as error:
-        return {"error": error.message}  # the items fail, each with this message
+        return {"error": error.message}  # each item fails with this message
 
 
 def _committed(storage: Storage, run_id: str, attempt: int) -> Manifest:
-    """The manifest of an attempt; on an object store a later attempt may have committed on top of it."""
+    """The manifest of an attempt. On an object store a later attempt may have committed after it."""
     manifest = newest_manifest(storage, run_id)
     while manifest is not None and manifest.attempt > attempt and manifest.number > 1:
         manifest = read_manifest(storage, run_id, manifest.number - 1)
     if manifest is None or manifest.attempt != attempt:
-        raise ExpectedError(f"run {run_id}: the pipeline ended without committing; see its log")
+        raise ExpectedError(f"run {run_id}: the pipeline ended without committing; see the run's log")
     return manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the process."""
+    """Run the command line of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m promptreel.pipelines.runner",
         description=__doc__.splitlines()[0],
-        allow_abbrev=False,  # what begins like an option of ours may be one of Beam's
+        allow_abbrev=False,  # a prefix of our options may be a Beam option
     )
     parser.add_argument("--data-dir", required=True, help="data folder: a path or an fsspec URL")
     parser.add_argument("--run-id", required=True)
-    parser.add_argument("--retry-id", help="try what this retry of the finished run names again, and nothing else")
-    parser.add_argument("--commit-only", metavar="REASON", help="begin no new work, but commit what is stored")
-    parser.add_argument("--runner", default=LOCAL, help="Beam runner (default: %(default)s)")
+    parser.add_argument("--retry-id", help="execute only this retry of the finished run")
+    parser.add_argument("--commit-only", metavar="REASON", help="start no new work; commit the stored results")
+    parser.add_argument("--runner", default=LOCAL_RUNNER, help="Beam runner (default: %(default)s)")
     parser.add_argument(
         "--stop-with-parent",
         action="store_true",
-        help="ask the run to stop when standard input ends: its starter is gone",
+        help="stop the run when standard input ends, i.e. when the parent process is gone",
     )
     known, beam_options = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -146,11 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _stop_at_end_of_input(storage: Storage, run_id: str) -> None:
     while os.read(0, 1024):
         pass
-    request_stop(storage, run_id, "the process that started the run is gone")
+    request_stop(storage, run_id, "parent process exited")
 
 
 def _plain_message(error: BaseException) -> str:
-    """What the error that began a chain says, without the step that Beam adds to it."""
+    """The message of the root cause, without the step name that Beam appends."""
     while error.__cause__ is not None:
         error = error.__cause__
     return re.sub(r" \[while running '.*'\]", "", str(error) or type(error).__name__)
@@ -160,4 +161,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # Beam leaves threads behind that would hold the process
+    os._exit(code)  # threads left behind by Beam would keep the process alive

@@ -1,1 +1,1 @@
-"""The run folder: its layout, the operation cache, Parquet parts, manifests, and the reader over them. Beam-free."""
+"""The run folder: its layout, the operation cache, Parquet parts, manifests and their reader. Does not import Beam."""

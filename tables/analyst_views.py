@@ -1,6 +1,6 @@
-"""The views that analysts query: one for each run by its id, `segments` over all of them, and the tables of results.
+"""The views that analysts query: one per run (named by its id), `segments` over all runs, and the result tables.
 
-Each view is one SELECT over committed part files and stands alone, so that a query needs only those that it names.
+Each view is a self-contained SELECT over committed part files, so a query needs only the views that it names.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from promptreel.tables.table_schemas import FIELDS, table_schemas
 
 ANALYST_TABLES: Final = ("media", "results", "transcripts", "utterances", "video_results", "failures", "frames")
 _SEGMENTS: Final = "segments"
-# Where the service keeps media is no matter of its callers.
-_PLACES: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
+# Callers of the service must not see where it stores media.
+_URI_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class ViewColumn:
     """One column of a view.
 
     Attributes:
-        type: in DuckDB's words.
-        field_path: the prompt's leaf field that it holds; None for a column that every run has.
+        type: DuckDB type name.
+        field_path: path of the prompt's leaf field in this column; None for a column that every run has.
     """
 
     name: str
@@ -50,12 +50,12 @@ class ViewColumn:
 
 @dataclass(frozen=True)
 class AnalystView:
-    """One view.
+    """A view over committed tables.
 
     Attributes:
-        sql: the SELECT behind it.
-        run: the run of which it is the view; None for one over all runs.
-        row_count: rows by the manifests.
+        sql: its SELECT statement.
+        run: the run that it shows; None for a view over all runs.
+        row_count: number of rows according to the manifests.
     """
 
     name: str
@@ -67,38 +67,40 @@ class AnalystView:
 
 @dataclass(frozen=True)
 class AnalystViews:
-    """The views over some runs, and the part files that they read."""
+    """The views over a set of runs, and the part files that they read."""
 
     views: tuple[AnalystView, ...]
     files: tuple[str, ...]
 
 
-def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, with_places: bool = False) -> AnalystViews:
-    """The views over these runs, newest manifest of each.
+def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, include_uris: bool = False) -> AnalystViews:
+    """Build the views over the newest manifests of these runs.
 
     Args:
-        with_places: whether `media` shows where the files lie.
+        include_uris: whether `media` has the columns `uri` and `other_uris`.
 
     Raises:
-        RunDamaged: a part of one is missing or torn.
+        RunDamaged: a part file of a run is missing or truncated.
     """
     files = _files(storage, runs, (*ANALYST_TABLES, _SEGMENTS))
     views = [_run_view(run, files[run.run_id, "results"]) for run in runs]
     views.append(_segments_view(runs, files))
     views += [
-        _table_view(table, runs, files, () if with_places else _PLACES.get(table, ())) for table in ANALYST_TABLES
+        _table_view(table, runs, files, () if include_uris else _URI_COLUMNS.get(table, ())) for table in ANALYST_TABLES
     ]
     return AnalystViews(tuple(views), tuple(path for group in files.values() for path in group))
 
 
 def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with these views; beside them the other tables of the runs, and `fields`, the view of the first
-    run. It can read the committed parts of these runs and no other file."""
-    made = analyst_views(storage, runs, with_places=True)
+    """Open an in-memory DuckDB with these views, the other tables of the runs, and `fields`, the view of the first run.
+
+    The connection can read the committed parts of these runs and no other file.
+    """
+    analyst = analyst_views(storage, runs, include_uris=True)
     others = [table for table in TABLES if table not in (*ANALYST_TABLES, _SEGMENTS)]
     files = _files(storage, runs, others)
-    connection = locked_connection([*made.files, *(path for group in files.values() for path in group)])
-    for view in made.views:
+    connection = locked_connection([*analyst.files, *(path for group in files.values() for path in group)])
+    for view in analyst.views:
         connection.execute(f"CREATE VIEW {quoted(view.name)} AS {view.sql}")
     for table in others:
         view = _table_view(table, runs, files, ())
@@ -109,7 +111,7 @@ def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.Duck
 
 
 def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Local paths of the parts, by run id and table."""
+    """Local paths of the part files, by run id and table."""
     return {
         (run.run_id, table): [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))]
         for run in runs
@@ -123,25 +125,25 @@ def _run_view(run: CommittedRun, files: Sequence[str]) -> AnalystView:
 
 
 def _run_columns(prompt: Prompt) -> tuple[ViewColumn, ...]:
-    described = _described(run_view_sql(prompt, f"({_part_sql('results', prompt, ())})"))
-    of_segment, of_fields = described[: len(RUN_VIEW_COLUMNS)], described[len(RUN_VIEW_COLUMNS) :]
-    columns = [ViewColumn(name, kind, None) for name, kind in of_segment]
-    for (name, kind), (path, _) in zip(of_fields, leaf_columns(prompt), strict=True):
+    columns_of_view = _describe(run_view_sql(prompt, f"({_part_sql('results', prompt, ())})"))
+    segment_columns, field_columns = columns_of_view[: len(RUN_VIEW_COLUMNS)], columns_of_view[len(RUN_VIEW_COLUMNS) :]
+    columns = [ViewColumn(name, kind, None) for name, kind in segment_columns]
+    for (name, kind), (path, _) in zip(field_columns, leaf_columns(prompt), strict=True):
         columns.append(ViewColumn(name, kind, path))
     return tuple(columns)
 
 
 def _segments_view(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:
-    """Every segment of the runs with how it ended, and its leaf fields where it has a result.
+    """Every segment of the runs with its outcome, and its leaf fields if it has a result.
 
-    A field that two prompts type differently is a DOUBLE where both types are numbers, else JSON text.
+    A field whose type differs between prompts is a DOUBLE if all its types are numeric, otherwise JSON text.
     """
-    own = _described(table_view_sql(_SEGMENTS, (), arrow_schema(TABLES[_SEGMENTS])))
-    taken = {name.lower() for name, _ in own}
+    segment_columns = _describe(table_view_sql(_SEGMENTS, (), arrow_schema(TABLES[_SEGMENTS])))
+    taken = {name.lower() for name, _ in segment_columns}
     fields: dict[str, dict[str, ViewColumn]] = {}  # run id -> name in `segments` -> column of the run's view
     types: dict[str, set[str]] = {}
     for run in runs:
-        leaves = {_free(column.name, taken): column for column in _run_columns(run.prompt) if column.field_path}
+        leaves = {_field_name(column.name, taken): column for column in _run_columns(run.prompt) if column.field_path}
         fields[run.run_id] = leaves
         for name, column in leaves.items():
             types.setdefault(name.lower(), set()).add(column.type)
@@ -159,14 +161,14 @@ def _segments_view(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str],
             f"LEFT JOIN ({results}) AS r ON r.segment_id = s.segment_id"
         )
     sql = _union(selects, _SEGMENTS)
-    shown = [ViewColumn(name, kind, None) for name, kind in own]
+    view_columns = [ViewColumn(name, kind, None) for name, kind in segment_columns]
     seen: set[str] = set()
     for leaves in fields.values():
         for name, column in leaves.items():
             if name.lower() not in seen:
                 seen.add(name.lower())
-                shown.append(ViewColumn(name, _common_type(types[name.lower()]), column.field_path))
-    return AnalystView(_SEGMENTS, sql, tuple(shown), None, sum(run.manifest.rows_of(_SEGMENTS) for run in runs))
+                view_columns.append(ViewColumn(name, _common_type(types[name.lower()]), column.field_path))
+    return AnalystView(_SEGMENTS, sql, tuple(view_columns), None, sum(run.manifest.rows_of(_SEGMENTS) for run in runs))
 
 
 def _table_view(
@@ -175,20 +177,20 @@ def _table_view(
     files: Mapping[tuple[str, str], Sequence[str]],
     hidden: Sequence[str],
 ) -> AnalystView:
-    """One table over all runs. Its struct `fields` is left out where prompts type it differently."""
+    """One table over all runs. Its struct `fields` is omitted if its type differs between the prompts."""
     schemas = [table_schemas(run.prompt)[table] for run in runs] or [arrow_schema(TABLES[table])]
-    alike = all(_fields_type(schema) == _fields_type(schemas[0]) for schema in schemas)
-    wanted = [
+    same_type = all(_fields_type(schema) == _fields_type(schemas[0]) for schema in schemas)
+    selected = [
         name
         for name in dict.fromkeys(name for schema in schemas for name in schema.names)
-        if name not in hidden and (alike or name != FIELDS)
+        if name not in hidden and (same_type or name != FIELDS)
     ]
-    columns = ", ".join(map(quoted, wanted))
+    columns = ", ".join(map(quoted, selected))
     selects = [f"SELECT {columns} FROM ({_part_sql(table, run.prompt, files[run.run_id, table])})" for run in runs]
     empty = f"SELECT {columns} FROM ({table_view_sql(table, (), schemas[0])})"
-    shown = tuple(ViewColumn(name, kind, None) for name, kind in _described(empty))
+    view_columns = tuple(ViewColumn(name, kind, None) for name, kind in _describe(empty))
     rows = sum(run.manifest.rows_of(table) for run in runs)
-    return AnalystView(table, _union(selects, table) if runs else empty, shown, None, rows)
+    return AnalystView(table, _union(selects, table) if runs else empty, view_columns, None, rows)
 
 
 def _part_sql(table: str, prompt: Prompt, files: Sequence[str]) -> str:
@@ -205,8 +207,8 @@ def _fields_type(schema: pa.Schema) -> str | None:
     return str(schema.field(FIELDS).type) if FIELDS in schema.names else None
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """A field's name in `segments`: with the prefix `metadata.` where a column of every segment is called so."""
+def _field_name(name: str, taken: set[str]) -> str:
+    """A field's name in `segments`, prefixed with `metadata.` if a segment column already has that name."""
     return f"metadata.{name}" if name.lower() in taken else name
 
 
@@ -225,8 +227,8 @@ def _as_common(value: str, types: set[str]) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _described(select: str) -> tuple[tuple[str, str], ...]:
-    """Names and types of a SELECT's columns, as DuckDB tells them."""
+def _describe(select: str) -> tuple[tuple[str, str], ...]:
+    """Names and DuckDB types of a SELECT's columns."""
     return tuple(_rows_of(f"DESCRIBE {select}"))
 
 

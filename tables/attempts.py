@@ -1,4 +1,4 @@
-"""Starts of the runner on one run folder, numbered; on a local disk a lock keeps two from working at once."""
+"""Numbered attempts of the runner at a run; on a local disk, a lock allows one runner at a time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from promptreel.tables import layout
 from promptreel.tables.runner_command import RUNNER_MODULE
 from promptreel.tables.storage import LocalStorage, Storage
 
-# A process that only checks whether a run is held holds it for that moment: a lock is refused after this time.
-_PATIENCE_S: Final = 1.0
-_TRY_EVERY_S: Final = 0.02
+# `is_running` takes the lock for an instant, so one failed try does not mean that another runner holds it.
+_LOCK_TIMEOUT_S: Final = 1.0
+_LOCK_RETRY_INTERVAL_S: Final = 0.02
 
 
 def begin_attempt(storage: Storage, run_id: str, tools: Mapping[str, Any] | None = None) -> int:
-    """Takes the next attempt number; each is given once.
+    """Record a new attempt and return its number, which is unique within the run.
 
     Args:
-        tools: programs of this machine that the results depend on, by name.
+        tools: programs on this machine that affect the results, by name.
     """
     content = {
         "host": socket.gethostname(),
@@ -44,27 +44,28 @@ def begin_attempt(storage: Storage, run_id: str, tools: Mapping[str, Any] | None
 
 @contextmanager
 def runner_lock(storage: Storage, run_id: str) -> Iterator[None]:
-    """Holds the run folder for this process. The operating system drops the lock when the process dies.
+    """Lock the run for this process. The operating system releases the lock when the process dies.
+
+    An object store has no such lock; there the attempt number and exclusive creation of manifests resolve conflicts.
 
     Raises:
-        RunError: another process works on the run. (An object store has no such lock: there the attempt number and
-            the exclusive manifest decide.)
+        RunError: another process is working on the run.
     """
     if not isinstance(storage, LocalStorage):
         yield
         return
     path = storage.path / layout.run_folder(run_id) / "runner.lock"
     with path.open("ab") as file:
-        until = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not _try_lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise RunError(f"run {run_id}: another process is working on it; wait for it or stop it first")
-            time.sleep(_TRY_EVERY_S)
+            time.sleep(_LOCK_RETRY_INTERVAL_S)
         yield
 
 
 def is_running(storage: Storage, run_id: str) -> bool:
-    """Whether a process of this machine holds the run's lock."""
+    """Whether a process on this machine holds the run's lock."""
     if not isinstance(storage, LocalStorage):
         return False
     try:
@@ -75,25 +76,25 @@ def is_running(storage: Storage, run_id: str) -> bool:
 
 
 def kill_runner(storage: Storage, run_id: str) -> bool:
-    """Kills the process that works on a run; False where none does, or it is not surely that runner of this machine."""
+    """Kill the runner of a run; return False if none is running or it cannot be identified on this machine."""
     if not is_running(storage, run_id):
         return False
     try:
-        begun = json.loads(storage.read_bytes(_attempt_file(run_id, last_attempt(storage, run_id))))
-        if begun["host"] != socket.gethostname():
+        attempt = json.loads(storage.read_bytes(_attempt_file(run_id, last_attempt(storage, run_id))))
+        if attempt["host"] != socket.gethostname():
             return False
-        arguments = Path(f"/proc/{begun['pid']}/cmdline").read_bytes().split(b"\0")
+        arguments = Path(f"/proc/{attempt['pid']}/cmdline").read_bytes().split(b"\0")
         if RUNNER_MODULE.encode() not in arguments or run_id.encode() not in arguments:
-            return False  # the number is another process's by now
-        os.kill(begun["pid"], signal.SIGKILL)
+            return False  # the process id has been reused
+        os.kill(attempt["pid"], signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         return False
     return True
 
 
 def last_attempt(storage: Storage, run_id: str) -> int:
-    """Number of the newest start of the runner; 0 before the first."""
-    names = storage.list_names(layout.attempts_folder(run_id))  # files under construction among them
+    """Number of the newest attempt; 0 before the first."""
+    names = storage.list_names(layout.attempts_folder(run_id))  # may include temporary files
     return max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()), default=0)
 
 

@@ -1,8 +1,8 @@
-"""What differs between two runs over the same media, field by field for each segment.
+"""Compare two runs over the same media, field by field for each segment.
 
-Segments have the same ids where both runs cut the item alike. Where they did not, a segment of the first run is compared
-with the segment of the second that it shares most time with, and every row says so; one that shares time with none is
-compared with nothing, and a segment of the second run that no other was compared with stands alone.
+Segments have the same ids if both runs segmented the item alike. Otherwise a segment of the first run is matched with the
+segment of the second run that overlaps it most; `matched_by` reports this. Segments of either run without a match are
+reported alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Change = Literal["added", "removed", "changed", "same"]
 MatchedBy = Literal["id", "overlap", "none"]
 
 CHANGES: Final[tuple[Change, ...]] = ("added", "removed", "changed", "same")
-_FIRST_PORTION: Final = 2_000  # segments
-_LARGEST_PORTION: Final = 100_000
-_MEMORY: Final = "2GB"
+_FIRST_BATCH_SEGMENTS: Final = 2_000
+_MAX_BATCH_SEGMENTS: Final = 100_000
+_MEMORY_LIMIT: Final = "2GB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class FieldChange:
     """One field of one segment in both runs.
 
     Attributes:
-        segment_id: that of the first run, or of the second where only that has it.
-        other_segment_id: what it was compared with; None where there is nothing.
-        matched_by: "id", "overlap" (the runs cut differently), or "none".
+        segment_id: id in the first run; in the second if only the second has the segment.
+        other_segment_id: id of the matched segment; None without a match.
+        matched_by: "id", "overlap" (the runs segmented the item differently), or "none".
         start_us, end_us: of the segment, in microseconds of media time.
         field: canonical path.
-        before, after: the values as JSON values; None where the field has none.
+        before, after: JSON values; None if the field is missing.
     """
 
     video_id: str
@@ -57,7 +57,7 @@ class FieldChange:
     change: Change
 
     def to_dict(self) -> dict[str, Any]:
-        """The same with times in float seconds."""
+        """Convert to a dict, with times in float seconds."""
         return {
             "video_id": self.video_id,
             "segment_id": self.segment_id,
@@ -74,7 +74,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class DiffCursor:
-    """The place of a row: behind it a later page goes on."""
+    """Position of a row; the next page starts after it."""
 
     video_id: str
     start_us: int
@@ -84,13 +84,14 @@ class DiffCursor:
 
 @dataclass(frozen=True)
 class DiffSummary:
-    """Counts over everything that two runs share.
+    """Counts over all media that two runs share.
 
     Attributes:
-        items: media that both runs have; `only_before` and `only_after` are those of one alone, which are not compared.
-        segments: by how they were matched.
-        changed_segments: those in which a field differs.
-        fields: counts of added, removed, changed and same by field, in the order of the schema.
+        items: number of media in both runs.
+        only_before, only_after: number of media in one run only; these are not compared.
+        segments: number of segments by `matched_by`.
+        changed_segments: number of segments in which a field differs.
+        fields: by field in schema order, the number of added, removed, changed and same values.
     """
 
     items: int
@@ -112,10 +113,10 @@ class DiffSummary:
 
 
 class RunDiff:
-    """Two committed runs, to be compared.
+    """A comparison of two committed runs.
 
     Raises:
-        InvalidInput: they share no media, or their prompts have no named field.
+        InvalidInput: the runs share no media, or their prompts have no named fields.
     """
 
     def __init__(self, storage: Storage, before: CommittedRun, after: CommittedRun) -> None:
@@ -129,25 +130,26 @@ class RunDiff:
         self._items = {video_id: count for video_id, count in sorted(counts[0].items()) if video_id in counts[1]}
         self._only = (len(counts[0]) - len(self._items), len(counts[1]) - len(self._items))
         if not self._items:
-            raise InvalidInput(f"{before.run_id} and {after.run_id} share no media: there is nothing to compare")
+            raise InvalidInput(f"{before.run_id} and {after.run_id} share no media; choose runs over the same media")
 
     def rows(
         self, *, include_same: bool = False, after: DiffCursor | None = None, limit: int | None = None
     ) -> Iterator[tuple[DiffCursor, FieldChange]]:
-        """The fields of every segment that both runs share the item of, in order of item and time, each with its place.
+        """Yield the fields of all segments of shared items with their positions, ordered by item and time.
 
         Args:
-            include_same: also what did not change.
-            after: begin behind this place.
-            limit: most rows.
+            include_same: include unchanged fields.
+            after: start after this position.
+            limit: maximum number of rows.
         """
-        left = limit
-        wanted = "true" if include_same else "change <> 'same'"
-        for videos in self._portions(after.video_id if after is not None else ""):
-            if left is not None and left <= 0:
+        remaining = limit
+        order = "video_id, start_us, segment_id, field_number"
+        filter_sql = "true" if include_same else "change <> 'same'"
+        for videos in self._batches(after.video_id if after is not None else ""):
+            if remaining is not None and remaining <= 0:
                 return
             parameters: dict[str, Any] = {}
-            condition = wanted
+            condition = filter_sql
             if after is not None:
                 condition += " AND (video_id, start_us, segment_id, field_number) > ($video, $start, $segment, $field)"
                 parameters = {
@@ -156,18 +158,16 @@ class RunDiff:
                     "segment": after.segment_id,
                     "field": after.field_number,
                 }
-            bound = "" if left is None else f" LIMIT {left}"
-            statement = (
-                f"SELECT * FROM compared WHERE {condition} ORDER BY video_id, start_us, segment_id, field_number{bound}"
-            )
+            limit_sql = "" if remaining is None else f" LIMIT {remaining}"
+            statement = f"SELECT * FROM compared WHERE {condition} ORDER BY {order}{limit_sql}"
             found = self._query(videos, statement, parameters)
             for row in found:
                 yield self._row(row)
-            if left is not None:
-                left -= len(found)
+            if remaining is not None:
+                remaining -= len(found)
 
     def summary(self) -> DiffSummary:
-        """Counts of everything."""
+        """Count all changes."""
         fields = {leaf.path: dict.fromkeys(map(str, CHANGES), 0) for leaf in self._fields}
         segments = dict.fromkeys(("id", "overlap", "none"), 0)
         changed = 0
@@ -178,7 +178,7 @@ class RunDiff:
             "p.segment_id IN (SELECT segment_id FROM compared WHERE change <> 'same') AS differs FROM pairs p) "
             "GROUP BY ALL"
         )
-        for videos in self._portions(""):
+        for videos in self._batches(""):
             for number, change, count in self._query(videos, by_field, {}):
                 fields[paths[number]][change] += count
             for matched_by, count, differing in self._query(videos, by_segment, {}):
@@ -189,8 +189,8 @@ class RunDiff:
     def _row(self, row: Sequence[Any]) -> tuple[DiffCursor, FieldChange]:
         video_id, segment_id, other_id, matched_by, start_us, end_us, number, before, after, change = row
         leaf = self._fields[number]
-        place = DiffCursor(video_id, start_us, segment_id, number)
-        change_of = FieldChange(
+        position = DiffCursor(video_id, start_us, segment_id, number)
+        field_change = FieldChange(
             video_id,
             segment_id,
             other_id,
@@ -202,21 +202,21 @@ class RunDiff:
             _value(after),
             change,
         )
-        return place, change_of
+        return position, field_change
 
-    def _portions(self, first_video: str) -> Iterator[list[str]]:
-        """Shared items from one on, in portions that grow: a first page reads little, a whole comparison reads in bulk."""
-        size, portion, held = _FIRST_PORTION, list[str](), 0
+    def _batches(self, first_video: str) -> Iterator[list[str]]:
+        """Shared items from `first_video` on, in batches of growing size: a first page reads little, a full diff in bulk."""
+        size, batch, batch_segments = _FIRST_BATCH_SEGMENTS, list[str](), 0
         for video_id, segments in self._items.items():
             if video_id < first_video:
                 continue
-            portion.append(video_id)
-            held += segments
-            if held >= size:
-                yield portion
-                size, portion, held = min(size * 4, _LARGEST_PORTION), [], 0
-        if portion:
-            yield portion
+            batch.append(video_id)
+            batch_segments += segments
+            if batch_segments >= size:
+                yield batch
+                size, batch, batch_segments = min(size * 4, _MAX_BATCH_SEGMENTS), [], 0
+        if batch:
+            yield batch
 
     def _segment_counts(self, run: CommittedRun) -> dict[str, int]:
         source, parameters = self._source(run, "media", "files")
@@ -224,7 +224,7 @@ class RunDiff:
         return dict(self._connection.execute(statement, parameters or None).fetchall())
 
     def _query(self, videos: list[str], statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Asks the relations `pairs` (segments that are compared) and `compared` (their fields) of some items."""
+        """Query the relations `pairs` (matched segments) and `compared` (their fields) for some items."""
         parameters = {**parameters, "videos": videos, "first": videos[0], "last": videos[-1]}
         tables = {}
         for side, run in zip(("before", "after"), self._runs, strict=True):
@@ -247,7 +247,7 @@ class RunDiff:
             raise next((damage for damage in damages if damage is not None), error) from error
 
     def _source(self, run: CommittedRun, table: str, name: str) -> tuple[str, dict[str, Any]]:
-        """SQL of one table of a run, with the parameter that holds its files."""
+        """SQL of one table of a run, and its query parameters (the part files)."""
         parts = run.manifest.parts_of(table)
         if not parts:
             return table_view_sql(table, (), table_schemas(run.prompt)[table]), {}
@@ -255,21 +255,21 @@ class RunDiff:
         return f"SELECT * FROM read_parquet(${name})", {name: files}
 
     def _values_sql(self, run: CommittedRun, source: str) -> str:
-        """Each segment's values of all compared fields as JSON text, null where there is none."""
-        own = {leaf.path: (number, leaf) for number, leaf in enumerate(run.prompt.leaves)}
+        """SELECT of the compared fields of each segment as JSON text; null if missing."""
+        leaves = {leaf.path: (number, leaf) for number, leaf in enumerate(run.prompt.leaves)}
         columns = []
-        for number, wanted in enumerate(self._fields):
-            if wanted.path in own:
-                at, leaf = own[wanted.path]
-                columns.append(f"{_json_text(f'c{at}', leaf, wanted)} AS v{number}")
+        for number, compared in enumerate(self._fields):
+            if compared.path in leaves:
+                at, leaf = leaves[compared.path]
+                columns.append(f"{_json_text(f'c{at}', leaf, compared)} AS v{number}")
             else:
                 columns.append(f"NULL::VARCHAR AS v{number}")
-        names = ", ".join(quoted(name) for name in (*RUN_VIEW_COLUMNS, *(f"c{at}" for at in range(len(own)))))
-        rows = run_view_sql(run.prompt, f"(SELECT * FROM ({source}) {_OF_THESE})")
+        names = ", ".join(quoted(name) for name in (*RUN_VIEW_COLUMNS, *(f"c{at}" for at in range(len(leaves)))))
+        rows = run_view_sql(run.prompt, f"(SELECT * FROM ({source}) {_IN_BATCH})")
         return f"SELECT segment_id, {', '.join(columns)} FROM ({rows}) AS t({names})"
 
 
-_OF_THESE: Final = "WHERE video_id BETWEEN $first AND $last AND video_id IN (SELECT unnest($videos))"
+_IN_BATCH: Final = "WHERE video_id BETWEEN $first AND $last AND video_id IN (SELECT unnest($videos))"
 
 _PAIRS: Final = """
 by_id AS (
@@ -320,11 +320,11 @@ compared AS (
 
 
 def _segments_sql(source: str) -> str:
-    return f"SELECT video_id, segment_id, start_us, end_us FROM ({source}) {_OF_THESE}"
+    return f"SELECT video_id, segment_id, start_us, end_us FROM ({source}) {_IN_BATCH}"
 
 
 def _fields_of(before: CommittedRun, after: CommittedRun) -> list[LeafField]:
-    """The leaves of both prompts, each path once. Where one holds whole numbers and the other any, both count as any."""
+    """Leaf fields of both prompts, each path once. An integer in one and a number in the other compare as numbers."""
     merged = {leaf.path: leaf for leaf in before.prompt.leaves}
     for leaf in after.prompt.leaves:
         if leaf.path not in merged or leaf.type == "number":
@@ -332,11 +332,11 @@ def _fields_of(before: CommittedRun, after: CommittedRun) -> list[LeafField]:
     return list(merged.values())
 
 
-def _json_text(column: str, leaf: LeafField, wanted: LeafField) -> str:
-    """A column as JSON text, so that equal values are equal text."""
+def _json_text(column: str, leaf: LeafField, compared: LeafField) -> str:
+    """SQL of a column as JSON text, in which equal values are equal text."""
     if leaf.type == "json" and leaf.list_depth == 0:
         return column
-    if leaf.type == "integer" and wanted.type == "number":
+    if leaf.type == "integer" and compared.type == "number":
         column = f"{column}::DOUBLE{'[]' * leaf.list_depth}"
     return f"to_json({column})::VARCHAR"
 
@@ -347,6 +347,6 @@ def _value(text: str | None) -> Any:
 
 def _connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
     connection.execute("SET temp_directory = ''")
     return connection

@@ -1,4 +1,4 @@
-"""The rows of a query as a file: Parquet or CSV, written aside and named once it is whole."""
+"""Export the rows of a query to a Parquet or CSV file, atomically."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from promptreel.schemas.errors import InvalidInput
 from promptreel.tables.reader import bounded_select
 
 EXPORT_FORMATS: Final = (".parquet", ".csv")
-_ROWS_AT_ONCE: Final = 10_000
+_BATCH_ROWS: Final = 10_000
 
 
 def export_rows(connection: duckdb.DuckDBPyConnection, sql: str, path: Path, limit: int | None = None) -> int:
-    """Writes the rows of one SELECT to a file whose ending names its form; gives their number.
+    """Write the rows of one SELECT to a file and return their number. The file extension selects the format.
 
-    In CSV a list or struct is JSON text, and null is an empty cell.
+    In CSV, lists and structs are JSON text, and null is an empty cell.
 
     Raises:
-        InvalidInput: the ending is no form, the text is not exactly one SELECT, DuckDB refuses it, or the file cannot be
+        InvalidInput: the extension is unknown, `sql` is not exactly one SELECT, DuckDB rejects it, or the file cannot be
             written.
     """
     if path.suffix.lower() not in EXPORT_FORMATS:
         raise InvalidInput(f"--out {path}: the extension must be one of {', '.join(EXPORT_FORMATS)}")
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        reader = connection.sql(bounded_select(connection, sql, limit)).to_arrow_reader(_ROWS_AT_ONCE)
+        reader = connection.sql(bounded_select(connection, sql, limit)).to_arrow_reader(_BATCH_ROWS)
         write = _write_parquet if path.suffix.lower() == ".parquet" else _write_csv
         count = write(reader, partial)
         os.replace(partial, path)

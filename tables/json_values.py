@@ -1,4 +1,4 @@
-"""Values of DuckDB as JSON holds them, without loss where JSON can."""
+"""Convert DuckDB values to JSON values, losslessly where possible."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import decimal
 import math
 from typing import Any, Final
 
-_EXACT: Final = 2**53  # beyond it a JavaScript reader rounds an integer
+_MAX_EXACT_INT: Final = 2**53  # JavaScript rounds larger integers
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON: instants, dates, intervals and UUIDs as text; blobs in base64; NaN and infinity as null; an integer
-    beyond 2^53, and a decimal that no float equals, as text; keys of maps as text.
+    """Convert a value to JSON.
+
+    Timestamps, dates, intervals and UUIDs become text; blobs, base64; NaN and infinity, null; integers beyond 2^53 and
+    decimals without an exact float, text; map keys, text.
 
     >>> json_value([1, 2**60, float("nan"), b"ab", decimal.Decimal("0.10")])
     [1, '1152921504606846976', None, 'YWI=', 0.1]
@@ -21,7 +23,7 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
-        return value if -_EXACT <= value <= _EXACT else str(value)
+        return value if -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, decimal.Decimal):
@@ -42,5 +44,5 @@ def _decimal(value: decimal.Decimal) -> float | int | str | None:
         return None
     if value == value.to_integral_value():
         return json_value(int(value))  # type: ignore[no-any-return]
-    near = float(value)
-    return near if decimal.Decimal(repr(near)) == value else str(value)
+    number = float(value)
+    return number if decimal.Decimal(repr(number)) == value else str(value)

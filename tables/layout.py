@@ -1,30 +1,30 @@
-"""Names inside the data folder.
+"""File names in the data folder.
 
 runs/<run_id>/
     request.json            the frozen prompt, settings and target
-    media.parquet           the target, expanded: one row for each file
-    attempts/<n>.json       a start of the runner, with the ffmpeg of its machine; the number fences older ones off
-    stop                    present once the run was asked to stop
-    progress/<worker>.json  counters of one worker, newest state only
-    calls/<shard>/<worker>.jsonl    a line when a model call begins and one when it ends
-    retries/<retry_id>.json which failures of the run are tried again
+    media.parquet           the expanded target: one row per file
+    attempts/<n>.json       an attempt of the runner, with the ffmpeg of its machine; a newer one fences off older ones
+    stop                    exists once a stop has been requested
+    progress/<worker>.json  current counters of one worker
+    calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
+    retries/<retry_id>.json which failures of the run are retried
     tables/<table>/*.parquet
-    manifests/<n>.json      each names every live part; the newest one is the truth
+    manifests/<n>.json      each lists every live part; the newest is current
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
 cache/operations/           finished operations, by key
 cache/analysis/             decoded items: frames, sound, timeline
-tmp/                        files under construction
+tmp/                        temporary files
 
-A service keeps more beside them, under names of its own:
+The service also stores:
 
-uploads/<video_id>/         media that was uploaded or fetched
-exports/                    exports that are written
-search/<run_id>/            search indexes, made anew where they are missing
-api/                        the secret of signed addresses
-promptreel.db               its database, unless that is PostgreSQL
+uploads/<video_id>/         uploaded or fetched media
+exports/                    exported files
+search/<run_id>/            search indexes, rebuilt if missing
+api/                        the secret for signed URLs
+promptreel.db               the database, unless it is PostgreSQL
 
-Private files (`is_private`) have mode 0600 on a local disk. Tables, manifests and logs follow the umask, so that analysts of
+Private files (`is_private`) have mode 0600 on a local disk. Tables, manifests and logs follow the umask, so that analysts in
 the same group can read them.
 """
 
@@ -42,13 +42,13 @@ _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_private(name: str) -> bool:
-    """Whether only the user that runs promptreel may read a file: the secret of signed addresses, uploaded media, and the
-    requests of runs, which name accounts, addresses and settings."""
+    """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, and run
+    requests, which contain accounts, URLs and settings."""
     return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 
 def is_run_id(name: str) -> bool:
-    """Whether a run may have that name."""
+    """Whether a name is a valid run id."""
     return _RUN_ID.fullmatch(name) is not None
 
 
@@ -56,7 +56,7 @@ def run_folder(run_id: str) -> str:
     """The folder of a run.
 
     Raises:
-        InvalidInput: the id could leave the runs folder.
+        InvalidInput: the id is invalid, e.g. a path out of the runs folder.
     """
     if not is_run_id(run_id):
         raise InvalidInput(f"run id {run_id!r}: use letters, digits, '_' and '-' only")

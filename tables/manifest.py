@@ -1,4 +1,4 @@
-"""Manifests: the one commit point. Each names every live part file; the newest is the truth for every reader."""
+"""Manifests, the commit point of a run. Each lists every live part file; readers use only the newest."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Manifest:
     """One committed state of a run's tables.
 
     Attributes:
-        number: 1, 2, ...; a resume or a retry commits a further one.
-        attempt: the start of the runner that committed it.
-        token: names the commit, so that a writer can tell its own after an unknown outcome.
+        number: 1, 2, ...; each resume or retry commits the next one.
+        attempt: the attempt of the runner that committed it.
+        token: unique id of the commit, by which a writer recognizes its own after an unknown outcome.
         counts: media, segments and operations by outcome, calls and tokens.
-        parts: every live file.
-        shards: divisions of the run's items, see `promptreel.tables.shards`.
+        parts: every live part file.
+        shards: number of shards of the run's items, see `promptreel.tables.shards`.
     """
 
     run_id: str
@@ -51,7 +51,7 @@ class Manifest:
         return [part for part in self.parts if part.table == table]
 
     def parts_of_item(self, table: str, video_id: str) -> list[Part]:
-        """The parts of one table that can hold rows of an item."""
+        """The parts of one table that can contain rows of an item."""
         shard = shard_of(video_id, self.shards)
         return [part for part in self.parts_of(table) if part.shard == shard]
 
@@ -75,18 +75,20 @@ def commit_manifest(
     warnings: Sequence[str] = (),
     shards: int = 1,
 ) -> Manifest:
-    """Commits the next manifest; committing the same token twice gives the first commit's manifest.
+    """Commit the next manifest. Committing the same token again returns the manifest of the first commit.
 
     Raises:
-        CommitConflict: a later attempt has committed already; this writer is stale.
-        StorageError: the manifest could not be written. No part is ever removed here: the outcome may be unknown.
+        CommitConflict: a later attempt has already committed; this writer is stale.
+        StorageError: the manifest could not be written. Parts are not removed, because the commit may have succeeded.
     """
     for _ in range(100):
         newest = newest_manifest(storage, run_id)
         if newest is not None and newest.token == token:
             return newest
         if newest is not None and newest.attempt > attempt:
-            raise CommitConflict(f"run {run_id}: attempt {newest.attempt} has committed; attempt {attempt} is stale")
+            raise CommitConflict(
+                f"run {run_id}: attempt {newest.attempt} has already committed; attempt {attempt} is stale"
+            )
         manifest = Manifest(
             run_id=run_id,
             number=1 if newest is None else newest.number + 1,
@@ -103,14 +105,14 @@ def commit_manifest(
         content = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
         if storage.create_exclusive(_manifest_file(run_id, manifest.number), content):
             return manifest
-    raise CommitConflict(f"run {run_id}: other writers keep committing; is more than one runner at work?")
+    raise CommitConflict(f"run {run_id}: other writers keep committing; make sure that only one runner works on it")
 
 
 def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
     """The newest committed manifest; None before the first commit.
 
     Raises:
-        RunDamaged: it is not readable as a manifest.
+        RunDamaged: it is unreadable.
     """
     numbers = [
         int(name[:-5])
@@ -121,10 +123,10 @@ def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
 
 
 def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
-    """One manifest by its number.
+    """Load a manifest by its number.
 
     Raises:
-        RunDamaged: it is missing, or not readable as a manifest.
+        RunDamaged: it is missing or unreadable.
     """
     name = _manifest_file(run_id, number)
     try:
@@ -133,7 +135,7 @@ def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
         raise RunDamaged(run_id, name, "is missing") from error
     unknown = sorted({part.table for part in manifest.parts} - set(TABLES))
     if unknown:
-        raise RunDamaged(run_id, name, f"is not readable (it names the table {unknown[0]!r}, which does not exist)")
+        raise RunDamaged(run_id, name, f"is not readable (it names the unknown table {unknown[0]!r})")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Finished operations by key, durable before they count: a crash, a retry or a later run pays nothing twice."""
+"""Results of finished operations by key, so that a resume, a retry or a later run does not pay for them again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from promptreel.tables.storage import Storage
 
 
 class OperationCache:
-    """A content-addressed store of finished operations. Only successes are kept: failures are tried again."""
+    """A content-addressed store of finished operations. Only successes are cached; failures are retried."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The kept value; None where there is none, or where its file is torn (it is then written again)."""
+        """Return the cached value; None if it is missing or its file is corrupt (the file is then rewritten)."""
         try:
             entry = json.loads(self._storage.read_bytes(operation_file(key)))
             value = entry["value"]
@@ -26,10 +26,10 @@ class OperationCache:
             return None
 
     def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keeps a value durably.
+        """Store a value durably.
 
         Raises:
-            StorageError: it could not be written; the operation then counts as failed.
+            StorageError: the value could not be written; the operation must then fail.
         """
         entry = {"key": key, "checksum": digest(value), "value": value}
         self._storage.write_atomic(operation_file(key), canonical_json(entry).encode())

@@ -1,7 +1,7 @@
-"""Pages of one item's rows: only the row groups that can hold them are read, so a page costs the same in every run.
+"""Pages of one item's rows. Only row groups that can contain them are read, so the cost does not grow with the run.
 
-Parts are sorted by item and time. The smallest and largest (video_id, start_us) of each row group stand in the file's
-footer; what a page needs is found there by comparison, and read alone.
+Parts are sorted by item and time. The file footer has the minimum and maximum video_id and start_us of each row group,
+which select the row groups to read.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-_FILES_KEPT = 256  # open footers in this process
+_MAX_OPEN_FILES = 256  # per process
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """One row group and the range of its rows; times are None where the table has none, or a row has none."""
+    """A row group and the range of its rows; times are None if the table has no times or a row lacks one."""
 
     number: int
     first_id: str
@@ -34,21 +34,21 @@ class _OpenPart:
     file: pq.ParquetFile
     groups: tuple[_Group, ...]
     columns: frozenset[str]
-    lock: threading.Lock  # a Parquet file may be read by one thread at a time
+    lock: threading.Lock  # ParquetFile is not thread-safe
 
 
 class ItemRows:
     """Rows of one table in the parts of one shard.
 
     Args:
-        paths: local files of the parts; their content never changes under their names.
+        paths: local part files; they must be immutable, because open files are cached by path.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
 
     def video_ids(self) -> set[str]:
-        """The items that have rows."""
+        """Ids of the items that have rows."""
         found: set[str] = set()
         for path in self._paths:
             part = _open(path)
@@ -64,16 +64,16 @@ class ItemRows:
         last_us: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """The item's rows in their order, those that begin in [first_us, last_us] where these are given.
+        """Yield the item's rows in order, optionally only those that start in [first_us, last_us].
 
-        Rows come as they are read: taking a few of them reads a few row groups. Rows without a time pass every range.
+        Row groups are read lazily. Rows without a time match every range.
         """
         for path in self._paths:
             part = _open(path)
-            wanted = None if columns is None else [name for name in columns if name in part.columns]
+            selected = None if columns is None else [name for name in columns if name in part.columns]
             for group in part.groups:
-                if _may_hold(group, video_id, first_us, last_us):
-                    yield from _rows(part, group, video_id, first_us, last_us, wanted)
+                if _may_contain(group, video_id, first_us, last_us):
+                    yield from _rows(part, group, video_id, first_us, last_us, selected)
 
 
 def _rows(
@@ -88,7 +88,7 @@ def _rows(
         table = part.file.read_row_group(group.number, columns=columns)
     ids = table["video_id"].to_pylist()
     times = table["start_us"].to_pylist() if "start_us" in part.columns else [None] * len(ids)
-    kept = [
+    matches = [
         number
         for number, (row_id, start_us) in enumerate(zip(ids, times, strict=True))
         if row_id == video_id
@@ -97,19 +97,21 @@ def _rows(
             or ((first_us is None or start_us >= first_us) and (last_us is None or start_us <= last_us))
         )
     ]
-    if kept:
-        yield from table.slice(kept[0], kept[-1] - kept[0] + 1).take([n - kept[0] for n in kept]).to_pylist()
+    if matches:
+        yield from (
+            table.slice(matches[0], matches[-1] - matches[0] + 1).take([n - matches[0] for n in matches]).to_pylist()
+        )
 
 
-def _may_hold(group: _Group, video_id: str, first_us: int | None, last_us: int | None) -> bool:
+def _may_contain(group: _Group, video_id: str, first_us: int | None, last_us: int | None) -> bool:
     if not group.first_id <= video_id <= group.last_id:
         return False
     if group.first_id != group.last_id or group.first_us is None or group.last_us is None:
-        return True  # times of several items say nothing of one
+        return True  # the range covers several items
     return (first_us is None or group.last_us >= first_us) and (last_us is None or group.first_us <= last_us)
 
 
-@functools.lru_cache(maxsize=_FILES_KEPT)
+@functools.lru_cache(maxsize=_MAX_OPEN_FILES)
 def _open(path: Path) -> _OpenPart:
     file = pq.ParquetFile(path, memory_map=True)
     names = {file.metadata.schema.column(at).path: at for at in range(file.metadata.num_columns)}
@@ -121,7 +123,7 @@ def _group(file: pq.ParquetFile, number: int, names: dict[str, int]) -> _Group:
     group = file.metadata.row_group(number)
     ids = group.column(names["video_id"]).statistics
     times = group.column(names["start_us"]).statistics if "start_us" in names else None
-    timed = times is not None and times.has_min_max and not times.null_count
+    has_times = times is not None and times.has_min_max and not times.null_count
     return _Group(
-        number, ids.min, ids.max, times.min if timed and times else None, times.max if timed and times else None
+        number, ids.min, ids.max, times.min if has_times and times else None, times.max if has_times and times else None
     )

@@ -1,4 +1,4 @@
-"""The part files of a run, checked before they are read: one that is missing or torn makes its run damaged."""
+"""Checked access to the part files of a run: a missing or truncated file makes its run damaged."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from promptreel.tables.manifest import Manifest
 from promptreel.tables.parts import Part
 from promptreel.tables.storage import Storage
 
-_CHECKED_FILES = 65_536  # remembered in this process
+_MAX_CHECKED_FILES = 65_536  # cached per process
 
 
 def part_paths(storage: Storage, run_id: str, parts: Iterable[Part]) -> list[Path]:
-    """Local paths of parts whose footers can be read.
+    """Local paths of parts, after checking that their footers are readable.
 
     Raises:
-        RunDamaged: a part is missing or torn.
-        StorageError: a part cannot be fetched or read at all.
+        RunDamaged: a part is missing or truncated.
+        StorageError: a part cannot be fetched or read.
     """
     paths = []
     for part in parts:
@@ -37,12 +37,12 @@ def part_paths(storage: Storage, run_id: str, parts: Iterable[Part]) -> list[Pat
 
 
 def check_parts(storage: Storage, manifest: Manifest) -> None:
-    """Raises RunDamaged if a part of a manifest is missing or torn."""
+    """Check all parts of a manifest. Raises RunDamaged if one is missing or truncated."""
     part_paths(storage, manifest.run_id, manifest.parts)
 
 
 def find_damage(storage: Storage, manifest: Manifest, tables: Sequence[str]) -> RunDamaged | None:
-    """The damage behind a failed query over some tables of a run: every part is read to its end, until one cannot be."""
+    """Find the damage that made a query over some tables of a run fail, by reading every part in full."""
     for part in (part for table in tables for part in manifest.parts_of(table)):
         try:
             with damage_in(manifest.run_id, f"{run_folder(manifest.run_id)}/{part.file}"):
@@ -54,10 +54,10 @@ def find_damage(storage: Storage, manifest: Manifest, tables: Sequence[str]) -> 
 
 @contextmanager
 def damage_in(run_id: str, file: str) -> Iterator[None]:
-    """Turns what pyarrow raises about the content of a file into RunDamaged.
+    """Convert pyarrow errors about the content of a file to RunDamaged.
 
     Args:
-        file: name below the data folder; that of a table's folder where it may be any part of it.
+        file: name relative to the data folder; the table's folder if the part is unknown.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def damage_in(run_id: str, file: str) -> Iterator[None]:
         raise RunDamaged(run_id, file, f"cannot be read as Parquet ({cause})") from error
 
 
-@functools.lru_cache(maxsize=_CHECKED_FILES)
+@functools.lru_cache(maxsize=_MAX_CHECKED_FILES)
 def _check_footer(path: Path, size: int, changed_ns: int) -> None:
-    """Reads a footer, once for each state of a file."""
+    """Read a footer; size and modification time are part of the cache key, so a changed file is checked again."""
     pq.read_metadata(path)

@@ -1,4 +1,4 @@
-"""Parquet part files: built aside, synced, then named. A part counts only once a manifest names it."""
+"""Parquet part files: written to a work folder, synced, then renamed. A part is live once a manifest lists it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from promptreel.tables import layout
 from promptreel.tables.storage import Storage, storage_errors
 from promptreel.tables.table_schemas import with_dimension
 
-# One page of one item should read one row group, and a row group has a cost of its own (about 10 KB of footer for 40
-# columns): a thousand rows lie between.
+# A compromise: a page of one item should read one row group, but each row group adds to the footer (about 10 KB for 40
+# columns).
 ROWS_PER_GROUP = 1000
 
 
@@ -28,8 +28,8 @@ class Part:
 
     Attributes:
         file: path relative to the run folder.
-        shard: number of the division of the run's items that its rows belong to.
-        min_video_id, max_video_id: range of the rows' items; both empty where the part has no rows.
+        shard: shard number of its items, see `promptreel.tables.shards`.
+        min_video_id, max_video_id: range of video ids in the part; both empty if it has no rows.
     """
 
     table: str
@@ -42,7 +42,7 @@ class Part:
 
 
 class PartWriter:
-    """Writes the rows of one table in row groups of bounded size."""
+    """Writes the rows of one table in row groups of at most ROWS_PER_GROUP."""
 
     def __init__(self, table: str, schema: pa.Schema, path: Path) -> None:
         self.table = table
@@ -54,7 +54,7 @@ class PartWriter:
         self.path = path
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds one row; rows of one item must come together and in order."""
+        """Add a row. Rows of the same item must be consecutive and in order."""
         video_id = row["video_id"]
         self._ids = (min(self._ids[0] or video_id, video_id), max(self._ids[1], video_id))
         self._pending.append(row)
@@ -63,7 +63,7 @@ class PartWriter:
             self._flush()
 
     def close(self) -> tuple[str, str]:
-        """Ends the file; returns the smallest and the largest video id in it."""
+        """Close the file and return its smallest and largest video id."""
         self._flush()
         self._writer.close()
         return self._ids
@@ -75,7 +75,7 @@ class PartWriter:
 
 
 class ShardWriter:
-    """Writes one part of each table that gets rows, and names them together at the end."""
+    """Writes one part for each table that gets rows, and commits them together."""
 
     def __init__(
         self, storage: Storage, run_id: str, shard: int, schemas: Mapping[str, pa.Schema], folder: Path
@@ -88,7 +88,7 @@ class ShardWriter:
         self._writers: dict[str, PartWriter] = {}
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
-        """Adds one row to a table."""
+        """Add a row to a table."""
         path = self._folder / f"{table}.parquet"
         with storage_errors("write", path):
             if table not in self._writers:
@@ -97,7 +97,7 @@ class ShardWriter:
             self._writers[table].write(row)
 
     def commit(self) -> list[Part]:
-        """Gives every part its name, durably. The names are new each time, so a repeated write hurts nobody."""
+        """Commit every part durably. File names are unique, so committing a shard twice overwrites nothing."""
         parts = []
         for table, writer in sorted(self._writers.items()):
             with storage_errors("write", writer.path):
@@ -111,6 +111,6 @@ class ShardWriter:
 
 @contextmanager
 def shard_writer(storage: Storage, run_id: str, shard: int, schemas: Mapping[str, pa.Schema]) -> Iterator[ShardWriter]:
-    """A writer over a work folder that is removed at the end."""
+    """A shard writer in a temporary work folder."""
     with storage.work_folder() as folder:
         yield ShardWriter(storage, run_id, shard, schemas, folder)

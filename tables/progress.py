@@ -1,4 +1,4 @@
-"""Progress: counters that workers keep in memory and write to the run folder once a second."""
+"""Progress: counters that workers hold in memory and write to the run folder once a second."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from promptreel.schemas.outcomes import Operation, Outcome
 from promptreel.tables import layout
 from promptreel.tables.storage import Storage
 
-WRITE_EVERY_S: Final = 1.0
+_WRITE_INTERVAL_S: Final = 1.0
 
 _boards: dict[tuple[str, str, int], ProgressBoard] = {}
 _boards_lock = threading.Lock()
 
 
 class ProgressBoard:
-    """The counters of one worker process for one attempt at a run. Thread-safe.
+    """Counters of one worker process for one attempt at a run. Thread-safe.
 
-    Names in use: items_read, items_failed, segments_planned, analyses_reused, calls, calls_failed, input_tokens,
-    output_tokens, thought_tokens, cached_tokens, total_tokens, and of `add_outcomes`: operations_done,
-    operations_reused, operations_failed, operations_cancelled, and `<operation>.<outcome>`, such as
-    field_extraction.succeeded.
+    Counters: items_read, items_failed, segments_planned, analyses_reused, calls, calls_failed, input_tokens,
+    output_tokens, thought_tokens, cached_tokens, total_tokens; from `add_outcomes`: operations_done, operations_reused,
+    operations_failed, operations_cancelled, and `<operation>.<outcome>`, e.g. field_extraction.succeeded.
     """
 
     def __init__(self, storage: Storage, run_id: str, attempt: int) -> None:
@@ -40,17 +39,17 @@ class ProgressBoard:
         threading.Thread(target=self._write_forever, name="progress", daemon=True).start()
 
     def add(self, **counts: int) -> None:
-        """Adds to counters."""
+        """Increment counters."""
         with self._lock:
             self._counts.update(counts)
         self._dirty.set()
 
     def add_outcomes(self, operation: Operation, outcome: Outcome, count: int = 1, *, reused: bool = False) -> None:
-        """Counts operations that have ended.
+        """Count finished operations.
 
         Args:
-            count: of how many segments.
-            reused: whether they were finished before.
+            count: number of segments.
+            reused: whether the results came from the operation cache.
         """
         counts = {"operations_done": count, f"{operation}.{outcome}": count, "operations_reused": count * reused}
         if outcome != "succeeded":
@@ -58,7 +57,7 @@ class ProgressBoard:
         self.add(**counts)
 
     def flush(self) -> None:
-        """Writes the counters now. A refused write is left for the next time: progress is not worth a run."""
+        """Write the counters now. A storage error is ignored: failing to write progress must not fail the run."""
         with self._lock:
             state = {"updated_at": datetime.now(UTC).isoformat(), "counts": dict(self._counts)}
         try:
@@ -72,11 +71,11 @@ class ProgressBoard:
             self._dirty.wait()
             self._dirty.clear()
             self.flush()
-            pause.wait(WRITE_EVERY_S)
+            pause.wait(_WRITE_INTERVAL_S)
 
 
 def progress_board(storage: Storage, run_id: str, attempt: int) -> ProgressBoard:
-    """The board of this process for one attempt at a run; always the same one."""
+    """Return this process's board for one attempt at a run, creating it on first use."""
     key = (storage.root, run_id, attempt)
     with _boards_lock:
         if key not in _boards:
@@ -85,7 +84,7 @@ def progress_board(storage: Storage, run_id: str, attempt: int) -> ProgressBoard
 
 
 def read_progress(storage: Storage, run_id: str) -> Mapping[str, int]:
-    """The newest attempt's counters, summed over its workers."""
+    """Counters of the newest attempt, summed over its workers."""
     names = [name for name in storage.list_names(layout.progress_folder(run_id)) if name.endswith(".json")]
     newest = max((name.split("-", 1)[0] for name in names), default="")
     total: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Reads what the newest manifest of a run names, through DuckDB, and nothing else."""
+"""Query the tables of a run's newest manifest with DuckDB. Files outside the manifest are not readable."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ class CommittedRun:
 
 
 def committed_run(storage: Storage, run_id: str) -> CommittedRun:
-    """The newest committed state of a run.
+    """Load the newest committed state of a run.
 
     Raises:
-        RunNotFound: there is no such run.
-        RunDamaged: its request or its manifest is not readable.
+        RunNotFound: the run does not exist.
+        RunDamaged: its request or manifest is unreadable.
         RunError: it has not committed anything yet.
     """
     request = read_request(storage, run_id)
     manifest = newest_manifest(storage, run_id)
     if manifest is None:
-        raise RunError(f"run {run_id} has not committed a table yet; `promptreel run --resume {run_id}` finishes it")
+        raise RunError(f"run {run_id} has not committed a table yet; finish it with `promptreel run --resume {run_id}`")
     return CommittedRun(run_id, request.prompt, manifest)
 
 
 def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with one view for each table of a run, and `fields`, its results by leaf field. It can read the
-    committed parts of this run and no other file. Several runs share the views of `promptreel.tables.analyst_views`.
+    """Open an in-memory DuckDB with one view per table of a run, and `fields`, the results by leaf field.
+
+    The connection can read the committed parts of this run and no other file. For views over several runs, see
+    `promptreel.tables.analyst_views`.
 
     Raises:
-        RunDamaged: a part is missing or torn.
+        RunDamaged: a part is missing or truncated.
     """
     paths = {
         table: [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))] for table in TABLES
@@ -66,7 +68,7 @@ def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
 
 
 def locked_connection(paths: Sequence[str]) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that can read these files and no other, and whose settings cannot be changed any more."""
+    """Open an in-memory DuckDB that can read only these files and whose configuration is locked."""
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
     connection.execute(f"SET allowed_paths = {_sql_list(paths)}")
     connection.execute("SET temp_directory = ''")
@@ -77,10 +79,10 @@ def locked_connection(paths: Sequence[str]) -> duckdb.DuckDBPyConnection:
 
 
 def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> pa.Table:
-    """Runs one SELECT and gives its rows, at most `limit` of them.
+    """Run one SELECT and return at most `limit` rows.
 
     Raises:
-        InvalidInput: the text is not exactly one SELECT, or DuckDB refuses it; the message carries DuckDB's own.
+        InvalidInput: `sql` is not exactly one SELECT, or DuckDB rejects it; the message includes DuckDB's.
     """
     try:
         return connection.sql(bounded_select(connection, sql, limit)).to_arrow_table()
@@ -89,11 +91,11 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = N
 
 
 def bounded_select(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> str:
-    """One SELECT as the source of another, which a statement that writes cannot be.
+    """Wrap one SELECT in another that limits its rows. A statement that writes cannot be wrapped.
 
     Raises:
-        InvalidInput: the text is not exactly one SELECT.
-        duckdb.Error: it cannot be read.
+        InvalidInput: `sql` is not exactly one SELECT.
+        duckdb.Error: it cannot be parsed.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -105,14 +107,14 @@ def bounded_select(connection: duckdb.DuckDBPyConnection, sql: str, limit: int |
 def read_rows(
     storage: Storage, run: CommittedRun, table: str, where: str = "true", limit: int | None = None, **parameters: Any
 ) -> list[dict[str, Any]]:
-    """Rows of one table of one run, in the table's order.
+    """Read rows of one table of one run, in the table's sort order.
 
     Args:
-        where: a SQL condition; `$name` stands for the keyword argument of that name.
-        limit: most rows; None has no limit.
+        where: a SQL condition; `$name` refers to the keyword argument of that name.
+        limit: maximum number of rows; None means no limit.
 
     Raises:
-        RunDamaged: a part is missing or torn.
+        RunDamaged: a part is missing or truncated.
     """
     with connect(storage, run) as connection:
         order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])

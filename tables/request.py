@@ -1,4 +1,4 @@
-"""What a run is frozen with: `request.json` and the expanded target in `media.parquet`."""
+"""A run's frozen inputs: `request.json` and the expanded target in `media.parquet`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from promptreel.tables.storage import Storage
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One prompt run, frozen.
+    """The frozen request of one prompt run.
 
     Attributes:
-        target: what the caller named, as given.
+        target: the target as the caller specified it.
         created_at: ISO-8601 in UTC.
-        owner: the account whose finished operations this run reuses and adds to; None shares those of all runs without one.
+        owner: the account whose operation cache the run uses; runs with None share one cache.
     """
 
     run_id: str
@@ -40,7 +40,7 @@ class RunRequest:
     owner: str | None = None
 
     def scoped(self, key: str) -> str:
-        """The key under which this run keeps an operation: its owner's, or its own where it may not reuse other results."""
+        """The cache key of an operation in this run: scoped to the owner, or to the run if results must not be reused."""
         if not self.settings.reuse_results:
             return digest([key, self.run_id])
         return key if self.owner is None else digest([key, self.owner])
@@ -64,8 +64,8 @@ class TargetItem:
 
     Attributes:
         uri: local path, or a URL that fsspec can read.
-        name: short name for people.
-        video_id: given by a catalogue; None lets the content decide.
+        name: short display name.
+        video_id: id from a catalogue; None derives it from the content.
     """
 
     uri: str
@@ -75,7 +75,7 @@ class TargetItem:
 
 @dataclass(frozen=True)
 class _StoredRequest:
-    """The shape of `request.json`; what prompt and settings hold is checked by their own readers."""
+    """Schema of `request.json`; prompt and settings are validated by their own parsers."""
 
     run_id: str
     prompt: dict[str, Any]
@@ -89,15 +89,16 @@ _STORED: Final = TypeAdapter(_StoredRequest)
 
 
 def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetItem]) -> None:
-    """Creates the run folder: the target first, then the request, whose presence makes the run exist. What is there of a
-    folder without a request is half-made, and made anew.
+    """Create the run folder: first the target, then the request, which makes the run exist.
+
+    A folder without a request is incomplete and is overwritten.
 
     Raises:
-        RunError: a run of that id exists.
+        RunError: a run with this id exists.
     """
     sink = io.BytesIO()
     pq.write_table(to_table(arrow_schema(TargetItem), (asdict(item) for item in items)), sink)
-    exists = RunError(f"run {request.run_id} exists already; each run has an id of its own")
+    exists = RunError(f"run {request.run_id} already exists; choose another id")
     if storage.exists(layout.request_file(request.run_id)):
         raise exists
     storage.write_atomic(layout.media_file(request.run_id), sink.getvalue())
@@ -107,11 +108,11 @@ def write_request(storage: Storage, request: RunRequest, items: Sequence[TargetI
 
 
 def read_request(storage: Storage, run_id: str) -> RunRequest:
-    """Reads a run's request.
+    """Load a run's request.
 
     Raises:
-        RunNotFound: there is no such run.
-        RunDamaged: its request is not readable as one.
+        RunNotFound: the run does not exist.
+        RunDamaged: its request is unreadable.
     """
     name = layout.request_file(run_id)
     try:
@@ -125,16 +126,16 @@ def read_request(storage: Storage, run_id: str) -> RunRequest:
             owner=stored.owner,
         )
     except FileNotFoundError as error:
-        raise RunNotFound(f"no run {run_id} in {storage.root}; `promptreel runs` lists them") from error
+        raise RunNotFound(f"run {run_id} not found in {storage.root}; list runs with `promptreel runs`") from error
     except InvalidInput as error:
         raise RunDamaged(run_id, name, f"is not readable ({error})") from error
 
 
 def read_target(storage: Storage, run_id: str) -> list[TargetItem]:
-    """Reads a run's expanded target.
+    """Load a run's expanded target.
 
     Raises:
-        RunDamaged: its file is missing or torn.
+        RunDamaged: its file is missing or truncated.
     """
     name = layout.media_file(run_id)
     try:
@@ -147,7 +148,7 @@ def read_target(storage: Storage, run_id: str) -> list[TargetItem]:
 
 
 def iter_run_ids(storage: Storage) -> Iterator[str]:
-    """Ids of all runs, newest first; a run is looked at only when it is asked for."""
+    """Yield the ids of all runs, newest first, checking each lazily."""
     for name in reversed(storage.list_names(layout.RUNS)):
         if layout.is_run_id(name) and storage.exists(layout.request_file(name)):
             yield name

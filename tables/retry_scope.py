@@ -15,8 +15,11 @@ Target = tuple[str, str]
 
 
 def target_of(failure: Mapping[str, Any]) -> Target:
-    """What a retry of a row of the failures table targets: its segment; its entire item, named by its own id twice, if the
-    item was never segmented; or else one operation of the item (its synthesis), named by the operation."""
+    """The retry target of a row of the failures table, as (video id, X).
+
+    X is the segment id; the video id again for the entire item, if it was never segmented; or otherwise the name of an
+    operation on the item (synthesis).
+    """
     video_id, operation = failure["video_id"], failure["operation"]
     return video_id, failure["segment_id"] or (video_id if operation == "processing" else operation)
 
@@ -27,8 +30,8 @@ class RetryScope:
 
     Attributes:
         targets: (video id, segment id) pairs, see `target_of`.
-        repeat_failed_until: the last attempt at the run whose final answers (blocked, truncated) are asked for again, and
-            may be paid again, because the user named their segments; 0 repeats none.
+        repeat_failed_until: the last attempt whose final failures (blocked, truncated) are called again, and possibly
+            billed again, because the user named their segments; 0 repeats none.
     """
 
     targets: frozenset[Target]
@@ -38,22 +41,22 @@ class RetryScope:
     def video_ids(self) -> frozenset[str]:
         return frozenset(video_id for video_id, _ in self.targets)
 
-    def holds(self, video_id: str, segment_id: str) -> bool:
-        """Whether a segment is retried: it is named, or its entire item is."""
+    def contains(self, video_id: str, segment_id: str) -> bool:
+        """Whether a segment is retried, by itself or with its entire item."""
         return (video_id, segment_id) in self.targets or (video_id, video_id) in self.targets
 
 
 def write_retry(storage: Storage, run_id: str, retry_id: str, scope: RetryScope) -> None:
-    """Writes a retry's file, once: a retry that is started again keeps the scope that it began with."""
+    """Write a retry's file. If it exists it is left unchanged, so a restarted retry has its original scope."""
     content = {"targets": sorted(map(list, scope.targets)), "repeat_failed_until": scope.repeat_failed_until}
     storage.create_exclusive(retry_file(run_id, retry_id), json.dumps(content).encode())
 
 
 def read_retry(storage: Storage, run_id: str, retry_id: str) -> RetryScope:
-    """Reads a retry's file.
+    """Load a retry's file.
 
     Raises:
-        RunError: there is none, or it cannot be read.
+        RunError: the file is missing or unreadable.
     """
     try:
         content = json.loads(storage.read_bytes(retry_file(run_id, retry_id)))

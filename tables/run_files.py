@@ -1,4 +1,4 @@
-"""The JSON files that describe a run, read against their shape."""
+"""Load and validate the JSON files that describe a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Shape = TypeVar("Shape")
 
 
 def load_run_file(storage: Storage, run_id: str, name: str, shape: TypeAdapter[Shape]) -> Shape:
-    """A JSON file of a run as the dataclass that it stores.
+    """Load a JSON file of a run as a dataclass.
 
     Raises:
-        FileNotFoundError: there is none.
-        RunDamaged: it is torn, or of another shape.
+        FileNotFoundError: the file does not exist.
+        RunDamaged: the file is truncated or does not match the schema.
     """
     try:
         return shape.validate_json(storage.read_bytes(name))

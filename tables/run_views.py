@@ -1,4 +1,4 @@
-"""SQL views over committed parts: one for each table, and one for each run with the prompt's leaf fields as columns."""
+"""SQL views over committed parts: one per table, and one per run with the prompt's leaf fields as columns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from promptreel.tables.table_schemas import FIELDS, table_schemas
 
 RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = ("video_id", "segment_id", "media_type", "start_time", "end_time")
 
-# Tables with a column that came later: it has a default in the record class.
-_TABLES_THAT_GREW: Final = frozenset(
+# Tables with columns added since the first release: those have a default in the record class.
+_TABLES_WITH_ADDED_COLUMNS: Final = frozenset(
     name
     for name, record in TABLES.items()
     if any(part.default is not dataclasses.MISSING for part in dataclasses.fields(record))
@@ -28,25 +28,25 @@ _TABLES_THAT_GREW: Final = frozenset(
 
 
 def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema) -> str:
-    """A SELECT over the parts of one table; over none, a SELECT of the same columns without rows.
+    """Build a SELECT over the part files of one table; without files, it returns the same columns and no rows.
 
-    A column that came later is null in the parts from before it.
+    A column that was added after a part was written is null in the rows of that part.
     """
     columns = ", ".join(f"NULL::{duckdb_type(column.type)} AS {quoted(column.name)}" for column in schema)
     empty = f"SELECT {columns} WHERE false"
     if not files:
         return empty
     listed = ", ".join(_text(file) for file in files)
-    if table not in _TABLES_THAT_GREW:
+    if table not in _TABLES_WITH_ADDED_COLUMNS:
         return f"SELECT * FROM read_parquet([{listed}])"
     return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
 
 
 def run_view_sql(prompt: Prompt, source: str) -> str:
-    """A SELECT of each segment's leaf fields, one typed column for each, named by its canonical path.
+    """Build a SELECT with one typed column per leaf field, named by its canonical path.
 
-    A leaf below an array of objects is a list. A name that is taken already (case does not count in SQL) gets the
-    prefix `metadata.`, and a number where that is taken too.
+    A leaf below an array of objects is a list. A name that is already in use (ignoring case, as SQL does) gets the prefix
+    `metadata.`, and a number if that is in use too.
     """
     columns = [quoted(name) for name in RUN_VIEW_COLUMNS]
     taken = {name.lower() for name in RUN_VIEW_COLUMNS}
@@ -56,11 +56,11 @@ def run_view_sql(prompt: Prompt, source: str) -> str:
 
 
 def views_sql(prompt: Prompt, manifest: Manifest) -> str:
-    """The views of a committed run as a script for any DuckDB that is started inside the run folder."""
+    """Render the views of a committed run as a script for a DuckDB that is started in the run folder."""
     schemas = table_schemas(prompt)
     lines = [
-        f"-- Views over manifest {manifest.number} of {manifest.run_id}; made anew at every commit.",
-        "-- Run it inside this folder: duckdb -init tables.sql",
+        f"-- Views over manifest {manifest.number} of {manifest.run_id}; rewritten at every commit.",
+        "-- Run it in this folder: duckdb -init tables.sql",
     ]
     for table in TABLES:
         select = table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table])
@@ -72,12 +72,12 @@ def views_sql(prompt: Prompt, manifest: Manifest) -> str:
 
 
 def write_views(storage: Storage, prompt: Prompt, manifest: Manifest) -> None:
-    """Writes `tables.sql` for a committed manifest."""
+    """Write `tables.sql` for a committed manifest."""
     storage.write_atomic(layout.views_file(manifest.run_id), views_sql(prompt, manifest).encode())
 
 
 def duckdb_type(kind: pa.DataType) -> str:
-    """The DuckDB type of an Arrow type that our schemas use."""
+    """DuckDB type of an Arrow type; covers the types in our schemas."""
     if pa.types.is_list(kind):
         return f"{duckdb_type(kind.value_type)}[]"
     if pa.types.is_struct(kind):
@@ -95,26 +95,26 @@ def duckdb_type(kind: pa.DataType) -> str:
 
 
 def quoted(name: str) -> str:
-    """A SQL identifier."""
+    """Quote a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def leaf_columns(prompt: Prompt) -> list[tuple[str, str]]:
-    """(canonical path, SQL expression over the results) of each leaf field, in the order of the run's view."""
+    """(canonical path, SQL expression over `results`) of each leaf field, in the column order of the run's view."""
     root = parse_schema(prompt.json_schema)
     return _columns_below(root, quoted(FIELDS), "", 0) if root.fields else []
 
 
 def _columns_below(node: Node, value: str, path: str, depth: int) -> list[tuple[str, str]]:
-    """(path, SQL expression) of each leaf below a node whose value is the given expression.
+    """(path, SQL expression) of each leaf below a node whose SQL expression is `value`.
 
-    A key is taken by its name, and by its place where another differs from it in case alone: to DuckDB they are one name.
+    Keys that differ only in case are the same name to DuckDB, so these are extracted by position.
     """
     columns: list[tuple[str, str]] = []
     uses = Counter(name.casefold() for name, _ in node.fields)
     for at, (name, child) in enumerate(node.fields, 1):
-        alone = uses[name.casefold()] == 1
-        part = f"{value}.{quoted(name)}" if alone else f"struct_extract_at({value}, {at})"
+        is_unique = uses[name.casefold()] == 1
+        part = f"{value}.{quoted(name)}" if is_unique else f"struct_extract_at({value}, {at})"
         columns += _columns_of(child, part, f"{path}.{name}" if path else name, depth)
     return columns
 
@@ -122,7 +122,7 @@ def _columns_below(node: Node, value: str, path: str, depth: int) -> list[tuple[
 def _columns_of(node: Node, value: str, path: str, depth: int) -> list[tuple[str, str]]:
     if node.kind == "object":
         return _columns_below(node, value, path, depth)
-    if node.kind == "array" and node.items is not None and _holds_objects(node.items):
+    if node.kind == "array" and node.items is not None and _contains_objects(node.items):
         element = f"e{depth}"
         below = f"{path}[]" if node.items.kind == "object" else path
         inner = _columns_of(node.items, element, below, depth + 1)
@@ -130,14 +130,14 @@ def _columns_of(node: Node, value: str, path: str, depth: int) -> list[tuple[str
     return [(path, value)]
 
 
-def _holds_objects(node: Node) -> bool:
+def _contains_objects(node: Node) -> bool:
     if node.kind == "array" and node.items is not None:
-        return _holds_objects(node.items)
+        return _contains_objects(node.items)
     return node.kind == "object" and bool(node.fields)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The keys of a struct as DuckDB names them: one that differs from an earlier one in case alone gets a number."""
+    """Struct keys as DuckDB names them: a key that differs from an earlier one only in case gets a number."""
     found: dict[str, str] = {}
     for name in names:
         shown, number = name, 1

@@ -1,4 +1,4 @@
-"""The command that starts a runner process: the one interface between it and the CLI or the service."""
+"""The command line that starts a runner process, used by both the CLI and the service."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ def runner_command(
     stop_with_parent: bool = False,
     beam_options: Sequence[str] = (),
 ) -> list[str]:
-    """The words of the command, for this Python.
+    """Build the arguments of the command, for this Python interpreter.
 
-    The process does not import from the folder that it is started in (`-P`): a user's own `promptreel.py` or
-    `numpy.py` there does not shadow a package.
+    `-P` keeps the working directory off the import path, so a user's `promptreel.py` or `numpy.py` cannot shadow a package.
 
     Args:
         retry_id: the retry to execute; None for the run itself.
-        commit_only: why the runner begins no new work; see `RunContext`.
+        commit_only: why the runner must not start new work; see `RunContext`.
         runner: Beam runner; None for the local one.
         stop_with_parent: stop the run when standard input ends.
-        beam_options: as Beam writes them.
+        beam_options: in Beam's syntax, e.g. "--project=p".
     """
     command = [sys.executable, "-P", "-m", RUNNER_MODULE, "--data-dir", storage.root, "--run-id", run_id]
     if retry_id is not None:

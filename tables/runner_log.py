@@ -1,4 +1,4 @@
-"""What the runner of a run prints: a file of the run folder on a local disk, else a temporary file of this machine."""
+"""The runner's log: in the run folder on a local disk, otherwise a temporary file on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TAIL_BYTES: Final = 20_000
 
 
 def open_runner_log(storage: Storage, run_id: str) -> IO[bytes]:
-    """The log, to be written on from its end."""
+    """Open the log for appending."""
     if isinstance(storage, LocalStorage):
         path = storage.path / log_file(run_id)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def open_runner_log(storage: Storage, run_id: str) -> IO[bytes]:
 
 
 def last_runner_error(storage: Storage, run_id: str) -> str | None:
-    """The last error that a runner has printed; None where there is none, or no log here."""
+    """Return the last error in the runner's log; None if there is no error or no log on this machine."""
     if not isinstance(storage, LocalStorage):
         return None
     try:

@@ -1,4 +1,4 @@
-"""How a run's items are divided over part files: by a hash of their ids, so that a part can be named without looking."""
+"""Sharding of a run's items over part files, by a hash of the item id, so that lookups need no index."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_SHARDS: Final = 1024
 
 
 def shards_for(item_count: int) -> int:
-    """How many parts a run of so many items is divided into; a resume finds the same number."""
+    """Number of shards of a run; it depends only on the item count, so a resume computes the same number."""
     return min(MAX_SHARDS, max(1, -(-item_count // ITEMS_PER_SHARD)))
 
 
 def shard_of(video_id: str, shards: int) -> int:
-    """The part that an item's rows lie in."""
+    """Number of the shard that has an item's rows."""
     return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8]) % shards

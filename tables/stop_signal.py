@@ -1,4 +1,4 @@
-"""The stop file: how a run is asked to end early, by a person or a service, on any machine."""
+"""The stop file, by which a user or the service stops a run early from any machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from promptreel.tables import layout
 from promptreel.tables.storage import Storage
 
-_LOOK_EVERY_S = 0.5  # ten times finer than the 5 s in which no new call may begin
+_POLL_INTERVAL_S = 0.5  # well below the 5 s within which a stopped run must stop sending calls
 
 
 class StopSignal:
-    """Checks for the stop file, at most twice a second however often it is polled.
+    """Checks for the stop file, at most twice a second.
 
     Args:
-        is_set: whether it is set from the start, without a file.
+        is_set: set the signal from the start, without a file.
     """
 
     def __init__(
@@ -27,26 +27,26 @@ class StopSignal:
         self._storage = storage
         self._name = layout.stop_file(run_id)
         self._clock = clock
-        self._next_look = float("-inf")
+        self._next_poll = float("-inf")
         self._seen = is_set
         self._lock = threading.Lock()
 
     def is_set(self) -> bool:
-        """Whether the run was asked to stop; once true, always true."""
+        """Whether a stop was requested; once true, it stays true."""
         with self._lock:
-            if not self._seen and self._clock() >= self._next_look:
-                self._next_look = self._clock() + _LOOK_EVERY_S
+            if not self._seen and self._clock() >= self._next_poll:
+                self._next_poll = self._clock() + _POLL_INTERVAL_S
                 self._seen = self._storage.exists(self._name)
             return self._seen
 
 
 def request_stop(storage: Storage, run_id: str, requested_by: str) -> None:
-    """Asks a run to stop: no new call begins, calls under way are kept, finished work is committed."""
+    """Request a stop: the run sends no new calls, waits for calls in flight and commits the finished work."""
     content = {"requested_at": datetime.now(UTC).isoformat(), "requested_by": requested_by, "mode": "graceful"}
     storage.create_exclusive(layout.stop_file(run_id), json.dumps(content).encode())
 
 
 def clear_stop(storage: Storage, run_id: str) -> None:
-    """Takes back the wish to stop, so that a stopped run can be resumed."""
+    """Withdraw a stop request, so that the run can be resumed."""
     if storage.exists(layout.stop_file(run_id)):
         storage.remove(layout.stop_file(run_id))

@@ -1,6 +1,6 @@
-"""Files on a local disk or an object store, written whole or not at all.
+"""Files on a local disk or an object store, written atomically.
 
-`open_storage("./data")` is a folder; `open_storage("gs://bucket/data")` is any object store that fsspec knows. All names
+`open_storage("./data")` opens a folder, `open_storage("gs://bucket/data")` an object store that fsspec supports. File names
 are relative to that root, with forward slashes.
 """
 
@@ -24,63 +24,66 @@ from promptreel.schemas.errors import StorageError
 from promptreel.tables import layout
 
 PRIVATE_MODE: Final = 0o600
-_TEMPORARY = "tmp"
-# Two creates of one object at the same time: S3 rejects one with 409, which tells nothing about the object.
-_CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8)
+_WORK_FOLDER = "tmp"
+# When two creates of an object race, S3 rejects one with 409; that does not say whether the object exists.
+_CONFLICT_RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8)
 
 
 class Storage(ABC):
-    """A root under which files are read and written whole.
+    """A root folder for atomic reads and writes.
 
-    Every method raises StorageError, naming the file and the cause, where the disk or the service refuses.
+    Every method raises StorageError with the file and the cause if the disk or the service fails.
     """
 
     root: str
 
     @abstractmethod
     def read_bytes(self, name: str) -> bytes:
-        """The whole file. Raises FileNotFoundError where there is none."""
+        """Return the content of a file. Raises FileNotFoundError."""
 
     @abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether the file exists."""
 
     @abstractmethod
     def list_names(self, folder: str) -> list[str]:
-        """Names (last parts) of what lies in a folder, sorted; empty where there is no such folder."""
+        """List the base names in a folder, sorted; empty if the folder does not exist."""
 
     @abstractmethod
     def write_atomic(self, name: str, content: bytes) -> None:
-        """Writes a file so that a reader sees the old content or the new one whole, and the new one survives a crash."""
+        """Write a file atomically and durably: readers see either the old or the new content."""
 
     @abstractmethod
     def create_exclusive(self, name: str, content: bytes) -> bool:
-        """Creates a file whole, or returns False where one of that name exists."""
+        """Create a file atomically; return False if it exists."""
 
     @abstractmethod
     def append_line(self, name: str, line: bytes) -> None:
-        """Adds one line to a log; it survives the death of the process, though not of the machine."""
+        """Append a line to a log. It survives a crash of the process, but not of the machine."""
 
     @abstractmethod
     def commit_file(self, local: Path, name: str) -> None:
-        """Moves a finished local file to its name, durably."""
+        """Move a finished local file to its final name, durably."""
 
     @abstractmethod
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
-        """Moves a finished local folder to its name. `marker` is the file in it whose presence tells that all of it is
-        there. Where the folder exists already, the local one is discarded."""
+        """Move a finished local folder to its final name; discard it if that folder is already complete.
+
+        Args:
+            marker: file whose presence means that the folder is complete.
+        """
 
     @abstractmethod
     def local_file(self, name: str) -> Path:
-        """A local path that holds the file's content; an object is fetched once. Raises FileNotFoundError."""
+        """Return a local path with the file's content; an object is downloaded once. Raises FileNotFoundError."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a file; no error where there is none."""
+        """Remove a file if it exists."""
 
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
-        """A local folder to build files in, removed at the end with what is left in it."""
+        """A temporary local folder to build files in, removed at the end."""
         folder = self._new_work_folder()
         try:
             yield folder
@@ -92,7 +95,7 @@ class Storage(ABC):
 
 
 def open_storage(root: str | Path) -> Storage:
-    """The storage for a local path or an fsspec URL."""
+    """Open the storage at a local path or an fsspec URL."""
     text = str(root)
     if "://" in text and not text.startswith("file://"):
         return ObjectStorage(text)
@@ -100,8 +103,10 @@ def open_storage(root: str | Path) -> Storage:
 
 
 class LocalStorage(Storage):
-    """A folder on a local disk. Written files are synced before they get their name. Private ones are never readable by
-    others; the rest follows the umask."""
+    """A folder on a local disk. Files are synced before they get their final name.
+
+    Private files are never readable by others; the rest follow the umask.
+    """
 
     def __init__(self, root: Path) -> None:
         self.path = root.absolute()
@@ -129,14 +134,14 @@ class LocalStorage(Storage):
     def write_atomic(self, name: str, content: bytes) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            temporary = _write_beside(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
             os.replace(temporary, target)
             _sync_folder(target.parent)
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         target = self.path / name
         with storage_errors("create", target):
-            temporary = _write_beside(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -158,7 +163,7 @@ class LocalStorage(Storage):
     def commit_file(self, local: Path, name: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             if layout.is_private(name):
                 local.chmod(PRIVATE_MODE)
             with local.open("rb") as file:
@@ -169,7 +174,7 @@ class LocalStorage(Storage):
     def commit_folder(self, local: Path, name: str, marker: str) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             if target.exists() and not (target / marker).exists():
                 shutil.rmtree(target)
             try:
@@ -190,14 +195,14 @@ class LocalStorage(Storage):
             (self.path / name).unlink(missing_ok=True)
 
     def _new_work_folder(self) -> Path:
-        base = self.path / _TEMPORARY
+        base = self.path / _WORK_FOLDER
         with storage_errors("write", base):
-            _make_folder(base)
+            _create_folder(base)
             return Path(tempfile.mkdtemp(dir=base))
 
 
 class ObjectStorage(Storage):
-    """An object store behind fsspec (gs://, s3://, memory://). One object is written whole by the service itself."""
+    """An object store behind fsspec (gs://, s3://, memory://). The service writes an object atomically."""
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
@@ -205,9 +210,9 @@ class ObjectStorage(Storage):
             self.files, self._base = fsspec.core.url_to_fs(self.root)
         except (ImportError, ValueError) as error:
             raise StorageError(
-                f"{root}: no driver for this kind of storage ({error}); install it, e.g. gcsfs"
+                f"{root}: no driver for this type of storage ({error}); install one, e.g. gcsfs"
             ) from error
-        self._fetched = tempfile.TemporaryDirectory(prefix="promptreel-")  # goes with this object
+        self._fetched = tempfile.TemporaryDirectory(prefix="promptreel-")  # removed with this object
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -240,7 +245,7 @@ class ObjectStorage(Storage):
 
     def create_exclusive(self, name: str, content: bytes) -> bool:
         with storage_errors("create", name):
-            for pause_s in (*_CONFLICT_PAUSES_S, None):
+            for delay_s in (*_CONFLICT_RETRY_DELAYS_S, None):
                 try:
                     self.files.pipe_file(self._name(name), content, mode="create")
                     return True
@@ -250,13 +255,13 @@ class ObjectStorage(Storage):
                     status = _s3_status(error)
                     if status == HTTPStatus.PRECONDITION_FAILED:
                         return False
-                    if status != HTTPStatus.CONFLICT or pause_s is None:
+                    if status != HTTPStatus.CONFLICT or delay_s is None:
                         raise
-                    time.sleep(pause_s)
+                    time.sleep(delay_s)
         raise AssertionError("the last attempt returns or raises")
 
     def append_line(self, name: str, line: bytes) -> None:
-        """Objects cannot grow: each line becomes an object of its own, in a folder of the log's name."""
+        """Store each line as an object in a folder with the log's name, because objects cannot be appended to."""
         self.write_atomic(f"{name}/{uuid.uuid4().hex}", line + b"\n")
 
     def commit_file(self, local: Path, name: str) -> None:
@@ -273,7 +278,7 @@ class ObjectStorage(Storage):
     def local_file(self, name: str) -> Path:
         target = Path(self._fetched.name) / name
         if not target.exists():
-            _make_folder(target.parent)
+            _create_folder(target.parent)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
             partial.write_bytes(self.read_bytes(name))
             os.replace(partial, target)
@@ -289,26 +294,28 @@ class ObjectStorage(Storage):
 
 
 def _s3_status(error: OSError) -> int | None:
-    """The HTTP status of the S3 response behind an error; None if there is none. s3fs raises FileExistsError only if the
-    response names the failed condition, as AWS does and MinIO does not."""
+    """The HTTP status of the S3 response that caused an error; None if there is no response.
+
+    s3fs raises FileExistsError only if the response names the failed condition; AWS does, MinIO does not.
+    """
     response = getattr(error.__cause__, "response", None) or {}
     status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status
 
 
 def _open_to_append(target: Path) -> int:
-    """A descriptor of a log. Its folder is made only where it is missing: a log is added to twice for every call."""
+    """Open a log for appending. Creates the folder only on failure, because this runs twice for every model call."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         return os.open(target, flags, 0o644)
     except FileNotFoundError:
-        _make_folder(target.parent)
+        _create_folder(target.parent)
         return os.open(target, flags, 0o644)
 
 
 def _append_atomically(descriptor: int, content: bytes) -> None:
-    """Appends all of it or nothing. A disk that fills takes a part first and refuses the next: a part that stayed would
-    spoil the line after it, too."""
+    """Append all of the content or nothing. On a full disk the first write is partial and the next one fails; a partial
+    line that stayed would also corrupt the line after it."""
     before = os.fstat(descriptor).st_size
     written = 0
     try:
@@ -320,15 +327,15 @@ def _append_atomically(descriptor: int, content: bytes) -> None:
         raise
 
 
-def _make_folder(folder: Path) -> None:
+def _create_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # of a file system that makes no folders, such as /proc
-        raise _storage_error("make the folder", folder, error) from error
+    except FileNotFoundError as error:  # a file system that cannot create folders, e.g. /proc
+        raise _storage_error("create the folder", folder, error) from error
 
 
-def _write_beside(target: Path, content: bytes, *, is_private: bool) -> Path:
-    _make_folder(target.parent)
+def _write_temporary(target: Path, content: bytes, *, is_private: bool) -> Path:
+    _create_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE if is_private else 0o666)
     try:
@@ -352,7 +359,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def storage_errors(verb: str, target: Path | str) -> Iterator[None]:
-    """Turns what the operating system raises inside the block into a StorageError that says what to do."""
+    """Convert an OSError in the block to a StorageError that says how to fix it."""
     try:
         yield
     except (StorageError, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The Arrow schema of every table of a run: the record's columns, and for results a struct typed by the prompt."""
+"""Arrow schemas of a run's tables: the columns of each record, plus for results a struct typed by the prompt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VECTOR_TABLES = ("image_embeddings", "text_embeddings")
 
 
 def table_schemas(prompt: Prompt) -> dict[str, pa.Schema]:
-    """Arrow schema by table name."""
+    """Arrow schema of each table, by name."""
     schemas = {table: arrow_schema(record) for table, record in TABLES.items()}
     schemas["results"] = _with_fields(schemas["results"], parse_schema(prompt.json_schema))
     if prompt.video_level is not None:
@@ -31,7 +31,7 @@ def table_schemas(prompt: Prompt) -> dict[str, pa.Schema]:
 
 
 def with_dimension(schema: pa.Schema, dimension: int) -> pa.Schema:
-    """A table's schema with its vectors as lists of exactly that length: float32[d]."""
+    """Return the schema with its vectors as fixed-size lists: float32[dimension]."""
     if VECTOR not in schema.names:
         return schema
     at = schema.get_field_index(VECTOR)
@@ -39,8 +39,11 @@ def with_dimension(schema: pa.Schema, dimension: int) -> pa.Schema:
 
 
 def typed_fields(node: Node, value: Any) -> Any:
-    """An answer as the value of its `fields` struct: leaves without a simpler type become JSON text, keys that the
-    schema does not name are left out, and what does not fit its type (an integer beyond 64 bits) becomes null."""
+    """Convert an answer to the value of its `fields` struct.
+
+    Leaves without an Arrow type become JSON text, keys that are not in the schema are dropped, and values that do not fit
+    their type (e.g. an integer beyond 64 bits) become null.
+    """
     if value is None:
         return None
     if node.kind == "object":
@@ -65,8 +68,8 @@ def _typed_leaf(kind: str, value: Any) -> Any:
             return None
         if kind == "number":
             return float(value)
-        whole = int(value) if float(value).is_integer() else None
-        return whole if whole is not None and -(2**63) <= whole < 2**63 else None
+        integer = int(value) if float(value).is_integer() else None
+        return integer if integer is not None and -(2**63) <= integer < 2**63 else None
     return canonical_json(value)
 
 

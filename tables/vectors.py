@@ -1,6 +1,6 @@
-"""Vectors of committed tables as memory-mapped float32, and the exact search for the nearest of them.
+"""Memory-mapped float32 vectors of committed tables, and exact nearest-neighbour search over them.
 
-All vectors are of unit length, so that a dot product is a cosine.
+All vectors have unit length, so a dot product is a cosine.
 """
 
 from __future__ import annotations
@@ -17,79 +17,84 @@ from promptreel.schemas.errors import StorageError
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.intp]
 
-# Scores closer than this are equal: the same vector at two places of a matrix may differ in its last bits.
+# Scores closer than this are equal: the scores of the same vector in two rows of a matrix may differ in the last bits.
 RESOLUTION: Final = 1e-6
-_MAP_ABOVE_BYTES: Final = 1 << 20  # smaller files are read whole: a mapping holds a file descriptor
-_BLOCK_ROWS: Final = 16_384  # rows of which scores are made, or that are copied, at once
-_TAKE_BELOW: Final = 0.3  # share of rows below which copying them out is cheaper than multiplying all
+_MAP_ABOVE_BYTES: Final = 1 << 20  # smaller files are read into memory, because a mapping holds a file descriptor
+_BLOCK_ROWS: Final = 16_384  # rows that are scored or copied at once
+_MAX_COPY_SHARE: Final = 0.3  # share of rows below which copying them first is cheaper than scoring all rows
 
 
-def write_vectors(path: Path, count: int, dimension: int, pieces: Iterable[Vectors]) -> None:
-    """Writes pieces of float32[n, dimension], `count` rows together, as one .npy file, without holding them all.
+def write_vectors(path: Path, count: int, dimension: int, batches: Iterable[Vectors]) -> None:
+    """Write batches of float32[n, dimension], `count` rows in total, to one .npy file without holding them all.
 
-    A number that is none (NaN, infinity) becomes 0.
+    NaN and infinity become 0.
+
+    Raises:
+        ValueError: the batches do not have `count` rows.
     """
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dimension))
     at = 0
-    for piece in pieces:
-        out[at : at + len(piece)] = np.nan_to_num(piece, nan=0, posinf=0, neginf=0)
-        at += len(piece)
+    for batch in batches:
+        out[at : at + len(batch)] = np.nan_to_num(batch, nan=0, posinf=0, neginf=0)
+        at += len(batch)
     if at != count:
-        raise ValueError(f"{path}: {at} vectors came where {count} were announced")
+        raise ValueError(f"{path}: {at} vectors instead of {count}")
     out.flush()
 
 
 def open_vectors(path: Path) -> Vectors:
-    """float32[n, d]; a large file stays on disk and is read where it is touched.
+    """Load float32[n, d]; a large file is memory-mapped.
 
     Raises:
-        StorageError: it is missing, or no such file.
+        StorageError: the file is missing or has no such vectors.
     """
     try:
         mapped = path.stat().st_size > _MAP_ABOVE_BYTES
         vectors: Vectors = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise StorageError(f"{path}: are no readable vectors ({error}); remove it, it is made again") from error
+        raise StorageError(f"{path}: unreadable vectors ({error}); delete the file, it is rebuilt") from error
     if vectors.dtype != np.float32 or vectors.ndim != 2:
-        raise StorageError(f"{path}: holds {vectors.dtype}{list(vectors.shape)}, not float32[n, d]; remove it")
+        raise StorageError(
+            f"{path}: {vectors.dtype}{list(vectors.shape)} is not float32[n, d]; delete the file, it is rebuilt"
+        )
     return vectors.view(np.ndarray)
 
 
 def similarities(vectors: Vectors, query: Vectors, rows: Numbers | None = None) -> Vectors:
-    """The cosine of each row with a query, float32[n]; of some rows alone where these are given.
+    """Cosine of each row, or of the selected `rows`, with a query: float32[n].
 
-    Few rows are taken out before the product, so that a narrow filter makes it cheaper.
+    A small selection is copied first, so that a narrow filter costs less.
     """
-    if rows is None or len(rows) >= _TAKE_BELOW * len(vectors):
+    if rows is None or len(rows) >= _MAX_COPY_SHARE * len(vectors):
         scores: Vectors = np.matmul(vectors, query)
         return scores if rows is None else scores[rows]
     scores = np.empty(len(rows), np.float32)
     for first in range(0, len(rows), _BLOCK_ROWS):
-        taken = rows[first : first + _BLOCK_ROWS]
-        scores[first : first + len(taken)] = np.matmul(vectors[taken], query)
+        selected = rows[first : first + _BLOCK_ROWS]
+        scores[first : first + len(selected)] = np.matmul(vectors[selected], query)
     return scores
 
 
 def best_of(scores: Vectors, count: int) -> Numbers:
-    """Positions of the highest scores, best first. Scores within RESOLUTION are equal, and keep their order."""
+    """Positions of the highest scores, best first. Scores within RESOLUTION are equal and stay in order."""
     found: Numbers = np.arange(len(scores))
     if 0 < count < len(scores):
-        least = np.partition(scores, len(scores) - count)[len(scores) - count]
-        found = np.flatnonzero(scores >= least - 2 * RESOLUTION)
+        threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
+        found = np.flatnonzero(scores >= threshold - 2 * RESOLUTION)
     order = np.lexsort((found, -resolved(scores[found])))
     return found[order[:count]]
 
 
 def resolved(scores: Vectors) -> NDArray[np.int64]:
-    """Scores as whole multiples of RESOLUTION, by which rankings compare them."""
+    """Scores as integer multiples of RESOLUTION, for comparison in rankings."""
     return np.rint(scores.astype(np.float64) / RESOLUTION).astype(np.int64)
 
 
 def nearest(vectors: Vectors, query: Vectors, count: int, rows: Numbers | None = None) -> tuple[Numbers, Vectors]:
-    """(row numbers, cosines) of the exactly nearest rows, best first, equal ones by their number.
+    """(row numbers, cosines) of the nearest rows by exact search, best first, ties by row number.
 
     Args:
-        rows: numbers of the rows that may be found, ascending; None allows all.
+        rows: row numbers to search, ascending; None searches all.
     """
     scores = similarities(vectors, query, rows)
     best = best_of(scores, count)

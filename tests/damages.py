@@ -1,4 +1,4 @@
-"""Ways to damage the files of a run: each function damages a run folder and returns the name of the damaged file."""
+"""Ways to damage the files of a run: each damages a run folder and returns the name of the damaged file."""
 
 import json
 
@@ -15,7 +15,7 @@ def overwritten(name, content):
     return damage
 
 
-def torn(name):
+def truncated(name):
     """Truncate the file `name` to half its size."""
 
     def damage(folder):
@@ -51,39 +51,39 @@ def part(change):
     return damage
 
 
-OF_MANIFEST = {
-    "torn manifest": torn(FIRST_MANIFEST),
+MANIFEST_DAMAGES = {
+    "truncated manifest": truncated(FIRST_MANIFEST),
     "empty manifest": overwritten(FIRST_MANIFEST, b""),
-    "manifest that is no UTF-8": overwritten(FIRST_MANIFEST, b'{"run_id": "\xff\xfe"}'),
-    "manifest that is a list": overwritten(FIRST_MANIFEST, b"[1, 2]"),
-    "manifest that is null": overwritten(FIRST_MANIFEST, b"null"),
+    "non-UTF-8 manifest": overwritten(FIRST_MANIFEST, b'{"run_id": "\xff\xfe"}'),
+    "manifest is a list": overwritten(FIRST_MANIFEST, b"[1, 2]"),
+    "manifest is null": overwritten(FIRST_MANIFEST, b"null"),
     "manifest without parts": overwritten(FIRST_MANIFEST, b'{"run_id": "run_a", "number": 1}'),
-    "manifest with parts that are text": changed(FIRST_MANIFEST, parts="tables"),
-    "manifest with a part without a file": changed(FIRST_MANIFEST, parts=[{"table": "results"}]),
-    "manifest with counts that are a list": changed(FIRST_MANIFEST, counts=[1]),
-    "manifest with a status of its own": changed(FIRST_MANIFEST, status="perfect"),
-    "manifest nested without end": overwritten(FIRST_MANIFEST, b"[" * 200_000),
+    "manifest with parts as text": changed(FIRST_MANIFEST, parts="tables"),
+    "manifest with a part without file": changed(FIRST_MANIFEST, parts=[{"table": "results"}]),
+    "manifest with counts as a list": changed(FIRST_MANIFEST, counts=[1]),
+    "manifest with an unknown status": changed(FIRST_MANIFEST, status="perfect"),
+    "deeply nested manifest": overwritten(FIRST_MANIFEST, b"[" * 200_000),
 }
-OF_REQUEST = {
-    "torn request": torn("request.json"),
+REQUEST_DAMAGES = {
+    "truncated request": truncated("request.json"),
     "empty request": overwritten("request.json", b""),
-    "request that is no UTF-8": overwritten("request.json", b'{"run_id": "\xff\xfe"}'),
-    "request that is a list": overwritten("request.json", b'["prompt"]'),
-    "request that is a number": overwritten("request.json", b"7"),
+    "non-UTF-8 request": overwritten("request.json", b'{"run_id": "\xff\xfe"}'),
+    "request is a list": overwritten("request.json", b'["prompt"]'),
+    "request is a number": overwritten("request.json", b"7"),
     "request without a prompt": overwritten("request.json", b'{"run_id": "run_a"}'),
-    "request with a prompt that is text": changed("request.json", prompt="describe"),
-    "request with a prompt without a schema": changed("request.json", prompt={"name": "a", "prompt_text": "Describe it."}),
-    "request with settings that are a list": changed("request.json", settings=[]),
-    "request with a setting that is a list": changed("request.json", settings={"model": []}),
-    "request with a model of another type": changed("request.json", settings={"model": {"temperature": "hot"}}),
-    "request with a target that is a number": changed("request.json", target=7),
-    "request nested without end": overwritten("request.json", b"[" * 200_000),
+    "request with prompt as text": changed("request.json", prompt="describe"),
+    "request with prompt without schema": changed("request.json", prompt={"name": "a", "prompt_text": "Describe it."}),
+    "request with settings as a list": changed("request.json", settings=[]),
+    "request with a setting as a list": changed("request.json", settings={"model": []}),
+    "request with a setting of wrong type": changed("request.json", settings={"model": {"temperature": "hot"}}),
+    "request with target as a number": changed("request.json", target=7),
+    "deeply nested request": overwritten("request.json", b"[" * 200_000),
 }  # fmt: skip
-OF_PART = {
+PART_DAMAGES = {
     "missing part": part(None),
-    "torn part": part(lambda content: content[: len(content) // 2]),
+    "truncated part": part(lambda content: content[: len(content) // 2]),
     "empty part": part(lambda content: b""),
-    "part with a torn footer": part(lambda content: content[:-200] + bytes(192) + content[-8:]),
-    "part without its end": part(lambda content: content[:-8] + bytes(8)),
+    "part with corrupt footer": part(lambda content: content[:-200] + bytes(192) + content[-8:]),
+    "part without trailing magic bytes": part(lambda content: content[:-8] + bytes(8)),
 }
-DAMAGES = {**OF_MANIFEST, **OF_REQUEST, **OF_PART}
+DAMAGES = {**MANIFEST_DAMAGES, **REQUEST_DAMAGES, **PART_DAMAGES}

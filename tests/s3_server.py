@@ -56,7 +56,7 @@ def _handler(server):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # otherwise each response waits for the acknowledgement of its headers
 
-        def log_message(self, *words):
+        def log_message(self, *arguments):
             pass
 
         def do_PUT(self):
@@ -122,9 +122,9 @@ def _handler(server):
             self._xml(200, f"<ListBucketResult>{''.join(files + common)}</ListBucketResult>")
 
         def _error(self, status, code, condition=""):
-            named = f"<Condition>{condition}</Condition>" if condition else ""
+            condition_element = f"<Condition>{condition}</Condition>" if condition else ""
             message = {412: "At least one of the pre-conditions you specified did not hold"}.get(status, code)
-            self._xml(status, f"<Error><Code>{code}</Code><Message>{message}</Message>{named}</Error>")
+            self._xml(status, f"<Error><Code>{code}</Code><Message>{message}</Message>{condition_element}</Error>")
 
         def _xml(self, status, text):
             content = f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode()

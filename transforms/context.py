@@ -43,7 +43,7 @@ class RunContext:
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
         """The last attempt whose final answers for a segment are asked for again; see `RetryScope`."""
-        if self.retry is None or segment_id is None or not self.retry.holds(video_id, segment_id):
+        if self.retry is None or segment_id is None or not self.retry.contains(video_id, segment_id):
             return 0
         return self.retry.repeat_failed_until
 

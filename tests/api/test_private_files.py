@@ -106,7 +106,7 @@ def test_readable_files_are_restricted_at_service_start(tmp_path, caplog):
         path.chmod(0o644)
     with ApiServer(data):
         assert {mode_of(path) for path in private_files(data)} == {0o600}
-    messages = [record.getMessage() for record in caplog.records if "mode is 0600 now" in record.getMessage()]
+    messages = [record.getMessage() for record in caplog.records if "changed its mode to 0600" in record.getMessage()]
     assert len(messages) == len(readable)
     assert restrict_private_files(open_storage(data)) == 0
 

@@ -81,7 +81,7 @@ def test_stored_vectors_are_identical_and_large_ones_mapped(tmp_path):
     opened = open_vectors(tmp_path / "large.npy")
     assert np.array_equal(opened, large)
     assert isinstance(opened.base, np.memmap)
-    with pytest.raises(ValueError, match="8 vectors came where 9"):
+    with pytest.raises(ValueError, match="8 vectors instead of 9"):
         write_vectors(tmp_path / "short.npy", 9, 8, [small[:8]])
     odd = np.array([[np.nan, np.inf, 1.0]], np.float32)
     write_vectors(tmp_path / "odd.npy", 1, 3, [odd])

@@ -308,7 +308,7 @@ def schema_of(name, kind):
         (["--model", DEFAULT_GEMINI_MODEL], "needs a key: set GEMINI_API_KEY"),
         (["--video-segment-seconds", "5"], "a length is allowed with fixed segmentation only"),
         (["--fps", "100"], "--fps"),
-        (["--resume", "run_none"], "no run run_none"),
+        (["--resume", "run_none"], "run run_none not found"),
         (["--resume", "../x"], "run id '../x'"),
         (["--resume", "run_x", "--model", "signals", "--fps", "1"], "remove --model --fps"),
         (["--model", DEFAULT_GEMINI_MODEL, "--base-url", "notaurl"], "base_url is 'notaurl'"),
@@ -331,7 +331,7 @@ def test_wrong_input_ends_with_2_and_says_what_to_do(tmp_path, media, words, sai
 
 def test_a_data_folder_that_cannot_be_made_is_named(media):
     code, _, err = typed("run", media / "b.flac", "--data-dir", "/proc/none", "--model", "signals")
-    assert (code, "cannot make the folder /proc/none" in err) == (1, True)
+    assert (code, "cannot create the folder /proc/none" in err) == (1, True)
 
 
 def test_a_target_that_names_nothing_is_refused(tmp_path):

@@ -49,7 +49,7 @@ def test_several_runs_share_their_tables_and_each_has_its_view(data):
 def test_the_views_offline_are_those_of_the_api(data):
     storage = open_storage(data)
     runs = [committed_run(storage, run_id) for run_id in (FIRST_RUN, SECOND_RUN)]
-    offline = {view.name: view for view in analyst_views(storage, runs, with_places=True).views}
+    offline = {view.name: view for view in analyst_views(storage, runs, include_uris=True).views}
     with connect_views(storage, runs) as connection:
         for view in analyst_views(storage, runs).views:
             told = [(column.name, column.type) for column in offline[view.name].columns]

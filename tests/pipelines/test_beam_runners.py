@@ -1,4 +1,4 @@
-"""Which Beam runner executes a run: the local one is pinned, others get their options, unknown ones are named."""
+"""Selection of the Beam runner: the local one is pinned, others get their options, unknown ones are reported."""
 
 import io
 import shutil
@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptio
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.oauth2.credentials import Credentials
 
-from promptreel.pipelines.beam_runners import LOCAL, is_local, make_pipeline
+from promptreel.pipelines.beam_runners import LOCAL_RUNNER, create_pipeline, is_local
 from promptreel.pipelines.prompt_run import PromptRun
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.settings import RunSettings
@@ -23,33 +23,33 @@ from tests.pipeline_runs import CHECKOUT
 from tests.prompts import NESTED
 
 
-@pytest.mark.parametrize("name", [LOCAL, "DirectRunner", "directrunner", "BundleBasedDirectRunner", "local"])
-def test_local_names_mean_the_runner_in_this_process_and_no_network(name, monkeypatch):
-    def refuse(*arguments, **more):
-        raise AssertionError(f"a connection to {arguments} was tried")
+@pytest.mark.parametrize("name", [LOCAL_RUNNER, "DirectRunner", "directrunner", "BundleBasedDirectRunner", "local"])
+def test_local_names_select_the_in_process_runner_without_network(name, monkeypatch):
+    def fail(*arguments, **more):
+        raise AssertionError(f"attempted connection to {arguments}")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", fail)
     assert is_local(name)
-    pipeline = make_pipeline(name, [])
+    pipeline = create_pipeline(name, [])
     assert type(pipeline.runner) is FnApiRunner
     options = pipeline.options.view_as(DirectOptions)
     assert (options.direct_num_workers, options.direct_running_mode) == (1, "in_memory")
 
 
-def test_another_runner_is_given_its_options():
-    pipeline = make_pipeline("PortableRunner", ["--job_endpoint=localhost:1", "--environment_type=LOOPBACK"])
+def test_other_runner_gets_its_options():
+    pipeline = create_pipeline("PortableRunner", ["--job_endpoint=localhost:1", "--environment_type=LOOPBACK"])
     assert type(pipeline.runner).__name__ == "PortableRunner"
     assert not is_local("PortableRunner")
     assert pipeline.options.get_all_options()["job_endpoint"] == "localhost:1"
     assert pipeline.options.view_as(StandardOptions).runner == "PortableRunner"
 
 
-def test_an_unknown_runner_is_a_settings_error_that_names_it():
+def test_unknown_runner_is_a_settings_error():
     with pytest.raises(SettingsError, match="'NoSuchRunner'"):
-        make_pipeline("NoSuchRunner", [])
+        create_pipeline("NoSuchRunner", [])
 
 
-def recipe(pipeline, *, distributed):
+def step_names(pipeline, *, distributed):
     request = RunRequest("run_a", NESTED, RunSettings(), ("x",), "2026-01-01T00:00:00+00:00")
     context = RunContext("memory://unused", request, 1, 4, distributed=distributed)
     _ = pipeline | "PromptRun" >> PromptRun(context, [TargetItem("gs://b/a.mp4", "a.mp4")])
@@ -57,12 +57,12 @@ def recipe(pipeline, *, distributed):
     return [transform.unique_name for transform in proto.components.transforms.values()]
 
 
-def test_the_recipe_has_the_steps_of_its_picture_and_spreads_segments_only_across_machines():
-    with_steps = recipe(beam.Pipeline(runner=FnApiRunner()), distributed=False)
+def test_pipeline_spreads_segments_only_across_machines():
+    names = step_names(beam.Pipeline(runner=FnApiRunner()), distributed=False)
     steps = ["ReadMedia", "SegmentMedia", "ExtractFields", "SynthesizeMedia", "WriteTables", "CommitManifest"]
-    assert {f"PromptRun/{step}" for step in steps} <= set(with_steps)
-    assert not any("Spread segments" in name for name in with_steps)
-    assert any("Spread segments" in name for name in recipe(beam.Pipeline(runner=FnApiRunner()), distributed=True))
+    assert {f"PromptRun/{step}" for step in steps} <= set(names)
+    assert not any("Spread segments" in name for name in names)
+    assert any("Spread segments" in name for name in step_names(beam.Pipeline(runner=FnApiRunner()), distributed=True))
 
 
 DATAFLOW = [
@@ -73,10 +73,10 @@ DATAFLOW = [
 ]
 
 
-def test_dataflow_takes_the_recipe():
-    pipeline = make_pipeline("DataflowRunner", [*DATAFLOW, "--dry_run=True", "--no_auth"])
+def test_dataflow_accepts_the_pipeline():
+    pipeline = create_pipeline("DataflowRunner", [*DATAFLOW, "--dry_run=True", "--no_auth"])
     assert pipeline.options.view_as(GoogleCloudOptions).project == "my-project"
-    recipe(pipeline, distributed=True)
+    step_names(pipeline, distributed=True)
     graph = pipeline.run().job.proto_pipeline
     names = [transform.unique_name for transform in graph.components.transforms.values()]
     assert any(name.startswith("PromptRun/CommitManifest") for name in names)
@@ -84,8 +84,8 @@ def test_dataflow_takes_the_recipe():
 
 @pytest.fixture
 def google(monkeypatch):
-    """Cloud Storage and Dataflow, and the credentials of an environment."""
-    timeout = socket.getdefaulttimeout()  # Beam sets one for the process, and finds its credentials once
+    """Fake Cloud Storage and Dataflow, with credentials."""
+    timeout = socket.getdefaulttimeout()  # Beam sets a process-wide one, and caches its credentials
     monkeypatch.setattr(auth._Credentials, "_credentials_init", False)
     monkeypatch.setattr(auth._Credentials, "_credentials", None)
     monkeypatch.setattr("google.auth.default", lambda **more: (Credentials("a-token"), "my-project"))
@@ -95,14 +95,14 @@ def google(monkeypatch):
     socket.setdefaulttimeout(timeout)
 
 
-def test_a_job_is_submitted_to_dataflow_with_the_code_of_the_checkout(tmp_path, google):
+def test_dataflow_job_is_submitted_with_the_code(tmp_path, google):
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "requirements-run.txt"):
         shutil.copy(CHECKOUT / name, tmp_path)
     for name in ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "promptreel"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     options = [*DATAFLOW, f"--setup_file={tmp_path}/setup.py", f"--dataflow_endpoint={google.url}"]
-    pipeline = make_pipeline("DataflowRunner", options)
-    recipe(pipeline, distributed=True)
+    pipeline = create_pipeline("DataflowRunner", options)
+    step_names(pipeline, distributed=True)
     result = pipeline.run()
     result.wait_until_finish()
     assert (result.state, result.job_id()) == ("DONE", "job-1")

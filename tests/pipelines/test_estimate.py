@@ -1,4 +1,4 @@
-"""An estimate is what a run then does: segments, calls, reused results and, near enough, tokens."""
+"""Estimates match the run: segments, calls, reused results and, approximately, tokens."""
 
 import json
 from dataclasses import replace
@@ -32,18 +32,13 @@ from tests.transforms.test_embed_texts import MEASURED
 WITHOUT_SYNTHESIS = prompt_from_dict({**NESTED.to_dict(), "video_level": None})
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-
-
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
     make_video(folder / "a.mp4", 9)
     make_audio(folder / "b.flac", 7)
     make_image(folder / "c.png")
-    (folder / "d.mp4").write_text("no film")
+    (folder / "d.mp4").write_text("not a video")
     return folder
 
 
@@ -55,7 +50,7 @@ def estimate(data, media, settings, prompt=NESTED, **options):
 
 
 @pytest.mark.parametrize("prompt", [NESTED, WITHOUT_SYNTHESIS], ids=["with synthesis", "without"])
-def test_fixed_windows_are_exact_before_anything_is_decoded(tmp_path, media, prompt):
+def test_fixed_windows_are_exact_without_decoding(tmp_path, media, prompt):
     with FakeGemini() as server:
         settings = settings_for(server, window_s=2)
         before = estimate(tmp_path, media, settings, prompt)
@@ -82,7 +77,7 @@ def test_fixed_windows_are_exact_before_anything_is_decoded(tmp_path, media, pro
     ("model", "resolution"),
     [(MODEL, None), (MODEL, "high"), (MODEL, "low"), ("gemini-2.5-flash-lite", None), ("gemini-2.5-flash-lite", "low")],
 )
-def test_input_tokens_are_within_a_tenth_of_what_the_service_counts(tmp_path, media, model, resolution):
+def test_input_tokens_are_within_ten_percent(tmp_path, media, model, resolution):
     with FakeGemini() as server:
         settings = settings_for(server, window_s=3, model=model)
         settings = replace(settings, model=replace(settings.model, media_resolution=resolution))
@@ -99,7 +94,7 @@ def test_input_tokens_are_within_a_tenth_of_what_the_service_counts(tmp_path, me
                 assert tokens[kind] == pytest.approx(sum(c[f"{kind}_tokens"] for c in rows["llm_calls"]), rel=0.1), kind
 
 
-def test_frames_instead_of_clips_count_as_images(tmp_path, media):
+def test_frames_count_as_images(tmp_path, media):
     with FakeGemini() as server:
         settings = settings_for(server, window_s=3, media_input="frames")
         tokens = estimate(tmp_path, media, settings, WITHOUT_SYNTHESIS)["input_tokens"]
@@ -110,7 +105,7 @@ def test_frames_instead_of_clips_count_as_images(tmp_path, media):
 
 
 @pytest.mark.parametrize("strategy", ["smart", "content_aware"])
-def test_cuts_by_content_are_bounds_until_the_media_is_analysed(tmp_path, media, strategy):
+def test_content_aware_segments_are_bounds_until_analysed(tmp_path, media, strategy):
     with FakeGemini() as server:
         model = ModelSettings(MODEL, base_url=server.base_url)
         settings = RunSettings(segmentation=SegmentationSettings(video_strategy=strategy), model=model)
@@ -127,7 +122,7 @@ def test_cuts_by_content_are_bounds_until_the_media_is_analysed(tmp_path, media,
     assert json.dumps(exact)
 
 
-def test_a_run_that_may_not_reuse_is_foreseen_to_pay_again(tmp_path, media):
+def test_run_without_reuse_repeats_all_calls(tmp_path, media):
     with FakeGemini() as server:
         run_media(tmp_path, media, settings_for(server, window_s=2))
         calls = len(server.ledger.calls())
@@ -160,7 +155,7 @@ def talk(tmp_path_factory):
     return folder
 
 
-def called(server):
+def call_count(server):
     return len(server.ledger.calls()) + len(server.ledger.calls("batchEmbedContents"))
 
 
@@ -176,56 +171,56 @@ def called(server):
     ],
     ids=["fields", "synthesis", "speech", "embedding", "fields, speech, embedding", "all, and speech read"],
 )
-def test_the_calls_of_every_option_are_foreseen(tmp_path, talk, whisper, prompt, speech, text):
+def test_calls_of_every_option_are_exact(tmp_path, talk, whisper, prompt, speech, text):
     with FakeGemini() as server:
         settings = with_models(settings_for(server, window_s=2), whisper=whisper if speech else None, text=text)
         before = estimate(tmp_path, talk, settings, prompt)
         rows = check_counts(tmp_path, run_media(tmp_path, talk, settings, prompt))
-        asked = called(server)
-        assert before["model_calls"] == [asked, asked] == [len(rows["llm_calls"])] * 2
+        calls = call_count(server)
+        assert before["model_calls"] == [calls, calls] == [len(rows["llm_calls"])] * 2
         embedded = sum(c["input_tokens"] for c in rows["llm_calls"] if c["purpose"] == "text_embedding")
         assert ("embedding" in before["input_tokens"]) == bool(embedded)
         assert embedded <= before["input_tokens"].get("embedding", 0) <= 3 * embedded
         after = estimate(tmp_path, talk, settings, prompt)
         run_media(tmp_path, talk, settings, prompt)
-        assert called(server) == asked
+        assert call_count(server) == calls
         assert (after["model_calls"], after["input_tokens"]) == ([0, 0], {"total": 0})
         assert after["reused_results"] == len(rows["results"]) + len(rows["video_results"])
 
 
-def test_texts_that_another_model_has_embedded_are_counted_exactly(tmp_path, talk):
+def test_texts_of_cached_results_are_counted_exactly(tmp_path, talk):
     with FakeGemini() as server:
         run_media(tmp_path, talk, with_models(settings_for(server, window_s=2), text="wordllama"))
         server.ledger.clear()
         settings = with_models(settings_for(server, window_s=2), text=EMBEDDER)
-        foreseen = estimate(tmp_path, talk, settings)
+        estimated = estimate(tmp_path, talk, settings)
         rows = check_counts(tmp_path, run_media(tmp_path, talk, settings))
-        assert foreseen["model_calls"] == [called(server)] * 2 == [2, 2]
-        assert foreseen["input_tokens"] == {
+        assert estimated["model_calls"] == [call_count(server)] * 2 == [2, 2]
+        assert estimated["input_tokens"] == {
             kind: sum(call["input_tokens"] for call in rows["llm_calls"]) for kind in ("embedding", "total")
         }
 
 
-def test_many_texts_are_foreseen_as_several_calls(tmp_path):
+def test_many_texts_take_several_calls(tmp_path):
     with FakeGemini() as server:
         settings = with_models(settings_for(server, window_s=1), text=EMBEDDER)
         long = make_video(tmp_path / "media" / "long.mp4", 40, sound=False)
-        least, most = estimate(tmp_path / "data", long, settings)["model_calls"]
+        minimum, maximum = estimate(tmp_path / "data", long, settings)["model_calls"]
         run_media(tmp_path / "data", long, settings)
         batches = len(server.ledger.calls("batchEmbedContents"))
         assert batches > 1
-        assert least <= called(server) <= most
+        assert minimum <= call_count(server) <= maximum
 
 
-def test_a_model_that_measures_may_leave_nothing_to_embed(tmp_path, media):
+def test_built_in_model_may_leave_nothing_to_embed(tmp_path, media):
     with FakeGemini() as server:
         service = ModelSettings(base_url=server.base_url)
         settings = with_models(settings_for(window_s=2), text=EMBEDDER, model=service)
-        least, most = estimate(tmp_path, media, settings, MEASURED)["model_calls"]
+        minimum, maximum = estimate(tmp_path, media, settings, MEASURED)["model_calls"]
         run_media(tmp_path, media, settings, MEASURED)
-        assert least == 0 < called(server) <= most == 3
+        assert minimum == 0 < call_count(server) <= maximum == 3
 
 
-def test_the_built_in_model_is_never_called(tmp_path, media):
-    foreseen = estimate(tmp_path, media, settings_for(window_s=2), WITHOUT_SYNTHESIS)
-    assert (foreseen["model_calls"], foreseen["input_tokens"]) == ([0, 0], {"total": 0})
+def test_built_in_model_is_never_called(tmp_path, media):
+    estimated = estimate(tmp_path, media, settings_for(window_s=2), WITHOUT_SYNTHESIS)
+    assert (estimated["model_calls"], estimated["input_tokens"]) == ([0, 0], {"total": 0})

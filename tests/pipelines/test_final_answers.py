@@ -1,4 +1,4 @@
-"""Answers that failed for good are paid once in a run: a resume or retry takes them from the run's records."""
+"""Final failures are paid once per run: a resume or retry reads them from the call log."""
 
 import os
 
@@ -28,11 +28,6 @@ MALFORMED = Fault(text="0:02.00 to 0:03.00", answer="malformed")
 BROKEN_SYNTHESIS = Fault(text="0:00.00.*0:01.00(?s:.)*0:03.00", answer="malformed")
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-
-
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp("media") / "film.mp4", SEGMENTS, sound=False)
@@ -43,7 +38,7 @@ def settings(server):
 
 
 def resume(data, run_id):
-    """`promptreel run --resume`; returns (exit code, standard error)."""
+    """Run `promptreel run --resume`; return (exit code, standard error)."""
     code, _, err = promptreel("run", "--resume", run_id, "--data-dir", data, env={**os.environ})
     return code, err
 
@@ -53,7 +48,7 @@ def calls_about(server, text):
 
 
 @pytest.mark.parametrize(("fault", "paid"), [(BLOCKED, 1), (TRUNCATED, 2)], ids=["blocked", "truncated"])
-def test_a_run_killed_before_its_commit_pays_a_final_answer_once(tmp_path, film, fault, paid):
+def test_run_killed_before_commit_pays_final_answer_once(tmp_path, film, fault, paid):
     with FakeGemini(faults=[fault]) as server:
         run_id = create_run(tmp_path, film, settings(server), NESTED)
         kill_runner_after(SEGMENTS - 1 + paid, tmp_path, run_id)
@@ -65,17 +60,17 @@ def test_a_run_killed_before_its_commit_pays_a_final_answer_once(tmp_path, film,
     assert (failure["code"], failure["retryable"]) == (f"model_{'blocked' if paid == 1 else 'truncated'}", False)
 
 
-def test_a_truncated_answer_goes_on_with_its_second_try(tmp_path, film):
+def test_truncated_answer_continues_with_its_second_try(tmp_path, film):
     with FakeGemini(faults=[TRUNCATED]) as server:
         run_id = create_run(tmp_path, film, settings(server), NESTED)
         kill_runner_after(2, tmp_path, run_id)
-        begun = len(calls_about(server, "0:01.00 to 0:02.00"))
+        calls_before = len(calls_about(server, "0:01.00 to 0:02.00"))
         execute_run(str(tmp_path), run_id)
-        assert len(calls_about(server, "0:01.00 to 0:02.00")) <= max(2, begun)
+        assert len(calls_about(server, "0:01.00 to 0:02.00")) <= max(2, calls_before)
     assert [row["code"] for row in check_counts(tmp_path, run_id)["failures"]] == ["model_truncated"]
 
 
-def test_a_resume_after_a_killed_retry_does_not_pay_final_answers(tmp_path, film):
+def test_resume_after_killed_retry_does_not_repeat_final_answers(tmp_path, film):
     with FakeGemini(faults=[BLOCKED, MALFORMED]) as server:
         run_id = run_media(tmp_path, film, settings(server))
         assert len(calls_about(server, "0:01.00 to 0:02.00")) == 1
@@ -92,7 +87,7 @@ def test_a_resume_after_a_killed_retry_does_not_pay_final_answers(tmp_path, film
     assert len(rows["results"]) == SEGMENTS - 1
 
 
-def test_a_retry_of_a_synthesis_calls_nothing_else(tmp_path, film):
+def test_retry_of_a_synthesis_makes_no_other_calls(tmp_path, film):
     with FakeGemini(faults=[BLOCKED, BROKEN_SYNTHESIS]) as server:
         run_id = run_media(tmp_path, film, settings(server))
         failed = {row["operation"]: row for row in plain_rows(tmp_path, run_id, "failures")}
@@ -108,8 +103,8 @@ def test_a_retry_of_a_synthesis_calls_nothing_else(tmp_path, film):
     assert len(rows["video_results"]) == 1
 
 
-def test_a_segment_that_the_user_names_is_asked_for_again_once(tmp_path, film):
-    """Its earlier answer does not count; one that arrived in the retry itself does, also after its runner died."""
+def test_explicitly_retried_segment_is_called_again_once(tmp_path, film):
+    """The earlier answer is ignored; one from the retry itself counts, even after its runner was killed."""
     with FakeGemini(faults=[BLOCKED]) as server:
         run_id = run_media(tmp_path, film, settings(server))
         (failure,) = plain_rows(tmp_path, run_id, "failures")
@@ -133,10 +128,10 @@ def test_a_segment_that_the_user_names_is_asked_for_again_once(tmp_path, film):
         ((None, "text_embedding"), "text_embedding"),
     ],
 )
-def test_only_an_item_that_was_never_segmented_is_targeted_entirely(failure, target):
+def test_only_an_unsegmented_item_is_retried_entirely(failure, target):
     segment_id, operation = failure
     found = target_of({"video_id": "vid_a", "segment_id": segment_id, "operation": operation})
     assert found == ("vid_a", target)
     scope = RetryScope(frozenset([found]))
     assert scope.video_ids == {"vid_a"}
-    assert scope.holds("vid_a", "seg_2") == (target == "vid_a")
+    assert scope.contains("vid_a", "seg_2") == (target == "vid_a")

@@ -1,4 +1,4 @@
-"""The recipe on real media with the true client against a service that speaks the protocol; tables read by DuckDB alone."""
+"""The pipeline on real media, with the real client against a fake service; tables are read with plain DuckDB."""
 
 import json
 import os
@@ -35,14 +35,9 @@ MEASURE = prompt_from_dict(
 )
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-
-
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """A folder: two videos, a sound, an image, and one of the videos twice more under other names."""
+    """A folder with two videos, a sound and an image; one video has two copies under other names."""
     folder = tmp_path_factory.mktemp("media")
     make_video(folder / "film.mp4", 4)
     make_video(folder / "deep" / "bars.mp4", 2, "smptebars")
@@ -57,15 +52,14 @@ def media(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(media, tmp_path_factory):
-    """(data folder, run id, rows by table, ledger) of an undisturbed run."""
+    """(data folder, run id, rows by table, ledger) of a completed run."""
     data = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
-        patch.setenv("GEMINI_API_KEY", "any")
+    with FakeGemini() as server:
         run_id = run_media(data, media, settings_for(server))
         return data, run_id, check_counts(data, run_id), server.ledger
 
 
-def test_every_file_of_the_folder_is_one_item_and_equal_bytes_are_the_same_item(finished, media):
+def test_files_with_equal_content_are_one_item(finished, media):
     _, _, rows, _ = finished
     by_name = {row["name"]: row for row in rows["media"]}
     assert set(by_name) == {"deep/bars.mp4", "tone.flac", "still.png", "deep/same.mp4"}
@@ -95,7 +89,7 @@ def test_segments_cover_each_item_without_gap_or_overlap(finished):
         assert all(row["start_time"] == row["start_us"] / 1e6 for row in segments)
 
 
-def test_call_records_are_the_calls_that_the_service_answered(finished):
+def test_call_records_match_the_calls_of_the_service(finished):
     _, run_id, rows, ledger = finished
     answered = ledger.answered()
     assert len(rows["llm_calls"]) == len(ledger.calls()) == len(answered)
@@ -109,32 +103,32 @@ def test_call_records_are_the_calls_that_the_service_answered(finished):
         assert call["run_id"] == run_id
         assert call["status"] == "success"
     seen = Counter(kind for c in rows["llm_calls"] for kind in ("image", "video", "audio") if c[f"{kind}_tokens"])
-    assert seen == {"image": 1, "video": 6, "audio": 9}  # the videos have sound too
+    assert seen == {"image": 1, "video": 6, "audio": 9}  # the videos have sound
     purposes = Counter(call["purpose"] for call in rows["llm_calls"])
     assert purposes == {"metadata_extraction": 10, "video_level_synthesis": 3}
 
 
-def test_a_result_is_the_answer_that_its_call_gave_with_times_placed_in_the_item(finished):
+def test_result_is_the_answer_with_times_relative_to_the_item(finished):
     _, _, rows, _ = finished
     calls = {call["llm_call_id"]: call for call in rows["llm_calls"]}
     for row in rows["results"]:
         (call_id,) = row["llm_call_ids"]
-        said = json.loads(calls[call_id]["response_text"])
+        answer = json.loads(calls[call_id]["response_text"])
         assert calls[call_id]["segment_id"] == row["segment_id"]
-        for product in said["products"]:
+        for product in answer["products"]:
             if "first_seen" in product:
                 product["first_seen"] = round(product["first_seen"] + row["start_time"], 6)
-        assert json.loads(row["metadata"]) == said
+        assert json.loads(row["metadata"]) == answer
         fields = row["fields"]
-        assert fields["summary"] == said["summary"]
-        assert fields["scene"] == {key: said["scene"].get(key) for key in ("location", "people_count", "bright")}
-        assert [p["name"] for p in fields["products"]] == [p["name"] for p in said["products"]]
-        assert [p["tags"] for p in fields["products"]] == [p.get("tags") for p in said["products"]]
-        assert [p["first_seen"] for p in fields["products"]] == [p.get("first_seen") for p in said["products"]]
-        assert fields["keywords"] == said.get("keywords")
+        assert fields["summary"] == answer["summary"]
+        assert fields["scene"] == {key: answer["scene"].get(key) for key in ("location", "people_count", "bright")}
+        assert [p["name"] for p in fields["products"]] == [p["name"] for p in answer["products"]]
+        assert [p["tags"] for p in fields["products"]] == [p.get("tags") for p in answer["products"]]
+        assert [p["first_seen"] for p in fields["products"]] == [p.get("first_seen") for p in answer["products"]]
+        assert fields["keywords"] == answer.get("keywords")
 
 
-def test_a_synthesis_covers_every_segment_and_images_have_none(finished):
+def test_synthesis_covers_every_segment_and_images_have_none(finished):
     _, _, rows, _ = finished
     segments = Counter(row["video_id"] for row in rows["segments"] if row["media_type"] != "image")
     covered = {row["video_id"]: row["covered_segments"] for row in rows["video_results"]}
@@ -142,19 +136,19 @@ def test_a_synthesis_covers_every_segment_and_images_have_none(finished):
     assert all(row["covered_share"] == 1.0 and row["omitted_segment_ids"] == [] for row in rows["video_results"])
 
 
-def test_plain_duckdb_in_the_run_folder_has_a_typed_column_for_each_field(finished, monkeypatch):
+def test_plain_duckdb_has_a_typed_column_per_field(finished, monkeypatch):
     data, run_id, rows, _ = finished
     folder = data / "runs" / run_id
     monkeypatch.chdir(folder)
     with duckdb.connect() as connection:
         connection.execute((folder / "tables.sql").read_text())
-        described = dict(row[:2] for row in connection.execute(f'DESCRIBE "{run_id}"').fetchall())
-        assert described["scene.people_count"] == "BIGINT"
-        assert described["scene.bright"] == "BOOLEAN"
-        assert described["products[].name"] == "VARCHAR[]"
-        assert described["products[].tags"] == "VARCHAR[][]"
-        assert described["metadata.start_time"] == "DOUBLE"
-        assert described["start_time"] == "DOUBLE"
+        types = dict(row[:2] for row in connection.execute(f'DESCRIBE "{run_id}"').fetchall())
+        assert types["scene.people_count"] == "BIGINT"
+        assert types["scene.bright"] == "BOOLEAN"
+        assert types["products[].name"] == "VARCHAR[]"
+        assert types["products[].tags"] == "VARCHAR[][]"
+        assert types["metadata.start_time"] == "DOUBLE"
+        assert types["start_time"] == "DOUBLE"
         for table, expected in rows.items():
             count = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()
             assert count == (len(expected),)
@@ -164,7 +158,7 @@ def test_plain_duckdb_in_the_run_folder_has_a_typed_column_for_each_field(finish
     }
 
 
-def test_frames_on_disk_are_those_of_the_table(finished):
+def test_frames_on_disk_match_the_table(finished):
     data, _, rows, _ = finished
     spans = {row["segment_id"]: (row["start_us"], row["end_us"]) for row in rows["segments"]}
     assert rows["frames"]
@@ -175,7 +169,7 @@ def test_frames_on_disk_are_those_of_the_table(finished):
 
 
 @pytest.mark.parametrize("media_input", ["frames", "files"])
-def test_other_ways_of_sending_the_media_give_the_same_tables_by_other_calls(media, tmp_path, media_input):
+def test_other_media_inputs_give_the_same_tables(media, tmp_path, media_input):
     with FakeGemini() as server:
         run_id = run_media(tmp_path, media / "deep", settings_for(server, media_input=media_input))
         rows = check_counts(tmp_path, run_id)
@@ -184,7 +178,7 @@ def test_other_ways_of_sending_the_media_give_the_same_tables_by_other_calls(med
     assert all(c["video_tokens"] + c["image_tokens"] for c in rows["llm_calls"] if c["segment_id"])
 
 
-def test_one_poisoned_segment_leaves_every_other_result_in_place(media, tmp_path):
+def test_failed_segment_does_not_affect_other_results(media, tmp_path):
     with FakeGemini(faults=[Fault(text="segment is 0:02", finish_reason="SAFETY")]) as server:
         run_id = run_media(tmp_path, media / "film.mp4", settings_for(server))
         rows = check_counts(tmp_path, run_id)
@@ -201,14 +195,14 @@ def test_one_poisoned_segment_leaves_every_other_result_in_place(media, tmp_path
     assert [row["status"] for row in rows["media"]] == ["partial"]
 
 
-def test_files_that_are_no_media_each_fail_by_name_and_the_others_finish(media, tmp_path):
+def test_files_without_media_fail_and_others_complete(media, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(media / "deep", folder)
-    (folder / "text.mp4").write_text("this is a text, not a film\n" * 20)
+    (folder / "text.mp4").write_text("this is a text, not a video\n" * 20)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n")
-    whole = (media / "film.mp4").read_bytes()
-    (folder / "torn.mp4").write_bytes(whole[: len(whole) // 2])  # its index was at the end
+    content = (media / "film.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(content[: len(content) // 2])  # the index was at the end
     (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
     os.mkfifo(folder / "pipe.mp4")
     long_name = tmp_path / ("x" * 300 + ".mp4")
@@ -220,7 +214,7 @@ def test_files_that_are_no_media_each_fail_by_name_and_the_others_finish(media, 
         "text.mp4": "media_unsupported",
         "empty.mp4": "media_empty",
         "list.mp4": "media_unsupported",
-        "torn.mp4": "media_corrupt",
+        "truncated.mp4": "media_corrupt",
         "loop.mp4": "media_not_found",
         "pipe.mp4": "media_not_found",
         "gone.mp4": "media_not_found",
@@ -236,7 +230,7 @@ def test_files_that_are_no_media_each_fail_by_name_and_the_others_finish(media, 
     assert manifest_of(tmp_path / "data", run_id).status == "completed_with_failures"
 
 
-def test_a_file_whose_name_is_not_text_is_processed_under_a_readable_name(media, tmp_path):
+def test_non_utf8_file_name_is_processed_under_a_readable_name(media, tmp_path):
     folder = os.fsencode(tmp_path / "odd")
     os.mkdir(folder)
     shutil.copy(media / "film.mp4", folder + b"/caf\xe9.mp4")
@@ -251,7 +245,7 @@ def test_a_file_whose_name_is_not_text_is_processed_under_a_readable_name(media,
     assert sorted(row["uri"].rsplit("/", 1)[-1] for row in rows["media"]) == ["bad%FF.mp4", "caf%E9.mp4"]
 
 
-def test_a_path_that_may_not_be_read_is_a_failure_that_says_so(tmp_path):
+def test_unreadable_path_is_reported(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir()
     (closed / "a.mp4").write_bytes(b"x")
@@ -259,7 +253,7 @@ def test_a_path_that_may_not_be_read_is_a_failure_that_says_so(tmp_path):
     is_root = os.geteuid() == 0
     try:
         if is_root:
-            os.seteuid(65534)  # root may read everything
+            os.seteuid(65534)  # root can read everything
         source = fingerprint(TargetItem(str(closed / "a.mp4"), "a.mp4"))
     finally:
         if is_root:
@@ -271,7 +265,7 @@ def test_a_path_that_may_not_be_read_is_a_failure_that_says_so(tmp_path):
     assert "permissions" in source.failure.message
 
 
-def test_a_run_without_one_readable_item_is_failed_with_tables_all_the_same(tmp_path):
+def test_run_without_readable_items_fails_with_tables(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_text(f"text {name}")
     with FakeGemini() as server:
@@ -282,7 +276,7 @@ def test_a_run_without_one_readable_item_is_failed_with_tables_all_the_same(tmp_
         assert server.ledger.calls() == []
 
 
-def test_a_run_in_which_every_call_fails_is_failed(media, tmp_path):
+def test_run_fails_if_every_call_fails(media, tmp_path):
     with FakeGemini(faults=[Fault(status=400)]) as server:
         run_id = run_media(tmp_path, media / "film.mp4", settings_for(server))
     rows = check_counts(tmp_path, run_id)
@@ -293,7 +287,7 @@ def test_a_run_in_which_every_call_fails_is_failed(media, tmp_path):
     assert rows["video_results"] == []
 
 
-def test_a_daily_quota_stops_the_calling_and_the_rest_waits_for_a_resume(media, tmp_path):
+def test_daily_quota_stops_calls_until_a_resume(media, tmp_path):
     quota = Fault(after=2, status=429, quota_id="GenerateRequestsPerDayPerProjectPerModel", retry_delay=3600)
     with FakeGemini(faults=[quota]) as server:
         run_id = run_media(tmp_path, media / "film.mp4", settings_for(server, max_in_flight=1))
@@ -311,7 +305,7 @@ def test_a_daily_quota_stops_the_calling_and_the_rest_waits_for_a_resume(media, 
         assert len(plain_rows(tmp_path, run_id, "results")) == 4
 
 
-def test_what_passes_is_tried_again_and_shows_in_the_call_records(media, tmp_path):
+def test_transient_errors_are_retried_and_recorded(media, tmp_path):
     with FakeGemini(faults=[Fault(first=2, status=503, retry_delay=0.01)]) as server:
         run_id = run_media(tmp_path, media / "film.mp4", settings_for(server))
         rows = check_counts(tmp_path, run_id)
@@ -320,7 +314,7 @@ def test_what_passes_is_tried_again_and_shows_in_the_call_records(media, tmp_pat
         assert len(server.ledger.calls()) == 7
 
 
-def test_the_token_cap_ends_the_calling_and_a_resume_keeps_to_it(media, tmp_path):
+def test_token_cap_stops_calls_also_after_a_resume(media, tmp_path):
     with FakeGemini() as server:
         settings = settings_for(server, max_in_flight=1, max_total_tokens=500)
         run_id = run_media(tmp_path, media / "film.mp4", settings)
@@ -337,14 +331,14 @@ def test_the_token_cap_ends_the_calling_and_a_resume_keeps_to_it(media, tmp_path
         assert manifest_of(tmp_path, run_id).status == "completed_with_failures"
 
 
-def test_the_run_deadline_ends_the_run_with_what_it_has(media, tmp_path):
+def test_run_deadline_ends_the_run_with_stored_results(media, tmp_path):
     with FakeGemini() as server:
         run_media(tmp_path, media / "deep" / "bars.mp4", settings_for(server))
         calls = len(server.ledger.calls())
         run_id = run_media(tmp_path, media / "deep", settings_for(server, run_deadline_s=0.001))
         assert len(server.ledger.calls()) == calls
     rows = check_counts(tmp_path, run_id)
-    assert len(rows["results"]) == 2  # those that were known
+    assert len(rows["results"]) == 2  # those in the cache
     assert len(rows["failures"]) == 4
     assert {(row["code"], row["retryable"], row["attempts"]) for row in rows["failures"]} == {
         ("deadline_exceeded", True, 0)
@@ -352,7 +346,7 @@ def test_the_run_deadline_ends_the_run_with_what_it_has(media, tmp_path):
     assert manifest_of(tmp_path, run_id).status == "completed_with_failures"
 
 
-def test_a_second_run_calls_nothing_and_says_what_it_reused(media, finished, tmp_path):
+def test_second_run_makes_no_calls_and_counts_reused_results(media, finished, tmp_path):
     with FakeGemini() as server:
         first = run_media(tmp_path, media, settings_for(server))
         calls = len(server.ledger.calls())
@@ -368,7 +362,7 @@ def test_a_second_run_calls_nothing_and_says_what_it_reused(media, finished, tmp
         assert len(server.ledger.calls()) == 2 * calls
 
 
-def test_another_question_over_the_same_media_decodes_nothing_again(media, tmp_path):
+def test_another_prompt_reuses_the_analyses(media, tmp_path):
     run_media(tmp_path, media / "film.mp4", settings_for(), MEASURE)
     analyses = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "analysis").rglob("*")}
     with FakeGemini() as server:
@@ -376,7 +370,7 @@ def test_another_question_over_the_same_media_decodes_nothing_again(media, tmp_p
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "analysis").rglob("*")} == analyses
 
 
-def test_the_same_tables_come_out_of_an_object_store(media, tmp_path):
+def test_run_on_an_object_store_completes(media, tmp_path):
     data = f"memory://{tmp_path.name}"
     run_id = create_run(data, media / "film.mp4", settings_for(), MEASURE)
     manifest = execute_run(data, run_id)

@@ -1,5 +1,5 @@
-"""kill -9 of the runner at any moment, then a resume: nothing is paid twice beyond what was under way, and the tables are
-those of a run that nobody disturbed."""
+"""A runner killed at any time and then resumed repeats at most the calls in flight, and produces the same tables as an
+uninterrupted run."""
 
 import fcntl
 import json
@@ -34,23 +34,15 @@ from tests.pipeline_runs import (
     start_runner,
     wait_for,
 )
+from tests.pipelines.conftest import frame_settings
 
 IN_FLIGHT = 4
-
-
-def frames_to(server, **calls):
-    return settings_for(server, media_input="frames", **calls)
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
 
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
-    # Silent films sent as frames: no clip is built for a call, so that many calls cost little.
+    # Silent videos sent as frames need no clips, so many calls are cheap.
     make_video(folder / "a.mp4", 8, sound=False)
     make_video(folder / "b.mp4", 6, "smptebars", sound=False)
     make_audio(folder / "c.flac", 3)
@@ -61,44 +53,43 @@ CALLS = 8 + 6 + 3 + 3
 
 
 @pytest.fixture(scope="module")
-def undisturbed(media, tmp_path_factory):
-    """What the tables of a run hold that nobody disturbed."""
+def uninterrupted(media, tmp_path_factory):
+    """The table contents of an uninterrupted run."""
     data = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
-        patch.setenv("GEMINI_API_KEY", "any")
-        run_id = run_media(data, media, frames_to(server))
+    with FakeGemini() as server:
+        run_id = run_media(data, media, frame_settings(server))
         assert len(server.ledger.calls()) == CALLS
         return comparable_rows(data, run_id)
 
 
 def is_segmenting(data, run_id, server, rng):
-    """While items are being decoded: at least one attempt has begun, and perhaps some analyses are there."""
+    """While items are decoded: an attempt has started, and 0 to 2 analyses are stored."""
     found = list((data / "cache" / "analysis").glob("*/*/analysis.json"))
     return bool(list((data / "runs" / run_id / "attempts").glob("*.json"))) and len(found) >= rng.randrange(3)
 
 
 def is_halfway(data, run_id, server, rng):
-    """Somewhere around half of the calls."""
+    """After about half of the calls."""
     return len(server.ledger.answered()) >= CALLS // 2 + rng.randint(-5, 5)
 
 
 def is_between_last_call_and_commit(data, run_id, server, rng):
-    """Every call is answered; parts may be under construction, or named but in no manifest yet."""
+    """Every call is answered; parts may be incomplete, or complete without a manifest."""
     if len(server.ledger.answered()) < CALLS:
         return False
     parts = list((data / "runs" / run_id / "tables").glob("*/*.parquet"))
     return len(parts) >= rng.choice([0, 0, 1, 3])
 
 
-MOMENTS = [is_segmenting, is_halfway, is_between_last_call_and_commit]
+KILL_CONDITIONS = [is_segmenting, is_halfway, is_between_last_call_and_commit]
 
 
-def kill_and_resume(data, media, undisturbed, moment, seed):
+def kill_and_resume(data, media, uninterrupted, condition, seed):
     rng = random.Random(seed)
     with FakeGemini(latency_s=0.05) as server:
-        run_id = create_run(data, media, frames_to(server, max_in_flight=IN_FLIGHT))
+        run_id = create_run(data, media, frame_settings(server, max_in_flight=IN_FLIGHT))
         child = start_runner(data, run_id)
-        wait_for(lambda: child.poll() is not None or moment(data, run_id, server, rng))
+        wait_for(lambda: child.poll() is not None or condition(data, run_id, server, rng))
         kill(child)
         in_flight = sum(entry.answered_at is None for entry in server.ledger.calls())
         before = manifest_of(data, run_id)
@@ -109,9 +100,9 @@ def kill_and_resume(data, media, undisturbed, moment, seed):
         after = manifest_of(data, run_id)
         assert after.number == (1 if before is None else before.number + 1)
         assert after.status == "completed"
-        assert comparable_rows(data, run_id) == undisturbed
+        assert comparable_rows(data, run_id) == uninterrupted
         rows = check_counts(data, run_id)
-        # An answer that was given, but not yet recorded when the process died, is asked for again: it was in flight as well.
+        # An answer that was not recorded before the process died counts as in flight and is requested again.
         assert server.ledger.repeated() <= IN_FLIGHT
         assert len(server.ledger.calls()) <= CALLS + IN_FLIGHT
         ended = sum(call["status"] == "success" for call in rows["llm_calls"])
@@ -121,25 +112,27 @@ def kill_and_resume(data, media, undisturbed, moment, seed):
     return before
 
 
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
-def test_a_killed_run_is_resumed_without_paying_twice(tmp_path, media, undisturbed, moment):
-    kill_and_resume(tmp_path, media, undisturbed, moment, seed=1)
+@pytest.mark.parametrize("condition", KILL_CONDITIONS, ids=lambda condition: condition.__name__)
+def test_killed_run_resumes_without_repeated_calls(tmp_path, media, uninterrupted, condition):
+    kill_and_resume(tmp_path, media, uninterrupted, condition, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 22))
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
-def test_a_killed_run_is_resumed_without_paying_twice_whatever_the_moment(tmp_path, media, undisturbed, moment, seed):
-    kill_and_resume(tmp_path, media, undisturbed, moment, seed)
+@pytest.mark.parametrize("condition", KILL_CONDITIONS, ids=lambda condition: condition.__name__)
+def test_run_killed_at_random_times_resumes_without_repeated_calls(tmp_path, media, uninterrupted, condition, seed):
+    kill_and_resume(tmp_path, media, uninterrupted, condition, seed)
 
 
-def test_a_run_killed_over_and_over_ends_whole(tmp_path, media, undisturbed):
+def test_repeatedly_killed_run_completes(tmp_path, media, uninterrupted):
     with FakeGemini(latency_s=0.05) as server:
-        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=IN_FLIGHT))
-        for wanted in (5, 12):
+        run_id = create_run(tmp_path, media, frame_settings(server, max_in_flight=IN_FLIGHT))
+        for min_calls in (5, 12):
             child = start_runner(tmp_path, run_id)
             wait_for(
-                lambda wanted=wanted, child=child: child.poll() is not None or len(server.ledger.calls()) >= wanted
+                lambda min_calls=min_calls, child=child: (
+                    child.poll() is not None or len(server.ledger.calls()) >= min_calls
+                )
             )
             kill(child)
         assert manifest_of(tmp_path, run_id) is None
@@ -148,57 +141,57 @@ def test_a_run_killed_over_and_over_ends_whole(tmp_path, media, undisturbed):
         assert manifest_of(tmp_path, run_id).attempt == 3
         assert server.ledger.repeated() <= 2 * IN_FLIGHT
         check_counts(tmp_path, run_id)
-        assert comparable_rows(tmp_path, run_id) == undisturbed
+        assert comparable_rows(tmp_path, run_id) == uninterrupted
 
 
-def test_resuming_a_complete_run_calls_nothing_and_commits_the_same_rows(tmp_path, media, undisturbed):
+def test_resuming_a_complete_run_makes_no_calls(tmp_path, media, uninterrupted):
     with FakeGemini() as server:
-        run_id = run_media(tmp_path, media / "a.mp4", frames_to(server))
+        run_id = run_media(tmp_path, media / "a.mp4", frame_settings(server))
         found, calls = comparable_rows(tmp_path, run_id), len(server.ledger.calls())
         results = {row["segment_id"]: row["reused"] for row in plain_rows(tmp_path, run_id, "results")}
         execute_run(str(tmp_path), run_id)
         assert len(server.ledger.calls()) == calls
         assert manifest_of(tmp_path, run_id).number == 2
         assert comparable_rows(tmp_path, run_id) == found
-        # What this run paid for is not called reused because the runner started twice.
+        # Results that this run paid for are not "reused" just because the runner started twice.
         assert {row["segment_id"]: row["reused"] for row in plain_rows(tmp_path, run_id, "results")} == results
         assert not any(results.values())
 
 
-def test_asking_whether_a_run_is_held_never_keeps_a_runner_from_starting(tmp_path):
+def test_is_running_check_does_not_block_a_runner(tmp_path):
     storage = open_storage(tmp_path)
     file = tmp_path / "runs" / "run_a" / "runner.lock"
     file.parent.mkdir(parents=True)
     file.touch()
-    asker = file.open("rb")
-    fcntl.flock(asker, fcntl.LOCK_SH)  # as `is_running` does, only longer
-    threading.Timer(0.1, asker.close).start()
+    checker = file.open("rb")
+    fcntl.flock(checker, fcntl.LOCK_SH)  # like `is_running`, but for longer
+    threading.Timer(0.1, checker.close).start()
     with runner_lock(storage, "run_a"):
         assert is_running(storage, "run_a")
     assert not is_running(storage, "run_a")
 
 
-def test_the_record_of_a_start_names_the_ffmpeg_that_decodes(tmp_path, media):
+def test_attempt_records_the_ffmpeg_version(tmp_path, media):
     used = find_ffmpeg()
     assert used.version
     first = run_media(tmp_path, media / "c.flac", settings_for())
-    begun = json.loads((tmp_path / "runs" / first / "attempts" / "000001.json").read_text())
-    assert begun["ffmpeg"] == {"version": used.version, "source": used.source}
+    attempt = json.loads((tmp_path / "runs" / first / "attempts" / "000001.json").read_text())
+    assert attempt["ffmpeg"] == {"version": used.version, "source": used.source}
 
 
-def test_the_record_of_a_start_says_why_no_ffmpeg_is_usable(tmp_path, media, monkeypatch):
+def test_attempt_records_why_ffmpeg_is_unusable(tmp_path, media, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
     ffmpeg_candidates.cache_clear()
     try:
         run = run_media(tmp_path, media / "c.flac", settings_for())
     finally:
         ffmpeg_candidates.cache_clear()
-    begun = json.loads((tmp_path / "runs" / run / "attempts" / "000001.json").read_text())
-    assert f"{VARIABLE}: {tmp_path / 'missing'} does not run" in begun["ffmpeg"]["error"]
+    attempt = json.loads((tmp_path / "runs" / run / "attempts" / "000001.json").read_text())
+    assert f"{VARIABLE}: {tmp_path / 'missing'} does not run" in attempt["ffmpeg"]["error"]
     assert manifest_of(tmp_path, run).status == "failed"
 
 
-def test_two_runners_at_once_on_an_object_store_commit_one_after_the_other(tmp_path):
+def test_concurrent_runners_on_an_object_store_commit_in_order(tmp_path):
     storage = open_storage(f"memory://{tmp_path.name}")
     first, second = begin_attempt(storage, "run_a"), begin_attempt(storage, "run_a")
     facts = {"status": "completed", "counts": {}, "parts": []}
@@ -210,20 +203,20 @@ def test_two_runners_at_once_on_an_object_store_commit_one_after_the_other(tmp_p
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 6 MB of its own, mounted for the test and unmounted after it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    """A separate file system of 6 MB, mounted during the test."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a file system of its own cannot be mounted here: a full disk is not tried")
+        pytest.skip("cannot mount a file system here, so a full disk is not tested")
     try:
-        yield place
+        yield disk
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def fill(disk, free_bytes):
-    """Leaves only so many bytes free."""
+    """Fill the disk up to `free_bytes`; return the file that does."""
     ballast = disk / "ballast"
     stat = os.statvfs(disk)
     with ballast.open("wb") as file:
@@ -234,18 +227,18 @@ def fill(disk, free_bytes):
 @pytest.mark.parametrize(
     "free_kb", [0, 150, *(pytest.param(kb, marks=pytest.mark.slow) for kb in (20, 40, 80, 250, 400))]
 )
-def test_a_full_disk_leaves_the_last_commit_readable_and_a_resume_finishes(small_disk, media, undisturbed, free_kb):
+def test_run_on_a_full_disk_can_be_resumed(small_disk, media, uninterrupted, free_kb):
     data = small_disk / "data"
     with FakeGemini() as server:
-        first = run_media(data, media / "c.flac", frames_to(server))
-        kept = comparable_rows(data, first)
-        run_id = create_run(data, media, frames_to(server))
+        first = run_media(data, media / "c.flac", frame_settings(server))
+        before = comparable_rows(data, first)
+        run_id = create_run(data, media, frame_settings(server))
         ballast = fill(small_disk, free_kb * 1024)
         child = start_runner(data, run_id)
         _, err = child.communicate(timeout=60)
-        assert comparable_rows(data, first) == kept
+        assert comparable_rows(data, first) == before
         manifest = manifest_of(data, run_id)
-        if child.returncode == 0:  # the commit itself still had room
+        if child.returncode == 0:  # there was room for the commit
             failures = check_counts(data, run_id)["failures"]
             assert manifest.status == ("completed_with_failures" if failures else "completed")
             assert all(row["retryable"] for row in failures)
@@ -257,13 +250,13 @@ def test_a_full_disk_leaves_the_last_commit_readable_and_a_resume_finishes(small
         ballast.unlink()
         execute_run(str(data), run_id)
         assert manifest_of(data, run_id).status == "completed"
-        assert comparable_rows(data, run_id) == undisturbed
+        assert comparable_rows(data, run_id) == uninterrupted
         assert not list((data / "tmp").iterdir())
 
 
-def test_an_attempt_that_only_commits_keeps_what_is_stored_and_fails_the_rest(tmp_path, media, undisturbed):
+def test_commit_only_attempt_stores_results_and_fails_the_rest(tmp_path, media, uninterrupted):
     with FakeGemini() as server:
-        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=1))
+        run_id = create_run(tmp_path, media, frame_settings(server, max_in_flight=1))
         kill_runner_after(5, tmp_path, run_id)
         called = len(server.ledger.calls())
         manifest = execute_run(str(tmp_path), run_id, commit_only="the runner died 4 times")
@@ -272,8 +265,8 @@ def test_an_attempt_that_only_commits_keeps_what_is_stored_and_fails_the_rest(tm
         rows = check_counts(tmp_path, run_id)
         assert len(rows["results"]) == 5
         assert rows["failures"]
-        told = {(row["code"], row["message"], row["retryable"]) for row in rows["failures"]}
-        assert told == {("interrupted", "the runner died 4 times", True)}
+        failures = {(row["code"], row["message"], row["retryable"]) for row in rows["failures"]}
+        assert failures == {("interrupted", "the runner died 4 times", True)}
         assert {row["status"] for row in rows["media"]} == {"partial", "failed"}
         execute_run(str(tmp_path), run_id)
-    assert comparable_rows(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == uninterrupted

@@ -1,4 +1,4 @@
-"""How a run and its one item end where some operations succeed and others fail."""
+"""Status of a run and its only item when some operations succeed and others fail."""
 
 import pytest
 
@@ -20,11 +20,6 @@ EMBEDDER = "gemini-embedding-001"
 BATCHES = "batchEmbedContents"
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-
-
 @pytest.fixture(scope="module")
 def still(tmp_path_factory):
     return make_image(tmp_path_factory.mktemp("media") / "still.png")
@@ -35,8 +30,8 @@ def voice(tmp_path_factory):
     return make_speech(tmp_path_factory.mktemp("media") / "voice.flac", 4)
 
 
-def ended(data, run_id):
-    """(status of the run, of its one item, operations that failed)."""
+def statuses(data, run_id):
+    """(status of the run, status of its only item, failed operations)."""
     rows = check_counts(data, run_id)
     (item,) = rows["media"]
     return manifest_of(data, run_id).status, item["status"], {row["operation"] for row in rows["failures"]}
@@ -59,38 +54,38 @@ def corrupt_clip(folder):
     return {"clip": f"local-dir:{weights}"}
 
 
-def test_corrupt_image_weights_leave_an_only_item_partial(tmp_path, still):
+def test_corrupt_image_weights_make_the_item_partial(tmp_path, still):
     with FakeGemini() as server:
         run_id = run_one(tmp_path, still, server, **corrupt_clip(tmp_path))
-    assert ended(tmp_path, run_id) == ("completed_with_failures", "partial", {"image_embedding"})
+    assert statuses(tmp_path, run_id) == ("completed_with_failures", "partial", {"image_embedding"})
 
 
-def test_corrupt_speech_weights_leave_an_only_item_partial(tmp_path, voice):
+def test_corrupt_speech_weights_make_the_item_partial(tmp_path, voice):
     with FakeGemini() as server:
         run_id = run_one(tmp_path, voice, server, **corrupt_whisper(tmp_path))
-    assert ended(tmp_path, run_id) == ("completed_with_failures", "partial", {"transcription"})
+    assert statuses(tmp_path, run_id) == ("completed_with_failures", "partial", {"transcription"})
 
 
-def test_a_failed_text_embedding_leaves_the_item_partial_until_a_resume_makes_it_up(tmp_path, still):
-    refused = Fault(method=BATCHES, status=400)
+def test_resume_completes_a_failed_text_embedding(tmp_path, still):
+    bad_request = Fault(method=BATCHES, status=400)
     with FakeGemini() as server:
-        run_id = run_one(tmp_path, still, server, [refused], text=EMBEDDER)
-        assert ended(tmp_path, run_id) == ("completed_with_failures", "partial", {"text_embedding"})
+        run_id = run_one(tmp_path, still, server, [bad_request], text=EMBEDDER)
+        assert statuses(tmp_path, run_id) == ("completed_with_failures", "partial", {"text_embedding"})
         message = manifest_of(tmp_path, run_id).error_message
         assert message.startswith("1 x model_bad_request")
         server.set_faults()
         execute_run(str(tmp_path), run_id)
-    assert ended(tmp_path, run_id) == ("completed", "completed", set())
+    assert statuses(tmp_path, run_id) == ("completed", "completed", set())
 
 
-def test_a_transcript_alone_is_something_to_keep(tmp_path, voice):
+def test_item_with_only_a_transcript_is_partial(tmp_path, voice):
     with FakeGemini() as server:
         whisper = make_whisper(tmp_path / "whisper")
         run_id = run_one(tmp_path, voice, server, [Fault(status=400)], whisper=whisper)
-    assert ended(tmp_path, run_id) == ("completed_with_failures", "partial", {"field_extraction"})
+    assert statuses(tmp_path, run_id) == ("completed_with_failures", "partial", {"field_extraction"})
 
 
-def test_where_nothing_succeeded_the_item_and_the_run_have_failed(tmp_path, voice):
+def test_item_and_run_fail_if_nothing_succeeds(tmp_path, voice):
     with FakeGemini() as server:
         run_id = run_one(tmp_path, voice, server, [Fault(status=400)], **corrupt_whisper(tmp_path))
-    assert ended(tmp_path, run_id) == ("failed", "failed", {"field_extraction", "transcription"})
+    assert statuses(tmp_path, run_id) == ("failed", "failed", {"field_extraction", "transcription"})

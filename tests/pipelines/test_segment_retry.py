@@ -1,9 +1,11 @@
-"""Retries of what failed: the same recipe over the items concerned, and nothing else changed or called."""
+"""Retries of failures: only the affected items are processed; nothing else changes or is called."""
 
 import pytest
 
 from promptreel.pipelines.runner import execute_run
+from promptreel.tables.request import RunRequest, TargetItem, write_request
 from promptreel.tables.retry_scope import RetryScope, read_retry, write_retry
+from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
@@ -17,13 +19,13 @@ from tests.pipeline_runs import (
     run_media,
     settings_for,
 )
+from tests.prompts import NESTED
 
 POISON = [Fault(text="Segment .*0:01.00 to 0:02.00|This segment is 0:01.00 to 0:02.00", status=400)]
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
+def server():
     with FakeGemini() as server:
         yield server
 
@@ -33,7 +35,7 @@ def media(tmp_path):
     make_video(tmp_path / "media" / "a.mp4", seconds=3)
     make_video(tmp_path / "media" / "b.mp4", seconds=4, pattern="smptebars")
     make_audio(tmp_path / "media" / "c.flac", seconds=2)
-    (tmp_path / "media" / "d.mp4").write_text("this is no film")
+    (tmp_path / "media" / "d.mp4").write_text("this is not a video")
     return tmp_path / "media"
 
 
@@ -47,14 +49,14 @@ def failed_segments(data, run_id):
     return [(row["video_id"], row["segment_id"]) for row in rows if row["operation"] == "field_extraction"]
 
 
-def test_a_retried_segment_gets_its_result_and_nothing_else_is_called(server, media, tmp_path):
+def test_retry_of_a_segment_makes_no_other_calls(server, media, tmp_path):
     data = tmp_path / "data"
     server.set_faults(*POISON)
     run_id = run_media(data, media, settings_for(server))
     before = {table: plain_rows(data, run_id, table) for table in ("results", "failures", "media", "video_results")}
     first = manifest_of(data, run_id)
     failed = failed_segments(data, run_id)
-    assert len(failed) == 3  # one in each of the readable items
+    assert len(failed) == 3  # one in each readable item
     server.set_faults()
     calls = len(server.ledger.entries)
 
@@ -76,19 +78,19 @@ def test_a_retried_segment_gets_its_result_and_nothing_else_is_called(server, me
     assert covered[failed[0][0]] == 1
 
 
-def test_after_all_failures_are_retried_the_tables_are_those_of_an_undisturbed_run(server, media, tmp_path):
+def test_retry_of_all_failures_gives_complete_tables(server, media, tmp_path):
     data = tmp_path / "data"
     server.set_faults(*POISON)
     run_id = run_media(data, media, settings_for(server))
     server.set_faults()
     retry(data, run_id, *failed_segments(data, run_id))
     check_counts(data, run_id)
-    undisturbed = run_media(tmp_path / "other", media, settings_for(server))
-    found, expected = comparable_rows(data, run_id), comparable_rows(tmp_path / "other", undisturbed)
+    reference = run_media(tmp_path / "other", media, settings_for(server))
+    found, expected = comparable_rows(data, run_id), comparable_rows(tmp_path / "other", reference)
     assert found == expected
 
 
-def test_a_retry_that_fails_again_commits_the_failure(server, media, tmp_path):
+def test_failed_retry_commits_the_failure(server, media, tmp_path):
     data = tmp_path / "data"
     server.set_faults(*POISON)
     run_id = run_media(data, media, settings_for(server))
@@ -99,27 +101,24 @@ def test_a_retry_that_fails_again_commits_the_failure(server, media, tmp_path):
     assert sorted(failed_segments(data, run_id)) == sorted(failed)
 
 
-def test_an_item_that_was_never_cut_is_retried_as_a_whole(server, media, tmp_path):
+def test_unsegmented_item_is_retried_entirely(server, media, tmp_path):
     data = tmp_path / "data"
     run_id = run_media(data, media, settings_for(server))
     (broken,) = plain_rows(data, run_id, "failures")
     assert (broken["operation"], broken["segment_id"]) == ("processing", None)
     make_video(tmp_path / "fixed.mp4", seconds=2, pattern="rgbtestsrc")
     (tmp_path / "fixed.mp4").rename(media / "d.mp4")
-    # an id that does not come from the content stands for the item, as a catalogue gives one
-    run_id = run_with_ids(data, media, settings_for(server), broken_first=True, server=server)
+    # A catalogue id identifies the item independently of its content.
+    run_id = run_with_ids(data, media, settings_for(server), server)
     rows = check_counts(data, run_id)
     assert rows["failures"] == []
     assert len([row for row in rows["results"] if row["video_id"] == "vid_d"]) == 2
 
 
-def run_with_ids(data, media, settings, *, broken_first, server):
-    """A run over media with ids of a catalogue, whose item d is broken in the run and fixed for the retry."""
-    from promptreel.tables.request import RunRequest, TargetItem, write_request
-    from tests.prompts import NESTED
-
+def run_with_ids(data, media, settings, server):
+    """Run over media with catalogue ids; item d is broken during the run and fixed for the retry."""
     fixed = (media / "d.mp4").read_bytes()
-    (media / "d.mp4").write_text("this is no film")
+    (media / "d.mp4").write_text("this is not a video")
     items = [TargetItem(str(path), path.name, f"vid_{path.stem}") for path in sorted(media.iterdir())]
     run_id = "run_with_ids"
     write_request(open_storage(data), RunRequest(run_id, NESTED, settings, ("media",), "2026-01-01T00:00:00Z"), items)
@@ -131,7 +130,7 @@ def run_with_ids(data, media, settings, *, broken_first, server):
     return run_id
 
 
-def test_shards_that_are_not_concerned_keep_their_files(server, tmp_path, monkeypatch):
+def test_unaffected_shards_retain_their_files(server, tmp_path, monkeypatch):
     monkeypatch.setattr("promptreel.pipelines.runner.shards_for", lambda count: 8)
     data, media = tmp_path / "data", tmp_path / "media"
     for number in range(6):
@@ -143,14 +142,12 @@ def test_shards_that_are_not_concerned_keep_their_files(server, tmp_path, monkey
     server.set_faults()
     second = retry(data, run_id, failed[0])
     check_counts(data, run_id)
-    concerned = {part.shard for part in second.parts} - {p.shard for p in second.parts if p in first.parts}
-    assert len(concerned) == 1
-    assert {p for p in first.parts if p.shard not in concerned} == {p for p in second.parts if p.shard not in concerned}
+    affected = {part.shard for part in second.parts} - {p.shard for p in second.parts if p in first.parts}
+    assert len(affected) == 1
+    assert {p for p in first.parts if p.shard not in affected} == {p for p in second.parts if p.shard not in affected}
 
 
-def test_a_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
-    from promptreel.tables.stop_signal import clear_stop, request_stop
-
+def test_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
     data = tmp_path / "data"
     run_id = create_run(data, media, settings_for(server))
     request_stop(open_storage(data), run_id, "test")
@@ -162,10 +159,11 @@ def test_a_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path)
     assert {row["video_id"] for row in rows["results"]} == {video_id}
 
 
-def test_a_scope_is_read_back_and_names_whole_items(tmp_path):
+def test_scope_is_stored_and_can_contain_entire_items(tmp_path):
     storage = open_storage(tmp_path)
     scope = RetryScope(frozenset({("vid_a", "seg_1"), ("vid_b", "vid_b")}))
     write_retry(storage, "run_a", "retry_a", scope)
     assert read_retry(storage, "run_a", "retry_a") == scope
     assert scope.video_ids == {"vid_a", "vid_b"}
-    assert (scope.holds("vid_a", "seg_1"), scope.holds("vid_a", "seg_2"), scope.holds("vid_b", "seg_9")) == (1, 0, 1)
+    segments = [("vid_a", "seg_1"), ("vid_a", "seg_2"), ("vid_b", "seg_9")]
+    assert [scope.contains(*segment) for segment in segments] == [True, False, True]

@@ -1,4 +1,4 @@
-"""Stopping a run: no new call begins, what is under way is kept, the counts add up, and a resume pays nothing again."""
+"""A stopped run starts no new calls, commits calls in flight and consistent counts; a resume repeats no calls."""
 
 import json
 import signal
@@ -21,46 +21,36 @@ from tests.pipeline_runs import (
     manifest_of,
     promptreel,
     run_media,
-    settings_for,
     start_promptreel,
     start_runner,
     wait_for,
 )
+from tests.pipelines.conftest import frame_settings
 from tests.prompts import NESTED
 
-MAY_BEGIN_AFTER_S = 5.0
-# The stop file is looked for twice a second and two calls of 0.4 s are under way at once: no more can begin meanwhile.
-MAY_BEGIN = 6
-
-
-def frames_to(server, **calls):
-    return settings_for(server, media_input="frames", **calls)
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
+MAX_DELAY_S = 5.0
+# The stop file is polled twice a second, with two calls of 0.4 s in flight.
+MAX_LATE_CALLS = 6
 
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
-    # Silent films sent as frames: no clip is built for a call, so that many calls cost little.
+    # Silent videos sent as frames need no clips, so many calls are cheap.
     make_video(folder / "a.mp4", 20, sound=False)
     make_video(folder / "b.mp4", 12, "smptebars", sound=False)
     return folder
 
 
 @pytest.fixture(scope="module")
-def undisturbed(media, tmp_path_factory):
+def uninterrupted(media, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
-        patch.setenv("GEMINI_API_KEY", "any")
-        return comparable_rows(data, run_media(data, media, frames_to(server)))
+    with FakeGemini() as server:
+        return comparable_rows(data, run_media(data, media, frame_settings(server)))
 
 
-def check_stopped(data, run_id, server, stopped_at, calls_then):
-    """A stopped run: cancelled, sums add up, nothing was begun late; returns its rows."""
+def check_stopped(data, run_id, server, stopped_at, calls_before):
+    """Check that a run is cancelled, its counts add up and no call started late; return its rows."""
     rows = check_counts(data, run_id)
     manifest = manifest_of(data, run_id)
     counts = manifest.counts
@@ -70,38 +60,38 @@ def check_stopped(data, run_id, server, stopped_at, calls_then):
     )
     assert counts.get("segments.cancelled", 0) + counts.get("media.cancelled", 0) > 0
     assert rows["failures"] == []
-    assert all(entry.arrived_at <= stopped_at + MAY_BEGIN_AFTER_S for entry in server.ledger.calls())
-    assert len(server.ledger.calls()) <= calls_then + MAY_BEGIN < counts["segments.total"]
+    assert all(entry.arrived_at <= stopped_at + MAX_DELAY_S for entry in server.ledger.calls())
+    assert len(server.ledger.calls()) <= calls_before + MAX_LATE_CALLS < counts["segments.total"]
     assert len(rows["results"]) <= len(server.ledger.answered())
     return rows
 
 
-@pytest.mark.parametrize("means", ["stop file", "SIGTERM"])
-def test_a_stopped_run_keeps_what_is_done_and_a_resume_pays_only_the_rest(tmp_path, media, undisturbed, means):
+@pytest.mark.parametrize("method", ["stop file", "SIGTERM"])
+def test_stopped_run_commits_and_resume_calls_only_the_rest(tmp_path, media, uninterrupted, method):
     with FakeGemini(latency_s=0.4) as server:
-        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=2))
+        run_id = create_run(tmp_path, media, frame_settings(server, max_in_flight=2))
         child = start_runner(tmp_path, run_id)
         wait_for(lambda: len(server.ledger.answered()) >= 3)
-        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
-        if means == "SIGTERM":
+        stopped_at, calls_before = time.monotonic(), len(server.ledger.calls())
+        if method == "SIGTERM":
             child.send_signal(signal.SIGTERM)
         else:
             request_stop(open_storage(tmp_path), run_id, "test")
         child.communicate(timeout=60)
         assert child.returncode == 0
-        rows = check_stopped(tmp_path, run_id, server, stopped_at, calls_then)
+        rows = check_stopped(tmp_path, run_id, server, stopped_at, calls_before)
         assert len(rows["results"]) >= 3
         server.service.latency_s = 0.0
         clear_stop(open_storage(tmp_path), run_id)
         execute_run(str(tmp_path), run_id)
         assert manifest_of(tmp_path, run_id).status == "completed"
-        assert comparable_rows(tmp_path, run_id) == undisturbed
+        assert comparable_rows(tmp_path, run_id) == uninterrupted
         assert server.ledger.repeated() == 0
 
 
-def test_a_run_that_is_stopped_before_it_starts_makes_no_call_and_commits(tmp_path, media):
+def test_run_stopped_before_start_commits_without_calls(tmp_path, media):
     with FakeGemini() as server:
-        run_id = create_run(tmp_path, media, frames_to(server))
+        run_id = create_run(tmp_path, media, frame_settings(server))
         request_stop(open_storage(tmp_path), run_id, "test")
         execute_run(str(tmp_path), run_id)
         assert server.ledger.calls() == []
@@ -111,7 +101,7 @@ def test_a_run_that_is_stopped_before_it_starts_makes_no_call_and_commits(tmp_pa
     check_counts(tmp_path, run_id)
 
 
-def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, media):
+def test_ctrl_c_exits_with_130_and_commits(tmp_path, media):
     prompt = tmp_path / "prompt.json"
     prompt.write_text(json.dumps(NESTED.to_dict()))
     data = tmp_path / "data"
@@ -122,12 +112,12 @@ def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, med
             "--media-input", "frames",
         )  # fmt: skip
         wait_for(lambda: len(server.ledger.answered()) >= 2)
-        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
+        stopped_at, calls_before = time.monotonic(), len(server.ledger.calls())
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
         assert child.returncode == 130, err
         (folder,) = (data / "runs").iterdir()
-        rows = check_stopped(data, folder.name, server, stopped_at, calls_then)
+        rows = check_stopped(data, folder.name, server, stopped_at, calls_before)
         assert "stopping: waiting for calls in progress" in err
         assert "cancelled" in out
         assert f"run --resume {folder.name}" in out
@@ -141,24 +131,24 @@ def test_ctrl_c_ends_the_command_with_130_and_a_committed_manifest(tmp_path, med
         assert done < 32
 
 
-def test_a_runner_whose_starter_is_gone_stops_and_commits(tmp_path, media):
+def test_runner_without_parent_stops_and_commits(tmp_path, media):
     with FakeGemini(latency_s=0.4) as server:
-        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=2))
+        run_id = create_run(tmp_path, media, frame_settings(server, max_in_flight=2))
         child = start_runner(tmp_path, run_id, "--stop-with-parent", stdin=subprocess.PIPE)
         wait_for(lambda: len(server.ledger.answered()) >= 2)
-        stopped_at, calls_then = time.monotonic(), len(server.ledger.calls())
+        stopped_at, calls_before = time.monotonic(), len(server.ledger.calls())
         child.stdin.close()
         child.stdin = None
         child.communicate(timeout=60)
         assert child.returncode == 0
-        check_stopped(tmp_path, run_id, server, stopped_at, calls_then)
+        check_stopped(tmp_path, run_id, server, stopped_at, calls_before)
 
 
 @pytest.mark.parametrize("answers", [1, 5])
-def test_a_stop_after_the_runner_died_commits_every_paid_answer(tmp_path, media, answers):
-    """Those that were stored, and the one that is in the log of calls alone."""
+def test_stop_after_a_crash_commits_every_recorded_answer(tmp_path, media, answers):
+    """Both the cached answers and the one that is only in the call log."""
     with FakeGemini() as server:
-        run_id = create_run(tmp_path, media, frames_to(server, max_in_flight=1), NESTED)
+        run_id = create_run(tmp_path, media, frame_settings(server, max_in_flight=1), NESTED)
         kill_runner_after(answers, tmp_path, run_id)
         request_stop(open_storage(tmp_path), run_id, "test")
         called = len(server.ledger.calls())
@@ -169,9 +159,9 @@ def test_a_stop_after_the_runner_died_commits_every_paid_answer(tmp_path, media,
     assert rows["failures"] == []
 
 
-def test_a_stop_decodes_nothing_more(tmp_path, media):
+def test_stopped_run_decodes_nothing(tmp_path, media):
     with FakeGemini() as server:
-        run_id = create_run(tmp_path, media, frames_to(server), NESTED)
+        run_id = create_run(tmp_path, media, frame_settings(server), NESTED)
         request_stop(open_storage(tmp_path), run_id, "test")
         assert execute_run(str(tmp_path), run_id).status == "cancelled"
     assert not (tmp_path / "cache" / "analysis").exists()

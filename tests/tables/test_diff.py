@@ -1,4 +1,4 @@
-"""What differs between two runs, against a comparison in plain Python; the endpoint and the command."""
+"""Diffs of two runs, checked against a comparison in plain Python; the endpoint and the command."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def compared(storage, before, after, **options):
 
 
 def value_of(answer, path):
-    """The value of a field as a run's view shows it; a list below a list is nested, and what is missing in it is null."""
+    """The value of a field as in the run's view: lists in lists are nested, missing values in them are null."""
 
     def below(value, keys):
         for at, key in enumerate(keys):
@@ -61,7 +61,7 @@ def value_of(answer, path):
 
 
 def expected_rows(before, after):
-    """(segment, field, before, after, change) of two runs that cut alike."""
+    """(segment, field, before, after, change) of two runs with the same segments."""
     rows = []
     for video in sorted(set(before) & set(after)):
         pair = [{segment_id(video, n): answer for n, answer in enumerate(side[video])} for side in (before, after)]
@@ -78,7 +78,7 @@ def expected_rows(before, after):
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=items, after=items)
-def test_the_rows_and_the_summary_are_those_of_plain_python(tmp_path_factory, before, after):
+def test_rows_and_summary_match_plain_python(tmp_path_factory, before, after):
     storage = open_storage(tmp_path_factory.mktemp("d"))
     runs = [make_run(storage, side, run_id=f"run_{name}") for name, side in (("a", before), ("b", after))]
     if not set(before) & set(after):
@@ -101,7 +101,7 @@ def test_the_rows_and_the_summary_are_those_of_plain_python(tmp_path_factory, be
     assert sum(summary.segments.values()) == longest
 
 
-def test_runs_that_cut_differently_are_matched_by_the_time_they_share(tmp_path):
+def test_differently_segmented_runs_are_matched_by_overlap(tmp_path):
     storage = open_storage(tmp_path)
     coarse = {"v": [{"summary": f"c{n}"} for n in range(2)]}  # 0-6, 6-12
     fine = {"v": [{"summary": f"f{n}"} for n in range(4)]}  # 0-4, 4-8, 8-12, 12-16
@@ -124,7 +124,7 @@ def test_runs_that_cut_differently_are_matched_by_the_time_they_share(tmp_path):
     assert summary.segments == {"id": 0, "overlap": 3, "none": 1}
 
 
-def test_prompts_may_differ_in_their_fields_and_whole_numbers_equal_others(tmp_path):
+def test_prompts_may_differ_and_integers_equal_floats(tmp_path):
     def prompt(**fields):
         schema = {"type": "object", "properties": fields}
         return prompt_from_dict({"name": "any", "prompt_text": "Say what is seen.", "json_schema": schema})
@@ -143,25 +143,25 @@ def test_prompts_may_differ_in_their_fields_and_whole_numbers_equal_others(tmp_p
     empty = make_run(storage, {"v": [{"x": 1}]}, prompt())
     with pytest.raises(InvalidInput, match="no named fields"):
         compared(storage, empty, empty)
-    nothing = make_run(storage, {"v": [None]}, first)  # no results table at all
+    nothing = make_run(storage, {"v": [None]}, first)  # no results table
     assert {r.change for r in compared(storage, nothing, a)[0]} == {"added"}
 
 
-def test_a_page_goes_on_behind_any_row_across_portions(tmp_path, monkeypatch):
-    monkeypatch.setattr("promptreel.tables.diff._FIRST_PORTION", 3)
+def test_page_continues_after_any_row_across_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("promptreel.tables.diff._FIRST_BATCH_SEGMENTS", 3)
     storage = open_storage(tmp_path)
     before = {f"v{n}": [{"summary": "a", "keywords": ["x"]}, {"summary": "b"}] for n in range(12)}
     after = {f"v{n}": [{"summary": "c", "keywords": ["y"]}, {"summary": "b"}] for n in range(12)}
     runs = [make_run(storage, before, run_id="run_a", shards=3), make_run(storage, after, run_id="run_b", shards=2)]
     diff = RunDiff(storage, *(committed_run(storage, run) for run in runs))
-    whole = list(diff.rows())
-    assert len(whole) == 24
-    assert [row.video_id for _, row in whole] == sorted(row.video_id for _, row in whole)
-    for at in range(len(whole)):
-        assert list(diff.rows(after=whole[at][0], limit=5)) == whole[at + 1 : at + 6]
+    complete = list(diff.rows())
+    assert len(complete) == 24
+    assert [row.video_id for _, row in complete] == sorted(row.video_id for _, row in complete)
+    for at in range(len(complete)):
+        assert list(diff.rows(after=complete[at][0], limit=5)) == complete[at + 1 : at + 6]
 
 
-def test_real_runs_with_another_window_are_compared_by_overlap_and_a_run_with_itself_by_id(tmp_path):
+def test_real_runs_with_different_windows_are_matched_by_overlap(tmp_path):
     make_video(tmp_path / "media" / "a.mp4", seconds=4)
     schema = {"type": "object", "properties": {"duration_seconds": {"type": "number"}}}
     measure = prompt_from_dict({"name": "lengths", "prompt_text": "Say how long it is.", "json_schema": schema})
@@ -192,7 +192,7 @@ def invoke(data, *words):
     return CliRunner().invoke(diff_command, ["run_a", "run_b", "--data-dir", str(data), *map(str, words)])
 
 
-def test_the_command_prints_what_differs(two_runs):
+def test_command_prints_changes(two_runs):
     printed = invoke(two_runs)
     assert printed.exit_code == 0, printed.output
     assert "2 of 2 segments differ; matched: 2 by id" in printed.output
@@ -206,10 +206,10 @@ def test_the_command_prints_what_differs(two_runs):
     assert len(json.loads(invoke(two_runs, "--json", "--limit", 1).output)["changes"]) == 1
 
 
-def test_the_command_writes_all_rows_to_a_file(two_runs, tmp_path):
+def test_command_writes_all_rows_to_a_file(two_runs, tmp_path):
     rows = json.loads(invoke(two_runs, "--json").output)["changes"]
-    for ending in ("csv", "jsonl", "parquet"):
-        done = invoke(two_runs, "--out", tmp_path / f"d.{ending}", "--limit", 1)
+    for extension in ("csv", "jsonl", "parquet"):
+        done = invoke(two_runs, "--out", tmp_path / f"d.{extension}", "--limit", 1)
         assert "3 rows in" in done.output
     assert [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()] == rows
     with (tmp_path / "d.csv").open(newline="") as file:
@@ -219,13 +219,13 @@ def test_the_command_writes_all_rows_to_a_file(two_runs, tmp_path):
         assert [json.loads(row["after"] or "null") for row in found] == [row["after"] for row in rows]
         assert [float(row["start_time"]) for row in found] == [row["start_time"] for row in rows]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["d.csv", "d.jsonl", "d.parquet"]
-    refused_ending = invoke(two_runs, "--out", tmp_path / "d.xls")
-    assert "the extension must be one of" in str(refused_ending.exception)
-    nowhere = invoke(two_runs, "--out", tmp_path / "none" / "d.csv")
-    assert "cannot write" in str(nowhere.exception)
+    unknown_extension = invoke(two_runs, "--out", tmp_path / "d.xls")
+    assert "the extension must be one of" in str(unknown_extension.exception)
+    missing_folder = invoke(two_runs, "--out", tmp_path / "none" / "d.csv")
+    assert "cannot write" in str(missing_folder.exception)
 
 
-def test_the_recipe_of_the_documentation_finds_the_same_changes(two_runs):
+def test_documented_sql_finds_the_same_changes(two_runs):
     text = (Path(__file__).parents[2] / "docs" / "run-diff.md").read_text()
     recipe = text.split("```sql recipe\n")[1].split("```")[0]
     storage = open_storage(two_runs)
@@ -253,7 +253,7 @@ def caller(service):
     return service.caller()
 
 
-def test_the_endpoint_pages_over_what_differs_whatever_is_committed_in_between(service, caller):
+def test_endpoint_pages_are_stable_across_commits(service, caller):
     catalogue = Catalogue(service, caller.account_id)
     index = catalogue.index()
     videos = [catalogue.video(index) for _ in range(3)]
@@ -263,11 +263,11 @@ def test_the_endpoint_pages_over_what_differs_whatever_is_committed_in_between(s
     def page(**parameters):
         return ok_json(caller.get(f"/prompt-runs/{a}/diff", params={"other_run_id": b, **parameters}))
 
-    whole = page()
-    assert whole["pagination"]["has_more"] is False
-    assert [row["before"] for row in whole["data"]] == [f"a{n}" for n in range(4)] * 3
-    assert (whole["run_id"], whole["other_run_id"]) == (a, b)
-    assert whole["summary"]["fields"]["summary"] == {"added": 0, "removed": 0, "changed": 12, "same": 0}
+    complete = page()
+    assert complete["pagination"]["has_more"] is False
+    assert [row["before"] for row in complete["data"]] == [f"a{n}" for n in range(4)] * 3
+    assert (complete["run_id"], complete["other_run_id"]) == (a, b)
+    assert complete["summary"]["fields"]["summary"] == {"added": 0, "removed": 0, "changed": 12, "same": 0}
     first = page(limit=5)
     commit(
         service.app.state.storage, b, {video: [{"summary": f"a{n}"} for n in range(4)] for video in videos}, attempt=2
@@ -277,25 +277,25 @@ def test_the_endpoint_pages_over_what_differs_whatever_is_committed_in_between(s
         found = page(limit=5, cursor=cursor)
         assert found["summary"] is None
         rows, cursor = rows + found["data"], found["pagination"]["next_cursor"]
-    assert rows == whole["data"]
+    assert rows == complete["data"]
     assert page()["data"] == []
     assert len(page(include_same="true")["data"]) == 12
     params = {"other_run_id": a, "cursor": first["pagination"]["next_cursor"]}
     assert_error(caller.get(f"/prompt-runs/{b}/diff", params=params), 422, "validation_failed")
 
 
-def test_the_endpoint_refuses_what_cannot_be_compared(service, caller):
+def test_endpoint_rejects_incomparable_runs(service, caller):
     catalogue = Catalogue(service, caller.account_id)
     other = service.caller()
     theirs = Catalogue(service, other.account_id)
-    mine, apart = (catalogue.run({catalogue.video(): [{"summary": "a"}]}) for _ in range(2))
+    mine, unrelated = (catalogue.run({catalogue.video(): [{"summary": "a"}]}) for _ in range(2))
     foreign = theirs.run({theirs.video(): [{"summary": "a"}]})
     for pair in ((mine, foreign), (foreign, mine), (mine, "run_none")):
         assert_error(
             caller.get(f"/prompt-runs/{pair[0]}/diff", params={"other_run_id": pair[1]}), 404, "resource_run_not_found"
         )
     error = assert_error(
-        caller.get(f"/prompt-runs/{mine}/diff", params={"other_run_id": apart}), 422, "validation_failed"
+        caller.get(f"/prompt-runs/{mine}/diff", params={"other_run_id": unrelated}), 422, "validation_failed"
     )
     assert "share no media" in error["message"]
     assert_error(caller.get(f"/prompt-runs/{mine}/diff"), 422, "validation_failed")

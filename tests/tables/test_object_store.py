@@ -1,4 +1,4 @@
-"""A data folder in an object store, over HTTP: who creates an object first wins, and who comes second is told so."""
+"""A data folder in an S3 object store over HTTP: exactly one of several concurrent creates succeeds."""
 
 import threading
 import uuid
@@ -23,12 +23,12 @@ s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 
 @pytest.fixture(scope="module", params=["as AWS", "as MinIO", "MinIO"])
 def service(request, tmp_path_factory):
-    """A service that speaks S3, to which the environment points."""
+    """An S3 service that the AWS environment variables point to."""
     if request.param != "MinIO":
         server = S3Server(names_condition=request.param == "as AWS")
     else:
         if find_minio() is None:
-            pytest.skip("no MinIO: build it with tests/build_minio.sh, or name its binary in PROMPTREEL_TEST_MINIO")
+            pytest.skip("MinIO not found: build it with tests/build_minio.sh or set PROMPTREEL_TEST_MINIO to its path")
         server = MinioServer(find_minio(), tmp_path_factory.mktemp("minio"))
     with server, pytest.MonkeyPatch.context() as patch:
         _point_to(patch, server)
@@ -47,7 +47,7 @@ def _point_to(patch, server):
     patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()  # one that is open talks to the service before
+    s3fs.S3FileSystem.clear_instance_cache()  # a cached instance would use the previous service
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def data(service):
     return f"s3://bucket/{uuid.uuid4().hex}"
 
 
-def test_only_the_first_create_of_a_name_succeeds(data):
+def test_only_the_first_create_succeeds(data):
     storage = open_storage(data)
     assert storage.create_exclusive("a/b.json", b"first") is True
     assert storage.create_exclusive("a/b.json", b"second") is False
     assert storage.read_bytes("a/b.json") == b"first"
 
 
-def test_one_of_many_that_create_a_name_at_once_succeeds(data):
+def test_one_of_many_concurrent_creates_succeeds(data):
     storage, gate = open_storage(data), threading.Barrier(8)
 
     def create(number):
@@ -75,7 +75,7 @@ def test_one_of_many_that_create_a_name_at_once_succeeds(data):
     assert storage.read_bytes("a") == str(created.index(True)).encode()
 
 
-def test_attempts_and_commits_of_two_writers_follow_one_another(data):
+def test_two_writers_have_separate_attempts_and_commits(data):
     storage = open_storage(data)
     first, second = begin_attempt(storage, "run_a"), begin_attempt(storage, "run_a")
     assert (first, second) == (1, 2)
@@ -86,14 +86,14 @@ def test_attempts_and_commits_of_two_writers_follow_one_another(data):
         commit_manifest(storage, "run_a", attempt=first, token="three", **facts)
 
 
-def test_a_run_that_is_stopped_twice_commits(data, tmp_path):
+def test_run_stopped_twice_commits(data, tmp_path):
     run_id = create_run(data, make_image(tmp_path / "a.png"), settings_for(), NESTED)
     for _ in range(2):
         request_stop(open_storage(data), run_id, "a test")
     assert execute_run(data, run_id).status == "cancelled"
 
 
-def test_the_service_starts_again_on_a_bucket(data, tmp_path):
+def test_service_restarts_on_a_bucket(data, tmp_path):
     settings = {"database_url": f"sqlite:///{tmp_path / 'promptreel.db'}", "supervise": False}
     with ApiServer(data, **settings) as server:
         caller = server.caller()
@@ -103,7 +103,7 @@ def test_the_service_starts_again_on_a_bucket(data, tmp_path):
         assert ok_json(again.get(f"/videos/{video_id}"))["video_id"] == video_id
 
 
-def test_a_create_that_conflicts_with_another_is_tried_again(fake):
+def test_conflicting_create_is_retried(fake):
     storage = open_storage("s3://bucket/data")
     fake.conflicts = 2
     assert storage.create_exclusive("a", b"first") is True
@@ -113,7 +113,7 @@ def test_a_create_that_conflicts_with_another_is_tried_again(fake):
     assert statuses == [409, 409, 200, 409, 412]
 
 
-def test_a_create_that_conflicts_without_end_is_a_storage_error(fake):
+def test_permanently_conflicting_create_is_a_storage_error(fake):
     fake.conflicts = 1000
     with pytest.raises(StorageError, match=r"cannot create a: .*ConditionalRequestConflict"):
         open_storage("s3://bucket/data").create_exclusive("a", b"first")

@@ -1,4 +1,4 @@
-"""Views over runs whose prompts are hard to name in SQL: keys that differ in case alone, and one field of two types."""
+"""Views over prompts that are difficult in SQL: keys that differ only in case, and a field with two types."""
 
 import json
 
@@ -32,7 +32,7 @@ ANSWERS = [
     {"who": {"name": 4}, "Who": "X"},
     {"who": {"Name": "Bob"}},
 ]
-# What a run's view holds of them, written down by hand; the second of two like names has the prefix.
+# The rows of the run's view, written by hand; the second of two equal names has the prefix.
 ROWS = [
     {"who.Name": "Ada", "metadata.who.name": 1, "many[].Name": ["a", None], "metadata.many[].name": [2, 3], "Who": "W"},
     {"who.Name": None, "metadata.who.name": 4, "many[].Name": None, "metadata.many[].name": None, "Who": "X"},
@@ -40,7 +40,7 @@ ROWS = [
 ]
 
 
-def test_keys_that_differ_in_case_alone_are_columns_of_their_own(tmp_path):
+def test_keys_differing_only_in_case_are_separate_columns(tmp_path):
     storage = open_storage(tmp_path)
     run = committed_run(storage, make_run(storage, {"v": ANSWERS}, CASES))
     columns = ", ".join(f'"{name}"' for name in ROWS[0])
@@ -49,11 +49,11 @@ def test_keys_that_differ_in_case_alone_are_columns_of_their_own(tmp_path):
     with connect_views(storage, [run]) as connection:
         assert query(connection, f"SELECT {columns} FROM segments ORDER BY start_time").to_pylist() == ROWS
     views = {view.name: view for view in analyst_views(storage, [run]).views}
-    told = {column.name: column.field_path for column in views[run.run_id].columns if column.field_path}
-    assert told == {name: name.removeprefix("metadata.") for name in ROWS[0]}
+    paths = {column.name: column.field_path for column in views[run.run_id].columns if column.field_path}
+    assert paths == {name: name.removeprefix("metadata.") for name in ROWS[0]}
 
 
-def test_the_script_of_views_tells_them_apart_in_plain_duckdb(tmp_path, monkeypatch):
+def test_views_script_separates_such_keys_in_plain_duckdb(tmp_path, monkeypatch):
     storage = open_storage(tmp_path)
     run = committed_run(storage, make_run(storage, {"v": ANSWERS}, CASES))
     write_views(storage, run.prompt, run.manifest)
@@ -64,7 +64,7 @@ def test_the_script_of_views_tells_them_apart_in_plain_duckdb(tmp_path, monkeypa
     assert found == [("Ada", 1), (None, 4), ("Bob", None)]
 
 
-def test_two_runs_differ_in_the_key_that_changed_and_not_in_its_namesake(tmp_path):
+def test_diff_separates_keys_differing_only_in_case(tmp_path):
     storage = open_storage(tmp_path)
     changed = json.loads(json.dumps(ANSWERS))
     changed[0]["who"]["name"] = 7
@@ -78,14 +78,14 @@ def test_two_runs_differ_in_the_key_that_changed_and_not_in_its_namesake(tmp_pat
 
 
 @pytest.mark.parametrize("keys", ["Name name NAME", "a A A_1 a_1 a_2", "É é", "x y"])
-def test_a_table_without_parts_has_the_types_of_one_with_parts(tmp_path, keys):
+def test_table_without_parts_has_the_same_types(tmp_path, keys):
     node = parse_schema({"type": "object", "properties": {key: {"type": "string"} for key in keys.split()}})
     kind = arrow_type_of_node(node)
     pq.write_table(pa.table({"fields": pa.array([{}], kind)}), tmp_path / "part.parquet")
     with duckdb.connect() as connection:
         read = connection.execute("SELECT fields FROM read_parquet($file)", {"file": str(tmp_path / "part.parquet")})
-        made = connection.execute(f"SELECT NULL::{duckdb_type(kind)} AS fields")
-        assert str(made.description[0][1]) == str(read.description[0][1])
+        empty = connection.execute(f"SELECT NULL::{duckdb_type(kind)} AS fields")
+        assert str(empty.description[0][1]) == str(read.description[0][1])
 
 
 FIELD_TYPES = {
@@ -100,7 +100,7 @@ FIELD_TYPES = {
 
 @pytest.mark.parametrize("first", FIELD_TYPES)
 @pytest.mark.parametrize("second", FIELD_TYPES)
-def test_a_field_that_two_prompts_type_differently_keeps_both_values(tmp_path, first, second):
+def test_field_with_two_types_retains_both_values(tmp_path, first, second):
     storage = open_storage(tmp_path)
     runs = []
     for kind, video in ((first, "v"), (second, "w")):
@@ -113,25 +113,25 @@ def test_a_field_that_two_prompts_type_differently_keeps_both_values(tmp_path, f
     assert [json.loads(row["metadata"])["same"] for row in results] == [FIELD_TYPES[first][1], FIELD_TYPES[second][1]]
     assert ("fields" in results[0]) == (first == second)
     for kind, row in zip((first, second), rows, strict=True):
-        shown = row["same.deep"] if kind == "object" else row["same"]
-        wanted = "two" if kind == "object" else FIELD_TYPES[kind][1]
+        value = row["same.deep"] if kind == "object" else row["same"]
+        expected = "two" if kind == "object" else FIELD_TYPES[kind][1]
         others = {first, second} - {"object"}
         as_json = len(others) == 2 and others != {"integer", "number"} and kind != "object"
-        assert (json.loads(shown) if as_json else shown) == wanted
+        assert (json.loads(value) if as_json else value) == expected
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50, 51])
-def test_the_first_rows_of_those_that_a_field_chooses_are_read(tmp_path, limit):
+def test_filter_order_and_limit_on_a_field(tmp_path, limit):
     prompt = prompt_of({"seconds": {"type": "number"}})
     storage = open_storage(tmp_path)
     run = committed_run(storage, make_run(storage, {"v": [{"seconds": float(n)} for n in range(60)]}, prompt))
-    asked = f"SELECT * FROM fields WHERE seconds >= 5 ORDER BY start_time LIMIT {limit}"
+    statement = f"SELECT * FROM fields WHERE seconds >= 5 ORDER BY start_time LIMIT {limit}"
     with connect(storage, run) as connection:
-        rows = query(connection, asked).to_pylist()
+        rows = query(connection, statement).to_pylist()
     assert [row["seconds"] for row in rows] == [float(n) for n in range(5, 60)][:limit]
 
 
-def test_a_reader_of_one_run_names_no_other(tmp_path):
+def test_connection_to_one_run_cannot_query_another(tmp_path):
     storage = open_storage(tmp_path)
     run, other = (committed_run(storage, make_run(storage, {"v": ANSWERS}, CASES)) for _ in range(2))
     with connect(storage, run) as connection:
@@ -140,11 +140,11 @@ def test_a_reader_of_one_run_names_no_other(tmp_path):
             query(connection, f'SELECT * FROM "{other.run_id}"')
 
 
-def test_the_catalog_names_the_field_of_each_column_though_keys_differ_in_case_alone(tmp_path):
+def test_columns_report_their_fields_despite_case(tmp_path):
     storage = open_storage(tmp_path)
     prompt = prompt_of({key: {"type": "string"} for key in ("name", "Name", "NAME", "video_id")})
     run_id = make_run(storage, {"vid_a": [{"name": "one", "Name": "two", "NAME": "three", "video_id": "four"}]}, prompt)
     (view,) = [view for view in analyst_views(storage, [committed_run(storage, run_id)]).views if view.name == run_id]
     (row,) = duckdb.sql(view.sql).fetchall()
-    shown = {column.field_path: value for column, value in zip(view.columns, row, strict=True) if column.field_path}
-    assert shown == {"name": "one", "Name": "two", "NAME": "three", "video_id": "four"}
+    values = {column.field_path: value for column, value in zip(view.columns, row, strict=True) if column.field_path}
+    assert values == {"name": "one", "Name": "two", "NAME": "three", "video_id": "four"}

@@ -1,4 +1,4 @@
-"""An answer that was recorded, but not kept when the process died, is taken from its record: nothing is paid twice."""
+"""Answers that were logged but not cached when the process died are reused from the call log."""
 
 import asyncio
 import os
@@ -33,9 +33,9 @@ from tests.pipeline_runs import (
 )
 from tests.prompts import NESTED
 
-SEGMENTS, CALLS = 4, 5  # and a synthesis
+SEGMENTS, CALLS = 4, 5  # one call is the synthesis
 LATENCY_S = 0.5
-# The runner, killed as it is about to keep the n-th finished operation.
+# The runner, killed just before it caches the n-th finished operation.
 KILLED_AT_PUT = """
 import os, signal, sys
 from promptreel.tables.operation_cache import OperationCache
@@ -52,21 +52,15 @@ main(sys.argv[1:])
 """
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-
-
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp("media") / "film.mp4", SEGMENTS, sound=False)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(film, tmp_path_factory):
+def uninterrupted(film, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
-        patch.setenv("GEMINI_API_KEY", "any")
+    with FakeGemini() as server:
         return comparable_rows(data, run_media(data, film, settings(server)))
 
 
@@ -75,7 +69,7 @@ def settings(server, **models):
 
 
 def killed_run(data, film, server, nth, **models):
-    """The id of a run that was killed between the record of an answer and its keeping."""
+    """The id of a run that was killed after logging its n-th answer and before caching it."""
     run_id = create_run(data, film, settings(server, **models), NESTED)
     child = start([sys.executable, "-c", KILLED_AT_PUT, str(nth), "--data-dir", str(data), "--run-id", run_id])
     _, err = child.communicate(timeout=60)
@@ -85,25 +79,25 @@ def killed_run(data, film, server, nth, **models):
 
 
 @pytest.mark.parametrize("nth", [1, 3, CALLS], ids=["first segment", "third segment", "synthesis"])
-def test_a_recorded_answer_is_not_asked_for_again(tmp_path, film, undisturbed, nth):
+def test_recorded_answer_is_not_requested_again(tmp_path, film, uninterrupted, nth):
     with FakeGemini(latency_s=LATENCY_S) as server:
         run_id = killed_run(tmp_path, film, server, nth)
         assert len(server.ledger.answered()) == nth
-        in_flight = len(server.ledger.calls()) - nth  # the next call begins while a result is kept
+        in_flight = len(server.ledger.calls()) - nth  # the next call starts while a result is cached
         assert in_flight <= 1
         execute_run(str(tmp_path), run_id)
         assert len(server.ledger.calls()) == CALLS + in_flight
         assert server.ledger.repeated() == in_flight
-    assert comparable_rows(tmp_path, run_id) == undisturbed
+    assert comparable_rows(tmp_path, run_id) == uninterrupted
     rows = check_counts(tmp_path, run_id)
-    made = [row["llm_call_ids"] for row in (*rows["results"], *rows["video_results"])]
-    # Every result names the one call that made it, also the one that was made from a record; none counts as reused.
+    used = [row["llm_call_ids"] for row in (*rows["results"], *rows["video_results"])]
+    # Every result lists its call, including the one built from the log; none counts as reused.
     answered = [call["llm_call_id"] for call in rows["llm_calls"] if call["status"] == "success"]
-    assert sorted(name for names in made for name in names) == sorted(answered)
+    assert sorted(name for names in used for name in names) == sorted(answered)
     assert not any(row["reused"] for row in rows["results"])
 
 
-def test_an_answer_that_came_at_the_second_try_is_taken_and_the_first_is_not(tmp_path, film):
+def test_valid_second_answer_is_used_and_invalid_first_is_not(tmp_path, film):
     with FakeGemini(latency_s=LATENCY_S, faults=[Fault(first=1, answer="wrong_schema")]) as server:
         run_id = killed_run(tmp_path, film, server, 1)
         assert len(server.ledger.answered()) == 2
@@ -114,19 +108,19 @@ def test_an_answer_that_came_at_the_second_try_is_taken_and_the_first_is_not(tmp
     assert manifest_of(tmp_path, run_id).status == "completed"
 
 
-def test_an_answer_that_did_not_pass_the_check_is_asked_for_again(tmp_path, film, undisturbed):
+def test_invalid_answer_is_requested_again(tmp_path, film, uninterrupted):
     with FakeGemini(faults=[Fault(answer="wrong_schema")]) as server:
         run_id = create_run(tmp_path, film, settings(server), NESTED)
         execute_run(str(tmp_path), run_id)
         assert manifest_of(tmp_path, run_id).status == "failed"
-        asked = len(server.ledger.calls())
+        before = len(server.ledger.calls())
         server.set_faults()
         execute_run(str(tmp_path), run_id)
-        assert len(server.ledger.calls()) == asked + CALLS
-    assert comparable_rows(tmp_path, run_id) == undisturbed
+        assert len(server.ledger.calls()) == before + CALLS
+    assert comparable_rows(tmp_path, run_id) == uninterrupted
 
 
-def test_vectors_are_in_no_record_and_are_asked_for_again(tmp_path, film):
+def test_vectors_are_not_logged_and_are_requested_again(tmp_path, film):
     with FakeGemini() as server:
         run_id = killed_run(tmp_path, film, server, CALLS + 1, text="gemini-embedding-001")
         execute_run(str(tmp_path), run_id)
@@ -135,11 +129,11 @@ def test_vectors_are_in_no_record_and_are_asked_for_again(tmp_path, film):
     assert check_counts(tmp_path, run_id)["text_embeddings"]
 
 
-# One question over records in memory
+# One request with in-memory records
 
 
 def recorded(*answers):
-    """The records of an attempt before, the newest first."""
+    """The records of an earlier attempt, newest first."""
 
     async def scenario():
         for answer in answers:
@@ -153,7 +147,7 @@ def recorded(*answers):
 
 
 def resumed(earlier):
-    """(answer, its tally, how often the model was asked) after an attempt that left those records."""
+    """(answer, its tally, number of model calls) after an attempt with these records."""
     model, counted = ScriptedModel({"n": 99}), tally()
 
     async def scenario():
@@ -162,19 +156,19 @@ def resumed(earlier):
     return asyncio.run(scenario()), counted, len(model.requests)
 
 
-def test_the_answer_of_a_record_is_the_one_that_was_given():
+def test_recorded_answer_equals_the_original():
     usage = Usage(10, 5, 1, 2, 16, 4, 0, 6, 0, media_reported=True)
     earlier = recorded(ModelAnswer('{"n": 3}', "STOP", usage))
-    answer, counted, asked = resumed(earlier)
+    answer, counted, calls = resumed(earlier)
     assert (answer.metadata, answer.text, answer.usage, answer.warning) == ({"n": 3}, '{"n": 3}', usage, None)
-    assert (counted.attempts, counted.call_ids, asked) == (0, (earlier[0].llm_call_id,), 0)
+    assert (counted.attempts, counted.call_ids, calls) == (0, (earlier[0].llm_call_id,), 0)
 
 
 @pytest.mark.parametrize("text", ['{"n": "three"}', "no JSON", "[3]"])
-def test_the_newest_answer_that_passes_is_taken(text):
+def test_newest_valid_answer_is_used(text):
     assert resumed(recorded('{"n": 3}', '{"n": 4}', text))[0].metadata == {"n": 4}
-    answer, counted, asked = resumed(recorded(text))
-    assert (answer.metadata, counted.attempts, asked) == ({"n": 99}, 1, 1)
+    answer, counted, calls = resumed(recorded(text))
+    assert (answer.metadata, counted.attempts, calls) == ({"n": 99}, 1, 1)
 
 
 # The log
@@ -184,24 +178,24 @@ def log(storage, attempt):
     return CallLog(storage, "run_a", attempt, lambda video_id: 0)
 
 
-def test_only_answers_that_are_not_in_the_cache_are_given_and_the_log_is_read_once(tmp_path, monkeypatch):
+def test_only_uncached_answers_are_returned_and_log_is_read_once(tmp_path, monkeypatch):
     storage = open_storage(tmp_path)
     (call,) = recorded('{"n": 3}')
-    (refused,) = recorded(ModelError("model_unavailable", "down", retryable=True))
-    for ended in (call, refused):
+    (failed,) = recorded(ModelError("model_unavailable", "down", retryable=True))
+    for ended in (call, failed):
         log(storage, 1).end(ended)
     assert asyncio.run(log(storage, 1).answers(call.video_id, None, call.operation_key)) == ()
     second = log(storage, 2)
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     assert list(asyncio.run(second.answers(call.video_id, None, "key_b"))) == []
-    monkeypatch.setattr("promptreel.tables.call_log.unkept_answers", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr("promptreel.tables.call_log.uncached_answers", lambda *arguments: pytest.fail("read again"))
     assert asyncio.run(second.answers(call.video_id, None, call.operation_key)) == [call]
     monkeypatch.undo()
-    storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"kept")
+    storage.write_atomic(f"cache/operations/{call.operation_key[:2]}/{call.operation_key}.json", b"cached")
     assert list(asyncio.run(log(storage, 2).answers(call.video_id, None, call.operation_key))) == []
 
 
-def test_the_records_of_calls_are_synced_once_and_before_the_result_is_kept(tmp_path, monkeypatch):
+def test_call_records_are_synced_once_before_the_result(tmp_path, monkeypatch):
     storage, synced = open_storage(tmp_path), []
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: synced.append(_path_of(number)) or sync(number))
@@ -209,25 +203,25 @@ def test_the_records_of_calls_are_synced_once_and_before_the_result_is_kept(tmp_
     session = ModelSession(RunContext(storage.root, request, attempt=1, shards=1), provider_of(request.settings))
     (call,) = recorded(ModelAnswer("{}"))
 
-    async def call_a_model(counted):
+    async def with_call(counted):
         session._calls.begin(call)
         session._calls.end(call)
         return {"metadata": {}}
 
-    async def call_none(counted):
+    async def without_call(counted):
         return {"metadata": {}}
 
     async def scenario():
-        for key, make in (("key_a", call_a_model), ("key_b", call_none)):
-            assert (await session.run_operation("field_extraction", key, make)).outcome == "succeeded"
+        for key, operation in (("key_a", with_call), ("key_b", without_call)):
+            assert (await session.run_operation("field_extraction", key, operation)).outcome == "succeeded"
 
     asyncio.run(scenario())
-    kinds = ["record" if path.endswith(".jsonl") else "result" for path in synced if _is_of_a_call(path)]
+    kinds = ["record" if path.endswith(".jsonl") else "result" for path in synced if _is_record_or_result(path)]
     assert kinds == ["record", "result", "result"]
 
 
-def _is_of_a_call(path):
-    """Neither a folder, nor the file of the progress, which is written now and then."""
+def _is_record_or_result(path):
+    """Whether a path is neither a folder nor a progress file."""
     return not os.path.isdir(path) and "/progress/" not in path
 
 
@@ -235,19 +229,19 @@ def _path_of(number):
     return os.readlink(f"/proc/self/fd/{number}")
 
 
-def test_a_result_whose_record_cannot_be_synced_is_not_kept(tmp_path, monkeypatch):
+def test_result_is_not_cached_if_its_record_cannot_be_synced(tmp_path, monkeypatch):
     storage = open_storage(tmp_path)
     request = RunRequest("run_a", NESTED, RunSettings(model=ModelSettings("signals")), (), "")
     session = ModelSession(RunContext(storage.root, request, attempt=1, shards=1), provider_of(request.settings))
 
-    def refuse():
+    def fail():
         raise StorageError("input/output error")
 
-    monkeypatch.setattr(session._calls, "sync", refuse)
+    monkeypatch.setattr(session._calls, "sync", fail)
 
-    async def make(counted):
+    async def operation(counted):
         return {"metadata": {}}
 
-    outcome = asyncio.run(session.run_operation("field_extraction", "key_a", make))
+    outcome = asyncio.run(session.run_operation("field_extraction", "key_a", operation))
     assert (outcome.failure.code, outcome.failure.retryable) == ("storage_failed", True)
     assert session.cache.get("key_a") is None
