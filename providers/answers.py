@@ -81,7 +81,7 @@ async def generate_checked(
         if provider.is_called:
             answer = await policy.call(questions.current, prepared, subject, tally)
         else:
-            answer = await provider.ask(questions.current, prepared)
+            answer = await provider.call(questions.current, prepared)
         try:
             return check_answer(answer, request)
         except AnswerFailed as failure:

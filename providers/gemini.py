@@ -113,7 +113,7 @@ class GeminiProvider(Provider):
 
     async def prepare(self, request: ModelRequest) -> list[Any]:
         """The media parts of a request, as google-genai `Part`s; the segment itself where its item was uploaded, for
-        `ask` to look the file up: one that is gone by then is uploaded again."""
+        `call` to look the file up: one that is gone by then is uploaded again."""
         media = request.media
         if media is None:
             return []
@@ -130,7 +130,7 @@ class GeminiProvider(Provider):
             raise _too_large(f"proxy clip of {len(content)} bytes", "cut shorter segments")
         return [_file_part(await self._upload(content, clip.mime_type, None), fps)]
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         from google.genai import types
 
         parts = [await self._part(part) for part in prepared or ()]

@@ -38,7 +38,7 @@ class GeminiTextEmbedder(Provider):
             await self._client.aio.aclose()
             self._client = None
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         from google.genai import types
 
         config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY" if request.is_query else "RETRIEVAL_DOCUMENT")

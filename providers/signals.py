@@ -85,7 +85,7 @@ class SignalsProvider(Provider):
         if prompt.video_level is not None:
             _check_fields("video_level.json_schema", prompt.video_level.leaves)
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         assert request.media is not None, "signals measures media: a request without it is a defect"
         values, missing = await asyncio.to_thread(_measure_schema, request.json_schema, request.media)
         return ModelAnswer(text=json.dumps(values), finish_reason="STOP", warning="; ".join(missing) or None)

@@ -161,7 +161,7 @@ class LocalTextEmbedder(Provider):
     def fingerprint(self) -> Mapping[str, Any]:
         return {"provider": "text", "version": VERSION, "model": self.name}
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         import asyncio
 
         return ModelAnswer(text="", vectors=await asyncio.to_thread(self.embed, request.texts))

@@ -102,7 +102,7 @@ async def _ask(embedder: Any, query: str) -> Vectors:
     await embedder.open()
     try:
         request = embedding_request([query], is_query=True)
-        answer = await asyncio.wait_for(embedder.ask(request, None), _SERVICE_DEADLINE_S)
+        answer = await asyncio.wait_for(embedder.call(request, None), _SERVICE_DEADLINE_S)
     except TimeoutError as error:
         raise ModelError("model_timeout", f"{embedder.name} did not answer in {_SERVICE_DEADLINE_S:g} s") from error
     finally:

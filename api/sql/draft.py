@@ -115,7 +115,7 @@ def _ask(provider: Provider, text: str) -> str:
 async def _call(provider: Provider, request: ModelRequest) -> ModelAnswer:
     await provider.open()
     try:
-        return await provider.ask(request, await provider.prepare(request))
+        return await provider.call(request, await provider.prepare(request))
     finally:
         await provider.close()
 

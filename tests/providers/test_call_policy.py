@@ -194,11 +194,11 @@ class CountingModel(ScriptedModel):
 
     under_way = most_under_way = 0
 
-    async def ask(self, request, prepared):
+    async def call(self, request, prepared):
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            return await super().ask(request, prepared)
+            return await super().call(request, prepared)
         finally:
             self.under_way -= 1
 

@@ -156,7 +156,7 @@ def refusal(service, fault):
     async def scenario():
         async with opened(service.base_url) as provider:
             with pytest.raises(ModelError) as caught:
-                await provider.ask(question(), None)
+                await provider.call(question(), None)
             return caught.value
 
     return asyncio.run(scenario())

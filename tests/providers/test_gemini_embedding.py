@@ -58,7 +58,7 @@ def embed(server, model, texts, **options):
         embedder = GeminiTextEmbedder(model, ModelSettings(MODEL, base_url=server.base_url))
         await embedder.open()
         try:
-            return (await embedder.ask(embedding_request(texts, **options), None)).vectors
+            return (await embedder.call(embedding_request(texts, **options), None)).vectors
         finally:
             await embedder.close()
 

@@ -103,7 +103,7 @@ def test_every_segment_after_the_first_is_not_called_for(tmp_path, server):
     rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", media, settings))
     assert len(server.ledger.calls()) == 1
     messages = {
-        row["message"].removeprefix("not called, because an earlier call ended so: ") for row in rows["failures"]
+        row["message"].removeprefix("not called because an earlier call failed: ") for row in rows["failures"]
     }
     assert len(rows["failures"]) >= 8
     assert len(messages) == 1

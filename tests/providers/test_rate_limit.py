@@ -43,7 +43,7 @@ async def make_calls(count, quota, latency_s=0.5, window=64, max_rate=None, tell
                     return
                 refused += 1
                 await asyncio.sleep(travel_s)
-                limit.refused(wait if tells_delay else None)
+                limit.record_rejection(wait if tells_delay else None)
                 await asyncio.sleep(jitter.uniform(0, 0.05))
 
     await asyncio.gather(*(one() for _ in range(count)))
@@ -110,7 +110,7 @@ def test_a_waiting_caller_gives_up_when_its_check_raises():
 
     async def scenario():
         limit = AdaptiveRateLimit()
-        limit.refused(100.0)
+        limit.record_rejection(100.0)
         loop = asyncio.get_running_loop()
         loop.call_later(3, stopped.set)
 

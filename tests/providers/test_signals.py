@@ -47,7 +47,7 @@ def measure(media, schema=EVERYTHING):
     """The values that the model answers with."""
     provider = SignalsProvider()
     request = ModelRequest("metadata_extraction", "instruction", "text", schema, media)
-    answer = asyncio.run(provider.ask(request, None))
+    answer = asyncio.run(provider.call(request, None))
     assert (answer.finish_reason, answer.failure) == ("STOP", None)
     return json.loads(answer.text)
 
