@@ -127,8 +127,8 @@ class CallPolicy:
                 await self._sleep(self._backoff(error, faults))
 
     async def earlier_answers(self, subject: CallSubject) -> list[tuple[str, ModelAnswer]]:
-        """Return (call id, answer) of an operation's answers that earlier attempts at the run did not cache, newest first:
-        a good answer whose process died before storing it, or an answer that failed.
+        """Return (call id, answer) of the answers that earlier attempts at the run received but did not cache, newest
+        first: a good answer whose process died before storing it, or an answer that failed.
 
         A record holds an answer's text and tokens but no vectors, so embeddings are always requested again.
         """

@@ -13,8 +13,8 @@ from typing import Final
 
 # Factor of the rate after a rejection. Shallow, because a rejected call costs little, and unused quota is lost time.
 DECREASE: Final = 0.9
-# If at least MEASURED_CALLS were sent within REACTION_S, the rate that the service accepted is its limit: the rate falls
-# to it at once, but to no less than this factor of itself. This corrects a first estimate that measured a burst.
+# If at least MEASURED_CALLS were sent within REACTION_S, the rate that the service accepted is its limit: our rate
+# falls to it at once, by this factor at most. This corrects a first estimate that measured a burst.
 DEEPEST_DECREASE: Final = 0.5
 MEASURED_CALLS: Final = 10
 # A share of rejections up to this does not lower the rate: it is normal at full use of the quota, or caused by other

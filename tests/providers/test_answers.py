@@ -97,7 +97,7 @@ def test_an_answer_that_did_not_see_the_media_is_refused(tmp_path):
     media = SegmentInput("video", tmp_path, TimeSpan(0, 1), (), None, "k", 1, ())
     request = ModelRequest("metadata_extraction", "", "", REQUEST.json_schema, media)
     unseen = ModelAnswer('{"n": 1}', "STOP", Usage(text_tokens=9, media_reported=True))
-    with pytest.raises(AnswerFailed, match="without having seen the media"):
+    with pytest.raises(AnswerFailed, match="did not see the media"):
         check_answer(unseen, request)
     seen = ModelAnswer('{"n": 1}', "STOP", Usage(text_tokens=9, video_tokens=258, media_reported=True))
     assert check_answer(seen, request).metadata == {"n": 1}

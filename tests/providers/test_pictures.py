@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from promptreel.providers.pictures import (
-    SHARP_SHARE,
+    MIN_SHARPNESS_SHARE,
     PictureSummary,
     choose_frames,
     find_repeats,
@@ -53,7 +53,7 @@ def test_the_more_a_picture_is_blurred_the_less_sharp_it_is(seed):
     picture = scene(seed)
     found = [look(picture.filter(ImageFilter.GaussianBlur(radius))).sharpness for radius in (0, 3, 6, 12)]
     assert found == sorted(found, reverse=True)
-    assert found[1] < SHARP_SHARE * found[0]
+    assert found[1] < MIN_SHARPNESS_SHARE * found[0]
 
 
 @pytest.mark.parametrize("seed", range(6))
