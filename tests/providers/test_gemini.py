@@ -56,7 +56,7 @@ def server():
 def service(server, monkeypatch):
     """The fake service, forgetful of earlier tests; `bodies` holds what it was asked."""
     monkeypatch.setenv("GEMINI_API_KEY", "made-up")
-    monkeypatch.setattr(gemini, "UPLOAD_POLL_S", 0.02)
+    monkeypatch.setattr(gemini, "UPLOAD_POLL_INTERVAL_S", 0.02)
     server.set_faults()
     server.service.forget()
     server.service.files.processing_s, server.service.files.fails = 0.0, False
@@ -251,7 +251,7 @@ def test_frames_over_the_limit_of_one_request_are_not_sent(service, film, monkey
     monkeypatch.setattr(gemini, "INLINE_LIMIT_BYTES", 1000)
     failure, _ = ask(service, question(segment_of(film)), media_input="frames")
     assert failure.code == "model_bad_request"
-    assert "12 frames of" in failure.message
+    assert "the media (12 frames) has" in failure.message
     assert service.ledger.calls() == []
 
 
@@ -640,7 +640,7 @@ def test_an_upload_that_the_service_cannot_read_fails_with_its_reason(service, f
 
 
 def test_an_upload_that_never_becomes_ready_is_given_up(service, film, monkeypatch):
-    monkeypatch.setattr(gemini, "UPLOAD_DEADLINE_S", 0.3)
+    monkeypatch.setattr(gemini, "UPLOAD_TIMEOUT_S", 0.3)
     service.service.files.processing_s = 1000
     one_attempt = CallSettings(max_attempts=1)
     failure, _ = ask(service, question(segment_of(film, 0, 2)), media_input="files", calls=one_attempt)
@@ -721,7 +721,7 @@ def test_uploads_that_cannot_be_deleted_are_left_to_the_service(service, film, m
 
 
 def test_deleting_is_given_up_where_the_service_is_silent(service, film, monkeypatch):
-    monkeypatch.setattr(gemini, "DELETE_DEADLINE_S", 0.2)
+    monkeypatch.setattr(gemini, "DELETE_TIMEOUT_S", 0.2)
 
     async def scenario():
         async with opened(service.base_url, media_input="files") as provider:

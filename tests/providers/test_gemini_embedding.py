@@ -86,7 +86,7 @@ def test_documents_and_queries_are_embedded_as_such(server, bodies, model):
 def test_another_number_of_vectors_than_texts_is_a_failure_that_is_not_asked_again(server, monkeypatch, given):
     answer = {"embeddings": [{"values": [1.0, 0.0]}] * given}
     monkeypatch.setattr(server.service, "_embed_batch", lambda model, body, fault: (answer, {}))
-    with pytest.raises(ModelError, match=f"gave {given} vectors for 3 texts") as raised:
+    with pytest.raises(ModelError, match=f"returned {given} vectors for 3 texts") as raised:
         embed(server, MODELS[1], TEXTS)
     assert (raised.value.code, raised.value.retryable) == ("embedding_failed", False)
 

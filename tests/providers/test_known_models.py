@@ -92,7 +92,7 @@ def test_a_model_that_is_shut_down_fails_with_one_message_that_names_its_success
     assert f"warning: {retirement_warning(ModelSettings(SHUT_DOWN))}\n" in err
     (failure,) = json.loads(out)["failures"]
     assert failure["code"] == "model_not_found"
-    said = f"the service does not know model '{SHUT_DOWN}' (shutdown date {RETIRED[SHUT_DOWN].shutdown_date}); "
+    said = f"the service does not have model '{SHUT_DOWN}' (shutdown date {RETIRED[SHUT_DOWN].shutdown_date}); "
     assert failure["message"].startswith(f"{said}use {successor} instead (HTTP 404 NOT_FOUND: ")
     assert len(server.ledger.calls()) == 1
 
@@ -102,9 +102,7 @@ def test_every_segment_after_the_first_is_not_called_for(tmp_path, server):
     settings = settings_for(server, model=SHUT_DOWN, media_input="frames", max_in_flight=1)
     rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", media, settings))
     assert len(server.ledger.calls()) == 1
-    messages = {
-        row["message"].removeprefix("not called because an earlier call failed: ") for row in rows["failures"]
-    }
+    messages = {row["message"].removeprefix("not called because an earlier call failed: ") for row in rows["failures"]}
     assert len(rows["failures"]) >= 8
     assert len(messages) == 1
 
@@ -116,7 +114,7 @@ def test_an_unknown_name_goes_to_the_service_and_its_404_names_it(tmp_path, clip
     (failure,) = json.loads(out)["failures"]
     assert code == 1
     assert "warning" not in err
-    assert failure["message"].startswith("the service does not know model 'gemini-9-of-tomorrow'; check the name")
+    assert failure["message"].startswith("the service does not have model 'gemini-9-of-tomorrow'; check the name")
 
 
 def test_the_estimate_warns_of_a_shutdown_too(tmp_path, clip, prompt):

@@ -249,9 +249,9 @@ def test_everything_that_can_be_measured_may_be_asked_for():
     ("properties", "named"),
     [
         ({"mood": {"type": "string"}}, "'mood'"),
-        ({"brightness": {"type": "string"}}, r"'brightness' \(it is measured as number\)"),
+        ({"brightness": {"type": "string"}}, r"'brightness' \(measured as number\)"),
         ({"shot_count": {"type": "array", "items": {"type": "integer"}}}, "'shot_count'"),
-        ({"cut_times": {"type": "number"}}, r"'cut_times' \(it is measured as array of number\)"),
+        ({"cut_times": {"type": "number"}}, r"'cut_times' \(measured as array of number\)"),
         ({"brightness": {"type": "integer"}}, "'brightness'"),
         ({"shots": {"type": "array", "items": schema_of("brightness")}}, r"'shots\[\].brightness'"),
         (
@@ -341,7 +341,7 @@ def test_without_the_reader_its_fields_are_absent_with_a_warning_that_names_the_
     assert child.returncode == 0, err
     (row,) = plain_rows(tmp_path / "data", json.loads(out)["run_id"], "results")
     assert set(json.loads(row["metadata"])) == {"brightness"}
-    assert row["warning"].startswith("no text on screen: ")
+    assert row["warning"].startswith("no on-screen text: ")
     assert "pip install 'promptreel[ocr]'" in row["warning"]
     child = start([sys.executable, "-m", "promptreel", "doctor", "--json"], env={"PYTHONPATH": path})
     told = {check["name"]: check for check in json.loads(child.communicate(timeout=120)[0])}
