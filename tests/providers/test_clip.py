@@ -142,13 +142,13 @@ def test_corrupt_weights_are_a_model_error(tmp_path, pictures, damage):
     folder = make_clip_folder(tmp_path / "m")
     file = folder / FILES[0]
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ModelError, match="cannot load clip weights .*m as local-dir") as raised:
+    with pytest.raises(ModelError, match=r"cannot load clip weights .*m as local-dir") as raised:
         embedder(folder).embed_images(pictures[:1])
     assert raised.value.code == "weights_missing"
 
 
 def test_weights_of_another_architecture_are_a_model_error(folder, pictures):
-    with pytest.raises(ModelError, match="cannot load clip weights .* as ViT-B-32"):
+    with pytest.raises(ModelError, match=r"cannot load clip weights .* as ViT-B-32"):
         ClipEmbedder(f"ViT-B-32:{folder / FILES[0]}").embed_images(pictures[:1])
 
 

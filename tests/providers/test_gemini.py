@@ -58,7 +58,7 @@ def service(server, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "made-up")
     monkeypatch.setattr(gemini, "UPLOAD_POLL_INTERVAL_S", 0.02)
     server.set_faults()
-    server.service.forget()
+    server.service.clear()
     server.service.files.processing_s, server.service.files.fails = 0.0, False
     server.bodies = []
     answer_with(server, {"n": 1})
