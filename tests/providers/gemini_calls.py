@@ -23,14 +23,14 @@ MODEL = DEFAULT_GEMINI_MODEL
 
 
 class NoJitter(random.Random):
-    """Jitter that always draws the shortest pause."""
+    """Draws the minimum, so that retries do not wait."""
 
     def uniform(self, a, b):
         return a
 
 
 def answer_with(server, value):
-    """Makes the service give this answer, or what this function makes of a request's text."""
+    """Set the answer of the service: a value, or a function of the request's text."""
 
     def answer(body, schema):
         server.bodies.append(body)
@@ -64,7 +64,7 @@ async def open_provider(base_url, fps=1.0, **settings):
 def call_all(
     base_url, requests, *, fps=1.0, calls=CallSettings(max_attempts=3, deadline_s=20), one_by_one=False, **settings
 ):
-    """(answer or failure of each request, call records)."""
+    """Call the model for each request; return (answers or failures, call records)."""
     sink = MemorySink()
 
     async def call_one(provider, policy, number, request):
@@ -77,22 +77,22 @@ def call_all(
     async def scenario():
         async with open_provider(base_url, fps, **settings) as provider:
             policy = CallPolicy(provider, calls, sink, jitter=NoJitter())
-            asked = [call_one(provider, policy, number, request) for number, request in enumerate(requests)]
+            coroutines = [call_one(provider, policy, number, request) for number, request in enumerate(requests)]
             if one_by_one:
-                return [await one for one in asked]
-            return list(await asyncio.gather(*asked))
+                return [await coroutine for coroutine in coroutines]
+            return list(await asyncio.gather(*coroutines))
 
     return asyncio.run(scenario()), sink.ended
 
 
 def call_model(service, request=None, **options):
-    """(answer or failure, call records) of one request."""
+    """Call the model for one request; return (answer or failure, call records)."""
     (outcome,), calls = call_all(service.base_url, [request or build_request()], **options)
     return outcome, calls
 
 
 def error_of(service, fault):
-    """The error that one call ends with."""
+    """Return the error of a single call with this fault."""
     service.set_faults(fault)
 
     async def scenario():
@@ -105,14 +105,14 @@ def error_of(service, fault):
 
 
 def sound_length(content, tmp_path):
-    """Seconds of sound that ffmpeg decodes from a clip."""
+    """Return the seconds of sound that ffmpeg decodes from a clip."""
     path = tmp_path / "received"
     path.write_bytes(content)
     return len(run_ffmpeg("-i", path, "-map", "0:a?", "-ar", 16_000, "-ac", 1, "-f", "s16le", "-")) / 32_000
 
 
 def pictures_of(content):
-    """(times of the pictures in a clip, length of the clip), in seconds."""
+    """Return (times of the pictures, length) of a clip, in seconds."""
     with av.open(io.BytesIO(content)) as container:
         return [frame.time for frame in container.decode(video=0)], container.duration / 1e6
 

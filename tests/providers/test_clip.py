@@ -299,7 +299,7 @@ def test_open_clip_is_imported_beside_a_torchvision_built_for_another_torch():
 
 def test_where_open_clip_cannot_be_imported_the_versions_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ModelError, match=r"beside torch \S+, torchvision \S+ .*install a torchvision") as raised:
+    with pytest.raises(ModelError, match=r"cannot import open-clip with torch \S+, torchvision \S+ .*install a torchvision") as raised:
         clip.import_open_clip()
     assert raised.value.code == "weights_missing"
 

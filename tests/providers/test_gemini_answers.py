@@ -77,7 +77,7 @@ def test_truncated_answer_is_retried_once_with_a_larger_budget(service):
     assert service.bodies[0] == service.bodies[1]
     assert [call.finish_reason for call in calls] == ["MAX_TOKENS"] * 2
     service.set_faults()
-    answer_with(service, {"n": 1, "words": "x" * 1000})  # 250 tokens and some
+    answer_with(service, {"n": 1, "words": "x" * 1000})  # just over 250 tokens
     answer, calls = call_model(service, max_output_tokens=100)
     assert answer.metadata["n"] == 1
     assert [call.status for call in calls] == ["error", "success"]
@@ -114,50 +114,50 @@ GOOD_FORMS = {
     "plain": lambda text, rng: text,
     "padded": lambda text, rng: f"\n\t {text} \r\n",
     "fenced": lambda text, rng: f"```json\n{text}\n```",
-    "fenced without a name": lambda text, rng: f"```\n{text}\n```",
-    "more fields than asked for": lambda text, rng: text[:-1] + ', "more": [null, {"x": []}]}',
+    "fenced without a language": lambda text, rng: f"```\n{text}\n```",
+    "additional fields": lambda text, rng: text[:-1] + ', "more": [null, {"x": []}]}',
     "half a surrogate pair": lambda text, rng: text[:-1] + ', "more": "x\\ud83dy"}',
-    "a field twice": lambda text, rng: text[:-1] + ', "summary": "last one counts"}',
+    "a repeated field": lambda text, rng: text[:-1] + ', "summary": "last one counts"}',
     "numbers as floats": lambda text, rng: text[:-1] + ', "start_time": 1e3}',
 }
 BAD_FORMS = {
-    "cut": lambda text, rng: text[: rng.randrange(1, len(text))],
+    "truncated": lambda text, rng: text[: rng.randrange(1, len(text))],
     "prose before": lambda text, rng: f"Here it is: {text}",
     "prose after": lambda text, rng: f"{text}\nI hope that helps.",
     "two objects": lambda text, rng: text + text,
     "single quotes": lambda text, rng: text.replace('"', "'"),
-    "a comma too many": lambda text, rng: text[:-1] + ",}",
+    "a trailing comma": lambda text, rng: text[:-1] + ",}",
     "a comment": lambda text, rng: text[:-1] + "} // done",
     "not a number": lambda text, rng: text[:-1] + f', "start_time": {rng.choice(["NaN", "Infinity", "-Infinity"])}}}',
     "beyond floating point": lambda text, rng: text[:-1] + ', "start_time": 1e999}',
     "beyond 64 bits": lambda text, rng: (
         text[:-1] + f', "extra": {{"n": {rng.choice([2**63, -(2**63) - 1, 10**400])}}}}}'
     ),
-    "beyond Python's digits": lambda text, rng: text[:-1] + ', "start_time": ' + "9" * 5000 + "}",
+    "beyond Python's digit limit": lambda text, rng: text[:-1] + ', "start_time": ' + "9" * 5000 + "}",
     "deep lists": lambda text, rng: text[:-1] + ', "extra": {"n": ' + "[" * 700 + "]" * 700 + "}}",
     "deep objects": lambda text, rng: text[:-1] + ', "extra": ' + '{"n":' * 400 + "1" + "}" * 400 + "}",
-    "endless lists": lambda text, rng: "[" * rng.randrange(2_000, 50_000),
+    "unclosed lists": lambda text, rng: "[" * rng.randrange(2_000, 50_000),
     "a list": lambda text, rng: f"[{text}]",
     "null": lambda text, rng: "null",
-    "a text": lambda text, rng: json.dumps(text),
+    "a string": lambda text, rng: json.dumps(text),
     "an empty object": lambda text, rng: "{}",
-    "a field missing": lambda text, rng: text.replace('"summary"', '"sumary"'),
-    "a null in place of a text": lambda text, rng: text[:-1] + ', "summary": null}',
-    "a text in place of a number": lambda text, rng: text[:-1] + ', "start_time": "1.5"}',
-    "a list in place of an object": lambda text, rng: text[:-1] + ', "scene": []}',
+    "a missing field": lambda text, rng: text.replace('"summary"', '"sumary"'),
+    "null instead of a string": lambda text, rng: text[:-1] + ', "summary": null}',
+    "a string instead of a number": lambda text, rng: text[:-1] + ', "start_time": "1.5"}',
+    "a list instead of an object": lambda text, rng: text[:-1] + ', "scene": []}',
     "a product without a name": lambda text, rng: text[:-1] + ', "products": [{"price": 1}]}',
-    "a page": lambda text, rng: "<html><body>502</body></html>",
+    "an HTML page": lambda text, rng: "<html><body>502</body></html>",
     "control characters": lambda text, rng: text.replace("dock", "do\x00ck"),
 }
 
 
 def corpus(count, seed):
-    """[(form, text, is good)], drawn from a seed."""
+    """Return [(form, text, is_good)], generated from a seed."""
     rng = random.Random(seed)
-    forms = [(name, make, True) for name, make in GOOD_FORMS.items()]
-    forms += [(name, make, False) for name, make in BAD_FORMS.items()]
+    forms = [(name, render, True) for name, render in GOOD_FORMS.items()]
+    forms += [(name, render, False) for name, render in BAD_FORMS.items()]
     chosen = [forms[number % len(forms)] for number in range(count)]
-    return [(name, make(json.dumps(storable_answer(rng)), rng), good) for name, make, good in chosen]
+    return [(name, render(json.dumps(storable_answer(rng)), rng), is_good) for name, render, is_good in chosen]
 
 
 def test_200_answers_are_checked_or_fail_with_their_text(service):
@@ -165,9 +165,9 @@ def test_200_answers_are_checked_or_fail_with_their_text(service):
     answer_with(service, lambda text: answers[int(text.split()[1])][1])
     requests = [build_request(text=f"case {number} .", schema=NESTED.json_schema) for number in range(200)]
     outcomes, _ = call_all(service.base_url, requests, max_output_tokens=65_536)
-    asked = Counter(int(entry.text.split("case ")[1].split()[0]) for entry in service.ledger.calls())
-    for number, ((form, text, good), outcome) in enumerate(zip(answers, outcomes, strict=True)):
-        if good:
+    call_counts = Counter(int(entry.text.split("case ")[1].split()[0]) for entry in service.ledger.calls())
+    for number, ((form, text, is_good), outcome) in enumerate(zip(answers, outcomes, strict=True)):
+        if is_good:
             assert not isinstance(outcome, Exception), (form, text, outcome)
             assert outcome.text == text
             json.dumps(outcome.metadata, allow_nan=False, ensure_ascii=False).encode()
@@ -175,7 +175,7 @@ def test_200_answers_are_checked_or_fail_with_their_text(service):
             assert isinstance(outcome, AnswerFailed), (form, text, outcome)
             assert outcome.code in ("answer_not_json", "schema_invalid"), (form, outcome.code)
             assert outcome.answer == text, form
-        assert asked[number] == (1 if good else 2), form
+        assert call_counts[number] == (1 if is_good else 2), form
 
 
 def test_two_kinds_of_bad_answers_share_one_repair(service):

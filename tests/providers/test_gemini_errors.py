@@ -21,21 +21,21 @@ from tests.providers.gemini_calls import build_request, call_all, call_model, er
 
 ERRORS = {
     "400": (Fault(status=400), "model_bad_request", 1),
-    "400 of a bad key": (Fault(status=400, reason="API_KEY_INVALID"), "model_auth", 1),
+    "400 for a bad key": (Fault(status=400, reason="API_KEY_INVALID"), "model_auth", 1),
     "401": (Fault(status=401), "model_auth", 1),
     "403": (Fault(status=403), "model_auth", 1),
     "404": (Fault(status=404), "model_not_found", 1),
     "408": (Fault(status=408), "model_timeout", 3),
     "500": (Fault(status=500), "model_unavailable", 3),
-    "502 with a page": (Fault(html=True), "model_unavailable", 3),
+    "502 with HTML": (Fault(html=True), "model_unavailable", 3),
     "503": (Fault(status=503), "model_unavailable", 3),
     "504": (Fault(status=504), "model_timeout", 3),
-    "200 with a page": (Fault(html=True, status=200), "model_unavailable", 3),
-    "an answer that breaks off": (Fault(reset=True), "model_unavailable", 3),
+    "200 with HTML": (Fault(html=True, status=200), "model_unavailable", 3),
+    "incomplete response": (Fault(reset=True), "model_unavailable", 3),
     "429": (Fault(status=429, retry_delay=0.01), "rate_limited", 12),
-    "429 of a day": (Fault(status=429, quota_id="GenerateRequestsPerDayPerProjectPerModel"), "quota_exhausted", 1),
-    "429 of spend": (Fault(status=429, message="monthly spending cap exceeded"), "quota_exhausted", 1),
-    "429 of credits": (Fault(status=429, message="Your prepayment credits are depleted."), "quota_exhausted", 1),
+    "429 for a day": (Fault(status=429, quota_id="GenerateRequestsPerDayPerProjectPerModel"), "quota_exhausted", 1),
+    "429 for spending": (Fault(status=429, message="monthly spending cap exceeded"), "quota_exhausted", 1),
+    "429 for credits": (Fault(status=429, message="Your prepayment credits are depleted."), "quota_exhausted", 1),
 }
 
 
@@ -46,7 +46,7 @@ def test_each_error_has_its_code_and_attempts(service, name):
     failure, calls = call_model(service, calls=CallSettings(max_attempts=3, max_calls_per_second=1000, deadline_s=20))
     assert failure.code == code
     assert failure.retryable == (attempts > 1 or code == "quota_exhausted")
-    assert len(service.ledger.calls()) == len(calls) == attempts  # the client adds no tries of its own
+    assert len(service.ledger.calls()) == len(calls) == attempts  # the client does not retry
     assert {call.code for call in calls} == {code}
 
 
@@ -55,10 +55,10 @@ def test_rate_limit_is_not_mistaken_for_an_exhausted_quota(service):
         "You exceeded your current quota, please check your plan and billing details. For more information on this "
         "error, head to the documentation of rate limits. Please retry in 0.05s."
     )
-    minute = Fault(
+    fault = Fault(
         first=1, status=429, message=message, quota_id="GenerateContentInputTokensPerModelPerMinute", retry_delay=0.05
     )
-    service.set_faults(minute)
+    service.set_faults(fault)
     answer, calls = call_model(service)
     assert answer.metadata == {"n": 1}
     assert [call.code for call in calls] == ["rate_limited", None]
@@ -87,9 +87,9 @@ def test_wait_until_a_date_is_relative_to_the_response(service, status):
 
 
 def test_local_clock_does_not_change_a_wait(monkeypatch):
-    answered = {"Retry-After": "Sun, 06 Nov 1994 08:50:07 GMT", "Date": "Sun, 06 Nov 1994 08:49:37 GMT"}
-    refused = errors.APIError(503, error_body(503), httpx2.Response(503, headers=answered))
-    assert model_error_of(refused).retry_after_s == 30.0
+    headers = {"Retry-After": "Sun, 06 Nov 1994 08:50:07 GMT", "Date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    error = errors.APIError(503, error_body(503), httpx2.Response(503, headers=headers))
+    assert model_error_of(error).retry_after_s == 30.0
 
 
 def test_daily_quota_halts_all_calls(service):
@@ -102,9 +102,9 @@ def test_daily_quota_halts_all_calls(service):
 
 
 def test_unreachable_service_is_unavailable(service):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
         (failure,), calls = call_all(address, [build_request()])
     assert (failure.code, failure.retryable) == ("model_unavailable", True)
     assert len(calls) == 3

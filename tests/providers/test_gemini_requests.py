@@ -33,7 +33,7 @@ def test_segment_is_sent_as_one_clip_of_its_length(service, film, tmp_path, star
     assert "videoMetadata" not in part
     times_s, length_s = pictures_of(content_of(part))
     frames = segment_of(film, start_s, end_s).frames
-    # The last picture may stand in the clip once more, at its end.
+    # The clip may repeat its last picture at its end.
     assert len(times_s) - len(frames) in (0, 1)
     assert times_s[: len(frames)] == pytest.approx(
         [max(0, frame.time_us / 1e6 - start_s) for frame in frames], abs=0.05
@@ -54,7 +54,7 @@ def test_short_silent_clip_is_stretched_to_the_minimum_length(service, film):
     media = dataclasses.replace(segment_of(film, 3.2, 3.9), audio_file=None)
     call_model(service, build_request(media))
     (part,) = media_parts(service.bodies[0])
-    assert pictures_of(content_of(part))[1] == pytest.approx(1.0, abs=0.1)  # stretched to the least length of a clip
+    assert pictures_of(content_of(part))[1] == pytest.approx(1.0, abs=0.1)  # the minimum length of a clip
 
 
 def test_audio_segment_is_sent_as_an_audio_clip(service, tone, tmp_path):
@@ -79,11 +79,13 @@ def test_image_is_sent_unchanged(service, still):
 def test_frames_are_sent_as_labelled_images_with_the_sound(service, film, tmp_path):
     media = segment_of(film, 3, 6)
     _, (call,) = call_model(service, build_request(media), media_input="frames")
-    *shown, sound_label, sound = media_parts(service.bodies[0])
-    # A frame of each second, the first of them still shown when the segment begins.
-    times_s = [float(part["text"].split()[2].removeprefix("0:")) for part in shown[::2]]
+    *labelled_frames, sound_label, sound = media_parts(service.bodies[0])
+    # One frame per second; the first one precedes the segment and is still shown at its start.
+    times_s = [float(part["text"].split()[2].removeprefix("0:")) for part in labelled_frames[::2]]
     assert times_s == pytest.approx([0, 0, 1, 2], abs=0.05)
-    assert [content_of(part) for part in shown[1::2]] == [(media.folder / f.file).read_bytes() for f in media.frames]
+    assert [content_of(part) for part in labelled_frames[1::2]] == [
+        (media.folder / f.file).read_bytes() for f in media.frames
+    ]
     assert sound_label["text"] == "Sound of the segment:"
     assert sound_length(content_of(sound), tmp_path) == pytest.approx(3, abs=0.13)
     assert (call.image_tokens, call.video_tokens) == (4 * 1120, 0)
@@ -126,9 +128,9 @@ def test_instruction_schema_and_text_are_sent_in_the_expected_fields(service):
 )
 def test_only_explicit_settings_are_sent(service, settings, expected):
     call_model(service, **settings)
-    plain = {"responseMimeType", "responseJsonSchema", "temperature", "maxOutputTokens"}
+    always = {"responseMimeType", "responseJsonSchema", "temperature", "maxOutputTokens"}
     config = service.bodies[0]["generationConfig"]
-    assert set(config) == plain | set(expected)
+    assert set(config) == always | set(expected)
     assert {key: config[key] for key in expected} == expected
 
 
@@ -150,8 +152,8 @@ def test_media_time_format_is_removed_from_the_sent_schema(service):
 
 
 def test_fields_named_like_keywords_stay_in_the_schema():
-    named = {"type": "object", "$id": "x", "properties": {"$id": {"type": "string"}, "format": {"type": "string"}}}
-    assert wire_schema(named) == {key: value for key, value in named.items() if key != "$id"}
+    schema = {"type": "object", "$id": "x", "properties": {"$id": {"type": "string"}, "format": {"type": "string"}}}
+    assert wire_schema(schema) == {key: value for key, value in schema.items() if key != "$id"}
 
 
 def test_cached_tokens_are_recorded(service):

@@ -35,8 +35,8 @@ def test_concurrent_segments_share_one_upload_with_different_offsets(service, fi
     offsets = {}
     for body in service.bodies:
         (part,) = media_parts(body)
-        expected = part["videoMetadata"]
-        offsets[request_text(body)] = (expected["startOffset"], expected["endOffset"])
+        metadata = part["videoMetadata"]
+        offsets[request_text(body)] = (metadata["startOffset"], metadata["endOffset"])
     assert {part["fileData"]["fileUri"] for body in service.bodies for part in media_parts(body)} == {
         f"{service.base_url}/v1/{name}" for name in service.service.files.deleted
     }
@@ -48,17 +48,17 @@ def test_upload_contains_the_complete_item(service, film, tmp_path):
     (stored,) = service.service.files.deleted.values()
     assert stored.mime_type == "video/mp4"
     assert sound_length(stored.content, tmp_path) == pytest.approx(12, abs=0.13)
-    assert len(pictures_of(stored.content)[0]) in (12, 13)  # the last may stand once more at the end
+    assert len(pictures_of(stored.content)[0]) in (12, 13)  # the last picture may be repeated at the end
 
 
 def test_each_item_has_its_own_upload(service, film, tone):
     requests = [build_request(segment_of(film, 0, 2, "film")), build_request(segment_of(tone, 0, 2, "tone"))]
     call_all(service.base_url, requests, media_input="files", fps=2.0)
     assert len(service.ledger.calls("upload")) == 2
-    (expected,) = [
+    (metadata,) = [
         part["videoMetadata"] for b in service.bodies for part in media_parts(b) if "fps" in part["videoMetadata"]
     ]
-    assert expected["fps"] == 2.0  # of the film; sound alone has no frame rate
+    assert metadata["fps"] == 2.0  # the film; audio has no frame rate
 
 
 def test_clip_over_the_inline_limit_is_uploaded(service, film, monkeypatch, tmp_path):
@@ -128,7 +128,7 @@ def test_lost_upload_is_replaced_without_halting_the_run(service, film):
             subject = CallSubject("run_a", "vid_a", "seg_a", "key_a")
             await generate_checked(provider, policy, build_request(media, "first"), subject, CallTally())
             service.service.files.files.clear()
-            # The refusal of one of them comes when the others have seen to a new upload, which is then used.
+            # One request is rejected after the others have replaced the upload; it then uses the new one.
             service.set_faults(Fault(text="later 0", first=1, delay=1))
             later = [build_request(media, f"later {number}") for number in range(5)]
             return await asyncio.gather(
@@ -157,12 +157,12 @@ def test_uploads_are_deleted_when_the_provider_closes(service, film, tone):
 
 
 def test_failed_deletions_are_ignored(service, film, monkeypatch):
-    answer = service.service._file
+    handle = service.service._file
 
-    def refuse(request, name):
-        return JSONResponse(error_body(500), 500) if request.method == "DELETE" else answer(request, name)
+    def reject_deletion(request, name):
+        return JSONResponse(error_body(500), 500) if request.method == "DELETE" else handle(request, name)
 
-    monkeypatch.setattr(service.service, "_file", refuse)
+    monkeypatch.setattr(service.service, "_file", reject_deletion)
     outcome, _ = call_model(service, build_request(segment_of(film, 0, 2)), media_input="files")
     assert outcome.metadata == {"n": 1}
     assert len(service.service.files.files) == 1

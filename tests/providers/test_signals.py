@@ -259,7 +259,7 @@ def test_everything_that_can_be_measured_may_be_asked_for():
             r"'shots\[\].cut_times'",
         ),
         ({"extra": {"type": "object"}}, "'extra'"),
-        ({}, "no field"),
+        ({}, "cannot fill any field"),
     ],
 )
 def test_a_field_that_cannot_be_measured_is_refused_naming_it_and_those_that_can(properties, named):
