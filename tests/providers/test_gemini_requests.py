@@ -79,13 +79,11 @@ def test_image_is_sent_unchanged(service, still):
 def test_frames_are_sent_as_labelled_images_with_the_sound(service, film, tmp_path):
     media = segment_of(film, 3, 6)
     _, (call,) = call_model(service, build_request(media), media_input="frames")
-    *labelled_frames, sound_label, sound = media_parts(service.bodies[0])
+    *labelled, sound_label, sound = media_parts(service.bodies[0])
     # One frame per second; the first one precedes the segment and is still shown at its start.
-    times_s = [float(part["text"].split()[2].removeprefix("0:")) for part in labelled_frames[::2]]
+    times_s = [float(part["text"].split()[2].removeprefix("0:")) for part in labelled[::2]]
     assert times_s == pytest.approx([0, 0, 1, 2], abs=0.05)
-    assert [content_of(part) for part in labelled_frames[1::2]] == [
-        (media.folder / f.file).read_bytes() for f in media.frames
-    ]
+    assert [content_of(part) for part in labelled[1::2]] == [(media.folder / f.file).read_bytes() for f in media.frames]
     assert sound_label["text"] == "Sound of the segment:"
     assert sound_length(content_of(sound), tmp_path) == pytest.approx(3, abs=0.13)
     assert (call.image_tokens, call.video_tokens) == (4 * 1120, 0)
