@@ -93,7 +93,7 @@ def test_single_candidate_needs_no_detection() -> None:
     assert item.judged == 0
 
 
-def test_monolingual_item_is_judged_once_per_chunk_and_at_its_ends() -> None:
+def test_monolingual_item_is_judged_once_per_chunk_and_edge() -> None:
     item = FakeItem(["en"] * 30)
     item.track()
     assert item.judged == len(item.chunks) + 2

@@ -191,7 +191,7 @@ def test_paraphrases_are_closer_than_other_texts():
 
 
 @needs_wordllama
-def test_vectors_have_unit_length_and_do_not_depend_on_the_batch():
+def test_vectors_have_unit_length_independent_of_the_batch():
     model = WordLlamaEmbedder()
     texts = [text for pair in PARAPHRASES for text in pair] + ["word " * 1500]
     together = model.embed(texts)
