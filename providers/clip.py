@@ -30,7 +30,7 @@ BATCH: Final = 16  # pictures or texts computed together; more is no faster on a
 _LOCAL_FOLDER: Final = "local-dir:"
 # Names of the weights in a folder, in the order in which open-clip prefers them.
 _FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-# The default model and its place at the hub, so that finding its weights does not import open-clip, which is slow.
+# The default model and its repository at the hub, so that finding its weights does not import open-clip, which is slow.
 _DEFAULT: Final = "ViT-B-32:datacomp_xl_s13b_b90k"
 _DEFAULT_HUB: Final = "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K/"
 _INSTALL: Final = "pip install 'promptreel[clip]'"
@@ -197,7 +197,7 @@ def _define_missing_operators(torch: Any) -> None:
         del sys.modules[name]  # left behind by the failed import
     library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # defined already
+        with contextlib.suppress(RuntimeError):  # already defined
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _operators.append(library)
 

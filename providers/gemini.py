@@ -30,7 +30,7 @@ from promptreel.schemas.mediatime import format_timecode, seconds_from_us
 from promptreel.schemas.settings import ModelSettings
 
 # A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
-INLINE_LIMIT_BYTES: Final = 14_000_000
+MAX_INLINE_BYTES: Final = 14_000_000
 # The service rejects a larger budget for one answer.
 MAX_OUTPUT_TOKENS: Final = 65_536
 # How long an upload may stay PROCESSING, and how often its state is polled.
@@ -126,7 +126,7 @@ class GeminiProvider(Provider):
             return [media]
         clip, content = await self._clip(media.folder, media.frames, media.audio_file, media.span)
         fps = self._fps if media.frames else None
-        if len(content) <= INLINE_LIMIT_BYTES:
+        if len(content) <= MAX_INLINE_BYTES:
             return [_inline_part(content, clip.mime_type, fps)]
         if self._settings.vertex_project:
             raise _too_large(f"the proxy clip has {len(content)} bytes", "cut shorter segments")
@@ -204,7 +204,7 @@ class GeminiProvider(Provider):
             clip, content = await self._clip(media.folder, (), media.audio_file, media.span)
             parts += [types.Part(text="Sound of the segment:"), _inline_part(content, clip.mime_type, None)]
             size += len(content)
-        if size > INLINE_LIMIT_BYTES:
+        if size > MAX_INLINE_BYTES:
             raise _too_large(
                 f"the media ({len(media.frames)} frames) has {size} bytes", "send clips, or cut shorter segments"
             )
@@ -361,11 +361,11 @@ def _file_part(upload: _UploadedPart, fps: float | None) -> Any:
 
 
 def _is_custom_rate(fps: float | None) -> bool:
-    """Return whether the rate must be sent: the service samples one frame per second by default."""
+    """Return whether a frame rate differs from the default of the service, one frame per second."""
     return fps is not None and fps != 1.0
 
 
 def _too_large(excess: str, fix: str) -> ModelError:
     return ModelError(
-        "model_bad_request", f"{excess}, more than the {INLINE_LIMIT_BYTES} bytes allowed in one request; {fix}"
+        "model_bad_request", f"{excess}, more than the {MAX_INLINE_BYTES} bytes allowed in one request; {fix}"
     )

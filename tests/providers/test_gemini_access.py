@@ -74,7 +74,7 @@ def test_vertex_call_uses_the_token_of_the_account(service, service_account, fil
 
 
 def test_clip_too_large_for_vertex_fails_with_the_fix(service, service_account, film, monkeypatch):
-    monkeypatch.setattr(gemini, "INLINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(gemini, "MAX_INLINE_BYTES", 1000)
     failure, _ = call_model(
         service, build_request(segment_of(film, 0, 2)), vertex_project="p", vertex_location="europe-west1"
     )

@@ -90,7 +90,7 @@ def test_frames_are_sent_as_labelled_images_with_the_sound(service, film, tmp_pa
 
 
 def test_frames_over_the_request_limit_are_not_sent(service, film, monkeypatch):
-    monkeypatch.setattr(gemini, "INLINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(gemini, "MAX_INLINE_BYTES", 1000)
     failure, _ = call_model(service, build_request(segment_of(film)), media_input="frames")
     assert failure.code == "model_bad_request"
     assert "the media (12 frames) has" in failure.message

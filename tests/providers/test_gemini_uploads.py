@@ -62,7 +62,7 @@ def test_each_item_has_its_own_upload(service, film, tone):
 
 
 def test_clip_over_the_inline_limit_is_uploaded(service, film, monkeypatch, tmp_path):
-    monkeypatch.setattr(gemini, "INLINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(gemini, "MAX_INLINE_BYTES", 1000)
     answer, _ = call_model(service, build_request(segment_of(film, 2, 5)), fps=2.0)
     assert answer.metadata == {"n": 1}
     (part,) = media_parts(service.bodies[0])
