@@ -79,7 +79,7 @@ def model_error_of(error: Exception, model: str | None = None) -> ModelError | N
 def is_lost_file(error: Any) -> bool:
     """Return whether the error means that an uploaded file no longer exists; files expire after 48 hours.
 
-    The service reports this as 403, which does not mean that the key is invalid here.
+    Such a 403 does not mean that the key is invalid.
     """
     is_rejection = getattr(error, "code", None) in (403, 404)
     return is_rejection and "access the file" in str(getattr(error, "message", "")).lower()

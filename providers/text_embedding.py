@@ -66,7 +66,7 @@ def texts_of(
 ) -> tuple[IndexedText, ...]:
     """Return the texts of one result: its fields in schema order, `metadata_text`, and the transcript.
 
-    Blank texts, numbers, booleans and the paths in `disabled` are not embedded; filters still find them.
+    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters.
     """
     disabled_paths = {path.removesuffix("[]") for path in disabled}
     texts = []
