@@ -124,7 +124,7 @@ def _figures(ledger: Ledger, cpu_s: float, wall_s: float) -> Figures:
     return Figures(
         answered=len(answered),
         rate=ledger.rate(),
-        rejected=ledger.refused_share(),
+        rejected=ledger.rejected_share(),
         of_bucket=len(answered) / allowed,
         in_flight=ledger.max_in_flight(),
         cpu_s=cpu_s,

@@ -1,1 +1,1 @@
-"""Models behind one small base. The call policy lives here once; a provider only says how to ask."""
+"""Models behind one small base class, and the call policy that all of them share."""

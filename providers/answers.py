@@ -1,4 +1,4 @@
-"""From a model's text to a checked answer, with at most one second try for each kind of fault."""
+"""Parse and check a model's answers, with at most one second try for each kind of fault."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from promptreel.schemas.validation import validator_of
 
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _MESSAGE_CHARS: Final = 300
-# An answer cut at the token limit is asked for once more with this multiple of the budget.
+# The second try after an answer cut at the token limit has this multiple of the budget.
 LARGER_BUDGET: Final = 4
-# What tables can hold: 64-bit numbers, and nesting far beyond the 12 levels of a prompt's schema.
+# The limits of tables: 64-bit numbers, and nesting far beyond the 12 levels of a prompt's schema.
 _INTEGERS: Final = range(-(2**63), 2**63)
 _MAX_DEPTH: Final = 100
 
@@ -34,9 +34,9 @@ class CheckedAnswer:
     """An answer that fits its schema.
 
     Attributes:
-        metadata: the answer.
-        text: the model's own text.
-        warning: what a reader of it should know.
+        metadata: the parsed answer.
+        text: the answer as the model wrote it.
+        warning: a warning for readers of the answer.
     """
 
     metadata: dict[str, Any]
@@ -46,7 +46,7 @@ class CheckedAnswer:
 
 
 class AnswerFailed(ModelError):
-    """No usable answer came; `answer` holds the model's last text where it gave one."""
+    """The model returned no usable answer; `answer` is its last text, None without one."""
 
     def __init__(self, code: str, message: str, *, retryable: bool, answer: str | None) -> None:
         super().__init__(code, message, retryable=retryable)
@@ -56,18 +56,20 @@ class AnswerFailed(ModelError):
 async def generate_checked(
     provider: Provider, policy: CallPolicy, request: ModelRequest, subject: CallSubject, tally: CallTally
 ) -> CheckedAnswer:
-    """Asks a model and checks its answer. What earlier attempts at the run received for the same operation comes first: an
-    answer that passes the check is used, and a failure that is final is raised again. Neither calls the model.
+    """Call a model and check its answer.
 
-    An answer that is no JSON or does not fit the schema is asked for once more, saying what was wrong; one that was cut
-    at the token limit once more with a larger budget, the same prompt; one that is empty or was given without having
-    seen the media once more as it was.
+    Answers that earlier attempts at the run received for the operation come first: a valid answer is used, and a final
+    failure is raised again, both without a call.
+
+    Each kind of fault has one second try. An answer that is not JSON or does not fit the schema is requested again with a
+    note of the fault; an answer cut at the token limit, with a larger budget and the same prompt; an answer that is empty
+    or shows that the model did not see the media, with the same request.
 
     Raises:
         AnswerFailed: the second try failed too, or the failure is final.
         ModelError, Halted: from the call policy.
     """
-    questions = _Questions(request)
+    tries = _Tries(request)
     if provider.is_called:
         earlier = await policy.earlier_answers(subject)
         for call_id, answer in earlier:
@@ -75,62 +77,62 @@ async def generate_checked(
                 checked = check_answer(answer, request)
                 tally.call_ids += (call_id,)
                 return checked
-        questions = _replay(request, [answer for _, answer in reversed(earlier)])
+        tries = _replay(request, [answer for _, answer in reversed(earlier)])
     prepared = await policy.prepare(request)
     while True:
         if provider.is_called:
-            answer = await policy.call(questions.current, prepared, subject, tally)
+            answer = await policy.call(tries.current, prepared, subject, tally)
         else:
-            answer = await provider.ask(questions.current, prepared)
+            answer = await provider.call(tries.current, prepared)
         try:
             return check_answer(answer, request)
         except AnswerFailed as failure:
-            if not questions.go_on(failure):
+            if not tries.advance(failure):
                 raise
 
 
-class _Questions:
-    """What to ask next for one operation: the request, then at most one second try for each kind of fault."""
+class _Tries:
+    """The requests of one operation: the original, then at most one second try for each kind of fault."""
 
     def __init__(self, request: ModelRequest) -> None:
         self.current = self._original = request
         self._tried: set[str] = set()
 
-    def go_on(self, failure: AnswerFailed) -> bool:
-        """Moves on to the second try for a failure; False where there is none, or it was made."""
-        # One repair is asked for, whether the answer was no JSON or did not fit the schema.
+    def advance(self, failure: AnswerFailed) -> bool:
+        """Make the second try for a failure current; return False if it has none or was tried already."""
+        # Answers that are not JSON and answers that do not fit the schema share one repair.
         kind = "repair" if FAILURE_CODES[failure.code].second_try == "repair" else failure.code
-        again = None if kind in self._tried else _second_try(self._original, failure)
-        if again is None:
+        request = None if kind in self._tried else _second_try(self._original, failure)
+        if request is None:
             return False
         self._tried.add(kind)
-        self.current = again
+        self.current = request
         return True
 
 
-def _replay(request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Questions:
-    """Where recorded answers, oldest first, have left an operation. After a failure that may be retried it begins anew.
+def _replay(request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Tries:
+    """Return the state of an operation after its recorded answers, oldest first; a retryable failure resets it.
 
     Raises:
-        AnswerFailed: they ended in a failure that is final.
+        AnswerFailed: the answers ended in a final failure.
     """
-    questions = _Questions(request)
+    tries = _Tries(request)
     for answer in answers:
         try:
             check_answer(answer, request)
         except AnswerFailed as failure:
-            if not questions.go_on(failure):
+            if not tries.advance(failure):
                 if not failure.retryable:
                     raise
-                questions = _Questions(request)
-    return questions
+                tries = _Tries(request)
+    return tries
 
 
 def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
-    """Checks one answer against its request.
+    """Check one answer against its request.
 
     Raises:
-        AnswerFailed: with the code of the first thing that is wrong.
+        AnswerFailed: has the code of the first fault.
     """
     if answer.failure is not None:
         code, message = answer.failure
@@ -138,35 +140,33 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             code, message, retryable=FAILURE_CODES[code].retryable == "always", answer=answer.text or None
         )
     if not answer.text.strip():
-        raise AnswerFailed("model_empty", "the model answered without content", retryable=True, answer=None)
+        raise AnswerFailed("model_empty", "the model returned an empty answer", retryable=True, answer=None)
     if request.media is not None and answer.usage.media_reported and answer.usage.media_tokens == 0:
         raise AnswerFailed(
             "media_not_seen",
-            "the call's usage counts no picture or sound: the model answered without having seen the media",
+            "the model did not see the media: the usage of the call counts no picture or sound tokens",
             retryable=True,
             answer=answer.text,
         )
     metadata = parse_answer(answer.text)
     error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
     if error is not None:
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(
-            "."
-        )
-        message = f"the answer does not fit the schema at {place or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+        message = f"the answer does not fit the schema at {path or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
         raise AnswerFailed("schema_invalid", message, retryable=True, answer=answer.text)
     return CheckedAnswer(metadata, answer.text, answer.usage, answer.warning)
 
 
 def parse_answer(text: str) -> dict[str, Any]:
-    """Reads a JSON object, also inside a Markdown fence.
+    """Parse a JSON object, with or without a Markdown fence.
 
     Raises:
-        AnswerFailed: `answer_not_json`, or `schema_invalid` where it is JSON but no object, or one that holds what no
-            table can hold.
+        AnswerFailed: `answer_not_json`; `schema_invalid` if it is JSON but not an object, or holds a value that no table
+            can store.
     """
     fenced = _FENCE.match(text)
     try:
-        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_refuse_constant)
+        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise AnswerFailed(
             "answer_not_json", f"the answer is not JSON: {str(error)[:_MESSAGE_CHARS]}", retryable=True, answer=text
@@ -198,19 +198,19 @@ def _validator(schema_text: str) -> jsonschema.protocols.Validator:
     return validator_of(json.loads(schema_text))
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 class _NotStorable(Exception):
-    """A value that no table can hold."""
+    """A value that no table can store."""
 
 
 def _storable(value: Any, depth: int = 0) -> Any:
-    """A value as files can hold it: half a surrogate pair, which JSON may escape, becomes U+FFFD.
+    """Return a value that files can store: half a surrogate pair, which JSON can escape, becomes U+FFFD.
 
     Raises:
-        _NotStorable: a number needs more than 64 bits, or lists and objects are nested too deep.
+        _NotStorable: a number needs more than 64 bits, or the value is nested too deeply.
     """
     if depth > _MAX_DEPTH:
         raise _NotStorable(f"is nested deeper than {_MAX_DEPTH} levels")

@@ -1,4 +1,4 @@
-"""What a model provider is: a picklable description that can be opened into a connection that answers requests."""
+"""The provider interface: a picklable description of a model that opens into a connection that answers requests."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embeddin
 
 @dataclass(frozen=True, slots=True)
 class SegmentInput:
-    """What is at hand of one segment, on local disk.
+    """One segment's media on local disk.
 
     Attributes:
         folder: the item's analysis folder: sampled frames, sound, timeline.
         span: the segment; an image has [0, 0).
         frames: the sampled frames that belong to the segment, in order.
         audio_file: the item's sound (16 kHz mono FLAC), relative to the folder; None without sound.
-        item_key: identifies the item's analysis, for what a provider keeps per item (an upload).
-        item_duration_us, item_frames: the whole item, for providers that hand it over once.
-        words: what is spoken in the segment; None where there is no transcript.
+        item_key: identifies the item's analysis, for what a provider stores per item (an upload).
+        item_duration_us, item_frames: the complete item, for providers that upload it once.
+        words: the words spoken in the segment; None without a transcript.
     """
 
     media_type: MediaType
@@ -45,16 +45,16 @@ class SegmentInput:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One question to a model.
+    """One request to a model.
 
     Attributes:
-        instruction: what all segments of a run share; sent as the system instruction, so that a service can cache it.
-        text: what is particular to this segment or item.
+        instruction: shared by all segments of a run; sent as the system instruction so that a service can cache it.
+        text: specific to this segment or item.
         json_schema: JSON Schema of the answer; its root is an object.
         media: None for a synthesis.
-        output_token_factor: multiplies the settings' budget for the answer.
-        texts: what is embedded; empty for every other purpose.
-        is_query: the texts look for others, instead of being found.
+        output_token_factor: multiplies `max_output_tokens` of the settings.
+        texts: the texts to embed; empty for every other purpose.
+        is_query: the texts are search queries, not documents.
     """
 
     purpose: Purpose
@@ -69,7 +69,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call as the service reports them; `media_reported` tells whether it broke the input down."""
+    """Tokens of one call as the service reports them; `media_reported` is true if it reports the input by modality."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -89,15 +89,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said.
+    """The answer of a model.
 
     Attributes:
-        text: the answer; empty where there is none.
-        finish_reason: in the service's own word.
-        failure: (code, message) where the finish reason means that the answer is not usable.
-        warning: what a reader of the answer should know.
+        text: empty if the model returned no text.
+        finish_reason: as the service names it.
+        failure: (code, message) if the finish reason makes the answer unusable.
+        warning: a warning for readers of the answer.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
-        model_version: the model that answered, in the service's own word; None where it does not tell.
+        model_version: the model that answered, as the service names it; None if it reports none.
     """
 
     text: str
@@ -110,58 +110,58 @@ class ModelAnswer:
 
 
 class Provider(ABC):
-    """A model, described by picklable settings. Clients are acquired in `open` and released in `close`."""
+    """A model described by picklable settings. `open` acquires its clients, `close` releases them."""
 
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Whatever changes the answer to a request: part of an operation's key."""
+        """Return everything about the model that can change an answer: part of an operation's key."""
 
     def check_prompt(self, prompt: Prompt) -> None:
-        """Refuses a prompt that this model cannot answer.
+        """Reject a prompt that this model cannot answer.
 
         Raises:
-            PromptError: naming the fields that it cannot fill, and those that it can.
+            PromptError: names the fields that the model cannot fill, and those that it can.
         """
 
     def reads_transcript(self, prompt: Prompt) -> bool:
-        """Whether an answer to that prompt is made from the transcript, which then has to be there first."""
+        """Return whether answers to the prompt need the transcript, which must then be made first."""
         return False
 
     def material(self, prompt: Prompt) -> Mapping[str, Any]:
-        """What of this machine, beside the model, an answer to that prompt depends on: part of an operation's key."""
+        """Return what else on this machine can change an answer to the prompt: part of an operation's key."""
         return {}
 
     def check_access(self) -> None:
-        """Refuses a run that could not make a single call.
+        """Reject a run that cannot make any call.
 
         Raises:
-            SettingsError: naming the key or setting that is missing.
+            SettingsError: names the missing key or setting.
         """
 
     async def open(self) -> None:
-        """Acquires clients; called once in the event loop that will ask."""
+        """Acquire clients; called once, in the event loop that makes the calls."""
 
     async def close(self) -> None:
-        """Releases what `open` acquired."""
+        """Release what `open` acquired."""
 
     async def prepare(self, request: ModelRequest) -> Any:
-        """Builds what is sent for a request (a proxy clip, an upload), once for all attempts at it.
+        """Build what is sent for a request (a proxy clip, an upload), once for all attempts at it.
 
         Raises:
-            ModelError: it could not be built.
+            ModelError: the build or the upload failed.
         """
         return None
 
     @abstractmethod
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
-        """Makes exactly one call, without retries of its own.
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+        """Make exactly one call, without retries.
 
         Args:
             prepared: what `prepare` returned for the first request of this operation.
 
         Raises:
-            ModelError: the service refused, failed or could not be reached; `retryable` says whether to ask again.
+            ModelError: the service rejected the call, failed or could not be reached; see its `retryable`.
         """

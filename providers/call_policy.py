@@ -1,4 +1,4 @@
-"""How every call is made, whatever the model: rate, deadline, retries, records, and when to stop calling altogether."""
+"""The call policy shared by all providers: rate limit, deadline, retries, call records, and when to stop the calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from promptreel.providers.rate_limit import CHECK_EVERY_S, AdaptiveRateLimit
+from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import call_id_of, digest
@@ -23,27 +23,26 @@ from promptreel.schemas.settings import CallSettings
 
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 60.0
-# A service that asks for a longer wait than this is not waited for: the operation fails as retryable.
+# If the service requests a longer wait, the operation fails as retryable instead of waiting.
 MAX_RETRY_AFTER_S: Final = 120.0
-# A refusal for speed is the limiter's business, so it does not use up the attempts meant for faults; it is bounded all
-# the same.
+# The rate limiter handles rate-limited calls, so they do not use up `max_attempts`; they have this multiple of it.
 RATE_LIMITED_ATTEMPTS_FACTOR: Final = 4
 
 
 class CallSink(Protocol):
-    """Where call records go."""
+    """Stores call records."""
 
     def begin(self, call: LlmCallRow) -> None: ...
 
     def end(self, call: LlmCallRow) -> None: ...
 
     async def answers(self, video_id: str, segment_id: str | None, operation_key: str) -> Sequence[LlmCallRow]:
-        """Calls of earlier attempts whose answer, good or failed, is not in the operation cache, newest first."""
+        """Return earlier attempts' calls whose answer, good or failed, is not in the operation cache, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallSubject:
-    """What a call is made for."""
+    """The operation that a call belongs to."""
 
     run_id: str
     video_id: str
@@ -52,7 +51,7 @@ class CallSubject:
 
 
 class Halted(PicklableError):
-    """No call was made, because none is to be made any more.
+    """No call was made because the calls of this run have been halted.
 
     Attributes:
         code: "cancelled", "budget_exhausted", "deadline_exceeded", or the failure that halted the calls.
@@ -66,21 +65,22 @@ class Halted(PicklableError):
 
 @dataclass(slots=True)
 class CallTally:
-    """What one operation has cost so far: attempts made and the ids of their records."""
+    """The number of attempts at one operation so far, and the ids of their call records."""
 
     attempts: int = 0
     call_ids: tuple[str, ...] = ()
 
 
 class CallPolicy:
-    """Makes the calls of one worker to one provider, in one event loop.
+    """The calls of one worker to one provider, in one event loop.
 
     Args:
-        stopped: whether the run was asked to stop; checked before every call.
-        check_run: raises Halted where the run calls no more for a reason outside this policy; called before every call.
-        on_call: told of every call's record when it has ended.
-        deadline: moment (of `time.time`) after which no call is made.
-        spent_tokens: tokens that earlier attempts at the run have used up.
+        stopped: returns whether a stop of the run was requested; checked before every call.
+        check_run: raises Halted if the run must not make further calls for a reason outside this policy; called before
+            every call.
+        on_call: receives the record of every call when it ends.
+        deadline: `time.time()` after which no call is made.
+        spent_tokens: tokens used by earlier attempts at the run.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class CallPolicy:
         self._halted: Halted | None = None
 
     async def prepare(self, request: ModelRequest) -> Any:
-        """Lets the provider build what is sent. An upload that fails on the way is tried again as a call is.
+        """Let the provider build what is sent; a failed upload is retried like a call.
 
         Raises:
-            ModelError: it could not be built; the last failure is raised.
-            Halted: no further call is made in this run.
+            ModelError: the last failure, when the attempts are used up.
+            Halted: the calls of this run have been halted.
         """
         faults = 0
         while True:
@@ -123,50 +123,49 @@ class CallPolicy:
                 return await self._provider.prepare(request)
             except ModelError as error:
                 faults += 1
-                self._give_up_or_halt(error, faults, 0)
+                self._raise_unless_retryable(error, faults, 0)
                 await self._sleep(self._backoff(error, faults))
 
     async def earlier_answers(self, subject: CallSubject) -> list[tuple[str, ModelAnswer]]:
-        """(call id, answer) of what earlier attempts at the run received for an operation that is not in the cache, newest
+        """Return (call id, answer) of the answers that earlier attempts at the run received but did not cache, newest
         first: a good answer whose process died before storing it, or an answer that failed.
 
-        A record holds an answer's text and tokens, which is all that a service says; it holds no vectors, so that an
-        embedding is asked for again.
+        A record holds an answer's text and tokens but no vectors, so embeddings are always requested again.
         """
         calls = await self._sink.answers(subject.video_id, subject.segment_id, subject.operation_key)
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
-        """Asks until there is an answer, within the attempts that the settings allow.
+        """Call the model until it answers, within the attempts that the settings allow.
 
         Raises:
-            ModelError: no answer came; the last failure is raised.
-            Halted: no further call is made in this run.
+            ModelError: the last failure, when the attempts are used up.
+            Halted: the calls of this run have been halted.
         """
-        faults = refusals = 0
+        faults = rate_limited = 0
         while True:
             try:
                 async with self._in_flight:
                     await self._limit.acquire(self.check_halted)
                     return await self._attempt(request, prepared, subject, tally)
             except ModelError as error:
-                if error.code == "rate_limited":
-                    refusals += 1
+                is_rate_limited = error.code == "rate_limited"
+                if is_rate_limited:
+                    rate_limited += 1
                     wait = error.retry_after_s
-                    self._limit.refused(None if wait is None else min(wait, MAX_RETRY_AFTER_S))
+                    self._limit.record_rejection(None if wait is None else min(wait, MAX_RETRY_AFTER_S))
                 else:
                     faults += 1
-                self._give_up_or_halt(error, faults, refusals)
-                # After a refusal for speed the limiter holds the call back.
-                refused = error.code == "rate_limited"
-                await self._sleep(self._jitter.uniform(0, 0.05) if refused else self._backoff(error, faults))
+                self._raise_unless_retryable(error, faults, rate_limited)
+                # The limiter delays the next call of a rate-limited operation.
+                await self._sleep(self._jitter.uniform(0, 0.05) if is_rate_limited else self._backoff(error, faults))
 
-    def _give_up_or_halt(self, error: ModelError, faults: int, refusals: int) -> None:
+    def _raise_unless_retryable(self, error: ModelError, faults: int, rate_limited: int) -> None:
         halts = FAILURE_CODES[error.code].halts_run
         if halts:
             self._halted = Halted(error.code, error.message)
         allowed = self._settings.max_attempts
-        exhausted = faults >= allowed or refusals >= allowed * RATE_LIMITED_ATTEMPTS_FACTOR
+        exhausted = faults >= allowed or rate_limited >= allowed * RATE_LIMITED_ATTEMPTS_FACTOR
         if not error.retryable or halts or exhausted:
             raise error
         if (error.retry_after_s or 0) > MAX_RETRY_AFTER_S:
@@ -177,24 +176,26 @@ class CallPolicy:
         until = clock() + seconds
         while (left := until - clock()) > 0:
             self.check_halted()
-            await asyncio.sleep(min(left, CHECK_EVERY_S))
+            await asyncio.sleep(min(left, CHECK_INTERVAL_S))
 
     def check_halted(self) -> None:
-        """Raises Halted where no call is to be made any more."""
+        """Raise Halted if no further call may be made."""
         if self._stopped():
             raise Halted("cancelled", "the run was stopped before this call")
         self._check_run()
         if self._halted is not None:
-            raise Halted(self._halted.code, f"not called, because an earlier call ended so: {self._halted.message}")
-        cap = self._settings.max_total_tokens
-        if cap is not None and self._spent_tokens >= cap:
-            raise Halted("budget_exhausted", f"the run's cap of {cap} tokens is reached; raise it and resume the run")
+            raise Halted(self._halted.code, f"not called because an earlier call failed: {self._halted.message}")
+        limit = self._settings.max_total_tokens
+        if limit is not None and self._spent_tokens >= limit:
+            raise Halted(
+                "budget_exhausted", f"the run reached its limit of {limit} tokens; raise it and resume the run"
+            )
         if self._deadline is not None and time.time() >= self._deadline:
-            raise Halted("deadline_exceeded", "the run's deadline has passed; resume the run to go on")
+            raise Halted("deadline_exceeded", "the run's deadline has passed; resume the run to continue")
 
     def _backoff(self, error: ModelError, faults: int) -> float:
-        """Seconds before the next attempt: what the service asked for, else full jitter over an exponential back-off
-        (M. Brooker, "Exponential Backoff and Jitter", 2015)."""
+        """Return the seconds before the next attempt: full jitter over an exponential back-off, but no less than the
+        service requested (M. Brooker, "Exponential Backoff and Jitter", 2015)."""
         ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (faults - 1))
         return max(error.retry_after_s or 0.0, self._jitter.uniform(0, ceiling))
 
@@ -202,35 +203,40 @@ class CallPolicy:
         self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally
     ) -> ModelAnswer:
         tally.attempts += 1
-        begun = _begun_record(self._provider, request, subject, tally.attempts)
-        tally.call_ids += (begun.llm_call_id,)
-        with self._kept():
-            self._sink.begin(begun)
+        started_call = _started_call(self._provider, request, subject, tally.attempts)
+        tally.call_ids += (started_call.llm_call_id,)
+        with self._storage_errors_as_failures():
+            self._sink.begin(started_call)
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                answer = await self._provider.ask(request, prepared)
+                answer = await self._provider.call(request, prepared)
         except TimeoutError as error:
             timeout = ModelError(
                 "model_timeout",
-                f"no answer within {self._settings.deadline_s:g} s (deadline of one call)",
+                f"no answer within {self._settings.deadline_s:g} s, the deadline of one call",
                 retryable=True,
             )
-            self._end(begun, started, error=timeout)
+            self._end(started_call, started, error=timeout)
             raise timeout from error
         except ModelError as error:
-            self._end(begun, started, error=error)
+            self._end(started_call, started, error=error)
             raise
-        self._end(begun, started, answer=answer)
+        self._end(started_call, started, answer=answer)
         return answer
 
     def _end(
-        self, begun: LlmCallRow, started: float, *, answer: ModelAnswer | None = None, error: ModelError | None = None
+        self,
+        started_call: LlmCallRow,
+        started: float,
+        *,
+        answer: ModelAnswer | None = None,
+        error: ModelError | None = None,
     ) -> None:
         failure = (error.code, error.message) if error is not None else answer.failure if answer is not None else None
         usage = answer.usage if answer is not None else Usage()
         ended = replace(
-            begun,
+            started_call,
             status="success" if failure is None else "error",
             code=failure[0] if failure else None,
             message=failure[1] if failure else None,
@@ -250,14 +256,14 @@ class CallPolicy:
             model_version=answer.model_version if answer is not None else None,
         )
         self._spent_tokens += usage.total_tokens
-        with self._kept():
+        with self._storage_errors_as_failures():
             self._sink.end(ended)
         self._on_call(ended)
 
     @staticmethod
     @contextmanager
-    def _kept() -> Iterator[None]:
-        """Inside the block a record that cannot be written fails the call."""
+    def _storage_errors_as_failures() -> Iterator[None]:
+        """Fail the call if its record cannot be written."""
         try:
             yield
         except StorageError as error:
@@ -265,7 +271,7 @@ class CallPolicy:
 
 
 def _answer_of(call: LlmCallRow) -> ModelAnswer:
-    """A recorded answer, as the provider gave it."""
+    """Return a recorded answer as the provider returned it."""
     usage = Usage(
         input_tokens=call.input_tokens,
         output_tokens=call.output_tokens,
@@ -282,7 +288,7 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
     return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure, model_version=call.model_version)
 
 
-def _begun_record(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
+def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
     invoked_at = _now()
     media = request.media
     return LlmCallRow(
@@ -311,13 +317,13 @@ def _begun_record(provider: Provider, request: ModelRequest, subject: CallSubjec
         invoked_at=invoked_at,
         completed_at=None,
         duration_ms=0,
-        request=json.dumps(_described(request), ensure_ascii=False),
+        request=json.dumps(_describe_request(request), ensure_ascii=False),
         response_text=None,
     )
 
 
-def _described(request: ModelRequest) -> dict[str, object]:
-    """A request as JSON: the shared instruction and schema by their hash, media by what and where, never its bytes."""
+def _describe_request(request: ModelRequest) -> dict[str, object]:
+    """Return a request as JSON values: the hashes of the shared instruction and schema, the media without its bytes."""
     media = request.media
     return {
         "instruction_sha256": digest(request.instruction),

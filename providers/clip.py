@@ -1,7 +1,8 @@
-"""Image embeddings, and text embeddings in the same space, with open-clip. Weights by public name or from a local file.
+"""Image embeddings, and text embeddings in the same space, with open-clip.
 
-A model is written `ARCHITECTURE:WEIGHTS` ("ViT-B-32:datacomp_xl_s13b_b90k", "ViT-B-32:/models/mine.safetensors") or
-`local-dir:FOLDER` (open-clip's own form of a folder with its configuration).
+A model is written `ARCHITECTURE:WEIGHTS`, where WEIGHTS is a public name or a local file
+("ViT-B-32:datacomp_xl_s13b_b90k", "ViT-B-32:/models/mine.safetensors"), or `local-dir:FOLDER` (open-clip's form of a
+folder with a configuration).
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from promptreel.providers.weights import (
 )
 from promptreel.schemas.errors import ModelError, SettingsError
 
-BATCH: Final = 16  # pictures or texts computed together: more is no faster on a CPU, and memory grows
+BATCH: Final = 16  # pictures or texts computed together; more is no faster on a CPU and needs more memory
 
 _LOCAL_FOLDER: Final = "local-dir:"
-# What open-clip calls the weights in a folder, in the order in which it prefers them.
+# Names of the weights in a folder, in the order in which open-clip prefers them.
 _FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-# The default model and where the hub keeps it: to look for its weights open-clip, slow to import, need not be asked.
+# The default model and its repository at the hub, so that finding its weights does not import open-clip, which is slow.
 _DEFAULT: Final = "ViT-B-32:datacomp_xl_s13b_b90k"
 _DEFAULT_HUB: Final = "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K/"
 _INSTALL: Final = "pip install 'promptreel[clip]'"
 
 
 class ClipEmbedder:
-    """One open-clip model, described by its name; the model itself is shared by the process."""
+    """One open-clip model by name; the loaded model is shared by the process."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -44,18 +45,18 @@ class ClipEmbedder:
 
     @property
     def name(self) -> str:
-        """The model's name beside every vector; weights without a public name are named by their content."""
-        return f"clip:{_identity(self._weights)}"
+        """The model's name as stored with every vector; weights without a public name are named by their content."""
+        return f"clip:{_weights_identity(self._weights)}"
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Whatever changes an embedding: part of its key."""
+        """Return everything that can change an embedding: part of its key."""
         return {"provider": "clip", "version": 1, "model": self.name}
 
     def embed_images(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """float32[n, d] of unit length, one row for each JPEG.
+        """Return float32[n, d] with rows of unit length, one for each JPEG.
 
         Raises:
-            ModelError: the weights are gone or cannot be loaded, or a picture cannot be read.
+            ModelError: the weights are missing or cannot be loaded, or a picture cannot be read.
         """
         import torch
 
@@ -63,16 +64,17 @@ class ClipEmbedder:
         with COMPUTE, torch.inference_mode():
             rows = []
             for first in range(0, len(files), BATCH):
-                pictures = torch.stack([transform(_picture(path)) for path in files[first : first + BATCH]])
+                pictures = torch.stack([transform(_load_picture(path)) for path in files[first : first + BATCH]])
                 rows.append(model.encode_image(pictures, normalize=True).float().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, self.dimension), np.float32)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n, d] of unit length in the images' space, one row for each text; beyond the model's 77 tokens a text
-        is cut.
+        """Return float32[n, d] with rows of unit length in the space of the images, one for each text.
+
+        Texts are cut to the model's limit of 77 tokens.
 
         Raises:
-            ModelError: the weights are gone or cannot be loaded.
+            ModelError: the weights are missing or cannot be loaded.
         """
         import torch
 
@@ -86,7 +88,7 @@ class ClipEmbedder:
 
     @property
     def dimension(self) -> int:
-        """Numbers in each vector; loads the model."""
+        """Dimension of the vectors; loads the model."""
         *_, dimension = self._loaded()
         return int(dimension)
 
@@ -98,10 +100,10 @@ class ClipEmbedder:
 
 
 def find_weights(model: str) -> Weights:
-    """Looks for a model's weights; never downloads. (To know public names other than the default open-clip is imported: some
-    seconds.)
+    """Find a model's weights; never downloads.
 
-    Random weights are never used: open-clip would take them, with a mere warning, where a name has none.
+    For public names other than the default this imports open-clip, which takes seconds. A name without weights is
+    unavailable; open-clip itself would only warn and use random weights.
     """
     missing = [
         name for name, package in (("torch", "torch"), ("open-clip-torch", "open_clip")) if not is_installed(package)
@@ -112,11 +114,11 @@ def find_weights(model: str) -> Weights:
         folder = Path(model.removeprefix(_LOCAL_FOLDER)).expanduser()
         if (folder / "open_clip_config.json").is_file() and _weights_in(folder) is not None:
             return Weights(model, folder, "path")
-        reason = f"{folder} lacks open_clip_config.json or its weights"
-        return Weights(model, None, reason=reason, fix="name a folder that open-clip has saved, or a public model")
+        reason = f"{folder} has no open_clip_config.json or no weights"
+        return Weights(model, None, reason=reason, fix="use a folder saved by open-clip, or a public model")
     architecture, separator, weights = model.partition(":")
     if not separator or not architecture or not weights:
-        reason = f"{model!r} names no weights"
+        reason = f"{model!r} does not name its weights"
         return Weights(
             model, None, reason=reason, fix="write ARCHITECTURE:WEIGHTS, e.g. ViT-B-32:datacomp_xl_s13b_b90k"
         )
@@ -124,17 +126,17 @@ def find_weights(model: str) -> Weights:
     if path.is_file():
         return Weights(model, path, "path")
     if path.is_absolute() or "/" in weights or weights.startswith("~"):
-        return Weights(model, None, reason=f"there is no file {path}", fix="check the path")
+        return Weights(model, None, reason=f"{path} does not exist", fix="check the path")
     if model == _DEFAULT:
         return _cached(model, {"hf_hub": _DEFAULT_HUB})
     return _find_public(model, architecture, weights)
 
 
 def pull_weights(model: str) -> Weights:
-    """Fetches the weights of a public model, for later runs without a network.
+    """Download the weights of a public model, for later runs without a network.
 
     Raises:
-        SettingsError: there is no such model, or a package is missing.
+        SettingsError: the model does not exist, or a package is missing.
         ModelError: the model hub cannot be reached.
     """
     found = find_weights(model)
@@ -150,19 +152,19 @@ def pull_weights(model: str) -> Weights:
     try:
         open_clip.download_pretrained(config, cache_dir=models_folder())
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise ModelError("weights_missing", f"clip model {model!r}: cannot be fetched ({error})") from error
+        raise ModelError("weights_missing", f"cannot download clip model {model!r} ({error})") from error
     return find_weights(model)
 
 
 def import_open_clip() -> Any:
-    """Imports open-clip, also beside a torchvision that was built for another torch.
+    """Import open-clip, even if the installed torchvision was built for another torch.
 
-    open-clip uses torchvision's Python transforms alone. A torchvision whose compiled operators do not load (a build for
-    CUDA beside a torch for CPUs) still declares fakes for two of them at import, and fails because they are not defined:
-    defining their schemas is enough. Matching builds are left as they are.
+    open-clip only uses torchvision's Python transforms. A torchvision whose compiled operators cannot be loaded (built for
+    CUDA, with a torch for CPUs) still registers fakes for two of them at import, and fails because they are undefined:
+    defining their schemas is enough. Matching builds are not changed.
 
     Raises:
-        ModelError: saying what to install.
+        ModelError: open-clip cannot be imported; the message says what to install.
     """
     import torch
 
@@ -177,14 +179,14 @@ def import_open_clip() -> Any:
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         versions = ", ".join(f"{name} {package_version(name) or 'missing'}" for name in ("torch", "torchvision"))
         message = (
-            f"open-clip cannot be imported beside {versions} ({type(error).__name__}: {error}); install a torchvision that "
-            "was built for this torch"
+            f"cannot import open-clip with {versions} ({type(error).__name__}: {error}); install a torchvision "
+            "that was built for this torch"
         )
         raise ModelError("weights_missing", message) from error
     return open_clip
 
 
-# Kept for the life of the process: a library that is collected takes its operators with it.
+# Referenced for the life of the process: a library that is garbage-collected removes its operators.
 _operators: list[Any] = []
 
 
@@ -192,10 +194,10 @@ def _define_missing_operators(torch: Any) -> None:
     import sys
 
     for name in [name for name in sys.modules if name.split(".", 1)[0] in ("torchvision", "open_clip")]:
-        del sys.modules[name]  # what a failed import left behind
+        del sys.modules[name]  # left behind by the failed import
     library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # defined already
+        with contextlib.suppress(RuntimeError):  # already defined
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _operators.append(library)
 
@@ -203,21 +205,19 @@ def _define_missing_operators(torch: Any) -> None:
 def _find_public(model: str, architecture: str, tag: str) -> Weights:
     config = _public_config(architecture, tag)
     if config is None:
-        reason = f"open-clip knows no weights {tag!r} for {architecture!r}"
+        reason = f"open-clip has no weights {tag!r} for {architecture!r}"
         fix = "choose one of its public tags (python -c 'import open_clip; print(open_clip.list_pretrained())'), or a file"
         return Weights(model, None, reason=reason, fix=fix)
     text = import_open_clip().get_model_config(architecture)["text_cfg"]
     if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
-        reason = f"{architecture!r} needs a tokenizer that open-clip does not carry"
-        fix = (
-            "choose an architecture without one (ViT-B-32), or save it with its tokenizer and name it local-dir:FOLDER"
-        )
+        reason = f"{architecture!r} needs a tokenizer that open-clip does not include"
+        fix = "choose another architecture (ViT-B-32), or save the model with its tokenizer and use local-dir:FOLDER"
         return Weights(model, None, reason=reason, fix=fix)
     return _cached(model, config)
 
 
 def _cached(model: str, config: Mapping[str, Any]) -> Weights:
-    """The weights of open-clip's entry `config`, where they were pulled before."""
+    """Return the weights of open-clip's entry `config`; unavailable unless they were pulled before."""
     path = _cached_file(config)
     if path is None:
         fix = f"run: promptreel models pull clip:{model}"
@@ -226,7 +226,7 @@ def _cached(model: str, config: Mapping[str, Any]) -> Weights:
 
 
 def _public_config(architecture: str, tag: str) -> Mapping[str, Any] | None:
-    """open-clip's entry for public weights; None where it has none."""
+    """Return open-clip's entry for public weights; None if it has none or cannot be imported."""
     try:
         open_clip = import_open_clip()
     except ModelError:
@@ -255,7 +255,7 @@ def _weights_in(folder: Path) -> Path | None:
     return next((folder / name for name in _FILES if (folder / name).is_file()), None)
 
 
-def _identity(weights: Weights) -> str:
+def _weights_identity(weights: Weights) -> str:
     path = weights.path
     if weights.source != "path" or path is None:
         return weights.model
@@ -266,7 +266,7 @@ def _identity(weights: Weights) -> str:
 
 
 def _load(model: str, weights: Weights) -> tuple[Any, Any, Any, int]:
-    """(model, image transform, tokenizer, dimension), the model in evaluation mode on the CPU."""
+    """Return (model in evaluation mode on the CPU, image transform, tokenizer, dimension)."""
     import torch
 
     open_clip = import_open_clip()
@@ -276,18 +276,18 @@ def _load(model: str, weights: Weights) -> tuple[Any, Any, Any, int]:
     if model.startswith(_LOCAL_FOLDER):
         name = f"{_LOCAL_FOLDER}{weights.path}"
     else:
-        options |= {"pretrained": str(weights.path), **_training(open_clip.get_pretrained_cfg(name, tag) or {})}
+        options |= {"pretrained": str(weights.path), **_training_options(open_clip.get_pretrained_cfg(name, tag) or {})}
     try:
         loaded, transform = open_clip.create_model_from_pretrained(name, **options)
         tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # torch, safetensors and open-clip each raise their own
-        message = f"clip weights {weights.path}: cannot be loaded as {name} ({type(error).__name__}: {error})"
+    except Exception as error:  # torch, safetensors and open-clip raise different errors
+        message = f"cannot load clip weights {weights.path} as {name} ({type(error).__name__}: {error})"
         raise ModelError("weights_missing", message) from error
     return loaded.eval(), transform, tokenizer, open_clip.get_model_config(name)["embed_dim"]
 
 
-def _training(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How public weights want their pictures and their arithmetic: open-clip knows it by the tag, not by the file."""
+def _training_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the preprocessing and activation of public weights; open-clip derives them from the tag, not from the file."""
     if not config:
         return {}
     return {
@@ -299,12 +299,12 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path) -> Any:
+def _load_picture(path: Path) -> Any:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (512, 512))  # a JPEG is decoded at a fraction of its size where that is enough
+            image.draft("RGB", (512, 512))  # decodes a large JPEG at a fraction of its size
             return image.convert("RGB")
     except OSError as error:
         raise ModelError("embedding_failed", f"{path}: cannot be read ({error})") from error

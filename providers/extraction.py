@@ -1,7 +1,8 @@
-"""Field extraction: what a model is asked about one segment, and how its times are read."""
+"""Field extraction: the request for one segment, and the conversion of the times in its answer."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,11 +20,11 @@ PREAMBLE: Final = (
 )
 _TIME_TOLERANCE_S: Final = 1.0  # models sample about one frame a second
 
-VERSION: Final = 1  # part of every operation's key: raise it when the same inputs are to be asked in another way
+VERSION: Final = 1  # part of every operation's key; raise it when the request for the same inputs changes
 
 
 def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
-    """The request for one segment. All that segments of a run share stands in the instruction."""
+    """Return the request for one segment. The instruction holds everything that the segments of a run share."""
     return ModelRequest(
         purpose="metadata_extraction",
         instruction=f"{PREAMBLE}\n\nTask:\n{prompt.prompt_text}",
@@ -36,15 +37,15 @@ def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
 def extraction_key(
     provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
 ) -> str:
-    """The key of one segment's field extraction: equal keys mean that the same question was asked of the same media.
+    """Return the key of one segment's field extraction: equal keys mean the same request about the same media.
 
     Args:
-        transcript_key: key of the transcript that the answer is made from; None where it is made from none.
+        transcript_key: key of the transcript that the answer depends on, if any.
     """
-    more = {"transcript": transcript_key, **provider.material(prompt)}
+    dependencies = {"transcript": transcript_key, **provider.material(prompt)}
     return digest(
         {
-            **{name: value for name, value in more.items() if value is not None},
+            **{name: value for name, value in dependencies.items() if value is not None},
             "operation": "field_extraction",
             "version": VERSION,
             "item": item_key,
@@ -59,20 +60,21 @@ def extraction_key(
 def to_item_times(
     metadata: Mapping[str, Any], leaves: tuple[LeafField, ...], media: SegmentInput
 ) -> tuple[dict[str, Any], str | None]:
-    """Turns the answer's media times into seconds of the item; a warning names those that lie outside the segment."""
+    """Convert the answer's media times to seconds of the item; return a warning that names those outside the segment."""
     paths = [leaf.path for leaf in leaves if leaf.schema.get("format") == MEDIA_TIME_FORMAT]
     start_s = seconds_from_us(media.span.start_us)
     length_s = seconds_from_us(media.span.duration_us)
     outside: list[str] = []
-    placed: Any = dict(metadata)
+    converted: Any = dict(metadata)
     for path in paths:
-        placed = _map_numbers(placed, path.split("."), lambda t, path=path: _place(t, start_s, length_s, path, outside))
+        convert = functools.partial(_to_item_time, start_s=start_s, length_s=length_s, path=path, outside=outside)
+        converted = _map_numbers(converted, path.split("."), convert)
     if not outside:
-        return placed, None
-    return placed, f"times outside the segment's {length_s:g} s: {', '.join(outside[:5])}"
+        return converted, None
+    return converted, f"times outside the segment's {length_s:g} s: {', '.join(outside[:5])}"
 
 
-def _place(time_s: float, start_s: float, length_s: float, path: str, outside: list[str]) -> float:
+def _to_item_time(time_s: float, start_s: float, length_s: float, path: str, outside: list[str]) -> float:
     if not -_TIME_TOLERANCE_S <= time_s <= length_s + _TIME_TOLERANCE_S:
         outside.append(f"{path}={time_s:g}")
     return round(start_s + time_s, 6)

@@ -1,6 +1,6 @@
-"""Gemini through the google-genai async client: what is sent, and what its answers mean.
+"""The Gemini provider: builds requests and uploads media through the async google-genai client.
 
-Rules of the service are those of the Gemini API's public reference (generateContent, files).
+The rules of the service are from the public reference of the Gemini API (generateContent, files).
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
 from promptreel.schemas.settings import ModelSettings
 
-# A request may have 20 MB in all; base64 makes three bytes into four, and the text needs room too.
-INLINE_LIMIT_BYTES: Final = 14_000_000
-# The service refuses a larger budget for one answer.
+# A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
+MAX_INLINE_BYTES: Final = 14_000_000
+# The service rejects a larger budget for one answer.
 MAX_OUTPUT_TOKENS: Final = 65_536
-# How long an upload may stay PROCESSING, and how often it is looked at.
-UPLOAD_DEADLINE_S: Final = 300.0
-UPLOAD_POLL_S: Final = 1.0
-# How long a worker that ends spends on deleting what it has uploaded, and how many deletions are under way at once.
-DELETE_DEADLINE_S: Final = 30.0
-DELETES_AT_ONCE: Final = 16
-# ffmpeg children that build clips at once: more than the cores only wait for each other.
+# How long an upload may stay PROCESSING, and how often its state is polled.
+UPLOAD_TIMEOUT_S: Final = 300.0
+UPLOAD_POLL_INTERVAL_S: Final = 1.0
+# How long a closing provider spends on deleting its uploads, and the number of concurrent deletions.
+DELETE_TIMEOUT_S: Final = 30.0
+MAX_CONCURRENT_DELETES: Final = 16
+# Concurrent ffmpeg processes that build clips; more than the cores are no faster.
 CLIP_WORKERS: Final = max(1, os.cpu_count() or 1)
 
-# Clients that calls take turns at. A pool looks at each of its idle connections for every request, so that one pool of 64
-# spends a third of the event loop's time on looking.
+# Clients that calls use in turn. A connection pool scans all its idle connections for every request: one pool of 64
+# spends a third of the event loop's time on that.
 CLIENTS: Final = 4
 
 CLIP_VERSION: Final = 1
 
-# Keywords of JSON Schema whose keys are names that the prompt chose.
-_NAMED_PARTS: Final = ("properties", "$defs", "definitions")
+# JSON Schema keywords whose keys are names chosen by the prompt.
+_NAMED_SUBSCHEMAS: Final = ("properties", "$defs", "definitions")
 _RESOLUTIONS: Final = {
     "low": "MEDIA_RESOLUTION_LOW",
     "medium": "MEDIA_RESOLUTION_MEDIUM",
@@ -59,7 +59,7 @@ _RESOLUTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _UploadedPart:
-    """A file at the service, and the part of it that is meant (None is all of it)."""
+    """A file at the service, and the span of it to use (None: all of it)."""
 
     uri: str
     mime_type: str
@@ -67,7 +67,7 @@ class _UploadedPart:
 
 
 class GeminiProvider(Provider):
-    """A model of the Gemini family, at Google's service, on Vertex AI, or at any base URL."""
+    """A Gemini model at Google's service, on Vertex AI, or at any base URL."""
 
     def __init__(self, settings: ModelSettings, sampled_frames_per_second: float) -> None:
         self.name = settings.model
@@ -87,14 +87,14 @@ class GeminiProvider(Provider):
             "temperature": settings.temperature,
             "max_output_tokens": settings.max_output_tokens,
             "thinking_budget": settings.thinking_budget,
-            # Only where it is set: keys of earlier runs, which had none, stay valid.
+            # Only if set, so that the keys of earlier runs, which did not have it, stay valid.
             **({} if settings.thinking_level is None else {"thinking_level": settings.thinking_level}),
         }
 
     def check_access(self) -> None:
         require_access(self.name, self._settings, "use the built-in model signals")
         if self._settings.vertex_project and self._settings.media_input == "files":
-            raise SettingsError("media_input 'files' needs the Files API, which Vertex AI lacks; use clips or frames")
+            raise SettingsError("media_input is 'files', but Vertex AI has no Files API; use clips or frames")
 
     async def open(self) -> None:
         self._clients = [open_client(self._settings) for _ in range(CLIENTS)]
@@ -102,7 +102,7 @@ class GeminiProvider(Provider):
         self._turn = 0
         self._clip_slots = asyncio.Semaphore(CLIP_WORKERS)
         self._uploads: dict[str, asyncio.Task[_UploadedPart]] = {}
-        self._uploaded: list[str] = []  # names at the service
+        self._uploaded: list[str] = []  # file names at the service
 
     async def close(self) -> None:
         if self._client is not None:
@@ -112,8 +112,10 @@ class GeminiProvider(Provider):
             self._client = None
 
     async def prepare(self, request: ModelRequest) -> list[Any]:
-        """The media parts of a request, as google-genai `Part`s; the segment itself where its item was uploaded, for
-        `ask` to look the file up: one that is gone by then is uploaded again."""
+        """Return the media parts of a request as google-genai `Part`s.
+
+        If the item was uploaded, returns the segment instead; `call` finds the file, and uploads it again if it is gone.
+        """
         media = request.media
         if media is None:
             return []
@@ -124,13 +126,13 @@ class GeminiProvider(Provider):
             return [media]
         clip, content = await self._clip(media.folder, media.frames, media.audio_file, media.span)
         fps = self._fps if media.frames else None
-        if len(content) <= INLINE_LIMIT_BYTES:
+        if len(content) <= MAX_INLINE_BYTES:
             return [_inline_part(content, clip.mime_type, fps)]
         if self._settings.vertex_project:
-            raise _too_large(f"proxy clip of {len(content)} bytes", "cut shorter segments")
+            raise _too_large(f"the proxy clip has {len(content)} bytes", "cut shorter segments")
         return [_file_part(await self._upload(content, clip.mime_type, None), fps)]
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         from google.genai import types
 
         parts = [await self._part(part) for part in prepared or ()]
@@ -143,20 +145,20 @@ class GeminiProvider(Provider):
             )
         except Exception as error:
             if is_lost_file(error):
-                self._forget_upload(request.media, parts)
+                self._drop_upload(request.media, parts)
             if (failure := model_error_of(error, self.name)) is None:
                 raise
             raise failure from error
         return read_answer(response)
 
     def _config(self, request: ModelRequest) -> Any:
-        """The configuration of a request; most requests of a run have the one before's."""
-        asked = (request.instruction, request.json_schema, request.output_token_factor)
-        if self._configured is None or self._configured[0] != asked:
-            self._configured = (asked, self._make_config(request))
+        """Return the configuration of a request, cached because most requests of a run share one."""
+        cache_key = (request.instruction, request.json_schema, request.output_token_factor)
+        if self._configured is None or self._configured[0] != cache_key:
+            self._configured = (cache_key, self._build_config(request))
         return self._configured[1]
 
-    def _make_config(self, request: ModelRequest) -> Any:
+    def _build_config(self, request: ModelRequest) -> Any:
         from google.genai import types
 
         settings = self._settings
@@ -178,8 +180,8 @@ class GeminiProvider(Provider):
             return prepared
         return _file_part(await self._uploaded_item(prepared), self._fps if prepared.item_frames else None)
 
-    def _forget_upload(self, media: SegmentInput | None, parts: list[Any]) -> None:
-        """Lets the item be uploaded anew, unless another segment has seen to that meanwhile."""
+    def _drop_upload(self, media: SegmentInput | None, parts: list[Any]) -> None:
+        """Drop the item's lost upload, unless another segment has already replaced it."""
         task = None if media is None else self._uploads.get(media.item_key)
         if media is None or task is None or not task.done() or task.exception() is not None:
             return
@@ -202,8 +204,10 @@ class GeminiProvider(Provider):
             clip, content = await self._clip(media.folder, (), media.audio_file, media.span)
             parts += [types.Part(text="Sound of the segment:"), _inline_part(content, clip.mime_type, None)]
             size += len(content)
-        if size > INLINE_LIMIT_BYTES:
-            raise _too_large(f"{len(media.frames)} frames of {size} bytes", "send clips, or cut shorter segments")
+        if size > MAX_INLINE_BYTES:
+            raise _too_large(
+                f"the media ({len(media.frames)} frames) has {size} bytes", "send clips, or cut shorter segments"
+            )
         return parts
 
     async def _clip(
@@ -216,13 +220,13 @@ class GeminiProvider(Provider):
                 raise ModelError(error.code, f"proxy clip: {error.message}", retryable=error.retryable) from error
 
     async def _uploaded_item(self, media: SegmentInput) -> _UploadedPart:
-        """The item's proxy at the service, uploaded once; segments of it that come meanwhile wait for the same upload."""
+        """Return the item's proxy at the service, uploaded once; concurrent segments of it wait for the same upload."""
         task = self._uploads.get(media.item_key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(self._upload_item(media))
             self._uploads[media.item_key] = task
-        whole = await asyncio.shield(task)
-        return _UploadedPart(whole.uri, whole.mime_type, media.span)
+        item = await asyncio.shield(task)
+        return _UploadedPart(item.uri, item.mime_type, media.span)
 
     async def _upload_item(self, media: SegmentInput) -> _UploadedPart:
         span = TimeSpan(0, media.item_duration_us)
@@ -233,18 +237,18 @@ class GeminiProvider(Provider):
         import io
 
         try:
-            async with asyncio.timeout(UPLOAD_DEADLINE_S):
+            async with asyncio.timeout(UPLOAD_TIMEOUT_S):
                 file = await self._client.aio.files.upload(file=io.BytesIO(content), config={"mime_type": mime_type})
                 self._uploaded.append(str(file.name))
                 while file.state is not None and file.state.name == "PROCESSING":
-                    await asyncio.sleep(UPLOAD_POLL_S)
+                    await asyncio.sleep(UPLOAD_POLL_INTERVAL_S)
                     file = await self._client.aio.files.get(name=file.name)
         except TimeoutError as error:
-            message = f"an upload was not ready within {UPLOAD_DEADLINE_S:g} s"
+            message = f"an upload was not ready within {UPLOAD_TIMEOUT_S:g} s"
             raise ModelError("model_timeout", message, retryable=True) from error
         except Exception as error:
             failure = model_error_of(error)
-            # The client raises a bare KeyError or ValueError where the upload protocol was not kept to.
+            # The client raises a bare KeyError or ValueError if the service violates the upload protocol.
             if failure is None and isinstance(error, KeyError | ValueError):
                 failure = ModelError("model_unavailable", f"upload: {type(error).__name__}: {error}", retryable=True)
             if failure is None:
@@ -255,38 +259,38 @@ class GeminiProvider(Provider):
         return _UploadedPart(str(file.uri), mime_type, span)
 
     async def _delete_uploads(self) -> None:
-        """Deletes what this worker has uploaded, as far as that works: the service deletes the rest after 48 hours."""
+        """Delete the uploads as far as possible; the service deletes the rest after 48 hours."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DELETE_DEADLINE_S):
+            async with asyncio.timeout(DELETE_TIMEOUT_S):
                 while self._uploaded:
-                    names = [self._uploaded.pop() for _ in range(min(DELETES_AT_ONCE, len(self._uploaded)))]
+                    names = [self._uploaded.pop() for _ in range(min(MAX_CONCURRENT_DELETES, len(self._uploaded)))]
                     deletions = [self._client.aio.files.delete(name=name) for name in names]
                     await asyncio.gather(*deletions, return_exceptions=True)
 
 
 def check_thinking(settings: ModelSettings) -> None:
-    """Rejects the thinking field of another family. A model of an unknown family may be given either.
+    """Reject the thinking field of another family. A model of an unknown family may have either.
 
     Raises:
-        SettingsError: naming the field that the model takes.
+        SettingsError: names the field that the model takes.
     """
     family = family_of(settings.model)
     if family is None:
         return
     if family.thinking == "thinking_level" and settings.thinking_budget is not None:
         raise SettingsError(
-            f"model {settings.model!r} takes thinking_level, and thinking_budget is {settings.thinking_budget}; "
+            f"model {settings.model!r} takes thinking_level, but thinking_budget is {settings.thinking_budget}; "
             "use --thinking-level (minimal, low, medium or high) instead"
         )
     if family.thinking == "thinking_budget" and settings.thinking_level is not None:
         raise SettingsError(
-            f"model {settings.model!r} takes thinking_budget, and thinking_level is {settings.thinking_level!r}; "
+            f"model {settings.model!r} takes thinking_budget, but thinking_level is {settings.thinking_level!r}; "
             "use --thinking-budget (tokens) instead"
         )
 
 
 def _thinking(settings: ModelSettings) -> Any:
-    """The thinking field of a request; settings never hold both."""
+    """Return the thinking field of a request; settings never have both."""
     from google.genai import types
 
     if settings.thinking_level is not None:
@@ -297,17 +301,20 @@ def _thinking(settings: ModelSettings) -> Any:
 
 
 def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The response schema as it stands in a request. The client is not told of it: it would read the answer too, and lose
-    one whose numbers or nesting Python's JSON reader refuses."""
+    """Return the response schema as an extra part of the request body.
+
+    It bypasses the client, which would otherwise parse the answer too, and lose one whose numbers or nesting Python's JSON
+    parser rejects.
+    """
     return {"generationConfig": {"responseJsonSchema": wire_schema(json_schema)}}
 
 
 def wire_schema(json_schema: Any) -> Any:
-    """A prompt's schema without what only this product reads (`"format": "media-time"`)."""
+    """Return a prompt's schema without keywords that the service does not read, such as `"format": "media-time"`."""
     if isinstance(json_schema, Mapping):
         return {
             key: {name: wire_schema(part) for name, part in value.items()}
-            if key in _NAMED_PARTS
+            if key in _NAMED_SUBSCHEMAS
             else wire_schema(value)
             for key, value in json_schema.items()
             if not (key == "format" and value == MEDIA_TIME_FORMAT) and key not in ("$schema", "$id")
@@ -324,8 +331,8 @@ def _build_clip(
 
     pictures = [(frame.time_us, folder / frame.file) for frame in frames]
     sound = None if audio_file is None else folder / audio_file
-    with tempfile.TemporaryDirectory(prefix="promptreel-clip-") as scratch:
-        out = Path(scratch) / ("clip.mp4" if pictures else "clip.m4a")
+    with tempfile.TemporaryDirectory(prefix="promptreel-clip-") as folder_name:
+        out = Path(folder_name) / ("clip.mp4" if pictures else "clip.m4a")
         clip = make_clip(pictures, sound, span, out)
         return clip, out.read_bytes()
 
@@ -334,7 +341,7 @@ def _inline_part(content: bytes, mime_type: str, fps: float | None) -> Any:
     from google.genai import types
 
     part = types.Part.from_bytes(data=content, mime_type=mime_type)
-    if _is_unusual(fps):
+    if _is_custom_rate(fps):
         part.video_metadata = types.VideoMetadata(fps=fps)
     return part
 
@@ -344,7 +351,7 @@ def _file_part(upload: _UploadedPart, fps: float | None) -> Any:
 
     part = types.Part.from_uri(file_uri=upload.uri, mime_type=upload.mime_type)
     span = upload.span
-    if span is not None or _is_unusual(fps):
+    if span is not None or _is_custom_rate(fps):
         part.video_metadata = types.VideoMetadata(
             start_offset=None if span is None else f"{seconds_from_us(span.start_us):.6f}s",
             end_offset=None if span is None else f"{seconds_from_us(span.end_us):.6f}s",
@@ -353,12 +360,12 @@ def _file_part(upload: _UploadedPart, fps: float | None) -> Any:
     return part
 
 
-def _is_unusual(fps: float | None) -> bool:
-    """The service samples one frame a second unless told otherwise."""
+def _is_custom_rate(fps: float | None) -> bool:
+    """Return whether a frame rate differs from the default of the service, one frame per second."""
     return fps is not None and fps != 1.0
 
 
-def _too_large(what: str, fix: str) -> ModelError:
+def _too_large(excess: str, fix: str) -> ModelError:
     return ModelError(
-        "model_bad_request", f"a {what} is over the {INLINE_LIMIT_BYTES} bytes that one request may carry; {fix}"
+        "model_bad_request", f"{excess}, more than the {MAX_INLINE_BYTES} bytes allowed in one request; {fix}"
     )

@@ -1,4 +1,4 @@
-"""What an answer of the Gemini service means: its text, its end and its tokens."""
+"""Parse responses of the Gemini service: text, finish reason and tokens."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _BLOCKED: Final = frozenset(
 
 
 def read_answer(response: Any) -> ModelAnswer:
-    """Reads a response without its convenience properties, which raise or warn on unusual ones."""
+    """Convert a response, without its convenience properties, which raise or warn on unusual responses."""
     usage, version = _usage(response.usage_metadata), response.model_version
     feedback = response.prompt_feedback
     if not response.candidates:
         if feedback is not None and feedback.block_reason is not None:
-            blocked = _word(feedback.block_reason)
-            failure = ("model_blocked", f"the service blocked the request: {blocked}")
-            return ModelAnswer("", blocked, usage, failure, model_version=version)
+            block_reason = _enum_value(feedback.block_reason)
+            failure = ("model_blocked", f"the service blocked the request: {block_reason}")
+            return ModelAnswer("", block_reason, usage, failure, model_version=version)
         return ModelAnswer("", None, usage, None, model_version=version)
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content is not None else None) or []
     text = "".join(part.text for part in parts if part.text and not part.thought)
-    # JSON may escape half a surrogate pair, which no file can hold.
+    # JSON can escape half a surrogate pair, which cannot be encoded in a file.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    reason = _word(candidate.finish_reason) if candidate.finish_reason is not None else None
+    reason = _enum_value(candidate.finish_reason) if candidate.finish_reason is not None else None
     return ModelAnswer(text, reason, usage, _finish_failure(reason, candidate.finish_message), model_version=version)
 
 
@@ -46,10 +46,13 @@ def _finish_failure(reason: str | None, detail: str | None) -> tuple[str, str] |
         return None
     suffix = f" ({detail})" if detail else ""
     if reason == "MAX_TOKENS":
-        return "model_truncated", "the answer was cut at the token limit; raise max_output_tokens or ask for less"
+        return (
+            "model_truncated",
+            "the answer was cut at the token limit; raise max_output_tokens or request fewer fields",
+        )
     if reason in _BLOCKED:
-        return "model_blocked", f"the model refused the content: {reason}{suffix}"
-    return "model_stopped", f"the model ended with the reason {reason}{suffix}"
+        return "model_blocked", f"the service blocked the answer: {reason}{suffix}"
+    return "model_stopped", f"the model stopped with finish reason {reason}{suffix}"
 
 
 def _usage(metadata: Any) -> Usage:
@@ -58,7 +61,7 @@ def _usage(metadata: Any) -> Usage:
     by_modality: dict[str, int] = {}
     details = [*(metadata.prompt_tokens_details or ())]
     for detail in details:
-        name = _word(detail.modality) if detail.modality is not None else ""
+        name = _enum_value(detail.modality) if detail.modality is not None else ""
         by_modality[name] = by_modality.get(name, 0) + (detail.token_count or 0)
     return Usage(
         input_tokens=metadata.prompt_token_count or 0,
@@ -74,5 +77,5 @@ def _usage(metadata: Any) -> Usage:
     )
 
 
-def _word(value: Any) -> str:
+def _enum_value(value: Any) -> str:
     return str(getattr(value, "value", value))

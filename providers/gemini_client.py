@@ -1,7 +1,7 @@
-"""The google-genai client of the Gemini API: access, connections, and what its errors mean.
+"""The google-genai client of the Gemini API: access, connections, and the meaning of its errors.
 
-Retries, rate and deadlines are the call policy's; the client's own retries are switched off. Rules of the service are
-those of the Gemini API's public reference (errors, rate limits).
+The call policy handles retries, rate and deadlines; the client's own retries are disabled. The rules of the service are
+from the public reference of the Gemini API (errors, rate limits).
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ KEY_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
 
 def api_key() -> str | None:
-    """The key that the environment gives; None where it gives none."""
+    """Return the key from the environment; None if none is set."""
     return next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
 
 
-def require_access(model: str, settings: ModelSettings, instead: str) -> None:
-    """Refuses a run that could not make a single call.
+def require_access(model: str, settings: ModelSettings, alternative: str) -> None:
+    """Reject a run that cannot make any call.
 
     Args:
-        instead: what works without access, for the message.
+        alternative: an alternative that works without access, for the message.
 
     Raises:
-        SettingsError: naming the key or setting that is missing.
+        SettingsError: names the missing key or setting.
     """
     if not settings.vertex_project and not api_key():
         raise SettingsError(
             f"model {model!r} needs a key: set {KEY_VARIABLES[0]}, or --vertex-project and --vertex-location, "
-            f"or {instead}"
+            f"or {alternative}"
         )
 
 
 def open_client(settings: ModelSettings) -> Any:
-    """A client in the running event loop; its `aio.aclose()` releases it."""
+    """Open a client in the running event loop; its `aio.aclose()` releases it."""
     from google import genai
     from google.genai import types
 
@@ -59,29 +59,34 @@ def open_client(settings: ModelSettings) -> Any:
 
 
 def model_error_of(error: Exception, model: str | None = None) -> ModelError | None:
-    """What an exception of the client says about a call; None where it is a defect of ours, and to be raised as it is.
+    """Convert an exception of the client; None if it is a defect of this program, to be raised unchanged.
 
     Args:
-        model: the model that was called; None for a call to none (an upload).
+        model: the called model; None for a call without one (an upload).
     """
     from google.genai import errors
 
     if isinstance(error, errors.APIError):
         return _service_error(error, model)
     if _is_transport_error(error) or _is_unreadable_answer(error):
-        message = f"the service could not be reached or gave no readable answer ({type(error).__name__}: {error})"
+        message = (
+            f"the service could not be reached or its response could not be read ({type(error).__name__}: {error})"
+        )
         return ModelError("model_unavailable", message, retryable=True)
     return None
 
 
 def is_lost_file(error: Any) -> bool:
-    """Whether an uploaded file is gone, as all are 48 hours after their upload. That says nothing of the key."""
-    is_refusal = getattr(error, "code", None) in (403, 404)
-    return is_refusal and "access the file" in str(getattr(error, "message", "")).lower()
+    """Return whether the error means that an uploaded file no longer exists; files expire after 48 hours.
+
+    Such a 403 does not mean that the key is invalid.
+    """
+    is_rejection = getattr(error, "code", None) in (403, 404)
+    return is_rejection and "access the file" in str(getattr(error, "message", "")).lower()
 
 
 def _service_error(error: Any, model: str | None) -> ModelError:
-    """The meaning of an error of the service, by HTTP status and google.rpc details."""
+    """Convert an error of the service, by HTTP status and google.rpc details."""
     message = f"HTTP {error.code} {error.status or ''}: {str(error.message or error)[:500]}".replace("  ", " ")
     details = _error_details(error.details)
     text = f"{error.message} {details}".lower()
@@ -89,7 +94,7 @@ def _service_error(error: Any, model: str | None) -> ModelError:
     if is_lost_file(error):
         return ModelError("model_unavailable", message, retryable=True)
     if error.code == 429:
-        # Every 429 mentions the billing details, also one for speed.
+        # Every 429 mentions billing details, even one for the request rate.
         if any(word in text for word in ("perday", "per day", "spend", "depleted")):
             return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
         return ModelError("rate_limited", message, retryable=True, retry_after_s=wait)
@@ -111,33 +116,35 @@ def _error_details(body: Any) -> list[Any]:
 
 
 def _retry_delay(details: list[Any], error: Any) -> float | None:
-    """Seconds from google.rpc.RetryInfo, else from the Retry-After header: a number, or a date, which is measured from the
-    answer's own, so that this machine's clock need not be right."""
+    """Return the seconds from google.rpc.RetryInfo, otherwise from the Retry-After header.
+
+    A date in the header is compared with the response's own Date, because the clock of this machine may be wrong.
+    """
     for detail in details:
         if isinstance(detail, Mapping) and "retryDelay" in detail:
             match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail["retryDelay"]))
             if match:
                 return float(match.group(1))
-    # The client's headers are of httpx, which knows no case, or of another library, which gives a dict.
+    # The headers are case-insensitive (httpx) or a plain dict (another library), so compare in lower case.
     headers = {name.lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
     value = headers.get("retry-after", "")
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
-    until, now = _moment(value), _moment(headers.get("date", "")) or datetime.now(UTC)
+    until, now = _parse_http_date(value), _parse_http_date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds()) if until is not None else None
 
 
-def _moment(value: str) -> datetime | None:
-    """The moment that an HTTP date names; None for any other text."""
+def _parse_http_date(value: str) -> datetime | None:
+    """Parse an HTTP date; None for any other text."""
     try:
-        moment = parsedate_to_datetime(value)
+        time = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _connection_arguments() -> dict[str, Any]:
-    """Connections kept open: by default httpx keeps 20, and more calls than that would open one each time."""
+    """Return the httpx limits: by default httpx keeps 20 connections open, and each call beyond them opens a new one."""
     try:
         import httpx2 as httpx
     except ImportError:
@@ -146,7 +153,7 @@ def _connection_arguments() -> dict[str, Any]:
 
 
 def _is_unreadable_answer(error: Exception) -> bool:
-    """Whether an answer came that is no JSON, or not of the protocol. Any other ValueError is a defect of the request."""
+    """Return whether the response is not JSON or violates the protocol. Any other ValueError is a defect of the request."""
     import pydantic
     from google.genai import errors
 

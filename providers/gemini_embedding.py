@@ -1,6 +1,7 @@
-"""Text embeddings from the Gemini API, called under the same policy as every other call.
+"""Text embeddings from the Gemini API, under the same call policy as every other call.
 
-A text that is to be found and one that looks for it are embedded as such, into the same space."""
+Documents and search queries have different task types, and share one space.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from promptreel.schemas.settings import ModelSettings
 
 
 class GeminiTextEmbedder(Provider):
-    """An embedding model of the Gemini family, at the same address as the run's model."""
+    """A Gemini embedding model, at the same base URL as the run's model."""
 
     def __init__(self, model: str, access: ModelSettings) -> None:
         self.name = model
@@ -38,11 +39,11 @@ class GeminiTextEmbedder(Provider):
             await self._client.aio.aclose()
             self._client = None
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         from google.genai import types
 
         config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY" if request.is_query else "RETRIEVAL_DOCUMENT")
-        # Each text is a content of its own: models from gemini-embedding-2 on take a list of texts for the parts of one.
+        # One content per text: models from gemini-embedding-2 on treat a list of strings as the parts of one content.
         contents = [types.Content(parts=[types.Part(text=text)]) for text in request.texts]
         try:
             response = await self._client.aio.models.embed_content(model=self.name, contents=contents, config=config)
@@ -52,7 +53,9 @@ class GeminiTextEmbedder(Provider):
             raise failure from error
         rows = [embedding.values for embedding in response.embeddings or ()]
         if len(rows) != len(request.texts):
-            message = f"model {self.name!r} gave {len(rows)} vectors for {len(request.texts)} texts; use another model"
+            message = (
+                f"model {self.name!r} returned {len(rows)} vectors for {len(request.texts)} texts; use another model"
+            )
             raise ModelError("embedding_failed", message)
         tokens = sum(len(text) for text in request.texts) // 4  # the service reports no usage for embeddings
         usage = Usage(input_tokens=tokens, total_tokens=tokens, text_tokens=tokens)

@@ -1,7 +1,7 @@
-"""What is known of Gemini's models by their names: families, the default, and names that are shut down.
+"""Known Gemini models by name: the families, the default, and models with a shutdown date.
 
-The list is not closed: a name that is not here goes to the service as it is. Facts are those of the Gemini API's public
-reference (models, deprecations, media resolution).
+Any other name is passed to the service unchanged. The facts are from the public reference of the Gemini API (models,
+deprecations, media resolution).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ DEFAULT_GEMINI_MODEL: Final = "gemini-3.5-flash-lite"
 
 @dataclass(frozen=True, slots=True)
 class ModelFamily:
-    """What models of one generation have in common.
+    """The properties that models of one generation share.
 
     Attributes:
-        thinking: the field that sets how much they think; a request with both is rejected.
+        thinking: the request field that limits thinking; the service rejects a request with both.
         video_frame_tokens, image_tokens: input tokens of one frame of a video and of one image, by media resolution.
     """
 
@@ -31,13 +31,13 @@ class ModelFamily:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """The end of a name at the Gemini API: its shutdown date, and the model that replaces it."""
+    """The shutdown date of a model at the Gemini API, and the model that replaces it."""
 
     shutdown_date: str
     successor: str
 
 
-# Prefix of a name to its family.
+# By prefix of the model's name.
 FAMILIES: Final[Mapping[str, ModelFamily]] = {
     "gemini-2": ModelFamily(
         thinking="thinking_budget",
@@ -63,17 +63,17 @@ RETIRED: Final[Mapping[str, Retirement]] = {
 
 
 def family_of(name: str) -> ModelFamily | None:
-    """The family of a model; None for a name that says nothing of it (a tuned model, an alias, a later generation)."""
-    return next((family for prefix, family in FAMILIES.items() if _short(name).startswith(prefix)), None)
+    """Return the family of a model; None if its name does not tell (a tuned model, an alias, a later generation)."""
+    return next((family for prefix, family in FAMILIES.items() if _short_name(name).startswith(prefix)), None)
 
 
 def retirement_of(name: str) -> Retirement | None:
-    """The end of a model's name; None unless one is known."""
-    return RETIRED.get(_short(name))
+    """Return the retirement of a model; None if none is known."""
+    return RETIRED.get(_short_name(name))
 
 
 def retirement_warning(settings: ModelSettings) -> str | None:
-    """The warning of a run whose model is shut down, or will be; None for any other. Vertex AI has dates of its own."""
+    """Return a warning if the run's model has a shutdown date. Vertex AI has its own dates, so it gets no warning."""
     retirement = retirement_of(settings.model)
     if retirement is None or settings.vertex_project:
         return None
@@ -83,18 +83,20 @@ def retirement_warning(settings: ModelSettings) -> str | None:
 
 
 def not_found_message(name: str, answer: str) -> str:
-    """What to tell of a model that the service does not know.
+    """Return the error message for a model that the service does not have.
 
     Args:
-        answer: the service's own words.
+        answer: the message of the service.
     """
     retirement = retirement_of(name)
     if retirement is None:
-        return f"the service does not know model {name!r}; check the name and the service's address ({answer})"
-    ended = f"(shutdown date {retirement.shutdown_date})"
-    return f"the service does not know model {name!r} {ended}; use {retirement.successor} instead ({answer})"
+        return f"the service does not have model {name!r}; check the name and the base URL ({answer})"
+    return (
+        f"the service does not have model {name!r} (shutdown date {retirement.shutdown_date}); "
+        f"use {retirement.successor} instead ({answer})"
+    )
 
 
-def _short(name: str) -> str:
-    """A name without the resource that it stands in: models/..., projects/.../publishers/google/models/..."""
+def _short_name(name: str) -> str:
+    """Return a name without its resource prefix: models/..., projects/.../publishers/google/models/..."""
     return name.rpartition("/")[2]

@@ -1,8 +1,8 @@
-"""The language of each stretch of speech, in items that change from one language to another.
+"""Detect the language of each stretch of speech in items with several languages.
 
-The recogniser gives each chunk a probability of every language. A single chunk may be misjudged, so the languages of an
-item are the sequence that is most likely as a whole, if a change costs `CHANGE_COST` (the Viterbi algorithm). A change is
-then placed between the two pieces that make the languages of the pieces on both sides most likely.
+The recogniser returns the probability of every language for each chunk. Single chunks may be misjudged, so the languages
+of an item are the most likely sequence if every change costs `CHANGE_COST` (the Viterbi algorithm). Each change is then
+placed at the boundary between two pieces that makes the languages on both sides most likely.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from promptreel.providers.transcription import Chunk, Piece, join_pieces
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 
-# The first and the last speech of an item are judged separately too: a change inside the only chunk shows there.
+# The first and the last speech of an item are also judged separately, which reveals a change inside the only chunk.
 EDGE_US: Final = 10 * US_PER_SECOND
-# Logarithm of the odds that speech goes on in the same language. Clear speech in another language outweighs it within one
-# chunk; a chunk that is hard to judge does not.
+# Log odds that speech continues in the same language. One chunk of clear speech in another language outweighs it; a chunk
+# that is hard to judge does not.
 CHANGE_COST: Final = 1.0
-CANDIDATE_CHANGE_COST: Final = 0.5  # if the user named the languages, each of them is expected
-_FLOOR: Final = 1e-3  # of a probability, before its logarithm
+CANDIDATE_CHANGE_COST: Final = 0.5  # if the user listed the languages, each of them is expected
+_MIN_PROBABILITY: Final = 1e-3  # before taking the logarithm
 
 Samples = NDArray[np.float32]
 Probabilities = Mapping[str, float]
@@ -36,12 +36,12 @@ Probabilities = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class LanguageDetector:
-    """What tracking needs of a recogniser.
+    """The functions of a recogniser that language tracking needs.
 
     Attributes:
         read: yields chunks with their float32[n] samples, in order.
         detect: returns the probability of each language in float32[n] samples.
-        candidates: the languages to choose from; all if empty. A single one is taken without detection.
+        candidates: the languages to choose from; all if empty. A single candidate is used without detection.
     """
 
     read: Callable[[Sequence[Chunk]], Iterator[tuple[Chunk, Samples]]]
@@ -49,7 +49,7 @@ class LanguageDetector:
     candidates: tuple[str, ...] = ()
 
     def judge(self, samples: Samples) -> Probabilities:
-        """Return the probability of each language to choose from."""
+        """Return the probability of each candidate language."""
         probabilities = self.detect(samples)
         if not self.candidates:
             return probabilities
@@ -61,7 +61,7 @@ class LanguageDetector:
 def track_languages(chunks: Sequence[Chunk], detector: LanguageDetector) -> list[tuple[Chunk, Language]]:
     """Return the chunks of an item in order, each with its language; a chunk with a change inside is split.
 
-    A language that is spoken for less than a chunk between two stretches of another is not found.
+    A language spoken for less than a chunk between two stretches of another language is not detected.
     """
     if len(detector.candidates) == 1:
         return [(chunk, Language(detector.candidates[0])) for chunk in chunks]
@@ -75,8 +75,10 @@ def track_languages(chunks: Sequence[Chunk], detector: LanguageDetector) -> list
             code = next(code for start_us, code in reversed(starts) if piece.speech.start_us >= start_us)
             parts.setdefault(code, []).append(piece)
         for code, pieces in parts.items():
-            certain = [judged_pieces.get(piece.speech, probabilities).get(code, 0.0) for piece in pieces]
-            tracked.append((join_pieces(pieces), Language(code, round(sum(certain) / len(certain), 4))))
+            probabilities_of_code = [judged_pieces.get(piece.speech, probabilities).get(code, 0.0) for piece in pieces]
+            tracked.append(
+                (join_pieces(pieces), Language(code, round(sum(probabilities_of_code) / len(probabilities_of_code), 4)))
+            )
     return tracked
 
 
@@ -84,7 +86,7 @@ def most_likely_languages(units: Sequence[Probabilities], are_candidates: bool =
     """Return the most likely sequence of languages, one for each unit.
 
     Args:
-        are_candidates: the user named the languages, so that a change is expected.
+        are_candidates: the user listed the languages, so a change is expected.
     """
     cost = CANDIDATE_CHANGE_COST if are_candidates else CHANGE_COST
     codes = sorted(set().union(*units))
@@ -99,11 +101,11 @@ def most_likely_languages(units: Sequence[Probabilities], are_candidates: bool =
     path = [int(totals.argmax())]
     for origin in reversed(origins):
         path.append(int(origin[path[-1]]))
-    return [codes[at] for at in reversed(path)]
+    return [codes[index] for index in reversed(path)]
 
 
 def change_index(pieces: Sequence[Probabilities], before: str, after: str) -> int:
-    """Return the number of pieces in the first of two languages that makes the languages of all pieces most likely."""
+    """Return the most likely number of leading pieces in the language `before`; the others are in `after`."""
     totals = [0.0, *accumulate(_log(piece, before) - _log(piece, after) for piece in pieces)]
     return max(range(len(totals)), key=totals.__getitem__)
 
@@ -118,7 +120,7 @@ def _judge_chunks(
 ) -> tuple[list[Probabilities], Probabilities, Probabilities]:
     """Return the probabilities of every chunk, of the first speech of the item and of the last."""
     judged: list[Probabilities] = []
-    first: Probabilities = {}  # no evidence, unless the edge is a part of its chunk
+    first: Probabilities = {}  # no evidence if the edge is the entire chunk
     last: Probabilities = {}
     for chunk, samples in detector.read(chunks):
         judged.append(detector.judge(samples))
@@ -131,7 +133,7 @@ def _judge_chunks(
 
 
 def _edges(chunk: Chunk) -> tuple[int, int]:
-    """Return (number of first pieces, index of the first of the last pieces) that last `EDGE_US`."""
+    """Return (number of leading pieces, index of the first trailing piece) whose sound lasts `EDGE_US`."""
     ends = [piece.at_us + piece.span.duration_us for piece in chunk.pieces]
     head = next((count for count, end_us in enumerate(ends, start=1) if end_us >= EDGE_US), len(ends))
     tail = max((n for n, piece in enumerate(chunk.pieces) if ends[-1] - piece.at_us >= EDGE_US), default=0)
@@ -146,7 +148,7 @@ def _language_starts(
     Args:
         codes: languages of the first speech, of every chunk, and of the last speech.
     """
-    # Units n - 1 and n + 1 of the codes are the neighbours of chunk n - 1; at the edges one chunk holds the change.
+    # codes[n + 1] belongs to chunks[n], so a change after codes[n] is in chunks n - 1 and n; at the edges in one chunk.
     changes = [number for number, (before, after) in enumerate(pairwise(codes)) if before != after]
     around = {number: chunks[max(0, number - 1) : number + 1] for number in changes}
     near = dict.fromkeys(chunk for pair in around.values() for chunk in pair)
@@ -170,4 +172,4 @@ def _judge_pieces(chunks: Sequence[Chunk], detector: LanguageDetector) -> dict[T
 
 
 def _log(probabilities: Probabilities, code: str) -> float:
-    return math.log(max(_FLOOR, probabilities.get(code, 0.0)))
+    return math.log(max(_MIN_PROBABILITY, probabilities.get(code, 0.0)))

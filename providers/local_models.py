@@ -1,4 +1,4 @@
-"""Models that run inside this process: each is loaded once, and they take turns on the processor."""
+"""Models that run in this process: each is loaded once, and one computes at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
-# onnxruntime opens a telemetry database in the home folder when it is imported, unless it is told not to.
+# Otherwise onnxruntime opens a telemetry database in the home folder when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Model = TypeVar("Model")
 
-# Held while a local model computes. Each of them uses every core by itself: two at once would only wait for each other.
+# Held while a local model computes: each model uses every core, so two at once are no faster.
 COMPUTE: Final = threading.Lock()
 
 _models: dict[Hashable, Any] = {}
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def shared_model(key: Hashable, load: Callable[[], Model]) -> Model:
-    """The model of that key, loaded by the first who asks; the others wait for it. A failed load is tried again."""
+    """Return the model of a key, loaded by the first caller; the others wait. The next call retries a failed load."""
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
@@ -31,8 +31,8 @@ def shared_model(key: Hashable, load: Callable[[], Model]) -> Model:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
+    except AttributeError:  # not available on every system
         return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Which sampled frames of a segment are embedded, and which of them are near-identical."""
+"""Choose the sampled frames of a segment to embed, and find near-identical ones."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from PIL import Image
 
 from promptreel.schemas.media import SampledFrame, TimeSpan
 
-# A frame is sharp enough when its sharpness reaches this share of the segment's sharpest: blur of motion or of a fade
-# takes more than half away.
-SHARP_SHARE: Final = 0.5
-# Hashes of 64 bits that differ in at most this many show the same picture: compression noise flips a few.
-SAME_BITS: Final = 4
-# Mean colours of one picture differ by less than this, of 255, whatever the quality it was saved in. A hash does not see
-# colour, and hardly sees a fade to black.
-SAME_COLOUR: Final = 12
+# A frame is sharp enough if its sharpness reaches this share of the segment's sharpest frame: motion blur or a fade
+# takes away more than half.
+MIN_SHARPNESS_SHARE: Final = 0.5
+# Maximum number of differing bits of two 64-bit hashes of the same picture: compression noise flips a few.
+MAX_DIFFERING_BITS: Final = 4
+# Mean colours (0..255) of the same picture differ by less than this at any JPEG quality. The hash ignores colour, and
+# hardly changes in a fade to black.
+MAX_COLOUR_DIFFERENCE: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSummary:
-    """What a quick look at a picture says.
+    """Features of a picture that are cheap to compute.
 
     Attributes:
         sharpness: variance of the Laplacian of luma 0..255 at a width of 128 pixels (Pech-Pacheco and others, "Diatom
             autofocusing in brightfield microscopy", 2000).
-        hash: 64-bit difference hash: whether each of 8 x 8 cells is brighter than its right neighbour (N. Krawetz,
-            "Kind of Like That", 2013).
+        hash: 64-bit difference hash: one bit for each of 8 x 8 cells, set if the cell is brighter than its right neighbour
+            (N. Krawetz, "Kind of Like That", 2013).
         colour: mean red, green and blue, 0..255.
     """
 
@@ -41,10 +41,10 @@ class PictureSummary:
 
 
 def summarize_picture(path: Path) -> PictureSummary:
-    """Looks at a JPEG, decoded at a fraction of its size.
+    """Summarize a JPEG, decoded at a fraction of its size.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with Image.open(path) as image:
         image.draft("RGB", (256, 256))
@@ -59,45 +59,45 @@ def summarize_picture(path: Path) -> PictureSummary:
 
 
 def choose_frames(
-    frames: Sequence[SampledFrame], looks: Sequence[PictureSummary], span: TimeSpan, count: int
+    frames: Sequence[SampledFrame], summaries: Sequence[PictureSummary], span: TimeSpan, count: int
 ) -> tuple[SampledFrame, ...]:
-    """At most `count` frames of a segment in order of time: its first sharp one, the one at its middle, then each time the
-    one that is farthest from those."""
+    """Choose up to `count` frames of a segment, returned in order of time: the first sharp one, the middle one, then
+    repeatedly the one farthest in time from those chosen."""
     if not frames:
         return ()
-    sharpest = max(look.sharpness for look in looks)
-    first = next(n for n, look in enumerate(looks) if look.sharpness >= SHARP_SHARE * sharpest)
+    sharpest = max(summary.sharpness for summary in summaries)
+    first = next(n for n, summary in enumerate(summaries) if summary.sharpness >= MIN_SHARPNESS_SHARE * sharpest)
     middle = _nearest(frames, (span.start_us + span.end_us) // 2)
     chosen = [first, middle][:count] if first != middle else [first]
     while len(chosen) < min(count, len(frames)):
         others = [number for number in range(len(frames)) if number not in chosen]
-        chosen.append(max(others, key=lambda other: min(_apart_us(frames, other, number) for number in chosen)))
+        chosen.append(max(others, key=lambda other: min(_distance_us(frames, other, number) for number in chosen)))
     return tuple(frames[number] for number in sorted(chosen))
 
 
-def find_repeats(looks: Sequence[PictureSummary]) -> tuple[int | None, ...]:
-    """For each picture of a sequence the number of the earlier one that it repeats, None where it is new.
+def find_repeats(summaries: Sequence[PictureSummary]) -> tuple[int | None, ...]:
+    """Return, for each picture of a sequence, the index of the earlier picture that it repeats; None if it is new.
 
-    It is held against the last new picture, not its neighbour: a slow change must not carry one name along for ever.
+    Each picture is compared with the last new one, not with its neighbour, so that slow changes accumulate.
     """
-    found: list[int | None] = []
+    repeats: list[int | None] = []
     last: int | None = None
-    for number, look in enumerate(looks):
-        if last is not None and is_same_picture(look, looks[last]):
-            found.append(last)
+    for number, summary in enumerate(summaries):
+        if last is not None and is_same_picture(summary, summaries[last]):
+            repeats.append(last)
             continue
-        found.append(None)
+        repeats.append(None)
         last = number
-    return tuple(found)
+    return tuple(repeats)
 
 
 def is_same_picture(one: PictureSummary, two: PictureSummary) -> bool:
-    """Whether two looks are at near-identical pictures."""
-    near = all(abs(a - b) < SAME_COLOUR for a, b in zip(one.colour, two.colour, strict=True))
-    return near and (one.hash ^ two.hash).bit_count() <= SAME_BITS
+    """Return whether two summaries describe near-identical pictures."""
+    near = all(abs(a - b) < MAX_COLOUR_DIFFERENCE for a, b in zip(one.colour, two.colour, strict=True))
+    return near and (one.hash ^ two.hash).bit_count() <= MAX_DIFFERING_BITS
 
 
-def _apart_us(frames: Sequence[SampledFrame], one: int, two: int) -> int:
+def _distance_us(frames: Sequence[SampledFrame], one: int, two: int) -> int:
     return abs(frames[one].time_us - frames[two].time_us)
 
 

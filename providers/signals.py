@@ -1,4 +1,4 @@
-"""The built-in model: fills fields from what was measured. No key, no network, no invention."""
+"""The built-in model `signals`: fills fields with measurements. Needs no key and no network."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.records import Word
 
 VERSION: Final = 1
-_COLOURS_NAMED: Final = 3
-_MIN_SHARE: Final = 0.05  # a colour that covers less of the picture is not called dominant
+_MAX_DOMINANT_COLOURS: Final = 3
+_MIN_DOMINANT_SHARE: Final = 0.05  # of the picture
 
 
 @dataclass(frozen=True)
 class Material:
-    """What is measured: one span of an item.
+    """The input of the measurements: one span of an item.
 
     Attributes:
         frames: the sampled frames of the span.
-        words: what is spoken in it; None without a transcript.
+        words: the words spoken in the span; None without a transcript.
     """
 
     analysis: MediaAnalysis
@@ -51,10 +51,10 @@ class Measurement:
     """One field that can be measured.
 
     Attributes:
-        type, list_depth: what its leaf in a schema must be.
-        meaning: one line for people, with the unit.
-        measure: its value over a span, None where the item has no such thing.
-        parts: leaves of each element, with their types, where the field is a list of objects.
+        type, list_depth: required of the leaf in the schema.
+        meaning: one line for users, with the unit.
+        measure: returns the value for a span; None if it does not apply to the item.
+        parts: leaves of each element, with their types, if the field is a list of objects.
     """
 
     type: str
@@ -65,7 +65,7 @@ class Measurement:
 
 
 class SignalsProvider(Provider):
-    """Measures instead of asking."""
+    """Measures the media instead of calling a model."""
 
     name = "signals"
     is_called = False
@@ -74,10 +74,10 @@ class SignalsProvider(Provider):
         return {"provider": "signals", "version": VERSION}
 
     def reads_transcript(self, prompt: Prompt) -> bool:
-        return bool(_asked(prompt) & _SPOKEN)
+        return bool(_requested_measurements(prompt) & _SPEECH_FIELDS)
 
     def material(self, prompt: Prompt) -> Mapping[str, Any]:
-        reads_screen = bool(_asked(prompt) & _WRITTEN) and on_screen_text.is_available()
+        reads_screen = bool(_requested_measurements(prompt) & _ON_SCREEN_FIELDS) and on_screen_text.is_available()
         return {"on_screen_text": on_screen_text.fingerprint() if reads_screen else None}
 
     def check_prompt(self, prompt: Prompt) -> None:
@@ -85,43 +85,43 @@ class SignalsProvider(Provider):
         if prompt.video_level is not None:
             _check_fields("video_level.json_schema", prompt.video_level.leaves)
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
-        assert request.media is not None, "signals measures media: a request without it is a defect"
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+        assert request.media is not None, "signals needs media in the request"
         values, missing = await asyncio.to_thread(_measure_schema, request.json_schema, request.media)
         return ModelAnswer(text=json.dumps(values), finish_reason="STOP", warning="; ".join(missing) or None)
 
 
-def _asked(prompt: Prompt) -> set[str]:
-    """Names of the measurements that a prompt asks for."""
+def _requested_measurements(prompt: Prompt) -> set[str]:
+    """Return the names of the measurements that a prompt requests."""
     leaves = (*prompt.leaves, *(prompt.video_level.leaves if prompt.video_level is not None else ()))
     return {_measurement_name(leaf) for leaf in leaves}
 
 
 def _measurement_name(leaf: LeafField) -> str:
-    """The measurement behind a leaf: its own name, or that of the list of objects that it is a part of."""
+    """Return the name of a leaf's measurement: its own name, or the name of the list of objects that contains it."""
     *parents, last = leaf.path.split(".")
     return parents[-1].removesuffix("[]") if parents and parents[-1].endswith("[]") else last
 
 
-def _check_fields(where: str, leaves: tuple[LeafField, ...]) -> None:
-    unfit = [_unfit(leaf) for leaf in leaves if _unfit(leaf)]
-    if unfit or not leaves:
+def _check_fields(schema_name: str, leaves: tuple[LeafField, ...]) -> None:
+    mismatches = [_mismatch(leaf) for leaf in leaves if _mismatch(leaf)]
+    if mismatches or not leaves:
         known = "; ".join(f"{name} ({_type_name(m)}): {m.meaning}" for name, m in MEASUREMENTS.items())
         raise PromptError(
-            f"the built-in model 'signals' only measures, it cannot fill {', '.join(filter(None, unfit)) or 'no field'} "
-            f"of {where}. It can fill: {known}. Ask for these, or choose another model"
+            f"the built-in model 'signals' cannot fill {', '.join(filter(None, mismatches)) or 'any field'} "
+            f"of {schema_name}. It can measure: {known}. Request only these fields, or choose another model"
         )
 
 
-def _unfit(leaf: LeafField) -> str | None:
+def _mismatch(leaf: LeafField) -> str | None:
     known = MEASUREMENTS.get(_measurement_name(leaf))
     if known is None:
         return f"'{leaf.path}'"
-    wanted = known.parts.get(leaf.name) if known.parts else known.type
-    same_type = leaf.type == wanted or (leaf.type, wanted) == ("number", "integer")
+    required = known.parts.get(leaf.name) if known.parts else known.type
+    same_type = leaf.type == required or (leaf.type, required) == ("number", "integer")
     in_lists = leaf.path.count("[]")
     if leaf.list_depth != known.list_depth or not same_type or in_lists != int(bool(known.parts)):
-        return f"'{leaf.path}' (it is measured as {_type_name(known)})"
+        return f"'{leaf.path}' (measured as {_type_name(known)})"
     return None
 
 
@@ -132,7 +132,7 @@ def _type_name(measurement: Measurement) -> str:
 
 
 def _measure_schema(json_schema: Mapping[str, Any], media: SegmentInput) -> tuple[dict[str, Any], list[str]]:
-    """The measured values, and what could not be measured on this machine, with its fix."""
+    """Return the measured values, and what cannot be measured on this machine, with the fix."""
     analysis, timeline = _load_item(media.folder)
     material = Material(analysis, timeline, media.span, media.folder, media.frames, media.words)
     measured: dict[str, Any] = {}
@@ -142,37 +142,37 @@ def _measure_schema(json_schema: Mapping[str, Any], media: SegmentInput) -> tupl
         if name not in measured:
             measured[name] = MEASUREMENTS[name].measure(material)
         if measured[name] is not None:
-            _place(values, leaf, MEASUREMENTS[name], measured[name])
+            _store(values, leaf, MEASUREMENTS[name], measured[name])
     return values, _missing(set(measured), material)
 
 
-def _place(values: dict[str, Any], leaf: LeafField, measurement: Measurement, value: Any) -> None:
-    """Puts a measured value where its leaf stands; of a list of objects only the parts that are asked for."""
+def _store(values: dict[str, Any], leaf: LeafField, measurement: Measurement, value: Any) -> None:
+    """Store a measured value at the path of its leaf; of a list of objects, only the requested parts."""
     *parents, last = leaf.path.split(".")
     elements = parents.pop().removesuffix("[]") if measurement.parts else None
-    place = values
+    node = values
     for parent in parents:
-        place = place.setdefault(parent, {})
+        node = node.setdefault(parent, {})
     if elements is None:
-        place[last] = value
+        node[last] = value
         return
-    rows = place.setdefault(elements, [{} for _ in value])
-    for row, whole in zip(rows, value, strict=True):
-        row[last] = whole[last]
+    rows = node.setdefault(elements, [{} for _ in value])
+    for row, element in zip(rows, value, strict=True):
+        row[last] = element[last]
 
 
 def _missing(names: set[str], material: Material) -> list[str]:
-    """What was asked for and is not there for want of a model, with the fix."""
-    found = []
-    if names & _SPOKEN and material.words is None and material.analysis.audio_file is not None:
-        found.append("no transcript: see `promptreel doctor`")
-    if names & _WRITTEN and material.frames and not on_screen_text.is_available():
+    """Return what cannot be measured because a local model is missing, with the fix."""
+    missing = []
+    if names & _SPEECH_FIELDS and material.words is None and material.analysis.audio_file is not None:
+        missing.append("no transcript: see `promptreel doctor`")
+    if names & _ON_SCREEN_FIELDS and material.frames and not on_screen_text.is_available():
         weights = on_screen_text.find_weights()
-        found.append(f"no text on screen: {weights.reason}; {weights.fix}")
-    return found
+        missing.append(f"no on-screen text: {weights.reason}; {weights.fix}")
+    return missing
 
 
-@functools.lru_cache(maxsize=4)  # segments of one item come one after another
+@functools.lru_cache(maxsize=4)  # the segments of one item are usually consecutive
 def _load_item(folder: Path) -> tuple[MediaAnalysis, Timeline]:
     return load_analysis((folder / ANALYSIS_FILE).read_bytes()), load_timeline(folder / TIMELINE_FILE)
 
@@ -207,12 +207,12 @@ def _dominant_colors(m: Material) -> list[str] | None:
     if len(shares) == 0:
         return None
     mean = shares.mean(axis=0) / 255
-    order = np.argsort(-mean, kind="stable")[:_COLOURS_NAMED]
-    return [_hex_of_bin(int(index)) for index in order if mean[index] >= _MIN_SHARE]
+    order = np.argsort(-mean, kind="stable")[:_MAX_DOMINANT_COLOURS]
+    return [_hex_of_bin(int(index)) for index in order if mean[index] >= _MIN_DOMINANT_SHARE]
 
 
 def _hex_of_bin(index: int) -> str:
-    """The middle of a colour bin: 4 levels of 64 for each channel, red slowest."""
+    """Return the middle of a colour bin: 4 levels of 64 per channel, red slowest."""
     return "#" + "".join(f"{level * 64 + 32:02x}" for level in (index >> 4, (index >> 2) & 3, index & 3))
 
 
@@ -229,21 +229,21 @@ def _peak_loudness(m: Material) -> float | None:
 
 
 def _speech_share(m: Material) -> float | None:
-    return _heard_share(m) if m.analysis.activity.detector == "silero" else None
+    return _active_share(m) if m.analysis.activity.detector == "silero" else None
 
 
 def _sound_share(m: Material) -> float | None:
-    return _heard_share(m) if m.analysis.activity.detector == "level" else None
+    return _active_share(m) if m.analysis.activity.detector == "level" else None
 
 
-def _heard_share(m: Material) -> float | None:
+def _active_share(m: Material) -> float | None:
     span = m.span
     if span.duration_us == 0:
         return None
-    heard = sum(
+    active_us = sum(
         max(0, min(part.end_us, span.end_us) - max(part.start_us, span.start_us)) for part in m.analysis.activity.spans
     )
-    return round(heard / span.duration_us, 4)
+    return round(active_us / span.duration_us, 4)
 
 
 def _transcript(m: Material) -> str | None:
@@ -257,12 +257,12 @@ def _word_count(m: Material) -> int | None:
 def _on_screen_lines(m: Material) -> list[dict[str, Any]] | None:
     if not m.frames or not on_screen_text.is_available():
         return None
-    # A segment's frames begin with the one still shown from before it, which is the segment's only where it has no other.
+    # A segment's first frame may precede it, because it is still shown at its start; it counts only if it is the only one.
     inside = tuple(frame for frame in m.frames if m.span.start_us <= frame.time_us < m.span.end_us)
-    shown = on_screen_text.read_screen(m.folder, inside or m.frames)
+    lines = on_screen_text.read_screen(m.folder, inside or m.frames)
     return [
         {"text": line.text, "first_seen": seconds_from_us(line.first_us), "last_seen": seconds_from_us(line.last_us)}
-        for line in shown
+        for line in lines
     ]
 
 
@@ -277,30 +277,39 @@ def _mean(values: Any) -> float | None:
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
     "duration_seconds": Measurement("number", 0, "length in seconds", _duration),
-    "shot_count": Measurement("integer", 0, "shots that the segment touches (video)", _shot_count),
-    "cut_times": Measurement("number", 1, "shot changes inside it, seconds from the item's start (video)", _cut_times),
-    "brightness": Measurement("number", 0, "mean luma, 0 to 1 (pictures)", _brightness),
-    "motion": Measurement("number", 0, "mean change of luma in a second, 0 to about 10 (video)", _motion),
+    "shot_count": Measurement(
+        "integer", 0, "number of shots in the segment, including partial ones (video)", _shot_count
+    ),
+    "cut_times": Measurement(
+        "number", 1, "shot changes in the segment, in seconds from the start of the item (video)", _cut_times
+    ),
+    "brightness": Measurement("number", 0, "mean luma, 0 to 1 (video and images)", _brightness),
+    "motion": Measurement("number", 0, "mean change of luma per second, 0 to about 10 (video)", _motion),
     "dominant_colors": Measurement(
         "string", 1, "up to three coarse colours that cover most of the picture, as #rrggbb", _dominant_colors
     ),
     "loudness_dbfs": Measurement("number", 0, "RMS level in dB relative to full scale (sound)", _loudness),
-    "peak_loudness_dbfs": Measurement("number", 0, "loudest tenth of a second, in dB (sound)", _peak_loudness),
-    "speech_share": Measurement("number", 0, "share of the time in which speech is heard, 0 to 1", _speech_share),
-    "sound_share": Measurement(
-        "number", 0, "share of the time in which sound stands above its floor, where no speech is found", _sound_share
+    "peak_loudness_dbfs": Measurement(
+        "number", 0, "level of the loudest tenth of a second, in dB relative to full scale (sound)", _peak_loudness
     ),
-    "transcript": Measurement("string", 0, "what is spoken (where a speech model is at hand)", _transcript),
-    "word_count": Measurement("integer", 0, "words spoken (where a speech model is at hand)", _word_count),
-    "on_screen_text": Measurement("string", 1, "lines of text in the picture, each once", _on_screen_text),
+    "speech_share": Measurement("number", 0, "share of the time with speech, 0 to 1", _speech_share),
+    "sound_share": Measurement(
+        "number",
+        0,
+        "share of the time with sound above the noise floor, 0 to 1 (without speech detection)",
+        _sound_share,
+    ),
+    "transcript": Measurement("string", 0, "spoken words as text (needs a speech model)", _transcript),
+    "word_count": Measurement("integer", 0, "number of spoken words (needs a speech model)", _word_count),
+    "on_screen_text": Measurement("string", 1, "distinct lines of on-screen text", _on_screen_text),
     "on_screen_lines": Measurement(
         "object",
         1,
-        "lines of text in the picture with the first and last second of the item at which each is seen",
+        "distinct lines of on-screen text, with the first and last time of each in seconds from the start of the item",
         _on_screen_lines,
         {"text": "string", "first_seen": "number", "last_seen": "number"},
     ),
 }
 
-_SPOKEN: Final = frozenset({"transcript", "word_count"})
-_WRITTEN: Final = frozenset({"on_screen_text", "on_screen_lines"})
+_SPEECH_FIELDS: Final = frozenset({"transcript", "word_count"})
+_ON_SCREEN_FIELDS: Final = frozenset({"on_screen_text", "on_screen_lines"})

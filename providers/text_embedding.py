@@ -1,7 +1,7 @@
-"""Semantic indexing: which texts of a result are embedded, and the models that run on this machine.
+"""Semantic indexing: the texts of a result to embed, and the embedding models that run on this machine.
 
-A text is one instance of a leaf field ("people[1].name"), the whole `metadata_text`, or the transcript. Vectors of two
-models are never compared: the model's name stands beside each.
+A text is one instance of a leaf field ("people[1].name"), the complete `metadata_text`, or the transcript. Vectors of
+different models are never compared; each is stored with the name of its model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.ids import digest
 
 VERSION: Final = 1
-# Texts that are embedded, and kept, together: the limit of one call to the Gemini API.
+# Texts that are embedded and stored together: the limit of one call to the Gemini API.
 BATCH: Final = 100
 MAX_TEXT_CHARS: Final = 8000  # about 2,000 tokens, the input limit of the Gemini embedding models
 
@@ -45,11 +45,11 @@ _SENTENCE_TRANSFORMERS: Final = "sentence-transformers:"
 
 @dataclass(frozen=True, slots=True)
 class IndexedText:
-    """One text that is embedded.
+    """One text to embed.
 
     Attributes:
         field: canonical path of its leaf, or `metadata_text` or `transcription`.
-        instance: the same with the numbers of list elements, e.g. `people[1].name`.
+        instance: the path with the indexes of list elements, e.g. `people[1].name`.
     """
 
     field: str
@@ -64,24 +64,24 @@ def texts_of(
     leaves: Sequence[LeafField],
     disabled: Sequence[str] = (),
 ) -> tuple[IndexedText, ...]:
-    """The texts of one result in schema order, then the whole of it, then the transcript.
+    """Return the texts of one result: its fields in schema order, `metadata_text`, and the transcript.
 
-    Numbers and flags are left to filters, and so are the paths in `disabled`; blank texts say nothing.
+    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters.
     """
-    switched_off = {path.removesuffix("[]") for path in disabled}
-    found = []
+    disabled_paths = {path.removesuffix("[]") for path in disabled}
+    texts = []
     for leaf in leaves:
-        if leaf.type == "string" and leaf.path not in switched_off:
+        if leaf.type == "string" and leaf.path not in disabled_paths:
             for instance, value in instances_of(metadata, leaf.path):
                 if isinstance(value, str):
-                    found.append(IndexedText(leaf.path, instance, value))
-    found.append(IndexedText(METADATA_TEXT, METADATA_TEXT, metadata_text))
-    found.append(IndexedText(TRANSCRIPTION, TRANSCRIPTION, transcript))
-    return tuple(part for part in found if part.text.strip())
+                    texts.append(IndexedText(leaf.path, instance, value))
+    texts.append(IndexedText(METADATA_TEXT, METADATA_TEXT, metadata_text))
+    texts.append(IndexedText(TRANSCRIPTION, TRANSCRIPTION, transcript))
+    return tuple(text for text in texts if text.text.strip())
 
 
 def instances_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every value behind a canonical path, with the path that leads to it alone.
+    """Yield (instance path, value) for every value at a canonical path.
 
     >>> list(instances_of({"people": [{"name": "Ada"}, {"name": "Bo"}]}, "people[].name"))
     [('people[0].name', 'Ada'), ('people[1].name', 'Bo')]
@@ -89,38 +89,38 @@ def instances_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     yield from _instances(value, path.split("."), "")
 
 
-def _instances(value: Any, keys: Sequence[str], place: str) -> Iterator[tuple[str, Any]]:
+def _instances(value: Any, keys: Sequence[str], path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, list):
         for number, part in enumerate(value):
-            yield from _instances(part, keys, f"{place}[{number}]")
+            yield from _instances(part, keys, f"{path}[{number}]")
         return
     if not keys:
         if value is not None:
-            yield place, value
+            yield path, value
         return
     key = keys[0].removesuffix("[]")
     if isinstance(value, Mapping) and key in value:
-        yield from _instances(value[key], keys[1:], f"{place}.{key}" if place else key)
+        yield from _instances(value[key], keys[1:], f"{path}.{key}" if path else key)
 
 
 def text_batches(texts: Sequence[str]) -> list[tuple[str, ...]]:
-    """Distinct texts, cut to the longest that is embedded, in batches that are embedded and kept together."""
+    """Return the distinct texts, cut to `MAX_TEXT_CHARS`, in batches of `BATCH`."""
     distinct = list(dict.fromkeys(text[:MAX_TEXT_CHARS] for text in texts))
     return [tuple(distinct[first : first + BATCH]) for first in range(0, len(distinct), BATCH)]
 
 
 def embedding_key(provider: Provider, texts: Sequence[str]) -> str:
-    """The key of one batch."""
+    """Return the operation key of one batch."""
     return digest(
         {"operation": "text_embedding", "version": VERSION, "texts": list(texts), "provider": provider.fingerprint()}
     )
 
 
 def embedding_request(texts: Sequence[str], *, is_query: bool = False) -> ModelRequest:
-    """The request for one batch.
+    """Return the request for one batch.
 
     Args:
-        is_query: the texts look for others, instead of being found.
+        is_query: the texts are search queries, not documents.
     """
     return ModelRequest(
         purpose="text_embedding", instruction="", text="", json_schema={}, texts=tuple(texts), is_query=is_query
@@ -128,18 +128,18 @@ def embedding_request(texts: Sequence[str], *, is_query: bool = False) -> ModelR
 
 
 def pack_vectors(vectors: NDArray[np.float32]) -> dict[str, Any]:
-    """float32[n, d] as JSON values; `unpack_vectors` reads them back to the bit."""
+    """Return float32[n, d] as JSON values, without loss; see `unpack_vectors`."""
     return {"dimension": int(vectors.shape[1]), "float32": base64.b64encode(vectors.astype("<f4").tobytes()).decode()}
 
 
 def unpack_vectors(values: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Reads what `pack_vectors` wrote."""
+    """Return the float32[n, d] that `pack_vectors` packed."""
     flat = np.frombuffer(base64.b64decode(values["float32"]), "<f4")
     return flat.reshape(-1, values["dimension"]).astype(np.float32)
 
 
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to unit length, float32[n, d]; a row of zeros (a text without a known word) stays one."""
+    """Return float32[n, d] with rows scaled to unit length; rows of zeros (no known word in the text) stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return scaled
@@ -152,7 +152,7 @@ class LocalTextEmbedder(Provider):
 
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n, d] of unit length, a row of zeros where a text says nothing to the model.
+        """Return float32[n, d] with rows of unit length; zeros for a text without any word known to the model.
 
         Raises:
             ModelError: the model cannot be loaded.
@@ -161,14 +161,14 @@ class LocalTextEmbedder(Provider):
     def fingerprint(self) -> Mapping[str, Any]:
         return {"provider": "text", "version": VERSION, "model": self.name}
 
-    async def ask(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
+    async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
         import asyncio
 
         return ModelAnswer(text="", vectors=await asyncio.to_thread(self.embed, request.texts))
 
 
 class WordLlamaEmbedder(LocalTextEmbedder):
-    """WordLlama: static token vectors, averaged; 256 numbers, weights in its wheel, numpy alone."""
+    """WordLlama: averaged static token vectors of 256 dimensions, weights in its wheel, numpy only."""
 
     def __init__(self) -> None:
         self.name = f"wordllama:{package_version('wordllama') or 'missing'}"
@@ -180,7 +180,7 @@ class WordLlamaEmbedder(LocalTextEmbedder):
 
 
 class SentenceTransformersEmbedder(LocalTextEmbedder):
-    """Any sentence-transformers model by name or folder, from weights on this machine."""
+    """A sentence-transformers model by name or folder, with weights on this machine."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -213,11 +213,16 @@ class ClipTextEmbedder(LocalTextEmbedder):
 
 
 def find_text_weights(model: str) -> Weights:
-    """Looks for the weights of a local text embedding model; never downloads."""
+    """Find the weights of a local text embedding model; never downloads."""
     if model == "wordllama":
         folder = _package_folder("wordllama")
         if folder is None or not any((folder / "weights").glob("*.safetensors")):
-            return Weights(model, None, reason="wordllama is not installed whole", fix="pip install wordllama")
+            return Weights(
+                model,
+                None,
+                reason="wordllama is missing or its installation is incomplete",
+                fix="pip install wordllama",
+            )
         return Weights(model, folder / "weights", f"wordllama {package_version('wordllama')}")
     name = model.removeprefix(_SENTENCE_TRANSFORMERS)
     if not is_installed("sentence_transformers"):
@@ -236,18 +241,18 @@ def find_text_weights(model: str) -> Weights:
 
 
 def _folder_identity(model: str) -> str:
-    """A folder's name with what its weights hold; empty for a public name."""
+    """Return a folder's name and the hash of its weights; empty for a public name."""
     folder = Path(model).expanduser()
     files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")]) if folder.is_dir() else []
     return "-".join([folder.name, *(file_identity(file) for file in files[:1])]) if folder.is_dir() else ""
 
 
 def pull_weights(model: str) -> Weights:
-    """Fetches a sentence-transformers model, for later runs without a network.
+    """Download a sentence-transformers model, for later runs without a network.
 
     Raises:
         SettingsError: the package is missing.
-        ModelError: the model hub cannot be reached, or has no such model.
+        ModelError: the model hub cannot be reached or does not have the model.
     """
     found = find_text_weights(model)
     if found.available:
@@ -261,7 +266,7 @@ def pull_weights(model: str) -> Weights:
     try:
         snapshot_download(repository, cache_dir=models_folder())
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise ModelError("weights_missing", f"{model}: cannot be fetched ({error})") from error
+        raise ModelError("weights_missing", f"cannot download {model} ({error})") from error
     return find_text_weights(model)
 
 

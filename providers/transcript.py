@@ -1,4 +1,4 @@
-"""What is spoken in an item: its utterances and their words, and the part of them in each segment."""
+"""The transcript of an item: utterances and their words, and the selection of those in a segment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Language:
 
     Attributes:
         code: ISO 639-1 code.
-        probability: 0..1 as detected; None if the language was given.
+        probability: 0..1 as detected; None if the user set the language.
     """
 
     code: str
@@ -32,9 +32,9 @@ class Utterance:
     Attributes:
         start_us, end_us: where the speech detector found it, in item time.
         words: in order, in item time; empty if the recogniser's output was dropped.
-        text: the words as text, also those that were dropped.
+        text: the words as text, including dropped ones.
         dropped_reason: a key of `DROPPED_REASONS`; None if the words are part of the transcript.
-        no_speech_probability, mean_log_probability, compression_ratio: the recogniser's doubts; None without output.
+        no_speech_probability, mean_log_probability, compression_ratio: the recogniser's confidence; None without output.
         channel: 0 for the left and 1 for the right channel, if each has its own speaker; otherwise None.
     """
 
@@ -51,8 +51,8 @@ class Utterance:
 
 
 DROPPED_REASONS: Final = {
-    "no_speech": "the recogniser doubts that anything was spoken, and is unsure of its words",
-    "repetition": "the recogniser repeats itself in words that take no time",
+    "no_speech": "the recogniser probably heard no speech, and is unsure of its words",
+    "repetition": "the recogniser repeats words that have no duration",
     "not_recognized": "the recogniser found no words in this stretch of speech",
 }
 
@@ -75,7 +75,7 @@ class Transcript:
         return tuple(word for utterance in self.utterances for word in utterance.words)
 
     def to_dict(self) -> dict[str, Any]:
-        """The transcript as JSON values, for `transcript_from_dict`."""
+        """Return the transcript as JSON values, for `transcript_from_dict`."""
         return {"model": self.model, "utterances": [_UTTERANCE.dump_python(part) for part in self.utterances]}
 
 
@@ -94,7 +94,7 @@ def transcript_from_dict(values: Any) -> Transcript:
 
 
 def dominant_language(utterances: Iterable[Utterance]) -> Language | None:
-    """Return the language of most words, with its mean probability over those words; None without words."""
+    """Return the language with the most words, with its mean probability over those words; None without words."""
     weights: dict[str, int] = {}
     sums: dict[str, float | None] = {}
     for utterance in utterances:
@@ -110,38 +110,38 @@ def dominant_language(utterances: Iterable[Utterance]) -> Language | None:
 
 
 def words_of_span(words: Sequence[Word], span: TimeSpan, is_last: bool = False) -> tuple[Word, ...]:
-    """The words whose middle lies in [start, end); the item's last segment takes those behind its end, too."""
+    """Return the words whose middle is in [start, end); the item's last segment also includes those after its end."""
     return tuple(
         word
         for word in words
-        if span.start_us <= (word.start_us + word.end_us) // 2 and (is_last or _middle_before(word, span.end_us))
+        if span.start_us <= (word.start_us + word.end_us) // 2 and (is_last or _is_middle_before(word, span.end_us))
     )
 
 
 def utterances_of_span(utterances: Iterable[Utterance], span: TimeSpan, is_last: bool = False) -> tuple[Utterance, ...]:
     """Return the utterances in a segment, each cut to the words that belong to it.
 
-    An utterance without words belongs to the segment that holds its middle.
+    An utterance without words belongs to the segment that contains its middle.
     """
-    found = []
+    selected = []
     for utterance in utterances:
         middle = Word(utterance.start_us, utterance.end_us, utterance.text, 0.0)
         words = words_of_span(utterance.words or (middle,), span, is_last)
         if not words:
             continue
         if not utterance.words or words == utterance.words:
-            found.append(utterance)
+            selected.append(utterance)
         else:
             start_us, end_us = max(utterance.start_us, span.start_us), min(utterance.end_us, span.end_us)
             end_us = max(start_us, end_us)
-            found.append(replace(utterance, start_us=start_us, end_us=end_us, words=words, text=text_of(words)))
-    return tuple(found)
+            selected.append(replace(utterance, start_us=start_us, end_us=end_us, words=words, text=text_of(words)))
+    return tuple(selected)
 
 
 def text_of(words: Iterable[Word]) -> str:
-    """The words as running text; each carries its own leading space where its language has spaces."""
+    """Return the words as text; each word includes its leading space, if its language uses spaces."""
     return "".join(word.text for word in words).strip()
 
 
-def _middle_before(word: Word, end_us: int) -> bool:
+def _is_middle_before(word: Word, end_us: int) -> bool:
     return (word.start_us + word.end_us) // 2 < end_us

@@ -1,4 +1,4 @@
-"""Where the weights of local models lie. Looking never downloads; only a pull that a user asked for does."""
+"""Find the weights of local models. Only an explicit pull downloads anything."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODELS_VARIABLE: Final = "PROMPTREEL_MODELS"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What is known of one model's weights.
+    """One model's weights, available or not.
 
     Attributes:
-        model: the model as it is written in settings, e.g. "base".
-        path: file or folder on this machine; None where they cannot be had.
-        source: where they were found: "path", "models folder", or the name of the package that carries them.
-        fix: the command or setting that makes them available; empty where they are.
-        reason: why they are not available; empty where they are.
+        model: the model as written in settings, e.g. "base".
+        path: file or folder on this machine; None if they are not available.
+        source: where they were found: "path", "models folder", or the name of the package that includes them.
+        reason: why they are not available; empty if they are.
+        fix: the command or setting that makes them available; empty if they are.
     """
 
     model: str
@@ -38,7 +38,7 @@ class Weights:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk; 0 where there are none."""
+        """Bytes on disk; 0 if not available."""
         if self.path is None:
             return 0
         if self.path.is_file():
@@ -47,22 +47,22 @@ class Weights:
 
 
 def models_folder() -> str | None:
-    """The folder for pulled models; None is the model hub library's own cache."""
-    named = os.environ.get(MODELS_VARIABLE)
-    return os.path.expanduser(named) if named else None
+    """Return the folder for pulled models; None means the default cache of the model hub's library."""
+    folder = os.environ.get(MODELS_VARIABLE)
+    return os.path.expanduser(folder) if folder else None
 
 
 def is_installed(package: str) -> bool:
-    """Whether a Python package can be imported; imports nothing."""
+    """Return whether a Python package can be imported, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
         return False
 
 
-@functools.cache  # it is looked for on the disk
+@functools.cache  # the lookup reads the disk
 def package_version(distribution: str) -> str:
-    """The version of an installed distribution; empty where there is none."""
+    """Return the version of an installed distribution; empty if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -70,7 +70,7 @@ def package_version(distribution: str) -> str:
 
 
 def file_identity(path: Path) -> str:
-    """12 hex digits of the SHA-256 of a file: names weights that have no public name."""
+    """Return 12 hex digits of a file's SHA-256, the name of weights without a public name."""
     status = path.stat()
     return _file_identity(path, status.st_size, status.st_mtime_ns)
 

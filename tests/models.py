@@ -25,7 +25,7 @@ class ScriptedModel(Provider):
     def fingerprint(self):
         return {"provider": "scripted"}
 
-    async def ask(self, request, prepared):
+    async def call(self, request, prepared):
         self.requests.append(request)
         await asyncio.sleep(self.latency_s)
         entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]

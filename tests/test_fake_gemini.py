@@ -32,7 +32,7 @@ def running():
 @pytest.fixture
 def server(running):
     running.set_faults()
-    running.service.forget()
+    running.service.clear()
     running.service.files.fails, running.service.files.processing_s = False, 0.0
     running.service.quota = None
     return running
@@ -218,7 +218,7 @@ def test_calls_over_the_quota_get_429_with_retry_delay():
         entries = server.ledger.calls()
         assert len(entries) == 6
         assert sum(entry.status == 429 for entry in entries) == refused > 0
-        assert server.ledger.refused_share() == refused / 6
+        assert server.ledger.rejected_share() == refused / 6
 
 
 def statuses(server, count=6, text="question {}"):
@@ -258,7 +258,7 @@ def test_fault_rule_with_tries_ends_after_them(server):
 def test_random_faults_depend_on_the_seed(server):
     server.set_faults(Fault(status=500, probability=0.5, seed=3))
     first = statuses(server, 12)
-    server.service.forget()
+    server.service.clear()
     assert statuses(server, 12) == first
     assert set(first) == {200, 500}
 

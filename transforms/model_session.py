@@ -74,7 +74,7 @@ class ModelSession:
         if self.provider.is_called:
             return await self._policy.call(request, None, subject, tally)
         self._policy.check_halted()
-        return await self.provider.ask(request, None)
+        return await self.provider.call(request, None)
 
     async def run_operation(
         self, operation: Operation, key: str, make: Callable[[CallTally], Awaitable[dict[str, Any]]]

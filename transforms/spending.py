@@ -34,7 +34,7 @@ class Spending:
     def check_halted(self) -> None:
         """Raises Halted where an earlier stage met such a failure."""
         if self._halt is not None:
-            message = f"not called, because an earlier call ended so: {self._halt.message}"
+            message = f"not called because an earlier call failed: {self._halt.message}"
             raise Halted(self._halt.code, message)
 
 

@@ -102,7 +102,7 @@ async def _call(embedder: Any, query: str) -> Vectors:
     await embedder.open()
     try:
         request = embedding_request([query], is_query=True)
-        response = await asyncio.wait_for(embedder.ask(request, None), _SERVICE_TIMEOUT_S)
+        response = await asyncio.wait_for(embedder.call(request, None), _SERVICE_TIMEOUT_S)
     except TimeoutError as error:
         raise ModelError("model_timeout", f"{embedder.name} did not respond within {_SERVICE_TIMEOUT_S:g} s") from error
     finally:

@@ -117,7 +117,7 @@ def _generate(provider: Provider, text: str) -> str:
 async def _call(provider: Provider, request: ModelRequest) -> ModelAnswer:
     await provider.open()
     try:
-        return await provider.ask(request, await provider.prepare(request))
+        return await provider.call(request, await provider.prepare(request))
     finally:
         await provider.close()
 

@@ -183,8 +183,8 @@ def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(tmp_path, hu
         ("whisper:", "use whisper:NAME"),
         ("voice:base", "use whisper:NAME"),
         ("whisper:huge", "large-v3"),
-        pytest.param("clip:ViT-B-32", "names no weights", marks=NEEDS_CLIP),
-        pytest.param("clip:ViT-B-32:nobodys", "knows no weights 'nobodys'", marks=NEEDS_CLIP),
+        pytest.param("clip:ViT-B-32", "does not name its weights", marks=NEEDS_CLIP),
+        pytest.param("clip:ViT-B-32:nobodys", "has no weights 'nobodys'", marks=NEEDS_CLIP),
     ],
 )
 def test_a_name_that_is_none_is_refused_without_asking_the_hub(tmp_path, silent_hub, name, said):

@@ -1,4 +1,4 @@
-"""A Gemini service to test and to rehearse against: the real protocol over real HTTP, made-up answers.
+"""A fake Gemini service for tests and rehearsals: the real protocol over HTTP with made-up answers.
 
 In a test:
 
@@ -23,14 +23,14 @@ __all__ = ["FakeGemini", "Fault", "Ledger", "read_faults"]
 
 
 class FakeGemini:
-    """Runs the service in a thread, on a port of this machine, while the `with` block lasts.
+    """Runs the service in a thread on a local port for the duration of a `with` block.
 
     Args:
-        port: 0 takes a free one.
-        ledger_file: where each call is written through to; None keeps them in memory alone.
-        options: latency_s, spread (sigma of a lognormal factor on it), rps (calls taken each second), faults,
-            processing_s (of uploads), uploads_fail, answer (a function of body and schema), retired (models that are
-            answered 404), versions (model to the version that its answers report), seed.
+        port: 0 selects a free port.
+        ledger_file: file to which each call is also written; None stores the calls only in memory.
+        options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
+            processing_s (of uploads), uploads_fail, answer (a function of body and schema), retired (models that get
+            status 404), versions (maps a model to the version that its answers report), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):
@@ -64,5 +64,5 @@ class FakeGemini:
         self._socket.close()
 
     def set_faults(self, *faults):
-        """Replaces the scripted faults."""
+        """Replace the scripted faults."""
         self.service.faults = list(faults)

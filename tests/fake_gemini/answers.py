@@ -1,4 +1,4 @@
-"""Deterministic answers that fit a response schema, and vectors of texts: the same request always gives the same answer."""
+"""Deterministic answers that fit a response schema, and vectors of texts: equal requests get equal answers."""
 
 import hashlib
 import random
@@ -6,26 +6,26 @@ import re
 
 _WORDS = "harbour crane crate van driver lamp street night rain river bridge market apple table window voice".split()
 _MAX_DEPTH = 12
-_DIMENSION = 48  # of a vector, where the request names none
+_DEFAULT_DIMENSION = 48  # of vectors
 
 
 def answer_for(schema, seed):
-    """A value that fits a JSON Schema (or the OpenAPI form with upper-case types), drawn from a text seed."""
+    """Return a value that fits a JSON Schema (or the OpenAPI form with upper-case types), generated from a seed string."""
     rng = random.Random(hashlib.sha256(seed.encode()).hexdigest())
     return _value(schema or {"type": "string"}, schema or {}, rng, 0)
 
 
 def embedding_for(model, text, dimension=None):
-    """The vector of a text: as many numbers as are asked for, not of unit length, as the service gives them."""
+    """Return the vector of a text; like the service's vectors it does not have unit length."""
     rng = random.Random(hashlib.sha256(f"{model}\n{text}".encode()).hexdigest())
-    return [round(rng.gauss(0, 1), 6) for _ in range(dimension or _DIMENSION)]
+    return [round(rng.gauss(0, 1), 6) for _ in range(dimension or _DEFAULT_DIMENSION)]
 
 
 def _value(schema, root, rng, depth):
     if depth > _MAX_DEPTH:
         return None
     if "$ref" in schema:
-        return _value(_lookup(root, schema["$ref"]), root, rng, depth + 1)
+        return _value(_resolve(root, schema["$ref"]), root, rng, depth + 1)
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -39,7 +39,7 @@ def _value(schema, root, rng, depth):
     kind = kind.lower()
     if schema.get("nullable") and rng.random() < 0.2:
         return None
-    return _MAKERS[kind](schema, root, rng, depth)
+    return _GENERATORS[kind](schema, root, rng, depth)
 
 
 def _object(schema, root, rng, depth):
@@ -81,7 +81,7 @@ def _number(schema, root, rng, depth):
     return round(rng.uniform(low, float(schema.get("maximum", low + 1))), 3)
 
 
-_MAKERS = {
+_GENERATORS = {
     "object": _object,
     "array": _array,
     "string": _string,
@@ -92,7 +92,7 @@ _MAKERS = {
 }
 
 
-def _lookup(root, reference):
+def _resolve(root, reference):
     part = root
     for key in re.split("/", reference.removeprefix("#/")) if reference != "#" else ():
         part = part[key]

@@ -1,6 +1,6 @@
-"""Scripted faults: which requests they hit, and what becomes of those.
+"""Scripted faults: the requests that they match, and their effects.
 
-As JSON, a list of rules; the first that matches a request decides:
+In JSON, a list of rules; the first rule that matches a request applies:
 
     [{"text": "Segment 0:10", "status": 503},
      {"first": 3, "status": 429, "retry_delay": 0.2},
@@ -16,29 +16,29 @@ from dataclasses import dataclass, field, fields
 
 @dataclass
 class Fault:
-    """One rule. All the matching fields that are given must hold.
+    """One rule. All matching fields that are set must match.
 
     Matching:
-        first: only this many matching requests, then never again.
-        tries: only the first so many tries of the same content.
-        every: each n-th request of the server.
-        nth: exactly this request of the server, counted from 1.
-        after: requests after this one.
+        first: only the first n matching requests.
+        tries: only the first n tries of the same content.
+        every: every n-th request to the server.
+        nth: only the n-th request to the server, counted from 1.
+        after: only requests after the n-th.
         probability, seed: a share of the requests, the same for the same seed and request number.
-        text: a pattern to be found in the request's texts.
-        model: a pattern to be found in the model's name.
-        method: "generateContent" unless told otherwise; "embedContent" and "batchEmbedContents" know what concerns the call
-            and not its answer; "countTokens" and "upload" (its start) know `status` alone.
+        text: a pattern to search for in the request's texts.
+        model: a pattern to search for in the model's name.
+        method: by default "generateContent"; "embedContent" and "batchEmbedContents" support the effects on the call but
+            not those on the answer; "countTokens" and "upload" (its start) support only `status`.
     Effect:
-        status: HTTP error with Google's error body; `retry_delay` seconds become RetryInfo, `retry_after` (seconds, or any
+        status: HTTP error with Google's error body; `retry_delay` (seconds) sets RetryInfo, `retry_after` (seconds, or any
             text) the header, `quota_id` a QuotaFailure, `reason` an ErrorInfo.
-        finish_reason: ends the candidate so; `text_answer` replaces the text ("" for none).
-        block_reason: no candidate, but prompt feedback.
+        finish_reason: the candidate's finish reason; `text_answer` replaces the text ("" for none).
+        block_reason: prompt feedback instead of a candidate.
         answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
-        thoughts: a text that goes before the answer as a thought, and is counted as one.
-        no_media_tokens: usage reports text alone.
-        delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with a
-            proxy's page (`status`, else 502).
+        thoughts: a text sent before the answer as a thought, and counted as one.
+        no_media_tokens: the usage reports only text.
+        delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with the
+            HTML page of a proxy (`status`, by default 502).
     """
 
     first: int | None = None
@@ -70,7 +70,12 @@ class Fault:
     hits: int = field(default=0, repr=False)
 
     def matches(self, entry, try_number):
-        """Whether the rule hits a request: its entry in the ledger, and which try of the same content it is."""
+        """Return whether the rule matches a request.
+
+        Args:
+            entry: the request's entry in the ledger.
+            try_number: number of this try of the same content, from 1.
+        """
         number = entry.number
         if self.method != entry.method:
             return False
@@ -92,9 +97,9 @@ class Fault:
 
     @property
     def label(self):
-        """A short name for the ledger."""
-        given = [f"{part.name}={getattr(self, part.name)}" for part in fields(self) if part.name in _EFFECTS]
-        return ", ".join(text for text in given if not text.endswith(("=None", "=False", "=0.0")))
+        """A short description for the ledger."""
+        effects = [f"{part.name}={getattr(self, part.name)}" for part in fields(self) if part.name in _EFFECTS]
+        return ", ".join(text for text in effects if not text.endswith(("=None", "=False", "=0.0")))
 
 
 _EFFECTS = {
@@ -103,10 +108,10 @@ _EFFECTS = {
 
 
 def read_faults(text):
-    """Rules from JSON.
+    """Parse rules from JSON.
 
     Raises:
-        ValueError: a rule has an unknown field, or the text is no list of rules.
+        ValueError: a rule has an unknown field, or the text is not a list of rules.
     """
     known = [part.name for part in fields(Fault) if part.name != "hits"]
     rules = json.loads(text)
@@ -133,7 +138,7 @@ _STATUS_NAMES = {
 
 
 def error_body(status, message=None, *, retry_delay=None, quota_id=None, reason=None):
-    """An error as the service words it, with google.rpc details."""
+    """Return an error body like the service's, with google.rpc details."""
     details = []
     if reason:
         details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason})

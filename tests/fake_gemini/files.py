@@ -1,4 +1,4 @@
-"""The Files API: resumable upload, PROCESSING for a while, then ACTIVE (or FAILED)."""
+"""The Files API: a resumable upload is PROCESSING for some time, then ACTIVE or FAILED."""
 
 import secrets
 import time
@@ -20,7 +20,7 @@ class FileStore:
 
     Args:
         processing_s: how long an upload stays PROCESSING.
-        fails: an upload ends as FAILED.
+        fails: uploads become FAILED.
     """
 
     def __init__(self, base_url, processing_s=0.0, fails=False):
@@ -28,27 +28,27 @@ class FileStore:
         self.processing_s = processing_s
         self.fails = fails
         self.files = {}
-        self.deleted = {}  # what was in `files`, and was deleted by request
+        self.deleted = {}  # files deleted by request
 
     def start(self, mime_type, name=None):
-        """A new upload; its bytes come later."""
+        """Start an upload; its bytes follow."""
         stored = StoredFile(name or f"files/{secrets.token_hex(6)}", mime_type)
         self.files[stored.name] = stored
         return stored
 
     def state(self, stored):
-        """PROCESSING, ACTIVE or FAILED."""
+        """Return PROCESSING, ACTIVE or FAILED."""
         if stored.finished_at is None or time.monotonic() - stored.finished_at < self.processing_s:
             return "PROCESSING"
         return "FAILED" if self.fails else "ACTIVE"
 
     def by_uri(self, uri):
-        """The file behind a URI that was given out; None where there is none that can be used."""
+        """Return the ACTIVE file of a URI; None if there is no such file."""
         stored = self.files.get(uri.rsplit("/v1/", 1)[-1])
         return stored if stored is not None and self.state(stored) == "ACTIVE" else None
 
     def describe(self, stored):
-        """A file as the service words it."""
+        """Return a file resource like the service's."""
         failed = self.state(stored) == "FAILED"
         return ({"error": {"code": 3, "message": "the file could not be processed"}} if failed else {}) | {
             "name": stored.name,

@@ -1,4 +1,4 @@
-"""Every request that the server answered, or did not: what a run's own records are checked against."""
+"""Record every request that the server received, to check the call records of a run."""
 
 import json
 import threading
@@ -12,10 +12,10 @@ class Entry:
     """One request.
 
     Attributes:
-        content: hash of what was asked, the same for every try of the same question.
-        in_flight: requests under way when it came, itself included.
-        path: of the URL, which tells Vertex AI and the Gemini API apart.
-        status: HTTP status; 0 for a connection that was broken or never answered.
+        content: hash of the model and body, the same for every try of the same request.
+        in_flight: requests in flight at its arrival, including itself.
+        path: of the URL, to distinguish Vertex AI and the Gemini API.
+        status: HTTP status; 0 if the connection was broken or the request never answered.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Entry:
 
 
 class Ledger:
-    """Thread-safe; written through to a file, a line when a request comes and one before it is answered."""
+    """All requests, thread-safe; optionally in a file, with a line at each arrival and one before each answer."""
 
     def __init__(self, path=None):
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class Ledger:
         self._in_flight = 0
 
     def begin(self, method, model, content, text, path=""):
-        """Notes a request that came."""
+        """Record the arrival of a request."""
         with self._lock:
             self._in_flight += 1
             number, now = len(self.entries) + 1, time.monotonic()
@@ -54,7 +54,7 @@ class Ledger:
             return entry
 
     def end(self, entry, status, **facts):
-        """Notes how it is answered, before the answer is sent."""
+        """Record the answer to a request, before it is sent."""
         with self._lock:
             self._in_flight -= 1
             entry.answered_at, entry.status = time.monotonic(), status
@@ -63,29 +63,29 @@ class Ledger:
             self._write("end", entry)
 
     def calls(self, method="generateContent"):
-        """Requests of one method."""
+        """Return the requests of one method."""
         with self._lock:
             return [entry for entry in self.entries if entry.method == method]
 
     def answered(self, method="generateContent"):
-        """Requests that got an answer with status 200."""
+        """Return the requests answered with status 200."""
         return [entry for entry in self.calls(method) if entry.status == 200]
 
     def repeated(self, method="generateContent"):
-        """Answers beyond the first to the same question: what was paid more than once."""
+        """Return the number of answers beyond the first to the same request: the calls paid more than once."""
         return sum(count - 1 for count in Counter(entry.content for entry in self.answered(method)).values())
 
     def max_in_flight(self):
-        """Most requests under way at once."""
+        """Return the maximum number of requests in flight."""
         return max((entry.in_flight for entry in self.calls()), default=0)
 
-    def refused_share(self):
-        """Share of requests answered 429."""
+    def rejected_share(self):
+        """Return the share of requests answered 429."""
         calls = self.calls()
         return sum(entry.status == 429 for entry in calls) / max(1, len(calls))
 
     def rate(self):
-        """Answers with status 200 for each second between the first request and the last answer."""
+        """Return the answers with status 200 per second between the first request and the last answer."""
         answered = self.answered()
         if not answered:
             return 0.0
@@ -93,7 +93,7 @@ class Ledger:
         return len(answered) / max(1e-9, max(entry.answered_at for entry in answered) - first)
 
     def clear(self):
-        """Forgets everything so far."""
+        """Drop all entries."""
         with self._lock:
             self.entries.clear()
             self._in_flight = 0

@@ -1,11 +1,8 @@
-"""The protocol: generateContent, embeddings, countTokens and files over HTTP, as the google-genai client speaks it."""
+"""The protocol of the google-genai client over HTTP: generateContent, embeddings, countTokens and files."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import random
-import re
 import time
 from collections import Counter
 
@@ -16,19 +13,21 @@ from starlette.routing import Route
 from tests.fake_gemini.answers import answer_for, embedding_for
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
+from tests.fake_gemini.request_body import content_hash, decode_base64, parts_of, text_of, with_camel_case_keys
+from tests.fake_gemini.response_body import BrokenResponse, apply_fault, usage_metadata
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
 
 _MAX_OUTPUT_TOKENS = 65_536
-_MAX_BYTES = 20 * 1024 * 1024  # of one request
-_MAX_EMBEDDED = 100  # texts of one request
-_CACHE_FROM_CHARS = 4096  # a shared instruction of this length counts as cached from its second use on
+_MAX_REQUEST_BYTES = 20 * 1024 * 1024
+_MAX_EMBEDDED_TEXTS = 100  # in one request
+_MIN_CACHED_CHARS = 4096  # an instruction of at least this length counts as cached from its second use on
 
 
-# As the service words it, whatever the quota.
+# The wording of the service for every quota.
 _QUOTA_MESSAGE = "You exceeded your current quota, please check your plan and billing details."
 _TOKEN = "made-up"  # for Vertex AI
 _QUOTA_ID = "GenerateRequestsPerMinutePerProjectPerModel"
-# Names that the service has shut down, or is about to for all users.
+# Models that the service has shut down, or has closed to new users.
 RETIRED = (
     "gemini-2.0-flash",
     "gemini-2.0-flash-001",
@@ -39,8 +38,8 @@ RETIRED = (
 )
 
 
-class Refused(Exception):
-    """A request that the service answers with an error."""
+class RejectedRequest(Exception):
+    """The service rejects the request with an error response."""
 
     def __init__(self, status, message, **details):
         super().__init__(message)
@@ -48,13 +47,13 @@ class Refused(Exception):
 
 
 class Quota:
-    """A token bucket of `rate` calls a second that holds one second's worth."""
+    """A token bucket of `rate` calls per second that holds the tokens of one second."""
 
     def __init__(self, rate):
         self.rate, self._tokens, self._last = rate, rate, time.monotonic()
 
-    def wait(self):
-        """0 where a call is taken, else seconds until one would be."""
+    def acquire(self):
+        """Return 0 if the call is accepted, otherwise the seconds until one would be."""
         now = time.monotonic()
         self._tokens = min(self.rate, self._tokens + (now - self._last) * self.rate)
         self._last = now
@@ -68,9 +67,9 @@ class FakeService:
     """The state behind the routes.
 
     Args:
-        answer: `answer(body, schema)` replaces the built-in answers where it is given.
-        retired: names of models that are answered 404.
-        versions: the version that a model's answers report, where it is not the model's own name.
+        answer: a function `answer(body, schema)` that replaces the built-in answers.
+        retired: names of models that get status 404.
+        versions: maps a model to the version that its answers report; by default the model's name.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class FakeService:
         self.retired = frozenset(retired)
         self.versions = dict(versions or {})
         self.files = FileStore("", processing_s, uploads_fail)
-        self._tries = Counter()
+        self._try_counts = Counter()
         self._instructions = Counter()
         self._random = random.Random(seed)
 
@@ -105,14 +104,14 @@ class FakeService:
         """The ASGI application."""
         return Starlette(
             routes=[
-                Route("/_ledger", self.show_ledger),
+                Route("/_ledger", self.get_ledger),
                 Route("/_faults", self.set_faults, methods=["POST"]),
                 Route("/_reset", self.reset, methods=["POST"]),
-                Route("/token", self.give_token, methods=["POST"]),
-                # The version is v1, v1beta, or on Vertex AI v1beta1.
-                Route("/upload/{version}/files", self.upload_start, methods=["POST"]),
-                Route("/upload/{version}/continue/{name:path}", self.upload_bytes, methods=["POST", "PUT"]),
-                Route("/{version}/files", self.files_list),
+                Route("/token", self.issue_token, methods=["POST"]),
+                # The version is v1 or v1beta; v1beta1 on Vertex AI.
+                Route("/upload/{version}/files", self.start_upload, methods=["POST"]),
+                Route("/upload/{version}/continue/{name:path}", self.receive_upload, methods=["POST", "PUT"]),
+                Route("/{version}/files", self.list_files),
                 Route("/{version}/{name:path}", self.dispatch, methods=["GET", "POST", "DELETE"]),
             ]
         )
@@ -125,43 +124,43 @@ class FakeService:
             return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
         raw = await request.body()
-        if len(raw) > _MAX_BYTES:
-            message = f"Request payload size exceeds the limit: {_MAX_BYTES} bytes."
+        if len(raw) > _MAX_REQUEST_BYTES:
+            message = f"Request payload size exceeds the limit: {_MAX_REQUEST_BYTES} bytes."
             return JSONResponse(error_body(400, message), status_code=400)
-        body = _normal(json.loads(raw))
+        body = with_camel_case_keys(json.loads(raw))
         if method == "countTokens":
             return self._count(model, body)
-        makers = {
+        handlers = {
             "generateContent": self._generate,
             "embedContent": self._embed,
             "batchEmbedContents": self._embed_batch,
         }
-        if method not in makers:
-            return JSONResponse(error_body(404, f"no method {method}"), status_code=404)
+        if method not in handlers:
+            return JSONResponse(error_body(404, f"unknown method {method}"), status_code=404)
         if name.startswith("projects/") and request.headers.get("authorization") != f"Bearer {_TOKEN}":
-            return JSONResponse(error_body(401, "Vertex AI takes a token of /token"), status_code=401)
-        return await self._call(method, model, body, request.url.path, makers[method])
+            return JSONResponse(error_body(401, "Vertex AI needs a token from /token"), status_code=401)
+        return await self._call(method, model, body, request.url.path, handlers[method])
 
-    async def _call(self, method, model, body, path, make):
-        """One call under quota, faults and ledger; `make` gives its answer and what the ledger notes of it."""
-        content = _content_hash(model, body)
-        text = _texts(body)
+    async def _call(self, method, model, body, path, handler):
+        """Handle one call with quota, faults and ledger; `handler` returns its answer and the facts for the ledger."""
+        content = content_hash(model, body)
+        text = text_of(body)
         entry = self.ledger.begin(method, model, content, text, path)
-        self._tries[content] += 1
-        fault = self._fault(entry, self._tries[content])
+        self._try_counts[content] += 1
+        fault = self._fault(entry, self._try_counts[content])
         answered = False
         try:
-            wait = self.quota.wait() if self.quota is not None else 0.0
+            wait = self.quota.acquire() if self.quota is not None else 0.0
             if wait:
                 answered = True
                 return self._error(entry, 429, _QUOTA_MESSAGE, retry_delay=wait, quota_id=_QUOTA_ID)
             await self._pause(fault)
             if model in self.retired:
-                raise Refused(404, f"models/{model} is no longer available to new users. Use a newer model.")
+                raise RejectedRequest(404, f"models/{model} is no longer available to new users. Use a newer model.")
             if fault.reset:
                 answered = True
                 self.ledger.end(entry, 0, fault=fault.label)
-                return _BrokenResponse()
+                return BrokenResponse()
             if fault.html:
                 answered = True
                 status = fault.status or 502
@@ -173,16 +172,16 @@ class FakeService:
                     entry, fault.status, fault.message, retry_after=fault.retry_after, fault=fault.label,
                     retry_delay=fault.retry_delay, quota_id=fault.quota_id, reason=fault.reason,
                 )  # fmt: skip
-            answer, noted = make(model, body, fault)
+            answer, facts = handler(model, body, fault)
             answered = True
-            self.ledger.end(entry, 200, fault=fault.label or None, **noted)
-            # In ASCII, so that an answer may hold whatever JSON can escape.
+            self.ledger.end(entry, 200, fault=fault.label or None, **facts)
+            # In ASCII, so that an answer can contain everything that JSON can escape.
             return Response(json.dumps(answer), media_type="application/json")
-        except Refused as refused:
+        except RejectedRequest as rejected:
             answered = True
-            return self._error(entry, refused.status, refused.message, **refused.details)
+            return self._error(entry, rejected.status, rejected.message, **rejected.details)
         finally:
-            if not answered:  # the client went away while it waited
+            if not answered:  # the client disconnected while waiting
                 self.ledger.end(entry, 0, fault=fault.label or "client left")
 
     def _fault(self, entry, try_number=1):
@@ -212,28 +211,30 @@ class FakeService:
         return answer, {"finish_reason": reason, **tokens}
 
     def _embed(self, model, body, fault):
-        return {"embedding": self._embedding(model, body)}, {"input_tokens": text_tokens(_texts(body))}
+        return {"embedding": self._embedding(model, body)}, {"input_tokens": text_tokens(text_of(body))}
 
     def _embed_batch(self, model, body, fault):
         requests = body.get("requests", [])
-        if len(requests) > _MAX_EMBEDDED:
-            raise Refused(400, f"at most {_MAX_EMBEDDED} requests can be in one batch, not {len(requests)}")
+        if len(requests) > _MAX_EMBEDDED_TEXTS:
+            raise RejectedRequest(
+                400, f"at most {_MAX_EMBEDDED_TEXTS} requests can be in one batch, not {len(requests)}"
+            )
         answer = {"embeddings": [self._embedding(model, part) for part in requests]}
-        return answer, {"input_tokens": text_tokens(_texts(body))}
+        return answer, {"input_tokens": text_tokens(text_of(body))}
 
     def _embedding(self, model, body):
-        if not _texts(body):
-            raise Refused(400, "content is empty")
-        return {"values": embedding_for(model, _texts(body), body.get("outputDimensionality"))}
+        if not text_of(body):
+            raise RejectedRequest(400, "content is empty")
+        return {"values": embedding_for(model, text_of(body), body.get("outputDimensionality"))}
 
     def _answer(self, model, body, fault):
         config = body.get("generationConfig", {})
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
         budget = config.get("maxOutputTokens")
         if budget is not None and not 1 <= budget <= _MAX_OUTPUT_TOKENS:
-            raise Refused(400, f"max_output_tokens must be from 1 to {_MAX_OUTPUT_TOKENS}, not {budget}")
+            raise RejectedRequest(400, f"max_output_tokens must be from 1 to {_MAX_OUTPUT_TOKENS}, not {budget}")
         if {"thinkingBudget", "thinkingLevel"} <= set(config.get("thinkingConfig", {})):
-            raise Refused(400, "You can only set only one of thinking budget and thinking level.")
+            raise RejectedRequest(400, "You can only set only one of thinking budget and thinking level.")
         version = self.versions.get(model, model)
         counted = self._count_input(model, body)
         if fault.no_media_tokens:
@@ -241,13 +242,13 @@ class FakeService:
         if self.answer is not None:
             value = self.answer(body, schema)
         else:
-            value = answer_for(schema, _content_hash(model, {**body, "generationConfig": schema}))
+            value = answer_for(schema, content_hash(model, {**body, "generationConfig": schema}))
         text = value if isinstance(value, str) else json.dumps(value)
-        text, reason = _spoil(text, fault)
+        text, reason = apply_fault(text, fault)
         output = text_tokens(text)
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        usage = _usage(counted, output, self._cached(body), text_tokens(fault.thoughts or ""))
+        usage = usage_metadata(counted, output, self._cached(body), text_tokens(fault.thoughts or ""))
         if fault.block_reason:
             return {
                 "promptFeedback": {"blockReason": fault.block_reason},
@@ -263,15 +264,15 @@ class FakeService:
 
     def _count_input(self, model, body):
         resolution = body.get("generationConfig", {}).get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_")
-        counted = Counter(TEXT=text_tokens(_texts(body)))
-        for part in _parts(body):
+        counted = Counter(TEXT=text_tokens(text_of(body)))
+        for part in parts_of(body):
             if "inlineData" in part:
                 data = part["inlineData"]
-                content, mime_type = base64.urlsafe_b64decode(_plain_base64(data["data"])), data["mimeType"]
+                content, mime_type = decode_base64(data["data"]), data["mimeType"]
             elif "fileData" in part:
                 stored = self.files.by_uri(part["fileData"]["fileUri"])
                 if stored is None:
-                    raise Refused(403, "You do not have permission to access the File or it may not exist.")
+                    raise RejectedRequest(403, "You do not have permission to access the File or it may not exist.")
                 content, mime_type = stored.content, stored.mime_type
             else:
                 continue
@@ -280,40 +281,40 @@ class FakeService:
                     media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), model, resolution)
                 )
             except BadMedia as error:
-                raise Refused(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error
+                raise RejectedRequest(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error
         return dict(counted)
 
     def _cached(self, body):
         instruction = json.dumps(body.get("systemInstruction"))
         self._instructions[instruction] += 1
-        long_enough = len(instruction) >= _CACHE_FROM_CHARS
-        return text_tokens(instruction) if long_enough and self._instructions[instruction] > 1 else 0
+        is_long_enough = len(instruction) >= _MIN_CACHED_CHARS
+        return text_tokens(instruction) if is_long_enough and self._instructions[instruction] > 1 else 0
 
     def _count(self, model, body):
-        entry = self.ledger.begin("countTokens", model, _content_hash(model, body), "")
+        entry = self.ledger.begin("countTokens", model, content_hash(model, body), "")
         fault = self._fault(entry)
         if fault.status is not None:
             return self._error(entry, fault.status, fault.message, fault=fault.label)
         try:
             total = sum(self._count_input(model, body.get("generateContentRequest", body)).values())
-        except Refused as refused:
-            return self._error(entry, refused.status, refused.message)
+        except RejectedRequest as rejected:
+            return self._error(entry, rejected.status, rejected.message)
         self.ledger.end(entry, 200, input_tokens=total)
         return JSONResponse({"totalTokens": total})
 
-    async def upload_start(self, request):
+    async def start_upload(self, request):
         entry = self.ledger.begin("upload", "", "", "")
         fault = self._fault(entry)
         if fault.status is not None:
             return self._error(entry, fault.status, fault.message, fault=fault.label, retry_delay=fault.retry_delay)
-        described = _normal(json.loads(await request.body() or b"{}")).get("file", {})
-        mime_type = request.headers.get("x-goog-upload-header-content-type") or described.get("mimeType", "")
-        stored = self.files.start(mime_type, described.get("name"))
+        description = with_camel_case_keys(json.loads(await request.body() or b"{}")).get("file", {})
+        mime_type = request.headers.get("x-goog-upload-header-content-type") or description.get("mimeType", "")
+        stored = self.files.start(mime_type, description.get("name"))
         self.ledger.end(entry, 200)
         url = f"{self.files.base_url}/upload/v1/continue/{stored.name}"
         return JSONResponse({}, headers={"X-Goog-Upload-URL": url, "X-Goog-Upload-Status": "active"})
 
-    async def upload_bytes(self, request):
+    async def receive_upload(self, request):
         stored = self.files.files[request.path_params["name"]]
         stored.content += await request.body()
         if "finalize" not in request.headers.get("x-goog-upload-command", ""):
@@ -324,16 +325,16 @@ class FakeService:
     def _file(self, request, name):
         stored = self.files.files.get(name)
         if stored is None:
-            return JSONResponse(error_body(403, "no such file, or no permission"), status_code=403)
+            return JSONResponse(error_body(403, "the file does not exist, or permission is missing"), status_code=403)
         if request.method == "DELETE":
             self.files.deleted[name] = self.files.files.pop(name)
             return JSONResponse({})
         return JSONResponse(self.files.describe(stored))
 
-    async def files_list(self, request):
+    async def list_files(self, request):
         return JSONResponse({"files": [self.files.describe(stored) for stored in self.files.files.values()]})
 
-    async def show_ledger(self, request):
+    async def get_ledger(self, request):
         calls = self.ledger.calls()
         return JSONResponse(
             {
@@ -353,96 +354,19 @@ class FakeService:
         return JSONResponse({"faults": len(self.faults)})
 
     async def reset(self, request):
-        self.forget()
+        self.clear()
         return JSONResponse({})
 
-    def forget(self):
-        """Forgets every request and upload so far; what was set stays set."""
+    def clear(self):
+        """Drop all requests and uploads; settings are unchanged."""
         self.ledger.clear()
         self.files.files.clear()
         self.files.deleted.clear()
-        self._tries.clear()
+        self._try_counts.clear()
         self._instructions.clear()
         for fault in self.faults:
             fault.hits = 0
 
-    async def give_token(self, request):
-        """The address that a made-up service account names for its tokens, to rehearse Vertex AI."""
+    async def issue_token(self, request):
+        """Issue the access token of a made-up service account, to test Vertex AI."""
         return JSONResponse({"access_token": _TOKEN, "expires_in": 3600, "token_type": "Bearer"})
-
-
-class _BrokenResponse(Response):
-    """Promises more bytes than it sends and returns, upon which the server closes the connection."""
-
-    async def __call__(self, scope, receive, send):
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b'{"candidates": [', "more_body": True})
-
-
-def _spoil(text, fault):
-    """(text, finish reason) as the fault would have it."""
-    reason = fault.finish_reason or "STOP"
-    if fault.text_answer is not None:
-        return fault.text_answer, reason
-    if fault.answer == "malformed":
-        return text[: len(text) // 2] + " oops", reason
-    if fault.answer == "wrong_schema":
-        return json.dumps({"unexpected": [1]}), reason
-    if fault.answer == "fenced":
-        return f"```json\n{text}\n```", reason
-    if fault.answer == "empty":
-        return "", reason
-    if fault.answer == "truncated":
-        return text[: max(1, len(text) // 2)], "MAX_TOKENS"
-    if reason not in ("STOP", "MAX_TOKENS"):
-        return "", reason
-    return text, reason
-
-
-def _usage(counted, output, cached, thoughts=0):
-    details = [{"modality": name, "tokenCount": count} for name, count in counted.items() if count]
-    total = sum(counted.values())
-    usage = {
-        "promptTokenCount": total,
-        "candidatesTokenCount": output,
-        "totalTokenCount": total + output + thoughts,
-        "promptTokensDetails": details,
-    }
-    if thoughts:
-        usage["thoughtsTokenCount"] = thoughts
-    return usage | ({"cachedContentTokenCount": cached} if cached else {})
-
-
-def _parts(body):
-    contents = body.get("contents", [])
-    for content in contents if isinstance(contents, list) else [contents]:
-        yield from content.get("parts", [])
-    yield from body.get("content", {}).get("parts", [])  # of an embedding
-    for request in body.get("requests", []):  # of a batch of them
-        yield from _parts(request)
-
-
-def _texts(body):
-    instruction = body.get("systemInstruction") or {}
-    parts = [*instruction.get("parts", []), *_parts(body)]
-    return "\n".join(part["text"] for part in parts if "text" in part)
-
-
-def _content_hash(model, body):
-    return hashlib.sha256(json.dumps([model, body], sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _plain_base64(text):
-    """The client may write either alphabet of base64."""
-    return text.replace("+", "-").replace("/", "_")
-
-
-def _normal(value):
-    """Keys in camel case, as the service reads both; schemas are left as they are."""
-    if isinstance(value, list):
-        return [_normal(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    named = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), key): part for key, part in value.items()}
-    return {key: part if key.endswith("Schema") else _normal(part) for key, part in named.items()}

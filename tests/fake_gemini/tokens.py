@@ -1,8 +1,9 @@
-"""Tokens of a request, counted from what was truly sent.
+"""Count the tokens of a request from the bytes received.
 
-Rates of the Gemini API's documentation. Before Gemini 3: 258 a frame or image, 66 at low resolution. From Gemini 3 on: 70 a
-frame of video, 280 at high resolution; 1120 an image, 560 at medium and 280 at low resolution. For all: 32 a second of
-sound, frames sampled once a second unless `videoMetadata.fps` says otherwise; about four characters of text to a token.
+The rates are from the documentation of the Gemini API. Before Gemini 3: 258 per frame or image, 66 at low resolution. From
+Gemini 3 on: 70 per video frame, 280 at high resolution; 1120 per image, 560 at medium and 280 at low resolution. All
+models: 32 per second of sound, one frame per second unless `videoMetadata.fps` is set, and about four characters of text
+per token.
 """
 
 import hashlib
@@ -12,16 +13,16 @@ from dataclasses import dataclass
 
 import av
 
-SOUND_SECOND, CHARS = 32, 4
+TOKENS_PER_SOUND_SECOND, CHARS_PER_TOKEN = 32, 4
 
 
 class BadMedia(Exception):
-    """The bytes are not the media that their type claims."""
+    """The bytes cannot be decoded as their media type."""
 
 
 @dataclass(frozen=True)
 class MediaFacts:
-    """What decoding the bytes shows."""
+    """The properties of a media file found by decoding it."""
 
     kind: str
     seconds: float
@@ -29,22 +30,22 @@ class MediaFacts:
     has_sound: bool
 
 
-_facts = {}
+_facts_by_hash = {}
 
 
 def facts_of(content, mime_type):
-    """What decoding the bytes shows; remembered by their hash.
+    """Decode the bytes and return their properties, cached by hash.
 
     Raises:
-        BadMedia: they cannot be decoded.
+        BadMedia: the bytes cannot be decoded.
     """
     key = hashlib.sha256(content).digest(), mime_type
-    if key not in _facts:
-        _facts[key] = _examine(content, mime_type)
-    return _facts[key]
+    if key not in _facts_by_hash:
+        _facts_by_hash[key] = _decode(content, mime_type)
+    return _facts_by_hash[key]
 
 
-def _examine(content, mime_type):
+def _decode(content, mime_type):
     if mime_type.startswith("image/"):
         _decode_first(content)
         return MediaFacts("image", 0.0, 1, False)
@@ -68,14 +69,14 @@ def _decode_first(content):
 
 
 def frame_tokens(model, resolution):
-    """Tokens of one frame of video."""
+    """Return the tokens of one video frame."""
     if _is_before_gemini_3(model):
         return 66 if resolution == "LOW" else 258
     return 280 if resolution == "HIGH" else 70
 
 
 def image_tokens(model, resolution):
-    """Tokens of one image."""
+    """Return the tokens of one image."""
     if _is_before_gemini_3(model):
         return 66 if resolution == "LOW" else 258
     return {"LOW": 280, "MEDIUM": 560}.get(resolution, 1120)
@@ -86,7 +87,7 @@ def _is_before_gemini_3(model):
 
 
 def media_tokens(facts, metadata, model, resolution=None):
-    """{modality: tokens} of one media part, honouring offsets and frame rate."""
+    """Return {modality: tokens} of one media part, with its offsets and frame rate."""
     if facts.kind == "image":
         return {"IMAGE": image_tokens(model, resolution)}
     start = _seconds(metadata.get("startOffset"), 0.0)
@@ -97,13 +98,13 @@ def media_tokens(facts, metadata, model, resolution=None):
         sampled = max(1, math.floor(length * float(metadata.get("fps") or 1.0)))
         counted["VIDEO"] = sampled * frame_tokens(model, resolution)
     if facts.has_sound or facts.kind == "audio":
-        counted["AUDIO"] = math.ceil(length * SOUND_SECOND)
+        counted["AUDIO"] = math.ceil(length * TOKENS_PER_SOUND_SECOND)
     return counted
 
 
 def text_tokens(text):
-    """Tokens of a text."""
-    return math.ceil(len(text) / CHARS)
+    """Return the tokens of a text."""
+    return math.ceil(len(text) / CHARS_PER_TOKEN)
 
 
 def _seconds(offset, default):

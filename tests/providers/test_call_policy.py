@@ -15,25 +15,27 @@ UNAVAILABLE = ModelError("model_unavailable", "HTTP 503", retryable=True)
 GOOD = {"n": 1}
 
 
-def ask(model, sink=None, count=1, **options):
-    """(outcomes, virtual seconds, tallies) of some concurrent calls."""
+def make_calls(model, sink=None, count=1, **options):
+    """Make concurrent calls; return (outcomes, virtual seconds, tallies)."""
 
     async def scenario():
         policy = policy_for(model, sink, **options)
         tallies = [tally() for _ in range(count)]
-        calls = [policy.call(REQUEST, None, SUBJECT, part) for part in tallies]
+        calls = [policy.call(REQUEST, None, SUBJECT, counts) for counts in tallies]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         return outcomes, asyncio.get_running_loop().time(), tallies
 
     return run_virtual(scenario())
 
 
-def test_a_fault_is_tried_again_and_every_attempt_is_recorded():
+def test_fault_is_retried_and_every_attempt_is_recorded():
     sink = MemorySink()
-    (answer,), seconds, (kept,) = ask(ScriptedModel(UNAVAILABLE, UNAVAILABLE, GOOD), sink)
+    (answer,), seconds, (counts,) = make_calls(ScriptedModel(UNAVAILABLE, UNAVAILABLE, GOOD), sink)
     assert answer.text == '{"n": 1}'
-    assert kept.attempts == 3
-    assert [call.llm_call_id for call in sink.ended] == list(kept.call_ids) == [call.llm_call_id for call in sink.begun]
+    assert counts.attempts == 3
+    assert (
+        [call.llm_call_id for call in sink.ended] == list(counts.call_ids) == [call.llm_call_id for call in sink.begun]
+    )
     assert [(call.status, call.code, call.attempt) for call in sink.ended] == [
         ("error", "model_unavailable", 1),
         ("error", "model_unavailable", 2),
@@ -43,40 +45,40 @@ def test_a_fault_is_tried_again_and_every_attempt_is_recorded():
     assert 0 < seconds <= 0.5 + 1.0 + 0.1  # full jitter below 0.5 s, then below 1 s
 
 
-def test_attempts_are_bounded():
+def test_attempts_are_limited():
     model = ScriptedModel(UNAVAILABLE)
-    (error,), _, _ = ask(model, settings=CallSettings(max_attempts=3))
+    (error,), _, _ = make_calls(model, settings=CallSettings(max_attempts=3))
     assert error is UNAVAILABLE
     assert len(model.requests) == 3
 
 
-def test_what_is_not_retryable_is_not_retried():
+def test_non_retryable_error_is_not_retried():
     model = ScriptedModel(ModelError("model_bad_request", "HTTP 400"), GOOD)
-    (error,), _, _ = ask(model)
+    (error,), _, _ = make_calls(model)
     assert error.code == "model_bad_request"
     assert len(model.requests) == 1
 
 
-def test_the_wait_that_the_service_asks_for_is_kept():
+def test_requested_wait_is_observed():
     wait = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=7.0)
-    _, seconds, _ = ask(ScriptedModel(wait, GOOD))
+    _, seconds, _ = make_calls(ScriptedModel(wait, GOOD))
     assert seconds >= 7
     too_long = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=1000.0)
-    (error,), seconds, _ = ask(ScriptedModel(too_long, GOOD))
+    (error,), seconds, _ = make_calls(ScriptedModel(too_long, GOOD))
     assert error is too_long
     assert seconds < 1
 
 
-def test_a_silent_model_is_given_up_at_the_deadline():
+def test_silent_model_times_out_at_the_deadline():
     sink = MemorySink()
     model = ScriptedModel(GOOD, latency_s=1e6)
-    (error,), seconds, _ = ask(model, sink, settings=CallSettings(deadline_s=30, max_attempts=2))
+    (error,), seconds, _ = make_calls(model, sink, settings=CallSettings(deadline_s=30, max_attempts=2))
     assert (error.code, error.retryable) == ("model_timeout", True)
     assert 60 <= seconds <= 61
     assert [call.code for call in sink.ended] == ["model_timeout"] * 2
 
 
-def test_a_daily_quota_stops_all_further_calls():
+def test_daily_quota_halts_all_calls():
     quota = ModelError("quota_exhausted", "daily", retryable=True)
     model = ScriptedModel(quota, latency_s=0.5)
 
@@ -94,7 +96,7 @@ def test_a_daily_quota_stops_all_further_calls():
     assert len(model.requests) == 1
 
 
-def test_a_stopped_run_makes_no_further_call_not_even_after_a_pause():
+def test_stopped_run_makes_no_call_after_a_pause():
     stopped = [False]
     model = ScriptedModel(ModelError("model_unavailable", "x", retryable=True, retry_after_s=60.0), GOOD)
 
@@ -113,40 +115,40 @@ def test_a_stopped_run_makes_no_further_call_not_even_after_a_pause():
     assert len(model.requests) == 1
 
 
-def test_the_token_cap_and_the_deadline_stop_calls():
-    async def capped():
+def test_token_limit_and_deadline_halt_calls():
+    async def exceed_token_limit():
         policy = policy_for(ScriptedModel(GOOD), settings=CallSettings(max_total_tokens=20), spent_tokens=5)
         for _ in range(2):
-            await policy.call(REQUEST, None, SUBJECT, tally())  # 5 + 12 is below the cap, 5 + 24 is not
+            await policy.call(REQUEST, None, SUBJECT, tally())  # 5 + 12 is below the limit, 5 + 24 is not
         with pytest.raises(Halted) as caught:
             await policy.call(REQUEST, None, SUBJECT, tally())
         return caught.value.code
 
-    assert run_virtual(capped()) == "budget_exhausted"
-    (late,), _, _ = ask(ScriptedModel(GOOD), deadline=time.time() - 1)
+    assert run_virtual(exceed_token_limit()) == "budget_exhausted"
+    (late,), _, _ = make_calls(ScriptedModel(GOOD), deadline=time.time() - 1)
     assert late.code == "deadline_exceeded"
 
 
-def test_a_call_that_cannot_be_recorded_is_not_made():
+def test_call_is_not_made_if_it_cannot_be_recorded():
     class FullDisk(MemorySink):
         def begin(self, call):
             raise StorageError("disk full")
 
     model = ScriptedModel(GOOD)
-    (error,), _, _ = ask(model, FullDisk(), settings=CallSettings(max_attempts=1))
+    (error,), _, _ = make_calls(model, FullDisk(), settings=CallSettings(max_attempts=1))
     assert error.code == "storage_failed"
     assert model.requests == []
 
 
-def test_one_refusal_with_a_long_wait_does_not_hold_all_others_back_for_as_long():
+def test_one_long_wait_does_not_delay_all_calls_as_long():
     hour = ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=3600.0)
-    (first, *others), seconds, _ = ask(ScriptedModel(hour, GOOD), count=3)
+    (first, *others), seconds, _ = make_calls(ScriptedModel(hour, GOOD), count=3)
     assert first is hour
     assert [answer.text for answer in others] == ['{"n": 1}'] * 2
     assert seconds < 200
 
 
-def test_what_a_call_needs_is_built_again_within_the_attempts():
+def test_failed_preparation_is_retried_within_the_attempts():
     class Uploading(ScriptedModel):
         builds = 0
 
@@ -165,13 +167,13 @@ def test_what_a_call_needs_is_built_again_within_the_attempts():
         run_virtual(scenario(Uploading(GOOD), 2))
 
 
-def test_a_refused_key_halts_calls_also_when_an_upload_met_it():
-    class Refused(ScriptedModel):
+def test_rejected_key_in_an_upload_halts_calls():
+    class RejectedKey(ScriptedModel):
         async def prepare(self, request):
             raise ModelError("model_auth", "HTTP 401")
 
     async def scenario():
-        policy = policy_for(Refused(GOOD))
+        policy = policy_for(RejectedKey(GOOD))
         with pytest.raises(ModelError, match="401"):
             await policy.prepare(REQUEST)
         with pytest.raises(Halted) as caught:
@@ -181,40 +183,40 @@ def test_a_refused_key_halts_calls_also_when_an_upload_met_it():
     assert run_virtual(scenario()) == "model_auth"
 
 
-def test_refusals_for_speed_slow_calls_down_and_do_not_use_up_attempts():
-    refusals = [ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=0.5)] * 6
-    (answer,), seconds, (kept,) = ask(ScriptedModel(*refusals, GOOD), settings=CallSettings(max_attempts=2))
+def test_rate_limited_calls_slow_down_without_using_attempts():
+    rejections = [ModelError("rate_limited", "HTTP 429", retryable=True, retry_after_s=0.5)] * 6
+    (answer,), seconds, (counts,) = make_calls(ScriptedModel(*rejections, GOOD), settings=CallSettings(max_attempts=2))
     assert answer.text == '{"n": 1}'
-    assert kept.attempts == 7
+    assert counts.attempts == 7
     assert seconds >= 6 * 0.5
 
 
 class CountingModel(ScriptedModel):
-    """Knows how many of its calls were under way at once."""
+    """Counts its calls in flight."""
 
-    under_way = most_under_way = 0
+    in_flight = max_in_flight_seen = 0
 
-    async def ask(self, request, prepared):
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+    async def call(self, request, prepared):
+        self.in_flight += 1
+        self.max_in_flight_seen = max(self.max_in_flight_seen, self.in_flight)
         try:
-            return await super().ask(request, prepared)
+            return await super().call(request, prepared)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
-def test_no_more_calls_are_under_way_than_allowed():
+def test_calls_in_flight_are_limited():
     model = CountingModel(GOOD, latency_s=1.0)
-    outcomes, seconds, _ = ask(model, count=20, settings=CallSettings(max_in_flight=3))
+    outcomes, seconds, _ = make_calls(model, count=20, settings=CallSettings(max_in_flight=3))
     assert {answer.text for answer in outcomes} == {'{"n": 1}'}
-    assert model.most_under_way == 3
-    assert 7 <= seconds <= 7.2  # ceil(20 / 3) turns
+    assert model.max_in_flight_seen == 3
+    assert 7 <= seconds <= 7.2  # ceil(20 / 3) rounds
 
 
-def test_a_pause_before_the_next_attempt_leaves_its_place_to_another_call():
+def test_pausing_call_releases_its_slot():
     pause = ModelError("model_unavailable", "HTTP 503", retryable=True, retry_after_s=10.0)
     model = CountingModel(pause, GOOD, latency_s=1.0)
-    _, seconds, _ = ask(model, count=5, settings=CallSettings(max_in_flight=1))
+    _, seconds, _ = make_calls(model, count=5, settings=CallSettings(max_in_flight=1))
     # The first call fails at 1 s, the four others follow until 5 s, and the first one's second attempt is at 11 s.
-    assert model.most_under_way == 1
+    assert model.max_in_flight_seen == 1
     assert 12 <= seconds <= 12.1

@@ -1,4 +1,4 @@
-"""Image and text embeddings by the true open-clip on tiny random weights."""
+"""Image and text embeddings of the real open-clip with tiny random weights."""
 
 import os
 import subprocess
@@ -35,15 +35,15 @@ def registered(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """40 JPEGs, no two alike."""
-    where = tmp_path_factory.mktemp("pictures")
+    """40 different JPEGs."""
+    folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(1)
-    found = []
+    paths = []
     for number in range(40):
         coarse = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8))
-        found.append(where / f"{number}.jpg")
-        coarse.resize((320, 180), Image.Resampling.BICUBIC).save(found[-1], quality=90)
-    return found
+        paths.append(folder / f"{number}.jpg")
+        coarse.resize((320, 180), Image.Resampling.BICUBIC).save(paths[-1], quality=90)
+    return paths
 
 
 def embedder(folder):
@@ -64,12 +64,12 @@ def test_texts_become_vectors_in_the_same_space(folder):
     assert float(vectors[0] @ vectors[1]) < 0.999
 
 
-def test_nothing_gives_no_rows_of_the_right_width(folder):
+def test_no_input_gives_no_rows_of_the_right_width(folder):
     assert embedder(folder).embed_images([]).shape == (0, CLIP_CONFIG["embed_dim"])
     assert embedder(folder).embed_texts([]).shape == (0, CLIP_CONFIG["embed_dim"])
 
 
-def test_the_same_picture_has_the_same_vector_whatever_stands_beside_it(folder, pictures, monkeypatch):
+def test_vector_of_a_picture_does_not_depend_on_the_batch(folder, pictures, monkeypatch):
     together = embedder(folder).embed_images(pictures)
     for size in (1, 7):
         monkeypatch.setattr(clip, "BATCH", size)
@@ -78,7 +78,7 @@ def test_the_same_picture_has_the_same_vector_whatever_stands_beside_it(folder, 
     assert np.abs(together[3] - together[4]).max() > 1e-3
 
 
-def test_a_vector_is_that_of_open_clip_called_directly(folder, pictures):
+def test_vector_equals_that_of_open_clip(folder, pictures):
     import torch
 
     model, transform = clip.import_open_clip().create_model_from_pretrained(f"local-dir:{folder}")
@@ -89,7 +89,7 @@ def test_a_vector_is_that_of_open_clip_called_directly(folder, pictures):
     )
 
 
-def test_a_file_beside_an_architecture_gives_the_vectors_of_the_same_weights_in_a_folder(folder, pictures, registered):
+def test_weights_in_a_file_or_folder_give_equal_vectors(folder, pictures, registered):
     file = folder / "open_clip_model.safetensors"
     found = ClipEmbedder(f"{CLIP_ARCHITECTURE}:{file}")
     assert find_weights(found.model).source == "path"
@@ -116,7 +116,7 @@ def test_local_weights_are_named_by_their_content(tmp_path, kind, registered):
     assert str(tmp_path) not in after.name
 
 
-def test_weights_that_have_changed_are_loaded_anew(tmp_path, pictures):
+def test_changed_weights_are_reloaded(tmp_path, pictures):
     make_clip_folder(tmp_path / "m", seed=1)
     before = embedder(tmp_path / "m").embed_images(pictures[:2])
     make_clip_folder(tmp_path / "m", seed=2)
@@ -124,7 +124,7 @@ def test_weights_that_have_changed_are_loaded_anew(tmp_path, pictures):
     assert np.abs(after - before).max() > 1e-2
 
 
-def test_a_model_is_loaded_once_for_many_calls(folder, pictures, monkeypatch):
+def test_model_is_loaded_once_for_many_calls(folder, pictures, monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     loads = []
     load = clip._load
@@ -136,23 +136,23 @@ def test_a_model_is_loaded_once_for_many_calls(folder, pictures, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"<html>" + whole[6:]]
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"<html>" + data[6:]]
 )
 def test_corrupt_weights_are_a_model_error(tmp_path, pictures, damage):
     folder = make_clip_folder(tmp_path / "m")
     file = folder / FILES[0]
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ModelError, match="m: cannot be loaded as local-dir") as raised:
+    with pytest.raises(ModelError, match=r"cannot load clip weights .*m as local-dir") as raised:
         embedder(folder).embed_images(pictures[:1])
     assert raised.value.code == "weights_missing"
 
 
 def test_weights_of_another_architecture_are_a_model_error(folder, pictures):
-    with pytest.raises(ModelError, match="cannot be loaded as ViT-B-32"):
+    with pytest.raises(ModelError, match=r"cannot load clip weights .* as ViT-B-32"):
         ClipEmbedder(f"ViT-B-32:{folder / FILES[0]}").embed_images(pictures[:1])
 
 
-def test_a_picture_that_cannot_be_read_is_a_model_error(folder, tmp_path):
+def test_unreadable_picture_is_a_model_error(folder, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(ModelError, match=r"x\.jpg: cannot be read") as raised:
         embedder(folder).embed_images([tmp_path / "x.jpg"])
@@ -162,14 +162,14 @@ def test_a_picture_that_cannot_be_read_is_a_model_error(folder, tmp_path):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("ViT-B-32", "names no weights"),
-        ("ViT-B-32:", "names no weights"),
-        (":openai", "names no weights"),
-        ("ViT-B-32:/nowhere/mine.bin", "there is no file /nowhere/mine.bin"),
-        ("local-dir:/nowhere", "lacks open_clip_config.json or its weights"),
+        ("ViT-B-32", "does not name its weights"),
+        ("ViT-B-32:", "does not name its weights"),
+        (":openai", "does not name its weights"),
+        ("ViT-B-32:/nowhere/mine.bin", "/nowhere/mine.bin does not exist"),
+        ("local-dir:/nowhere", "has no open_clip_config.json or no weights"),
     ],
 )
-def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reason):
+def test_missing_weights_are_found_without_importing_torch(model, reason):
     program = (
         "import sys; from promptreel.providers.clip import find_weights; found = find_weights(sys.argv[1]); "
         "assert 'torch' not in sys.modules and 'open_clip' not in sys.modules; "
@@ -180,7 +180,7 @@ def test_a_name_without_weights_is_refused_before_torch_is_imported(model, reaso
     assert reason in done.stdout
 
 
-LOOK = """
+FIND_WEIGHTS = """
 import sys
 from promptreel.providers import clip, whisper
 from promptreel.schemas.settings import ImageEmbeddingSettings, TranscriptionSettings
@@ -190,15 +190,15 @@ print({name.split(".")[0] for name in sys.modules} & {"torch", "open_clip", "fas
 """
 
 
-def test_looking_for_the_default_weights_imports_none_of_the_libraries(tmp_path):
+def test_finding_default_weights_imports_no_library(tmp_path):
     environment = {**os.environ, MODELS_VARIABLE: str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", LOOK], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", FIND_WEIGHTS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
 
 
-def test_the_default_model_is_known_as_open_clip_knows_it():
+def test_default_model_matches_open_clip():
     model = ImageEmbeddingSettings().model
     architecture, _, tag = model.partition(":")
     assert model == clip._DEFAULT
@@ -217,7 +217,7 @@ def test_random_weights_are_never_used_silently(tmp_path, pictures):
         assert raised.value.code == "weights_missing"
 
 
-def test_an_unknown_public_tag_is_refused_with_where_to_look(monkeypatch, tmp_path):
+def test_unknown_public_tag_is_reported_with_the_fix(monkeypatch, tmp_path):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("ViT-B-32:nonsense")
     assert "no weights 'nonsense' for 'ViT-B-32'" in found.reason
@@ -226,12 +226,12 @@ def test_an_unknown_public_tag_is_refused_with_where_to_look(monkeypatch, tmp_pa
         pull_weights("ViT-B-32:nonsense")
 
 
-def test_an_architecture_whose_tokenizer_would_be_fetched_is_refused(monkeypatch, tmp_path):
+def test_architecture_with_a_downloaded_tokenizer_is_unavailable(monkeypatch, tmp_path):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     assert "needs a tokenizer" in find_weights("ViT-B-16-SigLIP:webli").reason
 
 
-def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(monkeypatch, tmp_path, pictures):
+def test_missing_public_weights_are_reported_with_the_fix(monkeypatch, tmp_path, pictures):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("ViT-B-32:openai")
     assert found.fix == "run: promptreel models pull clip:ViT-B-32:openai"
@@ -246,10 +246,10 @@ def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(monkeypatch, tmp_
         ("datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", FILES[1:]),
     ],
 )
-def test_pulled_weights_are_found_by_their_public_name(monkeypatch, tmp_path, tag, repository, names):
+def test_pulled_weights_are_found_by_public_name(monkeypatch, tmp_path, tag, repository, names):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     for name in names:
-        cached = tmp_path / f"models--{repository.replace('/', '--')}"  # as the hub's library keeps it
+        cached = tmp_path / f"models--{repository.replace('/', '--')}"  # the layout of the hub's cache
         file = cached / "snapshots" / ("0" * 40) / name
         file.parent.mkdir(parents=True, exist_ok=True)
         (cached / "refs").mkdir(exist_ok=True)
@@ -261,8 +261,8 @@ def test_pulled_weights_are_found_by_their_public_name(monkeypatch, tmp_path, ta
         file.unlink()
 
 
-def test_public_weights_are_given_pictures_and_arithmetic_as_they_were_trained(folder, registered, monkeypatch):
-    # open-clip knows both by the tag, not by the file: with the file alone they would be the defaults.
+def test_public_weights_use_their_training_configuration(folder, registered, monkeypatch):
+    # open-clip derives both from the tag; with the file alone it would use its defaults.
     open_clip = clip.import_open_clip()
     trained = {
         "mean": (0, 0, 0),
@@ -281,7 +281,7 @@ def test_public_weights_are_given_pictures_and_arithmetic_as_they_were_trained(f
     assert "QuickGELU" not in str(plain)
 
 
-def test_open_clip_is_imported_beside_a_torchvision_built_for_another_torch():
+def test_open_clip_is_imported_with_a_mismatched_torchvision():
     program = (
         "import torch\n"
         "try:\n"
@@ -297,14 +297,15 @@ def test_open_clip_is_imported_beside_a_torchvision_built_for_another_torch():
     assert done.stdout.split()[0] in ("matching", "mismatched")
 
 
-def test_where_open_clip_cannot_be_imported_the_versions_are_named(monkeypatch):
+def test_failed_import_of_open_clip_reports_the_versions(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ModelError, match=r"beside torch \S+, torchvision \S+ .*install a torchvision") as raised:
+    message = r"open-clip with torch \S+, torchvision \S+ .*install a torchvision"
+    with pytest.raises(ModelError, match=message) as raised:
         clip.import_open_clip()
     assert raised.value.code == "weights_missing"
 
 
-def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
+def test_missing_package_is_reported_with_the_fix(monkeypatch):
     monkeypatch.setattr(clip, "is_installed", lambda package: package != "torch")
     found = find_weights("ViT-B-32:openai")
     assert (found.reason, found.fix) == ("torch not installed", "pip install 'promptreel[clip]'")

@@ -1,4 +1,4 @@
-"""What is asked of one segment, the key of that question, and where its times are placed."""
+"""The request for one segment, its key, and the conversion of its times."""
 
 import dataclasses
 from pathlib import Path
@@ -19,20 +19,20 @@ from tests.prompts import NESTED
 
 # Times
 
-MOMENT = {"type": "number", "format": "media-time"}
+TIME = {"type": "number", "format": "media-time"}
 TIMES = {
     "type": "object",
     "properties": {
-        "at": MOMENT,
-        "all": {"type": "array", "items": MOMENT},
-        "lists": {"type": "array", "items": {"type": "array", "items": MOMENT}},
-        "scene": {"type": "object", "properties": {"begins": MOMENT, "length": {"type": "number"}}},
+        "at": TIME,
+        "all": {"type": "array", "items": TIME},
+        "lists": {"type": "array", "items": {"type": "array", "items": TIME}},
+        "scene": {"type": "object", "properties": {"begins": TIME, "length": {"type": "number"}}},
         "people": {
             "type": "array",
             "items": {
                 "type": "object",
                 "properties": {
-                    "seen": {"type": "array", "items": {"type": "object", "properties": {"at": MOMENT}}},
+                    "seen": {"type": "array", "items": {"type": "object", "properties": {"at": TIME}}},
                     "first": {"type": ["number", "null"], "format": "media-time"},
                 },
             },
@@ -50,7 +50,7 @@ SEGMENT = media_of(10_000_000, 20_000_000)
 
 
 @pytest.mark.parametrize(
-    ("answer", "placed"),
+    ("answer", "converted"),
     [
         ({"at": 0}, {"at": 10}),
         ({"at": 2.5}, {"at": 12.5}),
@@ -68,26 +68,26 @@ SEGMENT = media_of(10_000_000, 20_000_000)
         ({"unknown": 5, "at": 1}, {"unknown": 5, "at": 11}),
     ],
 )
-def test_times_are_placed_wherever_they_stand_and_nothing_else_is_touched(answer, placed):
-    assert to_item_times(answer, LEAVES, SEGMENT) == (placed, None)
+def test_all_media_times_are_converted_and_nothing_else(answer, converted):
+    assert to_item_times(answer, LEAVES, SEGMENT) == (converted, None)
 
 
-@pytest.mark.parametrize(("time_s", "strays"), [(-1, 0), (-1.01, 1), (11, 0), (11.01, 1), (99, 1)])
-def test_a_time_outside_the_segment_by_more_than_a_sampled_frame_is_told_and_kept(time_s, strays):
-    placed, warning = to_item_times({"at": time_s}, LEAVES, SEGMENT)
-    assert placed["at"] == pytest.approx(10 + time_s)
-    assert warning == (f"times outside the segment's 10 s: at={time_s:g}" if strays else None)
+@pytest.mark.parametrize(("time_s", "is_outside"), [(-1, False), (-1.01, True), (11, False), (11.01, True), (99, True)])
+def test_time_outside_the_segment_is_converted_with_a_warning(time_s, is_outside):
+    converted, warning = to_item_times({"at": time_s}, LEAVES, SEGMENT)
+    assert converted["at"] == pytest.approx(10 + time_s)
+    assert warning == (f"times outside the segment's 10 s: at={time_s:g}" if is_outside else None)
 
 
-def test_a_warning_names_no_more_than_five_strays():
+def test_warning_names_at_most_five_times():
     _, warning = to_item_times({"all": [100 + n for n in range(20)]}, LEAVES, SEGMENT)
     assert warning.count("all=") == 5
 
 
-# The question
+# The request
 
 
-def test_what_segments_share_stands_in_the_instruction_and_the_rest_in_the_text():
+def test_instruction_is_shared_and_text_is_specific_to_the_segment():
     first, second = (
         extraction_request(NESTED, media) for media in (media_of(0, 5_000_000), media_of(5_000_000, 65_040_000))
     )
@@ -104,7 +104,7 @@ def test_what_segments_share_stands_in_the_instruction_and_the_rest_in_the_text(
 
 PROMPT = NESTED.to_dict()
 GEMINI = ModelSettings(DEFAULT_GEMINI_MODEL)
-# Another value for each setting: those that change the answer, and those that say where and how it is asked for.
+# Another value for each setting: those that change the answer, and those that only set where the call goes.
 CHANGES_THE_ANSWER = {
     "model": "gemini-2.5-pro",
     "media_input": "frames",
@@ -114,24 +114,24 @@ CHANGES_THE_ANSWER = {
     "thinking_budget": 0,
     "thinking_level": "low",
 }
-LEAVES_THE_ANSWER = {"base_url": "http://127.0.0.1:1", "vertex_project": "p", "vertex_location": "l"}
+KEEPS_THE_ANSWER = {"base_url": "http://127.0.0.1:1", "vertex_project": "p", "vertex_location": "l"}
 
 
 def key_of(prompt=PROMPT, settings=GEMINI, item="item", span=(0, 5_000_000), fps=1.0):
     return extraction_key(GeminiProvider(settings, fps), prompt_from_dict(prompt), item, span)
 
 
-def test_every_model_setting_is_known_to_change_the_answer_or_not():
-    assert {part.name for part in dataclasses.fields(ModelSettings)} == {*CHANGES_THE_ANSWER, *LEAVES_THE_ANSWER}
+def test_every_model_setting_is_classified():
+    assert {part.name for part in dataclasses.fields(ModelSettings)} == {*CHANGES_THE_ANSWER, *KEEPS_THE_ANSWER}
 
 
 @pytest.mark.parametrize("name", CHANGES_THE_ANSWER)
-def test_a_setting_that_changes_the_answer_changes_the_key(name):
+def test_setting_that_changes_the_answer_changes_the_key(name):
     assert key_of(settings=dataclasses.replace(GEMINI, **{name: CHANGES_THE_ANSWER[name]})) != key_of()
 
 
-def test_where_the_model_is_asked_does_not_change_the_key():
-    assert key_of(settings=dataclasses.replace(GEMINI, **LEAVES_THE_ANSWER)) == key_of()
+def test_address_of_the_model_does_not_change_the_key():
+    assert key_of(settings=dataclasses.replace(GEMINI, **KEEPS_THE_ANSWER)) == key_of()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_where_the_model_is_asked_does_not_change_the_key():
         {"span": (1, 5_000_000)},
     ],
 )
-def test_another_question_or_other_media_change_the_key(change):
+def test_another_request_or_other_media_change_the_key(change):
     assert key_of(**change) != key_of()
 
 
@@ -158,7 +158,7 @@ def test_another_question_or_other_media_change_the_key(change):
         {"prompt": {key: PROMPT[key] for key in reversed(PROMPT)}},
     ],
 )
-def test_what_the_model_is_not_told_does_not_change_the_key(change):
+def test_anything_not_sent_does_not_change_the_key(change):
     assert key_of(**change) == key_of()
 
 

@@ -1,4 +1,4 @@
-"""Gemini's embedding models over HTTP: a vector for each text, as what is found or as what looks for it."""
+"""Gemini's embedding models over HTTP: one vector for each text, as a document or as a query."""
 
 import asyncio
 
@@ -42,27 +42,27 @@ def server(monkeypatch):
 
 @pytest.fixture
 def bodies(server, monkeypatch):
-    """What the service was sent, body by body."""
-    found, make = [], server.service._embed_batch
+    """The request bodies that the service receives."""
+    received, handle = [], server.service._embed_batch
 
-    def noting(model, body, fault):
-        found.append(body)
-        return make(model, body, fault)
+    def record(model, body, fault):
+        received.append(body)
+        return handle(model, body, fault)
 
-    monkeypatch.setattr(server.service, "_embed_batch", noting)
-    return found
+    monkeypatch.setattr(server.service, "_embed_batch", record)
+    return received
 
 
 def embed(server, model, texts, **options):
-    async def ask():
+    async def call():
         embedder = GeminiTextEmbedder(model, ModelSettings(MODEL, base_url=server.base_url))
         await embedder.open()
         try:
-            return (await embedder.ask(embedding_request(texts, **options), None)).vectors
+            return (await embedder.call(embedding_request(texts, **options), None)).vectors
         finally:
             await embedder.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(call())
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -75,18 +75,18 @@ def test_every_text_has_its_own_vector_in_one_call(server, model):
 
 
 @pytest.mark.parametrize("model", MODELS[:2])
-def test_documents_and_queries_are_embedded_as_such(server, bodies, model):
+def test_documents_and_queries_have_different_task_types(server, bodies, model):
     embed(server, model, TEXTS)
     embed(server, model, TEXTS[:1], is_query=True)
     tasks = [[request["taskType"] for request in body["requests"]] for body in bodies]
     assert tasks == [["RETRIEVAL_DOCUMENT"] * 3, ["RETRIEVAL_QUERY"]]
 
 
-@pytest.mark.parametrize("given", [0, 1, 4])
-def test_another_number_of_vectors_than_texts_is_a_failure_that_is_not_asked_again(server, monkeypatch, given):
-    answer = {"embeddings": [{"values": [1.0, 0.0]}] * given}
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_wrong_number_of_vectors_is_a_final_failure(server, monkeypatch, count):
+    answer = {"embeddings": [{"values": [1.0, 0.0]}] * count}
     monkeypatch.setattr(server.service, "_embed_batch", lambda model, body, fault: (answer, {}))
-    with pytest.raises(ModelError, match=f"gave {given} vectors for 3 texts") as raised:
+    with pytest.raises(ModelError, match=f"returned {count} vectors for 3 texts") as raised:
         embed(server, MODELS[1], TEXTS)
     assert (raised.value.code, raised.value.retryable) == ("embedding_failed", False)
 
@@ -95,30 +95,30 @@ def settings_with(embedder, **more):
     return RunSettings(text_embedding=TextEmbeddingSettings(model=embedder, **more))
 
 
-def test_a_run_with_an_unknown_embedder_is_refused():
+def test_run_with_an_unknown_embedder_is_rejected():
     with pytest.raises(SettingsError, match=r"text embedding model 'word2vec'; use wordllama, .*gemini-embedding-001"):
         check_run(MEASURED, settings_with("word2vec"))
     check_run(MEASURED, settings_with("word2vec", enabled=False))
 
 
-def test_a_run_with_an_embedder_of_a_service_needs_its_key(no_key, monkeypatch):
+def test_run_with_a_gemini_embedder_needs_its_key(no_key, monkeypatch):
     with pytest.raises(SettingsError, match=r"'gemini-embedding-2' needs a key: set GEMINI_API_KEY.*wordllama"):
         check_run(MEASURED, settings_with("gemini-embedding-2"))
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     check_run(MEASURED, settings_with("gemini-embedding-2"))
 
 
-def test_the_command_line_refuses_both_before_there_is_a_run(tmp_path):
+def test_command_line_rejects_both_before_creating_a_run(tmp_path):
     media = make_image(tmp_path / "still.png")
     words = ["run", media, "--data-dir", tmp_path / "data", "--model", "signals", "--text-embedding-model"]
-    for model, said in (("word2vec", "no provider for text embedding model 'word2vec'"), (MODELS[1], "needs a key")):
+    for model, message in (("word2vec", "no provider for text embedding model 'word2vec'"), (MODELS[1], "needs a key")):
         code, out, err = promptreel(*words, model, env=dict.fromkeys(KEY_VARIABLES, ""))
         assert (code, out) == (2, ""), err
-        assert said in err
+        assert message in err
     assert not (tmp_path / "data" / "runs").exists()
 
 
-def test_a_resume_without_the_key_of_the_embedder_says_so_and_begins_no_attempt(tmp_path, server):
+def test_resume_without_the_key_fails_before_the_attempt(tmp_path, server):
     media = make_image(tmp_path / "still.png")
     settings = with_models(settings_for(), text=MODELS[1], model=ModelSettings(base_url=server.base_url))
     run_id = create_run(tmp_path / "data", media, settings, MEASURED)

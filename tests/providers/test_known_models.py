@@ -1,4 +1,4 @@
-"""The default model, names that the service has shut down, and what each family of models is sent."""
+"""The default model, models with a shutdown date, and the request fields of each family."""
 
 import json
 
@@ -19,9 +19,9 @@ from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import check_counts, make_video, promptreel, run_media, settings_for
 from tests.prompts import NESTED
 
-OLD = "gemini-2.5-flash-lite"
-SHUT_DOWN = "gemini-2.5-flash"
-SHORT = [
+GEMINI_2_MODEL = "gemini-2.5-flash-lite"
+RETIRED_MODEL = "gemini-2.5-flash"
+SHORT_RUN = [
     "--video-segmentation",
     "fixed",
     "--video-segment-seconds",
@@ -33,7 +33,7 @@ SHORT = [
 
 
 @pytest.fixture(autouse=True)
-def _key(monkeypatch):
+def _set_key(monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     monkeypatch.delenv("PROMPTREEL_MODEL", raising=False)
 
@@ -62,7 +62,7 @@ def bodies():
 
 @pytest.fixture
 def server(bodies):
-    """A service that has shut down what the real one has, and notes what it is sent."""
+    """A service with the same retired models as the real one; `bodies` holds the request bodies."""
 
     def answer(body, schema):
         bodies.append(body)
@@ -72,80 +72,90 @@ def server(bodies):
         yield running
 
 
-# The default, and names that are shut down
+# The default and retired models
 
 
-def test_a_run_without_a_model_completes_at_a_service_that_has_shut_names_down(tmp_path, clip, prompt, server):
-    words = ["--prompt", prompt, "--base-url", server.base_url, *SHORT, "--data-dir", tmp_path, "--json"]
+def test_run_without_a_model_completes_with_the_default(tmp_path, clip, prompt, server):
+    words = ["--prompt", prompt, "--base-url", server.base_url, *SHORT_RUN, "--data-dir", tmp_path, "--json"]
     code, out, err = promptreel("run", clip, *words)
     assert (code, json.loads(out)["status"]) == (0, "completed"), err
     assert "warning" not in err
     assert {entry.model for entry in server.ledger.calls()} == {DEFAULT_GEMINI_MODEL}
 
 
-def test_a_model_that_is_shut_down_fails_with_one_message_that_names_its_successor(tmp_path, clip, prompt, server):
-    words = ["--prompt", prompt, "--model", SHUT_DOWN, "--base-url", server.base_url, *SHORT, "--data-dir", tmp_path]
+def test_retired_model_fails_with_one_message_naming_its_successor(tmp_path, clip, prompt, server):
+    words = [
+        "--prompt",
+        prompt,
+        "--model",
+        RETIRED_MODEL,
+        "--base-url",
+        server.base_url,
+        *SHORT_RUN,
+        "--data-dir",
+        tmp_path,
+    ]
     code, out, err = promptreel("run", clip, *words, "--json")
     assert code == 1
-    successor = RETIRED[SHUT_DOWN].successor
+    successor = RETIRED[RETIRED_MODEL].successor
     assert err.count("warning: ") == 1
-    assert f"warning: {retirement_warning(ModelSettings(SHUT_DOWN))}\n" in err
+    assert f"warning: {retirement_warning(ModelSettings(RETIRED_MODEL))}\n" in err
     (failure,) = json.loads(out)["failures"]
     assert failure["code"] == "model_not_found"
-    said = f"the service does not know model '{SHUT_DOWN}' (shutdown date {RETIRED[SHUT_DOWN].shutdown_date}); "
-    assert failure["message"].startswith(f"{said}use {successor} instead (HTTP 404 NOT_FOUND: ")
+    message = (
+        f"the service does not have model '{RETIRED_MODEL}' (shutdown date {RETIRED[RETIRED_MODEL].shutdown_date}); "
+    )
+    assert failure["message"].startswith(f"{message}use {successor} instead (HTTP 404 NOT_FOUND: ")
     assert len(server.ledger.calls()) == 1
 
 
-def test_every_segment_after_the_first_is_not_called_for(tmp_path, server):
+def test_only_the_first_segment_is_called(tmp_path, server):
     media = make_video(tmp_path / "media" / "long.mp4", 8, sound=False)
-    settings = settings_for(server, model=SHUT_DOWN, media_input="frames", max_in_flight=1)
+    settings = settings_for(server, model=RETIRED_MODEL, media_input="frames", max_in_flight=1)
     rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", media, settings))
     assert len(server.ledger.calls()) == 1
-    messages = {
-        row["message"].removeprefix("not called, because an earlier call ended so: ") for row in rows["failures"]
-    }
+    messages = {row["message"].removeprefix("not called because an earlier call failed: ") for row in rows["failures"]}
     assert len(rows["failures"]) >= 8
     assert len(messages) == 1
 
 
-def test_an_unknown_name_goes_to_the_service_and_its_404_names_it(tmp_path, clip, prompt):
+def test_unknown_name_is_sent_and_named_in_the_404(tmp_path, clip, prompt):
     with FakeGemini(retired=["gemini-9-of-tomorrow"]) as server:
-        words = ["--model", "gemini-9-of-tomorrow", "--base-url", server.base_url, *SHORT]
+        words = ["--model", "gemini-9-of-tomorrow", "--base-url", server.base_url, *SHORT_RUN]
         code, out, err = promptreel("run", clip, "--prompt", prompt, *words, "--data-dir", tmp_path, "--json")
     (failure,) = json.loads(out)["failures"]
     assert code == 1
     assert "warning" not in err
-    assert failure["message"].startswith("the service does not know model 'gemini-9-of-tomorrow'; check the name")
+    assert failure["message"].startswith("the service does not have model 'gemini-9-of-tomorrow'; check the name")
 
 
-def test_the_estimate_warns_of_a_shutdown_too(tmp_path, clip, prompt):
-    words = ["--prompt", prompt, "--model", SHUT_DOWN, "--data-dir", tmp_path]
+def test_estimate_warns_about_a_shutdown(tmp_path, clip, prompt):
+    words = ["--prompt", prompt, "--model", RETIRED_MODEL, "--data-dir", tmp_path]
     code, _, err = promptreel("estimate", clip, *words)
-    assert (code, err) == (0, f"warning: {retirement_warning(ModelSettings(SHUT_DOWN))}\n")
+    assert (code, err) == (0, f"warning: {retirement_warning(ModelSettings(RETIRED_MODEL))}\n")
 
 
-@pytest.mark.parametrize("name", [SHUT_DOWN, f"models/{SHUT_DOWN}"])
-def test_a_shutdown_is_announced_for_the_name_with_its_date_and_successor(name):
+@pytest.mark.parametrize("name", [RETIRED_MODEL, f"models/{RETIRED_MODEL}"])
+def test_warning_has_the_shutdown_date_and_successor(name):
     warning = retirement_warning(ModelSettings(name))
     assert warning == f"model '{name}' has the shutdown date 2026-12-01; use {DEFAULT_GEMINI_MODEL} instead"
 
 
 @pytest.mark.parametrize(
     "settings",
-    [ModelSettings(), ModelSettings(DEFAULT_GEMINI_MODEL), ModelSettings(OLD), ModelSettings("gemini-9-of-tomorrow"),
-     ModelSettings(SHUT_DOWN, vertex_project="p", vertex_location="l")],
+    [ModelSettings(), ModelSettings(DEFAULT_GEMINI_MODEL), ModelSettings(GEMINI_2_MODEL),
+     ModelSettings("gemini-9-of-tomorrow"), ModelSettings(RETIRED_MODEL, vertex_project="p", vertex_location="l")],
     ids=lambda settings: f"{settings.model} {settings.vertex_project or ''}",
 )  # fmt: skip
-def test_nothing_is_announced_of_other_names_nor_on_vertex_ai_whose_dates_differ(settings):
+def test_no_warning_for_other_models_or_on_vertex_ai(settings):
     assert retirement_warning(settings) is None
 
 
-def test_neither_the_default_nor_a_successor_is_shut_down():
-    assert not {DEFAULT_GEMINI_MODEL, *(found.successor for found in RETIRED.values())} & set(RETIRED)
+def test_default_and_successors_are_not_retired():
+    assert not {DEFAULT_GEMINI_MODEL, *(retirement.successor for retirement in RETIRED.values())} & set(RETIRED)
 
 
-# What each family is sent
+# The thinking field of each family
 
 
 @pytest.mark.parametrize(
@@ -158,21 +168,21 @@ def test_neither_the_default_nor_a_successor_is_shut_down():
         ("gemini-3.8-flash", "gemini-3"),
     ],
 )
-def test_a_name_leads_to_its_family(name, family):
+def test_family_of_a_known_name(name, family):
     assert family_of(name) is FAMILIES[family]
 
 
 @pytest.mark.parametrize("name", ["gemini-9-of-tomorrow", "gemini-flash-latest", "tunedModels/mine", "signals"])
-def test_an_unknown_name_has_no_family(name):
+def test_unknown_name_has_no_family(name):
     assert family_of(name) is None
 
 
 @pytest.mark.parametrize(
     ("model", "words", "sent"),
     [
-        (OLD, [], None),
-        (OLD, ["--thinking-budget", 0], {"thinkingBudget": 0}),
-        (OLD, ["--thinking-budget", 512], {"thinkingBudget": 512}),
+        (GEMINI_2_MODEL, [], None),
+        (GEMINI_2_MODEL, ["--thinking-budget", 0], {"thinkingBudget": 0}),
+        (GEMINI_2_MODEL, ["--thinking-budget", 512], {"thinkingBudget": 512}),
         (DEFAULT_GEMINI_MODEL, [], None),
         (DEFAULT_GEMINI_MODEL, ["--thinking-level", "minimal"], {"thinkingLevel": "MINIMAL"}),
         ("gemini-9-of-tomorrow", ["--thinking-level", "high"], {"thinkingLevel": "HIGH"}),
@@ -180,35 +190,35 @@ def test_an_unknown_name_has_no_family(name):
     ],
     ids=str,
 )
-def test_a_request_has_the_thinking_field_of_its_family(tmp_path, clip, prompt, server, bodies, model, words, sent):
-    given = ["--prompt", prompt, "--model", model, "--base-url", server.base_url, *SHORT, *words]
-    code, _, err = promptreel("run", clip, *given, "--data-dir", tmp_path)
+def test_request_has_the_thinking_field_of_its_family(tmp_path, clip, prompt, server, bodies, model, words, sent):
+    options = ["--prompt", prompt, "--model", model, "--base-url", server.base_url, *SHORT_RUN, *words]
+    code, _, err = promptreel("run", clip, *options, "--data-dir", tmp_path)
     assert code == 0, err
     assert [body["generationConfig"].get("thinkingConfig") for body in bodies] == [sent]
 
 
 @pytest.mark.parametrize(
-    ("model", "words", "said"),
+    ("model", "words", "message"),
     [
         (DEFAULT_GEMINI_MODEL, ["--thinking-budget", 0], "takes thinking_level"),
-        (OLD, ["--thinking-level", "low"], "takes thinking_budget"),
+        (GEMINI_2_MODEL, ["--thinking-level", "low"], "takes thinking_budget"),
         ("gemini-9-of-tomorrow", ["--thinking-level", "low", "--thinking-budget", 1], "give one of them"),
     ],
     ids=str,
 )
-def test_the_thinking_field_of_another_family_is_wrong_input(tmp_path, clip, prompt, model, words, said):
+def test_thinking_field_of_another_family_is_invalid(tmp_path, clip, prompt, model, words, message):
     code, out, err = promptreel("run", clip, "--prompt", prompt, "--model", model, *words, "--data-dir", tmp_path)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
-def test_a_level_that_does_not_exist_is_named():
+def test_invalid_thinking_level_is_named():
     with pytest.raises(SettingsError, match="thinking_level is 'most'; use minimal, low, medium or high"):
         ModelSettings(thinking_level="most")
 
 
-def test_a_run_that_was_frozen_before_levels_existed_is_read_and_finds_its_results():
+def test_settings_without_thinking_level_load_with_the_same_fingerprint():
     frozen = RunSettings(model=ModelSettings(DEFAULT_GEMINI_MODEL)).to_dict()
     del frozen["model"]["thinking_level"]
     settings = settings_from_dict(frozen)
@@ -218,15 +228,15 @@ def test_a_run_that_was_frozen_before_levels_existed_is_read_and_finds_its_resul
     assert low.fingerprint()["thinking_level"] == "low"
 
 
-def test_an_unknown_family_may_be_given_either_field():
-    for given in ({"thinking_level": "low"}, {"thinking_budget": 1}):
-        check_run(NESTED, RunSettings(model=ModelSettings("gemini-9-of-tomorrow", **given)))
+def test_unknown_family_accepts_either_field():
+    for thinking in ({"thinking_level": "low"}, {"thinking_budget": 1}):
+        check_run(NESTED, RunSettings(model=ModelSettings("gemini-9-of-tomorrow", **thinking)))
 
 
-# Which version answered
+# The version of the model
 
 
-def test_a_call_records_the_version_that_answered(tmp_path, clip):
+def test_call_records_the_version_of_the_model(tmp_path, clip):
     with FakeGemini(versions={"gemini-flash-latest": "gemini-3.8-flash-001"}) as server:
         settings = settings_for(server, model="gemini-flash-latest", media_input="frames", window_s=4)
         rows = check_counts(tmp_path, run_media(tmp_path, clip, settings))
@@ -235,8 +245,8 @@ def test_a_call_records_the_version_that_answered(tmp_path, clip):
     }
 
 
-def test_a_call_without_an_answer_has_no_version(tmp_path, clip, server):
+def test_call_without_an_answer_has_no_version(tmp_path, clip, server):
     rows = check_counts(
-        tmp_path, run_media(tmp_path, clip, settings_for(server, model=SHUT_DOWN, media_input="frames"))
+        tmp_path, run_media(tmp_path, clip, settings_for(server, model=RETIRED_MODEL, media_input="frames"))
     )
-    assert {(row["model"], row["model_version"]) for row in rows["llm_calls"]} == {(SHUT_DOWN, None)}
+    assert {(row["model"], row["model_version"]) for row in rows["llm_calls"]} == {(RETIRED_MODEL, None)}

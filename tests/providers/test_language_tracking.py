@@ -1,4 +1,4 @@
-"""Languages are tracked along an item: changes are placed at pauses, and misjudged chunks do not change the language."""
+"""Language tracking: changes are placed at pauses, and misjudged chunks do not change the language."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CODES = ("de", "en", "fr")
 
 
 class FakeItem:
-    """Speech of 4 s every 5 s. A sample's value is the number of its stretch, so that a part tells what it holds."""
+    """Speech of 4 s every 5 s. A sample's value is the index of its stretch of speech."""
 
     def __init__(self, languages: Sequence[str], certainty: float = 0.9) -> None:
         self.languages = languages
@@ -47,7 +47,7 @@ class FakeItem:
             yield chunk, samples
 
     def detect(self, samples: np.ndarray) -> dict[str, float]:
-        """The share of each language, less certain the shorter the part."""
+        """Return the share of each language in the samples, scaled by the certainty."""
         self.judged += 1
         spoken = [self.languages[int(number)] for number in samples[::100]]
         rest = (1 - self.certainty) / len(CODES)
@@ -57,7 +57,7 @@ class FakeItem:
         detector = LanguageDetector(self.read, self.detect, candidates)
         tracked = track_languages(self.chunks, detector)
         pieces = [piece.speech for chunk, _ in tracked for piece in chunk.pieces]
-        assert pieces == self.speech  # none is lost, doubled or moved
+        assert pieces == self.speech  # none is lost, repeated or moved
         return [language.code for chunk, language in tracked for _ in chunk.pieces]
 
 
@@ -68,7 +68,7 @@ def test_change_is_placed_at_its_pause(first: int, second: int) -> None:
     assert FakeItem(languages).track() == languages
 
 
-def test_language_between_two_others_is_found() -> None:
+def test_language_between_two_others_is_detected() -> None:
     languages = ["en"] * 8 + ["fr"] * 9 + ["de"] * 12 + ["en"] * 10
     assert FakeItem(languages).track() == languages
 
@@ -93,7 +93,7 @@ def test_single_candidate_needs_no_detection() -> None:
     assert item.judged == 0
 
 
-def test_monolingual_item_is_judged_once_per_chunk_and_at_its_ends() -> None:
+def test_monolingual_item_is_judged_once_per_chunk_and_edge() -> None:
     item = FakeItem(["en"] * 30)
     item.track()
     assert item.judged == len(item.chunks) + 2
@@ -103,20 +103,20 @@ probabilities = st.fixed_dictionaries({code: st.floats(0.001, 1) for code in COD
 
 
 @given(st.lists(probabilities, min_size=1, max_size=6), st.booleans())
-def test_most_likely_sequence_is_that_of_an_exhaustive_search(units: list[dict[str, float]], named: bool) -> None:
-    cost = CANDIDATE_CHANGE_COST if named else CHANGE_COST
+def test_most_likely_sequence_equals_an_exhaustive_search(units: list[dict[str, float]], are_candidates: bool) -> None:
+    cost = CANDIDATE_CHANGE_COST if are_candidates else CHANGE_COST
 
     def score(path: Sequence[str]) -> float:
         changes = sum(one != two for one, two in itertools.pairwise(path))
         return sum(math.log(unit[code]) for unit, code in zip(units, path, strict=True)) - cost * changes
 
     best = max(map(score, itertools.product(CODES, repeat=len(units))))
-    assert score(most_likely_languages(units, named)) == pytest.approx(best)
+    assert score(most_likely_languages(units, are_candidates)) == pytest.approx(best)
 
 
 @given(st.lists(probabilities, min_size=1, max_size=8))
-def test_change_is_where_the_pieces_are_most_likely(pieces: list[dict[str, float]]) -> None:
+def test_change_maximizes_the_likelihood_of_the_pieces(pieces: list[dict[str, float]]) -> None:
     def score(index: int) -> float:
-        return sum(math.log(piece["en" if at < index else "de"]) for at, piece in enumerate(pieces))
+        return sum(math.log(piece["en" if position < index else "de"]) for position, piece in enumerate(pieces))
 
     assert score(change_index(pieces, "en", "de")) == pytest.approx(max(map(score, range(len(pieces) + 1))))

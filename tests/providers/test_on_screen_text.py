@@ -1,4 +1,4 @@
-"""Text in the picture: read right by rapidocr, near-identical frames read once, lines with first and last time."""
+"""On-screen text: read correctly by rapidocr, near-identical frames once, lines with first and last time."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ needs_rapidocr = pytest.mark.skipif(
 
 
 def draw(path, *lines, seed=1, size=28):
-    """A JPEG of 640x360 with lines of text over a textured ground."""
+    """Write a JPEG of 640x360 with lines of text on a textured background."""
     rng = np.random.default_rng(seed)
     picture = Image.fromarray(rng.integers(20, 90, (3, 5, 3), dtype=np.uint8)).resize(
         (640, 360), Image.Resampling.BICUBIC
@@ -41,7 +41,7 @@ def draw(path, *lines, seed=1, size=28):
 
 
 def frame_sequence(folder, *seeds):
-    """A frame a second; those of one seed are the same picture."""
+    """Write one frame per second; frames of the same seed show the same picture."""
     frames = []
     for number, seed in enumerate(seeds):
         draw(folder / f"{number}.jpg", seed=seed)
@@ -50,26 +50,26 @@ def frame_sequence(folder, *seeds):
 
 
 def reader(*readings):
-    """Reads these, one after the other, and keeps which files it was asked for."""
-    asked = []
+    """Return a reader that returns these readings in order, and the list of the files that it reads."""
+    names = []
 
     def read(path):
-        asked.append(path.name)
-        return tuple(readings[len(asked) - 1])
+        names.append(path.name)
+        return tuple(readings[len(names) - 1])
 
-    return read, asked
+    return read, names
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     """The sample film, analysed."""
-    where = tmp_path_factory.mktemp("film")
-    make_sample_film(where / "film.mp4")
-    return analyse(where / "film.mp4", where / "analysis")
+    folder = tmp_path_factory.mktemp("film")
+    make_sample_film(folder / "film.mp4")
+    return analyse(folder / "film.mp4", folder / "analysis")
 
 
-def squeezed(text):
-    """A caption without spaces, in which letters that look like digits do not count."""
+def normalized(text):
+    """Normalize a caption: no spaces, and no difference between letters and similar digits."""
     return "".join(text.split()).upper().replace("0", "O").replace("1", "I")
 
 
@@ -84,27 +84,30 @@ def squeezed(text):
         (21, 23, "THE END OF THE LINE"),
     ],
 )
-def test_the_captions_of_a_film_are_read_right(film, start_s, end_s, caption):
+def test_captions_of_a_film_are_read_correctly(film, start_s, end_s, caption):
     analysis, folder = film
     frames = [frame for frame in analysis.frames if start_s * SECOND <= frame.time_us < end_s * SECOND][:2]
     (line,) = read_screen(folder, frames)
-    assert squeezed(line.text) == squeezed(caption)
+    assert normalized(line.text) == normalized(caption)
     assert (line.first_us, line.last_us) == (frames[0].time_us, frames[-1].time_us)
 
 
 @needs_rapidocr
-def test_words_side_by_side_are_one_line_and_lines_go_from_top_to_bottom(tmp_path):
+def test_words_are_joined_into_lines_from_top_to_bottom(tmp_path):
     path = draw(tmp_path / "x.jpg", "Departures      Gate 12", "London 18:45")
-    assert [squeezed(line) for line in read_lines(path)] == [squeezed("DEPARTURESGATE12"), squeezed("LONDON18:45")]
+    assert [normalized(line) for line in read_lines(path)] == [
+        normalized("DEPARTURESGATE12"),
+        normalized("LONDON18:45"),
+    ]
 
 
 @needs_rapidocr
-def test_a_picture_without_text_has_no_lines(tmp_path):
+def test_picture_without_text_has_no_lines(tmp_path):
     assert read_lines(draw(tmp_path / "x.jpg")) == ()
 
 
 @needs_rapidocr
-def test_a_picture_that_cannot_be_read_is_a_model_error(tmp_path):
+def test_unreadable_picture_is_a_model_error(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(ModelError, match=r"x\.jpg") as raised:
         read_lines(tmp_path / "x.jpg")
@@ -114,9 +117,9 @@ def test_a_picture_that_cannot_be_read_is_a_model_error(tmp_path):
 
 
 @needs_rapidocr
-def test_the_reader_is_loaded_once_by_many_threads_and_without_a_network(tmp_path, monkeypatch):
+def test_reader_is_loaded_once_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
-    monkeypatch.setattr(socket.socket, "connect", lambda *arguments: pytest.fail("reached for the network"))
+    monkeypatch.setattr(socket.socket, "connect", lambda *arguments: pytest.fail("used the network"))
     loads, found = [], []
     load = on_screen_text._load
     monkeypatch.setattr(on_screen_text, "_load", lambda: loads.append(1) or load())
@@ -127,20 +130,20 @@ def test_the_reader_is_loaded_once_by_many_threads_and_without_a_network(tmp_pat
     for thread in threads:
         thread.join()
     assert loads == [1]
-    assert [[squeezed(line) for line in lines] for lines in found] == [[squeezed("NIGHT SHIFT")]] * 2
+    assert [[normalized(line) for line in lines] for lines in found] == [[normalized("NIGHT SHIFT")]] * 2
 
 
 def test_near_identical_frames_are_read_once(tmp_path):
     frames = frame_sequence(tmp_path, 1, 1, 1, 2, 2, 1)
-    read, asked = reader(["ONE"], ["SOMETHING ELSE"], ["ONE"])
+    read, names = reader(["ONE"], ["SOMETHING ELSE"], ["ONE"])
     assert read_screen(tmp_path, frames, read) == (
         ScreenLine("ONE", 0, 5 * SECOND),
         ScreenLine("SOMETHING ELSE", 3 * SECOND, 4 * SECOND),
     )
-    assert asked == ["0.jpg", "3.jpg", "5.jpg"]
+    assert names == ["0.jpg", "3.jpg", "5.jpg"]
 
 
-def test_lines_come_in_order_of_their_first_appearance(tmp_path):
+def test_lines_are_in_order_of_first_appearance(tmp_path):
     read, _ = reader(["LOWER THIRD"], ["TITLE", "LOWER THIRD"], ["TITLE"])
     found = read_screen(tmp_path, frame_sequence(tmp_path, 1, 2, 3), read)
     assert found == (ScreenLine("LOWER THIRD", 0, SECOND), ScreenLine("TITLE", SECOND, 2 * SECOND))
@@ -155,7 +158,7 @@ def test_lines_come_in_order_of_their_first_appearance(tmp_path):
         ("Gate 12", "Gate 12"),
     ],
 )
-def test_two_readings_of_one_caption_that_differ_in_a_letter_are_one_line(tmp_path, one, two):
+def test_readings_that_differ_in_a_letter_are_one_line(tmp_path, one, two):
     read, _ = reader([one], [two])
     assert read_screen(tmp_path, frame_sequence(tmp_path, 1, 2), read) == (ScreenLine(one, 0, SECOND),)
 
@@ -170,17 +173,17 @@ def test_two_readings_of_one_caption_that_differ_in_a_letter_are_one_line(tmp_pa
         ("18:45:01", "18:45:02"),
     ],
 )
-def test_two_captions_are_two_lines(tmp_path, one, two):
+def test_different_captions_are_two_lines(tmp_path, one, two):
     read, _ = reader([one], [two])
     found = read_screen(tmp_path, frame_sequence(tmp_path, 1, 2), read)
     assert found == (ScreenLine(one, 0, 0), ScreenLine(two, SECOND, SECOND))
 
 
-def test_no_frames_have_no_lines(tmp_path):
+def test_no_frames_give_no_lines(tmp_path):
     assert read_screen(tmp_path, ()) == ()
 
 
-def test_without_the_package_its_fix_is_named(monkeypatch, tmp_path):
+def test_missing_package_is_reported_with_the_fix(monkeypatch, tmp_path):
     monkeypatch.setattr(local_models, "_models", {})
     monkeypatch.setattr(on_screen_text.importlib.util, "find_spec", lambda name: None)
     assert find_weights().fix == "pip install 'promptreel[ocr]'"
@@ -190,7 +193,7 @@ def test_without_the_package_its_fix_is_named(monkeypatch, tmp_path):
 
 
 @needs_rapidocr
-def test_its_models_are_those_of_the_installed_package():
+def test_models_are_in_the_installed_package():
     found = find_weights()
     assert found.available
     assert found.source.startswith("rapidocr 3.")

@@ -1,4 +1,4 @@
-"""Which frames of a segment are embedded, and which of them show the same picture."""
+"""The selection of frames of a segment, and the detection of repeated pictures."""
 
 import io
 import itertools
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from promptreel.providers.pictures import (
-    SHARP_SHARE,
+    MIN_SHARPNESS_SHARE,
     PictureSummary,
     choose_frames,
     find_repeats,
@@ -23,14 +23,14 @@ SECOND = 1_000_000
 
 
 def scene(seed, size=(640, 360)):
-    """A picture of coarse shapes with fine texture, as a photograph has both."""
+    """Create a picture with coarse shapes and fine texture, like a photograph."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(20, 235, (5, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     fine = rng.normal(0, 12, (size[1], size[0], 1))
     return Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
 
 
-def look(picture, quality=90):
+def summarize(picture, quality=90):
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=quality)
     return summarize_picture(jpeg)
@@ -44,64 +44,64 @@ def frames(count, spacing_us=SECOND):
     return tuple(SampledFrame(n * spacing_us, f"{n}.jpg") for n in range(count))
 
 
-def looks(sharpness):
+def summaries(sharpness):
     return [PictureSummary(value, n, (0, 0, 0)) for n, value in enumerate(sharpness)]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_more_a_picture_is_blurred_the_less_sharp_it_is(seed):
+def test_blur_reduces_sharpness(seed):
     picture = scene(seed)
-    found = [look(picture.filter(ImageFilter.GaussianBlur(radius))).sharpness for radius in (0, 3, 6, 12)]
+    found = [summarize(picture.filter(ImageFilter.GaussianBlur(radius))).sharpness for radius in (0, 3, 6, 12)]
     assert found == sorted(found, reverse=True)
-    assert found[1] < SHARP_SHARE * found[0]
+    assert found[1] < MIN_SHARPNESS_SHARE * found[0]
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("quality", [30, 60, 95])
-def test_a_picture_saved_at_another_quality_is_the_same(seed, quality):
-    assert is_same_picture(look(scene(seed)), look(scene(seed), quality))
+def test_picture_of_another_quality_is_the_same(seed, quality):
+    assert is_same_picture(summarize(scene(seed)), summarize(scene(seed), quality))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_picture_at_another_size_is_the_same(seed):
+def test_picture_of_another_size_is_the_same(seed):
     picture = scene(seed).filter(ImageFilter.GaussianBlur(2))
-    assert is_same_picture(look(picture), look(picture.resize((427, 240), Image.Resampling.LANCZOS)))
+    assert is_same_picture(summarize(picture), summarize(picture.resize((427, 240), Image.Resampling.LANCZOS)))
 
 
 def test_different_pictures_are_new():
-    found = [look(scene(seed)) for seed in range(30)]
+    found = [summarize(scene(seed)) for seed in range(30)]
     assert find_repeats(found) == (None,) * 30
 
 
-def test_plain_pictures_of_two_colours_are_two_pictures():
-    plain = [look(Image.new("RGB", (320, 180), colour)) for colour in ("red", "red", "blue", "black", "white")]
+def test_plain_pictures_of_two_colours_differ():
+    plain = [summarize(Image.new("RGB", (320, 180), colour)) for colour in ("red", "red", "blue", "black", "white")]
     assert find_repeats(plain) == (None, 0, None, None, None)
 
 
-def test_a_slow_fade_is_not_one_picture_for_ever():
-    steps = [look(faded(scene(1), share)) for share in np.linspace(1, 0, 60)]
+def test_slow_fade_gives_new_pictures():
+    steps = [summarize(faded(scene(1), share)) for share in np.linspace(1, 0, 60)]
     found = find_repeats(steps)
-    assert found[1] == 0  # a step is too small to see
+    assert found[1] == 0  # a single step is too small to detect
     assert sum(earlier is None for earlier in found) >= 5
 
 
-def test_a_slow_move_is_held_against_the_last_new_picture_not_its_neighbour():
+def test_slow_pan_is_compared_with_the_last_new_picture():
     wide = scene(3, (1280, 360))
-    found = find_repeats([look(wide.crop((x, 0, x + 640, 360))) for x in range(0, 640, 8)])
+    found = find_repeats([summarize(wide.crop((x, 0, x + 640, 360))) for x in range(0, 640, 8)])
     assert sum(earlier is None for earlier in found) >= 4
     assert all(earlier is None or found[earlier] is None for earlier in found)
 
 
-def test_a_picture_that_returns_after_another_is_new_again():
-    one, other = look(scene(1)), look(scene(2))
+def test_picture_that_returns_is_new():
+    one, other = summarize(scene(1)), summarize(scene(2))
     assert find_repeats([one, one, other, one]) == (None, 0, None, None)
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=40), st.integers(1, 16))
-def test_chosen_frames_are_few_distinct_in_order_and_hold_the_first_sharp_one(sharpness, count):
+def test_chosen_frames_are_ordered_with_the_first_sharp_one(sharpness, count):
     items = frames(len(sharpness))
     span = TimeSpan(0, len(items) * SECOND)
-    chosen = choose_frames(items, looks(sharpness), span, count)
+    chosen = choose_frames(items, summaries(sharpness), span, count)
     assert len(chosen) == min(count, len(items))
     assert list(chosen) == sorted(set(chosen), key=lambda frame: frame.time_us)
     first = next(n for n, value in enumerate(sharpness) if value >= 0.5 * max(sharpness))
@@ -111,23 +111,23 @@ def test_chosen_frames_are_few_distinct_in_order_and_hold_the_first_sharp_one(sh
         assert min(abs(frame.time_us - middle) for frame in chosen) == min(abs(f.time_us - middle) for f in items)
 
 
-def test_a_blurred_first_frame_is_passed_over():
-    chosen = choose_frames(frames(9), looks([1, 2, 100, 100, 100, 100, 100, 100, 100]), TimeSpan(0, 9 * SECOND), 1)
+def test_blurred_first_frame_is_skipped():
+    chosen = choose_frames(frames(9), summaries([1, 2, 100, 100, 100, 100, 100, 100, 100]), TimeSpan(0, 9 * SECOND), 1)
     assert chosen == (frames(9)[2],)
 
 
-def test_further_frames_are_spread_over_the_segment():
-    chosen = choose_frames(frames(100), looks([10] * 100), TimeSpan(0, 100 * SECOND), 6)
+def test_more_frames_are_spread_over_the_segment():
+    chosen = choose_frames(frames(100), summaries([10] * 100), TimeSpan(0, 100 * SECOND), 6)
     times = [frame.time_us / SECOND for frame in chosen]
     assert {0, 50} < set(times)
     assert max(later - earlier for earlier, later in itertools.pairwise([*times, 100])) <= 25
 
 
-def test_a_segment_without_frames_gives_none():
+def test_segment_without_frames_gives_none():
     assert choose_frames((), (), TimeSpan(0, SECOND), 3) == ()
 
 
-def test_a_file_that_is_no_picture_is_an_error(tmp_path):
+def test_file_that_is_not_a_picture_is_an_error(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(OSError, match="cannot identify"):
         summarize_picture(tmp_path / "x.jpg")

@@ -1,4 +1,4 @@
-"""From a model's name to its provider, and the model of a run that names none."""
+"""The provider of a model's name, and the default model."""
 
 import pickle
 
@@ -39,26 +39,26 @@ def provider_named(name):
         "projects/p/locations/l/endpoints/1",
     ],
 )
-def test_any_name_of_the_family_is_answered_for_also_one_not_known_yet(name):
+def test_any_gemini_name_has_the_gemini_provider(name):
     provider = provider_named(name)
     assert isinstance(provider, GeminiProvider)
     assert provider.name == name
     assert provider.is_called
 
 
-def test_the_built_in_model_is_not_called():
+def test_built_in_model_is_not_called():
     provider = provider_named("signals")
     assert isinstance(provider, SignalsProvider)
     assert not provider.is_called
 
 
 @pytest.mark.parametrize("name", ["gpt-5", "", "Signals", "my-gemini"])
-def test_an_unknown_name_is_refused_with_names_that_work(name):
+def test_unknown_name_is_rejected_with_valid_names(name):
     with pytest.raises(SettingsError, match=f"{name!r}; use 'signals' or .*{DEFAULT_GEMINI_MODEL}"):
         provider_named(name)
 
 
-def test_a_key_decides_the_default_and_a_named_model_wins(no_key):
+def test_default_depends_on_the_key_and_the_variable(no_key):
     assert default_model() == "signals"
     no_key.setenv("GOOGLE_API_KEY", "made-up")
     assert default_model() == DEFAULT_GEMINI_MODEL
@@ -67,6 +67,6 @@ def test_a_key_decides_the_default_and_a_named_model_wins(no_key):
 
 
 @pytest.mark.parametrize("name", ["signals", DEFAULT_GEMINI_MODEL])
-def test_a_provider_travels_to_another_process_before_it_is_opened(name):
+def test_provider_can_be_pickled_before_it_is_opened(name):
     provider = provider_named(name)
     assert pickle.loads(pickle.dumps(provider)).fingerprint() == provider.fingerprint()

@@ -1,4 +1,4 @@
-"""What a synthesis reads of an item's segments, what it leaves out, and its key."""
+"""The input of a synthesis: selected fields, omitted segments, and the key."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def finding(number, metadata=None, transcript="", **fields):
     return SegmentFinding(f"seg_{number}", start_us, start_us + 5_000_000, metadata or fields or None, transcript)
 
 
-def prompt_reading(*fields, **level):
+def prompt_with_fields(*fields, **level):
     definition = NESTED.to_dict()
     definition["video_level"] = {**definition["video_level"], "included_segment_fields": list(fields), **level}
     return prompt_from_dict(definition)
@@ -28,7 +28,7 @@ def prompt_reading(*fields, **level):
 PRODUCTS = [{"name": "lamp", "tags": ["a", "b"]}, {"name": "desk"}]
 
 
-def test_the_chosen_fields_stand_under_the_times_of_their_segment():
+def test_selected_fields_follow_the_times_of_their_segment():
     source = render_source(NESTED, [finding(0, summary="dawn", keywords=["k"]), finding(1, products=PRODUCTS)])
     assert source.text == ("[0:00.00 to 0:05.00]\nsummary: dawn\n\n[0:05.00 to 0:10.00]\nproducts[].name: lamp, desk")
     assert source.template_fields == ("summary", "products[].name")
@@ -37,34 +37,36 @@ def test_the_chosen_fields_stand_under_the_times_of_their_segment():
 
 
 @pytest.mark.parametrize("fields", [(), ("metadata_text",)])
-def test_without_a_choice_all_fields_are_read(fields):
-    source = render_source(prompt_reading(*fields), [finding(0, {"summary": "dawn", "scene": {"location": "dock"}})])
+def test_all_fields_are_read_by_default(fields):
+    source = render_source(
+        prompt_with_fields(*fields), [finding(0, {"summary": "dawn", "scene": {"location": "dock"}})]
+    )
     assert source.text.splitlines()[1:] == ["summary: dawn", "scene.location: dock"]
     assert source.template_fields == ("metadata_text",)
 
 
-def test_a_transcript_is_read_where_it_is_chosen():
-    spoken = finding(0, summary="dawn", transcript="good morning")
-    assert "good morning" not in render_source(prompt_reading("summary"), [spoken]).text
-    assert "transcription: good morning" in render_source(prompt_reading("transcription"), [spoken]).text
-    assert "dawn" not in render_source(prompt_reading("transcription"), [spoken]).text
+def test_transcript_is_read_if_selected():
+    segment = finding(0, summary="dawn", transcript="good morning")
+    assert "good morning" not in render_source(prompt_with_fields("summary"), [segment]).text
+    assert "transcription: good morning" in render_source(prompt_with_fields("transcription"), [segment]).text
+    assert "dawn" not in render_source(prompt_with_fields("transcription"), [segment]).text
 
 
-def test_segments_are_read_in_order_of_time_however_they_come():
+def test_segments_are_read_in_order_of_time():
     findings = [finding(number, summary=f"part {number}") for number in (3, 0, 2, 1)]
     source = render_source(NESTED, findings)
     assert source.covered == ("seg_0", "seg_1", "seg_2", "seg_3")
     assert source == render_source(NESTED, list(reversed(findings)))
 
 
-def test_segments_without_an_answer_are_declared_as_omitted():
+def test_segments_without_an_answer_are_listed_as_omitted():
     source = render_source(NESTED, [finding(0, summary="a"), finding(1), finding(2, summary="c")])
     assert (source.covered, source.omitted) == (("seg_0", "seg_2"), ("seg_1",))
     assert "[0:05.00 to 0:10.00]" not in source.text
 
 
 @pytest.mark.parametrize("limit", range(0, 260, 13))
-def test_the_text_never_exceeds_its_limit_and_every_segment_is_covered_or_declared(monkeypatch, limit):
+def test_text_stays_within_its_limit_and_omitted_segments_are_listed(monkeypatch, limit):
     monkeypatch.setattr(synthesis, "MAX_RENDERED_CHARS", limit)
     findings = [finding(number, summary="x" * (5 * number)) for number in range(6)]
     source = render_source(NESTED, findings)
@@ -73,16 +75,16 @@ def test_the_text_never_exceeds_its_limit_and_every_segment_is_covered_or_declar
     assert source.text.count("summary: ") == len(source.covered)
 
 
-def test_what_just_fits_is_read_whole(monkeypatch):
+def test_text_of_exactly_the_limit_is_complete(monkeypatch):
     findings = [finding(number, summary="x" * 20) for number in range(4)]
-    whole = render_source(NESTED, findings)
-    monkeypatch.setattr(synthesis, "MAX_RENDERED_CHARS", len(whole.text))
-    assert render_source(NESTED, findings) == whole
-    monkeypatch.setattr(synthesis, "MAX_RENDERED_CHARS", len(whole.text) - 1)
+    complete = render_source(NESTED, findings)
+    monkeypatch.setattr(synthesis, "MAX_RENDERED_CHARS", len(complete.text))
+    assert render_source(NESTED, findings) == complete
+    monkeypatch.setattr(synthesis, "MAX_RENDERED_CHARS", len(complete.text) - 1)
     assert render_source(NESTED, findings).omitted == ("seg_3",)
 
 
-def test_the_request_carries_the_synthesis_task_its_schema_and_no_media():
+def test_request_has_the_synthesis_task_and_schema_without_media():
     source = render_source(NESTED, [finding(0, summary="a")])
     request = synthesis_request(NESTED, source, None)
     assert request.purpose == "video_level_synthesis"
@@ -106,15 +108,15 @@ def key_of(prompt=NESTED, findings=FINDINGS, item="item"):
         {"findings": (FINDINGS[0], finding(1, summary="c"))},
         {"findings": (*FINDINGS, finding(2))},
         {"item": "another"},
-        {"prompt": prompt_reading("summary", "products[].name", instructions_text="Another task.")},
+        {"prompt": prompt_with_fields("summary", "products[].name", instructions_text="Another task.")},
         {
-            "prompt": prompt_reading(
+            "prompt": prompt_with_fields(
                 "summary", "products[].name", json_schema={"type": "object", "properties": {"t": {"type": "string"}}}
             )
         },
     ],
 )
-def test_what_the_model_reads_or_is_told_changes_the_key(change):
+def test_model_input_changes_the_key(change):
     assert key_of(**change) != key_of()
 
 
@@ -126,5 +128,5 @@ def test_what_the_model_reads_or_is_told_changes_the_key(change):
         {"prompt": prompt_from_dict({**NESTED.to_dict(), "name": "renamed"})},
     ],
 )
-def test_what_the_model_does_not_read_leaves_the_key(change):
+def test_anything_else_does_not_change_the_key(change):
     assert key_of(**change) == key_of()

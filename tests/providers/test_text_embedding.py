@@ -1,4 +1,4 @@
-"""Which texts of a result are embedded, and the text models of this machine."""
+"""The texts of a result to embed, and the local embedding models."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ from promptreel.schemas.errors import ModelError
 from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from tests.tiny_models import CLIP_CONFIG, make_clip_folder
 
-# Nearer to each other than to any other line: a sentence and the same said otherwise.
+# Each pair is closer to each other than to any other line.
 PARAPHRASES = [
     ("a dog runs across the beach", "a puppy is running on the sand by the sea"),
     ("the stock market fell sharply", "share prices dropped a lot"),
@@ -54,13 +54,13 @@ PARAPHRASES = [
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Any connection, and any look-up of a name, fails the test."""
+    """Fail the test on any connection or name lookup."""
 
-    def refuse(*arguments):
-        pytest.fail(f"reached for the network: {arguments}")
+    def fail(*arguments):
+        pytest.fail(f"used the network: {arguments}")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
 
 
 needs_wordllama = pytest.mark.skipif(not is_installed("wordllama"), reason="wordllama is not installed")
@@ -91,7 +91,7 @@ METADATA = {
 }
 
 
-def test_each_text_stands_under_its_canonical_field_and_its_own_instance():
+def test_each_text_has_its_field_and_instance():
     found = texts_of(METADATA, "title: Harbour", "hello there", LEAVES)
     assert [(text.field, text.instance, text.text) for text in found] == [
         ("title", "title", "Harbour"),
@@ -108,7 +108,7 @@ def test_each_text_stands_under_its_canonical_field_and_its_own_instance():
 
 
 @pytest.mark.parametrize("path", ["people[].name", "tags", "tags[]", "title"])
-def test_a_field_that_is_switched_off_is_not_embedded(path):
+def test_disabled_field_is_not_embedded(path):
     found = texts_of(METADATA, "m", "t", LEAVES, disabled=[path])
     everything = texts_of(METADATA, "m", "t", LEAVES)
     assert [text for text in everything if text not in found] == [
@@ -117,19 +117,19 @@ def test_a_field_that_is_switched_off_is_not_embedded(path):
     assert len(found) < len(everything)
 
 
-def test_blank_texts_say_nothing():
+def test_blank_texts_are_not_embedded():
     assert texts_of({"title": " \n"}, "", "  ", LEAVES) == ()
     assert texts_of({}, "", "words", LEAVES) == (IndexedText("transcription", "transcription", "words"),)
 
 
-def test_a_value_of_another_shape_than_the_schema_is_passed_over():
+def test_value_that_does_not_fit_the_schema_is_skipped():
     assert texts_of({"title": 5, "tags": "dawn", "people": {"name": "Ada"}}, "", "", LEAVES) == (
         IndexedText("tags", "tags", "dawn"),
         IndexedText("people[].name", "people.name", "Ada"),
     )
 
 
-def test_instances_of_lists_in_lists_carry_every_number():
+def test_instances_of_nested_lists_have_every_index():
     value = {"rooms": [{"shelves": [["a", "b"], ["c"]]}, {}, {"shelves": [[], ["d"]]}]}
     assert list(instances_of(value, "rooms[].shelves")) == [
         ("rooms[0].shelves[0][0]", "a"),
@@ -140,20 +140,20 @@ def test_instances_of_lists_in_lists_carry_every_number():
 
 
 @given(st.lists(st.text(max_size=3), max_size=350))
-def test_batches_hold_each_distinct_text_once_and_are_full_but_the_last(texts):
+def test_batches_have_each_distinct_text_once(texts):
     batches = text_batches(texts)
     assert [text for batch in batches for text in batch] == list(dict.fromkeys(texts))
     assert all(len(batch) == BATCH for batch in batches[:-1])
     assert all(0 < len(batch) <= BATCH for batch in batches)
 
 
-def test_long_texts_are_cut_and_then_told_apart():
+def test_long_texts_are_cut_before_deduplication():
     long = "x" * MAX_TEXT_CHARS
     assert text_batches([long + "a", long + "b"]) == [(long,)]
 
 
 @given(arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 300)), elements=st.floats(width=32)))
-def test_vectors_survive_json_to_the_bit(vectors):
+def test_vectors_survive_json_without_loss(vectors):
     unpacked = unpack_vectors(json.loads(json.dumps(pack_vectors(vectors))))
     assert unpacked.shape == vectors.shape
     assert unpacked.tobytes() == vectors.tobytes()
@@ -167,7 +167,7 @@ def test_unit_rows_have_length_one_and_zeros_stay_zeros():
     assert found.dtype == np.float32
 
 
-def test_the_key_of_a_batch_changes_with_its_texts_and_with_the_model():
+def test_batch_key_depends_on_texts_and_model():
     keys = {
         embedding_key(model, texts)
         for model in (WordLlamaEmbedder(), SentenceTransformersEmbedder("all-MiniLM-L6-v2"))
@@ -176,22 +176,22 @@ def test_the_key_of_a_batch_changes_with_its_texts_and_with_the_model():
     assert len(keys) == 6
 
 
-# ---------------------------------------------------------------------------------- wordllama
+# WordLlama
 
 
 @needs_wordllama
-def test_paraphrases_are_nearer_than_strangers():
+def test_paraphrases_are_closer_than_other_texts():
     firsts, seconds = zip(*PARAPHRASES, strict=True)
     vectors = WordLlamaEmbedder().embed([*firsts, *seconds])
-    nearness = vectors[: len(firsts)] @ vectors[len(firsts) :].T
-    right = int((nearness.argmax(axis=1) == np.arange(len(firsts))).sum())
-    assert right >= len(firsts) - 2
-    strangers = nearness[~np.eye(len(firsts), dtype=bool)]
-    assert np.diag(nearness).mean() > strangers.mean() + 0.2
+    similarities = vectors[: len(firsts)] @ vectors[len(firsts) :].T
+    correct = int((similarities.argmax(axis=1) == np.arange(len(firsts))).sum())
+    assert correct >= len(firsts) - 2
+    others = similarities[~np.eye(len(firsts), dtype=bool)]
+    assert np.diag(similarities).mean() > others.mean() + 0.2
 
 
 @needs_wordllama
-def test_vectors_are_float32_of_unit_length_and_do_not_depend_on_their_neighbours():
+def test_vectors_have_unit_length_independent_of_the_batch():
     model = WordLlamaEmbedder()
     texts = [text for pair in PARAPHRASES for text in pair] + ["word " * 1500]
     together = model.embed(texts)
@@ -202,7 +202,7 @@ def test_vectors_are_float32_of_unit_length_and_do_not_depend_on_their_neighbour
 
 
 @needs_wordllama
-def test_text_that_says_nothing_to_the_model_gives_zeros_without_a_warning():
+def test_empty_text_gives_zeros_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         vectors = WordLlamaEmbedder().embed(["", "a dog", ""])
@@ -221,12 +221,12 @@ def test_any_text_gives_finite_numbers(text):
 
 
 @needs_wordllama
-def test_no_text_gives_no_rows():
+def test_no_texts_give_no_rows():
     assert WordLlamaEmbedder().embed([]).shape == (0, 256)
 
 
 @needs_wordllama
-def test_it_is_loaded_once_and_without_a_network(offline, monkeypatch):
+def test_wordllama_is_loaded_once_without_a_network(offline, monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     loads = []
     load = text_embedding._load_wordllama
@@ -237,7 +237,7 @@ def test_it_is_loaded_once_and_without_a_network(offline, monkeypatch):
 
 
 @needs_wordllama
-def test_its_weights_are_those_of_the_installed_package():
+def test_wordllama_weights_are_in_the_installed_package():
     found = find_text_weights("wordllama")
     assert found.available
     assert found.source.startswith("wordllama 0.")
@@ -245,7 +245,7 @@ def test_its_weights_are_those_of_the_installed_package():
     assert WordLlamaEmbedder().name == f"wordllama:{found.source.split()[1]}"
 
 
-def test_without_the_package_its_fix_is_named(monkeypatch):
+def test_missing_wordllama_is_reported_with_the_fix(monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     monkeypatch.setattr(text_embedding, "_package_folder", lambda package: None)
     assert find_text_weights("wordllama").fix == "pip install wordllama"
@@ -254,10 +254,10 @@ def test_without_the_package_its_fix_is_named(monkeypatch):
     assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)
 
 
-# ---------------------------------------------------------------------------------- others
+# Other models
 
 
-def test_sentence_transformers_that_are_not_installed_are_named_with_what_installs_them(monkeypatch):
+def test_missing_sentence_transformers_is_reported_with_the_fix(monkeypatch):
     monkeypatch.setattr(text_embedding, "is_installed", lambda package: False)
     found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
     assert found.reason == "sentence-transformers is not installed"
@@ -266,12 +266,12 @@ def test_sentence_transformers_that_are_not_installed_are_named_with_what_instal
         SentenceTransformersEmbedder("all-MiniLM-L6-v2").embed(["a dog"])
 
 
-def test_a_sentence_transformer_that_was_not_pulled_says_how_to_pull_it(monkeypatch, tmp_path, offline):
+def test_missing_sentence_transformer_weights_are_reported_with_the_fix(monkeypatch, tmp_path, offline):
     monkeypatch.setattr(text_embedding, "is_installed", lambda package: True)
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_text_weights("sentence-transformers:all-MiniLM-L6-v2")
     assert found.fix == "run: promptreel models pull sentence-transformers:all-MiniLM-L6-v2"
-    # Found as the hub's library keeps it.
+    # The layout of the hub's cache.
     folder = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)
@@ -280,7 +280,7 @@ def test_a_sentence_transformer_that_was_not_pulled_says_how_to_pull_it(monkeypa
     assert find_text_weights("sentence-transformers:all-MiniLM-L6-v2").path == folder / "snapshots" / ("0" * 40)
 
 
-def test_a_sentence_transformer_in_a_folder_is_named_by_its_content(tmp_path):
+def test_sentence_transformer_folder_is_named_by_its_content(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
@@ -293,14 +293,14 @@ def test_a_sentence_transformer_in_a_folder_is_named_by_its_content(tmp_path):
 @pytest.mark.skipif(
     not (is_installed("torch") and is_installed("open_clip")), reason="torch or open-clip is not installed"
 )
-def test_clips_text_tower_embeds_texts_in_the_space_of_its_pictures(tmp_path):
+def test_clip_text_embedder_embeds_texts(tmp_path):
     model = ClipTextEmbedder(f"local-dir:{make_clip_folder(tmp_path / 'm')}")
     vectors = model.embed(["a dog", "crates"])
     assert (vectors.dtype, vectors.shape) == (np.float32, (2, CLIP_CONFIG["embed_dim"]))
     assert model.name.startswith("clip:local-dir:")
 
 
-def test_naming_a_text_model_imports_nothing_heavy():
+def test_creating_an_embedder_imports_no_heavy_library():
     program = (
         "import sys; from promptreel.providers.text_embedding import *; "
         "WordLlamaEmbedder(); find_text_weights('wordllama'); "

@@ -1,4 +1,4 @@
-"""Where weights lie, and what is said of them; models shared by a process."""
+"""Weights of local models, and the models shared by a process."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from promptreel.providers.weights import (
 )
 
 
-def test_the_size_of_weights_is_that_of_their_files(tmp_path):
+def test_size_of_weights_is_the_size_of_their_files(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "a.bin").write_bytes(b"12345")
     (tmp_path / "deep" / "b.bin").write_bytes(b"123")
@@ -26,19 +26,19 @@ def test_the_size_of_weights_is_that_of_their_files(tmp_path):
     assert Weights("m", None, reason="gone", fix="pull").size_bytes == 0
 
 
-def test_the_identity_of_a_file_is_that_of_its_content(tmp_path):
+def test_file_identity_depends_on_its_content(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"content")
     two.write_bytes(b"content")
     first = file_identity(one)
     assert first == file_identity(two)
     assert len(first) == 12
-    one.write_bytes(b"another")  # of the same length
+    one.write_bytes(b"another")  # same length
     os.utime(one, ns=(1, 1))
     assert file_identity(one) != first
 
 
-def test_the_models_folder_is_named_by_a_variable_and_may_begin_with_the_home_folder(monkeypatch):
+def test_models_folder_is_set_by_a_variable_and_expands_home(monkeypatch):
     monkeypatch.delenv(MODELS_VARIABLE, raising=False)
     assert models_folder() is None
     monkeypatch.setenv(MODELS_VARIABLE, "")
@@ -48,7 +48,7 @@ def test_the_models_folder_is_named_by_a_variable_and_may_begin_with_the_home_fo
     assert models_folder() == "/home/somebody/models"
 
 
-def test_packages_are_looked_for_without_importing_them():
+def test_installed_packages_are_found():
     assert is_installed("numpy")
     assert not is_installed("no_such_package")
     assert not is_installed("no_such_package.part")
@@ -56,35 +56,35 @@ def test_packages_are_looked_for_without_importing_them():
     assert package_version("no-such-package") == ""
 
 
-def test_one_model_is_loaded_by_the_first_who_asks_while_others_wait(monkeypatch):
+def test_model_is_loaded_once_while_other_threads_wait(monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
-    begun, may_end, loads, found = threading.Event(), threading.Event(), [], []
+    started, may_end, loads, models = threading.Event(), threading.Event(), [], []
 
     def load():
         loads.append(1)
-        begun.set()
+        started.set()
         assert may_end.wait(10)
         return object()
 
-    threads = [threading.Thread(target=lambda: found.append(shared_model("m", load))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: models.append(shared_model("m", load))) for _ in range(8)]
     for thread in threads:
         thread.start()
-    assert begun.wait(10)
-    assert shared_model("another", lambda: "ready") == "ready"  # another model is not kept waiting
+    assert started.wait(10)
+    assert shared_model("another", lambda: "ready") == "ready"  # another model does not wait
     may_end.set()
     for thread in threads:
         thread.join()
     assert len(loads) == 1
-    assert len({id(model) for model in found}) == 1
-    assert len(found) == 8
+    assert len({id(model) for model in models}) == 1
+    assert len(models) == 8
 
 
-def test_a_load_that_failed_is_tried_again(monkeypatch):
+def test_failed_load_is_retried(monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     with pytest.raises(RuntimeError, match="torn"):
         shared_model("m", lambda: (_ for _ in ()).throw(RuntimeError("torn")))
     assert shared_model("m", lambda: "whole") == "whole"
 
 
-def test_cores_are_those_that_this_process_may_use():
+def test_cores_are_within_the_cores_of_the_machine():
     assert 1 <= cores() <= (os.cpu_count() or 1)

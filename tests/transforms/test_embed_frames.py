@@ -198,7 +198,7 @@ def test_missing_weights_leave_embeddings_out_with_a_warning_that_names_the_fix(
     assert code == 0, err
     said = json.loads(out)
     (warning,) = said["warnings"]
-    assert warning.startswith("no image_embedding: /nowhere/clip lacks open_clip_config.json")
+    assert warning.startswith("no image_embedding: /nowhere/clip has no open_clip_config.json")
     rows = check_counts(tmp_path, said["run_id"])
     assert {row["name"]: row["warnings"] for row in rows["media"]} == {
         "film.mp4": [warning], "still.png": [warning], "tone.flac": [],
