@@ -1,4 +1,4 @@
-"""`promptreel estimate`: what a run would cost, before it."""
+"""`promptreel estimate`: estimate the segments, calls and tokens of a run."""
 
 from __future__ import annotations
 

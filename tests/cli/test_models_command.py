@@ -153,7 +153,7 @@ def test_without_a_network_a_pull_fails_by_name_and_says_what_to_do(tmp_path, no
 
 def pull_impatiently(name, env):
     """(exit code, output, errors) of a pull that takes half a second for silence."""
-    code = "import promptreel.cli.models as m; m.HUB_SILENT_S = 0.5; from promptreel.cli.main import main; main()"
+    code = "import promptreel.cli.models as m; m.HUB_TIMEOUT_S = 0.5; from promptreel.cli.main import main; main()"
     child = start([sys.executable, "-c", code, "models", "pull", name], env=env)
     out, err = child.communicate(timeout=60)
     return child.returncode, out, err
@@ -163,7 +163,7 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path, silent_hub):
     code, out, err = pull_impatiently("whisper:base", environment(tmp_path, silent_hub))
     assert (code, out) == (1, "")
     assert f"the model hub {silent_hub} cannot be reached" in err
-    assert models.HUB_SILENT_S <= 30
+    assert models.HUB_TIMEOUT_S <= 30
 
 
 def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(tmp_path, hub, monkeypatch):
