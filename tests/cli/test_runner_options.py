@@ -9,7 +9,7 @@ import pytest
 
 from promptreel.tables.request import read_request, read_target
 from promptreel.tables.storage import open_storage
-from tests.cli.test_cli import typed
+from tests.cli.in_process import invoke
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import CHECKOUT, make_audio, promptreel
 
@@ -83,7 +83,7 @@ def test_an_unknown_option_is_named_before_a_run_exists_or_a_call_is_made(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.json").write_text("{}")
     model = ["--model", "gemini-2.5-flash", "--base-url", paid.base_url, "--data-dir", tmp_path / "data"]
-    code, out, err = typed("run", sound, *model, *words)
+    code, out, err = invoke("run", sound, *model, *words)
     assert (code, out) == (2, ""), err
     assert said in err
     assert "Traceback" not in err
@@ -94,7 +94,7 @@ def test_an_unknown_option_is_named_before_a_run_exists_or_a_call_is_made(
 
 def test_options_of_beam_do_not_need_a_runner_that_was_named(tmp_path, sound, executed):
     words = ["--runner", "FnApiRunner", "--project=x", "--data-dir", tmp_path, "--model", "signals"]
-    _, _, err = typed("run", sound, *words)
+    _, _, err = invoke("run", sound, *words)
     assert "no such option" not in err
     assert executed == [("FnApiRunner", ["--project=x"])]
 
@@ -125,7 +125,7 @@ def test_options_of_beam_reach_the_runner_with_their_values(tmp_path, sound, exe
     given = [word.replace("PATH", str(sound)) for word in given]
     other = make_audio(tmp_path / "other.flac", 1)
     line = [*words, other] if before else [other, *words]
-    typed("run", *DATAFLOW, *line, "--model", "signals", "--data-dir", tmp_path / "data")
+    invoke("run", *DATAFLOW, *line, "--model", "signals", "--data-dir", tmp_path / "data")
     assert executed == [("DataflowRunner", given)]
     storage = open_storage(tmp_path / "data")
     (run,) = (tmp_path / "data" / "runs").iterdir()
@@ -157,7 +157,7 @@ def test_the_command_of_the_readme_is_taken_as_it_is_written(tmp_path, monkeypat
     (tmp_path / "who.json").write_text(
         json.dumps({"name": "who", "prompt_text": "Who is seen here?", "json_schema": schema})
     )
-    code, _, err = typed(*words, env={"GOOGLE_CLOUD_PROJECT": "my-project"})
+    code, _, err = invoke(*words, env={"GOOGLE_CLOUD_PROJECT": "my-project"})
     assert (code, "ended without a commit" in err) == (1, True), err
     assert executed == [
         (
