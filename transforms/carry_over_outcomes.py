@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 
@@ -54,7 +55,7 @@ def stored_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -
     return OperationOutcome("field_extraction", "cancelled", key)
 
 
-def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict]:  # type: ignore[type-arg]
+def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict[str, Any]]:
     manifest = newest_manifest(storage, run_id)
     parts = manifest.parts_of_item(table, video_id) if manifest is not None else []
     return ItemRows(part_paths(storage, run_id, parts)).of(video_id, first_us=start_us, last_us=start_us)

@@ -71,7 +71,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
 
 
 def _merge_counts(counts: Counter[str], earlier: Manifest, replaced: set[int], storage: Storage) -> Counter[str]:
-    """Return the complete run's counts after a retry: the earlier counts, with those of the rewritten shards replaced."""
+    """Return the complete run's counts after a retry: the earlier counts, with the rewritten shards' replaced."""
     total = Counter(earlier.counts)
     for shard in replaced:
         total.subtract(EarlierRows(storage, earlier.run_id, shard).counts())
@@ -88,8 +88,11 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
 
 
 def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
-    """Derive a run's status from its items: cancelled if a stop left items unfinished; completed if all items completed;
-    failed if nothing succeeded; otherwise completed with failures."""
+    """Derive a run's status from its items.
+
+    Cancelled if a stop left items unfinished; completed if all items completed; failed if nothing succeeded; otherwise
+    completed with failures.
+    """
     total, completed = counts.get("media.total", 0), counts.get("media.completed", 0)
     if stopped and counts.get("media.cancelled", 0):
         return "cancelled"

@@ -42,7 +42,7 @@ class RunContext:
         return self.request.run_id
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
-        """Return the last attempt whose permanently failed answers for a segment are requested again; see `RetryScope`."""
+        """Return the last attempt whose permanently failed calls for a segment are repeated; see `RetryScope`."""
         if self.retry is None or segment_id is None or not self.retry.holds(video_id, segment_id):
             return 0
         return self.retry.repeat_failed_until

@@ -80,7 +80,7 @@ def _shard_rows(
     calls: Iterable[LlmCallRow],
     source: RowSource,
 ) -> Iterator[tuple[str, Row]]:
-    """Yield (table, row) of a shard: items in order, with the earlier rows of items not executed now, then the calls."""
+    """Yield (table, row) of a shard: items in order, with the earlier rows of items not executed now, then calls."""
     for video_id in sorted({*finished, *(earlier.video_ids if earlier is not None else ())}):
         if video_id in finished:
             yield from item_rows(finished[video_id], source)

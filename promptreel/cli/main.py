@@ -1,7 +1,7 @@
 """The entry point: the command group, and the mapping of errors to messages and exit codes.
 
-Exit codes: 0 success; 1 the run failed or a file is unusable; 2 invalid input; 3 the run completed with failures; 130 the
-run was cancelled.
+Exit codes: 0 success; 1 the run failed or a file is unusable; 2 invalid input; 3 the run completed with failures;
+130 the run was cancelled.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def list_models(as_json: bool) -> None:
 @models.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
 def pull(names: tuple[str, ...]) -> None:
-    """Download models from the public model hub, so that later runs need no network. No other command downloads anything.
+    """Download models from the public model hub, so that later runs need no network. No other command downloads models.
 
     \b
     promptreel models pull whisper:base
@@ -72,8 +72,9 @@ def _pull(text: str) -> Weights:
 
 
 def _require_hub(text: str) -> None:
-    """Check that the model hub responds, and set a timeout of `HUB_TIMEOUT_S` on all later requests of its library, some
-    of which have none.
+    """Check that the model hub responds, and set a timeout of `HUB_TIMEOUT_S` on all later requests of its library.
+
+    The library sends some requests without a timeout.
 
     Raises:
         ModelError: the hub is unreachable; the message names it and says what to do without a network.

@@ -86,7 +86,7 @@ def command_line(storage: Storage, *words: str) -> str:
 
 
 def _program() -> list[str]:
-    """Return the words that start this program from the user's working directory: its name alone if it is on the PATH."""
+    """Return the words that start this program from the working directory: only its name if it is on the PATH."""
     started = Path(sys.argv[0])
     if started.name != "promptreel" or not os.access(started, os.X_OK):
         return [sys.executable, "-m", "promptreel"]

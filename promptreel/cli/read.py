@@ -138,7 +138,8 @@ def sql(
     """Query the tables with one SELECT statement in DuckDB SQL.
 
     \b
-    Tables: media, segments (with the prompt's fields), results, transcripts, frames, video_results, failures, llm_calls.
+    Tables: media, segments (with the prompt's fields), results, transcripts, utterances, frames, video_results,
+            failures, llm_calls.
     Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID.
     """
     storage = open_data_dir(data_dir)

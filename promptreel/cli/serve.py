@@ -31,8 +31,8 @@ from promptreel.schemas.errors import InvalidInput, SettingsError
 def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> None:
     """Serve the prompt-run API under /api/v2, and execute its runs.
 
-    Further settings come from the environment; docs/api.md lists them. DATABASE_URL names a PostgreSQL database; without it
-    a SQLite file in the data folder is used.
+    Further settings are environment variables, listed in docs/api.md. DATABASE_URL selects a PostgreSQL database;
+    without it, the service uses a SQLite file in the data folder.
     """
     import uvicorn
 

@@ -39,8 +39,8 @@ class ExpandedTarget:
 def expand_target(named: Sequence[str]) -> ExpandedTarget:
     """Expand files, folders (recursively, without hidden files) and URLs into items, sorted by name within a folder.
 
-    A named file is an item whatever its extension, even if it does not exist: the run reports it as failed and processes
-    the others.
+    A named file is an item whatever its extension, even if it does not exist: the run then reports it as failed and
+    processes the others.
 
     Raises:
         TargetError: nothing is named, none of it exists, or the folders contain no media.
@@ -79,7 +79,7 @@ def _expand_one(text: str, skipped: Counter[str]) -> list[TargetItem]:
 
 
 def _item(path: Path, name: str) -> TargetItem:
-    """Build the item of a local file. A path that is not UTF-8, which tables cannot store, becomes a percent-encoded URI."""
+    """Build the item of a local file. A path that is not UTF-8, which tables require, becomes a percent-encoded URI."""
     text = str(path.absolute())
     uri = text if _is_utf8(text) else path.absolute().as_uri()
     return TargetItem(uri, os.fsencode(name).decode("utf-8", "replace"))

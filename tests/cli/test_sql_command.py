@@ -63,8 +63,8 @@ def test_offline_views_equal_the_views_of_the_api(data):
         assert query(connection, "SELECT * FROM llm_calls").num_rows == 0
 
 
-STATEMENT = f"""SELECT segment_id, "scene.people_count" AS people, "products[].name" AS names, "summary", start_time < 3 AS b
-    FROM "{FIRST_RUN}" ORDER BY segment_id"""
+STATEMENT = f"""SELECT segment_id, "scene.people_count" AS people, "products[].name" AS names, "summary",
+    start_time < 3 AS b FROM "{FIRST_RUN}" ORDER BY segment_id"""
 
 
 def test_result_is_exported_as_parquet_that_duckdb_reads(data, tmp_path):

@@ -61,8 +61,11 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
 
 
 def item_status(item: ItemOutcome) -> ItemStatus:
-    """Derive an item's status: completed if every operation succeeded; partial if some failed and some succeeded; failed
-    if none succeeded; cancelled if the run was stopped before the item was finished."""
+    """Derive an item's status.
+
+    Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
+    cancelled if the run was stopped before the item was finished.
+    """
     if item.plan.failure is not None:
         return "failed"
     if item.plan.cancelled:
