@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# promptreel on one machine. Makes its own virtual environment on first use.
+# Run promptreel on this machine. Creates a virtual environment on first use.
 #
-#   ./run_local.sh                    the built-in prompt and model over a short film that it makes
-#   ./run_local.sh FILE|FOLDER ...    the same over your media (further options: promptreel run --help)
-#   ./run_local.sh serve [OPTIONS]    the prompt-run API (options: promptreel serve --help)
-#   ./run_local.sh test [ARGS]        the test suite without its long matrices (ARGS go to pytest; -m slow -n 0 runs those)
-#   ./run_local.sh check              lint, words and types
-#   ./run_local.sh bench [NAME]       the benchmarks, or one of them
+#   ./run_local.sh                    run the built-in prompt and model on a generated sample film
+#   ./run_local.sh FILE|FOLDER ...    run them on your media (further options: promptreel run --help)
+#   ./run_local.sh serve [OPTIONS]    serve the prompt-run API (options: promptreel serve --help)
+#   ./run_local.sh test [ARGS]        run the tests, without slow ones (ARGS go to pytest; slow ones: -m slow -n 0)
+#   ./run_local.sh check              check lint, vocabulary and types
+#   ./run_local.sh bench [NAME]       run all benchmarks, or one
 set -euo pipefail
 started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -24,36 +24,36 @@ find_python() {
       return
     fi
   done
-  echo "promptreel needs Python 3.11, 3.12 or 3.13; install one, or name it: PYTHON=/path/to/python ./run_local.sh" >&2
+  echo "promptreel needs Python 3.11, 3.12 or 3.13; install one, or set PYTHON=/path/to/python" >&2
   exit 2
 }
 
-# install EXTRAS: makes the environment and installs what is missing; nothing where it is up to date.
+# install EXTRAS: creates or updates the virtual environment; does nothing if it is up to date.
 install() {
-  local extras=$1 python stamp wanted
+  local extras=$1 python stamp checksum
   stamp="$VENV/.installed-$extras"
-  wanted=$(cat setup.py requirements-run.txt constraints.txt | cksum)
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+  checksum=$(cat setup.py requirements-run.txt constraints.txt | cksum)
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$checksum" ]; then
     return
   fi
   python=$(find_python)
-  [ -x "$VENV/bin/python" ] || { echo "making the virtual environment $VENV" >&2; "$python" -m venv "$VENV"; }
-  echo "installing promptreel[$extras] (once)" >&2
+  [ -x "$VENV/bin/python" ] || { echo "creating the virtual environment $VENV" >&2; "$python" -m venv "$VENV"; }
+  echo "installing promptreel[$extras] (first use or changed requirements)" >&2
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
-  echo "$wanted" > "$stamp"
+  echo "$checksum" > "$stamp"
 }
 
-# The published clients of the API, each in a folder of its own, for both have one name; httpx is theirs alone.
+# The published API clients, each in its own folder because both have the same package name. Only they need httpx.
 install_published_clients() {
   local version folder
   for version in 1.1.0 2.0.0; do
     folder="$VENV/clients/$version"
     [ -f "$folder/.installed" ] && continue
-    echo "installing the client videovector $version (once)" >&2
+    echo "installing the client videovector $version (first use)" >&2
     rm -rf "$folder"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
       --target "$folder" "videovector==$version" httpx httpcore && touch "$folder/.installed" ||
-      echo "videovector $version cannot be installed: its tests are skipped" >&2
+      echo "videovector $version could not be installed; its tests are skipped" >&2
   done
 }
 
@@ -68,7 +68,7 @@ case "${1:-}" in
     install $TEST_EXTRAS
     "$VENV/bin/ruff" check .
     "$VENV/bin/python" -m pytest -q tests/test_vocabulary.py
-    # mypy does not follow setup.py's package folders: it reads a tree of links that is laid out as they install.
+    # mypy does not understand setup.py's package_dir, so it checks a tree of links with the installed layout.
     rm -rf build/mypy && mkdir -p build/mypy && cp -rs "$PWD/promptreel" build/mypy/
     for folder in schemas media providers tables transforms pipelines api; do
       ln -s "$PWD/$folder" "build/mypy/promptreel/$folder"
@@ -91,7 +91,7 @@ case "${1:-}" in
     ;;
   *)
     install $RUN_EXTRAS
-    cd "$started_in" # paths are meant from where the user stands
+    cd "$started_in" # the user's paths are relative to the working directory
     if [ $# -eq 0 ]; then
       film=${PROMPTREEL_DATA:-promptreel-data}/sample/sample_film.mp4
       [ -f "$film" ] || "$VENV/bin/promptreel" sample-film "$film"

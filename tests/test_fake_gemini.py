@@ -83,8 +83,8 @@ def post(server, path, body):
     request = urllib.request.Request(
         server.base_url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.loads(response.read())
 
 
 # Token counts
@@ -206,19 +206,19 @@ def test_answer_over_its_token_limit_is_truncated(server):
 
 def test_calls_over_the_quota_get_429_with_retry_delay():
     with FakeGemini(rps=1) as server:
-        refused = 0
+        rejected = 0
         for number in range(6):
             try:
                 call(server, f"question {number}")
             except errors.ClientError as error:
-                refused += 1
+                rejected += 1
                 details = {detail["@type"].rsplit(".", 1)[-1]: detail for detail in error.details["error"]["details"]}
                 assert 0 < float(details["RetryInfo"]["retryDelay"].removesuffix("s")) <= 1.001
                 assert "PerMinute" in details["QuotaFailure"]["violations"][0]["quotaId"]
         entries = server.ledger.calls()
         assert len(entries) == 6
-        assert sum(entry.status == 429 for entry in entries) == refused > 0
-        assert server.ledger.rejected_share() == refused / 6
+        assert sum(entry.status == 429 for entry in entries) == rejected > 0
+        assert server.ledger.rejected_share() == rejected / 6
 
 
 def statuses(server, count=6, text="question {}"):
@@ -280,9 +280,9 @@ def test_invalid_fault_rules_are_rejected(server, text):
 def test_ledger_is_served_with_counts(server):
     assert post(server, "/_faults", [{"nth": 2, "status": 500}]) == {"faults": 1}
     statuses(server, 3, text="the same")
-    with urllib.request.urlopen(server.base_url + "/_ledger", timeout=10) as answer:
-        shown = json.loads(answer.read())
-    assert shown == {
+    with urllib.request.urlopen(server.base_url + "/_ledger", timeout=10) as response:
+        summary = json.loads(response.read())
+    assert summary == {
         "calls": 3, "answered": 2, "repeated": 1, "max_in_flight": 1, "by_status": {"200": 2, "500": 1}
     }  # fmt: skip
     post(server, "/_reset", {})

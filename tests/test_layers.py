@@ -115,7 +115,7 @@ def test_service_subpackages_follow_the_layers(path):
 
 
 def test_class_names_are_unique():
-    """Names that differ only in case or a leading underscore count as equal. `Page` exists in the API and in the SDK."""
+    """Ignores case and leading underscores. `Page` exists in the API and in the SDK."""
     locations = {}
     for path in modules():
         for node in ast.parse(path.read_text(), path).body:

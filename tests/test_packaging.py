@@ -84,7 +84,10 @@ def test_base_installation_only_has_sdk_dependencies(base, tmp_path):
     names = {entry["name"].lower() for entry in listed}
     assert "promptreel" in names
     assert not names & {"apache-beam", "av", "duckdb", "google-genai", "numpy", "pyarrow", "fastapi", "torch"}
-    code = "import schemas; assert schemas.FOREIGN; from promptreel import PromptReel; PromptReel(api_key='k', base_url='http://127.0.0.1:1').close()"
+    code = (
+        "import schemas; assert schemas.FOREIGN; from promptreel import PromptReel; "
+        "PromptReel(api_key='k', base_url='http://127.0.0.1:1').close()"
+    )
     run_python(base, code, cwd=tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""Thin PTransforms, one concept per file: each wires a plain function that does the work."""
+"""Thin PTransforms, one per file. Each wraps a plain function that does the work."""

@@ -1,8 +1,9 @@
-"""CarryOverOutcomes: the field extraction of segments that a retry leaves alone, as the newest manifest holds it."""
+"""CarryOverOutcomes: field-extraction outcomes that a retry copies unchanged from the newest manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 
@@ -17,7 +18,7 @@ from promptreel.transforms.extract_fields import operation_key
 
 
 class CarryOverOutcomes(beam.PTransform):
-    """`SegmentTask`s to an `OutcomeBatch` for each of them."""
+    """Map each `SegmentTask` to an `OutcomeBatch`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class _CarryOverOutcomesFn(beam.DoFn):
 
 
 def stored_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> OperationOutcome:
-    """How a segment's field extraction ended according to the newest manifest; one that it does not know was cancelled."""
+    """Return a segment's field-extraction outcome from the newest manifest; cancelled if the manifest has none."""
     start_us = task.planned.span.start_us
     for row in _rows(storage, run_id, "results", task.video_id, start_us):
         if row["segment_id"] == task.segment_id:
@@ -54,7 +55,7 @@ def stored_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -
     return OperationOutcome("field_extraction", "cancelled", key)
 
 
-def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict]:  # type: ignore[type-arg]
+def _rows(storage: Storage, run_id: str, table: str, video_id: str, start_us: int) -> Iterator[dict[str, Any]]:
     manifest = newest_manifest(storage, run_id)
     parts = manifest.parts_of_item(table, video_id) if manifest is not None else []
     return ItemRows(part_paths(storage, run_id, parts)).of(video_id, first_us=start_us, last_us=start_us)

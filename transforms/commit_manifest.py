@@ -1,4 +1,4 @@
-"""CommitManifest: the one moment at which a run's tables become readable."""
+"""CommitManifest: commit a run's tables, which makes them readable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CODE: Final = "failures.code."
 
 
 class CommitManifest(beam.PTransform):
-    """All `WrittenShard`s to the one committed `Manifest`."""
+    """Combine all `WrittenShard`s into the one committed `Manifest`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class CommitManifest(beam.PTransform):
 
 
 def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manifest:
-    """Commits a manifest that names every part, with the run's status and counts. Doing it twice commits once."""
+    """Commit a manifest that lists every part, with the run's status and counts. Idempotent within an attempt."""
     storage = context.storage()
     written = list(shards)
     counts: Counter[str] = Counter()
@@ -49,7 +49,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
     earlier = newest_manifest(storage, context.run_id) if context.retry is not None else None
     if earlier is not None and earlier.attempt < context.attempt:
         replaced = {shard.shard for shard in written}
-        counts = _with_what_stays(counts, earlier, replaced, storage)
+        counts = _merge_counts(counts, earlier, replaced, storage)
         parts += [part for part in earlier.parts if part.shard not in replaced]
         warnings.update(earlier.warnings)
         stopped = stopped or earlier.status == "cancelled"
@@ -70,8 +70,8 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
     return manifest
 
 
-def _with_what_stays(counts: Counter[str], earlier: Manifest, replaced: set[int], storage: Storage) -> Counter[str]:
-    """Counts of a whole run after a retry: the earlier ones, with those of the replaced shards exchanged."""
+def _merge_counts(counts: Counter[str], earlier: Manifest, replaced: set[int], storage: Storage) -> Counter[str]:
+    """Return the complete run's counts after a retry: the earlier counts, with the rewritten shards' replaced."""
     total = Counter(earlier.counts)
     for shard in replaced:
         total.subtract(EarlierRows(storage, earlier.run_id, shard).counts())
@@ -80,7 +80,7 @@ def _with_what_stays(counts: Counter[str], earlier: Manifest, replaced: set[int]
 
 
 def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifest) -> None:
-    """Views of the newest manifest, also where another attempt commits at the same time."""
+    """Write the views of the newest manifest, even if another attempt commits concurrently."""
     written = None
     while written != manifest.number:
         write_views(storage, context.request.prompt, manifest)
@@ -88,8 +88,11 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
 
 
 def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
-    """The status of a run from how its items ended: cancelled when a stop left items undone; completed when all are;
-    failed when nothing succeeded; else completed with failures."""
+    """Derive a run's status from its items.
+
+    Cancelled if a stop left items unfinished; completed if all items completed; failed if nothing succeeded; otherwise
+    completed with failures.
+    """
     total, completed = counts.get("media.total", 0), counts.get("media.completed", 0)
     if stopped and counts.get("media.cancelled", 0):
         return "cancelled"
@@ -100,7 +103,7 @@ def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
 
 
 def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:
-    """Why a run did not complete, from its failures' codes, the commonest first."""
+    """Summarize a run's failure codes, most frequent first; None if it completed or was cancelled."""
     if status not in ("failed", "completed_with_failures"):
         return None
     codes = {name.removeprefix(_CODE): count for name, count in counts.items() if name.startswith(_CODE)}
@@ -109,5 +112,5 @@ def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:
 
 
 def _meaning(code: str) -> str:
-    known = FAILURE_CODES.get(code)  # a manifest of a later version may hold a further code
+    known = FAILURE_CODES.get(code)  # a manifest written by a later version may contain a new code
     return "unknown" if known is None else known.meaning

@@ -1,4 +1,4 @@
-"""What every transform of a run is constructed with: picklable settings, from which workers acquire the rest."""
+"""RunContext: the picklable settings that every transform of a run receives; workers open connections from it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class RunContext:
     Attributes:
         data_root: the data folder: a local path or an fsspec URL.
         attempt: number of this start of the runner.
-        shards: parts into which each table is divided, by a hash of the video id.
-        deadline: moment (`time.time`) after which no call is made; None has none.
-        spent_tokens: tokens that earlier attempts have used up.
-        retry: which failures are retried; None for an entire run.
-        commit_only: why this attempt begins no new work but commits what is stored; what is left undone fails with this
-            message. None for an attempt that does the work.
-        distributed: the workers share no memory and no disk: segments are redistributed between cutting and asking.
+        shards: number of shards of each table; the hash of the video id selects one.
+        deadline: time (`time.time`) after which no call is made; None for no limit.
+        spent_tokens: tokens that earlier attempts used.
+        retry: the failures to retry; None executes the complete run.
+        commit_only: reason why this attempt starts no new work and only commits what is stored; unfinished operations
+            fail with this message. None for a normal attempt.
+        distributed: the workers share neither memory nor disk, so segments are redistributed before the model calls.
     """
 
     data_root: str
@@ -42,23 +42,23 @@ class RunContext:
         return self.request.run_id
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
-        """The last attempt whose final answers for a segment are asked for again; see `RetryScope`."""
+        """Return the last attempt whose permanently failed calls for a segment are repeated; see `RetryScope`."""
         if self.retry is None or segment_id is None or not self.retry.contains(video_id, segment_id):
             return 0
         return self.retry.repeat_failed_until
 
     def scoped(self, key: str) -> str:
-        """The key under which this run keeps an operation; see `RunRequest.scoped`."""
+        """Return the cache key of an operation in this run; see `RunRequest.scoped`."""
         return self.request.scoped(key)
 
     def storage(self) -> Storage:
-        """A new connection to the data folder."""
+        """Open a new connection to the data folder."""
         return open_storage(self.data_root)
 
     def stop_signal(self, storage: Storage) -> StopSignal:
-        """Whether this attempt begins no new work (any more)."""
+        """Return the signal that is set once this attempt must start no new work."""
         return StopSignal(storage, self.run_id, is_set=self.commit_only is not None)
 
     def progress(self, storage: Storage) -> ProgressBoard:
-        """This process's counters for this attempt."""
+        """Return this process's counters for this attempt."""
         return progress_board(storage, self.run_id, self.attempt)

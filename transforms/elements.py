@@ -1,4 +1,4 @@
-"""What flows between transforms: small frozen values of ids, times and outcomes. Media bytes never do."""
+"""The elements passed between transforms: small frozen values of ids, times and outcomes, never media bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from promptreel.schemas.outcomes import Operation, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed; `code` is a key of `promptreel.schemas.failure_codes.FAILURE_CODES`. A message may quote a
-    file name that is not UTF-8: what no table can hold becomes a question mark."""
+    """Why something failed; `code` is a key of `promptreel.schemas.failure_codes.FAILURE_CODES`.
+
+    A message may quote a file name that is not UTF-8. Characters that a table cannot store become question marks.
+    """
 
     code: str
     message: str
@@ -23,7 +25,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of the target after its bytes were read once."""
+    """One file of the target, fingerprinted."""
 
     uri: str
     name: str
@@ -34,7 +36,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """One distinct media item: files with the same bytes are one item."""
+    """One distinct media item; files with the same bytes are the same item."""
 
     video_id: str
     name: str
@@ -58,11 +60,11 @@ class SegmentTask:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """What became of one item before its operations.
+    """An item after decoding and segmentation.
 
     Attributes:
-        analysis_key: where its analysis lies; None where there is none.
-        tasks: its segments in order of time.
+        analysis_key: key of its analysis folder; None if it has no analysis.
+        tasks: its segments, ordered by time.
         cancelled: the run was stopped before the item was segmented.
     """
 
@@ -78,9 +80,9 @@ class OperationOutcome:
     """How one operation ended.
 
     Attributes:
-        key: where the operation cache keeps the result of one that succeeded.
-        reused: the result was made by an earlier run.
-        attempts: calls made for it by this attempt at the run.
+        key: the operation-cache key of the result, if the operation succeeded.
+        reused: an earlier run computed the result.
+        attempts: calls made for it in this attempt of the run.
     """
 
     operation: Operation
@@ -96,8 +98,8 @@ class OutcomeBatch:
     """How one operation ended for some or all segments of one item.
 
     Attributes:
-        outcomes: (segment id, outcome); a segment to which the operation does not apply has none.
-        warnings: what the item goes without, and how to fix it.
+        outcomes: (segment id, outcome), without segments to which the operation does not apply.
+        warnings: which results are missing for the item, and how to fix it.
     """
 
     video_id: str
@@ -114,25 +116,25 @@ class SegmentOutcome:
 
     @property
     def status(self) -> Outcome:
-        """Succeeded when every operation did, failed when one failed, else cancelled."""
+        """Succeeded if every operation did; failed if any failed; otherwise cancelled."""
         found = {outcome.outcome for outcome in self.outcomes}
         if found <= {"succeeded"}:
             return "succeeded"
         return "failed" if "failed" in found else "cancelled"
 
     def outcome_of(self, operation: Operation) -> OperationOutcome | None:
-        """How one operation ended; None where it was not asked for or does not apply."""
+        """Return the outcome of one operation; None if it was not requested or does not apply."""
         return next((outcome for outcome in self.outcomes if outcome.operation == operation), None)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """One item at its end.
+    """One finished item.
 
     Attributes:
-        segments: in order of time.
-        synthesis, text_embedding: None where none was due.
-        warnings: what the item goes without, and how to fix it.
+        segments: ordered by time.
+        synthesis, text_embedding: None if the operation does not apply.
+        warnings: which results are missing for the item, and how to fix it.
     """
 
     plan: ItemPlan

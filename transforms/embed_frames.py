@@ -1,4 +1,4 @@
-"""EmbedFrames: image embeddings of the chosen frames of each item's segments."""
+"""EmbedFrames: image embeddings of selected frames of each item's segments."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.local_operation import run_local_operation
 from promptreel.transforms.segment_media import read_analysis
 
-VERSION = 1  # part of every key: raise it when the same frames would be chosen or embedded differently
+VERSION = 1  # part of every key: increment it when frame selection or embedding changes
 
 
 class EmbedFrames(beam.PTransform):
-    """`ItemPlan`s to an `OutcomeBatch` for every one of them."""
+    """Map each `ItemPlan` to an `OutcomeBatch`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class _EmbedFramesFn(ItemDoFn):
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenFrame:
-    """A frame that stands for a segment. `same_as` is the number of the earlier one that it repeats; None for a new one."""
+class SelectedFrame:
+    """A frame selected to represent a segment. `same_as` is the index of the earlier frame that it repeats, or None."""
 
     segment_id: str
     frame: SampledFrame
@@ -57,8 +57,10 @@ class ChosenFrame:
 def embed_frames(
     plan: ItemPlan, context: RunContext, storage: Storage, stop: StopSignal, progress: ProgressBoard
 ) -> OutcomeBatch:
-    """Runs one item's image embedding to its outcome. It applies to items with pictures; without weights there is none,
-    but a warning."""
+    """Embed the selected frames of one item.
+
+    Items without frames get no outcome. Without model weights the item gets a warning instead.
+    """
     settings = context.request.settings.image_embedding
     key = plan.analysis_key
     if key is None or not settings.enabled or not plan.tasks or not read_analysis(storage, key)[0].frames:
@@ -69,9 +71,9 @@ def embed_frames(
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     embedder = ClipEmbedder(settings.model)
 
-    def make() -> dict[str, Any] | None:
-        chosen = chosen_frames(plan, storage, settings.frames_per_segment)
-        new = [part for part in chosen if part.same_as is None]
+    def embed() -> dict[str, Any] | None:
+        selected = select_frames(plan, storage, settings.frames_per_segment)
+        new = [part for part in selected if part.same_as is None]
         vectors = []
         for first in range(0, len(new), BATCH):
             if stop.is_set():
@@ -79,7 +81,7 @@ def embed_frames(
             files = [storage.local_file(f"{analysis_folder(key)}/{p.frame.file}") for p in new[first : first + BATCH]]
             vectors.append(embedder.embed_images(files))
         packed = pack_vectors(np.concatenate(vectors) if vectors else np.zeros((0, embedder.dimension), np.float32))
-        frames = [[part.segment_id, part.frame.time_us, part.frame.file, part.same_as] for part in chosen]
+        frames = [[part.segment_id, part.frame.time_us, part.frame.file, part.same_as] for part in selected]
         return {"model": embedder.name, "frames": frames, "vectors": packed}
 
     operation_key = context.scoped(
@@ -95,22 +97,26 @@ def embed_frames(
             }
         )
     )
-    return run_local_operation(plan, "image_embedding", operation_key, make, context, OperationCache(storage), progress)
+    return run_local_operation(
+        plan, "image_embedding", operation_key, embed, context, OperationCache(storage), progress
+    )
 
 
-def chosen_frames(plan: ItemPlan, storage: Storage, count: int) -> list[ChosenFrame]:
-    """The frames that stand for an item's segments, in order, each with the earlier one that it repeats."""
+def select_frames(plan: ItemPlan, storage: Storage, count: int) -> list[SelectedFrame]:
+    """Select up to `count` frames of each segment, in order, and mark those that repeat an earlier frame."""
     assert plan.analysis_key is not None
     analysis, _ = read_analysis(storage, plan.analysis_key)
     folder = analysis_folder(plan.analysis_key)
     found: list[tuple[str, SampledFrame]] = []
-    looks = {}
+    summaries = {}
     for task in plan.tasks:
         frames = frames_of_span(analysis.frames, task.planned.span)
         for frame in frames:
-            if frame.file not in looks:
-                looks[frame.file] = summarize_picture(storage.local_file(f"{folder}/{frame.file}"))
-        chosen = choose_frames(frames, [looks[frame.file] for frame in frames], task.planned.span, count)
-        found += [(task.segment_id, frame) for frame in chosen]
-    same = find_repeats([looks[frame.file] for _, frame in found])
-    return [ChosenFrame(segment_id, frame, number) for (segment_id, frame), number in zip(found, same, strict=True)]
+            if frame.file not in summaries:
+                summaries[frame.file] = summarize_picture(storage.local_file(f"{folder}/{frame.file}"))
+        selected = choose_frames(frames, [summaries[frame.file] for frame in frames], task.planned.span, count)
+        found += [(task.segment_id, frame) for frame in selected]
+    repeats = find_repeats([summaries[frame.file] for _, frame in found])
+    return [
+        SelectedFrame(segment_id, frame, number) for (segment_id, frame), number in zip(found, repeats, strict=True)
+    ]

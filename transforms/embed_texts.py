@@ -31,7 +31,7 @@ from promptreel.transforms.transcribe import segment_words, spoken_in
 
 
 class EmbedTexts(beam.PTransform):
-    """`ItemOutcome`s to the same with their texts embedded."""
+    """Embed the texts of each `ItemOutcome` and add the outcome to it."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
 
 
 def text_embedding_warning(context: RunContext) -> str:
-    """Why texts are not embedded, and the fix; empty where they are."""
+    """Return why texts are not embedded, and the fix; empty if they are."""
     settings = context.request.settings
     if is_gemini(settings.text_embedding.model):
         return ""
@@ -71,8 +71,8 @@ def text_embedding_warning(context: RunContext) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedText:
-    """A text of an item and where it was found; the synthesis has no segment."""
+class ItemText:
+    """A text of an item with its segment; None for texts of the synthesis."""
 
     segment_id: str | None
     start_us: int | None
@@ -80,18 +80,21 @@ class PlacedText:
 
 
 async def embed_texts(item: ItemOutcome, context: RunContext, session: ModelSession) -> ItemOutcome:
-    """Embeds the texts of one item in batches, each of which is kept by itself. The outcome is the first that did not
-    succeed, else success."""
-    placed = await asyncio.to_thread(texts_of_item, item, context, session.cache)
+    """Embed the texts of one item in batches, each cached separately.
+
+    The outcome is that of the first batch that did not succeed, otherwise success.
+    """
+    item_texts = await asyncio.to_thread(texts_of_item, item, context, session.cache)
     outcomes = [
-        await _embed_batch(batch, item, context, session) for batch in text_batches([part.text.text for part in placed])
+        await _embed_batch(batch, item, context, session)
+        for batch in text_batches([part.text.text for part in item_texts])
     ]
     if not outcomes:
         return item
-    worst = next((outcome for outcome in outcomes if outcome.outcome != "succeeded"), None)
+    unsuccessful = next((outcome for outcome in outcomes if outcome.outcome != "succeeded"), None)
     reused = all(outcome.reused for outcome in outcomes)
-    summed = worst or OperationOutcome("text_embedding", "succeeded", outcomes[0].key, reused=reused)
-    return replace(item, text_embedding=summed)
+    combined = unsuccessful or OperationOutcome("text_embedding", "succeeded", outcomes[0].key, reused=reused)
+    return replace(item, text_embedding=combined)
 
 
 async def _embed_batch(
@@ -100,47 +103,47 @@ async def _embed_batch(
     key = context.scoped(embedding_key(session.provider, batch))
     subject = CallSubject(context.run_id, item.plan.item.video_id, None, key)
 
-    async def make(tally: CallTally) -> dict[str, Any]:
+    async def embed(tally: CallTally) -> dict[str, Any]:
         answer = await session.embed(embedding_request(batch), subject, tally)
-        assert answer.vectors is not None, "an embedding model answers with vectors"
+        assert answer.vectors is not None, "an embedding model returns vectors"
         return {"vectors": pack_vectors(answer.vectors)}
 
-    return await session.run_operation("text_embedding", key, make)
+    return await session.run_operation("text_embedding", key, embed)
 
 
 def batch_keys(texts: Sequence[str], provider: Provider, context: RunContext) -> list[tuple[tuple[str, ...], str]]:
-    """(texts, key under which their vectors are kept) for each batch of an item's texts."""
+    """Return (texts, cache key of their vectors) for each batch of an item's texts."""
     return [(batch, context.scoped(embedding_key(provider, batch))) for batch in text_batches(texts)]
 
 
-def texts_of_item(item: ItemOutcome, context: RunContext, cache: OperationCache) -> list[PlacedText]:
-    """Every text of an item that is embedded: of its segments in order of time, then of its synthesis."""
+def texts_of_item(item: ItemOutcome, context: RunContext, cache: OperationCache) -> list[ItemText]:
+    """Return every text of an item to embed: of its segments, ordered by time, then of its synthesis."""
     prompt = context.request.prompt
-    found: list[PlacedText] = []
+    found: list[ItemText] = []
     for segment in item.segments:
         span = segment.task.planned.span
         extraction = segment.outcome_of("field_extraction")
-        kept = cache.get(extraction.key) if extraction is not None and extraction.outcome == "succeeded" else None
-        metadata = kept["metadata"] if kept is not None else {}
+        stored = cache.get(extraction.key) if extraction is not None and extraction.outcome == "succeeded" else None
+        metadata = stored["metadata"] if stored is not None else {}
         disabled = prompt.semantic_indexing.disabled_segment_fields
         texts = texts_of(
             metadata,
-            render_text(metadata, prompt.leaves) if kept is not None else "",
+            render_text(metadata, prompt.leaves) if stored is not None else "",
             spoken_in(segment_words(item, segment.task.number, cache)),
             prompt.leaves,
             disabled,
         )
-        found += [PlacedText(segment.task.segment_id, span.start_us, text) for text in texts]
+        found += [ItemText(segment.task.segment_id, span.start_us, text) for text in texts]
     return found + _synthesis_texts(item, prompt, cache)
 
 
-def _synthesis_texts(item: ItemOutcome, prompt: Prompt, cache: OperationCache) -> list[PlacedText]:
+def _synthesis_texts(item: ItemOutcome, prompt: Prompt, cache: OperationCache) -> list[ItemText]:
     if prompt.video_level is None or item.synthesis is None or item.synthesis.outcome != "succeeded":
         return []
-    kept = cache.get(item.synthesis.key)
-    if kept is None:
+    stored = cache.get(item.synthesis.key)
+    if stored is None:
         return []
     leaves = prompt.video_level.leaves
     disabled = prompt.semantic_indexing.disabled_video_level_fields
-    texts = texts_of(kept["metadata"], render_text(kept["metadata"], leaves), "", leaves, disabled)
-    return [PlacedText(None, None, text) for text in texts]
+    texts = texts_of(stored["metadata"], render_text(stored["metadata"], leaves), "", leaves, disabled)
+    return [ItemText(None, None, text) for text in texts]

@@ -1,4 +1,4 @@
-"""ExtractFields: asks the model for the prompt's fields of each segment."""
+"""ExtractFields: call the model for the prompt's fields of each segment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from promptreel.transforms.transcribe import kept_transcript, transcript_key
 
 
 class ExtractFields(beam.PTransform):
-    """`SegmentTask`s to an `OutcomeBatch` for each of them."""
+    """Map each `SegmentTask` to an `OutcomeBatch`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -44,56 +44,60 @@ class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
 
 
 async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:
-    """Runs one segment's field extraction to its outcome."""
+    """Extract the prompt's fields of one segment."""
     prompt = context.request.prompt
-    spoken = _transcript_read(task, context, session.provider)
+    input_transcript_key = _input_transcript_key(task, context, session.provider)
     key = operation_key(task, context, session.provider)
     subject = CallSubject(context.run_id, task.video_id, task.segment_id, key)
 
-    async def make(tally: CallTally) -> dict[str, Any]:
-        media = await asyncio.to_thread(segment_media_of, session.storage, task, kept_transcript(session.cache, spoken))
-        answer = await session.ask(extraction_request(prompt, media), subject, tally)
+    async def extract(tally: CallTally) -> dict[str, Any]:
+        media = await asyncio.to_thread(
+            segment_media_of, session.storage, task, kept_transcript(session.cache, input_transcript_key)
+        )
+        answer = await session.generate(extraction_request(prompt, media), subject, tally)
         metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
         return {"metadata": metadata, "warning": warnings or None, "text": answer.text}
 
-    outcome = await session.run_operation("field_extraction", key, make)
+    outcome = await session.run_operation("field_extraction", key, extract)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
 
 
 def operation_key(task: SegmentTask, context: RunContext, provider: Provider) -> str:
-    """Where this run keeps one segment's field extraction."""
+    """Return the cache key of one segment's field extraction in this run."""
     span = task.planned.span
-    spoken = _transcript_read(task, context, provider)
-    asked = extraction_key(provider, context.request.prompt, task.analysis_key, (span.start_us, span.end_us), spoken)
-    return context.scoped(asked)
+    input_transcript_key = _input_transcript_key(task, context, provider)
+    key = extraction_key(
+        provider, context.request.prompt, task.analysis_key, (span.start_us, span.end_us), input_transcript_key
+    )
+    return context.scoped(key)
 
 
-def _transcript_read(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:
-    """The key of the transcript that an answer is made from; None where it is made from none."""
+def _input_transcript_key(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:
+    """Return the key of the transcript that the model reads; None if it reads none."""
     return transcript_key(task.analysis_key, context) if provider.reads_transcript(context.request.prompt) else None
 
 
 def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentInput:
-    """What is at hand of one segment, on local disk."""
+    """Return one segment's frames, audio and words, as files on the local disk."""
     analysis, folder = read_analysis(storage, task.analysis_key)
     span = task.planned.span
     frames = frames_of_span(analysis.frames, span)
-    _make_local(storage, task.analysis_key, analysis, [frame.file for frame in frames])
+    _fetch_files(storage, task.analysis_key, analysis, [frame.file for frame in frames])
     is_last = span.end_us >= analysis.duration_us
     words = None if transcript is None else words_of_span(transcript.words, span, is_last)
-    return _media(analysis, folder, task.analysis_key, span, frames, words)
+    return _segment_input(analysis, folder, task.analysis_key, span, frames, words)
 
 
 def item_media_of(storage: Storage, key: str, transcript: Transcript | None = None) -> SegmentInput:
-    """What is at hand of a whole item, on local disk, for a model that measures."""
+    """Return the complete item's frames, audio and words as local files, for a model that measures them."""
     analysis, folder = read_analysis(storage, key)
-    _make_local(storage, key, analysis, [frame.file for frame in analysis.frames])
+    _fetch_files(storage, key, analysis, [frame.file for frame in analysis.frames])
     words = None if transcript is None else transcript.words
-    return _media(analysis, folder, key, TimeSpan(0, analysis.duration_us), analysis.frames, words)
+    return _segment_input(analysis, folder, key, TimeSpan(0, analysis.duration_us), analysis.frames, words)
 
 
-def _media(
+def _segment_input(
     analysis: MediaAnalysis,
     folder: Path,
     key: str,
@@ -114,6 +118,6 @@ def _media(
     )
 
 
-def _make_local(storage: Storage, key: str, analysis: MediaAnalysis, files: list[str]) -> None:
+def _fetch_files(storage: Storage, key: str, analysis: MediaAnalysis, files: list[str]) -> None:
     for name in (TIMELINE_FILE, *([analysis.audio_file] if analysis.audio_file else []), *files):
         storage.local_file(f"{analysis_folder(key)}/{name}")

@@ -1,4 +1,4 @@
-"""A DoFn over whole items, with what its worker needs of the run."""
+"""Base class of DoFns that process complete items."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from promptreel.transforms.context import RunContext
 
 
 class ItemDoFn(beam.DoFn):
-    """Acquires, in each worker, the data folder (`_storage`), the wish to stop (`_stop`) and the counters (`_progress`)."""
+    """Opens the data folder (`_storage`), the stop signal (`_stop`) and the counters (`_progress`) in each worker."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Operations of whole items that a model on this machine performs, ended for each of the item's segments."""
+"""Operations that a local model performs on a complete item, with one outcome for each of its segments."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ def run_local_operation(
     plan: ItemPlan,
     operation: Operation,
     key: str,
-    make: Callable[[], dict[str, Any] | None],
+    compute: Callable[[], dict[str, Any] | None],
     context: RunContext,
     cache: OperationCache,
     progress: ProgressBoard,
 ) -> OutcomeBatch:
-    """Runs an operation over one item, and gives its outcome to each of the item's segments.
+    """Run an operation on one item and assign its outcome to each of the item's segments.
 
     Args:
-        make: makes what the cache keeps; called only where nothing is kept yet. None says that the run was stopped.
+        compute: returns the result to cache, or None if the run was stopped; called only if no result is cached.
     """
-    outcome = _ended(operation, key, make, context, cache)
+    outcome = _outcome_of(operation, key, compute, context, cache)
     reused = outcome.outcome == "succeeded" and outcome.attempts == 0
     progress.add_outcomes(operation, outcome.outcome, len(plan.tasks), reused=reused)
     return OutcomeBatch(plan.item.video_id, tuple((task.segment_id, outcome) for task in plan.tasks))
 
 
-def _ended(
+def _outcome_of(
     operation: Operation,
     key: str,
-    make: Callable[[], dict[str, Any] | None],
+    compute: Callable[[], dict[str, Any] | None],
     context: RunContext,
     cache: OperationCache,
 ) -> OperationOutcome:
     try:
-        kept = cache.get(key)
-        if kept is not None:
-            return OperationOutcome(operation, "succeeded", key, reused=kept.get("run_id") != context.run_id)
-        made = make()
-        if made is None:
+        stored = cache.get(key)
+        if stored is not None:
+            return OperationOutcome(operation, "succeeded", key, reused=stored.get("run_id") != context.run_id)
+        result = compute()
+        if result is None:
             return unfinished(context, operation, key, attempts=1)
         origin = {"run_id": context.run_id, "executed_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        cache.put(key, {**made, **origin})
+        cache.put(key, {**result, **origin})
         return OperationOutcome(operation, "succeeded", key, attempts=1)
     except (ModelError, MediaError) as error:
         failure = Failure(error.code, error.message, error.retryable)

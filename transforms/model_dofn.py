@@ -1,4 +1,4 @@
-"""A window of operations that ask the run's model, with a session that lives as long as the worker."""
+"""Base class of DoFns that call the run's model in a sliding window, with one session per worker."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from promptreel.transforms.sliding_window import SlidingWindowDoFn
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Beyond the calls in flight, one operation for so many of them is prepared or kept meanwhile: the service then waits for
-# neither.
-CALLS_FOR_ONE_MORE: Final = 4
+# One extra operation for each this many calls in flight builds its request or stores its result meanwhile, so that the
+# service never waits for either.
+CALLS_PER_EXTRA_OPERATION: Final = 4
 
 
 def window_of(calls: CallSettings) -> int:
-    """Operations under way at once, so that as many calls are in flight as the settings allow."""
-    return calls.max_in_flight + max(1, calls.max_in_flight // CALLS_FOR_ONE_MORE)
+    """Return the number of concurrent operations that keeps as many calls in flight as the settings allow."""
+    return calls.max_in_flight + max(1, calls.max_in_flight // CALLS_PER_EXTRA_OPERATION)
 
 
 class ModelDoFn(SlidingWindowDoFn[In, Out]):
-    """Maps each element by a coroutine that may ask the run's model through `self._session`."""
+    """Maps each element with a coroutine that may call the run's model through `self._session`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__(window_of(context.request.settings.calls))

@@ -24,7 +24,7 @@ from promptreel.transforms.unfinished import unfinished
 
 
 class ModelSession:
-    """Runs operations: from the cache where they are finished, else by asking the model."""
+    """Runs operations: reuses cached results, otherwise calls the model."""
 
     def __init__(self, context: RunContext, provider: Provider) -> None:
         self._context = context
@@ -43,7 +43,7 @@ class ModelSession:
         )
 
     async def open(self) -> None:
-        """Acquires the model's client and the call policy in the running event loop."""
+        """Open the model's client and the call policy in the running event loop."""
         await self.provider.open()
         context = self._context
         self._policy = CallPolicy(
@@ -58,15 +58,15 @@ class ModelSession:
         )
 
     async def close(self) -> None:
-        """Releases the model's client."""
+        """Close the model's client."""
         await self.provider.close()
 
-    async def ask(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
-        """Asks the model, and checks what it says; see `promptreel.providers.answers.generate_checked`."""
+    async def generate(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
+        """Call the model and validate its answer; see `promptreel.providers.answers.generate_checked`."""
         return await generate_checked(self.provider, self._policy, request, subject, tally)
 
     async def embed(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> ModelAnswer:
-        """Asks an embedding model; its answer holds vectors, and there is nothing in it to check.
+        """Call an embedding model; its vectors need no validation.
 
         Raises:
             ModelError, Halted: from the call policy.
@@ -77,22 +77,22 @@ class ModelSession:
         return await self.provider.call(request, None)
 
     async def run_operation(
-        self, operation: Operation, key: str, make: Callable[[CallTally], Awaitable[dict[str, Any]]]
+        self, operation: Operation, key: str, compute: Callable[[CallTally], Awaitable[dict[str, Any]]]
     ) -> OperationOutcome:
-        """Ends one operation in exactly one outcome; what succeeded is durable before it counts.
+        """Run one operation to exactly one outcome; a result is durable before the operation counts as succeeded.
 
         Args:
-            make: makes what the cache keeps, counting its calls; called only where nothing is kept yet.
+            compute: returns the result to cache and counts its calls; called only if no result is cached.
         """
         tally = CallTally()
         try:
-            kept = await asyncio.to_thread(self.cache.get, key)
-            if kept is not None:
-                reused = kept.get("run_id") != self._context.run_id
+            stored = await asyncio.to_thread(self.cache.get, key)
+            if stored is not None:
+                reused = stored.get("run_id") != self._context.run_id
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
-            made = await make(tally)
-            await asyncio.to_thread(self._keep, key, {**made, **self._origin(tally)})
+            result = await compute(tally)
+            await asyncio.to_thread(self._store, key, {**result, **self._provenance(tally)})
             self._progress.add_outcomes(operation, "succeeded")
             return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
         except Halted as halt:
@@ -111,13 +111,13 @@ class ModelSession:
         if self.provider.is_called:
             self._spending.check_halted()
 
-    def _keep(self, key: str, value: dict[str, Any]) -> None:
-        """Makes a result durable, and before it the records of the calls that it was made by."""
+    def _store(self, key: str, value: dict[str, Any]) -> None:
+        """Persist the records of an operation's calls, then its result."""
         self._calls.sync()
         self.cache.put(key, value)
 
-    def _origin(self, tally: CallTally) -> dict[str, Any]:
-        """Who made a kept value, and when."""
+    def _provenance(self, tally: CallTally) -> dict[str, Any]:
+        """Return the model, calls, run and time that produced a result."""
         return {
             "model": self.provider.name,
             "llm_call_ids": list(tally.call_ids),
@@ -130,7 +130,7 @@ class ModelSession:
             outcome = unfinished(self._context, operation, key, tally.attempts)
             self._progress.add_outcomes(operation, outcome.outcome)
             return outcome
-        # What was not called can be called when the run is resumed, whatever halted the calls.
+        # Always retryable: a resume makes the call, whatever halted the calls of this attempt.
         return self._failed(operation, key, tally, Failure(halt.code, halt.message, retryable=True))
 
     def _failed(self, operation: Operation, key: str, tally: CallTally, failure: Failure) -> OperationOutcome:

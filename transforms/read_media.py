@@ -1,4 +1,4 @@
-"""ReadMedia: from the target's files to distinct media items."""
+"""ReadMedia: fingerprint the target's files and merge copies into distinct media items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptreel.transforms.elements import Failure, MediaItem, SourceFile
 
 
 class ReadMedia(beam.PTransform):
-    """`TargetItem`s to `MediaItem`s; files that hold the same bytes become one item."""
+    """Map `TargetItem`s to `MediaItem`s; files with the same bytes become one item."""
 
     def expand(self, pcoll: beam.PCollection) -> beam.PCollection:
         return (
@@ -27,11 +27,11 @@ class ReadMedia(beam.PTransform):
 
 
 def fingerprint(target: TargetItem) -> SourceFile:
-    """Reads a file once to learn what it is; one that cannot be read keeps its failure."""
+    """Hash a file's content. A file that cannot be read is returned with its failure."""
     try:
         with local_media(target.uri) as path:
             if path.stat().st_size == 0:
-                message = f"{target.uri}: the file is empty; copy it again from its source"
+                message = f"{target.uri}: the file is empty; copy it from its source again"
                 raise MediaError("media_empty", message)
             content_hash = hash_file(path)
     except MediaError as error:
@@ -42,7 +42,7 @@ def fingerprint(target: TargetItem) -> SourceFile:
 
 
 def merge_sources(sources: Iterable[SourceFile]) -> MediaItem:
-    """The item behind files with the same bytes; the first by URI gives its name."""
+    """Merge files with the same bytes into one item, named after the first by URI."""
     first, *others = sorted(sources, key=lambda source: source.uri)
     other_uris = tuple(source.uri for source in others)
     return MediaItem(first.video_id, first.name, first.uri, other_uris, first.content_hash, first.failure)

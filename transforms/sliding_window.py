@@ -1,9 +1,10 @@
-"""A DoFn that keeps a window of coroutines under way while the pipeline goes on feeding it.
+"""A DoFn that runs a bounded window of coroutines while the pipeline continues to feed it.
 
-One event loop in a thread for each DoFn instance. `process` gives out what is done and schedules; what finds the window
-full waits in the loop, in a backlog, and only a full backlog holds `process` up. `finish_bundle` drains the tail. So
-whatever is fused in front of it (decoding, say) goes on while calls are under way: an item is decoded in one piece and
-comes as many segments at once, more than the window holds. Batches with a gather would wait for the slowest call of each.
+Each DoFn instance has one event loop in a thread. `process` emits finished outputs and schedules the new element. While
+the window is full, elements wait in a backlog inside the loop; `process` blocks only while the backlog is full.
+`finish_bundle` waits for the rest. So the stages fused before it (such as decoding) continue while calls are in flight:
+decoding an item yields many segments at once, more than the window holds. Batches with a gather would wait for the
+slowest call of each batch.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ BACKLOG: Final = 1000
 
 
 class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
-    """Maps each element to one output by a coroutine, out of order, in the global window.
+    """Maps each element to one output with a coroutine, out of order, in the global window.
 
     Args:
-        max_in_flight: coroutines under way at once.
-        backlog: further elements that wait for their turn; they are small.
+        max_in_flight: maximum number of coroutines that run concurrently.
+        backlog: maximum number of further elements that wait; elements are small.
     """
 
     def __init__(self, max_in_flight: int, backlog: int = BACKLOG) -> None:
@@ -40,13 +41,13 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     @abstractmethod
     async def handle(self, element: In) -> Out:
-        """Turns one element into its output; a failure is an output too. What it raises ends the pipeline."""
+        """Map one element to its output, which may describe a failure. An exception ends the pipeline."""
 
     async def open(self) -> None:
-        """Acquires clients, in the event loop."""
+        """Open clients, in the event loop."""
 
     async def close(self) -> None:
-        """Releases what `open` acquired."""
+        """Close what `open` opened."""
 
     def setup(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -54,13 +55,13 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
         self._thread.start()
         self._window = asyncio.Semaphore(self._max_in_flight)
         self._wait(self.open())
-        self._begin_bundle()
+        self._reset_bundle()
 
     def start_bundle(self) -> None:
-        self._begin_bundle()
+        self._reset_bundle()
 
     def process(self, element: In) -> Iterator[Out]:
-        yield from self._done_now()
+        yield from self._finished_outputs()
         while self._scheduled >= self._max_in_flight + self._backlog:
             yield self._take(self._finished.get())
         self._schedule(element)
@@ -72,23 +73,23 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
     def teardown(self) -> None:
         if not hasattr(self, "_loop"):
             return
-        self._wait(self._cancel_rest())
+        self._wait(self._cancel_pending())
         self._wait(self.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         del self._loop
 
-    def _begin_bundle(self) -> None:
+    def _reset_bundle(self) -> None:
         self._finished: queue.SimpleQueue[Future[Out]] = queue.SimpleQueue()
         self._scheduled = 0
 
     def _schedule(self, element: In) -> None:
-        future = asyncio.run_coroutine_threadsafe(self._in_turn(element), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._handle_in_window(element), self._loop)
         self._scheduled += 1
         future.add_done_callback(self._finished.put)
 
-    def _done_now(self) -> Iterator[Out]:
+    def _finished_outputs(self) -> Iterator[Out]:
         while True:
             try:
                 future = self._finished.get_nowait()
@@ -96,7 +97,7 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
                 return
             yield self._take(future)
 
-    async def _in_turn(self, element: In) -> Out:
+    async def _handle_in_window(self, element: In) -> Out:
         async with self._window:
             return await self.handle(element)
 
@@ -107,8 +108,8 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
     def _wait(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    async def _cancel_rest(self) -> None:
-        """Cancels what a failed bundle left under way."""
+    async def _cancel_pending(self) -> None:
+        """Cancel the coroutines that a failed bundle left running."""
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -1,5 +1,7 @@
-"""What one process has spent on an attempt at a run, and why it calls no more: its stages share both, though each has
-a session of its own."""
+"""The tokens that one process used in an attempt of a run, and the failure that halted its calls.
+
+All stages of the process share both, although each stage has its own session.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from promptreel.providers.call_policy import Halted
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 
-_ledgers: dict[tuple[str, str, int], Spending] = {}
-_ledgers_lock = threading.Lock()
+_spendings: dict[tuple[str, str, int], Spending] = {}
+_spendings_lock = threading.Lock()
 
 
 class Spending:
-    """Tokens used so far, and the failure that ended the calling. Thread-safe."""
+    """Tokens used so far, and the failure that halted the calls. Thread-safe."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -22,24 +24,24 @@ class Spending:
         self._lock = threading.Lock()
 
     def add(self, tokens: int) -> None:
-        """Counts the tokens of one call."""
+        """Add the tokens of one call."""
         with self._lock:
             self.tokens += tokens
 
     def note(self, error: ModelError) -> None:
-        """Remembers a failure after which every further call would end the same way."""
+        """Record a failure that every further call would repeat."""
         if FAILURE_CODES[error.code].halts_run and self._halt is None:
             self._halt = error
 
     def check_halted(self) -> None:
-        """Raises Halted where an earlier stage met such a failure."""
+        """Raise Halted if such a failure was recorded."""
         if self._halt is not None:
             message = f"not called because an earlier call failed: {self._halt.message}"
             raise Halted(self._halt.code, message)
 
 
 def spending_of(data_root: str, run_id: str, attempt: int) -> Spending:
-    """The spending of this process on one attempt at a run; always the same object."""
+    """Return this process's spending on one attempt of a run, always the same object."""
     key = (data_root, run_id, attempt)
-    with _ledgers_lock:
-        return _ledgers.setdefault(key, Spending())
+    with _spendings_lock:
+        return _spendings.setdefault(key, Spending())

@@ -1,4 +1,4 @@
-"""SynthesizeMedia: brings each item's segments together and asks the model about the item as a whole."""
+"""SynthesizeMedia: join each item's segments and call the model for item-level fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from promptreel.transforms.transcribe import (
 
 
 class SynthesizeMedia(beam.PTransform):
-    """`{"items": ItemPlan, "outcomes": OutcomeBatch}` collections to one `ItemOutcome` for every item."""
+    """Join the collections `{"items": ItemPlan, "outcomes": OutcomeBatch}` into one `ItemOutcome` per item."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _SynthesizeFn(ModelDoFn[ItemOutcome, ItemOutcome]):
 
 
 def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) -> ItemOutcome:
-    """One item with its segments in order of time and all their outcomes; its synthesis is still to come."""
+    """Join one item's plan and outcomes into its segments, ordered by time. The synthesis is added later."""
     (plan,) = plans
     found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
     warnings: list[str] = []
@@ -78,14 +78,17 @@ def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) ->
     for task in plan.tasks:
         outcomes = sorted(found[task.segment_id], key=lambda outcome: OPERATIONS.index(outcome.operation))
         if not outcomes or outcomes[0].operation != "field_extraction":
-            raise RuntimeError(f"{plan.item.name}: no outcome of segment {task.segment_id} has arrived")
+            raise RuntimeError(f"{plan.item.name}: segment {task.segment_id} has no field_extraction outcome")
         segments.append(SegmentOutcome(task, tuple(outcomes)))
     return ItemOutcome(plan, tuple(segments), warnings=tuple(sorted(set(warnings))))
 
 
 async def synthesize_item(item: ItemOutcome, context: RunContext, session: ModelSession) -> ItemOutcome:
-    """Runs one item's synthesis to its outcome. None is due without a video level, for an image (its one segment says
-    all), and where no segment succeeded."""
+    """Synthesize one item.
+
+    Skipped if the prompt has no video level, for an image (its one segment covers everything), and if no segment
+    succeeded.
+    """
     prompt, key = context.request.prompt, item.plan.analysis_key
     is_image = any(segment.task.media_type == "image" for segment in item.segments)
     if prompt.video_level is None or is_image or key is None:
@@ -93,32 +96,32 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
     source = await asyncio.to_thread(source_of, item, context, session.cache)
     if not source.covered:
         return item
-    spoken = transcript_key(key, context) if session.provider.reads_transcript(prompt) else None
-    operation_key = context.scoped(synthesis_key(session.provider, prompt, source, key, spoken))
+    input_transcript_key = transcript_key(key, context) if session.provider.reads_transcript(prompt) else None
+    operation_key = context.scoped(synthesis_key(session.provider, prompt, source, key, input_transcript_key))
     subject = CallSubject(context.run_id, item.plan.item.video_id, None, operation_key)
 
-    async def make(tally: CallTally) -> dict[str, Any]:
+    async def synthesize(tally: CallTally) -> dict[str, Any]:
         media = None
         if not session.provider.is_called:
-            transcript = kept_transcript(session.cache, spoken)
+            transcript = kept_transcript(session.cache, input_transcript_key)
             media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
-        answer = await session.ask(synthesis_request(prompt, source, media), subject, tally)
+        answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
         return {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text, **coverage}
 
-    outcome = await session.run_operation("synthesis", operation_key, make)
+    outcome = await session.run_operation("synthesis", operation_key, synthesize)
     return replace(item, synthesis=outcome)
 
 
 def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> SynthesisSource:
-    """The text that a synthesis of the item reads, from the operation cache."""
+    """Build the text that the item's synthesis reads, from the operation cache."""
     findings = []
     for segment in item.segments:
         span = segment.task.planned.span
         extraction = segment.outcome_of("field_extraction")
         succeeded = extraction is not None and extraction.outcome == "succeeded"
-        kept = cache.get(extraction.key) if extraction is not None and succeeded else None
-        metadata = None if kept is None else kept["metadata"]
+        stored = cache.get(extraction.key) if extraction is not None and succeeded else None
+        metadata = None if stored is None else stored["metadata"]
         spoken = spoken_in(segment_words(item, segment.task.number, cache))
         findings.append(SegmentFinding(segment.task.segment_id, span.start_us, span.end_us, metadata, spoken))
     return render_source(context.request.prompt, findings)

@@ -1,4 +1,4 @@
-"""How operations end that an attempt did not begin."""
+"""Outcomes of operations that an attempt did not start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptreel.transforms.elements import Failure, ItemPlan, OperationOutcome
 
 
 def unfinished(context: RunContext, operation: Operation, key: str, attempts: int = 0) -> OperationOutcome:
-    """The outcome of an operation that was not begun: cancelled after a stop, failed in an attempt that only commits."""
+    """Return the outcome of an unstarted operation: cancelled after a stop, failed in a commit-only attempt."""
     failure = _interruption(context)
     if failure is None:
         return OperationOutcome(operation, "cancelled", key, attempts=attempts)
@@ -18,7 +18,7 @@ def unfinished(context: RunContext, operation: Operation, key: str, attempts: in
 
 
 def unfinished_plan(context: RunContext, plan: ItemPlan) -> ItemPlan:
-    """The same for an item: one that was not segmented is cancelled after a stop, failed in an attempt that only commits."""
+    """Return the plan of an unsegmented item as cancelled after a stop, as failed in a commit-only attempt."""
     failure = _interruption(context)
     return replace(plan, cancelled=False, failure=failure) if plan.cancelled and failure is not None else plan
 

@@ -1,4 +1,4 @@
-"""WriteTables: writes the rows of one shard's items to part files."""
+"""WriteTables: write the rows of each shard's items to part files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from promptreel.transforms.rows.source import Row, RowSource, row_source
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """The parts of one shard and what is in them.
+    """The parts of one shard, with their counts and warnings.
 
     Attributes:
+        shard: shard number.
         counts: see `counts_of`.
-        shard: its number.
-        warnings: what items of the shard go without, and how to fix it.
+        warnings: which results items of the shard lack, and how to fix it.
     """
 
     shard: int
@@ -39,7 +39,7 @@ class WrittenShard:
 
 
 class WriteTables(beam.PTransform):
-    """`ItemOutcome`s to one `WrittenShard` for every shard that has items."""
+    """Write `ItemOutcome`s as one `WrittenShard` for every shard that has items."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class WriteTables(beam.PTransform):
 
 
 def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -> WrittenShard:
-    """Writes the part files of one shard, sorted by item and time."""
+    """Write the part files of one shard, sorted by item and time."""
     storage = context.storage()
     calls = read_calls(storage, context.run_id, shard).values()
     source = row_source(context, storage, calls)
@@ -80,7 +80,7 @@ def _shard_rows(
     calls: Iterable[LlmCallRow],
     source: RowSource,
 ) -> Iterator[tuple[str, Row]]:
-    """(table, row) of a shard: its items in order, those that were not executed as they were, then the calls."""
+    """Yield (table, row) of a shard: items in order, with the earlier rows of items not executed now, then calls."""
     for video_id in sorted({*finished, *(earlier.video_ids if earlier is not None else ())}):
         if video_id in finished:
             yield from item_rows(finished[video_id], source)

@@ -1,1 +1,1 @@
-"""The `promptreel` command: one module for each group of subcommands, a plain function behind each."""
+"""The `promptreel` command: one module per group of subcommands."""

@@ -1,4 +1,4 @@
-"""The table of commands, and the group that imports each only when it is used."""
+"""The table of commands, and a group that imports each command on first use."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LazyCommand:
     """One command.
 
     Attributes:
-        source: module and attribute, as "module:attribute".
-        extra: the extra of promptreel that installs what the command imports.
-        summary: the line that the group's help shows.
+        source: where the command is defined, as "module:attribute".
+        extra: the extra of promptreel that installs the command's dependencies.
+        summary: one line for the group's help.
     """
 
     source: str
@@ -63,10 +63,10 @@ class LazyGroup(click.Group):
 
 
 def load_command(name: str) -> click.Command:
-    """Imports one command.
+    """Import one command.
 
     Raises:
-        click.UsageError: a package that it needs is not installed.
+        click.UsageError: a package that the command needs is not installed.
     """
     command = COMMANDS[name]
     module, _, attribute = command.source.partition(":")

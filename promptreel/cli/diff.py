@@ -1,4 +1,4 @@
-"""`promptreel diff`: what differs between two runs over the same media."""
+"""`promptreel diff`: compare two runs over the same media."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from promptreel.tables.diff import DiffSummary, FieldChange, RunDiff
 from promptreel.tables.reader import committed_run
 
 _DEFAULT_ROWS: Final = 50
-_ROWS_AT_ONCE: Final = 10_000
+_BATCH_ROWS: Final = 10_000
 _MATCHED: Final = {"id": "by id", "overlap": "by overlap", "none": "in one run only"}
 _TEXT_COLUMNS: Final = (
     "video_id",
@@ -110,7 +110,7 @@ def _plain(value: Any) -> str:
 
 
 def _write(rows: Iterable[FieldChange], path: Path) -> int:
-    """Writes all rows aside and names the file once it is whole; gives their number. Values are JSON text."""
+    """Write all rows atomically and return their number. In CSV and Parquet, values are JSON text."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         count = _WRITERS[path.suffix.lower()](rows, partial)
@@ -151,16 +151,16 @@ def _write_jsonl(rows: Iterable[FieldChange], path: Path) -> int:
 def _write_parquet(rows: Iterable[FieldChange], path: Path) -> int:
     count = 0
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-        for portion in _portions(rows):
-            writer.write_table(pa.Table.from_pylist([_flat(change) for change in portion], _SCHEMA))
-            count += len(portion)
+        for batch in _batches(rows):
+            writer.write_table(pa.Table.from_pylist([_flat(change) for change in batch], _SCHEMA))
+            count += len(batch)
     return count
 
 
-def _portions(rows: Iterable[FieldChange]) -> Iterator[list[FieldChange]]:
+def _batches(rows: Iterable[FieldChange]) -> Iterator[list[FieldChange]]:
     remaining = iter(rows)
-    while portion := list(islice(remaining, _ROWS_AT_ONCE)):
-        yield portion
+    while batch := list(islice(remaining, _BATCH_ROWS)):
+        yield batch
 
 
 _WRITERS: Final = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

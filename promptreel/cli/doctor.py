@@ -1,4 +1,4 @@
-"""`promptreel doctor`: what this machine has, and what is missing for what."""
+"""`promptreel doctor`: check ffmpeg, packages, models, keys and the data folder on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from promptreel.tables.storage import LocalStorage
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: `state` is ok, missing (something is not available) or broken (runs will fail)."""
+    """One finding: `state` is ok, missing (an optional part is unavailable) or broken (runs will fail)."""
 
     name: str
     state: str
@@ -56,20 +56,20 @@ def _check_ffmpeg() -> list[Check]:
         found = find_ffmpeg()
         used = Check("ffmpeg", "ok", f"{found.version} from {found.source}: {found.path}")
     except ExpectedError as error:
-        used = Check("ffmpeg", "broken", str(error), f"pip install imageio-ffmpeg, or name a newer one in {VARIABLE}")
-    passed_over = [
-        Check(f"ffmpeg ({candidate.source})", "missing", candidate.verdict, "not needed while another one is in use")
+        used = Check("ffmpeg", "broken", str(error), f"pip install imageio-ffmpeg, or set {VARIABLE} to a newer ffmpeg")
+    rejected = [
+        Check(f"ffmpeg ({candidate.source})", "missing", candidate.verdict, "not needed while another ffmpeg is in use")
         for candidate in ffmpeg_candidates()
         if not candidate.usable
     ]
-    return [used, *passed_over]
+    return [used, *rejected]
 
 
 def _check_packages() -> list[Check]:
     names = ("apache-beam", "pyarrow", "duckdb", "google-genai", "av")
     checks = [Check(name, "ok", importlib.metadata.version(name)) for name in names]
     if importlib.util.find_spec("faster_whisper") is None:
-        detail = "no speech detector: pauses are found by sound level"
+        detail = "no speech detector; pauses are detected by sound level"
         checks.append(Check("speech (Silero)", "missing", detail, "pip install 'promptreel[speech]'"))
     else:
         checks.append(Check("speech (Silero)", "ok", f"faster-whisper {importlib.metadata.version('faster-whisper')}"))
@@ -79,31 +79,31 @@ def _check_packages() -> list[Check]:
 def _check_models() -> list[Check]:
     key = api_key()
     gemini = (
-        Check("model gemini-*", "ok", "a key is set; it was not tried")
+        Check("model gemini-*", "ok", "a key is set (not verified)")
         if key
         else Check(
             "model gemini-*",
             "missing",
             "no key",
-            f"export {KEY_VARIABLES[0]}=..., or --vertex-project and --vertex-location",
+            f"export {KEY_VARIABLES[0]}=..., or use --vertex-project and --vertex-location",
         )
     )
     return [
-        Check("model signals", "ok", "built in, no key, no network"),
+        Check("model signals", "ok", "built in; needs no key and no network"),
         gemini,
-        Check("default model", "ok", f"{default_model()} (of a run without --model)"),
+        Check("default model", "ok", f"{default_model()} (used without --model)"),
         *(model_check(name, weights) for name, weights in default_weights()),
     ]
 
 
 def default_weights() -> list[tuple[str, Weights]]:
-    """(what for, weights) of the models on this machine that a run uses by default."""
+    """Return (operation, weights) of the local models that a run uses by default."""
     settings = RunSettings()
     return [*local_weights(settings), ("on-screen text", on_screen_text.find_weights())]
 
 
 def model_check(operation: str, weights: Weights) -> Check:
-    """Whether a local model can be loaded, from where, how large it is, and what makes it available."""
+    """Check whether a local model can be loaded: its size and location, or how to make it available."""
     name = f"{operation.replace('_', ' ')} ({weights.model})"
     if not weights.available:
         return Check(name, "missing", weights.reason, weights.fix)
@@ -113,12 +113,12 @@ def model_check(operation: str, weights: Weights) -> Check:
 def _check_data_dir(data_dir: str) -> Check:
     storage = open_data_dir(data_dir)
     if not isinstance(storage, LocalStorage):
-        return Check("data folder", "ok", f"{storage.root} (not tried)")
+        return Check("data folder", "ok", f"{storage.root} (not verified)")
     nearest = next(path for path in (storage.path, *storage.path.parents) if path.exists())
     if not nearest.is_dir():
-        return Check("data folder", "broken", f"{nearest} is no folder", "choose another with --data-dir")
+        return Check("data folder", "broken", f"{nearest} is not a folder", "choose another with --data-dir")
     free_gb = shutil.disk_usage(nearest).free / 1e9
     if not os.access(nearest, os.W_OK):
-        return Check("data folder", "broken", f"{storage.root} may not be written", "choose another with --data-dir")
+        return Check("data folder", "broken", f"{storage.root} is not writable", "choose another with --data-dir")
     state = "ok" if free_gb >= 1 else "broken"
     return Check("data folder", state, f"{storage.root}, {free_gb:.1f} GB free", "" if state == "ok" else "free space")

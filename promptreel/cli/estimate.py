@@ -1,4 +1,4 @@
-"""`promptreel estimate`: what a run would cost, before it."""
+"""`promptreel estimate`: estimate the segments, calls and tokens of a run."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def estimate(
     print_table(f"Estimate with {estimated['model']}", columns, rows)
     tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
     click.echo(
-        f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, model calls "
-        f"{_span(estimated['model_calls'])}, reused {estimated['reused_results']}; maximum input tokens: {tokens}"
+        f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, "
+        f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}; "
+        f"maximum input tokens: {tokens}"
     )
     if not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")

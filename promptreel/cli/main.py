@@ -1,7 +1,7 @@
-"""The entry point: the command group, and how errors become messages and exit codes.
+"""The entry point: the command group, and the mapping of errors to messages and exit codes.
 
-Exit codes: 0 success; 1 the run failed or a file could not be used; 2 the input is wrong; 3 the run completed with
-failures; 130 the run was cancelled.
+Exit codes: 0 success; 1 the run failed or a file is unusable; 2 invalid input; 3 the run completed with failures;
+130 the run was cancelled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line; ends the process with its exit code."""
+    """Run the command line and exit the process with its exit code."""
     try:
         code = cli.main(standalone_mode=False, prog_name="promptreel")
     except click.exceptions.Abort:
@@ -50,6 +50,6 @@ def main() -> None:
         click.echo(f"error: {error}", err=True)
         code = EXIT_FAILED
     except BrokenPipeError:
-        code = 0  # the reader of our output has seen enough
+        code = 0  # the reader closed the pipe, as `head` does
         sys.stderr.close()
     sys.exit(code or 0)

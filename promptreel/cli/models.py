@@ -1,4 +1,4 @@
-"""`promptreel models`: the models on this machine, and fetching them ahead for machines without a network."""
+"""`promptreel models`: list local models, and download them in advance for machines without a network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from promptreel.providers import clip, text_embedding, whisper
 from promptreel.providers.weights import MODELS_VARIABLE, Weights
 from promptreel.schemas.errors import ModelError, SettingsError
 
-HUB_SILENT_S: Final = 10.0
+HUB_TIMEOUT_S: Final = 10.0
 
-# How a model of each kind is looked for, and fetched.
+# How to find and to download a model of each kind.
 _KINDS: Final[dict[str, tuple[Callable[[str], Weights], Callable[[str], Weights]]]] = {
     "whisper": (whisper.find_weights, whisper.pull_weights),
     "clip": (clip.find_weights, clip.pull_weights),
     "sentence-transformers": (text_embedding.find_text_weights, text_embedding.pull_weights),
 }
-_PULL: Final = "run: promptreel models pull"  # how the fix of a model begins that can be fetched
+_PULL_FIX: Final = "run: promptreel models pull"  # prefix of a fix: the model can be downloaded
 
 
 @click.group()
@@ -46,7 +46,7 @@ def list_models(as_json: bool) -> None:
 @models.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
 def pull(names: tuple[str, ...]) -> None:
-    """Download models from the public model hub, so that later runs need no network. No other command downloads anything.
+    """Download models from the public model hub, so that later runs need no network. No other command downloads models.
 
     \b
     promptreel models pull whisper:base
@@ -64,40 +64,40 @@ def _pull(text: str) -> Weights:
     kind, _, name = text.partition(":")
     if kind not in _KINDS or not name:
         raise SettingsError(f"{text}: use whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
-    find, fetch = _KINDS[kind]
-    named = text if kind == "sentence-transformers" else name
-    found = find(named)
-    if found.fix.startswith(_PULL):  # anything else that is missing, its fetch refuses at once
+    find, download = _KINDS[kind]
+    model = text if kind == "sentence-transformers" else name
+    if find(model).fix.startswith(_PULL_FIX):  # otherwise the download fails before it connects
         _require_hub(text)
-    return fetch(named)
+    return download(model)
 
 
 def _require_hub(text: str) -> None:
-    """Refuses where the model hub does not answer. Its library waits without end for some of its requests: from here on
-    each is given up after `HUB_SILENT_S`.
+    """Check that the model hub responds, and set a timeout of `HUB_TIMEOUT_S` on all later requests of its library.
+
+    The library sends some requests without a timeout.
 
     Raises:
-        ModelError: naming the hub, and what to do without a network.
+        ModelError: the hub is unreachable; the message names it and says what to do without a network.
     """
     from huggingface_hub import constants, get_session
 
     session = get_session()
-    session.event_hooks["request"].append(_bound_wait)
+    session.event_hooks["request"].append(_set_timeouts)
     try:
         session.head(constants.ENDPOINT)
-    except Exception as error:  # of whatever the library speaks HTTP with
+    except Exception as error:  # the exception type depends on the library's HTTP client
         message = (
             f"{text}: the model hub {constants.ENDPOINT} cannot be reached ({type(error).__name__}: {error}); pull it "
-            f"where there is a network and copy the folder that {MODELS_VARIABLE} names, or name a mirror in HF_ENDPOINT"
+            f"on a machine with network access and copy the folder {MODELS_VARIABLE}, or set HF_ENDPOINT to a mirror"
         )
         raise ModelError("weights_missing", message, retryable=True) from error
 
 
-def _bound_wait(request: Any) -> None:
-    told = request.extensions.get("timeout", {})
+def _set_timeouts(request: Any) -> None:
+    timeouts = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {
-        step: told.get(step) or HUB_SILENT_S for step in ("connect", "read", "write", "pool")
+        step: timeouts.get(step) or HUB_TIMEOUT_S for step in ("connect", "read", "write", "pool")
     }
 
 
-assert MODELS_VARIABLE == "PROMPTREEL_MODELS"  # the help text names it
+assert MODELS_VARIABLE == "PROMPTREEL_MODELS"  # the help text of `pull` contains the name

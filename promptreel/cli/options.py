@@ -1,4 +1,4 @@
-"""Options that several commands share, and the run settings made of them."""
+"""Options shared by several commands, and the run settings built from them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _default_data_dir() -> str:
 
 
 def data_dir_option(command: Command) -> Command:
-    """`--data-dir`: where runs, tables and the cache lie."""
+    """`--data-dir`: the folder of runs, tables and the cache."""
     return click.option(
         "--data-dir",
         default=_default_data_dir,
@@ -58,7 +58,7 @@ def data_dir_option(command: Command) -> Command:
 
 
 def prompt_option(command: Command) -> Command:
-    """`--prompt`: what is asked of the media."""
+    """`--prompt`: the prompt to run."""
     return click.option(
         "--prompt",
         "prompt_name",
@@ -70,23 +70,23 @@ def prompt_option(command: Command) -> Command:
 
 
 def json_option(command: Command) -> Command:
-    """`--json`: output for programs."""
+    """`--json`: machine-readable output."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of tables.")(command)
 
 
 def open_data_dir(data_dir: str) -> Storage:
-    """The storage behind `--data-dir`."""
+    """Open the storage of `--data-dir`."""
     return open_storage(data_dir)
 
 
 def command_line(storage: Storage, *words: str) -> str:
-    """A promptreel command over this data folder, as it can be pasted into the shell that this process came from."""
-    here = [] if storage.root == open_data_dir(_default_data_dir()).root else ["--data-dir", storage.root]
-    return shlex.join([*_program(), *words, *here])
+    """Render a promptreel command on this data folder that the user can paste into the shell."""
+    data_dir = [] if storage.root == open_data_dir(_default_data_dir()).root else ["--data-dir", storage.root]
+    return shlex.join([*_program(), *words, *data_dir])
 
 
 def _program() -> list[str]:
-    """How this program is started from where the user stands: by its name where the PATH leads to it."""
+    """Return the words that start this program from the working directory: only its name if it is on the PATH."""
     started = Path(sys.argv[0])
     if started.name != "promptreel" or not os.access(started, os.X_OK):
         return [sys.executable, "-m", "promptreel"]
@@ -104,7 +104,7 @@ _SETTINGS = [
         "--model",
         metavar="NAME",
         help="Model: signals (built in) or a Gemini name. "
-        f"[default: PROMPTREEL_MODEL, else {DEFAULT_GEMINI_MODEL} where a key is set, else signals]",
+        f"[default: PROMPTREEL_MODEL, otherwise {DEFAULT_GEMINI_MODEL} if a key is set, otherwise signals]",
     ),
     click.option(
         "--video-segmentation",
@@ -269,23 +269,23 @@ _SETTINGS = [
 
 
 def warn_of_retirement(settings: RunSettings) -> None:
-    """Says on standard error that the model of a run is shut down, or will be."""
+    """Warn on standard error if the run's model is shut down or has a shutdown date."""
     if (warning := retirement_warning(settings.model)) is not None:
         click.echo(f"warning: {warning}", err=True)
 
 
 def settings_options(command: Command) -> Command:
-    """Every option that is frozen into a run's settings."""
+    """Add every option that is frozen into a run's settings."""
     for option in reversed(_SETTINGS):
         command = option(command)
     return command
 
 
 def settings_of(options: dict[str, Any]) -> RunSettings:
-    """Run settings from the options' values.
+    """Build run settings from option values.
 
     Raises:
-        SettingsError: values contradict each other.
+        SettingsError: options contradict each other.
     """
     return RunSettings(
         segmentation=SegmentationSettings(

@@ -1,4 +1,4 @@
-"""Human tables with rich, JSON for programs."""
+"""Output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_CELL_CHARS = 100
+_MAX_CELL_CHARS = 100
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
+    """Print one JSON value on standard output."""
     click.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on standard output; without a terminal its width follows its content."""
+    """Print a table on standard output; without a terminal it is at most 160 characters wide."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -32,18 +32,18 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def cell(value: Any) -> str:
-    """A value as the text of one table cell, long ones cut."""
+    """Render a value as one line of at most `_MAX_CELL_CHARS` characters."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:g}" if abs(value) < 1e6 else f"{value:.1f}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
-    return text if len(text) <= _CELL_CHARS else f"{text[: _CELL_CHARS - 1]}…"
+    return text if len(text) <= _MAX_CELL_CHARS else f"{text[: _MAX_CELL_CHARS - 1]}…"
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become null."""
+    """Replace infinities and NaN, which JSON lacks, by None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

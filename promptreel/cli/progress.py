@@ -1,4 +1,4 @@
-"""Progress of a run on standard error: a live line on a terminal, plain lines every few seconds elsewhere."""
+"""Progress of a run on standard error: a live line on a terminal, otherwise a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.text import Text
 from promptreel.tables.progress import read_progress
 from promptreel.tables.storage import Storage
 
-_PLAIN_EVERY_S = 3.0
-_LIVE_EVERY_S = 0.5
+_PLAIN_INTERVAL_S = 3.0
+_LIVE_INTERVAL_S = 0.5
 
 
 class RunProgress:
-    """Shows what the runner's progress files say, while the `with` block lasts."""
+    """Shows the counters of the runner's progress files during a `with` block."""
 
     def __init__(self, storage: Storage, run_id: str, item_count: int) -> None:
         self._storage = storage
@@ -26,12 +26,12 @@ class RunProgress:
         self._item_count = item_count
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._started = time.monotonic()
-        self._next = 0.0
-        self._last_said = ""
+        self._next_update = 0.0
+        self._last_printed = ""
         self._live: Live | None = None
 
     def __enter__(self) -> RunProgress:
-        self.say(f"run {self._run_id}: {self._item_count} {'item' if self._item_count == 1 else 'items'}")
+        self.print(f"run {self._run_id}: {self._item_count} {'item' if self._item_count == 1 else 'items'}")
         if self._console.is_terminal:
             self._live = Live(Text("starting"), console=self._console, refresh_per_second=4, transient=True)
             self._live.__enter__()
@@ -43,27 +43,27 @@ class RunProgress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
             self._live = None
-        self.say(f"{self._line(self._counters())}, done")
+        self.print(f"{self._line(self._counters())}, done")
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
+    def print(self, text: str) -> None:
+        """Print one permanent line."""
         self._console.print(text)
 
     def update(self) -> None:
-        """Looks at the progress and shows it, when it is time to."""
+        """Show the current counters, if the update interval has passed."""
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next_update:
             return
         if self._live is not None:
-            self._next = now + _LIVE_EVERY_S
+            self._next_update = now + _LIVE_INTERVAL_S
             self._live.update(Text(self._line(self._counters())))
             return
         counters = self._counters()
-        self._next = now + _LIVE_EVERY_S
-        if counters != self._last_said and now - self._started >= _PLAIN_EVERY_S:
-            self._next = now + _PLAIN_EVERY_S
-            self._last_said = counters
-            self.say(self._line(counters))
+        self._next_update = now + _LIVE_INTERVAL_S
+        if counters != self._last_printed and now - self._started >= _PLAIN_INTERVAL_S:
+            self._next_update = now + _PLAIN_INTERVAL_S
+            self._last_printed = counters
+            self.print(self._line(counters))
 
     def _counters(self) -> str:
         return describe(read_progress(self._storage, self._run_id), self._item_count)
@@ -73,7 +73,7 @@ class RunProgress:
 
 
 def describe(counts: Mapping[str, int], item_count: int) -> str:
-    """The counters as one line."""
+    """Render the counters as one line."""
     parts = [f"media {counts.get('items_read', 0)}/{item_count}"]
     if counts.get("items_failed"):
         parts.append(f"unreadable {counts['items_failed']}")

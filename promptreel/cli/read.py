@@ -1,4 +1,4 @@
-"""`promptreel runs`, `results`, `failures` and `sql`: read committed tables, with nothing running."""
+"""`promptreel runs`, `results`, `failures` and `sql`: read committed tables; no service or runner is needed."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     run = _committed(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
-    meant = [row["video_id"] for row in items if media is None or media in _names_of(row)]
-    if not meant:
+    selected = [row["video_id"] for row in items if media is None or media in _names_of(row)]
+    if not selected:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
-    rows = read_rows(storage, run, table, "list_contains($meant, video_id)", limit, meant=meant)
+    rows = read_rows(storage, run, table, "list_contains($selected, video_id)", limit, selected=selected)
     if as_json:
         print_json([_result_json(row, names) for row in rows])
         return
@@ -110,8 +110,8 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
         f"Failures of {run.run_id}", ["media", "time", "operation", "code", "retryable", "attempts", "message"], cells
     )
     if any(row["retryable"] for row in rows):
-        again = command_line(storage, "run", "--resume", run.run_id)
-        click.echo(f"retry the retryable failures: {again}")
+        resume = command_line(storage, "run", "--resume", run.run_id)
+        click.echo(f"retry the retryable failures: {resume}")
 
 
 @click.command()
@@ -138,12 +138,13 @@ def sql(
     """Query the tables with one SELECT statement in DuckDB SQL.
 
     \b
-    Tables: media, segments (with the prompt's fields), results, transcripts, frames, video_results, failures, llm_calls.
+    Tables: media, segments (with the prompt's fields), results, transcripts, utterances, frames, video_results,
+            failures, llm_calls.
     Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID.
     """
     storage = open_data_dir(data_dir)
-    chosen = [_committed(storage, run_id) for run_id in run_ids or (None,)]
-    with connect_views(storage, chosen) as connection:
+    selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
+    with connect_views(storage, selected) as connection:
         if out is not None:
             count = export_rows(connection, statement, out, limit)
             if as_json:
@@ -159,13 +160,13 @@ def sql(
 
 
 def _names_of(item: dict[str, Any]) -> set[str]:
-    """All that an item of a run goes by: its id, its name, and the names of files with the same bytes."""
+    """Return every name that selects an item: its ID, name and URI, and those of files with the same bytes."""
     others = (uri.rsplit("/", 1)[-1] for uri in item["other_uris"])
     return {item["video_id"], item["name"], item["uri"], *item["other_uris"], *others}
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
-    """The named run, or the newest that has committed and is not damaged."""
+    """Return the named run, or the newest one that is committed and not damaged."""
     if run_id is not None:
         return committed_run(storage, run_id)
     for candidate in iter_run_ids(storage):
@@ -180,7 +181,7 @@ def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
 
 
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
-    """A run as it is listed; of a damaged one what can be read."""
+    """Return one row of the list of runs; for a damaged run, only what is readable."""
     request, manifest, damage = None, None, None
     try:
         request = read_request(storage, run_id)
@@ -202,7 +203,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
 
 
 def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
-    """The newest manifest's status, unless a later start of the runner is at work or died before it committed."""
+    """Return the newest manifest's status, unless a later attempt is running or died before its commit."""
     if is_running(storage, run_id):
         return "running"
     if manifest is None or last_attempt(storage, run_id) > manifest.attempt:
@@ -211,8 +212,8 @@ def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
 
 
 def _result_json(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    kept = {key: value for key, value in row.items() if key != "fields"}
-    return {**kept, "name": names[row["video_id"]], "metadata": json.loads(row["metadata"])}
+    columns = {key: value for key, value in row.items() if key != "fields"}
+    return {**columns, "name": names[row["video_id"]], "metadata": json.loads(row["metadata"])}
 
 
 def _times(row: dict[str, Any]) -> str:

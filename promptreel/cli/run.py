@@ -1,4 +1,4 @@
-"""`promptreel run`: freezes a run, starts its runner process, shows progress, and sums up."""
+"""`promptreel run`: create a run, start its runner process, show its progress and print a summary."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from promptreel.tables.storage import Storage
 
 EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
 LOCAL_RUNNER = "FnApiRunner"
-_POLL_S = 0.2
-_WAIT_FOR_EARLIER_S = 60.0
+_POLL_INTERVAL_S = 0.2
+_EARLIER_ATTEMPT_TIMEOUT_S = 60.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -69,7 +69,7 @@ _WAIT_FOR_EARLIER_S = 60.0
 )
 @click.option(
     "--runner-option",
-    "passed_on",
+    "runner_options",
     multiple=True,
     metavar="NAME[=VALUE]",
     help="Option known only to the runner's job service, e.g. object_reuse; passed on unchecked.",
@@ -81,7 +81,7 @@ def run(
     prompt_name: str,
     resume: str | None,
     runner: str,
-    passed_on: tuple[str, ...],
+    runner_options: tuple[str, ...],
     data_dir: str,
     as_json: bool,
     **options: Any,
@@ -92,21 +92,21 @@ def run(
     was stopped or killed without repeating, or paying for, finished work. On a run that has ended it retries the
     retryable failures.
     """
-    named, beam_options = _read_words(target, runner)
-    beam_options += _passed_on(passed_on, runner)
+    named, beam_options = _parse_words(target, runner)
+    beam_options += _parse_runner_options(runner_options, runner)
     storage = open_data_dir(data_dir)
     failures: list[dict[str, Any]] = []
     if resume is None:
         run_id = _create(storage, named, prompt_name, options)
     else:
-        _refuse_settings(resume, named)
+        _reject_settings(resume, named)
         run_id = _prepare_resume(storage, resume)
         failures = _failures_of_ended(storage, run_id)
     if failures and not any(row["retryable"] for row in failures):
         click.echo(f"nothing to retry: none of the {len(failures)} failures is retryable", err=True)
     else:
         retry_id = _write_retry(storage, run_id, failures) if failures else None
-        _execute_to_commit(storage, run_id, runner, beam_options, retry_id)
+        _execute_until_commit(storage, run_id, runner, beam_options, retry_id)
     summary = summary_of(storage, run_id)
     if as_json:
         print_json(summary)
@@ -115,17 +115,17 @@ def run(
     sys.exit(EXIT_CODES[summary["status"]])
 
 
-def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
-    """The media and the options of Beam among the words that are no options of promptreel.
+def _parse_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]]:
+    """Split the words that are not options of promptreel into media and Beam options.
 
     Raises:
-        InvalidInput: an option is known neither here nor to Beam, is Beam's without a runner, or has a wrong value; or
-            Beam does not know the runner.
+        InvalidInput: an option is unknown to promptreel and Beam, is a Beam option without --runner, or has an invalid
+            value; or Beam does not know the runner.
     """
     context = click.get_current_context()
     named_runner = context.get_parameter_source("runner") is ParameterSource.COMMANDLINE
     if not named_runner and not any(is_option(word) for word in words):
-        return list(words), []  # the usual case does not pay for the import of Beam
+        return list(words), []  # avoids importing Beam in the usual case
     from promptreel.pipelines.beam_options import beam_options, check_beam_options
 
     takes_value = beam_options(runner)
@@ -145,11 +145,11 @@ def _read_words(words: Sequence[str], runner: str) -> tuple[list[str], list[str]
     return split.media, split.beam_options
 
 
-def _passed_on(options: Sequence[str], runner: str) -> list[str]:
-    """The options of `--runner-option` as Beam reads them.
+def _parse_runner_options(options: Sequence[str], runner: str) -> list[str]:
+    """Convert the values of `--runner-option` to Beam options.
 
     Raises:
-        InvalidInput: the runner is the local one, which has no job service that could know them.
+        InvalidInput: the runner is local, so it has no job service to accept them.
     """
     if not options:
         return []
@@ -181,27 +181,27 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     return request.run_id
 
 
-def _refuse_settings(run_id: str, named: Sequence[str]) -> None:
-    """A run goes on as it was frozen.
+def _reject_settings(run_id: str, named: Sequence[str]) -> None:
+    """Reject a target or settings with --resume: a resumed run keeps its own.
 
     Raises:
-        InvalidInput: a target or a setting is given beside --resume.
+        InvalidInput: a target or a setting was passed.
     """
     context = click.get_current_context()
-    given = [
+    passed = [
         option.opts[0]
         for option in context.command.params
         if isinstance(option, click.Option)
-        and option.name not in ("resume", "runner", "passed_on", "data_dir", "as_json")
+        and option.name not in ("resume", "runner", "runner_options", "data_dir", "as_json")
         and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
     ]
-    if named or given:
-        rest = " ".join([*given, *named])
-        raise InvalidInput(f"--resume uses the target and settings of {run_id}; remove {rest}")
+    if named or passed:
+        extra = " ".join([*passed, *named])
+        raise InvalidInput(f"--resume uses the target and settings of {run_id}; remove {extra}")
 
 
 def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
-    """The failures of a run that went to its end; none of one that has work left."""
+    """Return the failures of a run that has ended; empty if the run has unfinished work."""
     manifest = newest_manifest(storage, run_id)
     if manifest is None or manifest.status == "cancelled" or last_attempt(storage, run_id) > manifest.attempt:
         return []
@@ -209,7 +209,7 @@ def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
 
 
 def _write_retry(storage: Storage, run_id: str, failures: Sequence[dict[str, Any]]) -> str:
-    """The id of a retry of the retryable failures."""
+    """Store a retry of the retryable failures and return its ID."""
     retry_id = f"retry_{uuid.uuid4().hex}"
     scope = RetryScope(frozenset(target_of(row) for row in failures if row["retryable"]))
     write_retry(storage, run_id, retry_id, scope)
@@ -220,19 +220,19 @@ def _prepare_resume(storage: Storage, run_id: str) -> str:
     settings = read_request(storage, run_id).settings
     check_access(settings)
     warn_of_retirement(settings)
-    until = time.monotonic() + _WAIT_FOR_EARLIER_S
+    deadline = time.monotonic() + _EARLIER_ATTEMPT_TIMEOUT_S
     while is_running(storage, run_id):
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise SettingsError(f"run {run_id} is in progress in another process; wait for it or stop it")
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_INTERVAL_S)
     clear_stop(storage, run_id)
     return run_id
 
 
-def _execute_to_commit(
+def _execute_until_commit(
     storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None
 ) -> None:
-    """Executes a run, or a retry of it, until there is a further manifest.
+    """Execute a run, or a retry of it, until it commits a new manifest.
 
     Raises:
         RunError: the run did not commit.
@@ -242,14 +242,14 @@ def _execute_to_commit(
     code = _execute(storage, run_id, runner, beam_options, retry_id)
     manifest = newest_manifest(storage, run_id)
     if manifest is None or (before is not None and manifest.number == before.number):
-        again = command_line(storage, "run", "--resume", run_id)
+        resume_command = command_line(storage, "run", "--resume", run_id)
         if code == -signal.SIGKILL and StopSignal(storage, run_id).is_set():
-            click.echo(f"stopped immediately; finished work is saved. Resume with: {again}", err=True)
+            click.echo(f"stopped immediately; finished work is saved. Resume with: {resume_command}", err=True)
             sys.exit(EXIT_CODES["cancelled"])
         raise RunError(
             f"run {run_id} ended without a commit{_last_error(storage, run_id)}\n"
-            f"  its log: {storage.root}/{log_file(run_id)}\n"
-            f"  finished work is saved; resume with: {again}"
+            f"  log: {storage.root}/{log_file(run_id)}\n"
+            f"  finished work is saved; resume with: {resume_command}"
         )
     if code != 0:
         click.echo(
@@ -259,13 +259,13 @@ def _execute_to_commit(
 
 
 def _execute(storage: Storage, run_id: str, runner: str, beam_options: Sequence[str], retry_id: str | None) -> int:
-    """Starts the runner process, shows its progress until it ends, and returns its exit code."""
+    """Start the runner process, show its progress until it exits, and return its exit code."""
     command = runner_command(
         storage, run_id, retry_id=retry_id, runner=runner, stop_with_parent=True, beam_options=beam_options
     )
     progress = RunProgress(storage, run_id, len(read_target(storage, run_id)))
     with open_runner_log(storage, run_id) as log:
-        # A session of its own: Ctrl-C reaches this process alone, which then asks the runner to stop.
+        # start_new_session: Ctrl-C reaches only this process, which then requests a stop from the runner.
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
         with progress:
             code = _wait(child, storage, run_id, progress)
@@ -278,18 +278,18 @@ def _wait(child: subprocess.Popen[bytes], storage: Storage, run_id: str, progres
         try:
             while child.poll() is None:
                 progress.update()
-                time.sleep(_POLL_S)
+                time.sleep(_POLL_INTERVAL_S)
             return child.returncode
         except KeyboardInterrupt:
             interrupts += 1
             if interrupts == 1:
-                progress.say("stopping: waiting for calls in progress (press Ctrl-C again to stop immediately)")
+                progress.print("stopping: waiting for calls in progress (press Ctrl-C again to stop immediately)")
                 request_stop(storage, run_id, "Ctrl-C")
             else:
                 child.kill()
 
 
 def _last_error(storage: Storage, run_id: str) -> str:
-    """The last error of the runner, as the end of a sentence."""
+    """Return the runner's last error as ": error", or an empty string."""
     error = last_runner_error(storage, run_id)
     return f": {error}" if error else ""

@@ -1,4 +1,4 @@
-"""From the words of `promptreel run` that click does not know to media and options of the Beam runner."""
+"""Split the words of `promptreel run` that click does not recognize into media and Beam options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class SplitWords:
-    """Words of a command line by what they are.
+    """Words of a command line by kind.
 
     Attributes:
-        media: files, folders and URLs, as given.
-        beam_options: options that Beam knows, each one word: `--name` or `--name=value`.
+        media: files, folders and URLs, unchanged.
+        beam_options: options that Beam knows, each as one word: `--name` or `--name=value`.
         unknown: names of options that Beam does not know either.
     """
 
@@ -24,17 +24,17 @@ class SplitWords:
 
 
 def is_option(word: str) -> bool:
-    """Whether a word is an option: not media, and not a number as the value of one."""
+    """Return whether a word is an option, as opposed to an existing file or a negative number."""
     if word.startswith("--"):
         return True
     return word.startswith("-") and word != "-" and not _is_number(word) and not os.path.exists(word)
 
 
 def split_words(words: Sequence[str], takes_value: Mapping[str, bool]) -> SplitWords:
-    """Splits words as Beam reads them: the value of an option is joined by `=`, or is the next word.
+    """Split words as Beam parses them: an option's value follows `=` or is the next word.
 
     Args:
-        takes_value: the names of Beam's options, and whether each takes a value.
+        takes_value: whether each of Beam's options takes a value, by name.
     """
     split = SplitWords()
     rest = list(words)
@@ -53,7 +53,7 @@ def split_words(words: Sequence[str], takes_value: Mapping[str, bool]) -> SplitW
 
 
 def nearest_option(name: str, known: Iterable[str]) -> str | None:
-    """The known option that is spelled most like a name, if any is."""
+    """Return the known option with the most similar spelling, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
 
 

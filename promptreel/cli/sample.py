@@ -1,4 +1,4 @@
-"""`promptreel sample-film`: makes the short film that the default run uses."""
+"""`promptreel sample-film`: generate the short film that the default run uses."""
 
 from __future__ import annotations
 

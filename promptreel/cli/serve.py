@@ -1,4 +1,4 @@
-"""`promptreel serve` and `promptreel keys`: the prompt-run API and the keys to it."""
+"""`promptreel serve` and `promptreel keys`: the prompt-run API and its keys."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from promptreel.schemas.errors import InvalidInput, SettingsError
 def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> None:
     """Serve the prompt-run API under /api/v2, and execute its runs.
 
-    Further settings come from the environment; docs/api.md lists them. DATABASE_URL names a PostgreSQL database; without it
-    a SQLite file in the data folder is used.
+    Further settings are environment variables, listed in docs/api.md. DATABASE_URL selects a PostgreSQL database;
+    without it, the service uses a SQLite file in the data folder.
     """
     import uvicorn
 
@@ -48,7 +48,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     with _database_errors(config.sqlalchemy_url):
         app = create_app(config)
     _print_first_steps(app.state.database, data_dir)
-    # An event stream never ends by itself: who still follows one is cut off a few seconds after the service is to stop.
+    # An event stream never ends by itself, so a shutdown closes open streams after a few seconds.
     options = server_options(config)
     uvicorn.run(app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5, **options)
 
@@ -59,19 +59,17 @@ def keys() -> None:
 
 
 @keys.command("create")
-@click.option("--name", default="default", show_default=True, help="What the key is for.")
-@click.option(
-    "--account", metavar="ID", help="Account that it belongs to. [default: the only one; made where there is none]"
-)
-@click.option("--new-account", metavar="NAME", help="Make an account of that name for it.")
+@click.option("--name", default="default", show_default=True, help="Purpose of the key.")
+@click.option("--account", metavar="ID", help="Account of the key. [default: the only account; created if none exists]")
+@click.option("--new-account", metavar="NAME", help="Create an account with this name for the key.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice(["search", "read", "write", "admin"]),
-    help="What it may do; each includes those before it. [default: admin]",
+    help="Scope of the key; each includes those listed before it; repeatable. [default: admin]",
 )
-@click.option("--expires-in-days", type=click.IntRange(1, 3650), metavar="N", help="It ends after so many days.")
+@click.option("--expires-in-days", type=click.IntRange(1, 3650), metavar="N", help="Lifetime of the key in days.")
 @data_dir_option
 @json_option
 def create(
@@ -159,10 +157,10 @@ def _database(data_dir: str) -> Any:
 
 @contextmanager
 def _database_errors(url: str) -> Iterator[None]:
-    """Says which database could not be opened, without its password, and why.
+    """Report a database that cannot be opened, without its password.
 
     Raises:
-        SettingsError: with what to look at.
+        SettingsError: the database cannot be opened; the message gives the reason and what to check.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -173,22 +171,22 @@ def _database_errors(url: str) -> Iterator[None]:
         try:
             shown = make_url(url).render_as_string(hide_password=True)
         except ArgumentError:
-            shown = "of DATABASE_URL, which is no URL of one,"
-        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            shown = "of DATABASE_URL, which is not a valid database URL,"
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise SettingsError(
-            f"the database {shown} cannot be opened: {why}; check DATABASE_URL or --data-dir"
+            f"the database {shown} cannot be opened: {reason}; check DATABASE_URL or --data-dir"
         ) from error
 
 
 def _check_port(host: str, port: int) -> None:
-    """Raises InvalidInput where nothing can listen at an address."""
+    """Raise InvalidInput if the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        why = error.strerror or str(error)
+        reason = error.strerror or str(error)
         raise InvalidInput(
-            f"cannot listen on {host} port {port} ({why}); choose others with --host and --port"
+            f"cannot listen on {host} port {port} ({reason}); choose another with --host or --port"
         ) from error
 
 

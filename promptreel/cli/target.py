@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, URLs) to the items of a run."""
+"""Expand the files, folders and URLs on the command line into the items of a run."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class ExpandedTarget:
     """The items of a run.
 
     Attributes:
-        skipped: number of other files in the folders, by extension ("" for none); hidden files do not count.
+        skipped: number of other files in the folders, by extension ("" for none), without hidden files.
     """
 
     items: list[TargetItem]
     skipped: Mapping[str, int]
 
     def skipped_text(self) -> str | None:
-        """What was skipped, on one line; None if nothing was."""
+        """Describe the skipped files on one line; None if no file was skipped."""
         if not self.skipped:
             return None
-        most = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+        by_count = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
         kinds = ", ".join(
-            f"{f'.{extension}' if extension else 'no extension'} ({count})" for extension, count in most[:8]
+            f"{f'.{extension}' if extension else 'no extension'} ({count})" for extension, count in by_count[:8]
         )
-        count, more = sum(self.skipped.values()), ", ..." if len(most) > 8 else ""
+        count, more = sum(self.skipped.values()), ", ..." if len(by_count) > 8 else ""
         return f"skipped {count} file{'s' * (count != 1)} without a media extension: {kinds}{more}"
 
 
 def expand_target(named: Sequence[str]) -> ExpandedTarget:
-    """Expand files, folders (recursively, without hidden files) and URLs into items, in order of name.
+    """Expand files, folders (recursively, without hidden files) and URLs into items, sorted by name within a folder.
 
-    A named file that does not exist stays an item: the run reports it as failed and finishes the others. A named file is
-    an item whatever its extension.
+    A named file is an item whatever its extension, even if it does not exist: the run then reports it as failed and
+    processes the others.
 
     Raises:
-        TargetError: nothing is named, nothing of it exists, or the folders hold no media.
+        TargetError: nothing is named, none of it exists, or the folders contain no media.
     """
     if not named:
         raise TargetError("name at least one media file or folder")
@@ -79,7 +79,7 @@ def _expand_one(text: str, skipped: Counter[str]) -> list[TargetItem]:
 
 
 def _item(path: Path, name: str) -> TargetItem:
-    """A local file. One whose name is not UTF-8, which no table can hold, is named by its percent-encoded URI."""
+    """Build the item of a local file. A path that is not UTF-8, which tables require, becomes a percent-encoded URI."""
     text = str(path.absolute())
     uri = text if _is_utf8(text) else path.absolute().as_uri()
     return TargetItem(uri, os.fsencode(name).decode("utf-8", "replace"))

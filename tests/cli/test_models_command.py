@@ -1,5 +1,5 @@
-"""`promptreel doctor` and `promptreel models`: what is there, what is missing and its fix, and fetching what is missing
-from a hub that answers, refuses, or says nothing."""
+"""`promptreel doctor` and `promptreel models`: installed and missing models, and downloads from a hub that responds, is
+unreachable or hangs."""
 
 import http.server
 import json
@@ -30,7 +30,7 @@ def tiny(tmp_path_factory):
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The model hub with one model in it."""
+    """A model hub with one model."""
 
     protocol_version = "HTTP/1.1"
 
@@ -72,7 +72,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tiny):
-    """The address of a hub that has the tiny model under the name of the base one."""
+    """URL of a hub that serves the tiny model under the name of the base model."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder = tiny
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -83,7 +83,7 @@ def hub(tiny):
 
 @pytest.fixture
 def silent_hub():
-    """The address of a hub that takes connections and never answers."""
+    """URL of a hub that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
@@ -91,11 +91,11 @@ def silent_hub():
 
 
 @pytest.fixture
-def no_hub():
-    """An address at which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+def unreachable_hub():
+    """URL on which nothing listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
 
 
 def environment(folder, hub="http://127.0.0.1:9"):
@@ -103,14 +103,14 @@ def environment(folder, hub="http://127.0.0.1:9"):
     return {**plain, "PROMPTREEL_MODELS": str(folder), "HF_ENDPOINT": hub, "HF_HOME": str(folder / "home")}
 
 
-def listed(folder):
+def list_models(folder):
     code, out, err = promptreel("models", "list", "--json", env=environment(folder))
     assert code == 0, err
     return {row["name"]: row for row in json.loads(out)}
 
 
-def test_the_list_shows_what_is_missing_with_the_command_that_fixes_it_and_doctor_says_the_same(tmp_path):
-    rows = listed(tmp_path)
+def test_list_and_doctor_show_missing_models_and_their_fix(tmp_path):
+    rows = list_models(tmp_path)
     speech, texts = rows["transcription (base)"], rows["text embedding (wordllama)"]
     assert speech["state"] == "missing"
     assert speech["fix"] == "run: promptreel models pull whisper:base"
@@ -121,63 +121,63 @@ def test_the_list_shows_what_is_missing_with_the_command_that_fixes_it_and_docto
     assert pictures["state"] == "missing"
     assert "promptreel[clip]" in pictures["fix"] or "models pull clip:ViT-B-32" in pictures["fix"]
     code, out, err = promptreel("doctor", "--json", "--data-dir", tmp_path, env=environment(tmp_path))
-    assert code == 0, err  # what is missing breaks no run
-    told = {row["name"]: row for row in json.loads(out)}
-    assert {name: told[name] for name in rows} == rows
+    assert code == 0, err  # missing models do not break runs
+    doctor_rows = {row["name"]: row for row in json.loads(out)}
+    assert {name: doctor_rows[name] for name in rows} == rows
 
 
-def test_a_pulled_model_is_listed_with_its_size_and_its_place(tmp_path, hub, tiny):
+def test_pulled_model_is_listed_with_size_and_path(tmp_path, hub, tiny):
     code, out, err = promptreel("models", "pull", "whisper:base", env=environment(tmp_path, hub))
     assert code == 0, err
     size = sum(path.stat().st_size for path in tiny.iterdir())
     assert f"whisper:base: {size / 1e6:.0f} MB in {tmp_path}" in out
-    # From here on without a hub.
-    row = listed(tmp_path)["transcription (base)"]
+    # The following commands have no hub.
+    row = list_models(tmp_path)["transcription (base)"]
     assert (row["state"], row["fix"]) == ("ok", "")
     assert f"{size / 1e6:.0f} MB from models folder: {tmp_path}" in row["detail"]
-    code, again, err = promptreel("models", "pull", "whisper:base", env=environment(tmp_path))
-    assert (code, again) == (0, out), err
+    code, second_out, err = promptreel("models", "pull", "whisper:base", env=environment(tmp_path))
+    assert (code, second_out) == (0, out), err
     shutil.rmtree(tmp_path / "models--Systran--faster-whisper-base")
-    assert listed(tmp_path)["transcription (base)"]["state"] == "missing"
+    assert list_models(tmp_path)["transcription (base)"]["state"] == "missing"
 
 
 @pytest.mark.parametrize("name", ["whisper:base", pytest.param("clip:ViT-B-32:openai", marks=NEEDS_CLIP)])
-def test_without_a_network_a_pull_fails_by_name_and_says_what_to_do(tmp_path, no_hub, name):
-    code, out, err = promptreel("models", "pull", name, env=environment(tmp_path, no_hub))
+def test_pull_without_network_names_the_model_and_a_fix(tmp_path, unreachable_hub, name):
+    code, out, err = promptreel("models", "pull", name, env=environment(tmp_path, unreachable_hub))
     assert (code, out) == (1, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert f"{name}: the model hub {no_hub} cannot be reached" in line
+    assert f"{name}: the model hub {unreachable_hub} cannot be reached" in line
     assert "PROMPTREEL_MODELS" in line
     assert "Traceback" not in err
 
 
-def pull_impatiently(name, env):
-    """(exit code, output, errors) of a pull that takes half a second for silence."""
-    code = "import promptreel.cli.models as m; m.HUB_SILENT_S = 0.5; from promptreel.cli.main import main; main()"
+def pull_with_short_timeout(name, env):
+    """Pull with a hub timeout of 0.5 s; return (exit code, output, errors)."""
+    code = "import promptreel.cli.models as m; m.HUB_TIMEOUT_S = 0.5; from promptreel.cli.main import main; main()"
     child = start([sys.executable, "-c", code, "models", "pull", name], env=env)
     out, err = child.communicate(timeout=60)
     return child.returncode, out, err
 
 
-def test_a_hub_that_never_answers_is_given_up(tmp_path, silent_hub):
-    code, out, err = pull_impatiently("whisper:base", environment(tmp_path, silent_hub))
+def test_hub_that_never_responds_times_out(tmp_path, silent_hub):
+    code, out, err = pull_with_short_timeout("whisper:base", environment(tmp_path, silent_hub))
     assert (code, out) == (1, "")
     assert f"the model hub {silent_hub} cannot be reached" in err
-    assert models.HUB_SILENT_S <= 30
+    assert models.HUB_TIMEOUT_S <= 30
 
 
-def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(tmp_path, hub, monkeypatch):
+def test_hub_that_hangs_after_its_first_response_times_out(tmp_path, hub, monkeypatch):
     answer = Hub.answer
     monkeypatch.setattr(
         Hub, "answer", lambda self, with_body: answer(self, with_body) if self.path == "/" else time.sleep(90)
     )
-    code, out, err = pull_impatiently("whisper:base", environment(tmp_path, hub))
+    code, out, err = pull_with_short_timeout("whisper:base", environment(tmp_path, hub))
     assert (code, out) == (1, "")
     assert "whisper model 'base': cannot be fetched" in err
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("base", "use whisper:NAME"),
         ("whisper:", "use whisper:NAME"),
@@ -187,7 +187,7 @@ def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(tmp_path, hu
         pytest.param("clip:ViT-B-32:nobodys", "has no weights 'nobodys'", marks=NEEDS_CLIP),
     ],
 )
-def test_a_name_that_is_none_is_refused_without_asking_the_hub(tmp_path, silent_hub, name, said):
+def test_invalid_name_is_rejected_without_a_hub_request(tmp_path, silent_hub, name, expected):
     code, out, err = promptreel("models", "pull", name, env=environment(tmp_path, silent_hub))
     assert (code, out) == (2, "")
-    assert said in err
+    assert expected in err

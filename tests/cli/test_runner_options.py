@@ -1,4 +1,4 @@
-"""Options of a Beam runner on the command line of `promptreel run`: which are taken, and that a mistake costs nothing."""
+"""Beam options on the command line of `promptreel run`: which are accepted, and that a mistake makes no calls."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from promptreel.tables.request import read_request, read_target
 from promptreel.tables.storage import open_storage
-from tests.cli.test_cli import typed
+from tests.cli.in_process import invoke
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import CHECKOUT, make_audio, promptreel
 
@@ -23,7 +23,7 @@ def sound(tmp_path_factory):
 
 
 @pytest.fixture
-def paid(monkeypatch):
+def server(monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     with FakeGemini() as server:
         yield server
@@ -31,15 +31,15 @@ def paid(monkeypatch):
 
 @pytest.fixture
 def executed(monkeypatch):
-    """What would be executed, as (runner, its options); no process is started."""
-    seen = []
+    """Record (runner, its options) instead of starting a process."""
+    executions = []
     module = importlib.import_module("promptreel.cli.run")
-    monkeypatch.setattr(module, "_execute", lambda storage, run_id, *more: seen.append(more[:2]) or 1)
-    return seen
+    monkeypatch.setattr(module, "_execute", lambda storage, run_id, *more: executions.append(more[:2]) or 1)
+    return executions
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         ([*DIRECT, "--max-token=500"], "no such option --max-token; did you mean --max-tokens?"),
         ([*DIRECT, "--max_tokens=500"], "no such option --max_tokens; did you mean --max-tokens?"),
@@ -77,30 +77,28 @@ def executed(monkeypatch):
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_an_unknown_option_is_named_before_a_run_exists_or_a_call_is_made(
-    tmp_path, monkeypatch, sound, paid, words, said
-):
+def test_invalid_option_is_rejected_before_a_run_is_created(tmp_path, monkeypatch, sound, server, words, expected):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.json").write_text("{}")
-    model = ["--model", "gemini-2.5-flash", "--base-url", paid.base_url, "--data-dir", tmp_path / "data"]
-    code, out, err = typed("run", sound, *model, *words)
+    model = ["--model", "gemini-2.5-flash", "--base-url", server.base_url, "--data-dir", tmp_path / "data"]
+    code, out, err = invoke("run", sound, *model, *words)
     assert (code, out) == (2, ""), err
-    assert said in err
+    assert expected in err
     assert "Traceback" not in err
     assert "usage:" not in err
     assert not list((tmp_path / "data").glob("runs/*"))
-    assert paid.ledger.calls() == []
+    assert server.ledger.calls() == []
 
 
-def test_options_of_beam_do_not_need_a_runner_that_was_named(tmp_path, sound, executed):
+def test_beam_options_are_passed_to_the_local_runner(tmp_path, sound, executed):
     words = ["--runner", "FnApiRunner", "--project=x", "--data-dir", tmp_path, "--model", "signals"]
-    _, _, err = typed("run", sound, *words)
+    _, _, err = invoke("run", sound, *words)
     assert "no such option" not in err
     assert executed == [("FnApiRunner", ["--project=x"])]
 
 
 @pytest.mark.parametrize(
-    ("words", "given"),
+    ("words", "passed"),
     [
         (["--project=p"], ["--project=p"]),
         (["--project", "p"], ["--project=p"]),
@@ -119,20 +117,20 @@ def test_options_of_beam_do_not_need_a_runner_that_was_named(tmp_path, sound, ex
     ids=lambda value: " ".join(value),
 )
 @pytest.mark.parametrize("before", [True, False], ids=["before the media", "after it"])
-def test_options_of_beam_reach_the_runner_with_their_values(tmp_path, sound, executed, words, given, before):
-    stands_for_path = {"PATH": str(sound)}  # a file, so that it could be taken for media
-    words = [stands_for_path.get(word, word) for word in words]
-    given = [word.replace("PATH", str(sound)) for word in given]
+def test_beam_options_reach_the_runner_with_their_values(tmp_path, sound, executed, words, passed, before):
+    # The option's value is an existing file, so that it could be mistaken for media.
+    words = [str(sound) if word == "PATH" else word for word in words]
+    passed = [word.replace("PATH", str(sound)) for word in passed]
     other = make_audio(tmp_path / "other.flac", 1)
     line = [*words, other] if before else [other, *words]
-    typed("run", *DATAFLOW, *line, "--model", "signals", "--data-dir", tmp_path / "data")
-    assert executed == [("DataflowRunner", given)]
+    invoke("run", *DATAFLOW, *line, "--model", "signals", "--data-dir", tmp_path / "data")
+    assert executed == [("DataflowRunner", passed)]
     storage = open_storage(tmp_path / "data")
     (run,) = (tmp_path / "data" / "runs").iterdir()
     assert read_request(storage, run.name).target == (str(other),)
 
 
-def test_a_local_run_takes_options_of_beam(tmp_path, sound):
+def test_local_run_accepts_beam_options(tmp_path, sound):
     words = [*DIRECT, "--prism_location", sound, "--no_auth", "--job_name", "mine"]
     other = make_audio(tmp_path / "other.flac", 1, frequency=440)
     code, out, err = promptreel("run", *words, other, "--model", "signals", "--data-dir", tmp_path / "data", "--json")
@@ -141,13 +139,13 @@ def test_a_local_run_takes_options_of_beam(tmp_path, sound):
 
 
 def readme_command():
-    """The words of the README's run on Dataflow, after `promptreel`."""
+    """Return the words after `promptreel` of the README's command for Dataflow."""
     text = (CHECKOUT / "README.md").read_text().replace("\\\n", " ")
     (line,) = re.findall(r"^promptreel (run .*--runner DataflowRunner.*)$", text, re.MULTILINE)
     return shlex.split(line)
 
 
-def test_the_command_of_the_readme_is_taken_as_it_is_written(tmp_path, monkeypatch, executed):
+def test_readme_command_for_dataflow_is_accepted(tmp_path, monkeypatch, executed):
     monkeypatch.chdir(tmp_path)
     words = readme_command()
     bucket = words.index("--data-dir") + 1
@@ -157,7 +155,7 @@ def test_the_command_of_the_readme_is_taken_as_it_is_written(tmp_path, monkeypat
     (tmp_path / "who.json").write_text(
         json.dumps({"name": "who", "prompt_text": "Who is seen here?", "json_schema": schema})
     )
-    code, _, err = typed(*words, env={"GOOGLE_CLOUD_PROJECT": "my-project"})
+    code, _, err = invoke(*words, env={"GOOGLE_CLOUD_PROJECT": "my-project"})
     assert (code, "ended without a commit" in err) == (1, True), err
     assert executed == [
         (

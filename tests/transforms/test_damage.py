@@ -1,4 +1,4 @@
-"""Damaged media in a run: the table says what is wrong, and a limit fails what is too bad."""
+"""Damaged media in a run: columns of the table `media`, and the damage limit."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.media_files import ffmpeg, tone, write_sound
 
 
 @pytest.fixture
-def half_a_song(tmp_path: Path) -> Path:
+def truncated_song(tmp_path: Path) -> Path:
     path = write_sound(tmp_path / "song.flac", tone(440, 10))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return path
 
 
-def test_row_says_what_is_missing(half_a_song: Path, tmp_path: Path) -> None:
+def test_media_row_reports_the_damage(truncated_song: Path, tmp_path: Path) -> None:
     (tmp_path / "analysis").mkdir()
     limits = MediaLimits()
-    analysis = analyze_media(probe_media(half_a_song), tmp_path / "analysis", SamplingSettings(), limits)
-    item = MediaItem("vid_1", half_a_song.name, str(half_a_song), (), "0" * 64)
+    analysis = analyze_media(probe_media(truncated_song), tmp_path / "analysis", SamplingSettings(), limits)
+    item = MediaItem("vid_1", truncated_song.name, str(truncated_song), (), "0" * 64)
     row = media_row(ItemOutcome(ItemPlan(item, "key"), ()), analysis, "run_1")
     assert (row.truncated, "truncated" in row.warning_codes) == (True, True)
     assert row.decoded_duration_seconds == pytest.approx(5, abs=1)
@@ -41,7 +41,7 @@ def test_row_says_what_is_missing(half_a_song: Path, tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.retryable) == ("media_corrupt", False)
 
 
-def test_clean_item_passes_a_limit_of_zero(tmp_path: Path) -> None:
+def test_undamaged_item_passes_a_limit_of_zero(tmp_path: Path) -> None:
     song = write_sound(tmp_path / "song.mp3", tone(440, 4))
     (tmp_path / "analysis").mkdir()
     analysis = analyze_media(probe_media(song), tmp_path / "analysis", SamplingSettings(), MediaLimits())
@@ -49,7 +49,7 @@ def test_clean_item_passes_a_limit_of_zero(tmp_path: Path) -> None:
     check_damage("song.mp3", analysis, MediaLimits(max_damaged_share=0))
 
 
-def test_start_offset_of_the_container_is_stored(tmp_path: Path) -> None:
+def test_container_start_offset_is_probed(tmp_path: Path) -> None:
     song = write_sound(tmp_path / "song.m4a", tone(440, 4))
     ffmpeg("-itsoffset", 30, "-i", song, "-c", "copy", "-muxdelay", 0, tmp_path / "late.ts")
     assert probe_media(tmp_path / "late.ts").start_us == pytest.approx(30_000_000, abs=100_000)

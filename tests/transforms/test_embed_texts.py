@@ -1,4 +1,4 @@
-"""Text embeddings as an operation of the pipeline: which texts, which vectors, by which model, and how it ends."""
+"""Text embeddings in the pipeline: embedded texts, vectors, models and outcomes."""
 
 import json
 import socket
@@ -77,28 +77,28 @@ def embedded(media, tmp_path_factory):
     return data, run_id, check_counts(data, run_id)
 
 
-def texts_in(value, path="", place=""):
-    """(canonical path, path with numbers, text) of every string in a value."""
+def texts_in(value, path="", instance=""):
+    """Yield (canonical path, path with indexes, text) of every string in a value."""
     if isinstance(value, dict):
         for name, part in value.items():
             dot = "." if path else ""
-            yield from texts_in(part, f"{path}{dot}{name}", f"{place}{dot}{name}")
+            yield from texts_in(part, f"{path}{dot}{name}", f"{instance}{dot}{name}")
     elif isinstance(value, list):
         for number, part in enumerate(value):
             inside = "[]" if isinstance(part, dict) else ""
-            yield from texts_in(part, f"{path}{inside}", f"{place}[{number}]")
+            yield from texts_in(part, f"{path}{inside}", f"{instance}[{number}]")
     elif isinstance(value, str) and value.strip():
-        yield path, place, value
+        yield path, instance, value
 
 
 def expected_texts(rows, disabled=()):
-    """Every text that is to be embedded, from the other tables: (segment, field, instance, text)."""
+    """Derive every text to embed from the other tables, as (segment, field, instance, text)."""
     found = []
     for row in (*rows["results"], *rows["video_results"]):
         segment_id = row.get("segment_id")
-        for path, place, text in texts_in(json.loads(row["metadata"])):
+        for path, instance, text in texts_in(json.loads(row["metadata"])):
             if path not in disabled and not path.startswith("extra"):
-                found.append((segment_id, path, place, text))
+                found.append((segment_id, path, instance, text))
         if row["metadata_text"].strip():
             found.append((segment_id, "metadata_text", "metadata_text", row["metadata_text"]))
     for row in rows["transcripts"]:
@@ -107,11 +107,11 @@ def expected_texts(rows, disabled=()):
     return Counter(found)
 
 
-def test_the_texts_are_the_leaf_strings_that_are_indexed_and_what_stands_beside_them(embedded):
+def test_embedded_texts_are_leaf_strings_rendered_texts_and_transcripts(embedded):
     _, _, rows = embedded
     expected = expected_texts(rows, {"scene.location", "products[].tags"})
-    told = Counter((r["segment_id"], r["field"], r["instance"], r["text"]) for r in rows["text_embeddings"])
-    assert told == expected
+    indexed = Counter((r["segment_id"], r["field"], r["instance"], r["text"]) for r in rows["text_embeddings"])
+    assert indexed == expected
     fields = {row["field"] for row in rows["text_embeddings"]}
     assert fields >= {"summary", "products[].name", "keywords", "metadata_text", "transcription", "topic"}
     assert any(row["instance"] == "products[1].name" for row in rows["text_embeddings"])
@@ -119,7 +119,7 @@ def test_the_texts_are_the_leaf_strings_that_are_indexed_and_what_stands_beside_
     assert all(row["start_us"] == starts.get(row["segment_id"]) for row in rows["text_embeddings"])
 
 
-def test_vectors_are_float32_of_one_dimension_and_those_of_the_same_text_embedded_directly(embedded):
+def test_vectors_are_float32_and_equal_direct_embeddings(embedded):
     from wordllama import WordLlama
 
     data, run_id, rows = embedded
@@ -137,16 +137,16 @@ def test_vectors_are_float32_of_one_dimension_and_those_of_the_same_text_embedde
     assert {(row["model"], row["dimension"]) for row in rows["text_embeddings"]} == {(name, 256)}
 
 
-def test_the_default_model_needs_no_network_and_is_loaded_once(media, embedded, tmp_path, monkeypatch):
+def test_default_model_needs_no_network_and_is_loaded_once(media, embedded, tmp_path, monkeypatch):
     monkeypatch.setattr(local_models, "_models", {})
     loads, load = [], text_embedding._load_wordllama
     monkeypatch.setattr(text_embedding, "_load_wordllama", lambda: loads.append(1) or load())
 
-    def refuse(*arguments):
-        pytest.fail(f"reached for the network: {arguments}")
+    def reject(*arguments):
+        pytest.fail(f"network access: {arguments}")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", reject)
+    monkeypatch.setattr(socket, "getaddrinfo", reject)
     prompt = prompt_from_dict(
         {
             "name": "measured",
@@ -168,7 +168,7 @@ def test_the_default_model_needs_no_network_and_is_loaded_once(media, embedded, 
     assert comparable_rows(tmp_path, first) == comparable_rows(tmp_path, second)
 
 
-def test_switched_off_there_are_no_text_embeddings_and_no_warning(tmp_path, media):
+def test_disabled_text_embedding_writes_no_rows_and_no_warning(tmp_path, media):
     run_id = run_media(tmp_path, media / "still.png", with_models(settings_for()), MEASURED)
     assert check_counts(tmp_path, run_id)["text_embeddings"] == []
     assert manifest_of(tmp_path, run_id).warnings == ()
@@ -183,7 +183,7 @@ MEASURED = prompt_from_dict(
 )
 
 
-def test_a_model_that_is_not_there_is_a_warning_and_strict_refuses(tmp_path, media):
+def test_missing_model_is_a_warning_and_an_error_if_strict(tmp_path, media):
     words = ["run", media / "still.png", "--data-dir", tmp_path, "--model", "signals", "--json", "--no-transcription"]
     words += ["--no-image-embedding", "--text-embedding-model", "sentence-transformers:no-such-model"]
     code, out, err = promptreel(*words)
@@ -205,7 +205,7 @@ def gemini_settings(server, **calls):
     return with_models(settings_for(server, window_s=2, **calls), text=EMBEDDER)
 
 
-def test_the_service_embeds_the_texts_in_calls_of_their_own(tmp_path, media):
+def test_service_embeds_texts_in_separate_calls(tmp_path, media):
     with FakeGemini() as server:
         run_id = run_media(tmp_path, media, gemini_settings(server), NESTED)
         rows = check_counts(tmp_path, run_id)
@@ -221,7 +221,7 @@ def test_the_service_embeds_the_texts_in_calls_of_their_own(tmp_path, media):
         calls = [call for call in rows["llm_calls"] if call["purpose"] == "text_embedding"]
         assert {(c["model"], c["status"], c["segment_id"]) for c in calls} == {(EMBEDDER, "success", None)}
         assert {call["video_id"] for call in calls} == {row["video_id"] for row in rows["media"]}
-        # The service reports no usage here: tokens are estimated from the texts, a fourth of their characters.
+        # The service reports no usage for embeddings: tokens are estimated as a quarter of the characters.
         for call in calls:
             distinct = {row["text"] for row in rows["text_embeddings"] if row["video_id"] == call["video_id"]}
             assert call["input_tokens"] == call["total_tokens"] == sum(map(len, distinct)) // 4
@@ -236,7 +236,7 @@ def test_the_service_embeds_the_texts_in_calls_of_their_own(tmp_path, media):
         assert check_counts(tmp_path, second)["llm_calls"] == []
 
 
-def test_vectors_of_two_models_in_two_runs_stay_apart(tmp_path, media):
+def test_vectors_of_two_models_are_stored_separately(tmp_path, media):
     with FakeGemini() as server:
         one = run_media(tmp_path, media, gemini_settings(server), NESTED)
         two = run_media(tmp_path, media, with_models(settings_for(server, window_s=2), text="wordllama"), NESTED)
@@ -249,7 +249,7 @@ def test_vectors_of_two_models_in_two_runs_stay_apart(tmp_path, media):
     assert {row["model"] for row in first.values()}.isdisjoint({row["model"] for row in second.values()})
 
 
-def test_what_passes_is_tried_again(tmp_path, media):
+def test_transient_errors_are_retried(tmp_path, media):
     with FakeGemini(faults=[Fault(method=BATCHES, first=2, status=503, retry_delay=0.01)]) as server:
         run_id = run_media(tmp_path, media / "still.png", gemini_settings(server), NESTED)
         rows = check_counts(tmp_path, run_id)
@@ -260,12 +260,12 @@ def test_what_passes_is_tried_again(tmp_path, media):
     assert rows["failures"] == []
 
 
-def test_a_daily_quota_fails_the_embedding_alone_and_a_resume_makes_it_up(tmp_path, media):
+def test_daily_quota_only_fails_embedding_and_resume_completes_it(tmp_path, media):
     quota = Fault(method=BATCHES, status=429, quota_id="EmbedContentRequestsPerDayPerProject", retry_delay=3600)
     with FakeGemini(faults=[quota]) as server:
         run_id = run_media(tmp_path, media, gemini_settings(server, max_in_flight=1), NESTED)
         rows = check_counts(tmp_path, run_id)
-        assert len(server.ledger.calls(BATCHES)) == 1  # and none after it
+        assert len(server.ledger.calls(BATCHES)) == 1  # the quota halts later calls
         assert {(f["operation"], f["code"], f["retryable"], f["segment_id"]) for f in rows["failures"]} == {
             ("text_embedding", "quota_exhausted", True, None)
         }
@@ -273,17 +273,17 @@ def test_a_daily_quota_fails_the_embedding_alone_and_a_resume_makes_it_up(tmp_pa
         assert len(rows["results"]) == len(rows["segments"])
         assert len(rows["video_results"]) == 1
         assert rows["text_embeddings"] == []
-        asked = len(server.ledger.calls())
+        earlier_calls = len(server.ledger.calls())
         server.set_faults()
         execute_run(str(tmp_path), run_id)
-        assert len(server.ledger.calls()) == asked
+        assert len(server.ledger.calls()) == earlier_calls
         after = check_counts(tmp_path, run_id)
         assert after["failures"] == []
         assert {row["video_id"] for row in after["text_embeddings"]} == {row["video_id"] for row in rows["media"]}
         assert manifest_of(tmp_path, run_id).status == "completed"
 
 
-# Without a synthesis all that is asked is asked before the first text is embedded.
+# Without a synthesis, all generation calls precede the first embedding.
 FLAT = prompt_from_dict({**NESTED.to_dict(), "video_level": None})
 
 
@@ -297,23 +297,21 @@ def sounds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(sounds, tmp_path_factory):
+def uninterrupted(sounds, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch, FakeGemini() as server:
         patch.setenv("GEMINI_API_KEY", "any")
         return comparable_rows(data, run_media(data, sounds, gemini_settings(server), FLAT))
 
 
-@pytest.mark.parametrize("means", ["kill", "stop"])
-def test_a_run_that_ends_while_it_embeds_is_resumed_to_the_same_tables_and_pays_the_rest(
-    tmp_path, sounds, undisturbed, means
-):
+@pytest.mark.parametrize("interruption", ["kill", "stop"])
+def test_interrupted_embedding_resumes_without_repeating_calls(tmp_path, sounds, uninterrupted, interruption):
     slow = Fault(method=BATCHES, delay=0.5)
     with FakeGemini(faults=[slow]) as server:
         run_id = create_run(tmp_path, sounds, gemini_settings(server, max_in_flight=1), FLAT)
         child = start_runner(tmp_path, run_id)
         wait_for(lambda: child.poll() is not None or len(server.ledger.answered(BATCHES)) >= 2)
-        if means == "kill":
+        if interruption == "kill":
             kill(child)
             assert manifest_of(tmp_path, run_id) is None
         else:
@@ -326,17 +324,17 @@ def test_a_run_that_ends_while_it_embeds_is_resumed_to_the_same_tables_and_pays_
             assert len(rows["results"]) == len(rows["segments"])
             clear_stop(open_storage(tmp_path), run_id)
         assert len(server.ledger.calls(BATCHES)) < 5
-        asked = len(server.ledger.calls())
+        earlier_calls = len(server.ledger.calls())
         server.set_faults()
         execute_run(str(tmp_path), run_id)
-        assert len(server.ledger.calls()) == asked
-        assert server.ledger.repeated(BATCHES) <= (1 if means == "kill" else 0)
-        assert len(server.ledger.answered(BATCHES)) <= (6 if means == "kill" else 5)
-    assert comparable_rows(tmp_path, run_id) == undisturbed
+        assert len(server.ledger.calls()) == earlier_calls
+        assert server.ledger.repeated(BATCHES) <= (1 if interruption == "kill" else 0)
+        assert len(server.ledger.answered(BATCHES)) <= (6 if interruption == "kill" else 5)
+    assert comparable_rows(tmp_path, run_id) == uninterrupted
     assert manifest_of(tmp_path, run_id).status == "completed"
 
 
-def test_the_service_of_the_texts_is_that_of_the_run(tmp_path, media):
+def test_text_embedding_uses_the_base_url_of_the_run(tmp_path, media):
     with FakeGemini() as server:
         settings = with_models(settings_for(window_s=2), text=EMBEDDER, model=ModelSettings(base_url=server.base_url))
         run_id = run_media(tmp_path, media / "still.png", settings, MEASURED)

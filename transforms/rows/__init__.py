@@ -1,1 +1,1 @@
-"""Rows of the run's tables, made from what the operations of one item brought: one module for each family of tables."""
+"""Table rows built from the outcomes of one item: one module per family of tables."""

@@ -1,4 +1,4 @@
-"""What rows add to the counts of a manifest."""
+"""The counts of a manifest, derived from its rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from promptreel.transforms.rows.source import Row
 
 
 def counts_of(table: str, row: Row) -> dict[str, int]:
-    """What one row adds to the manifest's counts; names are `<table>.<what>`."""
+    """Return one row's contribution to the manifest's counts, named `<table>.<count>`."""
     if table == "media":
         return {
             "media.total": 1,
@@ -14,9 +14,9 @@ def counts_of(table: str, row: Row) -> dict[str, int]:
             f"media.{row['media_type'] or 'unread'}.{row['status']}": 1,
         }
     if table == "segments":
-        asked = ("field_extraction", "transcription", "image_embedding")
-        ended = {f"{name}.{row[name]}": 1 for name in asked if row[name] is not None}
-        return {"segments.total": 1, f"segments.{row['status']}": 1, **ended}
+        operations = ("field_extraction", "transcription", "image_embedding")
+        outcomes = {f"{name}.{row[name]}": 1 for name in operations if row[name] is not None}
+        return {"segments.total": 1, f"segments.{row['status']}": 1, **outcomes}
     if table in ("results", "video_results"):
         return {f"{table}.total": 1, f"{table}.reused": int(row["reused"])}
     if table == "failures":

@@ -1,4 +1,4 @@
-"""Rows that the newest manifest of a run holds."""
+"""Rows of a run's newest manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptreel.transforms.rows.source import Row
 
 
 class EarlierRows:
-    """What the newest manifest of a run holds in one shard: rows that a retry of other items leaves as they are."""
+    """The rows of one shard in a run's newest manifest, which a retry of other items copies unchanged."""
 
     def __init__(self, storage: Storage, run_id: str, shard: int) -> None:
         manifest = newest_manifest(storage, run_id)
@@ -27,14 +27,14 @@ class EarlierRows:
         self.video_ids = frozenset(self._rows["media"].video_ids())
 
     def of_item(self, video_id: str) -> Iterator[tuple[str, Row]]:
-        """(table, row) of everything about one item but its call records, which are read from the log."""
+        """Yield (table, row) of one item in every table except `llm_calls`, whose rows come from the call log."""
         for table, rows in self._rows.items():
             if table != "llm_calls":
                 for row in rows.of(video_id):
                     yield table, row
 
     def counts(self) -> Counter[str]:
-        """The shard's share of the manifest's counts."""
+        """Return the shard's contribution to the manifest's counts."""
         counts: Counter[str] = Counter()
         for table, rows in self._rows.items():
             for video_id in self.video_ids:

@@ -20,14 +20,14 @@ from promptreel.transforms.rows.source import Row, RowSource
 
 
 def image_embedding_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
-    """The frames that were embedded; one that looks like an earlier frame has that frame's vector."""
+    """Yield the embedded frames. A frame that repeats an earlier one has that frame's vector."""
     outcome = item.segments[0].outcome_of("image_embedding") if item.segments else None
     if outcome is None or outcome.outcome != "succeeded":
         return
     result = source.result_of(outcome)
     vectors = unpack_vectors(result["vectors"])
     new = [number for number, frame in enumerate(result["frames"]) if frame[3] is None]
-    row_number = {number: at for at, number in enumerate(new)}
+    vector_index = {number: index for index, number in enumerate(new)}
     starts = {part.task.segment_id: part.task.planned.span.start_us for part in item.segments}
     for number, (segment_id, time_us, file, same_as) in enumerate(result["frames"]):
         row = ImageEmbeddingRow(
@@ -42,11 +42,11 @@ def image_embedding_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
             dimension=vectors.shape[1],
             same_as_us=None if same_as is None else result["frames"][same_as][1],
         )
-        yield {**row_of(row), VECTOR: vectors[row_number[number if same_as is None else same_as]]}
+        yield {**row_of(row), VECTOR: vectors[vector_index[number if same_as is None else same_as]]}
 
 
 def text_embedding_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
-    """The texts of an item that were embedded, those of its segments first."""
+    """Yield the embedded texts of an item, those of its segments first."""
     if source.text_embedder is None or item.text_embedding is None:
         return
     texts = texts_of_item(item, source.context, source.cache)
@@ -54,7 +54,7 @@ def text_embedding_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
     for part in sorted(texts, key=lambda part: (part.start_us is None, part.start_us or 0, part.text.instance)):
         model, vector = embedded.get(part.text.text[:MAX_TEXT_CHARS], ("", None))
         if vector is None or not vector.any():
-            continue  # not embedded, or without a word that the model knows: nothing could find it
+            continue  # not embedded, or no word is in the model's vocabulary, so no search could match it
         row = TextEmbeddingRow(
             run_id=source.run_id,
             video_id=item.plan.item.video_id,
@@ -72,11 +72,11 @@ def text_embedding_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
 def _vectors_of(
     texts: Sequence[str], embedder: Provider, source: RowSource
 ) -> dict[str, tuple[str, NDArray[np.float32]]]:
-    """(model, vector) of each text whose batch is stored, by the text as it was embedded."""
+    """Return (model, vector) of each text whose batch is cached, by the text as embedded."""
     found: dict[str, tuple[str, NDArray[np.float32]]] = {}
     for batch, key in batch_keys(texts, embedder, source.context):
         result = source.cache.get(key)
         if result is not None:
             vectors = unpack_vectors(result["vectors"])
-            found |= {text: (result["model"], vectors[at]) for at, text in enumerate(batch)}
+            found |= {text: (result["model"], vectors[index]) for index, text in enumerate(batch)}
     return found

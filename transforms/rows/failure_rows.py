@@ -11,14 +11,14 @@ from promptreel.transforms.rows.source import Row, RowSource
 
 
 def segment_failure_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
-    """The operations of a segment that failed."""
+    """Yield the failed operations of a segment."""
     for outcome in segment.outcomes:
         if outcome.failure is not None:
             yield _failure_row(item, segment, outcome, source)
 
 
 def item_failure_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
-    """What failed for an item as such: its processing, its synthesis, the embedding of its texts."""
+    """Yield the failures of an item itself: its processing, synthesis and text embedding."""
     processing = OperationOutcome("processing", "failed", "", failure=item.plan.failure)
     for outcome in (processing, item.synthesis, item.text_embedding):
         if outcome is not None and outcome.failure is not None:

@@ -17,7 +17,7 @@ from promptreel.transforms.segment_media import read_analysis
 
 
 def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]:
-    """(table, row) of everything known about one item but its call records, each table in its sort order."""
+    """Yield (table, row) of one item in every table except `llm_calls`, each table in its sort order."""
     key = item.plan.analysis_key
     analysis = read_analysis(source.storage, key)[0] if key is not None else None
     yield "media", row_of(media_row(item, analysis, source.run_id))

@@ -1,4 +1,4 @@
-"""The row of one item in the table of media."""
+"""The row of one item in the table `media`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promptreel.transforms.elements import ItemOutcome
 
 
 def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) -> MediaRow:
-    """What is known about an item; `analysis` is None where it could not be read."""
+    """Build the row of an item; `analysis` is None if the media could not be read."""
     media = item.plan.item
     info = analysis.info if analysis is not None else None
     video = info.video if info is not None else None
@@ -61,8 +61,11 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
 
 
 def item_status(item: ItemOutcome) -> ItemStatus:
-    """Completed when every operation succeeded; partial when one failed beside another that succeeded; failed when none
-    succeeded; cancelled when the run was stopped before the item was done."""
+    """Derive an item's status.
+
+    Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
+    cancelled if the run was stopped before the item was finished.
+    """
     if item.plan.failure is not None:
         return "failed"
     if item.plan.cancelled:

@@ -1,4 +1,4 @@
-"""Rows of one segment: the segment itself, its result and its frames."""
+"""Rows of one segment in the tables `segments`, `results` and `frames`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptreel.transforms.rows.source import Row, RowSource
 
 
 def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
-    """Where a segment lies, why it begins and ends there, and how each of its operations ended."""
+    """Build the row of a segment: its span, the reasons for its boundaries, and the outcomes of its operations."""
     task, span = segment.task, segment.task.planned.span
     start, end = task.planned.start, task.planned.end
     outcomes = {outcome.operation: outcome for outcome in segment.outcomes}
@@ -44,7 +44,7 @@ def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
 
 
 def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
-    """The answer about a segment, where the extraction succeeded."""
+    """Yield the result of a segment if its field extraction succeeded."""
     outcome = segment.outcome_of("field_extraction")
     if outcome is None or outcome.outcome != "succeeded":
         return
@@ -73,7 +73,7 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
 
 
 def frame_rows(segment: SegmentOutcome, analysis: MediaAnalysis, run_id: str) -> Iterator[Row]:
-    """The sampled frames that lie in a segment."""
+    """Yield the sampled frames within a segment."""
     task, span = segment.task, segment.task.planned.span
     for frame in frames_of_span(analysis.frames, span):
         if span.start_us <= frame.time_us < span.end_us or task.media_type == "image":

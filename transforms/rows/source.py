@@ -1,4 +1,4 @@
-"""What the rows of one shard are made from, beside the item itself."""
+"""The data besides the item itself from which the rows of one shard are built."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class RowSource:
     """The run and its stored results.
 
     Attributes:
-        fields: of a segment's answer.
-        level_fields: of an item's answer, None where the prompt asks for none.
-        text_embedder: None where texts are not embedded.
-        last_answers: the newest text that a model gave for each operation, by the operation's key.
+        fields: the fields of a segment's answer.
+        item_fields: the fields of an item's synthesis; None if the prompt has no video level.
+        text_embedder: None if texts are not embedded.
+        last_answers: the newest response text for each operation, by operation key.
     """
 
     context: RunContext
     storage: Storage
     cache: OperationCache
     fields: AnswerFields
-    level_fields: AnswerFields | None
+    item_fields: AnswerFields | None
     text_embedder: Provider | None
     last_answers: Mapping[str, str]
 
@@ -55,21 +55,21 @@ class RowSource:
         return self.context.request.prompt
 
     def result_of(self, outcome: OperationOutcome) -> dict[str, Any]:
-        """The stored result of an operation that succeeded.
+        """Return the cached result of an operation that succeeded.
 
         Raises:
-            RuntimeError: it is gone, so that the run cannot be committed.
+            RuntimeError: the result is missing from the cache; the run cannot be committed.
         """
         result = self.cache.get(outcome.key)
         if result is None:
             raise RuntimeError(
-                f"operation {outcome.key} succeeded, but its result is gone from the cache; resume the run"
+                f"operation {outcome.key} succeeded, but its result is missing from the cache; resume the run"
             )
         return result
 
 
 def row_source(context: RunContext, storage: Storage, calls: Iterable[LlmCallRow]) -> RowSource:
-    """What the rows of the shard with these calls are made from."""
+    """Build the source for the rows of the shard that has these calls."""
     prompt, settings = context.request.prompt, context.request.settings
     level = prompt.video_level
     return RowSource(
@@ -77,7 +77,7 @@ def row_source(context: RunContext, storage: Storage, calls: Iterable[LlmCallRow
         storage=storage,
         cache=OperationCache(storage),
         fields=_fields_of(parse_schema(prompt.json_schema)),
-        level_fields=None if level is None else _fields_of(parse_schema(level.json_schema, "video_level.json_schema")),
+        item_fields=None if level is None else _fields_of(parse_schema(level.json_schema, "video_level.json_schema")),
         text_embedder=text_embedder_of(settings) if settings.text_embedding.enabled else None,
         last_answers=_last_answers(calls),
     )

@@ -14,8 +14,8 @@ from promptreel.transforms.rows.source import Row, RowSource
 
 
 def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
-    """The answer about an item, where its synthesis succeeded."""
-    outcome, fields = item.synthesis, source.level_fields
+    """Yield the result of an item's synthesis if it succeeded."""
+    outcome, fields = item.synthesis, source.item_fields
     if outcome is None or outcome.outcome != "succeeded":
         return
     assert fields is not None

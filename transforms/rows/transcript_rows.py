@@ -1,4 +1,4 @@
-"""Rows of what is spoken in one segment: its transcript and its utterances."""
+"""Rows of the speech in one segment: its transcript and its utterances."""
 
 from __future__ import annotations
 

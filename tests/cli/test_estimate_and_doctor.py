@@ -1,0 +1,24 @@
+"""`promptreel estimate` and `promptreel doctor`."""
+
+import json
+import os
+
+from tests.cli.in_process import FIXED_SEGMENTS, invoke
+
+
+def test_estimate_prints_the_same_counts_as_text_and_json(tmp_path, media):
+    code, out, _ = invoke("estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--json", "--model", "gemini-x")
+    found = json.loads(out)
+    assert (code, found["segments"], found["model_calls"]) == (0, [4, 4], [6, 6])
+    code, out, _ = invoke("estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--model", "gemini-x")
+    assert (code, "segments 4, model calls 6, reused 0" in out) == (0, True)
+    assert "text file" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_checks_ffmpeg_and_models(tmp_path):
+    code, out, _ = invoke("doctor", "--data-dir", tmp_path, "--json", env={"GEMINI_API_KEY": ""})
+    checks = {check["name"]: check for check in json.loads(out)}
+    assert checks["ffmpeg"]["state"] == "ok"
+    assert "export GEMINI_API_KEY" in checks["model gemini-*"]["fix"] or os.environ.get("GOOGLE_API_KEY")
+    assert code == (1 if any(check["state"] == "broken" for check in checks.values()) else 0)
