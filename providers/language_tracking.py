@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from promptreel.providers.sound_samples import sample_at
 from promptreel.providers.transcript import Language
-from promptreel.providers.transcription import Chunk, Piece, join_pieces
+from promptreel.providers.transcription import Chunk, join_pieces
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 
@@ -70,16 +70,16 @@ def track_languages(chunks: Sequence[Chunk], detector: LanguageDetector) -> list
     judged_pieces, starts = _language_starts(chunks, codes, detector)
     tracked = []
     for chunk, probabilities in zip(chunks, judged, strict=True):
-        parts: dict[str, list[Piece]] = {}
-        for piece in chunk.pieces:
-            code = next(code for start_us, code in reversed(starts) if piece.speech.start_us >= start_us)
-            parts.setdefault(code, []).append(piece)
-        for code, pieces in parts.items():
-            probabilities_of_code = [judged_pieces.get(piece.speech, probabilities).get(code, 0.0) for piece in pieces]
-            tracked.append(
-                (join_pieces(pieces), Language(code, round(sum(probabilities_of_code) / len(probabilities_of_code), 4)))
-            )
+        for code, run in groupby(chunk.pieces, lambda piece: _code_at(starts, piece.speech.start_us)):
+            pieces = list(run)
+            certain = [judged_pieces.get(piece.speech, probabilities).get(code, 0.0) for piece in pieces]
+            tracked.append((join_pieces(pieces), Language(code, round(sum(certain) / len(certain), 4))))
     return tracked
+
+
+def _code_at(starts: Sequence[tuple[int, str]], time_us: int) -> str:
+    """Return the language of the last run that starts at or before a time."""
+    return next(code for start_us, code in reversed(starts) if time_us >= start_us)
 
 
 def most_likely_languages(units: Sequence[Probabilities], are_candidates: bool = False) -> list[str]:
@@ -158,7 +158,8 @@ def _language_starts(
         spans = [piece.speech for chunk in around[number] for piece in chunk.pieces]
         spans = [span for span in spans if span.start_us >= starts[-1][0]]
         index = change_index([judged[span] for span in spans], codes[number], codes[number + 1])
-        starts.append((spans[index].start_us if index < len(spans) else spans[-1].end_us, codes[number + 1]))
+        start_us = spans[index].start_us if index < len(spans) else around[number][-1].pieces[-1].speech.end_us
+        starts.append((start_us, codes[number + 1]))
     return judged, starts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -120,3 +121,16 @@ def test_change_maximizes_the_likelihood_of_the_pieces(pieces: list[dict[str, fl
         return sum(math.log(piece["en" if position < index else "de"]) for position, piece in enumerate(pieces))
 
     assert score(change_index(pieces, "en", "de")) == pytest.approx(max(map(score, range(len(pieces) + 1))))
+
+
+@pytest.mark.parametrize("named", [(), ("de", "fr")])
+def test_any_detector_leaves_every_stretch_with_one_language(named: tuple[str, ...]) -> None:
+    for seed in range(1000):
+        random = Random(seed)
+        item = FakeItem(["en"] * random.randint(1, 25))
+
+        def detect(samples: np.ndarray, random: Random = random) -> dict[str, float]:
+            return {code: random.choice((0.001, 0.5, 0.99)) for code in CODES}
+
+        item.detect = detect  # type: ignore[method-assign]
+        assert set(item.track(*named)) <= set(CODES)
