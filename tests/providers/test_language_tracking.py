@@ -125,7 +125,7 @@ def test_change_maximizes_the_likelihood_of_the_pieces(pieces: list[dict[str, fl
 
 @pytest.mark.parametrize("named", [(), ("de", "fr")])
 def test_any_detector_leaves_every_stretch_with_one_language(named: tuple[str, ...]) -> None:
-    for seed in range(1000):
+    for seed in range(300):
         random = Random(seed)
         item = FakeItem(["en"] * random.randint(1, 25))
 
