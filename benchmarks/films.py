@@ -191,6 +191,7 @@ class _Style:
     black: float
     sweep_s: tuple[float, float]
     sweep_width: tuple[float, float]
+    close_width: tuple[float, float]
     depth: tuple[float, float]
 
 
@@ -210,6 +211,7 @@ _STYLES: dict[Half, _Style] = {
         black=10.0,
         sweep_s=(0.5, 2.5),
         sweep_width=(0.2, 0.9),
+        close_width=(1.1, 2.0),
         depth=(0.2, 0.7),
     ),
     "REPORT": _Style(
@@ -227,6 +229,7 @@ _STYLES: dict[Half, _Style] = {
         black=16.0,
         sweep_s=(0.4, 3.0),
         sweep_width=(0.15, 1.1),
+        close_width=(1.0, 2.2),
         depth=(0.15, 0.75),
     ),
 }
@@ -245,6 +248,7 @@ class _Recipe:
     flash: float  # chance
     group: Group = "general"
     dark: float = 0.0  # chance
+    close: bool = False  # objects pass so near to the camera that they fill the picture
 
 
 _FILMS: tuple[_Recipe, ...] = (
@@ -262,6 +266,8 @@ _FILMS: tuple[_Recipe, ...] = (
     *(_Recipe(f"leader{n}", 25, False, n % 3, 2, (0.1, 0.0, 0.0), 0.4, 0.0, "leaders", 0.25) for n in range(10)),
     _Recipe("sweep0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps"),
     _Recipe("sweep1", 30, True, 0, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps"),
+    _Recipe("close0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps", close=True),
+    _Recipe("close1", 24, False, 0, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps", close=True),
     _Recipe("lights0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "lights"),
     _Recipe("lights1", 30, True, 0, 8, (0.25, 0.0, 0.0), 0.2, 0.0, "lights"),
 )
@@ -322,7 +328,8 @@ def _complicate(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
         shot = replace(shot, ramp=1.0, objects=(), frames=round(shot.frames * 1.6))
     seconds = shot.frames / recipe.rate
     if recipe.group == "sweeps":
-        sweeps = tuple(_plan_sweep(rng, style, seconds) for _ in range(int(rng.integers(1, 3))))
+        count = 1 if recipe.close else int(rng.integers(1, 3))
+        sweeps = tuple(_plan_sweep(rng, style, seconds, recipe.close) for _ in range(count))
         return replace(shot, sweeps=sweeps)
     if recipe.group == "lights":
         kind: Any = str(rng.choice(["flicker", "breathe", "dim"]))
@@ -341,15 +348,16 @@ def _complicate(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
     return shot
 
 
-def _plan_sweep(rng: Rng, style: _Style, seconds: float) -> Sweep:
-    top = float(rng.uniform(0.0, 0.4))
+def _plan_sweep(rng: Rng, style: _Style, seconds: float, close: bool) -> Sweep:
+    top = float(rng.uniform(0.0, 0.2 if close else 0.4))
+    width = style.close_width if close else style.sweep_width
     return Sweep(
-        float(rng.uniform(0.1, 0.6)) * seconds,
+        float(rng.uniform(0.1, 0.3 if close else 0.6)) * seconds,
         float(rng.uniform(*style.sweep_s)),
-        float(rng.uniform(*style.sweep_width)),
+        float(rng.uniform(*width)),
         top,
-        float(rng.uniform(top + 0.4, 1.3)),
-        float(rng.choice([0.0, 0.05, 0.3])),
+        1.0 if close else float(rng.uniform(top + 0.4, 1.3)),
+        float(rng.choice([0.0, 0.1, 0.6] if close else [0.0, 0.05, 0.3])),
         float(rng.choice([1.0, 1.0, 0.6])),
         int(rng.integers(1 << 30)),
         bool(rng.random() < 0.5),
