@@ -26,6 +26,7 @@ class _Camera:
         self.grain = self.rng.normal(0, 1, (2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
         self.jitter = self.rng.normal(0, 1, (512, 2))
         self.y, self.x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / WIDTH
+        self.gain = 1.0 if shot.level is None else shot.level / float(self.canvas.mean())
         self.sweeps = [_Sweep(sweep) for sweep in shot.sweeps]
         self.lamp = _Light(shot.lamp, shot.frames, rate) if shot.lamp else None
 
@@ -69,7 +70,7 @@ class _Camera:
             sweep.draw(out, t)
         if self.lamp is not None:
             out = out * self.lamp.at(frame)
-        gain = shot.gain * (1 + (shot.ramp - 1) * float(np.clip(frame / shot.frames, 0, 1)))
+        gain = self.gain * (1 + (shot.ramp - 1) * float(np.clip(frame / shot.frames, 0, 1)))
         out = out * np.float32(gain)
         for when, length in shot.flashes:
             since = frame - round(when * self.rate)

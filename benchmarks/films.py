@@ -111,7 +111,7 @@ class Shot:
     ramp: float  # gain at the end of the shot; 1 for none
     grain: float
     frames: int  # frames outside transitions
-    gain: float = 1.0  # below 1: a dark shot
+    level: float | None = None  # mean of the canvas, 0..255, in a dark shot
     sweeps: tuple[Sweep, ...] = ()
     lamp: Lamp | None = None
 
@@ -207,7 +207,7 @@ _STYLES: dict[Half, _Style] = {
         (0.0, 0.5),
         (0, 7),
         (1.0, 1.0, 0.4, 0.6, 1.4, 2.0),
-        dark=(0.05, 0.24),
+        dark=(5, 28),
         black=10.0,
         sweep_s=(0.5, 2.5),
         sweep_width=(0.2, 0.9),
@@ -225,7 +225,7 @@ _STYLES: dict[Half, _Style] = {
         (0.0, 0.7),
         (0, 9),
         (1.0, 1.0, 1.0, 0.55, 1.6),
-        dark=(0.045, 0.26),
+        dark=(5, 30),
         black=16.0,
         sweep_s=(0.4, 3.0),
         sweep_width=(0.15, 1.1),
@@ -322,8 +322,8 @@ def _plan_black(rng: Rng, rate: int) -> tuple[int, int]:
 def _complicate(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
     """Add what the film's group concentrates on."""
     if recipe.dark and rng.random() < recipe.dark:
-        gain = float(np.exp(rng.uniform(*np.log(style.dark))))
-        shot = replace(shot, gain=gain, grain=min(shot.grain, 3.0), ramp=1.0)
+        level = float(np.exp(rng.uniform(*np.log(style.dark))))
+        shot = replace(shot, level=level, grain=min(shot.grain, 3.0), ramp=1.0)
     if recipe.group in ("sweeps", "lights"):
         shot = replace(shot, ramp=1.0, objects=(), frames=round(shot.frames * 1.6))
     seconds = shot.frames / recipe.rate

@@ -23,22 +23,27 @@ def find_cuts(features: FrameFeatures, steps: F32, settings: ShotSettings) -> li
     found = []
     # steps are visited in order, so what is asked again lies within a second or so: 512 frames are plenty
     lasting = lru_cache(maxsize=512)(lambda step: _lasting_change(features, step, settings))
-    for at in np.flatnonzero(steps >= settings.cut_distance).tolist():
-        score = _cut_score(features, steps, at, lasting, settings)
+    level = features.brightness.copy()
+    level[1:] = np.maximum(level[1:], level[:-1])
+    dim = np.clip(level / settings.dark_level * settings.cut_distance, settings.dark_distance, settings.cut_distance)
+    for at in np.flatnonzero(steps >= dim).tolist():
+        score = _cut_score(features, steps, at, float(dim[at]), lasting, settings)
         if score is not None:
             when = int(times[at])
             found.append(Transition("cut", when, when, when, score))
     return found
 
 
-def _cut_score(features: FrameFeatures, steps: F32, at: int, lasting: _Lasting, settings: ShotSettings) -> float | None:
+def _cut_score(
+    features: FrameFeatures, steps: F32, at: int, least: float, lasting: _Lasting, settings: ShotSettings
+) -> float | None:
     """How far apart the frame sets on both sides of the step into frame `at` are, or None where that is no
     cut."""
     times = features.times_us
     apart, left, right = lasting(at)
     pair = np.array([left]), np.array([right])
     strength = apart * min(1.0, float(share_changed(features, *pair)[0]) / settings.full_spread)
-    if strength < settings.cut_distance or only_light_changed(features, *pair, settings)[0]:
+    if strength < least or only_light_changed(features, *pair, settings)[0]:
         return None
     first, last = (
         first_at(times, times[at] - settings.around_us),
@@ -47,21 +52,22 @@ def _cut_score(features: FrameFeatures, steps: F32, at: int, lasting: _Lasting, 
     around = np.array([k for k in range(max(first, 1), last) if k != at], dtype=np.int64)
     near = np.abs(times[around] - times[at]) <= settings.near_us
     usual = steps[around]
-    if not _stands_out(strength, usual, near, settings):
+    ratio = settings.cut_ratio if strength >= settings.cut_distance else settings.dark_ratio
+    if not _stands_out(strength, usual, near, ratio, settings):
         # flashes near by may be what made the usual step look large: count only what lasts of each large step
-        for k in np.flatnonzero(usual > strength / settings.cut_ratio).tolist():
+        for k in np.flatnonzero(usual > strength / ratio).tolist():
             usual[k] = min(float(usual[k]), lasting(int(around[k]))[0])
-        if not _stands_out(strength, usual, near, settings):
+        if not _stands_out(strength, usual, near, ratio, settings):
             return None
     return min(strength, 1.0)
 
 
-def _stands_out(strength: float, usual: F32, near: Bool, settings: ShotSettings) -> bool:
+def _stands_out(strength: float, usual: F32, near: Bool, ratio: float, settings: ShotSettings) -> bool:
     """Whether a step exceeds what is usual around it and, for bursts such as a whip pan, the middle one of
     those near it."""
     level = float(np.quantile(usual, settings.around_quantile)) if len(usual) else 0.0
     burst = float(np.median(usual[near])) if near.any() else 0.0
-    return strength >= settings.cut_ratio * max(level, burst)
+    return strength >= ratio * max(level, burst)
 
 
 def _lasting_change(features: FrameFeatures, at: int, settings: ShotSettings) -> tuple[float, int, int]:

@@ -19,10 +19,12 @@ def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSet
     if len(features) < 2:
         return ()
     steps = step_distances(features)
-    blanks = find_blanks(features, settings)
-    cuts = [c for c in find_cuts(features, steps, settings) if not any(in_fade(c, blank) for blank in blanks)]
+    cuts = find_cuts(features, steps, settings)
+    blanks = find_blanks(features, cuts, settings)
+    cuts = [c for c in cuts if not any(in_fade(c, blank) for blank in blanks)]
     fades = [clip_to_cuts(blank.fade, cuts) for blank in blanks]
     blocked = [*fades, *cuts]
     dissolves = [d for d in find_dissolves(features, blocked, settings) if not overlaps(d, blocked)]
+    ends = [blank.boundary for blank in blanks if blank.at_an_end and blank.boundary is not None]
     between = [fade for fade, blank in zip(fades, blanks, strict=True) if not blank.at_an_end]
-    return strongest([*between, *cuts, *dissolves], settings.min_gap_us)
+    return strongest([*between, *ends, *cuts, *dissolves], settings.min_gap_us)

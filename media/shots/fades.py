@@ -1,4 +1,4 @@
-"""Fades: the picture goes blank and comes back."""
+"""Fades and black or white stretches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import SHORTEST_RAMP_US
 from promptreel.media.shots.transitions import Transition
 
-_FLAT = 0.002  # contrast, half a level: steps below it are no longer part of a ramp
+_FLAT = 0.002  # contrast, half a level: smaller steps do not continue a ramp
 
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """A blank stretch and the fade that it belongs to."""
+    """A blank stretch and the fade that contains it."""
 
     fade: Transition
     first_us: int
@@ -26,29 +26,72 @@ class Blank:
     last_us: int
     """First frame after it."""
     at_an_end: bool
-    """The film begins or ends blank, so that this bounds no shot."""
+    """The film starts or ends with it, so the fade has content on one side only."""
+    boundary: Transition | None
+    """The transition to report: the fade or, at an end, the change between the blank stretch and the content.
+    None for a blank stretch at an end that is too short to be a shot."""
 
 
-def find_blanks(features: FrameFeatures, settings: ShotSettings) -> list[Blank]:
-    """Blank stretches, with the ramps that lead in and out; blank flashes are left to the cut test."""
+def find_blanks(features: FrameFeatures, cuts: list[Transition], settings: ShotSettings) -> list[Blank]:
+    """Find blank stretches and their ramps. Skip blank flashes, which the cut test handles, and dark shots."""
     level, contrast, times = features.brightness, features.contrast, features.times_us
     blank = (contrast < settings.blank_contrast) & ((level < settings.blank_level) | (level > 1 - settings.blank_level))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8)))
+    edges = np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8))
+    starts, ends = edges[:-1] > 0, edges[1:] < 0
+    # A dark shot next to black is as blank as the black: only a cut separates them.
+    split = np.searchsorted(times, [c.at_us for c in cuts])
+    split = split[blank[split] & blank[split - 1]]
+    starts[split], ends[split - 1] = True, True
     found = []
-    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        start = _ramp_end(contrast, times, first - 1, -1, settings.fade_reach_us) if first > 0 else 0
-        end = _ramp_end(contrast, times, last, 1, settings.fade_reach_us) if last < len(times) else len(times) - 1
-        inside = first > 0 and last < len(times)
-        if inside and times[last] - times[first - 1] < 2 * settings.persist_us:
-            ramped = _is_ramp(times, start, first - 1) or _is_ramp(times, last, end)
-            alike = float(distance(features, np.array([start]), np.array([end]))[0]) < settings.cut_distance
-            if not ramped or (alike and level[first] > 0.5):
-                continue  # a flash, which may afterglow
-        ties = first + np.flatnonzero(contrast[first:last] <= contrast[first:last].min() + _FLAT)
-        at = int(times[ties[0]] + times[ties[-1]]) // 2
-        fade = Transition("fade", int(times[start]), int(times[end]), at, 1.0)
-        found.append(Blank(fade, int(times[first]), int(times[min(last, end)]), not inside))
+    for first, last in zip(np.flatnonzero(starts).tolist(), (np.flatnonzero(ends) + 1).tolist(), strict=True):
+        found += _read_blank(features, first, last, set(split.tolist()), settings)
     return found
+
+
+def _read_blank(
+    features: FrameFeatures, first: int, last: int, separators: set[int], settings: ShotSettings
+) -> list[Blank]:
+    """Return the blank stretch [first, last) with its ramps; empty for a flash and for a dark shot."""
+    level, contrast, times = features.brightness, features.contrast, features.times_us
+    count, reach = len(times), settings.fade_reach_us
+    start = end = None
+    if first > 0:
+        start = first - 1 if first in separators else _ramp_end(contrast, times, first - 1, -1, reach)
+    if last < count:
+        end = last if last in separators else _ramp_end(contrast, times, last, 1, reach)
+    ramped_out = start is not None and _is_ramp(times, start, first - 1)
+    ramped_in = end is not None and _is_ramp(times, last, end)
+    ramped = ramped_out or ramped_in
+    if not ramped and contrast[first:last].min() >= settings.flat_contrast:
+        return []
+    if start is not None and end is not None and times[last] - times[first - 1] < 2 * settings.persist_us:
+        alike = float(distance(features, np.array([start]), np.array([end]))[0]) < settings.cut_distance
+        if not ramped or (alike and level[first] > 0.5):
+            return []  # a flash, which may afterglow
+    at_an_end = start is None or end is None
+    ties = first + np.flatnonzero(contrast[first:last] <= contrast[first:last].min() + _FLAT)
+    at = int(times[ties[0]] + times[ties[-1]]) // 2
+    fade = Transition("fade", int(times[start or 0]), int(times[count - 1 if end is None else end]), at, 1.0)
+    first_us, last_us = int(times[first]), int(times[min(last, count - 1)])
+    boundary = fade
+    if at_an_end:
+        boundary = _end_boundary(times, first, last, start, end, ramped, settings)
+    return [Blank(fade, first_us, last_us, at_an_end, boundary)]
+
+
+def _end_boundary(
+    times: I64, first: int, last: int, start: int | None, end: int | None, ramped: bool, settings: ShotSettings
+) -> Transition | None:
+    """Return the change between content and a blank stretch [first, last) at one end of the film."""
+    if times[min(last, len(times) - 1)] - times[first] < settings.persist_us:
+        return None
+    if end is not None:
+        at, old, new = int(times[last]), int(times[last - 1]), int(times[end])
+    elif start is not None:
+        at, old, new = int(times[first]), int(times[start]), int(times[first])
+    else:
+        return None
+    return Transition("fade", old, new, at, 1.0) if ramped else Transition("cut", at, at, at, 1.0)
 
 
 def _is_ramp(times: I64, first: int, last: int) -> bool:

@@ -18,6 +18,12 @@ class ShotSettings:
     not `full_spread`."""
     cut_ratio: float = 3.5
     """How many times a cut's strength must exceed the usual frame-to-frame distance around it."""
+    dark_level: float = 0.2
+    """Mean luma below which the least strength of a cut falls in proportion, because distances scale with the light."""
+    dark_distance: float = 0.03
+    """Least strength of a cut in any light. Coding noise and slow movement in the dark stay below 0.02."""
+    dark_ratio: float = 8.0
+    """`cut_ratio` for cuts weaker than `cut_distance`: only the neighbourhood tells them from movement."""
     full_spread: float = 0.5
     """Evenness from which a change counts in full (see `share_changed`). Changes of part of the picture,
     such as an object that appears, lie below 0.3, cuts between full pictures mostly above 0.5."""
@@ -54,6 +60,9 @@ class ShotSettings:
     little or in part only."""
     blank_contrast: float = 0.02
     """Standard deviation of luma below which a picture is blank. 0.02 is five of 255 levels: coding noise."""
+    flat_contrast: float = 0.004
+    """Standard deviation of luma that a blank stretch without a ramp must reach: one of 255 levels. A dark shot
+    shows more."""
     blank_level: float = 0.10
     """A blank picture ends a fade when its mean luma is within this of black or of white."""
     fade_reach_us: int = 3_000_000
