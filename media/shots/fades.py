@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promptreel.media.shots.arrays import F32, I64
+from promptreel.media.shots.arrays import F32, I64, Bool
 from promptreel.media.shots.distances import distance
 from promptreel.media.shots.features import FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
@@ -14,6 +14,7 @@ from promptreel.media.shots.times import SHORTEST_RAMP_US
 from promptreel.media.shots.transitions import Transition
 
 _FLAT = 0.002  # contrast, half a level: smaller steps do not continue a ramp
+_NEUTRAL = 3  # levels between the mean colours of black or white; dark shots are mostly tinted
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +36,48 @@ class Blank:
 def find_blanks(features: FrameFeatures, cuts: list[Transition], settings: ShotSettings) -> list[Blank]:
     """Find blank stretches and their ramps. Skip blank flashes, which the cut test handles, and dark shots."""
     level, contrast, times = features.brightness, features.contrast, features.times_us
-    blank = (contrast < settings.blank_contrast) & ((level < settings.blank_level) | (level > 1 - settings.blank_level))
-    edges = np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8))
+    dim = (contrast < settings.blank_contrast) & ((level < settings.blank_level) | (level > 1 - settings.blank_level))
+    flat = dim & (contrast < settings.flat_contrast) & (np.ptp(features.mean_rgb, axis=1) <= _NEUTRAL)
+    edges = np.diff(np.concatenate([[False], dim, [False]]).astype(np.int8))
     starts, ends = edges[:-1] > 0, edges[1:] < 0
-    # A dark shot next to black is as blank as the black: only a cut separates them.
-    split = np.searchsorted(times, [c.at_us for c in cuts])
-    split = split[blank[split] & blank[split - 1]]
+    # A dark shot next to black may be as dim as the black: only a cut separates them.
+    at = np.searchsorted(times, [c.at_us for c in cuts])
+    split = at[dim[at] & dim[at - 1]]
     starts[split], ends[split - 1] = True, True
+    bounds = set(at.tolist())
     found = []
     for first, last in zip(np.flatnonzero(starts).tolist(), (np.flatnonzero(ends) + 1).tolist(), strict=True):
-        found += _read_blank(features, first, last, set(split.tolist()), settings)
+        for inner_first, inner_last in _flat_parts(times, flat, first, last, settings) or [(first, last)]:
+            found += _read_blank(features, inner_first, inner_last, bool(flat[inner_first]), bounds, settings)
     return found
 
 
+def _flat_parts(times: I64, flat: Bool, first: int, last: int, settings: ShotSettings) -> list[tuple[int, int]]:
+    """Return the flat parts of the dim stretch [first, last): the rest of it is ramps and dark shots."""
+    frames = first + np.flatnonzero(flat[first:last])
+    if not len(frames):
+        return []
+    gaps = np.flatnonzero(np.diff(times[frames]) > settings.persist_us)
+    return list(
+        zip(frames[np.r_[0, gaps + 1]].tolist(), (frames[np.r_[gaps, len(frames) - 1]] + 1).tolist(), strict=True)
+    )
+
+
 def _read_blank(
-    features: FrameFeatures, first: int, last: int, separators: set[int], settings: ShotSettings
+    features: FrameFeatures, first: int, last: int, flat: bool, cuts: set[int], settings: ShotSettings
 ) -> list[Blank]:
     """Return the blank stretch [first, last) with its ramps; empty for a flash and for a dark shot."""
     level, contrast, times = features.brightness, features.contrast, features.times_us
     count, reach = len(times), settings.fade_reach_us
     start = end = None
     if first > 0:
-        start = first - 1 if first in separators else _ramp_end(contrast, times, first - 1, -1, reach)
+        start = first - 1 if first in cuts else _ramp_end(contrast, times, first - 1, -1, reach)
     if last < count:
-        end = last if last in separators else _ramp_end(contrast, times, last, 1, reach)
+        end = last if last in cuts else _ramp_end(contrast, times, last, 1, reach)
     ramped_out = start is not None and _is_ramp(times, start, first - 1)
     ramped_in = end is not None and _is_ramp(times, last, end)
     ramped = ramped_out or ramped_in
-    if not ramped and contrast[first:last].min() >= settings.flat_contrast:
+    if not ramped and not flat:
         return []
     if start is not None and end is not None and times[last] - times[first - 1] < 2 * settings.persist_us:
         alike = float(distance(features, np.array([start]), np.array([end]))[0]) < settings.cut_distance

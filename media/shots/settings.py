@@ -60,7 +60,7 @@ class ShotSettings:
     little or in part only."""
     blank_contrast: float = 0.02
     """Standard deviation of luma below which a picture is blank. 0.02 is five of 255 levels: coding noise."""
-    flat_contrast: float = 0.004
+    flat_contrast: float = 0.003
     """Standard deviation of luma that a blank stretch without a ramp must reach: one of 255 levels. A dark shot
     shows more."""
     blank_level: float = 0.10
