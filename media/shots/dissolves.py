@@ -12,7 +12,7 @@ from promptreel.media.shots.features import COLS, ROWS, FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import after, first_at
 from promptreel.media.shots.transitions import Transition, select_strongest
-from promptreel.media.shots.windows import Windows, measure_windows, vector
+from promptreel.media.shots.windows import Windows, measure_windows, nearest_return, vector
 
 # Histogram distance from which it is worth as much as layout; a still, grainy shot stays below about 0.05.
 _FULL_HELLINGER = 0.2
@@ -40,9 +40,14 @@ def _judge_windows(features: FrameFeatures, windows: Windows, settings: ShotSett
     score *= np.minimum(1, windows.distance / settings.dissolve_distance)
     score *= np.minimum(1, share_changed(features, windows.old, windows.new) / settings.full_spread)
     good = rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
-    good &= ~only_light_changed(features, windows.old, windows.new, settings)
     passed = np.flatnonzero(good)
-    good[passed] = _share_left_by_shift(features, windows.old[passed], windows.new[passed]) >= settings.shift_share
+    old, new = windows.old[passed], windows.new[passed]
+    returns = nearest_return(features, windows, passed, settings.return_us) < settings.return_share
+    good[passed] = (
+        ~only_light_changed(features, old, new, settings)
+        & (_share_left_by_shift(features, old, new) >= settings.shift_share)
+        & ~(returns & (windows.residual[passed] > settings.exact_residual))
+    )
     return [
         Transition("dissolve", start, end, (start + end) // 2, float(score[at]))
         for at, start, end in zip(

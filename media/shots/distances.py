@@ -8,6 +8,8 @@ from promptreel.media.shots.arrays import F32, I64, U8, Bool, chunks
 from promptreel.media.shots.features import BINS, COLS, ROWS, FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 
+_BAR = 4  # luma at or below which a cell counts as part of a black bar, also beside a dark picture
+_LOG_LUMA = np.log(np.arange(256, dtype=np.float32) + 8)  # 8: below it a step is coding noise
 _BLACK = 20  # luma at or below which a cell counts as black: 16 is black in limited range
 
 
@@ -70,10 +72,33 @@ def only_light_changed(features: FrameFeatures, left: I64, right: I64, settings:
     same_colour, colour_power = _cosine(colour[0], colour[1])
     # patterns weaker than 3 of 255 levels are noise: no layout to compare, no colour to differ in
     return np.asarray(
-        (same_light > settings.lighting_pattern)
-        & (light_power > 3.0**2)
-        & ((same_colour > settings.lighting_pattern) | (colour_power < 3.0**2))
+        (
+            (same_light > settings.lighting_pattern)
+            & (light_power > 3.0**2)
+            & ((same_colour > settings.lighting_pattern) | (colour_power < 3.0**2))
+        )
+        | (_same_structure(features.grid[left], features.grid[right]) > settings.lighting_structure)
     )
+
+
+def _same_structure(one: U8, two: U8) -> F32:
+    """Cosine of the steps of log luma between neighbouring cells: float32[m], 0 for pictures without structure.
+
+    A lamp multiplies the luma of neighbouring cells alike, wherever and in whatever colour it shines, so the steps stay.
+    Black bars would be the same structure in every shot: cells in or next to them do not count.
+    """
+    hidden = np.pad(np.maximum(one, two).reshape(-1, ROWS, COLS) <= _BAR, ((0, 0), (1, 1), (1, 1)))
+    hidden = hidden[:, :-2] | hidden[:, 1:-1] | hidden[:, 2:]
+    hidden = hidden[:, :, :-2] | hidden[:, :, 1:-1] | hidden[:, :, 2:]
+    down, across = ~(hidden[:, 1:] | hidden[:, :-1]), ~(hidden[:, :, 1:] | hidden[:, :, :-1])
+    total, power = np.zeros(len(one), np.float32), [np.zeros(len(one), np.float32)] * 2
+    logs = [_LOG_LUMA[rows].reshape(-1, ROWS, COLS) for rows in (one, two)]
+    for axis, shown in ((1, down), (2, across)):
+        steps = [np.diff(rows, axis=axis) * shown for rows in logs]
+        total = total + np.einsum("ijk,ijk->i", steps[0], steps[1])
+        power = [sums + np.einsum("ijk,ijk->i", side, side) for sums, side in zip(power, steps, strict=True)]
+    # a mean square step of 1 % is noise
+    return np.asarray(total / np.sqrt(np.maximum(power[0] * power[1], (0.01**2 * ROWS * COLS) ** 2)), np.float32)
 
 
 def _cosine(one: F32, two: F32) -> tuple[F32, F32]:

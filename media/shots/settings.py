@@ -40,6 +40,9 @@ class ShotSettings:
     lighting_pattern: float = 0.85
     """Two frames whose patterns of light and of colour both have a cosine above this show one scene in other
     light."""
+    lighting_structure: float = 0.8
+    """Two frames whose steps of log luma between neighbouring cells have a cosine above this show one scene in
+    other light. Different scenes stay below 0.5, lamps over part of the picture above 0.85."""
     dissolve_windows_us: tuple[int, ...] = (300_000, 500_000, 800_000, 1_200_000, 1_800_000, 2_600_000)
     """Window lengths tried, near a factor of 1.5 apart; dissolves in edited film mostly last 0.3-2.5 s."""
     dissolve_distance: float = 0.08
@@ -55,6 +58,14 @@ class ShotSettings:
     shift_share: float = 0.5
     """Least share of the ends' difference that must remain when one is shifted onto the other: below it the
     camera moved."""
+    return_us: int = 3_000_000
+    """Time on each side of a dissolve that is searched for a return of the picture on its other side."""
+    return_share: float = 0.12
+    """A dissolve whose old picture returns after it, or whose new picture was there before it, as near as this
+    share of the distance of its ends, is an object that passes. A still background gives 0.01 to 0.1."""
+    exact_residual: float = 0.1
+    """`residual` below which a blend is so exact that a return does not count: still pictures that dissolve there
+    and back."""
     dissolve_score: float = 0.34
     """Least score of a dissolve: (1 - residual) * (1 - side_weight * side), less where its ends differ
     little or in part only."""
@@ -81,15 +92,22 @@ class ShotSettings:
             "blank_contrast",
             "blank_level",
             "lighting_pattern",
+            "lighting_structure",
+            "return_share",
+            "exact_residual",
+            "dark_level",
+            "dark_distance",
+            "flat_contrast",
             "full_spread",
             "around_quantile",
         ):
             value = getattr(self, name)
             if not 0 < value <= 1:
                 raise ValueError(f"ShotSettings.{name} is {value!r}: it must be above 0 and at most 1")
-        if not self.cut_ratio >= 1:
-            raise ValueError(f"ShotSettings.cut_ratio is {self.cut_ratio!r}: it must be at least 1")
-        for name in ("persist_us", "around_us", "near_us", "fade_reach_us", "min_gap_us"):
+        for name in ("cut_ratio", "dark_ratio"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"ShotSettings.{name} is {getattr(self, name)!r}: it must be at least 1")
+        for name in ("persist_us", "around_us", "near_us", "fade_reach_us", "return_us", "min_gap_us"):
             value = getattr(self, name)
             if not isinstance(value, int) or value <= 0:
                 raise ValueError(

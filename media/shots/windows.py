@@ -14,12 +14,19 @@ from promptreel.media.shots.times import SHORTEST_RAMP_US, first_after, last_bef
 from promptreel.media.shots.transitions import Transition
 
 
+_RETURN_SAMPLES = 16  # frames compared on each side: a background that returns stays for a while
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Measures of `m` windows that may hold a dissolve, each an array over m."""
 
     start_us: I64
     end_us: I64
+    floor_us: I64
+    """End of the transition before."""
+    ceiling_us: I64
+    """Start of the transition after."""
     old: I64
     """Frame at the start."""
     new: I64
@@ -82,6 +89,8 @@ def measure_windows(
     return Windows(
         windows.centre_us - length_us // 2,
         windows.centre_us + length_us // 2,
+        windows.floor_us,
+        windows.ceiling_us,
         windows.old,
         windows.new,
         distance,
@@ -142,6 +151,24 @@ def _movement_outside(
         side += rms(vector(features, outer) - end) * stretch
         colour_side += hellinger(features, inner, outer) * stretch
     return side, colour_side
+
+
+def nearest_return(features: FrameFeatures, windows: Windows, at: I64, reach_us: int) -> F32:
+    """Return how near the old picture comes again after the windows `at`, or the new one was before them.
+
+    float32[m], as a share of the distance of their ends.
+    """
+    times = features.times_us
+    floor, ceiling = windows.floor_us[at], windows.ceiling_us[at]
+    best = np.full(len(at), np.inf, np.float32)
+    old, new = (vector(features, side[at]) for side in (windows.old, windows.new))
+    for number in range(1, _RETURN_SAMPLES + 1):
+        away = reach_us * number // _RETURN_SAMPLES
+        later = last_before(times, np.minimum(windows.end_us[at] + away, ceiling))
+        earlier = first_after(times, np.maximum(windows.start_us[at] - away, floor) - 1)
+        for frames, outside, end in ((later, later > windows.new[at], old), (earlier, earlier < windows.old[at], new)):
+            best = np.where(outside, np.minimum(best, rms(vector(features, frames) - end)), best)
+    return np.asarray(best / windows.distance[at], dtype=np.float32)
 
 
 def vector(features: FrameFeatures, frames: I64) -> F32:
