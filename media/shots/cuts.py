@@ -42,8 +42,9 @@ def _cut_score(
     times = features.times_us
     apart, left, right = lasting(at)
     pair = np.array([left]), np.array([right])
+    step = np.array([at - 1]), np.array([at])  # during a pan only these two show the same part of the scene
     strength = apart * min(1.0, float(share_changed(features, *pair)[0]) / settings.full_spread)
-    if strength < least or only_light_changed(features, *pair, settings)[0]:
+    if strength < least or any(only_light_changed(features, *frames, settings)[0] for frames in (pair, step)):
         return None
     first, last = (
         first_at(times, times[at] - settings.around_us),

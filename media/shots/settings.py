@@ -40,7 +40,7 @@ class ShotSettings:
     lighting_pattern: float = 0.85
     """Two frames whose patterns of light and of colour both have a cosine above this show one scene in other
     light."""
-    lighting_structure: float = 0.8
+    lighting_structure: float = 0.7
     """Two frames whose steps of log luma between neighbouring cells have a cosine above this show one scene in
     other light. Different scenes stay below 0.5, lamps over part of the picture above 0.85."""
     dissolve_windows_us: tuple[int, ...] = (300_000, 500_000, 800_000, 1_200_000, 1_800_000, 2_600_000)
@@ -60,7 +60,7 @@ class ShotSettings:
     camera moved."""
     return_us: int = 3_000_000
     """Time on each side of a dissolve that is searched for a return of the picture on its other side."""
-    return_share: float = 0.12
+    return_share: float = 0.2
     """A dissolve whose old picture returns after it, or whose new picture was there before it, as near as this
     share of the distance of its ends, is an object that passes. A still background gives 0.01 to 0.1."""
     exact_residual: float = 0.1

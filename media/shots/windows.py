@@ -14,7 +14,7 @@ from promptreel.media.shots.times import SHORTEST_RAMP_US, first_after, last_bef
 from promptreel.media.shots.transitions import Transition
 
 
-_RETURN_SAMPLES = 16  # frames compared on each side: a background that returns stays for a while
+_RETURN_SAMPLES = 8  # frames compared on each side: a background that returns stays for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +154,22 @@ def _movement_outside(
 
 
 def nearest_return(features: FrameFeatures, windows: Windows, at: I64, reach_us: int) -> F32:
-    """Return how near the old picture comes again after the windows `at`, or the new one was before them.
+    """Return the least distance between a frame up to `reach_us` before the windows `at` and one after them.
 
-    float32[m], as a share of the distance of their ends.
+    float32[m], as a share of the distance of their ends. Other transitions bound the reach.
     """
     times = features.times_us
-    floor, ceiling = windows.floor_us[at], windows.ceiling_us[at]
-    best = np.full(len(at), np.inf, np.float32)
-    old, new = (vector(features, side[at]) for side in (windows.old, windows.new))
-    for number in range(1, _RETURN_SAMPLES + 1):
+    sides: list[list[F32]] = [[], []]
+    for number in range(_RETURN_SAMPLES + 1):
         away = reach_us * number // _RETURN_SAMPLES
-        later = last_before(times, np.minimum(windows.end_us[at] + away, ceiling))
-        earlier = first_after(times, np.maximum(windows.start_us[at] - away, floor) - 1)
-        for frames, outside, end in ((later, later > windows.new[at], old), (earlier, earlier < windows.old[at], new)):
-            best = np.where(outside, np.minimum(best, rms(vector(features, frames) - end)), best)
+        earlier = first_after(times, np.maximum(windows.start_us[at] - away, windows.floor_us[at]) - 1)
+        later = last_before(times, np.minimum(windows.end_us[at] + away, windows.ceiling_us[at]))
+        sides[0].append(vector(features, np.minimum(earlier, windows.old[at])))
+        sides[1].append(vector(features, np.maximum(later, windows.new[at])))
+    best = np.full(len(at), np.inf, np.float32)
+    for before in sides[0]:
+        for after in sides[1]:
+            best = np.minimum(best, rms(after - before))
     return np.asarray(best / windows.distance[at], dtype=np.float32)
 
 
