@@ -42,9 +42,8 @@ def _cut_score(
     times = features.times_us
     apart, left, right = lasting(at)
     pair = np.array([left]), np.array([right])
-    step = np.array([at - 1]), np.array([at])  # during a pan only these two show the same part of the scene
     strength = apart * min(1.0, float(share_changed(features, *pair)[0]) / settings.full_spread)
-    if strength < least or any(only_light_changed(features, *frames, settings)[0] for frames in (pair, step)):
+    if strength < least:
         return None
     first, last = (
         first_at(times, times[at] - settings.around_us),
@@ -53,13 +52,19 @@ def _cut_score(
     around = np.array([k for k in range(max(first, 1), last) if k != at], dtype=np.int64)
     near = np.abs(times[around] - times[at]) <= settings.near_us
     usual = steps[around]
-    ratio = settings.cut_ratio if strength >= settings.cut_distance else settings.dark_ratio
-    if not _stands_out(strength, usual, near, ratio, settings):
-        # flashes near by may be what made the usual step look large: count only what lasts of each large step
-        for k in np.flatnonzero(usual > strength / ratio).tolist():
-            usual[k] = min(float(usual[k]), lasting(int(around[k]))[0])
-        if not _stands_out(strength, usual, near, ratio, settings):
+    if strength < settings.cut_distance:
+        if not _stands_out(strength, usual, near, settings.dark_ratio, settings):
             return None
+    elif not _stands_out(strength, usual, near, settings.cut_ratio, settings):
+        # flashes near by may be what made the usual step look large: count only what lasts of each large step
+        for k in np.flatnonzero(usual > strength / settings.cut_ratio).tolist():
+            usual[k] = min(float(usual[k]), lasting(int(around[k]))[0])
+        if not _stands_out(strength, usual, near, settings.cut_ratio, settings):
+            return None
+    # During a pan only the frames next to the step show the same part of the scene.
+    olds, news = np.array([left, at - 1]), np.array([right, at])
+    if only_light_changed(features, olds, news, settings).any():
+        return None
     return min(strength, 1.0)
 
 

@@ -38,22 +38,27 @@ def _judge_windows(features: FrameFeatures, windows: Windows, settings: ShotSett
     outside = settings.side_weight * ((1 - say) * windows.side + say * windows.colour_side)
     score = (1 - windows.residual) * np.clip(1 - outside, 0, 1)
     score *= np.minimum(1, windows.distance / settings.dissolve_distance)
-    score *= np.minimum(1, share_changed(features, windows.old, windows.new) / settings.full_spread)
-    good = rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
-    passed = np.flatnonzero(good)
-    old, new = windows.old[passed], windows.new[passed]
-    returns = nearest_return(features, windows, passed, settings.return_us) < settings.return_share
-    good[passed] = (
-        ~only_light_changed(features, old, new, settings)
-        & (_share_left_by_shift(features, old, new) >= settings.shift_share)
-        & ~(returns & (windows.residual[passed] > settings.exact_residual))
+    # The tests below cost more and only reject: each runs on what is left.
+    passed = np.flatnonzero(
+        rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
     )
+    score[passed] *= np.minimum(
+        1, share_changed(features, windows.old[passed], windows.new[passed]) / settings.full_spread
+    )
+    passed = passed[score[passed] >= settings.dissolve_score]
+    passed = passed[~only_light_changed(features, windows.old[passed], windows.new[passed], settings)]
+    left = _share_left_by_shift(features, windows.old[passed], windows.new[passed])
+    passed = passed[left >= settings.shift_share]
+    doubted = windows.residual[passed] > settings.exact_residual
+    returns = nearest_return(features, windows, passed[doubted], settings.return_us) < settings.return_share
+    doubted[doubted] = returns
+    passed = passed[~doubted]
     return [
         Transition("dissolve", start, end, (start + end) // 2, float(score[at]))
         for at, start, end in zip(
-            np.flatnonzero(good).tolist(),
-            windows.start_us[good].tolist(),
-            windows.end_us[good].tolist(),
+            passed.tolist(),
+            windows.start_us[passed].tolist(),
+            windows.end_us[passed].tolist(),
             strict=True,
         )
     ]
@@ -64,13 +69,16 @@ def _share_left_by_shift(features: FrameFeatures, left: I64, right: I64) -> F32:
     that unshifted: float32[m]. Shifts go up to a third of the picture each way, in whole cells."""
     one = features.grid[left].reshape(-1, ROWS, COLS).astype(np.float32)
     two = features.grid[right].reshape(-1, ROWS, COLS).astype(np.float32)
+    if not len(left):
+        return np.zeros(0, np.float32)
     unshifted = np.sqrt(((one - two) ** 2).mean(axis=(1, 2)))
     best = unshifted.copy()
     for down in range(-ROWS // 3, ROWS // 3 + 1):
         for across in range(-COLS // 3, COLS // 3 + 1):
             part = one[:, max(down, 0) : ROWS + min(down, 0), max(across, 0) : COLS + min(across, 0)]
             other = two[:, max(-down, 0) : ROWS + min(-down, 0), max(-across, 0) : COLS + min(-across, 0)]
-            best = np.minimum(best, np.sqrt(((part - other) ** 2).mean(axis=(1, 2))))
+            apart = part - other
+            best = np.minimum(best, np.sqrt(np.einsum("ijk,ijk->i", apart, apart) / apart[0].size))
     return np.asarray(best / (unshifted + 1), dtype=np.float32)  # 1: differences of a level are noise
 
 
