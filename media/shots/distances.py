@@ -112,7 +112,9 @@ def share_changed(features: FrameFeatures, left: I64, right: I64) -> F32:
     0 where less than half of the picture changes and 0.67 for a normal distribution. Bars that are black in
     both frames do not count. float32[m]."""
     one, two = features.grid[left], features.grid[right]
-    shown = np.maximum(one, two) > _BLACK
+    brighter = np.maximum(one, two)
+    # Half the mean: the unlit part of a dark picture is darker than the bars of a bright one, yet part of the picture.
+    shown = brighter > np.clip(brighter.mean(axis=1, dtype=np.float32) / 2, _BAR, _BLACK)[:, None]
     change = _absolute(one, two)
     count = np.maximum(shown.sum(axis=1), 1)
     ranked = np.sort(np.where(shown, change, np.uint8(255)), axis=1)  # the bars go last

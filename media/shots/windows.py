@@ -158,6 +158,8 @@ def nearest_return(features: FrameFeatures, windows: Windows, at: I64, reach_us:
 
     float32[m], as a share of the distance of their ends. Other transitions bound the reach.
     """
+    if not len(at):
+        return np.zeros(0, np.float32)
     times = features.times_us
     sides: list[list[F32]] = [[], []]
     for number in range(_RETURN_SAMPLES + 1):
