@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from promptreel.media.shots.arrays import F32, I64, Bool
-from promptreel.media.shots.distances import distance, only_light_changed, share_changed
+from promptreel.media.shots.distances import distance, light_share, only_light_changed, share_changed
 from promptreel.media.shots.features import FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import after, first_at
@@ -25,9 +25,9 @@ def find_cuts(features: FrameFeatures, steps: F32, settings: ShotSettings) -> li
     lasting = lru_cache(maxsize=512)(lambda step: _lasting_change(features, step, settings))
     level = features.brightness.copy()
     level[1:] = np.maximum(level[1:], level[:-1])
-    dim = np.clip(level / settings.dark_level * settings.cut_distance, settings.dark_distance, settings.cut_distance)
-    for at in np.flatnonzero(steps >= dim).tolist():
-        score = _cut_score(features, steps, at, float(dim[at]), lasting, settings)
+    least = settings.cut_distance * light_share(level, settings)
+    for at in np.flatnonzero(steps >= least).tolist():
+        score = _cut_score(features, steps, at, float(least[at]), lasting, settings)
         if score is not None:
             when = int(times[at])
             found.append(Transition("cut", when, when, when, score))

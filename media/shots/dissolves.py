@@ -37,7 +37,7 @@ def _judge_windows(features: FrameFeatures, windows: Windows, settings: ShotSett
     say = 0.5 * np.minimum(1, windows.colour_distance / _FULL_HELLINGER)  # colours that hardly change tell nothing
     outside = settings.side_weight * ((1 - say) * windows.side + say * windows.colour_side)
     score = (1 - windows.residual) * np.clip(1 - outside, 0, 1)
-    score *= np.minimum(1, windows.distance / settings.dissolve_distance)
+    score *= np.minimum(1, windows.distance / windows.full_distance)
     # The tests below cost more and only reject: each runs on what is left.
     passed = np.flatnonzero(
         rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)

@@ -62,6 +62,11 @@ def step_distances(features: FrameFeatures) -> F32:
     return steps
 
 
+def light_share(level: F32, settings: ShotSettings) -> F32:
+    """Return how far to lower thresholds of distance for pictures of mean luma `level`: distances scale with light."""
+    return np.clip(level / settings.dark_level, settings.dark_distance / settings.cut_distance, 1)
+
+
 def only_light_changed(features: FrameFeatures, left: I64, right: I64, settings: ShotSettings) -> Bool:
     """Whether the frames `left` and `right` differ by exposure only: bool[m]. A gain scales luma about its
     mean and colour about grey, so both keep their pattern: the cosines of the two patterns stay near 1."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from promptreel.media.shots.arrays import F32, I64, Bool
-from promptreel.media.shots.distances import hellinger
+from promptreel.media.shots.distances import hellinger, light_share
 from promptreel.media.shots.features import FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import SHORTEST_RAMP_US, first_after, last_before, nearest
@@ -33,6 +33,8 @@ class Windows:
     """Frame at the end."""
     distance: F32
     """Root-mean-square grid distance of the two, 0..1."""
+    full_distance: F32
+    """`distance` from which a dissolve counts in full."""
     shares: F32
     """float32[m, 3], share of the new picture a quarter, half and three quarters through."""
     residual: F32
@@ -78,10 +80,13 @@ def measure_windows(
     if not len(windows.centre_us):
         return None
     distance = rms(vector(features, windows.new) - vector(features, windows.old))
-    far = distance >= settings.dissolve_distance / 2
+    full = settings.dissolve_distance * light_share(
+        np.maximum(features.brightness[windows.old], features.brightness[windows.new]), settings
+    )
+    far = distance >= full / 2
     if not far.any():
         return None
-    windows, distance = windows.chosen(far), distance[far]
+    windows, distance, full = windows.chosen(far), distance[far], full[far]
     ends = vector(features, windows.old), vector(features, windows.new)
     shares, residual = _blend(features, windows, ends, length_us // 4)
     side, colour_side = _movement_outside(features, windows, ends, length_us // 2)
@@ -94,6 +99,7 @@ def measure_windows(
         windows.old,
         windows.new,
         distance,
+        full,
         shares,
         residual,
         side / distance,
