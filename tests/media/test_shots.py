@@ -47,6 +47,11 @@ def blend(old: Frames, new: Frames, count: int) -> Frames:
     return (old * (1 - share) + new * share).astype(np.uint8)
 
 
+def dark(still: Frames, level: float) -> Frames:
+    """A picture at the mean luma `level`, 0..255."""
+    return (still * (level / still.mean())).astype(np.uint8)
+
+
 def even_times(count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * STEP_US
 
@@ -119,8 +124,54 @@ def test_black_between_two_cuts_is_one_transition() -> None:
     assert (found[0].start_us, found[0].end_us) == (49 * STEP_US, 75 * STEP_US)
 
 
-def test_fades_at_both_ends_of_a_film_bound_no_shot() -> None:
-    assert detect(hold(BLACK, 10), blend(BLACK, A, 25), hold(A, 50), blend(A, BLACK, 25), hold(BLACK, 10)) == ()
+def test_black_too_short_for_a_shot_is_not_bounded() -> None:
+    assert detect(hold(BLACK, 3), blend(BLACK, A, 25), hold(A, 50), blend(A, BLACK, 25), hold(BLACK, 3)) == ()
+    assert detect(hold(BLACK, 4), hold(A, 50), hold(BLACK, 4)) == ()
+
+
+@pytest.mark.parametrize("blank", [BLACK, WHITE, np.full_like(A, 14)], ids=["black", "white", "raised"])
+def test_cuts_from_a_leader_and_to_a_tail(blank: Frames) -> None:
+    found = detect(hold(blank, 30), hold(A, 50), hold(blank, 30))
+    assert [(t.kind, t.at_us) for t in found] == [("cut", 30 * STEP_US), ("cut", 80 * STEP_US)]
+
+
+def test_fades_from_a_leader_and_to_a_tail() -> None:
+    found = detect(hold(BLACK, 30), blend(BLACK, A, 20), hold(A, 50), blend(A, BLACK, 20), hold(BLACK, 30))
+    assert kinds(found) == ["fade", "fade"]
+    assert [t.at_us for t in found] == pytest.approx([30 * STEP_US, 120 * STEP_US], abs=2 * STEP_US)
+    assert found[0].end_us == pytest.approx(50 * STEP_US, abs=4 * STEP_US)
+    assert found[1].start_us == pytest.approx(99 * STEP_US, abs=4 * STEP_US)
+
+
+def test_leader_and_tail_of_a_dark_shot() -> None:
+    found = detect(hold(BLACK, 30), hold(dark(A, 9), 50), hold(BLACK, 30))
+    assert [(t.kind, t.at_us) for t in found] == [("cut", 30 * STEP_US), ("cut", 80 * STEP_US)]
+
+
+@pytest.mark.parametrize("level", [6, 12, 25])
+def test_hard_cuts_in_the_dark_are_found(level: float) -> None:
+    grain = np.random.default_rng(4).normal(0, 1, (120, *A.shape))
+    film = np.concatenate([hold(dark(picture, level), 40) for picture in (A, B, C)])
+    found = detect(np.clip(film + grain, 0, 255).astype(np.uint8))
+    assert [(t.kind, t.at_us) for t in found] == [("cut", 40 * STEP_US), ("cut", 80 * STEP_US)]
+
+
+def test_dark_shot_between_cuts_is_no_fade() -> None:
+    found = detect(hold(A, 40), hold(dark(B, 8), 40), hold(C, 40))
+    assert [(t.kind, t.at_us) for t in found] == [("cut", 40 * STEP_US), ("cut", 80 * STEP_US)]
+
+
+def test_small_lamp_that_turns_on_in_the_dark_is_ignored() -> None:
+    lit = dark(A, 9).copy()
+    lit[8:16, 20:32] = (120, 110, 80)
+    assert detect(hold(dark(A, 9), 40), hold(lit, 40), hold(dark(A, 9), 40)) == ()
+
+
+@pytest.mark.parametrize("dark_part", [0, 60])
+def test_movement_in_the_dark_is_ignored(dark_part: int) -> None:
+    wide = picture(7, FRAME_WIDTH + 120) // 14
+    frames = np.stack([wide[:, x : x + FRAME_WIDTH] for x in [*range(dark_part), *range(dark_part, 120, 2)]])
+    assert detect(frames) == ()
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -154,6 +205,55 @@ def test_a_large_object_that_crosses_is_ignored() -> None:
         left = number * 2 - 50
         frames[number, 6:, max(left, 0) : max(left + 28, 0)] = (200, 40, 60)
     assert detect(frames) == ()
+
+
+@pytest.mark.parametrize("edge", [1, 40], ids=["sharp", "soft"])
+@pytest.mark.parametrize("frames_to_pass", [20, 40, 75])
+def test_an_object_wider_than_the_picture_is_ignored(frames_to_pass: int, edge: int) -> None:
+    width = 2 * FRAME_WIDTH
+    cover = np.clip(np.minimum(np.arange(width) + 1, width - np.arange(width)) / edge, 0, 1)
+    passing = np.zeros(2 * FRAME_WIDTH + width)
+    passing[FRAME_WIDTH : FRAME_WIDTH + width] = cover
+    frames = hold(A, 150).astype(float)
+    for number in range(frames_to_pass):
+        left = round(number / frames_to_pass * (FRAME_WIDTH + width))
+        share = passing[left : left + FRAME_WIDTH][None, :, None]
+        frames[40 + number] = A * (1 - share) + np.array([90, 70, 60]) * share
+    assert detect(frames.astype(np.uint8)) == ()
+
+
+def test_dissolves_there_and_back_are_found() -> None:
+    found = detect(hold(A, 60), blend(A, B, 15), hold(B, 40), blend(B, A, 15), hold(A, 60))
+    assert kinds(found) == ["dissolve", "dissolve"]
+
+
+def lamp(levels: NDArray[np.float64]) -> Frames:
+    """Picture A under a warm lamp at the upper left whose light falls to `levels`, one frame each."""
+    y, x = np.mgrid[0:FRAME_HEIGHT, 0:FRAME_WIDTH] / FRAME_WIDTH
+    lit = np.exp(-((x - 0.3) ** 2 + (y - 0.1) ** 2) / 0.5**2)[None, :, :, None] * np.array([1.0, 0.8, 0.5])
+    return (A * (1 - lit * (1 - levels[:, None, None, None]))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("length", [8, 15, 30, 60])
+def test_a_lamp_that_dims_is_ignored(length: int) -> None:
+    assert detect(lamp(np.concatenate([np.ones(50), np.linspace(1, 0.15, length), np.full(50, 0.15)]))) == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flickering_lamp_is_ignored(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    jumps = np.repeat(rng.uniform(0.2, 1, 60), rng.integers(1, 6, 60))
+    drift = np.interp(np.arange(200), np.arange(0, 220, 20), rng.uniform(0.15, 1, 11))
+    assert detect(lamp(jumps)) == ()
+    assert detect(lamp(drift)) == ()
+
+
+def test_cut_and_dissolve_between_black_bars_are_found() -> None:
+    shots = [still.copy() for still in (A, B, C)]
+    for still in shots:
+        still[:5], still[-5:] = 0, 0
+    found = detect(hold(shots[0], 50), hold(shots[1], 50), blend(shots[1], shots[2], 16), hold(shots[2], 50))
+    assert kinds(found) == ["cut", "dissolve"]
 
 
 @pytest.mark.parametrize("gain", [0.4, 1.5])
@@ -278,6 +378,9 @@ def test_measures_are_those_of_the_pixels() -> None:
         ("cut_distance", 0.0),
         ("cut_distance", float("nan")),
         ("cut_ratio", 0.5),
+        ("dark_ratio", 0.5),
+        ("dark_distance", 0.0),
+        ("return_us", -1),
         ("persist_us", 0),
         ("persist_us", 0.25),
         ("min_gap_us", -1),
