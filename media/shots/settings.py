@@ -20,7 +20,7 @@ class ShotSettings:
     """How many times a cut's strength must exceed the usual frame-to-frame distance around it."""
     dark_level: float = 0.2
     """Mean luma below which the least strength of a cut falls in proportion, because distances scale with the light."""
-    dark_distance: float = 0.03
+    dark_distance: float = 0.02
     """Least strength of a cut in any light. Coding noise and slow movement in the dark stay below 0.02."""
     dark_ratio: float = 8.0
     """`cut_ratio` for cuts weaker than `cut_distance`: only the neighbourhood tells them from movement."""
