@@ -234,6 +234,7 @@ _STYLES: dict[Half, _Style] = {
     ),
 }
 
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """What one film is drawn from."""

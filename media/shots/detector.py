@@ -1,4 +1,4 @@
-"""All changes of shot of a film."""
+"""Detection of all shot changes of a film."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from promptreel.media.shots.transitions import Transition, overlaps, strongest
 
 
 def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSettings()) -> tuple[Transition, ...]:
-    """The changes of shot, in order of `at_us`; empty for a single shot and for fewer than two frames.
+    """Return the shot changes in order of `at_us`; empty for a single shot or fewer than two frames.
 
-    Temporaries are bounded: a few numbers a frame, and `arrays.CHUNK` frames of wide arrays at a time.
+    Temporaries are bounded: a few numbers per frame, and wide arrays of `arrays.CHUNK` frames at a time.
     """
     if len(features) < 2:
         return ()
@@ -25,6 +25,6 @@ def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSet
     fades = [clip_to_cuts(blank.fade, cuts) for blank in blanks]
     blocked = [*fades, *cuts]
     dissolves = [d for d in find_dissolves(features, blocked, settings) if not overlaps(d, blocked)]
-    ends = [blank.boundary for blank in blanks if blank.at_an_end and blank.boundary is not None]
     between = [fade for fade, blank in zip(fades, blanks, strict=True) if not blank.at_an_end]
+    ends = [blank.end_boundary for blank in blanks if blank.end_boundary is not None]
     return strongest([*between, *ends, *cuts, *dissolves], settings.min_gap_us)

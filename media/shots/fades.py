@@ -10,7 +10,7 @@ from promptreel.media.shots.arrays import F32, I64, Bool
 from promptreel.media.shots.distances import distance
 from promptreel.media.shots.features import FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
-from promptreel.media.shots.times import SHORTEST_RAMP_US
+from promptreel.media.shots.times import MIN_RAMP_US
 from promptreel.media.shots.transitions import Transition
 
 _FLAT = 0.002  # contrast, half a level: smaller steps do not continue a ramp
@@ -27,10 +27,9 @@ class Blank:
     last_us: int
     """First frame after it."""
     at_an_end: bool
-    """The film starts or ends with it, so the fade has content on one side only."""
-    boundary: Transition | None
-    """The transition to report: the fade or, at an end, the change between the blank stretch and the content.
-    None for a blank stretch at an end that is too short to be a shot."""
+    """The film starts or ends with it."""
+    end_boundary: Transition | None
+    """The change between content and a blank stretch at an end that lasts long enough to be a shot, else None."""
 
 
 def find_blanks(features: FrameFeatures, cuts: list[Transition], settings: ShotSettings) -> list[Blank]:
@@ -53,7 +52,7 @@ def find_blanks(features: FrameFeatures, cuts: list[Transition], settings: ShotS
 
 
 def _flat_parts(times: I64, flat: Bool, first: int, last: int, settings: ShotSettings) -> list[tuple[int, int]]:
-    """Return the flat parts of the dim stretch [first, last): the rest of it is ramps and dark shots."""
+    """Return the flat parts of the dim stretch [first, last); the rest is ramps and dark shots."""
     frames = first + np.flatnonzero(flat[first:last])
     if not len(frames):
         return []
@@ -82,15 +81,13 @@ def _read_blank(
     if start is not None and end is not None and times[last] - times[first - 1] < 2 * settings.persist_us:
         alike = float(distance(features, np.array([start]), np.array([end]))[0]) < settings.cut_distance
         if not ramped or (alike and level[first] > 0.5):
-            return []  # a flash, which may afterglow
+            return []  # a flash, which may fade out slowly
     at_an_end = start is None or end is None
     ties = first + np.flatnonzero(contrast[first:last] <= contrast[first:last].min() + _FLAT)
     at = int(times[ties[0]] + times[ties[-1]]) // 2
     fade = Transition("fade", int(times[start or 0]), int(times[count - 1 if end is None else end]), at, 1.0)
     first_us, last_us = int(times[first]), int(times[min(last, count - 1)])
-    boundary = fade
-    if at_an_end:
-        boundary = _end_boundary(times, first, last, start, end, ramped, settings)
+    boundary = _end_boundary(times, first, last, start, end, ramped, settings) if at_an_end else None
     return [Blank(fade, first_us, last_us, at_an_end, boundary)]
 
 
@@ -110,31 +107,31 @@ def _end_boundary(
 
 
 def _is_ramp(times: I64, first: int, last: int) -> bool:
-    return last - first >= 2 and int(times[last] - times[first]) > SHORTEST_RAMP_US
+    return last - first >= 2 and int(times[last] - times[first]) > MIN_RAMP_US
 
 
 def in_fade(cut: Transition, blank: Blank) -> bool:
-    """Whether a cut is only a fade's steep part: in the blank stretch or in the half of a ramp that is
-    nearer to it."""
+    """Return whether a cut is only the steep part of a fade: in the blank stretch or in the nearer half of a
+    ramp."""
     return (blank.fade.start_us + blank.first_us) // 2 <= cut.at_us <= (blank.last_us + blank.fade.end_us) // 2
 
 
 def clip_to_cuts(fade: Transition, cuts: list[Transition]) -> Transition:
-    """Ends a fade's ramps at the cuts they run into."""
+    """Shorten a fade's ramps to the cuts that they reach."""
     start = max([fade.start_us, *(c.at_us for c in cuts if c.at_us < fade.at_us)])
     end = min([fade.end_us, *(c.at_us for c in cuts if c.at_us > fade.at_us)])
     return replace(fade, start_us=start, end_us=end)
 
 
 def _ramp_end(contrast: F32, times: I64, at: int, step: int, reach_us: int) -> int:
-    """Follows rising contrast away from a blank stretch, from frame `at` on; the frame where it stops rising
-    for good."""
+    """Follow rising contrast away from a blank stretch, from frame `at` on; return the frame where it stops
+    rising."""
     origin = int(times[at])
     ahead, best = at + step, at
     while 0 <= ahead < len(times) and abs(int(times[ahead]) - origin) <= reach_us:
         if contrast[ahead] >= contrast[best] + _FLAT:
             best = ahead
-        elif abs(int(times[ahead] - times[best])) > SHORTEST_RAMP_US:
+        elif abs(int(times[ahead] - times[best])) > MIN_RAMP_US:
             break
         ahead += step
     return best

@@ -1,4 +1,4 @@
-"""Shot detection on frames made by numpy: every boundary is known because the test put it there."""
+"""Shot detection on frames generated with numpy, so every boundary is known."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from promptreel.media.shots import (
 )
 
 Frames = NDArray[np.uint8]
-STEP_US = 40_000  # 25 frames a second
+STEP_US = 40_000  # 25 frames per second
 
 
 def picture(seed: int, width: int = FRAME_WIDTH) -> Frames:
-    """A smooth random picture, uint8[36, width, 3]."""
+    """Return a smooth random picture, uint8[36, width, 3]."""
     coarse = np.random.default_rng(seed).uniform(10, 240, (6, width // 8 + 1, 3))
     rows, cols = np.linspace(0, 4.99, FRAME_HEIGHT), np.linspace(0, coarse.shape[1] - 1.01, width)
     top, left = rows.astype(int), cols.astype(int)
@@ -42,13 +42,13 @@ def hold(still: Frames, count: int) -> Frames:
 
 
 def blend(old: Frames, new: Frames, count: int) -> Frames:
-    """`count` frames strictly between two pictures."""
+    """Return `count` frames strictly between two pictures."""
     share = (np.arange(1, count + 1) / (count + 1))[:, None, None, None]
     return (old * (1 - share) + new * share).astype(np.uint8)
 
 
 def dark(still: Frames, level: float) -> Frames:
-    """A picture at the mean luma `level`, 0..255."""
+    """Scale a picture to the mean `level`, 0..255."""
     return (still * (level / still.mean())).astype(np.uint8)
 
 
@@ -85,7 +85,7 @@ def test_cut_is_at_the_first_new_frame() -> None:
     assert 0 < cut.score <= 1
 
 
-def test_cuts_at_varying_rate_keep_their_exact_times() -> None:
+def test_cut_times_are_exact_at_a_varying_rate() -> None:
     gaps = np.random.default_rng(0).integers(33_000, 170_000, 90)
     times = np.cumsum(gaps).astype(np.int64)
     found = detect(hold(A, 30), hold(B, 30), hold(C, 30), times_us=times)
@@ -110,7 +110,7 @@ def test_dissolve_spans_its_blend(length: int) -> None:
 
 
 @pytest.mark.parametrize("blank", [BLACK, WHITE], ids=["black", "white"])
-def test_fade_out_and_in_is_one_transition_at_the_blank(blank: Frames) -> None:
+def test_fade_through_a_blank_is_one_transition(blank: Frames) -> None:
     (fade,) = detect(hold(A, 50), blend(A, blank, 12), hold(blank, 6), blend(blank, B, 12), hold(B, 50))
     assert fade.kind == "fade"
     assert fade.at_us == pytest.approx((62 + 3) * STEP_US, abs=STEP_US)
@@ -161,7 +161,7 @@ def test_dark_shot_between_cuts_is_no_fade() -> None:
     assert [(t.kind, t.at_us) for t in found] == [("cut", 40 * STEP_US), ("cut", 80 * STEP_US)]
 
 
-def test_small_lamp_that_turns_on_in_the_dark_is_ignored() -> None:
+def test_small_lamp_in_the_dark_is_ignored() -> None:
     lit = dark(A, 9).copy()
     lit[8:16, 20:32] = (120, 110, 80)
     assert detect(hold(dark(A, 9), 40), hold(lit, 40), hold(dark(A, 9), 40)) == ()
@@ -228,7 +228,7 @@ def test_dissolves_there_and_back_are_found() -> None:
 
 
 def lamp(levels: NDArray[np.float64]) -> Frames:
-    """Picture A under a warm lamp at the upper left whose light falls to `levels`, one frame each."""
+    """Return picture A under a warm lamp at the upper left at each of `levels`, 0..1."""
     y, x = np.mgrid[0:FRAME_HEIGHT, 0:FRAME_WIDTH] / FRAME_WIDTH
     lit = np.exp(-((x - 0.3) ** 2 + (y - 0.1) ** 2) / 0.5**2)[None, :, :, None] * np.array([1.0, 0.8, 0.5])
     return (A * (1 - lit * (1 - levels[:, None, None, None]))).astype(np.uint8)
@@ -268,7 +268,7 @@ def test_a_title_that_appears_is_ignored() -> None:
     assert detect(hold(A, 50), blend(A, titled, 15), hold(titled, 50)) == ()
 
 
-def test_single_shot_empty_and_single_frame_give_nothing() -> None:
+def test_single_shot_and_too_few_frames_have_no_transitions() -> None:
     grain = np.random.default_rng(2).normal(0, 5, (80, *A.shape))
     assert detect(np.clip(A + grain, 0, 255).astype(np.uint8)) == ()
     assert detect_transitions(FeatureBuilder().build()) == ()
@@ -276,7 +276,7 @@ def test_single_shot_empty_and_single_frame_give_nothing() -> None:
     assert detect(hold(A, 2), times_us=np.zeros(2, np.int64)) == ()
 
 
-def test_everything_in_one_film_comes_in_order() -> None:
+def test_transitions_of_all_kinds_are_in_order() -> None:
     found = detect(
         hold(A, 50),
         hold(B, 50),
@@ -292,24 +292,24 @@ def test_everything_in_one_film_comes_in_order() -> None:
 
 
 MIXED = np.concatenate([hold(A, 20), blend(A, B, 15), hold(B, 20), hold(C, 20)])
-WHOLE = features_of(MIXED)
+COMPLETE = features_of(MIXED)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, len(MIXED)), max_size=12))
-def test_feeding_in_pieces_equals_feeding_at_once(borders: list[int]) -> None:
+def test_features_do_not_depend_on_the_batches(borders: list[int]) -> None:
     builder, times = FeatureBuilder(), even_times(len(MIXED))
     edges = [0, *sorted(borders), len(MIXED)]
     for first, last in pairwise(edges):
         builder.add(MIXED[first:last], times[first:last])
     pieces = builder.build()
     for name in FrameFeatures.__dataclass_fields__:
-        np.testing.assert_array_equal(getattr(pieces, name), getattr(WHOLE, name), err_msg=name)
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(COMPLETE, name), err_msg=name)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["cut", "dissolve"]), st.integers(30, 60)), min_size=1, max_size=4))
-def test_any_plan_of_calm_shots_is_read_back(plan: list[tuple[str, int]]) -> None:
+def test_any_sequence_of_still_shots_is_detected(plan: list[tuple[str, int]]) -> None:
     parts, at, expected = [hold(A, 60)], 60, []
     for number, (kind, length) in enumerate(plan):
         old, new = (A, B, C)[number % 3], (A, B, C)[(number + 1) % 3]
@@ -340,14 +340,14 @@ def test_result_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) ->
         ]
     )
     features = features_of(np.concatenate([film] * 3))
-    whole = detect_transitions(features)
-    assert len(whole) == 9  # three in each film; the films join without a change
+    complete = detect_transitions(features)
+    assert len(complete) == 9  # three per film; the films join without a change
     for chunk in (1, 7, 64):
         monkeypatch.setattr(arrays, "CHUNK", chunk)
-        assert detect_transitions(features) == whole
+        assert detect_transitions(features) == complete
 
 
-def test_long_film_across_the_chunk_border() -> None:
+def test_transitions_at_the_chunk_border_are_found() -> None:
     count = arrays.CHUNK
     (cut, dissolve) = detect(hold(A, count), hold(B, count - 70), blend(B, C, 20), hold(C, 100))
     assert (cut.kind, cut.at_us) == ("cut", count * STEP_US)
@@ -357,10 +357,10 @@ def test_long_film_across_the_chunk_border() -> None:
 
 def test_memory_of_features_is_bounded() -> None:
     features = features_of(hold(A, 500))
-    assert features.nbytes / len(features) <= 300  # 432,000 frames, two hours at 60 a second, stay below 130 MB
+    assert features.nbytes / len(features) <= 300  # two hours at 60 frames per second stay below 130 MB
 
 
-def test_measures_are_those_of_the_pixels() -> None:
+def test_features_match_the_pixels() -> None:
     grey = np.full((2, FRAME_HEIGHT, FRAME_WIDTH, 3), 100, np.uint8)
     grey[1] = 151
     grey[1, :, :32] = 49
@@ -389,7 +389,7 @@ def test_measures_are_those_of_the_pixels() -> None:
         ("dissolve_score", 1.5),
     ],
 )
-def test_settings_refuse_nonsense_and_name_the_field(field: str, value: object) -> None:
+def test_invalid_setting_is_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"ShotSettings.{field}"):
         replace(ShotSettings(), **{field: value})  # type: ignore[arg-type]
 
@@ -404,12 +404,12 @@ def test_settings_refuse_nonsense_and_name_the_field(field: str, value: object) 
         (np.zeros((2, FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8), [1, 0]),
     ],
 )
-def test_builder_refuses_frames_it_cannot_read(frames: Frames, times: list[int]) -> None:
+def test_builder_rejects_invalid_frames_and_times(frames: Frames, times: list[int]) -> None:
     with pytest.raises(ValueError, match=r"frames|times_us"):
         FeatureBuilder().add(frames, np.array(times))
 
 
-def test_builder_refuses_time_that_falls_between_pieces() -> None:
+def test_builder_rejects_times_that_decrease_between_batches() -> None:
     builder = FeatureBuilder()
     builder.add(hold(A, 2), even_times(2))
     with pytest.raises(ValueError, match="presentation order"):
