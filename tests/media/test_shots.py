@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from promptreel.media.shots import (
-    FRAME_HEIGHT,
-    FRAME_WIDTH,
-    FeatureBuilder,
-    FrameFeatures,
-    ShotSettings,
-    Transition,
-    arrays,
-    detect_transitions,
+from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH, FeatureBuilder, arrays, detect_transitions
+from tests.media.shot_frames import (
+    BLACK,
+    STEP_US,
+    WHITE,
+    A,
+    B,
+    C,
+    Frames,
+    blend,
+    dark,
+    detect,
+    features_of,
+    hold,
+    kinds,
+    picture,
 )
-
-Frames = NDArray[np.uint8]
-STEP_US = 40_000  # 25 frames per second
-
-
-def picture(seed: int, width: int = FRAME_WIDTH) -> Frames:
-    """Return a smooth random picture, uint8[36, width, 3]."""
-    coarse = np.random.default_rng(seed).uniform(10, 240, (6, width // 8 + 1, 3))
-    rows, cols = np.linspace(0, 4.99, FRAME_HEIGHT), np.linspace(0, coarse.shape[1] - 1.01, width)
-    top, left = rows.astype(int), cols.astype(int)
-    down, right = (rows - top)[:, None, None], (cols - left)[None, :, None]
-    upper = coarse[top][:, left] * (1 - right) + coarse[top][:, left + 1] * right
-    lower = coarse[top + 1][:, left] * (1 - right) + coarse[top + 1][:, left + 1] * right
-    return (upper * (1 - down) + lower * down).astype(np.uint8)
-
-
-def hold(still: Frames, count: int) -> Frames:
-    return np.repeat(still[None], count, axis=0)
-
-
-def blend(old: Frames, new: Frames, count: int) -> Frames:
-    """Return `count` frames strictly between two pictures."""
-    share = (np.arange(1, count + 1) / (count + 1))[:, None, None, None]
-    return (old * (1 - share) + new * share).astype(np.uint8)
-
-
-def dark(still: Frames, level: float) -> Frames:
-    """Scale a picture to the mean `level`, 0..255."""
-    return (still * (level / still.mean())).astype(np.uint8)
-
-
-def even_times(count: int) -> NDArray[np.int64]:
-    return np.arange(count, dtype=np.int64) * STEP_US
-
-
-def features_of(frames: Frames, times_us: NDArray[np.int64] | None = None) -> FrameFeatures:
-    builder = FeatureBuilder()
-    builder.add(frames, even_times(len(frames)) if times_us is None else times_us)
-    return builder.build()
-
-
-def detect(*parts: Frames, times_us: NDArray[np.int64] | None = None) -> tuple[Transition, ...]:
-    return detect_transitions(features_of(np.concatenate(parts), times_us))
-
-
-def kinds(found: tuple[Transition, ...]) -> list[str]:
-    return [transition.kind for transition in found]
-
-
-A, B, C = picture(1), picture(2), picture(3)
-BLACK, WHITE = np.zeros_like(A), np.full_like(A, 255)
 
 
 def test_cut_is_at_the_first_new_frame() -> None:
@@ -291,22 +244,6 @@ def test_transitions_of_all_kinds_are_in_order() -> None:
     assert list(found) == sorted(found, key=lambda t: t.at_us)
 
 
-MIXED = np.concatenate([hold(A, 20), blend(A, B, 15), hold(B, 20), hold(C, 20)])
-COMPLETE = features_of(MIXED)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, len(MIXED)), max_size=12))
-def test_features_do_not_depend_on_the_batches(borders: list[int]) -> None:
-    builder, times = FeatureBuilder(), even_times(len(MIXED))
-    edges = [0, *sorted(borders), len(MIXED)]
-    for first, last in pairwise(edges):
-        builder.add(MIXED[first:last], times[first:last])
-    pieces = builder.build()
-    for name in FrameFeatures.__dataclass_fields__:
-        np.testing.assert_array_equal(getattr(pieces, name), getattr(COMPLETE, name), err_msg=name)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["cut", "dissolve"]), st.integers(30, 60)), min_size=1, max_size=4))
 def test_any_sequence_of_still_shots_is_detected(plan: list[tuple[str, int]]) -> None:
@@ -353,64 +290,3 @@ def test_transitions_at_the_chunk_border_are_found() -> None:
     assert (cut.kind, cut.at_us) == ("cut", count * STEP_US)
     assert dissolve.kind == "dissolve"
     assert dissolve.start_us < 2 * count * STEP_US
-
-
-def test_memory_of_features_is_bounded() -> None:
-    features = features_of(hold(A, 500))
-    assert features.nbytes / len(features) <= 300  # two hours at 60 frames per second stay below 130 MB
-
-
-def test_features_match_the_pixels() -> None:
-    grey = np.full((2, FRAME_HEIGHT, FRAME_WIDTH, 3), 100, np.uint8)
-    grey[1] = 151
-    grey[1, :, :32] = 49
-    features = features_of(grey)
-    assert features.brightness == pytest.approx([100 / 255, 100 / 255], abs=0.002)
-    assert features.contrast == pytest.approx([0, 51 / 255], abs=0.003)
-    assert features.motion == pytest.approx([0, 51 / 255], abs=0.002)
-    assert features.mean_rgb.tolist() == [[100] * 3] * 2
-    assert (np.abs(features.chroma.astype(int) - 128) <= 1).all()
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("cut_distance", 0.0),
-        ("cut_distance", float("nan")),
-        ("cut_ratio", 0.5),
-        ("dark_ratio", 0.5),
-        ("dark_distance", 0.0),
-        ("return_us", -1),
-        ("persist_us", 0),
-        ("persist_us", 0.25),
-        ("min_gap_us", -1),
-        ("dissolve_windows_us", ()),
-        ("dissolve_windows_us", (800_000, 500_000)),
-        ("dissolve_score", 1.5),
-    ],
-)
-def test_invalid_setting_is_rejected_by_name(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"ShotSettings.{field}"):
-        replace(ShotSettings(), **{field: value})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("frames", "times"),
-    [
-        (np.zeros((2, 10, 10, 3), np.uint8), [0, 1]),
-        (np.zeros((2, FRAME_HEIGHT, FRAME_WIDTH, 3), np.float32), [0, 1]),
-        (np.zeros((2, FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8), [0]),
-        (np.zeros((2, FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8), [0.0, 0.04]),
-        (np.zeros((2, FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8), [1, 0]),
-    ],
-)
-def test_builder_rejects_invalid_frames_and_times(frames: Frames, times: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"frames|times_us"):
-        FeatureBuilder().add(frames, np.array(times))
-
-
-def test_builder_rejects_times_that_decrease_between_batches() -> None:
-    builder = FeatureBuilder()
-    builder.add(hold(A, 2), even_times(2))
-    with pytest.raises(ValueError, match="presentation order"):
-        builder.add(hold(A, 1), even_times(1))
