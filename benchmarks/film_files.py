@@ -115,7 +115,7 @@ class _Sweep:
 
 
 class _Light:
-    """Strength of a lamp over a shot."""
+    """Computes the light of a lamp over a shot."""
 
     def __init__(self, plan: Lamp, frames: int, rate: int) -> None:
         rng = np.random.default_rng(plan.seed)

@@ -12,7 +12,7 @@ large objects that cross the picture, exposure ramps, grain, consecutive shots w
 location, fades to black and white, a fade-out at the end, and a single shot in constant motion. The encodings have
 B-frames or none, at 24, 25 and 30 frames per second and at a variable rate.
 
-Each film belongs to a group: `general`, or the one difficulty that it concentrates on: `dark` (mean luma of about 5 to
+Each film belongs to a group: `general`, or the difficulty that it tests: `dark` (mean luma of about 5 to
 30 of 255), `leaders` (black before the first and after the last shot), `sweeps` (objects that cross a still
 background) and `lights` (lamps that flicker or dim over a still scene).
 """
@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.film_pictures import Rng
 
 TIMESCALE = 90_000  # ticks per second in the written files
-MIN_LEADER_S = 0.25  # black that lasts as long as this at an end of a film is a shot of its own
+MIN_LEADER_S = 0.25  # black of at least this duration at an end of a film is a shot
 
 Half = Literal["TUNE", "REPORT"]
 Group = Literal["general", "dark", "leaders", "sweeps", "lights"]
@@ -84,8 +84,8 @@ class Sweep:
 class Lamp:
     """A light whose strength varies."""
 
-    kind: Literal["flicker", "breathe", "dim"]  # jumps every few frames; drifts irregularly; falls or rises once
-    depth: float  # share of the light that goes at most
+    kind: Literal["flicker", "breathe", "dim"]  # jumps every few frames; drifts irregularly; dims or brightens once
+    depth: float  # maximum share of the light that is lost
     seed: int
     radius: float  # in frame widths; 0 lights the complete picture evenly
     x: float
@@ -237,7 +237,7 @@ _STYLES: dict[Half, _Style] = {
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """What one film is drawn from."""
+    """The parameters from which one film is drawn."""
 
     name: str
     rate: int
@@ -249,7 +249,7 @@ class _Recipe:
     flash: float  # chance
     group: Group = "general"
     dark: float = 0.0  # chance
-    close: bool = False  # objects pass so near to the camera that they fill the picture
+    close: bool = False  # objects pass close to the camera and fill the picture
 
 
 _FILMS: tuple[_Recipe, ...] = (
@@ -289,8 +289,8 @@ def _plan_film(half: Half, recipe: _Recipe, index: int) -> FilmPlan:
         move: Any = ("pan", "zoom", "whip", "shake")[index % 4]
         shots = [replace(shots[0], family=style.families[index % 4], move=move, frames=8 * rate)]
     changes = tuple(_plan_change(rng, style, rate, recipe.gradual) for _ in shots[1:])
-    # What only the later groups have is drawn last, so that the films of `general` stay the same.
-    shots = [_complicate(rng, style, recipe, shot) for shot in shots]
+    # Drawn last, so that the films of `general` do not change.
+    shots = [_add_difficulty(rng, style, recipe, shot) for shot in shots]
     fade_in, fade_out = (rate // 2, rate) if recipe.name == "drama" else (0, 0)
     leader = tail = 0
     if recipe.group == "leaders":
@@ -314,14 +314,14 @@ def _plan_film(half: Half, recipe: _Recipe, index: int) -> FilmPlan:
 
 
 def _plan_black(rng: Rng, rate: int) -> tuple[int, int]:
-    """Return the frames of black at one end of a film and those of its fade; few or many, never near `MIN_LEADER_S`."""
+    """Return the frames of black at one end of a film and those of its fade; their duration is never near `MIN_LEADER_S`."""
     seconds = rng.uniform(0.04, 0.14) if rng.random() < 0.2 else rng.uniform(0.5, 2.5)
     ramp = rng.uniform(0.3, 1.0) if rng.random() < 0.5 and seconds >= MIN_LEADER_S else 0.0
     return round(float(seconds) * rate), round(float(ramp) * rate)
 
 
-def _complicate(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
-    """Add what the film's group concentrates on."""
+def _add_difficulty(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
+    """Add the difficulty that the film's group tests."""
     if recipe.dark and rng.random() < recipe.dark:
         level = float(np.exp(rng.uniform(*np.log(style.dark))))
         shot = replace(shot, level=level, grain=min(shot.grain, 3.0), ramp=1.0)

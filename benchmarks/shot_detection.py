@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--half", choices=_HALVES, help="only this half of the generated films")
     parser.add_argument("--explain", action="store_true", help="print all missed labels and false detections")
     parser.add_argument("--no-peer", action="store_true", help="skip PySceneDetect on the generated films")
-    parser.add_argument("--keep", type=Path, help="keep generated films in this folder and reuse them")
+    parser.add_argument("--keep", type=Path, help="store generated films in this folder and reuse them")
     parser.add_argument("--real", type=Path, nargs="+", help="real films to use instead of the generated ones")
     parser.add_argument("--labels", type=Path, nargs="+", help="one labels file per --real film")
     options = parser.parse_args()
