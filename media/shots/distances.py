@@ -64,7 +64,8 @@ def step_distances(features: FrameFeatures) -> F32:
 
 def light_share(level: F32, settings: ShotSettings) -> F32:
     """Return the factor for distance thresholds at mean luma `level`: distances scale with the light."""
-    return np.clip(level / settings.dark_level, settings.dark_distance / settings.cut_distance, 1)
+    share = np.clip(level / settings.dark_level, settings.dark_distance / settings.cut_distance, 1)
+    return np.asarray(share, dtype=np.float32)
 
 
 def only_light_changed(features: FrameFeatures, left: I64, right: I64, settings: ShotSettings) -> Bool:
