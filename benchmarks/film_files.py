@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.film_pictures import CANVAS_HEIGHT, CANVAS_WIDTH, FAMILIES, HEIGHT, WIDTH, Canvas, palette
-from benchmarks.films import TIMESCALE, Change, FilmPlan, Shot
+from benchmarks.films import TIMESCALE, Change, FilmPlan, Lamp, Shot, Sweep
 from promptreel.media.ffmpeg import find_ffmpeg
 
 
@@ -26,6 +26,9 @@ class _Camera:
         self.grain = self.rng.normal(0, 1, (2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
         self.jitter = self.rng.normal(0, 1, (512, 2))
         self.y, self.x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / WIDTH
+        self.gain = 1.0 if shot.level is None else shot.level / float(self.canvas.mean())
+        self.sweeps = [_Sweep(sweep) for sweep in shot.sweeps]
+        self.lamp = _Light(shot.lamp, shot.frames, rate) if shot.lamp else None
 
     def view(self, frame: int) -> tuple[float, float, float]:
         """Return (left, top, zoom); left and top are in frame widths and heights from the canvas origin."""
@@ -63,7 +66,11 @@ class _Camera:
             ]
             mask = (self.x[box] - cx) ** 2 + (self.y[box] - cy) ** 2 < radius**2
             out[box][mask] = palette(seed, 1)[0]
-        gain = 1 + (shot.ramp - 1) * float(np.clip(frame / shot.frames, 0, 1))
+        for sweep in self.sweeps:
+            sweep.draw(out, t)
+        if self.lamp is not None:
+            out = out * self.lamp.at(frame)
+        gain = self.gain * (1 + (shot.ramp - 1) * float(np.clip(frame / shot.frames, 0, 1)))
         out = out * np.float32(gain)
         for when, length in shot.flashes:
             since = frame - round(when * self.rate)
@@ -71,6 +78,67 @@ class _Camera:
                 out = out * np.float32(1.6) + np.float32(110 / (1 + 0.4 * since))
         gy, gx = self.rng.integers(0, HEIGHT), self.rng.integers(0, WIDTH)
         return out + (self.grain[gy : gy + HEIGHT, gx : gx + WIDTH] * np.float32(shot.grain))[..., None]
+
+
+class _Sweep:
+    """Draws one crossing object."""
+
+    def __init__(self, plan: Sweep) -> None:
+        self.plan = plan
+        rng = np.random.default_rng(plan.seed)
+        colours = palette(plan.seed, 4)
+        rows = slice(round(plan.top * HEIGHT), min(round(plan.bottom * HEIGHT), HEIGHT))
+        self.rows, self.width = rows, round(plan.width * WIDTH)
+        texture = np.broadcast_to(colours[0], (rows.stop - rows.start, self.width, 3)).copy()
+        for _ in range(12 if plan.textured else 0):
+            left, top = int(rng.integers(0, self.width)), int(rng.integers(0, rows.stop - rows.start))
+            texture[top : top + 30, left : left + 40] = colours[int(rng.integers(1, 4))]
+        self.texture = texture.astype(np.float32)
+        edge = max(plan.blur * WIDTH, 1)
+        inside = np.minimum(np.arange(self.width) + 1, self.width - np.arange(self.width))
+        self.mask = (np.clip(inside / edge, 0, 1) * plan.opacity).astype(np.float32)[None, :, None]
+
+    def draw(self, out: Canvas, t: float) -> None:
+        """Draw the object at `t` seconds over a picture, in place."""
+        share = (t - self.plan.start_s) / self.plan.seconds
+        if not 0 <= share <= 1:
+            return
+        left = round(share * (WIDTH + self.width)) - self.width
+        if not self.plan.rightwards:
+            left = WIDTH - self.width - left
+        first, last = max(left, 0), min(left + self.width, WIDTH)
+        if first >= last:
+            return
+        part, mask = self.texture[:, first - left : last - left], self.mask[:, first - left : last - left]
+        under = out[self.rows, first:last]
+        out[self.rows, first:last] = under + (part - under) * mask
+
+
+class _Light:
+    """Computes the light of a lamp over a shot."""
+
+    def __init__(self, plan: Lamp, frames: int, rate: int) -> None:
+        rng = np.random.default_rng(plan.seed)
+        count = frames + 4 * rate  # room for the transitions
+        if plan.kind == "flicker":
+            lengths = rng.integers(1, 6, count)
+            levels = np.repeat(rng.random(count), lengths)[:count]
+        elif plan.kind == "breathe":
+            knots = np.cumsum(rng.uniform(0.3, 1.2, count))
+            levels = np.interp(np.arange(count) / rate, knots, rng.random(count))
+        else:
+            start, length = rng.uniform(0.2, 0.6) * frames, rng.uniform(0.4, 2.0) * rate
+            levels = np.clip((np.arange(count) - start) / length, 0, 1)
+            levels = levels if rng.random() < 0.5 else 1 - levels
+        self.lost = (plan.depth * levels).astype(np.float32)
+        y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / WIDTH
+        away = ((x - plan.x) ** 2 + (y - plan.y) ** 2) / max(plan.radius, 1e-6) ** 2
+        shape = np.exp(-away) if plan.radius else np.ones_like(away)
+        self.shape = shape[..., None] * np.array(plan.tint, np.float32)
+
+    def at(self, frame: int) -> Canvas:
+        """Return the gain of every pixel, float32[144, 256, 3]."""
+        return 1 - self.shape * self.lost[int(np.clip(frame, 0, len(self.lost) - 1))]
 
 
 def _mirror(at: NDArray[Any], size: int) -> NDArray[Any]:
@@ -123,14 +191,18 @@ def write_film(plan: FilmPlan, folder: Path) -> Path:
     process = subprocess.Popen(_encoder(plan, path), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stderr is not None
-    count = plan.frame_count
+    black = np.full((HEIGHT, WIDTH, 3), plan.black, np.uint8).tobytes()
+    process.stdin.write(black * plan.leader)
+    count = plan.frame_count - plan.leader - plan.tail
     for number, frame in enumerate(_frames(plan)):
         gain = 1.0
         if number < plan.fade_in:
             gain = number / plan.fade_in
         elif number >= count - plan.fade_out:
             gain = (count - 1 - number) / plan.fade_out
-        process.stdin.write(np.clip(frame * np.float32(gain), 0, 255).astype(np.uint8).tobytes())
+        lifted = np.float32(plan.black) + (frame - np.float32(plan.black)) * np.float32(gain)
+        process.stdin.write(np.clip(lifted, 0, 255).astype(np.uint8).tobytes())
+    process.stdin.write(black * plan.tail)
     process.stdin.close()
     errors = process.stderr.read().decode(errors="replace")
     if process.wait() != 0:

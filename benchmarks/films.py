@@ -11,6 +11,10 @@ The films contain what misleads detectors: flashes of one to three frames, pans 
 large objects that cross the picture, exposure ramps, grain, consecutive shots with similar colours, cuts within one
 location, fades to black and white, a fade-out at the end, and a single shot in constant motion. The encodings have
 B-frames or none, at 24, 25 and 30 frames per second and at a variable rate.
+
+Each film belongs to a group: `general`, or the difficulty that it tests: `dark` (mean luma of about 5 to
+30 of 255), `leaders` (black before the first and after the last shot), `sweeps` (objects that cross a still
+background) and `lights` (lamps that flicker or dim over a still scene).
 """
 
 from __future__ import annotations
@@ -23,8 +27,11 @@ import numpy as np
 from benchmarks.film_pictures import Rng
 
 TIMESCALE = 90_000  # ticks per second in the written files
+MIN_LEADER_S = 0.25  # black of at least this duration at an end of a film is a shot
 
 Half = Literal["TUNE", "REPORT"]
+Group = Literal["general", "dark", "leaders", "sweeps", "lights"]
+GROUPS: tuple[Group, ...] = ("general", "dark", "leaders", "sweeps", "lights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,35 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """A rectangle that crosses the picture once. Lengths are in frame widths, except for `top` and `bottom`."""
+
+    start_s: float
+    seconds: float  # from the first to the last frame in which it is visible
+    width: float
+    top: float  # in frame heights
+    bottom: float
+    blur: float  # width over which the leading and the trailing edge fade
+    opacity: float
+    seed: int
+    rightwards: bool
+    textured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lamp:
+    """A light whose strength varies."""
+
+    kind: Literal["flicker", "breathe", "dim"]  # jumps every few frames; drifts irregularly; dims or brightens once
+    depth: float  # maximum share of the light that is lost
+    seed: int
+    radius: float  # in frame widths; 0 lights the complete picture evenly
+    x: float
+    y: float
+    tint: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Shot:
     """The content of one shot. Positions are in frame widths, speeds in frame widths per second."""
 
@@ -75,6 +111,9 @@ class Shot:
     ramp: float  # gain at the end of the shot; 1 for none
     grain: float
     frames: int  # frames outside transitions
+    level: float | None = None  # mean of the canvas, 0..255, in a dark shot
+    sweeps: tuple[Sweep, ...] = ()
+    lamp: Lamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +129,14 @@ class FilmPlan:
     changes: tuple[Change, ...]
     fade_in: int
     fade_out: int
+    group: Group = "general"
+    leader: int = 0  # black frames before the first shot
+    tail: int = 0  # black frames after the last shot
+    black: float = 0.0  # their level
 
     @property
     def frame_count(self) -> int:
-        return sum(s.frames for s in self.shots) + sum(c.frames for c in self.changes)
+        return self.leader + sum(s.frames for s in self.shots) + sum(c.frames for c in self.changes) + self.tail
 
     def time_ticks(self, frame: int) -> int:
         """Return a frame's presentation time in `TIMESCALE` ticks.
@@ -111,14 +154,23 @@ class FilmPlan:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        labels, frame = [], 0
+        labels, frame = [], self.leader
+        if self.leader >= MIN_LEADER_S * self.rate:
+            labels.append(self._label_of_black(self.leader, self.leader + self.fade_in, self.fade_in))
         for shot, change in zip(self.shots, self.changes, strict=False):
             frame += shot.frames
             new = frame + change.frames
             old = new if change.kind == "cut" else frame - 1
             labels.append(Label(change.kind, self.time_us(old), self.time_us(new)))
             frame = new
+        if self.tail >= MIN_LEADER_S * self.rate:
+            black = self.frame_count - self.tail
+            labels.append(self._label_of_black(black - self.fade_out, black, self.fade_out))
         return tuple(labels)
+
+    def _label_of_black(self, old: int, new: int, ramp: int) -> Label:
+        """Return the label of the change between black and a shot, a cut without a ramp."""
+        return Label("fade" if ramp else "cut", self.time_us(old), self.time_us(new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +187,12 @@ class _Style:
     hold_s: tuple[float, float]
     grain: tuple[float, float]
     ramps: tuple[float, ...]
+    dark: tuple[float, float]
+    black: float
+    sweep_s: tuple[float, float]
+    sweep_width: tuple[float, float]
+    close_width: tuple[float, float]
+    depth: tuple[float, float]
 
 
 _STYLES: dict[Half, _Style] = {
@@ -149,6 +207,12 @@ _STYLES: dict[Half, _Style] = {
         (0.0, 0.5),
         (0, 7),
         (1.0, 1.0, 0.4, 0.6, 1.4, 2.0),
+        dark=(5, 28),
+        black=10.0,
+        sweep_s=(0.5, 2.5),
+        sweep_width=(0.2, 0.9),
+        close_width=(1.1, 2.0),
+        depth=(0.2, 0.7),
     ),
     "REPORT": _Style(
         7042,
@@ -161,39 +225,145 @@ _STYLES: dict[Half, _Style] = {
         (0.0, 0.7),
         (0, 9),
         (1.0, 1.0, 1.0, 0.55, 1.6),
+        dark=(5, 30),
+        black=16.0,
+        sweep_s=(0.4, 3.0),
+        sweep_width=(0.15, 1.1),
+        close_width=(1.0, 2.2),
+        depth=(0.15, 0.75),
     ),
 }
 
-# name, rate, varying, B-frames, shots, chance of (dissolve, fade, wipe), chance of motion, chance of flash
-_FILMS: tuple[tuple[str, int, bool, int, int, tuple[float, float, float], float, float], ...] = (
-    ("calm", 24, False, 3, 15, (0.3, 0.05, 0.0), 0.35, 0.1),
-    ("action", 25, False, 0, 17, (0.12, 0.0, 0.04), 0.95, 0.15),
-    ("party", 30, False, 3, 15, (0.12, 0.08, 0.0), 0.5, 0.9),
-    ("drama", 25, False, 2, 15, (0.2, 0.3, 0.0), 0.5, 0.1),
-    ("phone", 30, True, 2, 14, (0.2, 0.07, 0.0), 0.7, 0.2),
-    ("drift", 25, False, 2, 12, (0.35, 0.1, 0.0), 0.8, 0.0),
-    *((f"restless{n}", 30, False, 0, 1, (0.0, 0.0, 0.0), 1.0, 0.5) for n in range(4)),
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """The parameters from which one film is drawn."""
+
+    name: str
+    rate: int
+    varying_rate: bool
+    b_frames: int
+    shots: int
+    gradual: tuple[float, float, float]  # chance of a dissolve, fade and wipe
+    motion: float  # chance
+    flash: float  # chance
+    group: Group = "general"
+    dark: float = 0.0  # chance
+    close: bool = False  # objects pass close to the camera and fill the picture
+
+
+_FILMS: tuple[_Recipe, ...] = (
+    _Recipe("calm", 24, False, 3, 15, (0.3, 0.05, 0.0), 0.35, 0.1),
+    _Recipe("action", 25, False, 0, 17, (0.12, 0.0, 0.04), 0.95, 0.15),
+    _Recipe("party", 30, False, 3, 15, (0.12, 0.08, 0.0), 0.5, 0.9),
+    _Recipe("drama", 25, False, 2, 15, (0.2, 0.3, 0.0), 0.5, 0.1),
+    _Recipe("phone", 30, True, 2, 14, (0.2, 0.07, 0.0), 0.7, 0.2),
+    _Recipe("drift", 25, False, 2, 12, (0.35, 0.1, 0.0), 0.8, 0.0),
+    *(_Recipe(f"restless{n}", 30, False, 0, 1, (0.0, 0.0, 0.0), 1.0, 0.5) for n in range(4)),
+    _Recipe("mixed", 25, False, 2, 14, (0.25, 0.2, 0.0), 0.5, 0.1),
+    _Recipe("night0", 24, False, 3, 16, (0.1, 0.1, 0.0), 0.4, 0.05, "dark", 1.0),
+    _Recipe("night1", 30, True, 2, 16, (0.1, 0.1, 0.0), 0.7, 0.05, "dark", 1.0),
+    _Recipe("dusk", 25, False, 0, 12, (0.1, 0.1, 0.0), 0.5, 0.05, "dark", 0.5),
+    *(_Recipe(f"leader{n}", 25, False, n % 3, 2, (0.1, 0.0, 0.0), 0.4, 0.0, "leaders", 0.25) for n in range(10)),
+    _Recipe("sweep0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps"),
+    _Recipe("sweep1", 30, True, 0, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps"),
+    _Recipe("close0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps", close=True),
+    _Recipe("close1", 24, False, 0, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "sweeps", close=True),
+    _Recipe("lights0", 25, False, 2, 8, (0.25, 0.0, 0.0), 0.0, 0.0, "lights"),
+    _Recipe("lights1", 30, True, 0, 8, (0.25, 0.0, 0.0), 0.2, 0.0, "lights"),
 )
 
 
 def plan_films(half: Half) -> tuple[FilmPlan, ...]:
     """Return the films of one half; the result is deterministic."""
-    return tuple(_plan_film(half, index) for index in range(len(_FILMS)))
+    return tuple(_plan_film(half, recipe, index) for index, recipe in enumerate(_FILMS))
 
 
-def _plan_film(half: Half, index: int) -> FilmPlan:
-    name, rate, varying, b_frames, count, gradual, motion, flash = _FILMS[index]
-    style = _STYLES[half]
-    rng = np.random.default_rng([style.seed, *name.encode()])
+def _plan_film(half: Half, recipe: _Recipe, index: int) -> FilmPlan:
+    style, rate = _STYLES[half], recipe.rate
+    rng = np.random.default_rng([style.seed, *recipe.name.encode()])
     shots: list[Shot] = []
-    for _ in range(count):
-        shots.append(_plan_shot(rng, style, rate, shots[-1] if shots else None, motion, flash))
-    if count == 1:  # a single long shot in constant motion, one per family
+    for _ in range(recipe.shots):
+        shots.append(_plan_shot(rng, style, rate, shots[-1] if shots else None, recipe.motion, recipe.flash))
+    if recipe.shots == 1:  # a single long shot in constant motion, one per family
         move: Any = ("pan", "zoom", "whip", "shake")[index % 4]
         shots = [replace(shots[0], family=style.families[index % 4], move=move, frames=8 * rate)]
-    changes = tuple(_plan_change(rng, style, rate, gradual) for _ in shots[1:])
-    fade_in, fade_out = (rate // 2, rate) if name == "drama" else (0, 0)
-    return FilmPlan(f"{half.lower()}-{name}", half, rate, varying, b_frames, tuple(shots), changes, fade_in, fade_out)
+    changes = tuple(_plan_change(rng, style, rate, recipe.gradual) for _ in shots[1:])
+    # Drawn last, so that the films of `general` do not change.
+    shots = [_add_difficulty(rng, style, recipe, shot) for shot in shots]
+    fade_in, fade_out = (rate // 2, rate) if recipe.name == "drama" else (0, 0)
+    leader = tail = 0
+    if recipe.group == "leaders":
+        leader, fade_in = _plan_black(rng, rate)
+        tail, fade_out = _plan_black(rng, rate)
+    return FilmPlan(
+        f"{half.lower()}-{recipe.name}",
+        half,
+        rate,
+        recipe.varying_rate,
+        recipe.b_frames,
+        tuple(shots),
+        changes,
+        fade_in,
+        fade_out,
+        recipe.group,
+        leader,
+        tail,
+        float(rng.uniform(0, style.black)) if recipe.group == "leaders" else 0.0,
+    )
+
+
+def _plan_black(rng: Rng, rate: int) -> tuple[int, int]:
+    """Return the frames of black at one end of a film and those of its fade; their duration is never near `MIN_LEADER_S`."""
+    seconds = rng.uniform(0.04, 0.14) if rng.random() < 0.2 else rng.uniform(0.5, 2.5)
+    ramp = rng.uniform(0.3, 1.0) if rng.random() < 0.5 and seconds >= MIN_LEADER_S else 0.0
+    return round(float(seconds) * rate), round(float(ramp) * rate)
+
+
+def _add_difficulty(rng: Rng, style: _Style, recipe: _Recipe, shot: Shot) -> Shot:
+    """Add the difficulty that the film's group tests."""
+    if recipe.dark and rng.random() < recipe.dark:
+        level = float(np.exp(rng.uniform(*np.log(style.dark))))
+        shot = replace(shot, level=level, grain=min(shot.grain, 3.0), ramp=1.0)
+    if recipe.group in ("sweeps", "lights"):
+        shot = replace(shot, ramp=1.0, objects=(), frames=round(shot.frames * 1.6))
+    seconds = shot.frames / recipe.rate
+    if recipe.group == "sweeps":
+        count = 1 if recipe.close else int(rng.integers(1, 3))
+        sweeps = tuple(_plan_sweep(rng, style, seconds, recipe.close) for _ in range(count))
+        return replace(shot, sweeps=sweeps)
+    if recipe.group == "lights":
+        kind: Any = str(rng.choice(["flicker", "breathe", "dim"]))
+        return replace(
+            shot,
+            lamp=Lamp(
+                kind,
+                float(rng.uniform(*style.depth)),
+                int(rng.integers(1 << 30)),
+                float(rng.uniform(0.3, 0.8)) if rng.random() < 0.6 else 0.0,
+                float(rng.uniform(0.1, 0.9)),
+                float(rng.uniform(0.0, 0.5)),
+                (1.0, float(rng.uniform(0.7, 1.0)), float(rng.uniform(0.4, 1.0))),
+            ),
+        )
+    return shot
+
+
+def _plan_sweep(rng: Rng, style: _Style, seconds: float, close: bool) -> Sweep:
+    top = float(rng.uniform(0.0, 0.2 if close else 0.4))
+    width = style.close_width if close else style.sweep_width
+    return Sweep(
+        float(rng.uniform(0.1, 0.3 if close else 0.6)) * seconds,
+        float(rng.uniform(*style.sweep_s)),
+        float(rng.uniform(*width)),
+        top,
+        1.0 if close else float(rng.uniform(top + 0.4, 1.3)),
+        float(rng.choice([0.0, 0.1, 0.6] if close else [0.0, 0.05, 0.3])),
+        float(rng.choice([1.0, 1.0, 0.6])),
+        int(rng.integers(1 << 30)),
+        bool(rng.random() < 0.5),
+        bool(rng.random() < 0.5),
+    )
 
 
 def _plan_shot(rng: Rng, style: _Style, rate: int, last: Shot | None, motion: float, flash: float) -> Shot:

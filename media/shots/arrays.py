@@ -1,4 +1,4 @@
-"""Types of arrays, and how many frames are worked on at once."""
+"""Array types and chunking."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
-CHUNK = 4096  # frames worked on at once during detection: about 30 MB of temporaries
+CHUNK = 4096  # frames per step of detection: about 30 MB of temporaries
 
 
 def chunks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The range [first, last) in consecutive ranges of at most `CHUNK` frames."""
+    """Split the range [first, last) into consecutive ranges of at most `CHUNK` frames."""
     for start in range(first, last, CHUNK):
         yield start, min(start + CHUNK, last)

@@ -1,4 +1,4 @@
-"""From streamed RGB frames to features."""
+"""Compute features from streamed RGB frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from promptreel.media.shots.features import (
 )
 
 _BIN_BLUR = 10.0  # levels: blurred, so that a slow change of light does not jump from bin to bin
-_BIN_SHARES = 4096  # bin weights are multiples of its inverse: float32 sums of them over a frame are exact
+_BIN_SHARES = 4096  # bin weights are multiples of 1/4096, so float32 sums over a frame are exact
 _PIXELS = FRAME_WIDTH * FRAME_HEIGHT
-_BATCH = 256  # frames worked on at once while features are built: about 10 MB of temporaries
+_BATCH = 256  # frames per step: about 10 MB of temporaries
 
 
 class FeatureBuilder:
-    """Turns streamed frames into :class:`FrameFeatures`; the pieces may be of any size."""
+    """Build :class:`FrameFeatures` from frames that arrive in batches of any size."""
 
     def __init__(self) -> None:
         self._parts: list[FrameFeatures] = []
@@ -35,24 +35,24 @@ class FeatureBuilder:
         self._last_us: int | None = None
 
     def add(self, frames: U8, times_us: I64) -> None:
-        """Adds `k` further frames.
+        """Add `k` frames.
 
         Args:
             frames: uint8[k, 36, 64, 3], RGB.
-            times_us: int64[k], presentation times in microseconds, never falling. Equal times are allowed.
+            times_us: int64[k], presentation times in microseconds, never decreasing.
 
         Raises:
-            ValueError: on another shape or dtype, or where time runs backwards.
+            ValueError: a shape or dtype is wrong, or a time is less than the one before.
         """
         frames, times_us = np.asarray(frames), np.asarray(times_us)
         if frames.dtype != np.uint8 or frames.shape[1:] != (FRAME_HEIGHT, FRAME_WIDTH, 3):
             raise ValueError(
-                f"frames are {frames.dtype}{list(frames.shape)}: they must be "
-                f"uint8[k, {FRAME_HEIGHT}, {FRAME_WIDTH}, 3] in RGB; scale them in the decoder"
+                f"frames are {frames.dtype}{list(frames.shape)}; they must be "
+                f"uint8[k, {FRAME_HEIGHT}, {FRAME_WIDTH}, 3] in RGB: scale them in the decoder"
             )
         if times_us.shape != (len(frames),) or not np.issubdtype(times_us.dtype, np.integer):
             raise ValueError(
-                f"times_us is {times_us.dtype}{list(times_us.shape)}: it must hold one whole number of "
+                f"times_us is {times_us.dtype}{list(times_us.shape)}; it must have one integer number of "
                 f"microseconds for each of the {len(frames)} frames"
             )
         times = times_us.astype(np.int64)
@@ -61,7 +61,7 @@ class FeatureBuilder:
         if len(falls):
             at = int(falls[0])
             raise ValueError(
-                f"times_us falls from {before[at]} to {before[at + 1]}: frames must come in presentation order"
+                f"times_us decreases from {before[at]} to {before[at + 1]}; add frames in presentation order"
             )
         for first in range(0, len(frames), _BATCH):
             piece = frames[first : first + _BATCH]
@@ -69,18 +69,18 @@ class FeatureBuilder:
             self._parts.append(features)
         if len(times):
             self._last_us = int(times[-1])
-        if len(self._parts) >= 1024:  # frames that come one by one would leave one object each
+        if len(self._parts) >= 1024:  # bounds the number of objects when frames arrive one by one
             self._parts = [join(self._parts)]
 
     def build(self) -> FrameFeatures:
-        """The features of all frames so far; the builder may go on being fed."""
+        """Return the features of all frames so far; more frames can be added afterwards."""
         self._parts = [join(self._parts)]
         return self._parts[0]
 
 
 def _measure(frames: U8, times_us: I64, last_luma: U8 | None) -> tuple[FrameFeatures, U8]:
-    """Features of up to `_BATCH` frames, and the last frame's luma uint8[36, 64] for the next batch's
-    motion."""
+    """Return the features of up to `_BATCH` frames, and the last frame's luma uint8[36, 64], from which the
+    next batch measures motion."""
     count = len(frames)
     red, green, blue = (np.ascontiguousarray(frames[..., c]) for c in range(3))
     # ITU-R BT.601 luma in eighths of bits: 77 + 150 + 29 = 256
@@ -113,24 +113,24 @@ def _measure(frames: U8, times_us: I64, last_luma: U8 | None) -> tuple[FrameFeat
 
 
 def _sums(planes: U8) -> NDArray[np.float64]:
-    """Sums of planes [k, 36, 64]: float64[k], exact and so the same however frames are batched."""
+    """Sum planes [k, 36, 64]: float64[k], exact, so it does not depend on the batches."""
     return np.asarray(np.add.reduce(planes.reshape(len(planes), -1), axis=1, dtype=np.uint32), np.float64)
 
 
 def _histogram(plane: U8, bins: int) -> F32:
-    """Blurred shares of the levels of planes [k, 36, 64]: float32[k, bins], each row summing to 1."""
+    """Return blurred shares of the levels of planes [k, 36, 64]: float32[k, bins], each row summing to 1."""
     count = len(plane)
     offsets = np.arange(count, dtype=np.int64)[:, None] * 256
     counts = np.bincount((plane.reshape(count, -1) + offsets).ravel(), minlength=count * 256).reshape(count, 256)
-    # Not `@`: BLAS would wake a thread for each core, which then spins longer than this takes.
+    # Not `@`: BLAS would wake a thread per core, and each spins for longer than this takes.
     shares = np.einsum("kl,lb->kb", counts.astype(np.float32), _bin_weights(bins))
     return np.asarray(shares / _PIXELS, dtype=np.float32)
 
 
 @cache
 def _bin_weights(bins: int) -> F32:
-    """How a level 0..255 is shared out over `bins`: float32[256, bins]. Chroma, of which natural pictures use
-    the middle, has its bins over 64..192."""
+    """Return the weight of each level 0..255 in each bin: float32[256, bins]. Chroma bins cover 64..192, which
+    is what natural pictures use."""
     low, high = (0, 256) if bins == BINS[0] else (64, 192)
     centres = low + (np.arange(bins) + 0.5) * (high - low) / bins
     levels = np.clip(np.arange(256), low, high)
@@ -140,7 +140,7 @@ def _bin_weights(bins: int) -> F32:
 
 
 def _pool(planes: NDArray[Any], rows: int, cols: int) -> NDArray[Any]:
-    """Sums of `rows` x `cols` blocks of planes [k, h, w]. Strided adds: several times faster than a sum over
+    """Sum `rows` x `cols` blocks of planes [k, h, w]. Strided adds are several times faster than a sum over
     axes."""
     wide = planes[:, :, 0::cols].copy()
     for at in range(1, cols):

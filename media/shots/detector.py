@@ -1,4 +1,4 @@
-"""All changes of shot of a film."""
+"""Detection of all shot changes of a film."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from promptreel.media.shots.transitions import Transition, overlaps, strongest
 
 
 def detect_transitions(features: FrameFeatures, settings: ShotSettings = ShotSettings()) -> tuple[Transition, ...]:
-    """The changes of shot, in order of `at_us`; empty for a single shot and for fewer than two frames.
+    """Return the shot changes in order of `at_us`; empty for a single shot or fewer than two frames.
 
-    Temporaries are bounded: a few numbers a frame, and `arrays.CHUNK` frames of wide arrays at a time.
+    Temporaries are bounded: a few numbers per frame, and wide arrays of `arrays.CHUNK` frames at a time.
     """
     if len(features) < 2:
         return ()
     steps = step_distances(features)
-    blanks = find_blanks(features, settings)
-    cuts = [c for c in find_cuts(features, steps, settings) if not any(in_fade(c, blank) for blank in blanks)]
+    cuts = find_cuts(features, steps, settings)
+    blanks = find_blanks(features, cuts, settings)
+    cuts = [c for c in cuts if not any(in_fade(c, blank) for blank in blanks)]
     fades = [clip_to_cuts(blank.fade, cuts) for blank in blanks]
     blocked = [*fades, *cuts]
     dissolves = [d for d in find_dissolves(features, blocked, settings) if not overlaps(d, blocked)]
     between = [fade for fade, blank in zip(fades, blanks, strict=True) if not blank.at_an_end]
-    return strongest([*between, *cuts, *dissolves], settings.min_gap_us)
+    ends = [blank.end_boundary for blank in blanks if blank.end_boundary is not None]
+    return strongest([*between, *ends, *cuts, *dissolves], settings.min_gap_us)

@@ -1,4 +1,4 @@
-"""Dissolves: windows whose frames are linear blends of their two ends."""
+"""Dissolves: windows whose frames are linear blends of their ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from promptreel.media.shots.features import COLS, ROWS, FrameFeatures
 from promptreel.media.shots.settings import ShotSettings
 from promptreel.media.shots.times import after, first_at
 from promptreel.media.shots.transitions import Transition, select_strongest
-from promptreel.media.shots.windows import Windows, measure_windows, vector
+from promptreel.media.shots.windows import Windows, measure_windows, nearest_return, vector
 
-# Histogram distance from which it is worth as much as layout; a still, grainy shot stays below about 0.05.
+# Histogram distance from which colours count as much as layout; a still, grainy shot stays below about 0.05.
 _FULL_HELLINGER = 0.2
 
 
 def find_dissolves(features: FrameFeatures, blocked: list[Transition], settings: ShotSettings) -> list[Transition]:
-    """The dissolves clear of each other, in order of strength; some may touch a `blocked` transition."""
+    """Return dissolves that do not overlap, strongest first; some may touch a `blocked` transition."""
     candidates = []
     for length in settings.dissolve_windows_us:
         for first, last in chunks(0, len(features)):
@@ -31,48 +31,62 @@ def find_dissolves(features: FrameFeatures, blocked: list[Transition], settings:
 
 
 def _judge_windows(features: FrameFeatures, windows: Windows, settings: ShotSettings) -> list[Transition]:
-    """The windows that hold a dissolve, scored."""
+    """Return the windows that contain a dissolve, scored."""
     shares = windows.shares
     rising = (shares[:, 0] > 0.04) & (np.diff(shares, axis=1).min(axis=1) > 0.1) & (shares[:, 2] < 0.96)
-    say = 0.5 * np.minimum(1, windows.colour_distance / _FULL_HELLINGER)  # colours that hardly change tell nothing
-    outside = settings.side_weight * ((1 - say) * windows.side + say * windows.colour_side)
+    # Colours that hardly change carry no information.
+    colour_weight = 0.5 * np.minimum(1, windows.colour_distance / _FULL_HELLINGER)
+    outside = settings.side_weight * ((1 - colour_weight) * windows.side + colour_weight * windows.colour_side)
     score = (1 - windows.residual) * np.clip(1 - outside, 0, 1)
-    score *= np.minimum(1, windows.distance / settings.dissolve_distance)
-    score *= np.minimum(1, share_changed(features, windows.old, windows.new) / settings.full_spread)
-    good = rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score)
-    good &= ~only_light_changed(features, windows.old, windows.new, settings)
-    passed = np.flatnonzero(good)
-    good[passed] = _share_left_by_shift(features, windows.old[passed], windows.new[passed]) >= settings.shift_share
+    score *= np.minimum(1, windows.distance / windows.full_distance)
+    # The tests below are expensive and only reject, so each runs on what the previous ones left.
+    passed = np.flatnonzero(rising & (windows.residual <= settings.blend_residual) & (score >= settings.dissolve_score))
+    score[passed] *= np.minimum(
+        1, share_changed(features, windows.old[passed], windows.new[passed]) / settings.full_spread
+    )
+    passed = passed[score[passed] >= settings.dissolve_score]
+    passed = passed[~only_light_changed(features, windows.old[passed], windows.new[passed], settings)]
+    left = _share_left_by_shift(features, windows.old[passed], windows.new[passed])
+    passed = passed[left >= settings.shift_share]
+    doubted = windows.residual[passed] > settings.exact_residual
+    returns = nearest_return(features, windows, passed[doubted], settings.return_us) < settings.return_share
+    doubted[doubted] = returns
+    passed = passed[~doubted]
     return [
         Transition("dissolve", start, end, (start + end) // 2, float(score[at]))
         for at, start, end in zip(
-            np.flatnonzero(good).tolist(),
-            windows.start_us[good].tolist(),
-            windows.end_us[good].tolist(),
+            passed.tolist(),
+            windows.start_us[passed].tolist(),
+            windows.end_us[passed].tolist(),
             strict=True,
         )
     ]
 
 
 def _share_left_by_shift(features: FrameFeatures, left: I64, right: I64) -> F32:
-    """Root-mean-square luma difference of frames over their best shift against each other, as a share of
-    that unshifted: float32[m]. Shifts go up to a third of the picture each way, in whole cells."""
+    """Return the root-mean-square luma difference of frames at their best shift, as a share of the unshifted
+    one: float32[m]. Shifts are in cells, up to a third of the picture each way."""
     one = features.grid[left].reshape(-1, ROWS, COLS).astype(np.float32)
     two = features.grid[right].reshape(-1, ROWS, COLS).astype(np.float32)
+    if not len(left):
+        return np.zeros(0, np.float32)
     unshifted = np.sqrt(((one - two) ** 2).mean(axis=(1, 2)))
     best = unshifted.copy()
     for down in range(-ROWS // 3, ROWS // 3 + 1):
         for across in range(-COLS // 3, COLS // 3 + 1):
             part = one[:, max(down, 0) : ROWS + min(down, 0), max(across, 0) : COLS + min(across, 0)]
             other = two[:, max(-down, 0) : ROWS + min(-down, 0), max(-across, 0) : COLS + min(-across, 0)]
-            best = np.minimum(best, np.sqrt(((part - other) ** 2).mean(axis=(1, 2))))
-    return np.asarray(best / (unshifted + 1), dtype=np.float32)  # 1: differences of a level are noise
+            apart = part - other
+            best = np.minimum(best, np.sqrt(np.einsum("ijk,ijk->i", apart, apart) / apart[0].size))
+    return np.asarray(best / (unshifted + 1), dtype=np.float32)  # + 1: a difference of one level is noise
 
 
 def _fit_ends(features: FrameFeatures, window: Transition) -> Transition:
-    """Narrows a window to the dissolve inside it: from the middle half of its rise, a quarter to three
-    quarters of the new picture, as if it rose as evenly before and after. The ends of a window may be camera
-    movement; the middle is the dissolve."""
+    """Narrow a window to the dissolve inside it.
+
+    The rise from a quarter to three quarters of the new picture is extrapolated to both sides, because the
+    ends of a window may contain camera movement.
+    """
     times = features.times_us
     inside = np.arange(first_at(times, window.start_us), after(times, window.end_us))
     rows = vector(features, inside)

@@ -1,4 +1,4 @@
-"""What the detector and the measured signals need of each frame."""
+"""Per-frame features for the detector and the measured signals."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ BINS = (32, 16, 16)  # of luma, Cb and Cr
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What detection and the measured signals need of `n` frames: 255 bytes a frame, in columns."""
+    """Features of `n` frames in columns, 255 bytes per frame."""
 
     times_us: I64
-    """int64[n], presentation times, never falling."""
+    """int64[n], presentation times, never decreasing."""
     grid: U8
     """uint8[n, 144], mean luma of 9 x 16 cells, row by row from the top left."""
     chroma: U8
     """uint8[n, 24], mean Cb then Cr (128 is neutral) of 3 x 4 cells."""
     histogram: U8
-    """uint8[n, 64], 255 * sqrt(share of pixels) in 32 bins of luma, 16 of Cb and 16 of Cr, blurred. The root
-    is what the Hellinger distance needs, and it spends the eight bits on small shares."""
+    """uint8[n, 64], 255 * sqrt(share of pixels) in 32 bins of luma, 16 of Cb and 16 of Cr, blurred. The
+    Hellinger distance needs the root, which also gives small shares more of the eight bits."""
     brightness: F32
     """float32[n], mean luma, 0..1."""
     contrast: F32
     """float32[n], standard deviation of luma over pixels, 0..0.5."""
     motion: F32
-    """float32[n], mean absolute luma change of a pixel since the frame before, 0..1; 0 for the first
-    frame."""
+    """float32[n], mean absolute luma change of a pixel since the previous frame, 0..1; 0 for the first."""
     mean_rgb: U8
     """uint8[n, 3], mean colour."""
 
@@ -45,12 +44,12 @@ class FrameFeatures:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the columns."""
+        """Size of the columns in bytes."""
         return sum(int(getattr(self, f.name).nbytes) for f in fields(self))
 
 
 def join(parts: list[FrameFeatures]) -> FrameFeatures:
-    """The features of all parts, in their order."""
+    """Concatenate features in order."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
