@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.film_pictures import Rng
 
 TIMESCALE = 90_000  # ticks per second in the written files
-MIN_LEADER_S = 0.25  # black of at least this duration at an end of a film is a shot
+MIN_LEADER_S = 0.5  # black of at least this duration at an end of a film is a shot
 
 Half = Literal["TUNE", "REPORT"]
 Group = Literal["general", "dark", "leaders", "sweeps", "lights"]
@@ -314,7 +314,7 @@ def _plan_film(half: Half, recipe: _Recipe, index: int) -> FilmPlan:
 
 
 def _plan_black(rng: Rng, rate: int) -> tuple[int, int]:
-    """Return the frames of black at one end of a film and those of its fade; their duration is never near `MIN_LEADER_S`."""
+    """Return the frames of black at one end of a film, and those of its fade."""
     seconds = rng.uniform(0.04, 0.14) if rng.random() < 0.2 else rng.uniform(0.5, 2.5)
     ramp = rng.uniform(0.3, 1.0) if rng.random() < 0.5 and seconds >= MIN_LEADER_S else 0.0
     return round(float(seconds) * rate), round(float(ramp) * rate)

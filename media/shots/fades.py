@@ -95,7 +95,7 @@ def _end_boundary(
     times: I64, first: int, last: int, start: int | None, end: int | None, ramped: bool, settings: ShotSettings
 ) -> Transition | None:
     """Return the change between content and a blank stretch [first, last) at one end of the film."""
-    if times[min(last, len(times) - 1)] - times[first] < settings.persist_us:
+    if times[min(last, len(times) - 1)] - times[first] < settings.leader_us:
         return None
     if end is not None:
         at, old, new = int(times[last]), int(times[last - 1]), int(times[end])

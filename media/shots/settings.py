@@ -75,6 +75,9 @@ class ShotSettings:
     ramp. Dark shots of a mean of five levels or more mostly exceed it."""
     blank_level: float = 0.10
     """Maximum distance of a blank picture's mean luma from black or white."""
+    leader_us: int = 500_000
+    """Minimum length of black or white at the start or the end of a film that counts as a shot; shorter ones are margins
+    of editing, and the picture that fades in after them starts the first shot. Chosen by meaning, not tuned."""
     fade_reach_us: int = 3_000_000
     """Maximum length of the ramp on each side of a blank picture."""
     min_gap_us: int = 200_000
@@ -106,7 +109,7 @@ class ShotSettings:
         for name in ("cut_ratio", "dark_ratio"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"ShotSettings.{name} is {getattr(self, name)!r}; it must be at least 1")
-        for name in ("persist_us", "around_us", "near_us", "fade_reach_us", "return_us", "min_gap_us"):
+        for name in ("persist_us", "leader_us", "around_us", "near_us", "fade_reach_us", "return_us", "min_gap_us"):
             value = getattr(self, name)
             if not isinstance(value, int) or value <= 0:
                 raise ValueError(
