@@ -189,7 +189,7 @@ def test_span_before_the_first_frame_is_given_the_first() -> None:
     assert frames_of_span((), TimeSpan(0, 1000)) == ()
 
 
-def test_analysis_file_is_plain_json_without_what_the_folder_is_called(analysed: Analysed) -> None:
+def test_analysis_file_is_plain_json_without_its_folder_name(analysed: Analysed) -> None:
     data = json.loads((analysed[1] / ANALYSIS_FILE).read_text("utf-8"))
     assert set(data) == set(MediaAnalysis.__dataclass_fields__)
     assert str(analysed[1]) not in json.dumps(data)

@@ -59,7 +59,7 @@ def test_arguments_reach_the_command_as_they_are() -> None:
     assert output.decode() == f"{odd}\n"
 
 
-def test_child_sees_neither_the_keys_of_its_parent_nor_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_inherits_neither_keys_nor_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "secret-key")
     _, output = run_bounded(shell("env; cat"), AMPLE)
     assert b"PATH=" in output
@@ -84,7 +84,7 @@ def test_what_a_child_leaves_running_ends_with_it(tmp_path: Path) -> None:
     assert not is_running(tmp_path / "pid")
 
 
-def test_child_that_closes_its_pipes_and_stays_is_killed_at_the_deadline(tmp_path: Path) -> None:
+def test_deadline_kills_a_child_that_closed_its_pipes(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         run_bounded(shell('echo $$ > "$1"; exec sleep 300 >&- 2>&-', tmp_path / "pid"), SHORT)
     assert not is_running(tmp_path / "pid")
@@ -104,7 +104,7 @@ def test_memory_limit_holds() -> None:
     assert "MemoryError" in done.stderr
 
 
-def test_child_that_hangs_when_it_gets_no_memory_is_not_waited_for(tmp_path: Path) -> None:
+def test_child_that_hangs_after_a_memory_error_is_stopped(tmp_path: Path) -> None:
     script = 'echo $$ > "$1"; echo "x: Cannot allocate memory" >&2; exec sleep 300'
     done, _ = run_bounded(shell(script, tmp_path / "pid"), AMPLE)
     assert failure_of(done, "film").code == "decode_out_of_memory"
@@ -190,7 +190,7 @@ def test_deadline_ends_a_child_that_never_stops_writing(tmp_path: Path) -> None:
     assert not is_running(tmp_path / "pid")
 
 
-def test_second_command_reads_what_the_first_writes_to_its_standard_output() -> None:
+def test_second_command_reads_the_standard_output_of_the_first() -> None:
     taken: dict[str, bytearray] = {"one": bytearray(), "two": bytearray()}
     done = stream_bounded(
         lambda pipes: shell('echo first >"/dev/fd/$1"; echo passed on', pipes["one"]),
@@ -257,7 +257,7 @@ def test_missing_program_is_a_failure_that_names_it() -> None:
         (Completed(0, ""), "media_corrupt"),
     ],
 )
-def test_bad_ends_become_failures_that_name_the_item_and_the_end(done: Completed, code: str) -> None:
+def test_abnormal_exits_become_failures_that_name_item_and_cause(done: Completed, code: str) -> None:
     error = failure_of(done, "some/film.mp4")
     assert error.code == code
     assert code in FAILURE_CODES

@@ -56,7 +56,7 @@ def duration_s(path: Path) -> float:
     return duration_us / SECOND
 
 
-def test_clip_shows_each_picture_once_and_lasts_as_long_as_its_segment(item: Item, tmp_path: Path) -> None:
+def test_clip_shows_each_picture_and_lasts_as_its_segment(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     clip = make_clip(item.pictures, item.sound, TimeSpan(0, 5 * SECOND), out)
     assert clip == Clip("video/mp4", out.stat().st_size, 5)
@@ -110,7 +110,7 @@ def test_segment_under_a_second_is_stretched_to_one(length_us: int, item: Item, 
     assert {colour_of(picture) for picture in read_pictures(out, (160, 90))} == {"blue"}
 
 
-def test_segment_after_the_end_of_the_sound_still_has_its_pictures(item: Item, tmp_path: Path) -> None:
+def test_segment_after_the_end_of_the_sound_has_pictures(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     make_clip(item.pictures[4:], item.sound, TimeSpan(7 * SECOND, 9 * SECOND), out)
     assert {colour_of(picture) for picture in read_pictures(out, (160, 90))} == {"white"}

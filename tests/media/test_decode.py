@@ -271,7 +271,7 @@ def cuts_of(got: Pass) -> list[int]:
 
 
 @pytest.mark.parametrize("encoder", [X264, ("-c:v", "libx265", "-x265-params", "log-level=0")], ids=["h264", "hevc"])
-def test_frames_that_no_other_needs_are_skipped_and_no_cut_is_lost(
+def test_unreferenced_frames_are_skipped_without_losing_a_cut(
     encoder: tuple[str, ...], decoded: Decode, tmp_path: Path
 ) -> None:
     got = decoded(write_film(tmp_path / "f.mp4", textured(5, 40), 25, "-bf", 3, encoder=encoder))
@@ -540,7 +540,7 @@ def test_times_stay_right_when_parameters_change_on_the_way(
         ((161, 91), (161, 91), (162, 92)),
     ],
 )
-def test_pictures_after_a_change_of_size_stay_undistorted_in_the_frame_of_the_first(
+def test_pictures_of_another_size_are_letterboxed_undistorted(
     first: tuple[int, int], later: tuple[int, int], shown: tuple[int, int], decoded: Decode, tmp_path: Path
 ) -> None:
     odd = ("-pix_fmt", "yuv444p")

@@ -78,9 +78,7 @@ def test_an_ffmpeg_of_the_system_is_not_even_run(
 
 
 @pytest.mark.usefixtures("carried")
-def test_an_ffmpeg_that_imageio_finds_elsewhere_is_not_taken_for_the_carried_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ffmpeg_that_imageio_finds_elsewhere_is_not_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = pretend(tmp_path / "prefix" / "ffmpeg")
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(elsewhere))
     with pytest.raises(MediaError, match="imageio-ffmpeg: no bundled ffmpeg for this system; PATH: ffmpeg not found"):
@@ -88,7 +86,7 @@ def test_an_ffmpeg_that_imageio_finds_elsewhere_is_not_taken_for_the_carried_one
 
 
 @pytest.mark.usefixtures("carried")
-def test_the_one_on_the_path_is_taken_where_none_is_carried(tmp_path: Path) -> None:
+def test_path_is_used_if_no_ffmpeg_is_bundled(tmp_path: Path) -> None:
     path = pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 9.1.1")
     assert (find_ffmpeg().path, find_ffmpeg().version, find_ffmpeg().source) == (str(path), "9.1.1", "PATH")
     assert ffmpeg_candidates()[0].verdict == "no bundled ffmpeg for this system"
@@ -125,9 +123,7 @@ def test_versions_from_the_oldest_supported_on_are_usable(banner: str, usable: b
         assert "must be" in candidate.verdict or "unknown version" in candidate.verdict
 
 
-def test_a_named_one_that_is_too_old_is_rejected_with_its_version_and_the_oldest_supported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_configured_ffmpeg_is_rejected_with_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = pretend(tmp_path / "mine" / "ffmpeg", "ffmpeg version 5.1.9-0+deb12u1 Copyright")
     monkeypatch.setenv(VARIABLE, str(named))
     with pytest.raises(MediaError) as caught:
@@ -138,7 +134,7 @@ def test_a_named_one_that_is_too_old_is_rejected_with_its_version_and_the_oldest
 
 
 @pytest.mark.usefixtures("carried")
-def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: Path) -> None:
+def test_ffmpeg_without_an_encoder_is_skipped_with_its_name(tmp_path: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", encoders=ENCODERS.replace(" V....D libx264 x\n", " V....D libx264rgb x\n"))
     assert ffmpeg_candidates()[-1].verdict.endswith("lacks encoders: libx264")
 
@@ -154,7 +150,7 @@ def test_one_without_an_encoder_is_passed_over_and_the_encoder_named(tmp_path: P
     ],
     ids=["fails", "no interpreter", "no program", "hangs"],
 )
-def test_one_that_does_not_run_is_passed_over_with_its_reason(
+def test_ffmpeg_that_does_not_run_is_skipped_with_the_reason(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ffmpeg, "_PROBE_TIMEOUT_S", 0.5 if reason == "timed out" else 20)
@@ -165,9 +161,7 @@ def test_one_that_does_not_run_is_passed_over_with_its_reason(
     assert not ffmpeg_candidates()[-1].usable
 
 
-def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_configured_ffmpeg_that_does_not_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(tmp_path / "bin" / "ffmpeg")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
     with pytest.raises(MediaError, match=rf"{VARIABLE}: .*missing does not run .*No such file.*unset it") as caught:
@@ -175,14 +169,14 @@ def test_a_named_one_that_does_not_run_is_not_replaced_in_silence(
     assert caught.value.retryable
 
 
-def test_without_any_the_message_says_why_each_was_passed_over_and_the_fix(tmp_path: Path, carried: Path) -> None:
+def test_without_any_ffmpeg_the_error_lists_reasons_and_fix(tmp_path: Path, carried: Path) -> None:
     pretend(tmp_path / "bin" / "ffmpeg", "ffmpeg version 4.2")
     pretend(carried / "ffmpeg-linux-v3.0", "ffmpeg version 3.0")
     with pytest.raises(MediaError, match=r"imageio-ffmpeg: .* 3\.0; it must be .*PATH: .* 4\.2; it must .*pip install"):
         find_ffmpeg()
 
 
-def test_every_input_carries_the_whitelists_and_is_a_file_whatever_its_name() -> None:
+def test_every_input_is_a_file_with_whitelists() -> None:
     arguments = input_arguments("http://127.0.0.1/a.mp4", t=3)
     assert arguments["filename"] == "file:http://127.0.0.1/a.mp4"
     assert arguments["protocol_whitelist"] == "file"

@@ -314,7 +314,7 @@ def test_a_short_pause_beats_a_strong_cut_inside_speech() -> None:
     assert plan_video(48, [cut(24, 1.0)], heard((0, 20), (20.3, 48))) == [(20.15, "pause")]
 
 
-def test_speech_without_a_pause_is_not_cut_while_the_maximum_holds() -> None:
+def test_speech_without_a_pause_is_uncut_below_the_maximum() -> None:
     changes = [cut(at, 1.0) for at in range(3, 39, 3)]
     assert plan_video(39, changes, heard((0, 39))) == []
 
@@ -325,7 +325,7 @@ def test_a_cut_in_a_pause_beats_both_alone() -> None:
     assert plan_video(24, [cut(12, 1.0)], activity) in ([(9.5, "pause")], [(14.5, "pause")])
 
 
-def test_a_cut_just_past_the_edge_of_speech_lies_in_the_pause() -> None:
+def test_cut_just_after_speech_counts_as_in_the_pause() -> None:
     assert plan_video(24, [cut(11.95)], heard((0, 12), (12.6, 24))) == [(11.95, "cut")]
     assert plan_video(24, [cut(11.9)], heard((0, 12), (12.6, 24))) == [(12.3, "pause")]
 

@@ -63,7 +63,7 @@ def test_still_pictures_are_images_without_a_length(suffix: str, tmp_path: Path)
     assert info.video.display_size == (64, 48)
 
 
-def test_picture_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
+def test_picture_is_recognized_by_its_bytes_despite_its_name(tmp_path: Path) -> None:
     picture = write_image(tmp_path / "still.png", STILL)
     assert probe_media(picture.rename(tmp_path / "film.mp4")).media_type == "image"
 
@@ -162,7 +162,7 @@ def test_header_without_a_length_is_told(suffix: str, colour_film: Path, tmp_pat
         ("mp4", ("-c", "copy", "-movflags", "frag_keyframe+empty_moov", "-f", "mp4")),
     ],
 )
-def test_length_is_found_where_the_header_is_silent_but_the_streams_tell(
+def test_length_missing_from_the_header_comes_from_the_streams(
     suffix: str, options: tuple[object, ...], colour_film: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / f"streamed.{suffix}"

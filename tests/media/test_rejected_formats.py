@@ -54,7 +54,7 @@ def test_pdf_is_rejected_as_a_document(tmp_path: Path) -> None:
     assert_rejected(path, "media_unsupported", "convert the pages to images")
 
 
-def test_page_of_a_tiff_is_used_and_the_others_are_reported(tmp_path: Path) -> None:
+def test_first_page_of_a_tiff_is_used_others_are_reported(tmp_path: Path) -> None:
     pages = [Image.new("L", (40, 40), level) for level in (0, 100, 200)]
     path = tmp_path / "fax.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:])

@@ -73,7 +73,7 @@ def test_packing_covers_each_stretch_of_speech_once_and_in_order(item):
 
 
 @given(items())
-def test_padding_never_overlaps_nor_leaves_the_item_nor_exceeds_its_size(item):
+def test_padding_is_bounded_by_item_neighbours_and_pad_length(item):
     speech, duration = item
     pieces = pieces_of(pack_speech(speech, duration))
     assert pieces[0].span.start_us >= 0
@@ -86,7 +86,7 @@ def test_padding_never_overlaps_nor_leaves_the_item_nor_exceeds_its_size(item):
 
 
 @given(items())
-def test_a_chunk_is_longer_than_the_window_only_where_one_stretch_is(item):
+def test_chunk_exceeds_the_window_only_with_a_single_piece(item):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         assert chunk.duration_us <= CHUNK_US or len(chunk.pieces) == 1
@@ -98,7 +98,7 @@ def test_a_chunk_is_longer_than_the_window_only_where_one_stretch_is(item):
 
 
 @given(items())
-def test_packing_is_greedy_so_that_no_two_neighbours_would_fit_into_one_chunk(item):
+def test_packing_is_greedy(item):
     speech, duration = item
     for one, two in itertools.pairwise(pack_speech(speech, duration)):
         assert one.duration_us + two.pieces[0].span.duration_us > CHUNK_US
@@ -108,7 +108,7 @@ def test_no_speech_is_no_chunk():
     assert pack_speech([], 10 * SECOND) == ()
 
 
-def test_speech_of_sound_that_only_a_level_detector_has_heard_is_none():
+def test_level_detector_reports_no_speech():
     spans = (TimeSpan(0, SECOND),)
     assert speech_of(SoundActivity("level", spans)) == ()
     assert speech_of(SoundActivity("silero", spans)) == spans
@@ -138,7 +138,7 @@ def test_a_placed_word_lies_inside_one_piece_whatever_its_times(item, data):
         )
 
 
-def test_a_word_that_begins_in_the_quiet_before_its_speech_is_placed_with_its_speech():
+def test_word_that_starts_before_its_speech_is_moved_to_it():
     # "ask" is spoken at 30.0 s, but the recogniser counts the quiet at the join as part of it.
     (chunk,) = pack_speech([TimeSpan(10 * SECOND, 12 * SECOND), TimeSpan(30 * SECOND, 32 * SECOND)], 60 * SECOND)
     first, second = chunk.pieces
@@ -171,7 +171,7 @@ def test_every_word_belongs_to_exactly_one_segment_of_any_partition(times, cuts)
     assert sorted(part.text for words in found for part in words) == sorted(part.text for part in words)
 
 
-def test_a_word_across_an_edge_goes_to_the_segment_that_holds_its_middle():
+def test_word_across_an_edge_belongs_to_its_midpoints_segment():
     across = [word(900, 1300)]
     assert words_of_span(across, TimeSpan(0, 1000)) == ()
     assert words_of_span(across, TimeSpan(1000, 2000)) == tuple(across)
@@ -191,7 +191,7 @@ def hypothesis(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300
         (0.0, -5.0, False),
     ],
 )
-def test_words_are_invented_where_the_recogniser_doubts_speech_and_is_unsure(no_speech, log_probability, is_invented):
+def test_words_are_dropped_if_speech_and_text_are_doubtful(no_speech, log_probability, is_invented):
     assert drop_reason(hypothesis(no_speech, log_probability)) == ("no_speech" if is_invented else None)
 
 
@@ -199,7 +199,7 @@ def test_the_thresholds_are_those_of_the_whisper_reference_code():
     assert (NO_SPEECH_PROBABILITY, LOG_PROBABILITY, COMPRESSION_RATIO) == (0.6, -1.0, 2.4)
 
 
-def test_repeated_words_that_take_no_time_are_a_loop_and_those_that_take_time_were_spoken():
+def test_repeated_words_are_a_loop_only_without_duration():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = [word(3 * SECOND, 3 * SECOND) for _ in range(11)]
     assert drop_reason(hypothesis(ratio=5, words=spoken)) is None
@@ -207,7 +207,7 @@ def test_repeated_words_that_take_no_time_are_a_loop_and_those_that_take_time_we
     assert not is_loop(hypothesis(ratio=COMPRESSION_RATIO, words=[*spoken, *crowded]))
 
 
-def test_a_turn_of_the_loop_in_repeated_speech_is_left_out_but_no_single_word_without_time():
+def test_loop_within_repeated_speech_is_dropped():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = word(3 * SECOND, 3 * SECOND)
     assert spoken_words(hypothesis(ratio=5, words=[*spoken, *[crowded] * 3, *spoken])) == (*spoken, *spoken)

@@ -96,7 +96,7 @@ def test_words_stand_on_the_items_time(tiny, noise, offline):
     assert [word.end_us / SECOND - 40 for word in found.words] == pytest.approx([0.4, 1.4, 2.4, 3.4, 4.4], abs=0.1)
 
 
-def test_stretches_apart_are_heard_as_one_chunk_and_their_words_put_back_where_they_were(tiny, noise):
+def test_words_of_a_packed_chunk_get_their_item_times(tiny, noise):
     found = transcriber(tiny).transcribe(noise, spans((10, 11), (30, 31), (70, 75)), 90 * SECOND)
     assert tuple(word.text for word in found.words) == WORDS
     assert [round(word.end_us / SECOND / 10) for word in found.words] == [1, 1, 3, 3, 7]
@@ -118,7 +118,7 @@ def test_batches_of_every_size_give_the_same_words(tiny, noise, monkeypatch):
     assert transcriber(tiny).transcribe(noise, speech, 90 * SECOND) == together
 
 
-def test_a_stretch_without_a_pause_is_read_window_by_window_to_its_end(tiny, noise):
+def test_long_speech_is_transcribed_window_by_window(tiny, noise):
     found = transcriber(tiny).transcribe(noise, spans((2, 88)), 90 * SECOND)
     # Its words end early in each window, so that each of the windows is left at its end: 0, 29 and 58 s of 87.2.
     assert [word.text for word in found.words] == [*WORDS] * 4
@@ -131,14 +131,14 @@ def test_without_speech_the_model_is_not_even_loaded(tiny, noise, loads):
     assert (found.utterances, loads) == ((), [])
 
 
-def test_words_of_a_model_that_doubts_speech_and_is_unsure_are_dropped(tmp_path, noise):
+def test_doubtful_words_of_the_model_are_dropped(tmp_path, noise):
     doubtful = make_whisper(tmp_path / "doubtful", no_speech=True)
     found = transcriber(doubtful).transcribe(noise, spans((10, 20)), 90 * SECOND)
     assert found.words == ()
     assert [part.dropped_reason for part in found.utterances] == ["no_speech"]
 
 
-def test_a_loop_is_read_again_in_halves_and_costs_no_words_but_its_own(tiny, noise, monkeypatch):
+def test_looping_chunk_is_transcribed_again_in_halves(tiny, noise, monkeypatch):
     # The model is taken to loop on the whole, and on its second half.
     looped = []
 
@@ -231,7 +231,7 @@ def test_a_load_that_failed_is_tried_again(tmp_path, tiny, noise, loads):
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocabulary.json"])
-def test_files_that_are_not_what_they_claim_are_a_model_error(tmp_path, tiny, noise, name):
+def test_corrupt_model_files_are_a_model_error(tmp_path, tiny, noise, name):
     folder = shutil.copytree(tiny, tmp_path / "model")
     (folder / name).write_text("{ this is not it")
     with pytest.raises(ModelError, match="cannot be loaded"):
@@ -239,7 +239,7 @@ def test_files_that_are_not_what_they_claim_are_a_model_error(tmp_path, tiny, no
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "model.bin", "config.json"])
-def test_a_folder_that_lacks_a_file_is_refused_without_a_network(tmp_path, tiny, noise, name, offline):
+def test_incomplete_model_folder_is_rejected_offline(tmp_path, tiny, noise, name, offline):
     folder = shutil.copytree(tiny, tmp_path / "model")
     (folder / name).unlink()
     found = find_weights(str(folder))
@@ -256,7 +256,7 @@ def test_a_missing_folder_is_named(tmp_path, offline):
     assert str(tmp_path / "nowhere") in found.reason
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_there_are(offline, monkeypatch, tmp_path):
+def test_unknown_model_name_lists_the_known_names(offline, monkeypatch, tmp_path):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("huge")
     assert not found.available
@@ -266,7 +266,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(offline, monke
         pull_weights("huge")
 
 
-def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(offline, monkeypatch, tmp_path, noise):
+def test_missing_public_model_names_the_pull_command(offline, monkeypatch, tmp_path, noise):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     found = find_weights("base")
     assert (found.available, found.size_bytes) == (False, 0)
@@ -276,7 +276,7 @@ def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(offline, monkeypa
     assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)
 
 
-def test_a_pulled_model_is_found_by_its_name_without_a_network(offline, monkeypatch, tmp_path, tiny, noise):
+def test_pulled_model_is_found_by_name_offline(offline, monkeypatch, tmp_path, tiny, noise):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     repository = tmp_path / "models--Systran--faster-whisper-base"  # as the hub's library keeps it
     (repository / "refs").mkdir(parents=True)
@@ -334,7 +334,7 @@ def test_real_words_are_heard_right(real, real_media, tmp_path):
 
 
 @pytest.mark.weights
-def test_speech_scattered_over_minutes_of_silence_keeps_its_words_and_their_times(real, real_media, tmp_path):
+def test_speech_scattered_over_silence_keeps_words_and_times(real, real_media, tmp_path):
     samples = read_sound(real_media("jfk.flac"))
     cuts = [0, 2.8, 4.9, 7.92, 11.0]  # in the speaker's pauses
     parts, shifts, at = [silence(45)], [], 45.0
@@ -363,7 +363,7 @@ def test_speech_scattered_over_minutes_of_silence_keeps_its_words_and_their_time
 
 
 @pytest.mark.weights
-def test_speech_without_a_pause_longer_than_the_window_loses_no_words_at_the_joints(real, real_media, tmp_path):
+def test_unpaused_speech_loses_no_words_between_windows(real, real_media, tmp_path):
     samples = read_sound(real_media("jfk.flac"))
     once = np.concatenate(
         [samples[s.start_us * RATE // SECOND : s.end_us * RATE // SECOND] for s in _speech_of(samples)]
@@ -383,7 +383,7 @@ def test_speech_without_a_pause_longer_than_the_window_loses_no_words_at_the_joi
 
 
 @pytest.mark.weights
-def test_a_sentence_that_is_truly_repeated_is_not_taken_for_a_loop(real, real_media, tmp_path):
+def test_repeated_sentence_is_not_a_loop(real, real_media, tmp_path):
     samples = read_sound(real_media("jfk.flac"))
     found = hear(real, np.concatenate([samples] * 4), tmp_path)
     assert spoken(text_of(found.words)) == SENTENCE.split() * 4
