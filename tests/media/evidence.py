@@ -9,16 +9,15 @@ from promptreel.schemas.media import SoundActivity, TimeSpan
 from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
 SECOND = 1_000_000
-
 SILENT = SoundActivity("none")
-
 SMART = SegmentationSettings()
-
 SHOTS = SegmentationSettings(video_strategy="content_aware")
 
 
 @dataclass(frozen=True)
 class Change:
+    """A transition with the fields that the planner reads."""
+
     kind: Literal["cut", "dissolve", "fade"]
     start_us: int
     end_us: int
@@ -36,7 +35,7 @@ def dissolve(start_s: float, end_s: float, score: float = 0.9) -> Change:
     return Change("dissolve", start, end, (start + end) // 2, score)
 
 
-def heard(*spans_s: tuple[float, float], by: Literal["silero", "level"] = "silero") -> SoundActivity:
+def sound(*spans_s: tuple[float, float], by: Literal["silero", "level"] = "silero") -> SoundActivity:
     return SoundActivity(by, tuple(TimeSpan(round(a * SECOND), round(b * SECOND)) for a, b in spans_s))
 
 

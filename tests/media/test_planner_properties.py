@@ -16,17 +16,17 @@ from promptreel.media import planner
 from promptreel.media.planner import plan_segments
 from promptreel.schemas.media import Boundary, PlannedSegment, SoundActivity, TimeSpan
 from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
-from tests.media.evidence import SECOND, SHOTS, SILENT, SMART, Change, cut, heard, lengths
+from tests.media.evidence import SECOND, SHOTS, SILENT, SMART, Change, cut, lengths, sound
 
 
-def times(upto_us: int = 300 * SECOND) -> st.SearchStrategy[int]:
-    """Any microsecond, and often round ones, so that evidence meets."""
+def times_us(upto_us: int = 300 * SECOND) -> st.SearchStrategy[int]:
+    """Times in microseconds, often round ones so that some evidence coincides."""
     return st.one_of(st.integers(-SECOND, upto_us), st.integers(0, upto_us // 100_000).map(lambda t: t * 100_000))
 
 
 @st.composite
 def changes(draw: st.DrawFn, upto_us: int = 300 * SECOND) -> Change:
-    at = draw(times(upto_us))
+    at = draw(times_us(upto_us))
     kind = draw(st.sampled_from(["cut", "dissolve", "fade"]))
     reach = 0 if kind == "cut" else draw(st.integers(0, SECOND))
     return Change(kind, at - reach, at + reach, at, draw(st.floats(0, 1)))
@@ -44,9 +44,9 @@ def activities(draw: st.DrawFn, upto_us: int = 300 * SECOND) -> SoundActivity:
 
 @st.composite
 def bounds(draw: st.DrawFn) -> LengthBounds:
-    least = draw(st.integers(500_000, 20 * SECOND))
-    most = draw(st.integers(3 * least, 100 * SECOND))
-    return LengthBounds(least, draw(st.integers(least, most)), most)
+    min_us = draw(st.integers(500_000, 20 * SECOND))
+    max_us = draw(st.integers(3 * min_us, 100 * SECOND))
+    return LengthBounds(min_us, draw(st.integers(min_us, max_us)), max_us)
 
 
 ITEMS = st.tuples(st.integers(1, 250 * SECOND), st.lists(changes(), max_size=60), activities())
@@ -66,18 +66,18 @@ def check_plan(plan: Sequence[PlannedSegment], duration_us: int, allowed: Length
 
 @given(ITEMS, bounds(), st.sampled_from(["smart", "content_aware", "audio"]))
 @settings(max_examples=150, deadline=None)
-def test_plans_keep_the_bounds_and_cover_the_item(
+def test_plans_satisfy_the_bounds_and_cover_the_item(
     item: tuple[int, list[Change], SoundActivity], allowed: LengthBounds, strategy: str
 ) -> None:
     duration_us, found, activity = item
-    how = SegmentationSettings(
+    segmentation = SegmentationSettings(
         video_strategy="content_aware" if strategy == "content_aware" else "smart",
         smart_lengths=allowed,
         shot_lengths=allowed,
         pause_lengths=allowed,
     )
     media_type = "audio" if strategy == "audio" else "video"
-    plan = plan_segments(media_type, duration_us, found, activity, how)
+    plan = plan_segments(media_type, duration_us, found, activity, segmentation)
     check_plan(plan, duration_us, allowed)
     if not activity.spans and not found and duration_us <= allowed.max_us:
         assert len(plan) == 1
@@ -87,37 +87,39 @@ def test_plans_keep_the_bounds_and_cover_the_item(
 
 @given(ITEMS, st.randoms(use_true_random=False), st.sampled_from([SMART, SHOTS]))
 @settings(max_examples=60, deadline=None)
-def test_order_repetition_and_strangers_do_not_matter(
-    item: tuple[int, list[Change], SoundActivity], rng: random.Random, how: SegmentationSettings
+def test_evidence_order_duplicates_and_outside_times_do_not_matter(
+    item: tuple[int, list[Change], SoundActivity], rng: random.Random, segmentation: SegmentationSettings
 ) -> None:
     duration_us, found, activity = item
-    plan = plan_segments("video", duration_us, found, activity, how)
+    plan = plan_segments("video", duration_us, found, activity, segmentation)
     outside = [replace(cut(0), at_us=at) for at in (-5, 0, duration_us, duration_us + 7)]
     mixed = [*found, *found[:3], *outside]
     spans = list(activity.spans)
     rng.shuffle(mixed)
     rng.shuffle(spans)
-    assert plan_segments("video", duration_us, mixed, SoundActivity(activity.detector, tuple(spans)), how) == plan
+    assert (
+        plan_segments("video", duration_us, mixed, SoundActivity(activity.detector, tuple(spans)), segmentation) == plan
+    )
 
 
 @given(st.integers(1, 2000 * SECOND), st.integers(1, 300), st.sampled_from(["video", "audio"]))
 @settings(max_examples=50)
-def test_fixed_windows_are_equal_but_for_the_last(
+def test_fixed_windows_are_equal_except_the_last(
     duration_us: int, window_s: int, media_type: Literal["video", "audio"]
 ) -> None:
-    how = SegmentationSettings("fixed", "fixed", window_s, window_s)
-    plan = plan_segments(media_type, duration_us, [cut(1)], heard((0.5, 2)), how)
+    segmentation = SegmentationSettings("fixed", "fixed", window_s, window_s)
+    plan = plan_segments(media_type, duration_us, [cut(1)], sound((0.5, 2)), segmentation)
     assert [part.span.duration_us for part in plan[:-1]] == [window_s * SECOND] * (len(plan) - 1)
     assert 0 < plan[-1].span.duration_us <= window_s * SECOND
     assert plan[-1].end == Boundary(duration_us, "end", 1.0)
     assert all(part.end == Boundary(part.end.time_us, "window", 1.0) for part in plan[:-1])
 
 
-@pytest.mark.parametrize("how", [SMART, SHOTS, SegmentationSettings("fixed", "fixed", 5, 5)])
-def test_image_is_one_segment_without_length(how: SegmentationSettings) -> None:
+@pytest.mark.parametrize("segmentation", [SMART, SHOTS, SegmentationSettings("fixed", "fixed", 5, 5)])
+def test_image_is_one_segment_without_duration(segmentation: SegmentationSettings) -> None:
     nothing = (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
-    assert plan_segments("image", 0, [], SILENT, how) == nothing
-    assert plan_segments("image", 40_000, [], SILENT, how) == nothing
+    assert plan_segments("image", 0, [], SILENT, segmentation) == nothing
+    assert plan_segments("image", 40_000, [], SILENT, segmentation) == nothing
 
 
 @pytest.mark.parametrize("media_type", ["video", "audio"])
@@ -137,15 +139,15 @@ WILD_TIMES = st.integers(-(10**12), 10**12) | st.sampled_from([0, 1, -1, SECOND]
     st.sampled_from([SMART, SHOTS, SegmentationSettings("fixed", "fixed", 7, 7)]),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_segment_is_empty_whatever_the_evidence(
+def test_no_segment_is_empty_for_any_evidence(
     duration_us: int,
     found: list[tuple[Literal["cut", "dissolve", "fade"], int, int, int]],
     spans: list[tuple[int, int]],
-    how: SegmentationSettings,
+    segmentation: SegmentationSettings,
 ) -> None:
     changes = [Change(*change) for change in found]
     activity = SoundActivity("silero", tuple(TimeSpan(*span) for span in spans))
-    plan = plan_segments("video", duration_us, changes, activity, how)
+    plan = plan_segments("video", duration_us, changes, activity, segmentation)
     assert (plan[0].span.start_us, plan[-1].span.end_us) == (0, duration_us)
     assert all(part.span.duration_us > 0 for part in plan)
     assert all(one.end is two.start for one, two in pairwise(plan))
@@ -160,9 +162,9 @@ def test_a_film_of_twelve_hours_with_20_000_cuts() -> None:
         end = at + rng.randrange(500_000, 6 * SECOND)
         spans.append(TimeSpan(at, end))
         at = end + rng.randrange(260_000, 1_500_000)
-    for how in (SMART, SHOTS):
-        plan = plan_segments("video", duration_us, found, SoundActivity("silero", tuple(spans)), how)
-        check_plan(plan, duration_us, how.bounds_of("video"))
+    for segmentation in (SMART, SHOTS):
+        plan = plan_segments("video", duration_us, found, SoundActivity("silero", tuple(spans)), segmentation)
+        check_plan(plan, duration_us, segmentation.bounds_of("video"))
 
 
 def test_crowded_evidence_is_thinned() -> None:
@@ -179,27 +181,28 @@ def test_crowded_evidence_is_thinned() -> None:
     st.sampled_from([lengths(1.5, 3, 5), lengths(2, 4, 6), lengths(1, 4, 20)]),
 )
 @settings(max_examples=60, deadline=None)
-def test_smart_finds_the_best_of_all_plans(
+def test_smart_finds_the_cheapest_of_all_plans(
     duration_us: int, found: list[Change], activity: SoundActivity, allowed: LengthBounds
 ) -> None:
-    how = SegmentationSettings(smart_lengths=allowed)
+    segmentation = SegmentationSettings(smart_lengths=allowed)
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
-    sound = planner._Sound(activity, duration_us)
-    places = planner._candidates(planner._shots(found, duration_us), sound)
-    inner = [place for place in places if 0 < place.time_us < duration_us]
-    offered = [place.boundary for place in planner._fill_gaps(start, end, inner, sound, allowed)]
+    item_sound = planner._Sound(activity, duration_us)
+    candidates = planner._candidates(planner._shots(found, duration_us), item_sound)
+    inner = [candidate for candidate in candidates if 0 < candidate.time_us < duration_us]
+    offered = [candidate.boundary for candidate in planner._fill_gaps(start, end, inner, item_sound, allowed)]
     best = min(
-        judge([*plan, end], activity, duration_us, allowed) for plan in every_plan(start, offered, duration_us, allowed)
+        cost_of([*plan, end], activity, duration_us, allowed)
+        for plan in every_plan(start, offered, duration_us, allowed)
     )
-    plan = plan_segments("video", duration_us, found, activity, how)
+    plan = plan_segments("video", duration_us, found, activity, segmentation)
     chosen = [plan[0].start, *(part.end for part in plan)]
-    assert judge(chosen, activity, duration_us, allowed) == best
+    assert cost_of(chosen, activity, duration_us, allowed) == best
 
 
 def every_plan(
     start: Boundary, offered: Sequence[Boundary], duration_us: int, allowed: LengthBounds
 ) -> Iterator[list[Boundary]]:
-    """Every choice among the boundaries offered that keeps the bounds, without the end."""
+    """Yield every selection of the offered boundaries that satisfies the length bounds, without the end."""
     left = duration_us - start.time_us
     if min(allowed.min_us, duration_us) <= left <= allowed.max_us:
         yield [start]
@@ -210,12 +213,12 @@ def every_plan(
                 yield [start, *rest]
 
 
-def judge(
+def cost_of(
     plan: Sequence[Boundary], activity: SoundActivity, duration_us: int, allowed: LengthBounds
 ) -> tuple[int, int, int]:
-    """Cuts through speech, boundaries without evidence, and cost of a plan, straight from the rules."""
+    """Return (cuts through speech, boundaries without evidence, cost) of a plan, computed directly from the rules."""
     through_speech = limits = cost = 0
-    gaps = gaps_by_hand(activity, duration_us)
+    gaps = silences(activity, duration_us)
     for boundary in plan[1:-1]:
         inside = bool(gaps is not None) and not any(
             one - 62_000 <= boundary.time_us <= two + 62_000 for one, two in gaps or () if two - one >= 240_000
@@ -242,8 +245,8 @@ def judge(
     return through_speech, limits, cost
 
 
-def gaps_by_hand(activity: SoundActivity, duration_us: int) -> list[tuple[int, int]] | None:
-    """The quiet between spans; None where nothing is heard inside the item."""
+def silences(activity: SoundActivity, duration_us: int) -> list[tuple[int, int]] | None:
+    """Return the silences between spans; None if the item has no sound."""
     spans = [span for span in activity.spans if span.start_us < duration_us]
     if not spans:
         return None
