@@ -38,7 +38,7 @@ def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSourc
 
 
 def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
-    """Yield every stretch of speech in a segment, including those without words."""
+    """Yield the utterances of a segment, including those without words."""
     if segment_words(item, segment.task.number, source.cache) is None:
         return
     task = segment.task
