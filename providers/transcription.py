@@ -21,8 +21,8 @@ VERSION: Final = 2  # part of every transcript key: increase it if the same soun
 
 # Whisper models process windows of 30 s at a constant cost; one second is left for their framing.
 CHUNK_US: Final = 29 * US_PER_SECOND
-# Padding on both sides of a stretch of speech, at most to the middle of the pause: after long silence the speech detector
-# can be half a second late, and recognisers handle an onset better than a hard edge.
+# Padding on both sides of a stretch of speech, at most to the middle of the pause: after a long silence the speech
+# detector can be half a second late, and recognisers handle an onset better than a hard edge.
 PAD_US: Final = 600_000
 # A word in speech may extend this far beyond it: recognisers add the silence between two words to one of them.
 EDGE_US: Final = 200_000
@@ -242,7 +242,7 @@ def _piece_of(chunk: Chunk, word: Word) -> tuple[Piece, TimeSpan]:
 
 
 def _shared_us(word: Word, piece: Piece) -> int:
-    """Return the overlap of a word with the speech of a piece, in microseconds; 0 or less without overlap."""
+    """Return the overlap of a word with a piece's speech, in microseconds; 0 or less if they are apart."""
     shift = piece.at_us - piece.span.start_us
     return min(word.end_us, piece.speech.end_us + shift) - max(word.start_us, piece.speech.start_us + shift)
 

@@ -30,8 +30,10 @@ SEGMENTS: Final = "segments"
 
 
 class Transcribe(beam.PTransform):
-    """Turn `ItemPlan`s into two outputs: "outcomes", an `OutcomeBatch` per item, and "segments", the `SegmentTask`s of items
-    whose transcription has finished."""
+    """Turn `ItemPlan`s into two outputs: "outcomes", an `OutcomeBatch` per item, and "segments", `SegmentTask`s.
+
+    The tasks of an item follow its outcome, so its transcript is available to them.
+    """
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
