@@ -62,26 +62,26 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """90 s of noise: the tiny model hears its words in any sound."""
+    """A file with 90 s of noise; the tiny model outputs its words for any sound."""
     samples = np.random.default_rng(1).normal(0, 2000, 90 * RATE).astype(np.int16)
     return write_sound(tmp_path_factory.mktemp("noise") / "noise.flac", samples)
 
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Any connection, and any look-up of a name, fails the test."""
+    """Fail the test on any connection or name lookup."""
 
-    def refuse(*arguments):
-        pytest.fail(f"reached for the network: {arguments}")
+    def reject(*arguments):
+        pytest.fail(f"network access: {arguments}")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", reject)
+    monkeypatch.setattr(socket.socket, "connect_ex", reject)
+    monkeypatch.setattr(socket, "getaddrinfo", reject)
 
 
 @pytest.fixture
 def loads(monkeypatch):
-    """Names of the models that are loaded while the test runs; none is there from before."""
+    """Names of the Whisper models loaded during the test, which starts with no model loaded."""
     monkeypatch.setattr(local_models, "_models", {})
     found = []
     load = whisper._load

@@ -11,14 +11,14 @@ from tests.providers.whisper_calls import SECOND, spans, transcriber
 from tests.tiny_models import WORDS
 
 
-def test_a_load_that_failed_is_tried_again(tmp_path, tiny, noise, loads):
+def test_failed_load_is_retried(tmp_path, tiny, noise, loads):
     folder = shutil.copytree(tiny, tmp_path / "model")
-    whole = (folder / "model.bin").read_bytes()
-    (folder / "model.bin").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"model: cannot be loaded .*; pull or convert them again") as raised:
         transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
     assert raised.value.code == "weights_missing"
-    (folder / "model.bin").write_bytes(whole)
+    (folder / "model.bin").write_bytes(content)
     assert transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND).words
     assert len(loads) == 2
 
@@ -26,7 +26,7 @@ def test_a_load_that_failed_is_tried_again(tmp_path, tiny, noise, loads):
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocabulary.json"])
 def test_corrupt_model_files_are_a_model_error(tmp_path, tiny, noise, name):
     folder = shutil.copytree(tiny, tmp_path / "model")
-    (folder / name).write_text("{ this is not it")
+    (folder / name).write_text("{ not JSON")
     with pytest.raises(ModelError, match="cannot be loaded"):
         transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
 
@@ -43,7 +43,7 @@ def test_incomplete_model_folder_is_rejected_offline(tmp_path, tiny, noise, name
         transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
 
 
-def test_a_missing_folder_is_named(tmp_path, offline):
+def test_missing_folder_is_named(tmp_path, offline):
     found = find_weights(str(tmp_path / "nowhere"))
     assert not found.available
     assert str(tmp_path / "nowhere") in found.reason
@@ -71,7 +71,7 @@ def test_missing_public_model_names_the_pull_command(offline, monkeypatch, tmp_p
 
 def test_pulled_model_is_found_by_name_offline(offline, monkeypatch, tmp_path, tiny, noise):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
-    repository = tmp_path / "models--Systran--faster-whisper-base"  # as the hub's library keeps it
+    repository = tmp_path / "models--Systran--faster-whisper-base"  # the layout of the hub's library
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     shutil.copytree(tiny, repository / "snapshots" / ("0" * 40))
@@ -83,7 +83,7 @@ def test_pulled_model_is_found_by_name_offline(offline, monkeypatch, tmp_path, t
     assert tuple(word.text for word in model.transcribe(noise, spans((40, 46)), 90 * SECOND).words) == WORDS
 
 
-def test_local_weights_are_named_by_their_content(tmp_path, tiny):
+def test_local_weights_are_identified_by_content(tmp_path, tiny):
     folder = shutil.copytree(tiny, tmp_path / "tiny")
     assert transcriber(folder).name == transcriber(tiny).name
     content = bytearray((folder / "model.bin").read_bytes())
@@ -94,5 +94,5 @@ def test_local_weights_are_named_by_their_content(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("change", [{"language": "de"}, {"compute_type": "float32"}, {"beam_size": 2}])
-def test_what_changes_a_transcript_is_in_its_fingerprint(tiny, change):
+def test_settings_that_affect_transcripts_are_in_the_fingerprint(tiny, change):
     assert transcriber(tiny, **change).fingerprint() != transcriber(tiny).fingerprint()
