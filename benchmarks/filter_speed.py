@@ -20,7 +20,7 @@ from typing import Any, Final
 from benchmarks.report import print_bar, print_table
 from benchmarks.scratch import work_folder
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.search.filter_engine import FilterEngine, ScopedRun
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import RunSettings

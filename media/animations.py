@@ -16,7 +16,7 @@ _MAX_CHUNKS: Final = 1_000_000
 _MAX_HEADER_BYTES: Final = 64  # of a chunk, of which the fields at its start are read
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION: Final = 0x02  # flag bit of the extended header
-_DEFAULT_DELAY_DENOMINATOR: Final = 100  # where a PNG says 0
+_DEFAULT_DELAY_DENOMINATOR: Final = 100  # used if a PNG declares 0
 
 
 @dataclass(frozen=True, slots=True)

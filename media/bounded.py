@@ -274,7 +274,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Tail:
-    """The last bytes of a stream."""
+    """Collects the last bytes of a stream."""
 
     def __init__(self, on_block: Callable[[bytes], None] | None = None) -> None:
         self._tail = b""

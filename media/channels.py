@@ -1,4 +1,4 @@
-"""Stereo sound with one speaker per channel, as in recorded interviews and calls: each channel as a sound of its own."""
+"""Stereo sound with one speaker per channel, as in recorded interviews and calls: a separate sound per channel."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def _decoded(
 
 
 def _video_end_us(info: MediaInfo, sinks: DecodeSinks) -> int:
-    """The estimated end of the last frame: one usual step after its time, but not beyond the header's end."""
+    """Return the estimated end of the last frame: one usual step after its time, at most the declared end."""
     if info.video is None or sinks.frame_count == 0:
         return 0
     step_us = sinks.step_us
@@ -253,7 +253,7 @@ def _can_skip_unreferenced(info: MediaInfo, limits: MediaLimits, should_stop: Ca
 
 
 def _stored_frames(folder: Path, times_us: list[int]) -> tuple[SampledFrame, ...]:
-    """The sampled frames on disk with their times, without a frame that the end of the decoder cut off."""
+    """Return the sampled frames on disk with their times, without a frame that was left incomplete."""
     frames = []
     for number, time_us in enumerate(times_us, start=1):
         name = f"{FRAMES_FOLDER}/{number:08d}.jpg"

@@ -1,4 +1,4 @@
-"""Compares what was decoded with what the file declares: its duration, and how much of it is missing or damaged."""
+"""Compare the decoded streams with the header: determine the duration, and how much is missing or damaged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from promptreel.schemas.media import MediaInfo
 from promptreel.schemas.media_warnings import MediaWarning
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 
-# Below these a difference between declared and decoded length is rounding: priming samples, the unknown display time of
+# Below these, a difference between declared and decoded length is rounding: priming samples, the unknown display time of
 # the last frame, header fields of limited resolution.
 _TOLERANCE_US: Final = US_PER_SECOND // 4
 _TOLERANCE_SHARE: Final = 0.005
-# A duration that is estimated from the bit rate is this far off for ordinary files of variable rate.
+# Error of a duration estimated from the bit rate, for ordinary files with a variable bit rate.
 _ESTIMATE_SHARE: Final = 0.5
-# Frames of a stream may be missing by this many before they count: some muxers count a trailing empty packet.
+# More missing frames than this count as missing: some muxers count a trailing empty packet.
 _MAX_MISSING_FRAMES: Final = 2
 # Share of the timeline that frames or samples must fill for timestamps beyond the declared end to be believed.
 _MIN_FILLED: Final = 0.5
@@ -24,7 +24,7 @@ _MIN_FILLED: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class DecodedStreams:
-    """What one decode pass yielded, in item time.
+    """The streams of one decode pass, in item time.
 
     Attributes:
         video_end_us, audio_end_us: end of the last frame and of the last sample; 0 without any.
@@ -57,7 +57,7 @@ class DecodedStreams:
 
 @dataclass(frozen=True, slots=True)
 class DecodeVerdict:
-    """An item's duration, and what is wrong with it.
+    """An item's duration and damage.
 
     Attributes:
         duration_us: the length to plan segments for; 0 for an image.
@@ -73,7 +73,7 @@ class DecodeVerdict:
 
 
 def check_decoded(info: MediaInfo, decoded: DecodedStreams, clock_jumps: bool = False) -> DecodeVerdict:
-    """Settle an item's duration, and say how much of it is missing or damaged.
+    """Determine an item's duration, and how much of it is missing or damaged.
 
     Args:
         clock_jumps: the declared duration includes jumps of the recording's clock, and is ignored.
@@ -100,7 +100,7 @@ def check_decoded(info: MediaInfo, decoded: DecodedStreams, clock_jumps: bool = 
 
 
 def _settle_duration(info: MediaInfo, decoded: DecodedStreams) -> tuple[int, list[MediaWarning]]:
-    """The declared duration where the streams confirm it, otherwise what was decoded.
+    """Return the declared duration if the streams confirm it, otherwise the decoded one, with warnings.
 
     The header is exact where the decoded end is not (the display time of the last frame is unknown), so it wins unless the
     two differ by more than rounding. Timestamps that run far beyond the declared end must be filled with frames or
@@ -126,7 +126,7 @@ def _settle_duration(info: MediaInfo, decoded: DecodedStreams) -> tuple[int, lis
 
 
 def _missing(info: MediaInfo, decoded: DecodedStreams) -> tuple[int, list[MediaWarning]]:
-    """(microseconds that are missing at the end of the worst stream, a `truncated` warning if that is too much)."""
+    """Return the microseconds missing at the end of the worst stream, with a `truncated` warning if too many."""
     missing = {
         "the file": (info.duration_us, _missing_at_end_us(info, decoded)),
         "the video": (info.duration_us, _missing_video_us(info, decoded)),
@@ -150,7 +150,7 @@ def _missing_at_end_us(info: MediaInfo, decoded: DecodedStreams) -> int:
 
 
 def _missing_video_us(info: MediaInfo, decoded: DecodedStreams) -> int:
-    """The length of the frames that the header counts and the file lacks."""
+    """Return the duration of the frames that the header counts but the file lacks."""
     declared = info.video.frame_count if info.video is not None else None
     if not declared or not decoded.video_packets or info.duration_us is None:
         return 0
@@ -166,14 +166,14 @@ def _missing_sound_us(info: MediaInfo, decoded: DecodedStreams) -> tuple[int | N
 
 
 def _last_frame_may_last(info: MediaInfo, decoded: DecodedStreams) -> bool:
-    """Whether the last frame may be shown to the declared end: a slide show, a recording of a screen that stands still."""
+    """Whether the last frame may be shown until the declared end, as in a slide show or screen recording."""
     is_clean = decoded.decode_errors == 0 and not decoded.ended_early and not info.is_cut_off
     is_possible = info.video is not None and decoded.frame_count > 0 and not _missing_video_us(info, decoded)
     return is_possible and is_clean and not _ends_together(info, decoded)
 
 
 def _ends_together(info: MediaInfo, decoded: DecodedStreams) -> bool:
-    """Whether frames and sound stop at the same time, in a file that does not declare when the sound ends: it was cut."""
+    """Whether frames and sound stop together although the header declares no end of the sound: the file was cut."""
     track = info.audio_track
     if track is None or track.end_us is not None or decoded.audio_end_us == 0:
         return False

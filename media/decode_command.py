@@ -39,7 +39,7 @@ def decode_command(
     clock: Clock,
     pipes: Mapping[str, int],
 ) -> list[str]:
-    """The command that decodes an item once: small frames, sampled frames, and sound as NUT on standard output.
+    """Return the command that decodes an item once: small frames, sampled frames, and sound as NUT on standard output.
 
     Args:
         source_file: the file to read; a still picture may have been converted first.
@@ -87,7 +87,7 @@ def decode_command(
 
 
 def sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
-    """The command that reads the NUT stream of `decode_command`, fills gaps with silence and stores the sound.
+    """Return the command that reads the NUT stream of `decode_command`, fills gaps with silence and stores the sound.
 
     It is a separate process because ffmpeg rebuilds a filter graph, and restarts its clock, when the sample rate or the
     channels of a stream change. Gaps become silence, so that a sample's position tells its time; gaps and overlaps up to
@@ -102,7 +102,7 @@ def sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
 
 
 def frame_times_command(info: MediaInfo, limits: MediaLimits, seconds: float, pipes: Mapping[str, int]) -> list[str]:
-    """The command that prints the times of the frames that decoding with `skip_unreferenced` yields, without pictures.
+    """Return the command that prints the times of the frames that decoding with `skip_unreferenced` yields.
 
     Args:
         seconds: how much of the item to decode.
@@ -114,7 +114,7 @@ def frame_times_command(info: MediaInfo, limits: MediaLimits, seconds: float, pi
 
 
 def _escape_pattern(folder: Path) -> str:
-    """A folder as part of a pattern of numbered files."""
+    """Return a folder escaped for use in a pattern of numbered files."""
     return str(folder.absolute()).replace("%", "%%")
 
 
@@ -146,13 +146,13 @@ def _input(info: MediaInfo, source_file: Path, limits: MediaLimits, skip_unrefer
 
 
 def _lowres(video: VideoStream) -> int:
-    """How often a JPEG can be halved while it is decoded and still fill the largest frame."""
+    """Return how often a JPEG can be halved during decoding and still fill the largest frame."""
     longer_side = max(video.width, video.height)
     return min(_MAX_LOWRES, max(0, (longer_side // MAX_IMAGE_SIDE).bit_length() - 1))
 
 
 def _sample(frames: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
-    """The first frame of each sampling interval; of an image, the first frame."""
+    """Select the first frame of each sampling interval; of an image, the first frame."""
     if info.media_type == "image":
         return frames.filter("select", "eq(n,0)")
     tick = f"floor(t*{sampling.frames_per_second!r}+0.001)"
@@ -185,7 +185,7 @@ def _fit(frames: Any, info: MediaInfo, sampling: SamplingSettings) -> Any:
 
 
 def _fitted_size(video: VideoStream, box: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of frames scaled into a box; the box itself if the header gives no size."""
+    """Return (width, height) of frames scaled into a box; the box itself if the header declares no size."""
     if video.width == 0 or video.height == 0:
         return box
     is_turned = video.rotation_degrees % 180 == 90

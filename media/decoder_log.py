@@ -1,4 +1,4 @@
-"""What ffmpeg reports while it decodes: errors, concealed frames, and how much of each stream it decoded."""
+"""Parse what ffmpeg reports during decoding: errors, concealed frames, and the decoded amount of each stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INPUT_STREAM: Final = re.compile(
     r"Input stream #0:(\d+) \(\w+\): (\d+) packets read .*?(\d+) frames decoded; (\d+) decode errors"
 )
 _OUTPUT_SAMPLES: Final = re.compile(r"Output stream #\d+:0 \(audio\): \d+ frames encoded \((\d+) samples\)")
-# Errors of ffmpeg's own outputs and threads, which follow from an error counted already or say nothing of the file.
+# Errors of ffmpeg's own outputs and threads, which follow from an error already counted or are unrelated to the file.
 _NOT_OF_THE_FILE: Final = re.compile(
     r"non monotonically increasing dts|^(Task finished|Terminating thread)|Nothing was written|Could not open encoder"
     r"|Error sending frames|Error while filtering"
@@ -68,7 +68,7 @@ class DecoderLog:
 
     @property
     def decode_errors(self) -> int:
-        """Errors and concealed frames together; 0 if ffmpeg found nothing wrong."""
+        """Number of errors and concealed frames; 0 if ffmpeg found nothing wrong."""
         return self.errors + self.concealed_frames
 
     def summary(self) -> str:
@@ -112,7 +112,7 @@ class DecoderLog:
 
 
 def describe_message(context: str, text: str) -> str:
-    """A message without memory addresses, and with numbers masked, so that equal faults read equal.
+    """Return a message without memory addresses and with masked numbers, so that the same fault yields the same text.
 
     >>> describe_message("[h264 @ 0x55a0] ", "error while decoding MB 9 2, bytestream 1091")
     'h264: error while decoding MB N N, bytestream N'

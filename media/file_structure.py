@@ -1,4 +1,4 @@
-"""Whether a file ends before its own structure says: a cut that no decoder reports."""
+"""Detect files that end before their declared size, which decoders do not report."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _segment_is_cut(file: BinaryIO, size: int) -> bool:
 
 
 def _read_vint(file: BinaryIO) -> tuple[int | None, bool]:
-    """(value, whether it means "unknown") of an EBML variable-length size."""
+    """Return (value, whether it means "unknown") of an EBML variable-length size."""
     first = file.read(1)
     if not first or first[0] == 0:
         return None, False

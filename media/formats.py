@@ -1,4 +1,4 @@
-"""The media formats that promptreel reads: ffmpeg's demuxer of each, and the file extensions looked for in folders."""
+"""The media formats that promptreel reads: ffmpeg's demuxer of each, and the file extensions searched for in folders."""
 
 from __future__ import annotations
 

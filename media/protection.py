@@ -1,4 +1,4 @@
-"""Whether a media file is protected by DRM, which a decoder would report as damage."""
+"""Detect DRM, which a decoder would report as damage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASF_HEADER_BYTES: Final = 256 << 10
 
 
 def is_protected(path: Path) -> bool:
-    """Whether a file's header says that its streams are encrypted: MP4 and its relatives, and ASF (WMV, WMA).
+    """Whether a file's header declares encrypted streams: MP4 and its relatives, and ASF (WMV, WMA).
 
     Raises:
         OSError: the file cannot be read.

@@ -40,7 +40,7 @@ class Rejected(Exception):
 def read_picture(path: Path, picture_format: str, max_pixels: int, max_side: int, out: Path | None) -> dict[str, int]:
     """Return the display size of the complete image in pixels; if `out` is set, also decode the image to that file.
 
-    The decoded image is reduced by the largest whole factor that leaves its longer side at `max_side` or more.
+    The decoded image is reduced by the largest integer factor that leaves its longer side at `max_side` or more.
 
     Raises:
         Rejected: the image is damaged, animated, uses an unknown codec, or exceeds the limit.
@@ -72,7 +72,7 @@ def read_picture(path: Path, picture_format: str, max_pixels: int, max_side: int
 
 
 def _reduce(image: Image.Image, factor: int) -> Image.Image:
-    """Return the image reduced by a whole factor, with its colour profile and orientation."""
+    """Return the image reduced by an integer factor, with its colour profile and orientation."""
     reduced = image.reduce(factor)
     reduced.info = image.info
     return reduced

@@ -34,7 +34,7 @@ def count_pages(path: Path) -> int:
 
 
 def _read_directory(file: BinaryIO, offset: int, order: Literal["little", "big"]) -> tuple[bool, int]:
-    """Return (whether the directory is a page of its own, offset of the next one or 0)."""
+    """Return (whether the directory is a separate page, offset of the next one or 0)."""
     file.seek(offset)
     count = int.from_bytes(file.read(2), order)
     if count > _MAX_TAGS:

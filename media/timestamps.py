@@ -28,11 +28,11 @@ class Clock:
     """How the decoder must treat the timestamps of a file.
 
     Attributes:
-        is_continuous: the timestamps follow one clock and are used as they are. Otherwise ffmpeg shifts what follows a jump,
-            but also what follows an overlap of a tenth of a second, which is ordinary where two parts meet.
-        jumps: the clock starts again or jumps ahead, so that the duration in the header says nothing.
-        changes_sample_rate: frames of sound between two timestamps are timed by their samples. ffmpeg's reader would time
-            them by the first sample rate of the file.
+        is_continuous: the timestamps follow one clock and are used as they are. Otherwise ffmpeg shifts timestamps after
+            a jump, but also after an overlap of a tenth of a second, which is common where two parts meet.
+        jumps: the clock starts again or jumps ahead, so the duration in the header is meaningless.
+        changes_sample_rate: audio frames between two timestamps are timed by their number of samples; ffmpeg's reader
+            would time them by the first sample rate of the file.
     """
 
     is_continuous: bool = False

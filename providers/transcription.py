@@ -1,8 +1,8 @@
-"""What is spoken in an item, whatever the recogniser: packing speech for it, and placing the words that come back.
+"""Pack speech into chunks for any recogniser, and map the recognised words back to item time.
 
-Speech is handed over in chunks of whole stretches between pauses, with the quiet between them left out. Words come back
-with times of the chunk and are put back on the item's time; each belongs to the segment that holds its middle, so no
-word is lost or doubled at a segment's edge.
+A chunk contains complete stretches of speech without most of the silence between them. The recogniser returns words in
+chunk time, which are mapped to item time. Each word belongs to the segment that contains its middle, so no word is lost
+or duplicated at a segment boundary.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from promptreel.schemas.media import SoundActivity, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.records import Word
 
-VERSION: Final = 2  # part of every transcript's key: raise it when the same sound would be transcribed differently
+VERSION: Final = 2  # part of every transcript key: increase it if the same sound is transcribed differently
 
-# Recognisers of the Whisper family read 30 s at once and pay for all of it; a second is left for their framing.
+# Whisper models process windows of 30 s at a constant cost; one second is left for their framing.
 CHUNK_US: Final = 29 * US_PER_SECOND
-# What is read on both sides of a stretch, at most to the middle of the pause: after long quiet the speech detector can be
-# half a second late, and a recogniser hears an onset better than a hard edge.
+# Padding on both sides of a stretch of speech, at most to the middle of the pause: after a long silence the speech
+# detector can be half a second late, and recognisers handle an onset better than a hard edge.
 PAD_US: Final = 600_000
-# A word that lies in speech reaches at most this far out of it: recognisers add the quiet between two words to one of them.
+# A word in speech may extend this far beyond it: recognisers add the silence between two words to one of them.
 EDGE_US: Final = 200_000
-# Further than this outside every stretch of speech a word was not spoken but invented.
+# A word further than this from all speech is invented.
 STRAY_US: Final = 500_000
 
 # Thresholds of the Whisper reference code (openai/whisper, transcribe.py, defaults of `transcribe`).
 NO_SPEECH_PROBABILITY: Final = 0.6
 LOG_PROBABILITY: Final = -1.0
 COMPRESSION_RATIO: Final = 2.4
-# Words that a loop repeats beyond what is heard have no sound to be aligned with: they take no time.
+# Words that a loop repeats have no sound to align with, so they have almost no duration.
 MIN_WORD_US: Final = 50_000
-LOOP_WORDS: Final = 3  # so many of them in a row were not spoken
+LOOP_WORDS: Final = 3  # consecutive words without duration that are dropped as a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Piece:
     """A stretch of the item inside a chunk.
 
     Attributes:
-        span: what is read: the speech and some quiet on both sides, on the item's time.
-        speech: where in it somebody speaks.
-        at_us: where it begins in the chunk.
+        span: the speech with padding on both sides, in item time.
+        speech: the speech alone, in item time.
+        at_us: its start in the chunk.
     """
 
     span: TimeSpan
@@ -55,7 +55,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a recogniser is given at once: pieces one behind the other, without a gap."""
+    """One input of the recogniser: consecutive pieces without gaps."""
 
     pieces: tuple[Piece, ...]
 
@@ -67,10 +67,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A recogniser's output for a part of a chunk; the times of its words are the chunk's.
+    """A recogniser's output for a part of a chunk, with words in chunk time.
 
     Attributes:
-        no_speech_probability, mean_log_probability, compression_ratio: its doubts; see `drop_reason`.
+        no_speech_probability, mean_log_probability, compression_ratio: its confidence; see `drop_reason`.
     """
 
     words: tuple[Word, ...]
@@ -88,7 +88,7 @@ def utterances_of(
         hypotheses: the recogniser's output for the chunk.
         speech: all speech of the item; words far from it were not spoken.
     """
-    kept: dict[Piece, list[Word]] = {piece: [] for piece in chunk.pieces}
+    spoken: dict[Piece, list[Word]] = {piece: [] for piece in chunk.pieces}
     dropped: dict[Piece, list[Word]] = {piece: [] for piece in chunk.pieces}
     sources: dict[Piece, Hypothesis] = {}
     reasons: dict[Piece, str] = {}
@@ -101,22 +101,22 @@ def utterances_of(
                 dropped[piece].append(word)
                 reasons.setdefault(piece, reason)
             elif is_near_speech(word, speech):
-                kept[piece].append(word)
+                spoken[piece].append(word)
     return [
-        _utterance(piece, kept[piece], dropped[piece], language, sources.get(piece), reasons.get(piece))
+        _utterance(piece, spoken[piece], dropped[piece], language, sources.get(piece), reasons.get(piece))
         for piece in chunk.pieces
     ]
 
 
 def _utterance(
     piece: Piece,
-    kept: Sequence[Word],
+    spoken: Sequence[Word],
     dropped: Sequence[Word],
     language: Language,
     source: Hypothesis | None,
     reason: str | None,
 ) -> Utterance:
-    words = tuple(sorted(kept, key=lambda word: (word.start_us, word.end_us)))
+    words = tuple(sorted(spoken, key=lambda word: (word.start_us, word.end_us)))
     return Utterance(
         start_us=piece.speech.start_us,
         end_us=piece.speech.end_us,
@@ -131,14 +131,14 @@ def _utterance(
 
 
 def speech_of(activity: SoundActivity) -> tuple[TimeSpan, ...]:
-    """The stretches of speech of an item; none where a detector of sound alone has looked, for it cannot tell."""
+    """Return the stretches of speech of an item; empty if only a level detector ran, which cannot recognise speech."""
     return activity.spans if activity.detector == "silero" else ()
 
 
 def pack_speech(speech: Sequence[TimeSpan], duration_us: int, chunk_us: int = CHUNK_US) -> tuple[Chunk, ...]:
-    """Packs whole stretches of speech into chunks of at most `chunk_us`, in order.
+    """Pack complete stretches of speech into chunks of at most `chunk_us`, in order.
 
-    A stretch that is longer by itself is a chunk of its own: it has no pause to cut at.
+    A single stretch that exceeds `chunk_us` is one chunk, because it has no pause to cut at.
     """
     chunks: list[Chunk] = []
     pieces: list[Piece] = []
@@ -163,26 +163,28 @@ def drop_reason(hypothesis: Hypothesis) -> str | None:
 
 
 def is_loop(hypothesis: Hypothesis) -> bool:
-    """Whether a recogniser repeats itself: its text compresses well, and most of its words take no time. Somebody who says
-    the same sentence three times, or sings a chorus, takes time for each word."""
+    """Whether a recogniser repeats itself: its text compresses well, and most of its words have no duration.
+
+    In a sentence that is really repeated, or a chorus, every word has a duration.
+    """
     if hypothesis.compression_ratio <= COMPRESSION_RATIO:
         return False
-    return 2 * sum(_takes_time(word) for word in hypothesis.words) < len(hypothesis.words)
+    return 2 * sum(_has_duration(word) for word in hypothesis.words) < len(hypothesis.words)
 
 
 def spoken_words(hypothesis: Hypothesis) -> tuple[Word, ...]:
-    """Return the words of a used hypothesis, without the turns of a loop, which take no time.
+    """Return the words of a used hypothesis without the repetitions of a loop, which have no duration.
 
-    A single word without duration is an artefact of alignment: it was spoken.
+    Fewer than `LOOP_WORDS` words without duration are an artefact of alignment and are returned.
     """
     if hypothesis.compression_ratio <= COMPRESSION_RATIO:
         return hypothesis.words
-    kept: list[Word] = []
-    for takes_time, run in itertools.groupby(hypothesis.words, _takes_time):
+    spoken: list[Word] = []
+    for has_duration, run in itertools.groupby(hypothesis.words, _has_duration):
         words = list(run)
-        if takes_time or len(words) < LOOP_WORDS:
-            kept += words
-    return tuple(kept)
+        if has_duration or len(words) < LOOP_WORDS:
+            spoken += words
+    return tuple(spoken)
 
 
 def join_pieces(pieces: Sequence[Piece]) -> Chunk:
@@ -209,7 +211,7 @@ def is_near_speech(word: Word, speech: Sequence[TimeSpan]) -> bool:
 
 
 def _padded(speech: Sequence[TimeSpan], duration_us: int) -> list[tuple[TimeSpan, TimeSpan]]:
-    """(widened, itself) for each stretch: widened by `PAD_US`, at most to the middle of the quiet between two of them."""
+    """Return (padded, original) for each stretch: padded by `PAD_US`, at most to the middle of the pause."""
     ordered = sorted(speech, key=lambda span: span.start_us)
     padded = []
     for number, span in enumerate(ordered):
@@ -222,15 +224,15 @@ def _padded(speech: Sequence[TimeSpan], duration_us: int) -> list[tuple[TimeSpan
 
 
 def _placed(chunk: Chunk, word: Word) -> tuple[Piece, Word]:
-    piece, room = _home(chunk, word)
+    piece, room = _piece_of(chunk, word)
     shift = piece.span.start_us - piece.at_us
     start = min(max(word.start_us + shift, room.start_us), room.end_us)
     end = min(max(word.end_us + shift, start), room.end_us)
     return piece, Word(start, end, word.text, word.probability)
 
 
-def _home(chunk: Chunk, word: Word) -> tuple[Piece, TimeSpan]:
-    """The piece that a word of a chunk lies in, and what it is cut to, on the item's time."""
+def _piece_of(chunk: Chunk, word: Word) -> tuple[Piece, TimeSpan]:
+    """Return the piece that a word of a chunk belongs to, and the span that bounds it, in item time."""
     piece = max(chunk.pieces, key=lambda piece: _shared_us(word, piece))
     if _shared_us(word, piece) > 0:
         start = max(piece.span.start_us, piece.speech.start_us - EDGE_US)
@@ -240,12 +242,12 @@ def _home(chunk: Chunk, word: Word) -> tuple[Piece, TimeSpan]:
 
 
 def _shared_us(word: Word, piece: Piece) -> int:
-    """Microseconds that a word of a chunk shares with the speech of a piece; not above 0 where they are apart."""
+    """Return the overlap of a word with a piece's speech, in microseconds; 0 or less if they are apart."""
     shift = piece.at_us - piece.span.start_us
     return min(word.end_us, piece.speech.end_us + shift) - max(word.start_us, piece.speech.start_us + shift)
 
 
-def _takes_time(word: Word) -> bool:
+def _has_duration(word: Word) -> bool:
     return word.end_us - word.start_us >= MIN_WORD_US
 
 

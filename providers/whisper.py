@@ -1,4 +1,4 @@
-"""Speech to text with faster-whisper: weights by name or local folder, int8 on a CPU unless told otherwise."""
+"""Transcribe speech with faster-whisper, with weights from a local folder or of a public model."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
 from promptreel.schemas.records import Word
 from promptreel.schemas.settings import TranscriptionSettings
 
-# Chunks decoded together. On a CPU the gain ends near the number of cores; eight bound the memory (30 s each).
+# Chunks decoded together. More than the number of CPU cores is hardly faster; 8 chunks of 30 s limit the memory.
 BATCH: Final = 8
 
 _FILES: Final = ("model.bin", "config.json", "tokenizer.json")
 
-_EDGE_US: Final = US_PER_SECOND  # a word that ends nearer than this to a window's end may have been cut by it
+_EDGE_US: Final = US_PER_SECOND  # a word that ends closer to the end of a window may be truncated
 
-_Read = tuple[Chunk, NDArray[np.float32]]  # a chunk with its samples, float32[n] in -1..1
+_ChunkSamples = tuple[Chunk, NDArray[np.float32]]  # a chunk with its samples, float32[n] in -1..1
 
 
 class WhisperTranscriber:
-    """One Whisper model, described by picklable settings; the model itself is shared by the process."""
+    """A Whisper model. The settings are picklable; the loaded model is shared within the process."""
 
     def __init__(self, settings: TranscriptionSettings) -> None:
         self._settings = settings
@@ -57,11 +57,11 @@ class WhisperTranscriber:
 
     @property
     def name(self) -> str:
-        """The model's name beside every transcript; weights without a public name are named by their content."""
+        """The model's name in transcripts. Weights from a local folder are identified by their content."""
         return f"whisper:{_identity(self._weights)}"
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Whatever changes a transcript: part of its key."""
+        """Return everything that affects a transcript, as part of its key."""
         settings = self._settings
         return {
             "provider": "whisper",
@@ -79,16 +79,19 @@ class WhisperTranscriber:
         duration_us: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Transcript | None:
-        """What is spoken in an item; without speech the model is not even loaded.
+        """Transcribe an item. The model is not loaded if the item has no speech.
 
         Args:
             audio_file: the item's sound, 16 kHz mono.
-            speech: where it is spoken, on the item's time.
-            should_stop: looked at between batches; None is returned when it says so.
+            speech: the stretches of speech, in item time.
+            should_stop: checked between batches; cancels the transcription.
+
+        Returns:
+            The transcript, or None if cancelled.
 
         Raises:
-            ModelError: the weights are gone or cannot be loaded, the sound cannot be read, or the model does not know the
-                language.
+            ModelError: the weights are missing or cannot be loaded, the sound cannot be read, or the model does not
+                support the language.
         """
         chunks = pack_speech(speech, duration_us)
         if not chunks:
@@ -121,10 +124,15 @@ class WhisperTranscriber:
         key = (self.name, str(weights.path), self._settings.compute_type)
         return shared_model(key, lambda: _load(weights, self._settings.compute_type))
 
-    def _recognise(self, model: Any, group: Sequence[_Read], language: str) -> list[tuple[Chunk, list[Hypothesis]]]:
-        """Chunks that fit the model's window go together; a longer one is read window by window. A chunk in which the model
-        is caught in a loop is read again in halves, down to single stretches: the loop costs no words but its own."""
-        # One temperature: those above 0 draw words at random, and the same sound would not give the same words.
+    def _recognise(
+        self, model: Any, group: Sequence[_ChunkSamples], language: str
+    ) -> list[tuple[Chunk, list[Hypothesis]]]:
+        """Transcribe the chunks of one batch, or a single chunk that is longer than the model's window.
+
+        If the model loops on a chunk, its halves are transcribed separately, down to single pieces, so that the loop
+        loses no other words.
+        """
+        # Temperatures above 0 sample words at random, so the same sound would not give the same words.
         options = {
             "language": language,
             "beam_size": self._settings.beam_size,
@@ -143,7 +151,7 @@ class WhisperTranscriber:
 
 
 def find_weights(model: str) -> Weights:
-    """Looks for the weights of a model: a folder in CTranslate2 form, or a public name that was pulled before."""
+    """Find the weights of a model: a folder in CTranslate2 format, or the name of a public model that was pulled."""
     if not is_installed("faster_whisper"):
         reason = "faster-whisper is not installed"
         return Weights(model, None, reason=reason, fix="pip install 'promptreel[speech]'")
@@ -152,11 +160,11 @@ def find_weights(model: str) -> Weights:
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             reason = f"{folder} lacks {', '.join(missing)}"
-            fix = "name a folder in CTranslate2 form (ct2-transformers-converter makes one, with its tokenizer.json)"
+            fix = "use a folder in CTranslate2 format (run ct2-transformers-converter and add tokenizer.json)"
             return Weights(model, None, reason=reason, fix=fix)
         return Weights(model, folder, "path")
     if folder.is_absolute() or model.startswith((".", "~")):
-        return Weights(model, None, reason=f"there is no folder {folder}", fix="check the path")
+        return Weights(model, None, reason=f"{folder} does not exist", fix="check the path")
     fix = f"run: promptreel models pull whisper:{model}"
     try:
         found = _hub_folder(model, local_files_only=True)
@@ -168,10 +176,10 @@ def find_weights(model: str) -> Weights:
 
 
 def pull_weights(model: str) -> Weights:
-    """Fetches the weights of a public model, for later runs without a network.
+    """Download the weights of a public model for offline use.
 
     Raises:
-        SettingsError: there is no such model, or the package is missing.
+        SettingsError: the model is unknown, or faster-whisper is not installed.
         ModelError: the model hub cannot be reached.
     """
     found = find_weights(model)
@@ -192,7 +200,7 @@ def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
         if local_files_only:
             return None
         raise ModelError("weights_missing", f"whisper model {model!r}: cannot be fetched ({error})") from error
-    except ValueError as error:  # no such name
+    except ValueError as error:  # unknown name
         raise SettingsError(str(error)) from error
     except Exception as error:
         if local_files_only:
@@ -203,7 +211,7 @@ def _hub_folder(model: str, *, local_files_only: bool) -> Path | None:
 
 @functools.cache
 def _hub_names() -> Any:
-    """The module of faster-whisper that knows its public names, without the rest of it, which is slow to import."""
+    """Return the module of faster-whisper with the public names, without importing the package, which is slow."""
     package = importlib.util.find_spec("faster_whisper")
     assert package is not None, "callers check that it is installed"
     file = Path(str(package.origin)).with_name("utils.py")
@@ -251,7 +259,7 @@ class _CancelledWhileReading(Exception):
     """The transcription was cancelled."""
 
 
-def _stoppable(reads: Iterable[_Read], should_stop: Callable[[], bool]) -> Iterator[_Read]:
+def _stoppable(reads: Iterable[_ChunkSamples], should_stop: Callable[[], bool]) -> Iterator[_ChunkSamples]:
     for read in reads:
         if should_stop():
             raise _CancelledWhileReading
@@ -259,23 +267,25 @@ def _stoppable(reads: Iterable[_Read], should_stop: Callable[[], bool]) -> Itera
 
 
 def _recognise_long(model: Any, samples: NDArray[np.float32], options: Mapping[str, Any]) -> list[Hypothesis]:
-    """Reads speech without a pause window by window; each begins between two words that the one before has heard, and at
-    least half a window further on."""
+    """Transcribe speech without a pause window by window.
+
+    Each window starts between two words of the previous one, in its second half.
+    """
     found: list[Hypothesis] = []
     first, window_us = 0, CHUNK_US
     while True:
         window = samples[first : first + sample_at(window_us)]
         (hypotheses,) = _recognise_batch(model, [window], options)
         is_last = first + len(window) >= len(samples)
-        cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _joint(hypotheses, window_us)
+        cut_us = len(window) * US_PER_SECOND // SAMPLE_RATE if is_last else _next_window_start(hypotheses, window_us)
         found += [_shifted(hypothesis, cut_us, first * US_PER_SECOND // SAMPLE_RATE) for hypothesis in hypotheses]
         if is_last:
             return found
         first += sample_at(cut_us)
 
 
-def _joint(hypotheses: Sequence[Hypothesis], window_us: int) -> int:
-    """Where the next window begins: in the widest gap between two words of this one's second half; its end without one."""
+def _next_window_start(hypotheses: Sequence[Hypothesis], window_us: int) -> int:
+    """Return where the next window starts: in the widest gap between words in the second half, or else at the end."""
     words = [word for hypothesis in hypotheses for word in spoken_words(hypothesis)]
     gaps = [
         (after.start_us - word.end_us, (word.end_us + after.start_us) // 2)
@@ -286,7 +296,7 @@ def _joint(hypotheses: Sequence[Hypothesis], window_us: int) -> int:
 
 
 def _shifted(hypothesis: Hypothesis, end_us: int, by_us: int) -> Hypothesis:
-    """A hypothesis with those of its words that end by `end_us`, moved."""
+    """Return a hypothesis with only the words that end by `end_us`, shifted in time."""
     words = (
         Word(word.start_us + by_us, word.end_us + by_us, word.text, word.probability)
         for word in hypothesis.words
@@ -298,7 +308,7 @@ def _shifted(hypothesis: Hypothesis, end_us: int, by_us: int) -> Hypothesis:
 def _recognise_batch(
     model: Any, group: Sequence[NDArray[np.float32]], options: Mapping[str, Any]
 ) -> list[list[Hypothesis]]:
-    """The hypotheses for each chunk of samples; times are the chunk's."""
+    """Return the hypotheses of each chunk of samples, in chunk time."""
     from faster_whisper import BatchedInferencePipeline
 
     clips, starts, at = [], [], 0
@@ -333,15 +343,17 @@ def _hypothesis(segment: Any, offset_us: int) -> Hypothesis:
     return Hypothesis(words, segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
 
 
-def _halves(chunk: Chunk, samples: NDArray[np.float32]) -> list[_Read]:
+def _halves(chunk: Chunk, samples: NDArray[np.float32]) -> list[_ChunkSamples]:
     index = len(chunk.pieces) // 2
     at = samples_before(chunk, index)
     return [(join_pieces(chunk.pieces[:index]), samples[:at]), (join_pieces(chunk.pieces[index:]), samples[at:])]
 
 
-def _groups(chunks: Iterable[_Read], language_of: Mapping[TimeSpan, Language]) -> Iterator[tuple[str, list[_Read]]]:
-    """Yield (language, chunks) batches in order; a chunk longer than the model's window is a batch of its own."""
-    batch: list[_Read] = []
+def _groups(
+    chunks: Iterable[_ChunkSamples], language_of: Mapping[TimeSpan, Language]
+) -> Iterator[tuple[str, list[_ChunkSamples]]]:
+    """Yield (language, chunks) batches in order; a chunk longer than the model's window is a separate batch."""
+    batch: list[_ChunkSamples] = []
     code = ""
     for read in chunks:
         is_long = read[0].duration_us > CHUNK_US
@@ -358,8 +370,8 @@ def _groups(chunks: Iterable[_Read], language_of: Mapping[TimeSpan, Language]) -
         yield code, batch
 
 
-def _with_samples(audio_file: Path, chunks: Sequence[Chunk]) -> Iterator[_Read]:
-    """Each chunk with its samples, read in one pass that holds one chunk at a time."""
+def _with_samples(audio_file: Path, chunks: Sequence[Chunk]) -> Iterator[_ChunkSamples]:
+    """Yield each chunk with its samples; one chunk at a time is in memory."""
     spans = [piece.span for chunk in chunks for piece in chunk.pieces]
     pieces = samples_of_spans(audio_file, spans)
     for chunk in chunks:

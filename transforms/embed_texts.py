@@ -27,7 +27,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome, OperationOutcome
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
-from promptreel.transforms.transcribe import segment_words, spoken_in
+from promptreel.transforms.transcribe import segment_words, spoken_text
 
 
 class EmbedTexts(beam.PTransform):
@@ -129,7 +129,7 @@ def texts_of_item(item: ItemOutcome, context: RunContext, cache: OperationCache)
         texts = texts_of(
             metadata,
             render_text(metadata, prompt.leaves) if stored is not None else "",
-            spoken_in(segment_words(item, segment.task.number, cache)),
+            spoken_text(segment_words(item, segment.task.number, cache)),
             prompt.leaves,
             disabled,
         )

@@ -22,7 +22,7 @@ from promptreel.transforms.elements import OutcomeBatch, SegmentTask
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
 from promptreel.transforms.segment_media import read_analysis
-from promptreel.transforms.transcribe import kept_transcript, transcript_key
+from promptreel.transforms.transcribe import load_transcript, transcript_key
 
 
 class ExtractFields(beam.PTransform):
@@ -52,7 +52,7 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
 
     async def extract(tally: CallTally) -> dict[str, Any]:
         media = await asyncio.to_thread(
-            segment_media_of, session.storage, task, kept_transcript(session.cache, input_transcript_key)
+            segment_media_of, session.storage, task, load_transcript(session.cache, input_transcript_key)
         )
         answer = await session.generate(extraction_request(prompt, media), subject, tally)
         metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)

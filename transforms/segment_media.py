@@ -1,4 +1,4 @@
-"""SegmentMedia: decodes each item once, plans its segments, and keeps what was found."""
+"""SegmentMedia: decode each item once, store its analysis, and plan its segments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SEGMENTS: Final = "segments"
 
 
 class SegmentMedia(beam.PTransform):
-    """`MediaItem`s to two outputs: "items", an `ItemPlan` for every one of them, and "segments", their `SegmentTask`s."""
+    """Turn `MediaItem`s into two outputs: "items", an `ItemPlan` per item, and "segments", their `SegmentTask`s."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -53,15 +53,17 @@ class _SegmentMediaFn(ItemDoFn):
         plan = unfinished_plan(self._context, plan)
         failed = int(plan.failure is not None)
         self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
-        yield from plan.tasks  # first, so that calls are under way while the item's other operations compute
+        yield from plan.tasks  # first, so that model calls start while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
 
 
 def segment_media(
     item: MediaItem, storage: Storage, settings: RunSettings, stop: StopSignal, progress: Any
 ) -> ItemPlan:
-    """Plans one item from its stored analysis, or decodes it, unless the run was stopped. Whatever is wrong with it becomes
-    its failure, never an exception."""
+    """Plan one item from its stored analysis, decoding the item if it has none and the run is not stopped.
+
+    Never raises; any error becomes the item's failure.
+    """
     if item.failure is not None or item.content_hash is None:
         return ItemPlan(item, None, failure=item.failure)
     try:
@@ -83,13 +85,13 @@ def segment_media(
     except StorageError as error:
         return ItemPlan(item, None, failure=Failure("storage_failed", _named(item, str(error)), True))
     except Exception as error:
-        logging.getLogger(__name__).exception("segmenting %s", item.uri)
+        logging.getLogger(__name__).exception("Segmenting %s failed", item.uri)
         message = f"{type(error).__name__}: {error}"
         return ItemPlan(item, None, failure=Failure("internal_error", _named(item, message), True))
 
 
 def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> None:
-    """Reject an item of which too much is missing or concealed.
+    """Reject an item if too much of it is missing or concealed.
 
     Raises:
         MediaError: code "media_corrupt".
@@ -103,7 +105,7 @@ def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> Non
 
 
 def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings) -> list[SegmentTask]:
-    """The segments of an analysed item, numbered from 0, with ids that derive from the item and the settings."""
+    """Return the segments of an analysed item, numbered from 0. Their ids derive from the item and the settings."""
     segmentation = settings.segmentation
     media_type = analysis.info.media_type
     planned = plan_segments(media_type, analysis.duration_us, analysis.transitions, analysis.activity, segmentation)
@@ -119,7 +121,7 @@ def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSe
 
 @functools.lru_cache(maxsize=8)
 def read_analysis(storage: Storage, key: str) -> tuple[MediaAnalysis, Path]:
-    """A kept analysis and its local folder (of which only this file is sure to be local on an object store)."""
+    """Load a stored analysis; return it with its local folder, whose other files may exist only on the object store."""
     path = storage.local_file(f"{analysis_folder(key)}/{ANALYSIS_FILE}")
     return load_analysis(path.read_bytes()), path.parent
 
@@ -142,5 +144,5 @@ def _analyze(item: MediaItem, storage: Storage, key: str, settings: RunSettings,
 
 
 def _named(item: MediaItem, message: str) -> str:
-    """A message that names the item, whatever raised it."""
+    """Return the message, with the item's name if it lacks it."""
     return message if item.name in message else f"{item.name}: {message}"

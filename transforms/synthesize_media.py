@@ -31,9 +31,9 @@ from promptreel.transforms.extract_fields import item_media_of
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
 from promptreel.transforms.transcribe import (
-    kept_transcript,
+    load_transcript,
     segment_words,
-    spoken_in,
+    spoken_text,
     transcript_key,
 )
 
@@ -103,7 +103,7 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
     async def synthesize(tally: CallTally) -> dict[str, Any]:
         media = None
         if not session.provider.is_called:
-            transcript = kept_transcript(session.cache, input_transcript_key)
+            transcript = load_transcript(session.cache, input_transcript_key)
             media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
         answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
@@ -122,7 +122,7 @@ def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> 
         succeeded = extraction is not None and extraction.outcome == "succeeded"
         stored = cache.get(extraction.key) if extraction is not None and succeeded else None
         metadata = None if stored is None else stored["metadata"]
-        spoken = spoken_in(segment_words(item, segment.task.number, cache))
+        spoken = spoken_text(segment_words(item, segment.task.number, cache))
         findings.append(SegmentFinding(segment.task.segment_id, span.start_us, span.end_us, metadata, spoken))
     return render_source(context.request.prompt, findings)
 

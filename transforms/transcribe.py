@@ -1,4 +1,4 @@
-"""Transcribe: what is spoken in each item, once for the whole of it."""
+"""Transcribe: transcribe each item once."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ SEGMENTS: Final = "segments"
 
 
 class Transcribe(beam.PTransform):
-    """`ItemPlan`s to two outputs: "outcomes", an `OutcomeBatch` for every item, and "segments", the items' `SegmentTask`s
-    once their transcripts are there."""
+    """Turn `ItemPlan`s into two outputs: "outcomes", an `OutcomeBatch` per item, and "segments", `SegmentTask`s.
+
+    The tasks of an item follow its outcome, so its transcript is available to them.
+    """
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -51,8 +53,7 @@ class _TranscribeFn(ItemDoFn):
 def transcribe_item(
     plan: ItemPlan, context: RunContext, storage: Storage, stop: StopSignal, progress: ProgressBoard
 ) -> OutcomeBatch:
-    """Runs one item's transcription to its outcome. It applies to items with sound; without weights there is none, but a
-    warning."""
+    """Transcribe one item. An item without sound has no outcome; without weights there is only a warning."""
     key = plan.analysis_key
     settings = context.request.settings.transcription
     if key is None or not settings.enabled or not plan.tasks:
@@ -65,9 +66,9 @@ def transcribe_item(
         warning = f"no transcription: {weights.reason}; {weights.fix}"
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     transcriber = WhisperTranscriber(settings)
-    kept_under = _key_of(key, transcriber, context)
+    transcription_key = _key_of(key, transcriber, context)
 
-    def make() -> dict[str, Any] | None:
+    def compute() -> dict[str, Any] | None:
         if stop.is_set():
             return None
         channels = analysis.channels or (ChannelSound(str(analysis.audio_file), analysis.activity),)
@@ -80,12 +81,17 @@ def transcribe_item(
             transcripts.append(found)
         return {"transcript": (merge_channels(transcripts) if analysis.channels else transcripts[0]).to_dict()}
 
-    return run_local_operation(plan, "transcription", kept_under, make, context, OperationCache(storage), progress)
+    return run_local_operation(
+        plan, "transcription", transcription_key, compute, context, OperationCache(storage), progress
+    )
 
 
 def transcript_key(analysis_key: str, context: RunContext) -> str | None:
-    """Where an item's transcript is kept; None where there is none. (What is made without it must not be taken for what is
-    made from it once it is there.)"""
+    """Return the key of an item's stored transcript, or None if it has none.
+
+    The key is part of the keys of results that depend on the transcript, so results computed without one are not reused
+    once it exists.
+    """
     settings = context.request.settings.transcription
     if not settings.enabled or not find_weights(settings.model).available:
         return None
@@ -98,33 +104,33 @@ def _key_of(analysis_key: str, transcriber: WhisperTranscriber, context: RunCont
     return context.scoped(digest({"operation": "transcription", "item": analysis_key, "model": fingerprint}))
 
 
-def kept_transcript(cache: OperationCache, key: str | None) -> Transcript | None:
-    """The transcript under a key; None without a key, and where it was not made."""
+def load_transcript(cache: OperationCache, key: str | None) -> Transcript | None:
+    """Load the transcript with a key; None if the key is None or no transcript is stored."""
     try:
         return _read_transcript(cache, key) if key is not None else None
     except KeyError:
         return None
 
 
-@functools.lru_cache(maxsize=8)  # segments of one item come one after another
+@functools.lru_cache(maxsize=8)  # the segments of one item are processed consecutively
 def _read_transcript(cache: OperationCache, key: str) -> Transcript:
-    kept = cache.get(key)
-    if kept is None:
-        raise KeyError(key)  # which is not remembered
-    return transcript_from_dict(kept["transcript"])
+    stored = cache.get(key)
+    if stored is None:
+        raise KeyError(key)  # not None, which lru_cache would store
+    return transcript_from_dict(stored["transcript"])
 
 
 def segment_words(item: ItemOutcome, number: int, cache: OperationCache) -> tuple[Word, ...] | None:
-    """The words spoken in an item's segment of that number; None where there is no transcript."""
+    """Return the words spoken in segment `number` of an item; None without a transcript."""
     segment = item.segments[number]
     outcome = segment.outcome_of("transcription")
     if outcome is None or outcome.outcome != "succeeded":
         return None
-    transcript = kept_transcript(cache, outcome.key)
+    transcript = load_transcript(cache, outcome.key)
     is_last = number == len(item.segments) - 1
     return None if transcript is None else words_of_span(transcript.words, segment.task.planned.span, is_last)
 
 
-def spoken_in(words: tuple[Word, ...] | None) -> str:
-    """Words as text; empty without a transcript."""
+def spoken_text(words: tuple[Word, ...] | None) -> str:
+    """Return the words as text; empty without a transcript."""
     return text_of(words or ())

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
-from promptreel.api.runs.results import run_tables
 from promptreel.api.runs.retries import RETRY_FINAL
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import settings_from_dict

@@ -10,13 +10,8 @@ from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.engine import Database
 from promptreel.api.db.models import Export, RunRecord, Video
 from promptreel.api.runs.body import run_body
-from promptreel.api.runs.results import (
-    RunTables,
-    run_tables,
-    segment_result,
-    segment_views,
-    video_result,
-)
+from promptreel.api.runs.results import segment_result, segment_views, video_result
+from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.uploads.media_rows import owned_videos, video_body
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.json_response import JsonResponse

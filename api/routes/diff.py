@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Reader
 from promptreel.api.web.dependencies import DataFolder, Db

@@ -12,19 +12,14 @@ from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
 from promptreel.api.runs.plan import plan_run
-from promptreel.api.runs.results import (
-    failed_segments,
-    llm_calls,
-    results_page,
-    run_tables,
-    video_result,
-)
+from promptreel.api.runs.results import failed_segments, llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
     retry_body,
     start_retry,
     start_retry_of_failures,
 )
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import Config, DataFolder, Db

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunItem, RunRecord, Video
-from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage

@@ -1,31 +1,22 @@
-"""Render a run's committed tables as JSON values: results, syntheses, failures, call records, segments."""
+"""Render results, syntheses, failures, call records and segments of a run as JSON values."""
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.run_tables import Row, RunTables, run_tables
 from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
-from promptreel.api.web.errors import invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.tables.layout import table_folder
-from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
-from promptreel.tables.pages import ItemRows
-from promptreel.tables.part_files import damage_in, part_paths
-from promptreel.tables.reader import CommittedRun, read_rows
-from promptreel.tables.request import read_request
 from promptreel.tables.storage import Storage
-
-Row = dict[str, Any]
 
 _NO_MEDIA: Final[dict[str, Any]] = {
     **dict.fromkeys(("segment_uri", "gcs_uri", "thumbnail_uri", "thumbnail_gcs_uri", "gif_uri", "gif_gcs_uri")),
@@ -34,55 +25,6 @@ _NO_MEDIA: Final[dict[str, Any]] = {
 }
 _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
 _SEGMENT_STATUS: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
-
-
-@dataclass(frozen=True)
-class RunTables:
-    """The tables of a run that one manifest names."""
-
-    storage: Storage
-    manifest: Manifest
-
-    def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
-        """Yield the rows of one item in one table, in order.
-
-        Args:
-            first_us, last_us: only rows that start in this range, in microseconds, both inclusive.
-
-        Raises:
-            RunDamaged: a part file is missing or corrupt.
-        """
-        run_id = self.manifest.run_id
-        paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
-        with damage_in(run_id, table_folder(run_id, table)):
-            yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
-
-    def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
-        """Return the rows of a table that match a SQL condition with named parameters, read by DuckDB."""
-        request = read_request(self.storage, self.manifest.run_id)
-        run = CommittedRun(self.manifest.run_id, request.prompt, self.manifest)
-        return read_rows(self.storage, run, table, where, **parameters)
-
-
-def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
-    """Return the tables of a run's newest manifest, or of manifest `number`. None before the first commit.
-
-    Raises:
-        RunDamaged: the manifest is not readable.
-        ApiError: 422 if manifest `number` does not exist; numbers come from cursors.
-    """
-    if number is not None:
-        return RunTables(storage, _manifest(storage, run_id, number))
-    newest = newest_manifest(storage, run_id)
-    return None if newest is None else RunTables(storage, newest)
-
-
-@functools.lru_cache(maxsize=64)  # a manifest never changes
-def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
-    newest = newest_manifest(storage, run_id)
-    if newest is None or not 1 <= number <= newest.number:
-        raise invalid("cursor: names a version of the run that does not exist; start again without a cursor", "cursor")
-    return read_manifest(storage, run_id, number)
 
 
 def results_page(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord
-from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal

@@ -14,7 +14,7 @@ from typing import Any, Final
 import duckdb
 
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.results import RunTables
+from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.search.filter_sql import (
     FilterField,
     compile_filter,

@@ -18,7 +18,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
-from promptreel.api.runs.results import RunTables, run_tables
+from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.search.filter_engine import FilterEngine, Found, RowPosition, ScopedRun, table_files
 from promptreel.api.search.filter_sql import (
     FilterField,

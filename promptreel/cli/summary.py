@@ -1,4 +1,4 @@
-"""What a finished run says of itself: status, media, segments with times, a few results, failures, what to try next."""
+"""Summary of a finished run: status, media, segments with times, some results, failures, and next commands."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run, read_rows
 from promptreel.tables.storage import LocalStorage, Storage
 
-_MEDIA_SHOWN = 20
-_SEGMENTS_SHOWN = 20
-_FAILURES_SHOWN = 10
+_MAX_MEDIA_SHOWN = 20
+_MAX_SEGMENTS_SHOWN = 20
+_MAX_FAILURES_SHOWN = 10
 
 
 def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
-    """A committed run as JSON values."""
+    """Return the summary of a committed run as JSON values."""
     run = committed_run(storage, run_id)
     manifest = run.manifest
     return {
@@ -51,7 +51,7 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
     reused = counts.get("results.reused", 0) + counts.get("video_results.reused", 0)
     click.echo(f"\nrun      {summary['run_id']}: {summary['status']}")
     if summary["error_message"]:
-        click.echo(f"why      {summary['error_message']}")
+        click.echo(f"error    {summary['error_message']}")
     copies = sum(len(row["other_uris"]) for row in summary["media"])
     if copies:
         click.echo(f"copies   {copies} files are copies of others and share their items")
@@ -78,7 +78,7 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
 def _print_media(media: list[dict[str, Any]]) -> None:
     rows = [
         [row["name"], row["media_type"], row["status"], _length(row), row["segment_count"], "; ".join(row["warnings"])]
-        for row in media[:_MEDIA_SHOWN]
+        for row in media[:_MAX_MEDIA_SHOWN]
     ]
     print_table(
         _title("Media", len(rows), len(media)), ["name", "type", "status", "length", "segments", "warnings"], rows
@@ -86,7 +86,7 @@ def _print_media(media: list[dict[str, Any]]) -> None:
 
 
 def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
-    segments = read_rows(storage, run, "segments", limit=_SEGMENTS_SHOWN)
+    segments = read_rows(storage, run, "segments", limit=_MAX_SEGMENTS_SHOWN)
     shown = [row["segment_id"] for row in segments]
     found = read_rows(storage, run, "results", "list_contains($shown, segment_id)", shown=shown)
     results = {row["segment_id"]: row for row in found}
@@ -102,13 +102,13 @@ def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
     ]
     if rows:
         title = _title("Segments", len(rows), run.manifest.rows_of("segments"))
-        print_table(title, ["media", "time", "cut by", "status", "result"], rows)
+        print_table(title, ["media", "time", "boundaries", "status", "result"], rows)
 
 
 def _print_failures(failures: list[dict[str, Any]]) -> None:
     rows = [
         [row["name"], row["operation"], row["code"], "yes" if row["retryable"] else "no", row["message"]]
-        for row in failures[:_FAILURES_SHOWN]
+        for row in failures[:_MAX_FAILURES_SHOWN]
     ]
     if rows:
         print_table(
@@ -126,11 +126,11 @@ def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"  {command_line(storage, 'results', run_id)}")
     click.echo(f"  {command_line(storage, 'sql', 'SELECT * FROM fields LIMIT 5', '--run', run_id)}")
     if isinstance(storage, LocalStorage):
-        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_plain_duckdb()}      # works without promptreel")
+        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_duckdb_command()}      # works without promptreel")
 
 
-def _plain_duckdb() -> str:
-    """DuckDB over the run's views: its own shell where there is one, else its Python module."""
+def _duckdb_command() -> str:
+    """Return a command that opens the run's views in the DuckDB shell if it is installed, otherwise in Python."""
     if shutil.which("duckdb"):
         return "duckdb -init tables.sql"
     script = "import duckdb; duckdb.execute(open('tables.sql').read()); print(duckdb.sql('FROM fields LIMIT 5'))"

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.results import run_tables
+from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.search import filter_engine
 from promptreel.api.search.filter_engine import FilterEngine, ScopedRun
 from promptreel.api.search.filter_sql import (

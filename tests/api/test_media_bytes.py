@@ -296,7 +296,7 @@ def test_an_object_over_the_limit_is_rejected(bucket, tmp_path, api_media, name,
 # ------------------------------------------------------------------------------------------------ pages of segments
 
 
-def test_all_pages_of_segments_come_from_the_run_of_the_first(caller, world, api_media):
+def test_all_segment_pages_use_the_first_pages_run(caller, world, api_media):
     video_id, prompt_id = caller.video(api_media / "a.mp4"), caller.prompt()
     target = {"type": "videos", "video_ids": [video_id]}
     first = caller.start(prompt_id, target)

@@ -4,8 +4,8 @@ import threading
 
 from promptreel.api.db.models import RetryRecord
 from promptreel.api.jobs import supervisor as supervisor_module
-from promptreel.api.runs.results import RunTables
 from promptreel.api.runs.retries import outcome_of
+from promptreel.api.runs.run_tables import RunTables
 from promptreel.tables import layout
 from tests.api.supervisor_bench import kill_runners, once
 from tests.api_server import MEASURE, assert_error, ok_json

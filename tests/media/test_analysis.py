@@ -1,4 +1,4 @@
-"""An item's analysis from end to end, on the sample film, whose cuts and sound are known."""
+"""Analysis of complete items, mainly of the sample film with its known cuts and sound."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_pauses_of_the_sample_film_are_found(analysed: Analysed) -> None:
     ]
 
 
-def test_length_and_frames_of_the_sample_film_are_known(analysed: Analysed) -> None:
+def test_duration_and_frames_of_the_sample_film(analysed: Analysed) -> None:
     analysis, folder = analysed
     assert analysis.duration_us == us_from_seconds(DURATION_S)
     assert (analysis.truncated, analysis.warnings) == (False, ())
@@ -91,13 +91,13 @@ def test_length_and_frames_of_the_sample_film_are_known(analysed: Analysed) -> N
     assert read_pictures(folder / analysis.frames[3].file, (640, 360)).shape == (1, 360, 640, 3)
 
 
-def test_sample_film_is_the_same_each_time(film: Path, tmp_path: Path) -> None:
+def test_sample_film_is_deterministic(film: Path, tmp_path: Path) -> None:
     make_sample_film(tmp_path / "again.mp4")
     assert (tmp_path / "again.mp4").read_bytes() == film.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again.mp4"]
 
 
-def test_folder_holds_what_it_says(analysed: Analysed) -> None:
+def test_folder_contains_the_listed_files(analysed: Analysed) -> None:
     analysis, folder = analysed
     assert sorted(path.name for path in folder.iterdir()) == [ANALYSIS_FILE, "audio.flac", "frames", TIMELINE_FILE]
     assert sorted(f"frames/{path.name}" for path in (folder / "frames").iterdir()) == [
@@ -105,12 +105,12 @@ def test_folder_holds_what_it_says(analysed: Analysed) -> None:
     ]
 
 
-def test_analysis_is_read_back_as_it_was_written(analysed: Analysed) -> None:
+def test_stored_analysis_is_loaded_unchanged(analysed: Analysed) -> None:
     analysis, folder = analysed
     assert load_analysis((folder / ANALYSIS_FILE).read_bytes()) == analysis
 
 
-def test_analyses_of_sound_and_image_are_read_back_too(tmp_path: Path) -> None:
+def test_analyses_of_sound_and_image_are_loaded(tmp_path: Path) -> None:
     sound = analyse(write_sound(tmp_path / "s.flac", tone(440, 2)), tmp_path / "sound")
     image = analyse(write_image(tmp_path / "p.png", halves("red", "blue", (64, 48))), tmp_path / "image")
     assert load_analysis((tmp_path / "sound" / ANALYSIS_FILE).read_bytes()) == sound
@@ -127,7 +127,7 @@ def test_warnings_of_the_probe_are_stored(film: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"info": {}}'])
-def test_torn_analysis_is_an_error_that_readers_expect(content: bytes) -> None:
+def test_incomplete_analysis_raises_an_expected_error(content: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         load_analysis(content)
 
@@ -142,7 +142,7 @@ def test_timeline_follows_the_film(analysed: Analysed) -> None:
     assert timeline.loudness_dbfs[1:3].max() < -55
 
 
-def test_equal_content_gives_equal_results_and_keys(film: Path, tmp_path: Path, analysed: Analysed) -> None:
+def test_equal_content_has_equal_results_and_keys(film: Path, tmp_path: Path, analysed: Analysed) -> None:
     copy = tmp_path / "other name.mp4"
     copy.write_bytes(film.read_bytes())
     again = analyse(copy, tmp_path / "again")
@@ -153,7 +153,7 @@ def test_equal_content_gives_equal_results_and_keys(film: Path, tmp_path: Path, 
         assert (tmp_path / "again" / name).read_bytes() == (analysed[1] / name).read_bytes()
 
 
-def test_key_changes_with_content_and_every_sampling_setting() -> None:
+def test_key_depends_on_content_and_every_sampling_setting() -> None:
     base = SamplingSettings()
     others = [
         replace(base, frames_per_second=2.0),
@@ -179,23 +179,23 @@ FRAMES = tuple(SampledFrame(time_us, f"{time_us}.jpg") for time_us in (0, 1000, 
         ((3500, 9000), [3000]),
     ],
 )
-def test_frames_of_a_span_are_those_that_a_player_shows(span: tuple[int, int], expected: list[int]) -> None:
+def test_frames_of_a_span_match_a_player(span: tuple[int, int], expected: list[int]) -> None:
     assert [frame.time_us for frame in frames_of_span(FRAMES, TimeSpan(*span))] == expected
 
 
-def test_span_before_the_first_frame_is_given_the_first() -> None:
+def test_span_before_the_first_frame_uses_the_first() -> None:
     assert frames_of_span(FRAMES[2:], TimeSpan(0, 1000)) == FRAMES[2:3]
     assert [frame.time_us for frame in frames_of_span(FRAMES[2:], TimeSpan(0, 2500))] == [2000]
     assert frames_of_span((), TimeSpan(0, 1000)) == ()
 
 
-def test_analysis_file_is_plain_json_without_what_the_folder_is_called(analysed: Analysed) -> None:
+def test_analysis_file_is_plain_json_without_its_folder_name(analysed: Analysed) -> None:
     data = json.loads((analysed[1] / ANALYSIS_FILE).read_text("utf-8"))
     assert set(data) == set(MediaAnalysis.__dataclass_fields__)
     assert str(analysed[1]) not in json.dumps(data)
 
 
-def test_real_speech_is_heard(real_media: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_speech_is_detected(real_media: Callable[[str], Path], tmp_path: Path) -> None:
     analysis = analyse(real_media("jfk.flac"), tmp_path / "a")
     assert analysis.activity.detector == "silero"
     spoken_us = sum(span.duration_us for span in analysis.activity.spans)

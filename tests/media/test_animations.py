@@ -50,7 +50,7 @@ def test_truncated_animation_is_reported(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["webp", "png"])
-def test_still_picture_is_no_animation(suffix: str, tmp_path: Path) -> None:
+def test_still_picture_is_not_an_animation(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"still.{suffix}"
     Image.new("RGB", (64, 48), "red").save(path)
     assert read_animation(path) is None
@@ -79,7 +79,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["webp", "png"])
 @pytest.mark.parametrize("length", [0, 12, 17, 30, 45, 60])
-def test_cut_header_is_no_error(suffix: str, length: int, tmp_path: Path) -> None:
+def test_truncated_header_is_not_an_error(suffix: str, length: int, tmp_path: Path) -> None:
     path = write_animation(tmp_path / f"moving.{suffix}")
     path.write_bytes(path.read_bytes()[:length])
     animation = read_animation(path)

@@ -1,4 +1,4 @@
-"""Real children that misbehave: whatever they do, they end, and nothing of them stays."""
+"""Misbehaving child processes are ended with all their descendants."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def python(script: str, *arguments: object) -> list[str]:
 
 
 def is_running(pid_file: Path) -> bool:
-    """Whether the process whose number a child wrote is alive; it is given a moment to be gone."""
+    """Whether the process whose id is in the file is still running after a short wait."""
     stat = Path(f"/proc/{pid_file.read_text().strip()}/stat")
     for _ in range(100):
         try:
@@ -48,55 +48,55 @@ def is_running(pid_file: Path) -> bool:
     return True
 
 
-def test_output_and_exit_code_are_those_of_the_command() -> None:
+def test_output_and_exit_code_are_returned() -> None:
     done, output = run_bounded(shell("printf 'one\\0two'; echo bad >&2; exit 7"), AMPLE)
     assert (done, output) == (Completed(7, "bad\n"), b"one\0two")
 
 
-def test_arguments_reach_the_command_as_they_are() -> None:
+def test_arguments_are_passed_unchanged() -> None:
     odd = ["a b", "it's", '"q"', "$HOME", "*", "-n", "", "ü"]
     _, output = run_bounded(python("import sys; print(sys.argv[1:])", *odd), AMPLE)
     assert output.decode() == f"{odd}\n"
 
 
-def test_child_sees_neither_the_keys_of_its_parent_nor_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_inherits_neither_keys_nor_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "secret-key")
     _, output = run_bounded(shell("env; cat"), AMPLE)
     assert b"PATH=" in output
     assert b"secret-key" not in output
 
 
-def test_deadline_kills_the_child_and_what_it_started(tmp_path: Path) -> None:
+def test_deadline_kills_the_child_and_its_children(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         run_bounded(shell('sleep 300 & echo $! > "$1"; wait', tmp_path / "pid"), SHORT)
     assert not is_running(tmp_path / "pid")
 
 
-def test_deadline_kills_what_outlives_the_child_and_holds_its_pipes(tmp_path: Path) -> None:
+def test_deadline_kills_a_grandchild_that_holds_the_pipes(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         run_bounded(shell('sleep 300 & echo $! > "$1"', tmp_path / "pid"), SHORT)
     assert not is_running(tmp_path / "pid")
 
 
-def test_what_a_child_leaves_running_ends_with_it(tmp_path: Path) -> None:
+def test_processes_left_by_a_child_are_killed(tmp_path: Path) -> None:
     done, _ = run_bounded(shell('sleep 300 >&- 2>&- & echo $! > "$1"', tmp_path / "pid"), AMPLE)
     assert done.returncode == 0
     assert not is_running(tmp_path / "pid")
 
 
-def test_child_that_closes_its_pipes_and_stays_is_killed_at_the_deadline(tmp_path: Path) -> None:
+def test_deadline_kills_a_child_that_closed_its_pipes(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         run_bounded(shell('echo $$ > "$1"; exec sleep 300 >&- 2>&-', tmp_path / "pid"), SHORT)
     assert not is_running(tmp_path / "pid")
 
 
-def test_child_that_ignores_polite_signals_is_killed_too(tmp_path: Path) -> None:
+def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         run_bounded(shell('trap "" TERM INT HUP; echo $$ > "$1"; while :; do sleep 1; done', tmp_path / "pid"), SHORT)
     assert not is_running(tmp_path / "pid")
 
 
-def test_memory_limit_holds() -> None:
+def test_memory_limit_is_enforced() -> None:
     script = "block = bytearray(400 << 20); print(len(block))"
     assert run_bounded(python(script), Limits(30, memory_bytes=1 << 30))[0].returncode == 0
     done, output = run_bounded(python(script), Limits(30, memory_bytes=300 << 20))
@@ -104,7 +104,7 @@ def test_memory_limit_holds() -> None:
     assert "MemoryError" in done.stderr
 
 
-def test_child_that_hangs_when_it_gets_no_memory_is_not_waited_for(tmp_path: Path) -> None:
+def test_child_that_hangs_after_a_memory_error_is_stopped(tmp_path: Path) -> None:
     script = 'echo $$ > "$1"; echo "x: Cannot allocate memory" >&2; exec sleep 300'
     done, _ = run_bounded(shell(script, tmp_path / "pid"), AMPLE)
     assert failure_of(done, "film").code == "decode_out_of_memory"
@@ -126,7 +126,7 @@ def test_child_that_recovers_from_a_memory_error_completes(monkeypatch: pytest.M
     assert (done.returncode, output) == (0, b"1\n2\n3\n4\n5\n")
 
 
-def test_file_size_limit_holds_and_says_so(tmp_path: Path) -> None:
+def test_file_size_limit_is_enforced_and_reported(tmp_path: Path) -> None:
     command = ["dd", "if=/dev/zero", f"of={tmp_path / 'large'}", "bs=65536", "count=100"]
     done, _ = run_bounded(command, Limits(30, file_bytes=1 << 20))
     assert (tmp_path / "large").stat().st_size == 1 << 20
@@ -138,7 +138,7 @@ def test_no_core_file_is_written() -> None:
     assert run_bounded(shell("ulimit -c"), AMPLE)[1] == b"0\n"
 
 
-def test_many_messages_do_not_block_and_their_end_is_kept() -> None:
+def test_many_messages_do_not_block_and_the_last_are_returned() -> None:
     script = "import sys; [sys.stderr.write('x' * 99 + chr(10)) for _ in range(50000)]; print('y' * 3000000); "
     done, output = run_bounded(python(script + "sys.exit('the end')"), AMPLE)
     assert len(output) == 3_000_001
@@ -146,7 +146,7 @@ def test_many_messages_do_not_block_and_their_end_is_kept() -> None:
     assert len(done.stderr) <= 8192
 
 
-def test_no_pipe_blocks_another_whatever_the_order_of_writing() -> None:
+def test_no_pipe_blocks_another_in_any_order() -> None:
     script = "import os, sys; [os.write(int(fd), b'%d' % i * 3000000) for i, fd in enumerate(sys.argv[1:])]"
     got = {"a": bytearray(), "b": bytearray(), "c": bytearray()}
 
@@ -163,7 +163,7 @@ def test_no_pipe_blocks_another_whatever_the_order_of_writing() -> None:
 
 
 def endless(pid_file: Path) -> Callable[[Mapping[str, int]], list[str]]:
-    """Makes the command of a child that writes for ever."""
+    """Return a builder of the command of a child that never stops writing."""
     return lambda pipes: shell('echo $$ > "$1"; exec cat /dev/zero > "/dev/fd/$2"', pid_file, pipes["out"])
 
 
@@ -176,21 +176,21 @@ def test_error_of_a_sink_kills_the_child_and_is_raised(tmp_path: Path) -> None:
     assert not is_running(tmp_path / "pid")
 
 
-def test_stop_flag_ends_the_child(tmp_path: Path) -> None:
-    taken = bytearray()
+def test_stop_flag_kills_the_child(tmp_path: Path) -> None:
+    received = bytearray()
     with pytest.raises(Stopped):
-        stream_bounded(endless(tmp_path / "pid"), {"out": taken.extend}, AMPLE, lambda: len(taken) > 2_000_000)
-    assert len(taken) > 2_000_000
+        stream_bounded(endless(tmp_path / "pid"), {"out": received.extend}, AMPLE, lambda: len(received) > 2_000_000)
+    assert len(received) > 2_000_000
     assert not is_running(tmp_path / "pid")
 
 
-def test_deadline_ends_a_child_that_never_stops_writing(tmp_path: Path) -> None:
+def test_deadline_kills_a_child_that_never_stops_writing(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         stream_bounded(endless(tmp_path / "pid"), {"out": lambda block: None}, SHORT)
     assert not is_running(tmp_path / "pid")
 
 
-def test_second_command_reads_what_the_first_writes_to_its_standard_output() -> None:
+def test_second_command_reads_the_standard_output_of_the_first() -> None:
     taken: dict[str, bytearray] = {"one": bytearray(), "two": bytearray()}
     done = stream_bounded(
         lambda pipes: shell('echo first >"/dev/fd/$1"; echo passed on', pipes["one"]),
@@ -222,7 +222,7 @@ def test_deadline_kills_both_commands(tmp_path: Path) -> None:
     assert not any(is_running(pid) for pid in pids)
 
 
-def test_first_command_ends_where_the_second_cannot_be_made(tmp_path: Path) -> None:
+def test_first_command_is_killed_if_the_second_cannot_be_built(tmp_path: Path) -> None:
     def reader(pipes: Mapping[str, int]) -> list[str]:
         raise ValueError("no command")
 
@@ -230,7 +230,7 @@ def test_first_command_ends_where_the_second_cannot_be_made(tmp_path: Path) -> N
         stream_bounded(lambda _: shell("sleep 300"), {"out": lambda block: None}, AMPLE, build_reader=reader)
 
 
-def test_error_while_the_command_is_made_leaves_no_pipe() -> None:
+def test_error_while_building_a_command_leaves_no_pipe() -> None:
     def command(pipes: Mapping[str, int]) -> list[str]:
         raise ValueError("no command")
 
@@ -257,7 +257,7 @@ def test_missing_program_is_a_failure_that_names_it() -> None:
         (Completed(0, ""), "media_corrupt"),
     ],
 )
-def test_bad_ends_become_failures_that_name_the_item_and_the_end(done: Completed, code: str) -> None:
+def test_abnormal_exits_become_failures_that_name_item_and_cause(done: Completed, code: str) -> None:
     error = failure_of(done, "some/film.mp4")
     assert error.code == code
     assert code in FAILURE_CODES
@@ -266,6 +266,6 @@ def test_bad_ends_become_failures_that_name_the_item_and_the_end(done: Completed
         assert done.stderr.strip() in error.message or code == "media_too_large"
 
 
-def test_session_of_the_child_is_its_own() -> None:
+def test_child_has_a_separate_session() -> None:
     _, output = run_bounded(python("import os; print(os.getsid(0) == os.getpid() != os.getsid(os.getppid()))"), AMPLE)
     assert output == b"True\n"

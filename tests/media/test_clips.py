@@ -1,4 +1,4 @@
-"""Proxy clips, decoded again and compared with what they were made from."""
+"""Proxy clips, decoded and compared with their sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ("red", "green", "blue", "yellow", "white")
 
 @dataclass(frozen=True)
 class Item:
-    """A picture a second, and sound: silent but for a tone in the third second."""
+    """One picture per second, and sound: silence except a tone in the third second."""
 
     pictures: tuple[tuple[int, Path], ...]
     sound: Path
@@ -56,7 +56,7 @@ def duration_s(path: Path) -> float:
     return duration_us / SECOND
 
 
-def test_clip_shows_each_picture_once_and_lasts_as_long_as_its_segment(item: Item, tmp_path: Path) -> None:
+def test_clip_shows_every_picture_and_lasts_as_its_segment(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     clip = make_clip(item.pictures, item.sound, TimeSpan(0, 5 * SECOND), out)
     assert clip == Clip("video/mp4", out.stat().st_size, 5)
@@ -66,8 +66,8 @@ def test_clip_shows_each_picture_once_and_lasts_as_long_as_its_segment(item: Ite
     assert duration_s(out) == pytest.approx(5, abs=0.07)
 
 
-def test_pictures_are_shown_when_they_were_in_the_item(item: Item, tmp_path: Path) -> None:
-    """A segment from 0.5 s to 4.2 s, whose first picture was on screen before it began."""
+def test_pictures_are_shown_at_their_item_times(item: Item, tmp_path: Path) -> None:
+    """A segment from 0.5 s to 4.2 s whose first picture appears before its start."""
     out = tmp_path / "clip.mp4"
     make_clip(item.pictures, None, TimeSpan(500_000, 4_200_000), out)
     av = pytest.importorskip("av")
@@ -77,7 +77,7 @@ def test_pictures_are_shown_when_they_were_in_the_item(item: Item, tmp_path: Pat
     assert duration_s(out) == pytest.approx(3.7, abs=0.07)
 
 
-def test_sound_is_that_of_the_segment_and_in_its_place(item: Item, tmp_path: Path) -> None:
+def test_sound_is_cut_to_the_segment(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     make_clip(item.pictures[1:4], item.sound, TimeSpan(SECOND, 4 * SECOND), out)
     sound = read_sound(out)
@@ -87,12 +87,12 @@ def test_sound_is_that_of_the_segment_and_in_its_place(item: Item, tmp_path: Pat
     assert loudest_hertz(sound[int(1.2 * RATE) : int(1.8 * RATE)]) == pytest.approx(700, abs=3)
 
 
-def test_clip_without_sound_has_no_track(item: Item, tmp_path: Path) -> None:
+def test_clip_without_sound_has_no_audio_track(item: Item, tmp_path: Path) -> None:
     make_clip(item.pictures, None, TimeSpan(0, 5 * SECOND), tmp_path / "clip.mp4")
     assert probe_media(tmp_path / "clip.mp4").audio == ()
 
 
-def test_clip_without_pictures_is_sound_alone(item: Item, tmp_path: Path) -> None:
+def test_clip_without_pictures_is_audio_only(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.m4a"
     clip = make_clip((), item.sound, TimeSpan(2 * SECOND, 3 * SECOND), out)
     assert clip == Clip("audio/mp4", out.stat().st_size, 0)
@@ -110,20 +110,20 @@ def test_segment_under_a_second_is_stretched_to_one(length_us: int, item: Item, 
     assert {colour_of(picture) for picture in read_pictures(out, (160, 90))} == {"blue"}
 
 
-def test_segment_after_the_end_of_the_sound_still_has_its_pictures(item: Item, tmp_path: Path) -> None:
+def test_segment_after_the_end_of_the_sound_has_pictures(item: Item, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     make_clip(item.pictures[4:], item.sound, TimeSpan(7 * SECOND, 9 * SECOND), out)
     assert {colour_of(picture) for picture in read_pictures(out, (160, 90))} == {"white"}
     assert duration_s(out) == pytest.approx(2, abs=0.07)
 
 
-def test_picture_of_odd_size_loses_at_most_a_line(tmp_path: Path) -> None:
+def test_picture_of_odd_size_loses_at_most_one_line(tmp_path: Path) -> None:
     picture = write_image(tmp_path / "odd.jpg", plain(["green"], 1, (161, 91)), "-update", 1)
     make_clip([(0, picture)], None, TimeSpan(0, 2 * SECOND), tmp_path / "clip.mp4")
     assert colour_of(read_pictures(tmp_path / "clip.mp4", (160, 90))[0]) == "green"
 
 
-def test_same_input_gives_the_same_bytes(item: Item, tmp_path: Path) -> None:
+def test_clips_are_deterministic(item: Item, tmp_path: Path) -> None:
     span = TimeSpan(0, 3 * SECOND)
     for name in ("one", "two"):
         make_clip(item.pictures, item.sound, span, tmp_path / name)
@@ -139,7 +139,7 @@ def test_index_comes_before_the_data(item: Item, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["it's %d here", 'a "b" \\ c', "-x:y", "ünï 日本", "a # b"])
-def test_names_of_folders_do_not_matter(name: str, item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_folder_name_works(name: str, item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path(name)
     folder.mkdir()
@@ -157,7 +157,7 @@ def test_neither_picture_nor_sound_is_a_failure(tmp_path: Path) -> None:
     assert caught.value.code == "media_no_streams"
 
 
-def test_picture_that_is_none_is_a_failure_and_leaves_nothing(tmp_path: Path, own_temporary_folder: Path) -> None:
+def test_corrupt_picture_is_a_failure_and_leaves_nothing(tmp_path: Path, own_temporary_folder: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no picture")
     with pytest.raises(MediaError) as caught:
         make_clip([(0, tmp_path / "bad.jpg")], None, TimeSpan(0, SECOND), tmp_path / "clip.mp4")

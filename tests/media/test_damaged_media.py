@@ -1,4 +1,4 @@
-"""Files with flipped bits: where ffmpeg reports an error, the item has a warning."""
+"""Files with flipped bits: the item has a warning if ffmpeg reports an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def flip_bits(path: Path, seed: int, count: int = 8) -> None:
 
 
 def errors_of_ffmpeg(path: Path) -> list[str]:
-    """What a plain decode of the complete file reports, without the pass that is tested."""
+    """Return the errors that ffmpeg alone reports for the complete file."""
     command = [find_ffmpeg().path, "-nostdin", "-v", "error", "-err_detect", ERROR_DETECTION, "-i", path]
     done = subprocess.run([*command, "-map", "0", "-f", "null", "-"], capture_output=True, check=False)
     lines = done.stderr.decode("utf-8", "replace").splitlines()
@@ -62,7 +62,7 @@ def test_sound_with_flipped_bits_has_a_warning(suffix: str, seed: int, analyzed,
     path = write_sound(tmp_path / f"s.{suffix}", tone(440, 6))
     flip_bits(path, seed)
     reported = errors_of_ffmpeg(path)
-    assert reported or suffix in ("mp3", "m4a")  # formats without checksums hide some
+    assert reported or suffix in ("mp3", "m4a")  # formats without checksums hide some errors
     try:
         analysis = analyzed(path)
     except MediaError:
@@ -74,7 +74,7 @@ def test_sound_with_flipped_bits_has_a_warning(suffix: str, seed: int, analyzed,
     ("name", "code", "seconds"),
     [("cut_at_75pct.mp3", "truncated", 3.0), ("truncated_30pct.jpg", "truncated", 0.0)],
 )
-def test_real_cut_file_is_truncated(name: str, code: str, seconds: float, analyzed, real_media) -> None:
+def test_real_truncated_file_is_reported(name: str, code: str, seconds: float, analyzed, real_media) -> None:
     analysis = analyzed(real_media(f"hard/{name}"))
     assert analysis.truncated
     assert code in [warning.code for warning in analysis.warnings]
@@ -84,7 +84,7 @@ def test_real_cut_file_is_truncated(name: str, code: str, seconds: float, analyz
 
 @pytest.mark.parametrize("share", [0.3, 0.75])
 @pytest.mark.parametrize("suffix", ["jpg", "gif"])
-def test_cut_picture_is_truncated(suffix: str, share: float, analyzed, tmp_path: Path) -> None:
+def test_truncated_picture_is_reported(suffix: str, share: float, analyzed, tmp_path: Path) -> None:
     path = tmp_path / f"p.{suffix}"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:d=1", "-frames:v", 1, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])

@@ -1,4 +1,4 @@
-"""What a decode pass yielded against what the file declares."""
+"""Decoded streams compared with the header."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def codes(verdict: DecodeVerdict) -> list[str]:
         (film(None), frames(5 * SECOND), 5 * SECOND, []),
         (film(10 * SECOND), frames(9_960_000), 10 * SECOND, []),
         (film(10 * SECOND), frames(10_400_000), 10 * SECOND, []),
-        # The last frame may be shown to the end unless something says that frames are missing.
+        # The last frame may be shown until the end, unless frames are known to be missing.
         (film(10 * SECOND), frames(3 * SECOND), 10 * SECOND, []),
         (film(10 * SECOND, 250), frames(3 * SECOND, video_packets=75), 3 * SECOND, ["truncated"]),
         (film(10 * SECOND, 250), frames(9_900_000, video_packets=248), 10 * SECOND, []),
@@ -74,7 +74,7 @@ def test_duration_and_warnings(info: MediaInfo, decoded: DecodedStreams, duratio
     assert verdict.truncated == ("truncated" in expected)
 
 
-def test_sound_shorter_than_the_film_is_named() -> None:
+def test_sound_shorter_than_the_video_is_reported() -> None:
     track = AudioStream(1, "aac", 44100, 1, end_us=10 * SECOND)
     info = film(10 * SECOND, audio=(track,), audio_index=1)
     verdict = check_decoded(info, DecodedStreams(10 * SECOND, 7 * SECOND, 10 * SECOND, 7 * SECOND, 250))
@@ -82,7 +82,7 @@ def test_sound_shorter_than_the_film_is_named() -> None:
     assert verdict.warnings[0].message == "the sound declares 10.0 s, but only 7.0 s can be decoded"
 
 
-def test_damaged_share_is_the_worst_of_missing_and_concealed() -> None:
+def test_damaged_share_is_the_larger_of_missing_and_concealed() -> None:
     decoded = DecodedStreams(10 * SECOND, 0, 10 * SECOND, 0, 200, decode_errors=60, concealed_frames=50)
     assert check_decoded(film(10 * SECOND), decoded).damaged_share == 0.25
     assert check_decoded(sound(4 * SECOND), samples(3 * SECOND)).damaged_share == 0.25
@@ -110,5 +110,5 @@ def test_duration_is_declared_decoded_or_filled(
     verdict = check_decoded(info, frames(end_us, filled_us, decode_errors=errors))
     assert verdict.duration_us in (declared, end_us, filled_us)
     assert 0 <= verdict.damaged_share <= 1
-    # Timestamps alone never make an item long.
+    # Timestamps alone never extend an item.
     assert verdict.duration_us <= max(1.5 * declared if declared is not None else end_us, 2 * filled_us) + SECOND // 2

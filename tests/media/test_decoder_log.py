@@ -1,4 +1,4 @@
-"""The parser of ffmpeg's messages, on text in the form that ffmpeg prints."""
+"""Parsing of ffmpeg's messages, on samples of its output."""
 
 from promptreel.media.decoder_log import DecoderLog, StreamReport, describe_message
 
@@ -30,11 +30,11 @@ def test_counts_do_not_depend_on_block_size():
         assert log.encoded_samples == 161241
 
 
-def test_equal_faults_are_one_message_with_a_count():
+def test_repeated_errors_are_one_message_with_a_count():
     assert parsed(DAMAGED, 4096).summary() == "h264: error while decoding MB N N, bytestream N (x2)"
 
 
-def test_missing_jpeg_end_is_noticed():
+def test_missing_jpeg_end_is_reported():
     log = parsed(b"[mjpeg @ 0x5] [error] overread 8\n[mjpeg @ 0x5] [warning] EOI missing, emulating\n", 9)
     assert log.jpeg_end_missing
     assert log.decode_errors == 1

@@ -1,4 +1,4 @@
-"""Cut files are recognized from their structure, complete ones are not."""
+"""Truncated files are recognized by their structure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def written(folder: Path, suffix: str) -> Path:
     "suffix", ["mp4", "mov", "mkv", "webm", "avi", "wav", "ogg", "opus", "m4a", "caf", "wma", "gif", "png", "webp"]
 )
 @pytest.mark.parametrize("share", [0.3, 0.75, 0.99])
-def test_cut_file_is_recognized(suffix: str, share: float, tmp_path: Path) -> None:
+def test_truncated_file_is_recognized(suffix: str, share: float, tmp_path: Path) -> None:
     path = written(tmp_path, suffix)
     assert not is_cut_off(path)
     content = path.read_bytes()
@@ -39,7 +39,7 @@ def test_cut_file_is_recognized(suffix: str, share: float, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "wav"])
-def test_streamed_file_of_unknown_size_is_not_cut(suffix: str, tmp_path: Path) -> None:
+def test_streamed_file_of_unknown_size_is_not_truncated(suffix: str, tmp_path: Path) -> None:
     options = ("-movflags", "frag_keyframe+empty_moov") if suffix == "mp4" else ()
     muxer = {"mkv": "matroska"}.get(suffix, suffix)
     source = written(tmp_path, "wav") if suffix == "wav" else written(tmp_path, "mp4")
@@ -50,7 +50,7 @@ def test_streamed_file_of_unknown_size_is_not_cut(suffix: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     "content", [b"", b"RIFF", b"OggS", b"\x1a\x45\xdf\xa3", b"\0\0\0\x08ftyp", b"\0\0\0\x01mdat\xff", b"text"]
 )
-def test_any_bytes_are_answered(content: bytes, tmp_path: Path) -> None:
+def test_any_bytes_are_accepted(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(content)
     assert is_cut_off(tmp_path / "f") in (True, False)
 

@@ -1,4 +1,4 @@
-"""Every extension that is looked for in folders names a format that is read."""
+"""Every extension searched for in folders belongs to a readable format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BY_PILLOW = {"heic", "heif", "avif"}  # tests/media/test_stills.py
 
 
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS - BY_PILLOW))
-def test_extension_names_a_format_that_is_read(extension: str, tmp_path: Path) -> None:
+def test_extension_belongs_to_a_readable_format(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"f.{extension}"
     source = SOUND if extension in AUDIO else PICTURE if extension in IMAGES else FILM
     muxer = ("-f", "ogg") if extension == "spx" else ("-f", MUXERS[extension]) if extension in MUXERS else ()

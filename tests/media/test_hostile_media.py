@@ -1,4 +1,4 @@
-"""Files made to harm: each ends in an analysis or in a failure with a code, and reaches nothing but itself."""
+"""Hostile files: each yields an analysis or a failure with a code, and opens no other file or address."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 def outcome(path: Path, folder: Path) -> MediaAnalysis | MediaError:
-    """What becomes of a file: its analysis, or the failure. Anything else is a defect and is raised."""
+    """Return the analysis of a file, or its failure. Any other error is a bug and is raised."""
     folder.mkdir()
     try:
         return analyze_media(probe_media(path), folder, SamplingSettings(), MediaLimits())
@@ -38,7 +38,7 @@ def outcome_name(result: MediaAnalysis | MediaError) -> str:
     return result.code if isinstance(result, MediaError) else "analysed"
 
 
-# Files that name others. SECRET stands for a file of the same machine, URL for an address.
+# Files that reference others. SECRET is replaced by the path of a local file, URL by an address.
 
 TEXTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nSECRET\n#EXTINF:5,\nURL/a.ts\n#EXT-X-ENDLIST\n",
@@ -73,13 +73,13 @@ def atom(kind: bytes, *parts: bytes) -> bytes:
 
 
 def reference_movie(target: bytes) -> bytes:
-    """A QuickTime file without media of its own that points at another."""
+    """Return a QuickTime file without media that references another file."""
     place = atom(b"rdrf", bytes(4), b"url ", struct.pack(">I", len(target) + 1), target, b"\0")
     return atom(b"ftyp", b"qt  ", bytes(8)) + atom(b"moov", atom(b"rmra", atom(b"rmda", place)))
 
 
 def linked_cover(sound: bytes, target: bytes) -> bytes:
-    """An MP3 whose cover is given as an address."""
+    """Return an MP3 with a URL as its cover picture."""
     body = b"\0-->\0\3\0" + target
     frame = b"APIC" + struct.pack(">I", len(body)) + b"\0\0" + body
     return b"ID3\3\0\0" + bytes((0, 0, len(frame) >> 7 & 127, len(frame) & 127)) + frame + sound
@@ -87,7 +87,7 @@ def linked_cover(sound: bytes, target: bytes) -> bytes:
 
 @pytest.fixture
 def canary() -> Iterator[tuple[str, int, list[str]]]:
-    """A server on this machine: (address, port, what was asked of it)."""
+    """A local server: (address, port, received requests)."""
     with canary_server() as found:
         yield found
 
@@ -115,7 +115,7 @@ def canary_server() -> Iterator[tuple[str, int, list[str]]]:
         server.server_close()
 
 
-def test_files_that_name_others_reach_nothing(canary: tuple[str, int, list[str]], tmp_path: Path) -> None:
+def test_files_that_reference_others_open_nothing(canary: tuple[str, int, list[str]], tmp_path: Path) -> None:
     address, port, hits = canary
     secret = write_film(tmp_path / "secret.ts", textured(1, 25, (64, 48)), 25, sound=[tone(1234, 1)])
     sound = write_sound(tmp_path / "s.mp3", tone(440, 1)).read_bytes()
@@ -142,10 +142,10 @@ def test_files_that_name_others_reach_nothing(canary: tuple[str, int, list[str]]
     assert all(end == "analysed" for name, end in outcomes.items() if name.startswith("cover"))
 
 
-def test_canary_and_secret_would_be_reached_without_the_whitelists(
+def test_canary_and_secret_are_reached_without_the_whitelists(
     canary: tuple[str, int, list[str]], tmp_path: Path
 ) -> None:
-    """The check of the checks: the same decoder, let loose, reads what the playlist names."""
+    """Verify the test itself: without whitelists, the same decoder reads the entries of the playlist."""
     address, _, hits = canary
     secret = write_film(tmp_path / "secret.ts", textured(1, 25, (64, 48)), 25)
     playlist = tmp_path / "list.mp4"
@@ -159,7 +159,7 @@ def test_canary_and_secret_would_be_reached_without_the_whitelists(
 
 @pytest.fixture(scope="module")
 def victims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Small sound files of several kinds, by name."""
+    """Small files of several formats, by name."""
     folder = tmp_path_factory.mktemp("victims")
     pictures = textured(2, 12, (96, 64))
     index_first = ("-movflags", "+faststart")
@@ -199,13 +199,13 @@ def cut(content: bytes, rng: random.Random) -> bytes:
     return content[: rng.randrange(1, len(content))]
 
 
-def take_out(content: bytes, rng: random.Random) -> bytes:
+def remove_block(content: bytes, rng: random.Random) -> bytes:
     first = rng.randrange(len(content))
     return content[:first] + content[first + rng.randrange(1, 2000) :] or b"\0"
 
 
 def enlarge_numbers(content: bytes, rng: random.Random) -> bytes:
-    """Writes huge numbers where the index of an MP4 (or the head of another file) is."""
+    """Write huge numbers into the index of an MP4, or the head of another file."""
     damaged = bytearray(content)
     start = max(content.find(b"moov"), 0)
     for _ in range(3):
@@ -214,7 +214,13 @@ def enlarge_numbers(content: bytes, rng: random.Random) -> bytes:
     return bytes(damaged)
 
 
-DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip_bits, damage_head, cut, take_out, enlarge_numbers)
+DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flip_bits,
+    damage_head,
+    cut,
+    remove_block,
+    enlarge_numbers,
+)
 
 
 def damaged_files(victims: dict[str, bytes], seeds: range) -> Iterator[tuple[str, bytes]]:
@@ -240,25 +246,25 @@ def check_damaged_files(files: Iterator[tuple[str, bytes]], folder: Path) -> dic
     return outcomes
 
 
-def test_damaged_files_end_in_a_result_or_a_failure(victims: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_files_yield_a_result_or_a_failure(victims: dict[str, bytes], tmp_path: Path) -> None:
     outcomes = check_damaged_files(damaged_files(victims, range(5)), tmp_path)
     assert len(outcomes) == 60
     assert "internal_error" not in outcomes.values()
-    assert len(set(outcomes.values())) > 2  # the damage is neither harmless nor always deadly
+    assert len(set(outcomes.values())) > 2  # some damage is harmless, some is not
 
 
 @pytest.mark.slow
-def test_many_damaged_files_end_in_a_result_or_a_failure(victims: dict[str, bytes], tmp_path: Path) -> None:
+def test_many_damaged_files_yield_a_result_or_a_failure(victims: dict[str, bytes], tmp_path: Path) -> None:
     assert len(check_damaged_files(damaged_files(victims, range(5, 25)), tmp_path)) == 240
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "sound.mp3", "picture.jpg", "film.ts"])
-def test_random_bytes_end_in_a_result_or_a_failure(name: str, tmp_path: Path) -> None:
+def test_random_bytes_yield_a_result_or_a_failure(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(random.Random(name).randbytes(100_000))
     outcome(tmp_path / name, tmp_path / "out")
 
 
-def test_picture_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_picture_bomb_is_rejected_before_decoding(tmp_path: Path) -> None:
     black = ("-f", "lavfi", "-i", "color=black:s=8192x8192:r=1:d=1")
     ffmpeg(*black, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", tmp_path / "bomb.mp4")
     result = outcome(tmp_path / "bomb.mp4", tmp_path / "out")

@@ -20,7 +20,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture(scope="module")
 def scene() -> Image.Image:
-    """A picture of smooth random colours."""
+    """A picture with smooth random colours."""
     rng = np.random.default_rng(3)
     coarse = Image.fromarray(rng.integers(0, 256, (7, 10, 3), np.uint8))
     return coarse.resize((1000, 700), Image.Resampling.BICUBIC).resize(SIZE, Image.Resampling.BILINEAR)
@@ -37,7 +37,7 @@ def analyze(path: Path, folder: Path, limits: MediaLimits) -> MediaAnalysis:
 
 
 def frame_of(path: Path, folder: Path, limits: MediaLimits | None = None) -> np.ndarray[Any, Any]:
-    """uint8[h, w, 3], the frame that the model receives."""
+    """Return the frame that the model receives, uint8[h, w, 3]."""
     analysis = analyze(path, folder, limits or MediaLimits())
     assert analysis.warnings == ()
     with Image.open(folder / analysis.frames[0].file) as frame:
@@ -73,7 +73,7 @@ def test_rotated_large_jpeg_is_shown_upright(scene: Image.Image, tmp_path: Path)
 
 
 def test_memory_of_a_large_jpeg_is_bounded_by_the_frame(scene: Image.Image, tmp_path: Path) -> None:
-    """An address space that a full-size picture and the frame made of it do not fit in."""
+    """The address space is too small for the full-size picture together with its frame."""
     limits = MediaLimits(decode_memory_bytes=640 << 20)
     assert frame_of(write_picture(tmp_path / "p.jpg", scene, quality=90), tmp_path / "out", limits).size
     with pytest.raises(MediaError) as caught:

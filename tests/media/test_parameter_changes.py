@@ -1,7 +1,7 @@
-"""Files whose parameters change in the middle: frames and sound stay at the times that the container gives them.
+"""Files whose parameters change in the middle: frames and sound have the times that the container declares.
 
-The truth is computed another way: the start of each part in the joined file is the time of its only key frame, and a
-sound's delay within its part is measured on the part alone.
+The expected times are computed independently: the start of each part in the joined file is the time of its only key
+frame, and the delay of a sound within its part is measured on that part alone.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def join(parts: Sequence[Path], path: Path) -> Path:
 
 
 def key_frames_s(path: Path) -> list[float]:
-    """Times of the key frames, from the start of the file."""
+    """Return the times of the key frames, relative to the start of the file."""
     with av.open(str(path)) as container:
         start_s = container.start_time / 1e6
         packets = container.demux(container.streams.video[0])
@@ -120,7 +120,7 @@ def colour_changes_s(found: Decoded) -> list[float]:
 
 
 @pytest.mark.parametrize(("container", "parameter", "changes", "codec", "shift_s"), FILES)
-def test_frames_and_sound_stay_at_their_times(
+def test_frames_and_sound_have_their_container_times(
     container: str, parameter: str, changes: int, codec: str, shift_s: float, tmp_path: Path
 ) -> None:
     parts = write_parts(tmp_path, container, parameter, changes + 1, codec, shift_s)
@@ -129,7 +129,7 @@ def test_frames_and_sound_stay_at_their_times(
     assert len(starts) == changes + 1
     found = decode(path, tmp_path / "out")
     near = pytest.approx
-    # Where parts overlap, the later one is seen from the end of the earlier one.
+    # If parts overlap, the later one is visible from the end of the earlier one.
     overlap_s = max(0.0, -shift_s)
     assert [at - overlap_s for at in colour_changes_s(found)] == near(starts[1:], abs=TOLERANCE_S)
     onsets = [sounding_s(read_sound(part))[0][0] for part in parts]
@@ -143,7 +143,7 @@ def test_frames_and_sound_stay_at_their_times(
 
 
 @pytest.mark.parametrize("shift_s", [-2.0, 3600.0], ids=["starts again", "jumps an hour"])
-def test_clock_that_jumps_costs_nothing_and_adds_nothing(shift_s: float, tmp_path: Path) -> None:
+def test_clock_jump_neither_loses_nor_adds_media(shift_s: float, tmp_path: Path) -> None:
     path = join(write_parts(tmp_path, "ts", "size", 3, "mp2", shift_s), tmp_path / "joined.ts")
     assert read_clock(probe_media(path)).jumps
     found = decode(path, tmp_path / "out")

@@ -1,373 +1,95 @@
-"""The segment planner, held against its invariants and against every plan that there is."""
+"""Segment plans for known evidence, and the validation of segmentation settings."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from promptreel.media import planner
 from promptreel.media.planner import plan_segments
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.media import Boundary, PlannedSegment, SoundActivity, TimeSpan
+from promptreel.schemas.media import SoundActivity
 from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
-
-SECOND = 1_000_000
-SILENT = SoundActivity("none")
-SMART = SegmentationSettings()
-SHOTS = SegmentationSettings(video_strategy="content_aware")
-
-
-@dataclass(frozen=True)
-class Change:
-    kind: Literal["cut", "dissolve", "fade"]
-    start_us: int
-    end_us: int
-    at_us: int
-    score: float = 0.9
-
-
-def cut(at_s: float, score: float = 0.9) -> Change:
-    at = round(at_s * SECOND)
-    return Change("cut", at, at, at, score)
-
-
-def dissolve(start_s: float, end_s: float, score: float = 0.9) -> Change:
-    start, end = round(start_s * SECOND), round(end_s * SECOND)
-    return Change("dissolve", start, end, (start + end) // 2, score)
-
-
-def heard(*spans_s: tuple[float, float], by: Literal["silero", "level"] = "silero") -> SoundActivity:
-    return SoundActivity(by, tuple(TimeSpan(round(a * SECOND), round(b * SECOND)) for a, b in spans_s))
+from tests.media.evidence import SECOND, SHOTS, SILENT, SMART, Change, cut, dissolve, lengths, sound
 
 
 def plan_video(
     duration_s: float,
     changes: Sequence[Change] = (),
     activity: SoundActivity = SILENT,
-    how: SegmentationSettings = SMART,
+    segmentation: SegmentationSettings = SMART,
 ) -> list[tuple[float, str]]:
-    """Inner boundaries as (seconds, reason)."""
-    plan = plan_segments("video", round(duration_s * SECOND), changes, activity, how)
+    """Return the inner boundaries as (seconds, reason)."""
+    plan = plan_segments("video", round(duration_s * SECOND), changes, activity, segmentation)
     return [(part.end.time_us / SECOND, part.end.reason) for part in plan[:-1]]
 
 
-def lengths(min_s: float, target_s: float, max_s: float) -> LengthBounds:
-    return LengthBounds(*(round(part * SECOND) for part in (min_s, target_s, max_s)))
-
-
-# --------------------------------------------------------------------------------------------------- invariants
-
-
-def times(upto_us: int = 300 * SECOND) -> st.SearchStrategy[int]:
-    """Any microsecond, and often round ones, so that evidence meets."""
-    return st.one_of(st.integers(-SECOND, upto_us), st.integers(0, upto_us // 100_000).map(lambda t: t * 100_000))
-
-
-@st.composite
-def changes(draw: st.DrawFn, upto_us: int = 300 * SECOND) -> Change:
-    at = draw(times(upto_us))
-    kind = draw(st.sampled_from(["cut", "dissolve", "fade"]))
-    reach = 0 if kind == "cut" else draw(st.integers(0, SECOND))
-    return Change(kind, at - reach, at + reach, at, draw(st.floats(0, 1)))
-
-
-@st.composite
-def activities(draw: st.DrawFn, upto_us: int = 300 * SECOND) -> SoundActivity:
-    detector = draw(st.sampled_from(["silero", "level", "none"]))
-    spans, at = [], draw(st.integers(0, 3 * SECOND))
-    for length, gap in draw(st.lists(st.tuples(st.integers(1, 20 * SECOND), st.integers(1, 3 * SECOND)))):
-        spans.append(TimeSpan(at, at + length))
-        at += length + gap
-    return SoundActivity(detector, () if detector == "none" else tuple(s for s in spans if s.start_us < upto_us))
-
-
-@st.composite
-def bounds(draw: st.DrawFn) -> LengthBounds:
-    least = draw(st.integers(500_000, 20 * SECOND))
-    most = draw(st.integers(3 * least, 100 * SECOND))
-    return LengthBounds(least, draw(st.integers(least, most)), most)
-
-
-ITEMS = st.tuples(st.integers(1, 250 * SECOND), st.lists(changes(), max_size=60), activities())
-
-
-def check_plan(plan: Sequence[PlannedSegment], duration_us: int, allowed: LengthBounds) -> None:
-    assert plan[0].start == Boundary(0, "start", 1.0)
-    assert plan[-1].end == Boundary(duration_us, "end", 1.0)
-    for one, two in pairwise(plan):
-        assert one.end is two.start
-    for part in plan:
-        assert min(allowed.min_us, duration_us) <= part.span.duration_us <= allowed.max_us
-    for part in plan[:-1]:
-        assert part.end.reason in ("cut", "fade", "pause", "limit")
-        assert 0 <= part.end.score <= 1
-
-
-@given(ITEMS, bounds(), st.sampled_from(["smart", "content_aware", "audio"]))
-@settings(max_examples=150, deadline=None)
-def test_plans_keep_the_bounds_and_cover_the_item(
-    item: tuple[int, list[Change], SoundActivity], allowed: LengthBounds, strategy: str
-) -> None:
-    duration_us, found, activity = item
-    how = SegmentationSettings(
-        video_strategy="content_aware" if strategy == "content_aware" else "smart",
-        smart_lengths=allowed,
-        shot_lengths=allowed,
-        pause_lengths=allowed,
-    )
-    media_type = "audio" if strategy == "audio" else "video"
-    plan = plan_segments(media_type, duration_us, found, activity, how)
-    check_plan(plan, duration_us, allowed)
-    if not activity.spans and not found and duration_us <= allowed.max_us:
-        assert len(plan) == 1
-    if media_type == "audio":
-        assert {part.end.reason for part in plan} <= {"pause", "limit", "end"}
-
-
-@given(ITEMS, st.randoms(use_true_random=False), st.sampled_from([SMART, SHOTS]))
-@settings(max_examples=60, deadline=None)
-def test_order_repetition_and_strangers_do_not_matter(
-    item: tuple[int, list[Change], SoundActivity], rng: random.Random, how: SegmentationSettings
-) -> None:
-    duration_us, found, activity = item
-    plan = plan_segments("video", duration_us, found, activity, how)
-    outside = [replace(cut(0), at_us=at) for at in (-5, 0, duration_us, duration_us + 7)]
-    mixed = [*found, *found[:3], *outside]
-    spans = list(activity.spans)
-    rng.shuffle(mixed)
-    rng.shuffle(spans)
-    assert plan_segments("video", duration_us, mixed, SoundActivity(activity.detector, tuple(spans)), how) == plan
-
-
-@given(st.integers(1, 2000 * SECOND), st.integers(1, 300), st.sampled_from(["video", "audio"]))
-@settings(max_examples=50)
-def test_fixed_windows_are_equal_but_for_the_last(
-    duration_us: int, window_s: int, media_type: Literal["video", "audio"]
-) -> None:
-    how = SegmentationSettings("fixed", "fixed", window_s, window_s)
-    plan = plan_segments(media_type, duration_us, [cut(1)], heard((0.5, 2)), how)
-    assert [part.span.duration_us for part in plan[:-1]] == [window_s * SECOND] * (len(plan) - 1)
-    assert 0 < plan[-1].span.duration_us <= window_s * SECOND
-    assert plan[-1].end == Boundary(duration_us, "end", 1.0)
-    assert all(part.end == Boundary(part.end.time_us, "window", 1.0) for part in plan[:-1])
-
-
-@pytest.mark.parametrize("how", [SMART, SHOTS, SegmentationSettings("fixed", "fixed", 5, 5)])
-def test_image_is_one_segment_without_length(how: SegmentationSettings) -> None:
-    nothing = (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
-    assert plan_segments("image", 0, [], SILENT, how) == nothing
-    assert plan_segments("image", 40_000, [], SILENT, how) == nothing
-
-
-@pytest.mark.parametrize("media_type", ["video", "audio"])
-@pytest.mark.parametrize("duration_us", [0, -1])
-def test_duration_must_be_positive(media_type: Literal["video", "audio"], duration_us: int) -> None:
-    with pytest.raises(ValueError, match=f"duration_us is {duration_us}; it must be positive for {media_type}"):
-        plan_segments(media_type, duration_us, [], SILENT, SMART)
-
-
-WILD_TIMES = st.integers(-(10**12), 10**12) | st.sampled_from([0, 1, -1, SECOND])
-
-
-@given(
-    st.integers(1, 250 * SECOND),
-    st.lists(st.tuples(st.sampled_from(["cut", "dissolve", "fade"]), WILD_TIMES, WILD_TIMES, WILD_TIMES), max_size=30),
-    st.lists(st.tuples(WILD_TIMES, WILD_TIMES), max_size=10),
-    st.sampled_from([SMART, SHOTS, SegmentationSettings("fixed", "fixed", 7, 7)]),
-)
-@settings(max_examples=150, deadline=None)
-def test_no_segment_is_empty_whatever_the_evidence(
-    duration_us: int,
-    found: list[tuple[Literal["cut", "dissolve", "fade"], int, int, int]],
-    spans: list[tuple[int, int]],
-    how: SegmentationSettings,
-) -> None:
-    changes = [Change(*change) for change in found]
-    activity = SoundActivity("silero", tuple(TimeSpan(*span) for span in spans))
-    plan = plan_segments("video", duration_us, changes, activity, how)
-    assert (plan[0].span.start_us, plan[-1].span.end_us) == (0, duration_us)
-    assert all(part.span.duration_us > 0 for part in plan)
-    assert all(one.end is two.start for one, two in pairwise(plan))
-
-
-def test_a_film_of_twelve_hours_with_20_000_cuts() -> None:
-    rng = random.Random(7)
-    duration_us = 12 * 3600 * SECOND
-    found = [cut(at / 10, rng.random()) for at in rng.sample(range(duration_us // 100_000), 20_000)]
-    spans, at = [], 0
-    while at < duration_us:
-        end = at + rng.randrange(500_000, 6 * SECOND)
-        spans.append(TimeSpan(at, end))
-        at = end + rng.randrange(260_000, 1_500_000)
-    for how in (SMART, SHOTS):
-        plan = plan_segments("video", duration_us, found, SoundActivity("silero", tuple(spans)), how)
-        check_plan(plan, duration_us, how.bounds_of("video"))
-
-
-def test_crowded_evidence_is_thinned() -> None:
-    found = [cut(30 + at / 20_000, at / 20_000) for at in range(20_000)]
-    plan = plan_segments("video", 60 * SECOND, found, SILENT, SMART)
-    check_plan(plan, 60 * SECOND, SMART.bounds_of("video"))
-    assert any(part.end.reason == "cut" for part in plan)
-
-
-# -------------------------------------------------------------------------------------------------- every plan
-
-
-@given(
-    st.integers(4 * SECOND, 16 * SECOND),
-    st.lists(changes(16 * SECOND), max_size=6),
-    activities(16 * SECOND),
-    st.sampled_from([lengths(1.5, 3, 5), lengths(2, 4, 6), lengths(1, 4, 20)]),
-)
-@settings(max_examples=60, deadline=None)
-def test_smart_finds_the_best_of_all_plans(
-    duration_us: int, found: list[Change], activity: SoundActivity, allowed: LengthBounds
-) -> None:
-    how = SegmentationSettings(smart_lengths=allowed)
-    start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
-    sound = planner._Sound(activity, duration_us)
-    places = planner._candidates(planner._shots(found, duration_us), sound)
-    inner = [place for place in places if 0 < place.time_us < duration_us]
-    offered = [place.boundary for place in planner._fill_gaps(start, end, inner, sound, allowed)]
-    best = min(
-        judge([*plan, end], activity, duration_us, allowed) for plan in every_plan(start, offered, duration_us, allowed)
-    )
-    plan = plan_segments("video", duration_us, found, activity, how)
-    chosen = [plan[0].start, *(part.end for part in plan)]
-    assert judge(chosen, activity, duration_us, allowed) == best
-
-
-def every_plan(
-    start: Boundary, offered: Sequence[Boundary], duration_us: int, allowed: LengthBounds
-) -> Iterator[list[Boundary]]:
-    """Every choice among the boundaries offered that keeps the bounds, without the end."""
-    left = duration_us - start.time_us
-    if min(allowed.min_us, duration_us) <= left <= allowed.max_us:
-        yield [start]
-    for number, boundary in enumerate(offered):
-        length = boundary.time_us - start.time_us
-        if allowed.min_us <= length <= allowed.max_us:
-            for rest in every_plan(boundary, offered[number + 1 :], duration_us, allowed):
-                yield [start, *rest]
-
-
-def judge(
-    plan: Sequence[Boundary], activity: SoundActivity, duration_us: int, allowed: LengthBounds
-) -> tuple[int, int, int]:
-    """Cuts through speech, boundaries without evidence, and cost of a plan, straight from the rules."""
-    through_speech = limits = cost = 0
-    gaps = gaps_by_hand(activity, duration_us)
-    for boundary in plan[1:-1]:
-        inside = bool(gaps is not None) and not any(
-            one - 62_000 <= boundary.time_us <= two + 62_000 for one, two in gaps or () if two - one >= 240_000
-        )
-        through_speech += inside and activity.detector == "silero"
-        if boundary.reason == "limit":
-            limits += 1
-            breath = max(
-                (b - a for a, b in gaps or () if b - a < 240_000 and boundary.time_us == (a + b) // 2), default=0
-            )
-            cost += 2_000_000 * (240_000 - breath) // 240_000 if inside else 0
-            continue
-        cost += round(600_000 * (1 - boundary.score))
-        any_pause = any(two - one >= 240_000 for one, two in gaps or ())
-        if boundary.reason == "pause" or inside or not any_pause:
-            cost += 300_000
-        if inside and activity.detector != "silero":
-            cost += 200_000
-    for one, two in pairwise(plan):
-        length = two.time_us - one.time_us
-        length_ms, target_ms = max(1, length // 1000), allowed.target_us // 1000
-        long, short = max(length_ms, target_ms), min(length_ms, target_ms)
-        cost += (1_000_000 * long**2 // short**2 - 1_000_000) // 3
-    return through_speech, limits, cost
-
-
-def gaps_by_hand(activity: SoundActivity, duration_us: int) -> list[tuple[int, int]] | None:
-    """The quiet between spans; None where nothing is heard inside the item."""
-    spans = [span for span in activity.spans if span.start_us < duration_us]
-    if not spans:
-        return None
-    edges = [0, *(t for span in spans for t in (span.start_us, min(span.end_us, duration_us))), duration_us]
-    return [(one, two) for one, two in zip(edges[::2], edges[1::2], strict=True) if one < two]
-
-
-# ---------------------------------------------------------------------------------------------------- judgement
-
-
-def test_a_short_file_without_evidence_is_one_segment() -> None:
+def test_short_file_without_evidence_is_one_segment() -> None:
     assert plan_video(39) == []
-    assert plan_video(39, activity=heard((0, 39))) == []
-    assert plan_video(39, activity=heard((0, 39), by="level")) == []
-    assert plan_video(59, how=SHOTS) == []
+    assert plan_video(39, activity=sound((0, 39))) == []
+    assert plan_video(39, activity=sound((0, 39), by="level")) == []
+    assert plan_video(59, segmentation=SHOTS) == []
 
 
-def test_a_short_pause_beats_a_strong_cut_inside_speech() -> None:
-    assert plan_video(48, [cut(24, 1.0)], heard((0, 20), (20.3, 48))) == [(20.15, "pause")]
+def test_short_pause_beats_a_strong_cut_inside_speech() -> None:
+    assert plan_video(48, [cut(24, 1.0)], sound((0, 20), (20.3, 48))) == [(20.15, "pause")]
 
 
-def test_speech_without_a_pause_is_not_cut_while_the_maximum_holds() -> None:
+def test_speech_without_a_pause_is_uncut_below_the_maximum() -> None:
     changes = [cut(at, 1.0) for at in range(3, 39, 3)]
-    assert plan_video(39, changes, heard((0, 39))) == []
+    assert plan_video(39, changes, sound((0, 39))) == []
 
 
-def test_a_cut_in_a_pause_beats_both_alone() -> None:
-    activity = heard((0, 9), (10, 14), (15, 24))
+def test_cut_in_a_pause_beats_either_alone() -> None:
+    activity = sound((0, 9), (10, 14), (15, 24))
     assert plan_video(24, [cut(9.7), cut(12, 1.0)], activity) == [(9.7, "cut")]
     assert plan_video(24, [cut(12, 1.0)], activity) in ([(9.5, "pause")], [(14.5, "pause")])
 
 
-def test_a_cut_just_past_the_edge_of_speech_lies_in_the_pause() -> None:
-    assert plan_video(24, [cut(11.95)], heard((0, 12), (12.6, 24))) == [(11.95, "cut")]
-    assert plan_video(24, [cut(11.9)], heard((0, 12), (12.6, 24))) == [(12.3, "pause")]
+def test_cut_just_after_speech_counts_as_in_the_pause() -> None:
+    assert plan_video(24, [cut(11.95)], sound((0, 12), (12.6, 24))) == [(11.95, "cut")]
+    assert plan_video(24, [cut(11.9)], sound((0, 12), (12.6, 24))) == [(12.3, "pause")]
 
 
-def test_a_dissolve_is_cut_where_it_meets_a_pause() -> None:
-    # the dissolve lasts from 11.0 to 13.0 and its middle lies in speech; the pause from 12.4 on overlaps it
-    assert plan_video(24, [dissolve(11, 13)], heard((0, 12.4), (13.4, 24))) == [(12.7, "fade")]
+def test_dissolve_is_cut_in_the_pause_it_overlaps() -> None:
+    # The middle of the dissolve (11.0 to 13.0) is in speech, but the pause from 12.4 overlaps it.
+    assert plan_video(24, [dissolve(11, 13)], sound((0, 12.4), (13.4, 24))) == [(12.7, "fade")]
 
 
-def test_music_does_not_hinder_cuts() -> None:
+def test_music_does_not_prevent_cuts() -> None:
     changes = [cut(at) for at in range(12, 60, 12)]
     expected = [(at, "cut") for at in (12, 24, 36, 48)]
-    assert plan_video(60, changes, heard((0, 60), by="level")) == expected
+    assert plan_video(60, changes, sound((0, 60), by="level")) == expected
     assert plan_video(60, changes) == expected
 
 
-def test_without_evidence_the_fewest_limits_are_set() -> None:
+def test_limits_are_as_few_as_possible_without_evidence() -> None:
     assert plan_video(70) == [(35, "limit")]
     assert [reason for _, reason in plan_video(121)] == ["limit"] * 3
 
 
-def test_a_limit_lies_in_the_quiet() -> None:
-    # speech with breaths too short for a pause, the longest at 25 s
-    spoken = heard((0, 20), (20.1, 25), (25.2, 30), (30.1, 50))
+def test_limit_is_placed_in_silence() -> None:
+    # Speech with breaths too short for a pause, the longest at 25 s.
+    spoken = sound((0, 20), (20.1, 25), (25.2, 30), (30.1, 50))
     assert plan_video(50, activity=spoken) == [(25.1, "limit")]
-    # nothing but a long quiet: the first speech is near the start, the next far away
-    far = plan_video(100, activity=heard((0, 20), (90, 100)))
+    # A long silence between speech near the start and speech near the end.
+    far = plan_video(100, activity=sound((0, 20), (90, 100)))
     assert all(20 <= at <= 90 for at, _ in far)
 
 
 def test_content_aware_video_follows_shots() -> None:
     changes = [cut(3), dissolve(9, 11), cut(10.5, 0.2), cut(30), cut(30.4, 0.95)]
-    assert plan_video(40, changes, heard((0, 40)), SHOTS) == [(3, "cut"), (10, "fade"), (30.4, "cut")]
+    assert plan_video(40, changes, sound((0, 40)), SHOTS) == [(3, "cut"), (10, "fade"), (30.4, "cut")]
 
 
 def test_content_aware_video_splits_long_shots_in_pauses() -> None:
-    found = plan_video(100, [cut(10)], heard((0, 42), (42.5, 71), (71.4, 100)), SHOTS)
+    found = plan_video(100, [cut(10)], sound((0, 42), (42.5, 71), (71.4, 100)), SHOTS)
     assert found == [(10, "cut"), (42.25, "pause"), (71.2, "pause")]
 
 
-def test_audio_follows_pauses_and_no_picture() -> None:
-    activity = heard((0, 31), (31.6, 60), (60.5, 90))
+def test_audio_follows_pauses_and_ignores_transitions() -> None:
+    activity = sound((0, 31), (31.6, 60), (60.5, 90))
     plan = plan_segments("audio", 90 * SECOND, [cut(45, 1.0)], activity, SMART)
     assert [(p.end.time_us, p.end.reason) for p in plan] == [
         (31_300_000, "pause"),
@@ -375,9 +97,6 @@ def test_audio_follows_pauses_and_no_picture() -> None:
         (90_000_000, "end"),
     ]
     assert plan[0].end.score == pytest.approx(0.6)
-
-
-# ----------------------------------------------------------------------------------------------------- settings
 
 
 @pytest.mark.parametrize(
@@ -394,7 +113,7 @@ def test_audio_follows_pauses_and_no_picture() -> None:
         ({"audio_duration_s": 10}, r"10.*fixed segmentation only"),
     ],
 )
-def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_rejected(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         SegmentationSettings(**values)
 
@@ -409,20 +128,20 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
         ((1e6, SECOND, 9 * SECOND), "whole number"),
     ],
 )
-def test_wrong_lengths_are_refused(values: tuple[int, int, int], message: str) -> None:
+def test_invalid_lengths_are_rejected(values: tuple[int, int, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         LengthBounds(*values)
 
 
-def test_identity_holds_only_what_decides() -> None:
-    here = SegmentationSettings()
-    assert here.identity("video") == SegmentationSettings("smart", "fixed", None, 9).identity("video")
-    assert here.identity("video") == SegmentationSettings(shot_lengths=lengths(2, 3, 9)).identity("video")
-    assert here.identity("audio") == SegmentationSettings("fixed", video_duration_s=9).identity("audio")
-    assert here.identity("image") == SegmentationSettings("fixed", "fixed", 9, 9).identity("image")
+def test_identity_contains_only_settings_that_affect_the_plan() -> None:
+    default = SegmentationSettings()
+    assert default.identity("video") == SegmentationSettings("smart", "fixed", None, 9).identity("video")
+    assert default.identity("video") == SegmentationSettings(shot_lengths=lengths(2, 3, 9)).identity("video")
+    assert default.identity("audio") == SegmentationSettings("fixed", video_duration_s=9).identity("audio")
+    assert default.identity("image") == SegmentationSettings("fixed", "fixed", 9, 9).identity("image")
     distinct = [
-        here.identity("video"),
-        here.identity("audio"),
+        default.identity("video"),
+        default.identity("audio"),
         SHOTS.identity("video"),
         SegmentationSettings("fixed", video_duration_s=9).identity("video"),
         SegmentationSettings("fixed", video_duration_s=8).identity("video"),

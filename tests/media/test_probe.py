@@ -1,4 +1,4 @@
-"""What the probe says of files whose content is known."""
+"""Probe results of files with known content."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 STILL = halves("red", "blue", (64, 48))
 
 
-def refused(path: Path, limits: MediaLimits | None = None) -> MediaError:
-    """The error that a file is refused with; it names the file and has a code of the vocabulary."""
+def probe_error(path: Path, limits: MediaLimits | None = None) -> MediaError:
+    """Return the error of a rejected file, which must name the file and have a known code."""
     with pytest.raises(MediaError) as caught:
         probe_media(path, limits)
     assert caught.value.code in FAILURE_CODES
@@ -55,7 +55,7 @@ def test_sound_files(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "avif"])
-def test_still_pictures_are_images_without_a_length(suffix: str, tmp_path: Path) -> None:
+def test_still_pictures_are_images_without_a_duration(suffix: str, tmp_path: Path) -> None:
     options = {"avif": ("-c:v", "libaom-av1"), "webp": ("-c:v", "libwebp")}.get(suffix, ())
     info = probe_media(write_image(tmp_path / f"still.{suffix}", STILL, "-frames:v", 1, *options))
     assert (info.media_type, info.duration_us, info.audio, info.warnings) == ("image", None, (), ())
@@ -63,7 +63,7 @@ def test_still_pictures_are_images_without_a_length(suffix: str, tmp_path: Path)
     assert info.video.display_size == (64, 48)
 
 
-def test_picture_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
+def test_picture_is_recognized_by_its_bytes_despite_its_name(tmp_path: Path) -> None:
     picture = write_image(tmp_path / "still.png", STILL)
     assert probe_media(picture.rename(tmp_path / "film.mp4")).media_type == "image"
 
@@ -94,14 +94,14 @@ def test_orientation_of_a_photograph_is_read(tmp_path: Path) -> None:
     assert (video.rotation_degrees, video.display_size) == (90, (48, 64))
 
 
-def test_variable_frame_rate_keeps_its_length(tmp_path: Path) -> None:
+def test_duration_with_a_variable_frame_rate(tmp_path: Path) -> None:
     source = write_film(tmp_path / "even.mp4", plain(["red", "green", "blue"], 1), 1)
     ffmpeg("-i", source, "-vf", "setpts='N*N/TB'", "-fps_mode", "vfr", *X264, tmp_path / "uneven.mkv")
     duration_us = probe_media(tmp_path / "uneven.mkv").duration_us
     assert duration_us == pytest.approx(5_000_000, abs=1_100_000)
 
 
-def test_default_track_is_used_and_the_choice_is_told(tmp_path: Path) -> None:
+def test_default_track_is_used_and_reported(tmp_path: Path) -> None:
     languages = ("-metadata:s:a:0", "language=deu", "-metadata:s:a:1", "language=fra")
     default = ("-disposition:a:0", "0", "-disposition:a:1", "default")
     sound = [tone(300, 2), tone(900, 2)]
@@ -134,21 +134,21 @@ def test_cover_art_does_not_make_a_video(suffix: str, tmp_path: Path) -> None:
 
 
 def streamed(source: Path, *options: object) -> bytes:
-    """A file as a program writes it that cannot go back to its header."""
+    """Return a file whose writer could not seek back to fill in the header."""
     return ffmpeg("-i", source, *options, "-")
 
 
-UNTOLD: dict[str, tuple[object, ...]] = {
+WITHOUT_DURATION: dict[str, tuple[object, ...]] = {
     "webm": ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus", "-f", "webm"),
     "flac": ("-vn", "-c:a", "flac", "-f", "flac"),
     "h264": ("-an", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"),
 }
 
 
-@pytest.mark.parametrize("suffix", UNTOLD)
-def test_header_without_a_length_is_told(suffix: str, colour_film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", WITHOUT_DURATION)
+def test_header_without_a_duration_is_reported(suffix: str, colour_film: Path, tmp_path: Path) -> None:
     path = tmp_path / f"streamed.{suffix}"
-    path.write_bytes(streamed(colour_film, *UNTOLD[suffix]))
+    path.write_bytes(streamed(colour_film, *WITHOUT_DURATION[suffix]))
     info = probe_media(path)
     assert info.duration_us is None
     assert info.warnings == (MediaWarning("duration_unknown", "the header does not declare a duration"),)
@@ -162,7 +162,7 @@ def test_header_without_a_length_is_told(suffix: str, colour_film: Path, tmp_pat
         ("mp4", ("-c", "copy", "-movflags", "frag_keyframe+empty_moov", "-f", "mp4")),
     ],
 )
-def test_length_is_found_where_the_header_is_silent_but_the_streams_tell(
+def test_duration_missing_from_the_header_comes_from_the_streams(
     suffix: str, options: tuple[object, ...], colour_film: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / f"streamed.{suffix}"
@@ -173,22 +173,22 @@ def test_length_is_found_where_the_header_is_silent_but_the_streams_tell(
 def test_video_over_the_pixel_limit_is_rejected(tmp_path: Path) -> None:
     path = write_film(tmp_path / "v.mp4", plain(["red"], 5, (64, 48)), 5)
     assert probe_media(path, MediaLimits(max_pixels=64 * 48, max_image_pixels=1)).video is not None
-    error = refused(path, MediaLimits(max_pixels=64 * 48 - 1))
+    error = probe_error(path, MediaLimits(max_pixels=64 * 48 - 1))
     assert error.code == "media_too_large"
     assert "64x48" in error.message
 
 
-def test_item_over_the_longest_duration_is_refused(tmp_path: Path) -> None:
+def test_item_over_the_maximum_duration_is_rejected(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "long.flac", silence(8))
     assert probe_media(sound, MediaLimits(max_duration_s=8)).duration_us == 8_000_000
-    error = refused(sound, MediaLimits(max_duration_s=7.9))
+    error = probe_error(sound, MediaLimits(max_duration_s=7.9))
     assert error.code == "media_too_large"
     assert "duration 0:08.00 exceeds the limit of 0:07.90" in error.message
 
 
-def test_small_file_that_lasts_for_days_is_refused(tmp_path: Path) -> None:
+def test_small_file_that_lasts_for_days_is_rejected(tmp_path: Path) -> None:
     path = write_film(tmp_path / "slow.mp4", plain(["red"], 10), 0.0002)
-    error = refused(path)
+    error = probe_error(path)
     assert error.code == "media_too_large"
     assert "exceeds the limit of 12:00:00.00" in error.message
 
@@ -209,43 +209,43 @@ def test_small_file_that_lasts_for_days_is_refused(tmp_path: Path) -> None:
     ],
     ids="missing folder fifo device loop dangling empty text playlist zeros".split(),
 )
-def test_what_is_no_media_is_refused_with_the_reason(
+def test_non_media_is_rejected_with_the_reason(
     make: Callable[[Path], object], code: str, words: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "film.mp4"
     make(path)
-    error = refused(path)
+    error = probe_error(path)
     assert error.code == code
     assert words in error.message
 
 
-def test_path_through_a_file_and_name_too_long_are_refused(colour_film: Path, tmp_path: Path) -> None:
-    assert refused(colour_film / "inside.mp4").code == "media_not_found"
-    assert refused(tmp_path / ("x" * 300)).code == "media_not_found"
+def test_path_through_a_file_and_long_name_are_rejected(colour_film: Path, tmp_path: Path) -> None:
+    assert probe_error(colour_film / "inside.mp4").code == "media_not_found"
+    assert probe_error(tmp_path / ("x" * 300)).code == "media_not_found"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="every file is readable to root")
-def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_file_is_rejected(tmp_path: Path) -> None:
     path = write_image(tmp_path / "still.png", STILL)
     path.chmod(0)
-    error = refused(path)
+    error = probe_error(path)
     assert error.code == "media_not_found"
     assert "check its permissions" in error.message
 
 
-def test_mp4_cut_off_before_its_index_is_corrupt(colour_film: Path, tmp_path: Path) -> None:
+def test_mp4_truncated_before_its_index_is_corrupt(colour_film: Path, tmp_path: Path) -> None:
     content = colour_film.read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(content[: content.index(b"moov") - 4])
-    error = refused(path)
+    error = probe_error(path)
     assert error.code == "media_corrupt"
     assert "index" in error.message
 
 
-def test_file_with_subtitles_alone_has_no_streams(tmp_path: Path) -> None:
+def test_file_with_only_subtitles_has_no_streams(tmp_path: Path) -> None:
     (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n")
     ffmpeg("-i", tmp_path / "words.srt", tmp_path / "words.mkv")
-    assert refused(tmp_path / "words.mkv").code == "media_no_streams"
+    assert probe_error(tmp_path / "words.mkv").code == "media_no_streams"
 
 
 NAMES = (
@@ -264,9 +264,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_name_of_a_file_does_not_matter(
-    name: str, colour_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_file_name_works(name: str, colour_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).symlink_to(colour_film)
     for path in (Path(name), tmp_path / name):
@@ -274,7 +272,7 @@ def test_name_of_a_file_does_not_matter(
         assert (info.path, info.duration_us) == (str(path), 4_000_000)
 
 
-def test_pictures_with_a_number_in_their_name_are_no_sequence(tmp_path: Path) -> None:
+def test_pictures_with_numbered_names_are_not_a_sequence(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         write_image(tmp_path / f"shot{number}.png", STILL)
     picture = (tmp_path / "shot1.png").rename(tmp_path / "shot%d.png")
@@ -293,7 +291,7 @@ def test_pictures_with_a_number_in_their_name_are_no_sequence(tmp_path: Path) ->
         (b"", None),
     ],
 )
-def test_picture_format_is_told_by_the_first_bytes(head: bytes, name: str | None) -> None:
+def test_picture_format_is_recognized_by_the_first_bytes(head: bytes, name: str | None) -> None:
     assert picture_format(head) == name
 
 

@@ -1,4 +1,4 @@
-"""Files that cannot be read are rejected with the real reason: encrypted, a document, several pages."""
+"""Unreadable files are rejected with the actual reason: encrypted, a document, several pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY_ID = ("-encryption_kid", "a7e61c373e219033c21091fa607bf3b8")
 
 
 @pytest.mark.parametrize("options", [(), ("-movflags", "faststart")])
-def test_encrypted_mp4_is_called_protected(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_encrypted_mp4_is_reported_as_protected(options: tuple[str, ...], tmp_path: Path) -> None:
     film = write_film(tmp_path / "clear.mp4", plain(["red", "blue"], 10), 10, sound=[tone(440, 2)])
     path = tmp_path / "encrypted.mp4"
     ffmpeg("-i", film, "-c", "copy", *KEY, *KEY_ID, *options, path)
@@ -28,7 +28,7 @@ def test_encrypted_mp4_is_called_protected(options: tuple[str, ...], tmp_path: P
 
 
 @pytest.mark.parametrize("entry", [b"drms", b"aavd"])
-def test_protected_songs_and_audiobooks_are_called_protected(entry: bytes, tmp_path: Path) -> None:
+def test_protected_songs_and_audiobooks_are_reported_as_protected(entry: bytes, tmp_path: Path) -> None:
     song = write_sound(tmp_path / "song.m4a", tone(440, 1))
     content = song.read_bytes()
     assert content.count(b"mp4a") == 1
@@ -36,7 +36,7 @@ def test_protected_songs_and_audiobooks_are_called_protected(entry: bytes, tmp_p
     assert_rejected(song, "media_protected", "DRM")
 
 
-def test_protected_windows_media_is_called_protected(tmp_path: Path) -> None:
+def test_protected_windows_media_is_reported_as_protected(tmp_path: Path) -> None:
     path = tmp_path / "film.wma"
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", path)
     assert not is_protected(path)
@@ -54,7 +54,7 @@ def test_pdf_is_rejected_as_a_document(tmp_path: Path) -> None:
     assert_rejected(path, "media_unsupported", "convert the pages to images")
 
 
-def test_page_of_a_tiff_is_used_and_the_others_are_reported(tmp_path: Path) -> None:
+def test_first_page_of_a_tiff_is_used_others_are_reported(tmp_path: Path) -> None:
     pages = [Image.new("L", (40, 40), level) for level in (0, 100, 200)]
     path = tmp_path / "fax.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:])

@@ -1,4 +1,4 @@
-"""Where an item is heard, against voices and tones whose places are known."""
+"""Sound activity compared with voices and tones at known times."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def voice() -> Voice:
 
 @silero
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_speech_is_found_where_it_is(seed: int) -> None:
+def test_speech_is_found_at_its_times(seed: int) -> None:
     voice = draw_voice(30, seed=seed)
     found = heard(voice.samples)
     assert found.detector == "silero"
@@ -80,7 +80,7 @@ def test_spoken_sentences_are_found(tmp_path: Path) -> None:
 
 
 @silero
-def test_result_is_that_of_the_reference_over_the_whole(voice: Voice) -> None:
+def test_result_equals_the_reference_on_the_complete_sound(voice: Voice) -> None:
     vad = pytest.importorskip("faster_whisper.vad")
     options = vad.VadOptions(min_silence_duration_ms=300, speech_pad_ms=30, min_speech_duration_ms=100)
     reference = vad.get_speech_timestamps(voice.samples.astype(np.float32) / 32768, options)
@@ -96,11 +96,11 @@ def test_block_size_does_not_matter(block: int, voice: Voice) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1, 20])
-def test_silence_gives_no_span(seconds: float) -> None:
+def test_silence_has_no_spans(seconds: float) -> None:
     assert heard(silence(seconds)) == SoundActivity("level", ())
 
 
-def test_no_samples_give_no_detector() -> None:
+def test_no_samples_means_no_detector() -> None:
     assert heard(silence(0)) == SoundActivity("none", ())
     detector = ActivityDetector()
     detector.add(silence(0))
@@ -117,7 +117,7 @@ def test_tones_are_found_by_their_level() -> None:
     ]
 
 
-def test_level_is_judged_against_the_floor_of_the_item() -> None:
+def test_level_is_relative_to_the_noise_floor() -> None:
     hiss = to_samples(np.random.default_rng(1).normal(0, 0.01, 6 * RATE))
     loud = hiss.copy()
     loud[2 * RATE : 4 * RATE] += tone(440, 2, 0.3)
@@ -137,11 +137,11 @@ def test_rare_pauses_in_loud_sound_are_found() -> None:
     ]
 
 
-def test_sound_that_was_not_meant_to_be_heard_is_none() -> None:
+def test_faint_sound_is_ignored() -> None:
     assert heard(tone(440, 3, level=0.0005)).spans == ()
 
 
-def test_short_click_is_no_sound() -> None:
+def test_short_click_is_ignored() -> None:
     sound = silence(5)
     sound[2 * RATE : 2 * RATE + 200] = 20_000
     sound[3 * RATE : 4 * RATE] = tone(440, 1)
@@ -162,12 +162,12 @@ def test_loudness_is_the_level_of_each_tenth_of_a_second() -> None:
     [np.zeros(5, np.float32), np.zeros((5, 2), np.int16), np.zeros(5, np.int32)],
     ids=["float", "stereo", "int32"],
 )
-def test_other_samples_are_refused_with_the_fix(samples: NDArray[np.int16]) -> None:
+def test_invalid_samples_are_rejected_with_the_fix(samples: NDArray[np.int16]) -> None:
     with pytest.raises(ValueError, match="int16"):
         ActivityDetector().add(samples)
 
 
-def test_finished_stream_takes_no_more_and_answers_again() -> None:
+def test_finished_stream_rejects_samples_and_repeats_its_result() -> None:
     detector = ActivityDetector()
     detector.add(tone(440, 1))
     first = detector.finish()
@@ -187,7 +187,7 @@ def test_finished_stream_takes_no_more_and_answers_again() -> None:
         ("pad_us", True),
     ],
 )
-def test_settings_out_of_range_are_refused_and_named(field: str, value: object) -> None:
+def test_settings_out_of_range_are_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(SettingsError, match=field):
         SpeechSettings(**{field: value})  # type: ignore[arg-type]
 
@@ -224,7 +224,7 @@ def test_spans_of_any_levels_are_in_order_and_inside(levels: list[float], pad: i
     assert all(span.duration_us > 0 for span in found)
 
 
-def test_without_the_model_speech_is_found_by_its_level(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_is_found_by_level_without_the_model(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "_model_file", lambda: None)
     assert detector_name() == "level"
     found = heard(voice.samples)
@@ -233,7 +233,7 @@ def test_without_the_model_speech_is_found_by_its_level(voice: Voice, monkeypatc
 
 
 @silero
-def test_model_library_keeps_no_record_of_its_use(tmp_path: Path) -> None:
+def test_model_library_sends_no_telemetry(tmp_path: Path) -> None:
     script = (
         "import numpy; from promptreel.media import speech; speech.ActivityDetector().add(numpy.zeros(10**6, 'i2'))"
     )

@@ -25,9 +25,9 @@ from tests.media_files import COLOURS, halves, plain, write_film, write_image
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
-PHOTO = "hard/h_arrow.heic"  # 48 tiles of 512x512 that make 4032x3024, shown turned by 90 degrees
+PHOTO = "hard/h_arrow.heic"  # 48 tiles of 512x512 form 4032x3024, displayed rotated by 90 degrees
 PHOTO_SIZE = (3024, 4032)
-PHOTO_HEADER = struct.pack(">II", 4032, 3024)  # of the complete picture, before the turn
+PHOTO_HEADER = struct.pack(">II", 4032, 3024)  # of the complete picture, before rotation
 PHOTO_GRID = b"\0\0\5\7" + struct.pack(">HH", 4032, 3024)  # six rows of eight tiles
 
 RealMedia = Callable[[str], Path]
@@ -35,12 +35,12 @@ RealMedia = Callable[[str], Path]
 
 @pytest.fixture
 def photo(real_media: RealMedia) -> bytes:
-    """The bytes of a tiled photo as phones take it; skips the test where it is absent."""
+    """The bytes of a tiled phone photo; skips the test without it."""
     return real_media(PHOTO).read_bytes()
 
 
 def analysis_of(path: Path, limits: MediaLimits | None = None) -> tuple[MediaAnalysis, Path]:
-    """(analysis, its folder)."""
+    """Return (analysis, its folder)."""
     limits = limits or MediaLimits()
     folder = path.with_name(f"{path.name} analysis")
     folder.mkdir()
@@ -48,7 +48,7 @@ def analysis_of(path: Path, limits: MediaLimits | None = None) -> tuple[MediaAna
 
 
 def picture_of(path: Path) -> NDArray[np.uint8]:
-    """The one frame that the analysis of a picture stores, uint8[h, w, 3] RGB."""
+    """Return the only frame in the analysis of a picture, uint8[h, w, 3] RGB."""
     analysis, folder = analysis_of(path)
     assert (analysis.info.media_type, analysis.warnings) == ("image", ())
     assert len(analysis.frames) == 1
@@ -57,7 +57,7 @@ def picture_of(path: Path) -> NDArray[np.uint8]:
 
 
 def failure_of(path: Path, limits: MediaLimits | None = None) -> MediaError:
-    """The failure that a file ends with, in the probe or in the analysis; it names the file and has a known code."""
+    """Return the error of the probe or the analysis, which must name the file and have a known code."""
     with pytest.raises(MediaError) as caught:
         analysis_of(path, limits)
     assert caught.value.code in FAILURE_CODES
@@ -76,7 +76,7 @@ def write_avif(path: Path, image: Image.Image, **options: object) -> Path:
 
 
 def quarters(size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """Red and green above blue and yellow."""
+    """Return a picture with red and green above blue and yellow."""
     image = Image.new("RGB", size)
     width, height = size[0] // 2, size[1] // 2
     for number, name in enumerate(("red", "green", "blue", "yellow")):
@@ -89,13 +89,13 @@ def nearest(pixel: NDArray[np.uint8]) -> str:
 
 
 def corners(picture: NDArray[np.uint8]) -> list[str]:
-    """Colours of the quarters: above from left to right, then below."""
+    """Return the colours of the quarters: top left, top right, bottom left, bottom right."""
     height, width = picture.shape[0] // 4, picture.shape[1] // 4
     return [nearest(picture[y, x]) for y in (height, 3 * height) for x in (width, 3 * width)]
 
 
 def enlarged(content: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
-    """A picture whose header declares another size."""
+    """Return a picture whose header declares another size."""
     header = struct.pack(">II", *old)
     assert content.count(header) == 1
     return content.replace(header, struct.pack(">II", *new))
@@ -105,9 +105,7 @@ def enlarged(content: bytes, old: tuple[int, int], new: tuple[int, int]) -> byte
 
 
 @pytest.mark.parametrize("name", ["photo.heic", "photo.jpg", "photo"])
-def test_tiled_photo_has_the_size_of_the_complete_picture_under_any_name(
-    name: str, photo: bytes, tmp_path: Path
-) -> None:
+def test_tiled_photo_has_its_complete_size_under_any_name(name: str, photo: bytes, tmp_path: Path) -> None:
     info = probe_media(write(tmp_path / name, photo))
     assert info.video is not None
     assert info.video.display_size == PHOTO_SIZE
@@ -123,10 +121,10 @@ def test_frame_of_a_tiled_photo_shows_the_complete_picture(real_media: RealMedia
     assert expected.size == PHOTO_SIZE
     difference = np.abs(shown - np.asarray(expected.resize((1176, 1568), Image.Resampling.BOX), float))
     assert difference.mean() < 3
-    assert difference.reshape(14, 112, 12, 98, 3).mean(axis=(1, 3, 4)).max() < 8  # nowhere is a tile missing or moved
+    assert difference.reshape(14, 112, 12, 98, 3).mean(axis=(1, 3, 4)).max() < 8  # no tile is missing or displaced
 
 
-def test_limit_holds_for_the_complete_picture_and_not_for_a_tile(photo: bytes, tmp_path: Path) -> None:
+def test_pixel_limit_applies_to_the_complete_picture(photo: bytes, tmp_path: Path) -> None:
     path = write(tmp_path / "photo.heic", photo)
     pixels = PHOTO_SIZE[0] * PHOTO_SIZE[1]
     assert probe_media(path, MediaLimits(max_image_pixels=pixels)).video is not None
@@ -173,7 +171,7 @@ def test_photo_without_its_picture_data_is_a_failure(photo: bytes, tmp_path: Pat
     assert failure_of(write(tmp_path / "zeros.heic", content)).code == "media_corrupt"
 
 
-def test_damaged_exif_costs_nothing_but_itself(photo: bytes, tmp_path: Path) -> None:
+def test_damaged_exif_does_not_affect_the_picture(photo: bytes, tmp_path: Path) -> None:
     assert photo.count(b"MM\0*") == 1
     exif = photo.index(b"MM\0*")
     picture = picture_of(write(tmp_path / "photo.heic", photo[:exif] + b"\xff" * 200 + photo[exif + 200 :]))
@@ -191,10 +189,10 @@ def test_heic_sequence_is_rejected_with_the_fix(photo: bytes, tmp_path: Path) ->
     assert "convert it to" in error.message
 
 
-# Files under the name of a picture
+# Files named like pictures
 
 
-def test_name_heic_does_not_make_a_picture(tmp_path: Path) -> None:
+def test_heic_file_name_is_not_sufficient(tmp_path: Path) -> None:
     assert failure_of(write(tmp_path / "text.heic", b"Minutes of the meeting\n")).code == "media_unsupported"
     assert failure_of(write(tmp_path / "empty.heic", b"")).code == "media_empty"
     noise = random.Random(1).randbytes(5000)
@@ -212,11 +210,11 @@ def test_name_heic_does_not_make_a_picture(tmp_path: Path) -> None:
         ("mif1 avif mif1 miaf", "avif"),
         ("msf1 avis", "avif"),
         ("hevc msf1", "heic"),
-        ("isom mif1 heic", None),  # a film that can also be read as a picture is a film
+        ("isom mif1 heic", None),  # a video that is also readable as a picture
         ("mp42 isom", None),
     ],
 )
-def test_format_is_told_by_the_brands(brands: str, name: str | None) -> None:
+def test_format_is_recognized_by_the_brands(brands: str, name: str | None) -> None:
     major, *compatible = brands.encode().split()
     head = b"ftyp" + major + bytes(4) + b"".join(compatible)
     head = struct.pack(">I", 4 + len(head)) + head
@@ -224,7 +222,7 @@ def test_format_is_told_by_the_brands(brands: str, name: str | None) -> None:
     assert still_format(head[:4] + b"free" + head[8:]) is None
 
 
-def test_film_and_jpeg_named_heic_are_what_they_are(tmp_path: Path) -> None:
+def test_film_and_jpeg_named_heic_are_recognized(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", plain(["red"], 10), 10).rename(tmp_path / "film.heic")
     assert probe_media(film).media_type == "video"
     jpeg = write_image(tmp_path / "p.jpg", halves("red", "blue", (64, 48)), "-update", 1).rename(tmp_path / "p.avif")
@@ -233,7 +231,7 @@ def test_film_and_jpeg_named_heic_are_what_they_are(tmp_path: Path) -> None:
 
 # AVIF
 
-# EXIF orientation and the colours of the quarters as they are then shown.
+# EXIF orientations, with the colours of the quarters as displayed.
 ORIENTATIONS = {
     1: "red green blue yellow",
     2: "green red yellow blue",
@@ -247,7 +245,7 @@ ORIENTATIONS = {
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_avif_is_shown_as_its_camera_was_held(orientation: int, tmp_path: Path) -> None:
+def test_avif_is_shown_upright(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = write_avif(tmp_path / "photo.avif", quarters(), exif=exif)
@@ -260,7 +258,7 @@ def test_avif_is_shown_as_its_camera_was_held(orientation: int, tmp_path: Path) 
     assert corners(picture) == ORIENTATIONS[orientation].split()
 
 
-def test_orientation_of_the_container_counts_and_not_that_of_xmp(tmp_path: Path) -> None:
+def test_xmp_orientation_is_ignored(tmp_path: Path) -> None:
     xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
     path = write_avif(tmp_path / "photo.avif", quarters(), xmp=xmp)
     assert corners(picture_of(path)) == ORIENTATIONS[1].split()
@@ -285,20 +283,20 @@ def test_avif_with_more_than_8_bits_is_read(pixels: str, tmp_path: Path) -> None
     assert corners(picture_of(path)) == ["red", "red", "blue", "blue"]
 
 
-def test_grey_of_16_bits_and_print_colours_become_srgb() -> None:
+def test_16_bit_grey_and_cmyk_are_converted_to_srgb() -> None:
     for mode, value, expected in (("I;16", 0x8C40, 140), ("LA", (140, 255), 140), ("CMYK", (0, 0, 0, 115), 140)):
         converted = to_upright_srgb(Image.new(mode, (8, 8), value))
         assert (converted.mode, converted.getpixel((4, 4))) == ("RGB", (expected,) * 3)
 
 
-def test_colours_are_those_of_the_profile(tmp_path: Path) -> None:
+def test_colour_profile_is_applied(tmp_path: Path) -> None:
     plain_srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exchanged = plain_srgb.replace(b"rXYZ", b"xXYZ").replace(b"bXYZ", b"rXYZ").replace(b"xXYZ", b"bXYZ")
     path = write_avif(tmp_path / "exchanged.avif", quarters(), icc_profile=exchanged)
     assert corners(picture_of(path))[::2] == ["blue", "red"]
 
 
-def test_damaged_profile_costs_nothing_but_itself(tmp_path: Path) -> None:
+def test_damaged_profile_does_not_affect_the_picture(tmp_path: Path) -> None:
     path = write_avif(tmp_path / "odd.avif", quarters(), icc_profile=b"no profile at all" * 20)
     assert corners(picture_of(path)) == ["red", "green", "blue", "yellow"]
 
@@ -312,7 +310,7 @@ def test_avif_bomb_is_rejected_before_decoding(size: tuple[int, int], tmp_path: 
     assert caught.value.code == "media_too_large"
 
 
-def test_avif_at_the_limit_is_read_and_one_above_is_not(tmp_path: Path) -> None:
+def test_avif_over_the_pixel_limit_is_rejected(tmp_path: Path) -> None:
     path = write_avif(tmp_path / "p.avif", quarters())
     assert probe_media(path, MediaLimits(max_image_pixels=96 * 64)).video is not None
     assert failure_of(path, MediaLimits(max_image_pixels=96 * 64 - 1)).code == "media_too_large"
@@ -346,7 +344,7 @@ def test_damaged_avifs_end_in_a_result_or_a_failure(tmp_path: Path) -> None:
     assert len(check_damaged_files(files, tmp_path)) == 10
 
 
-def test_a_stopped_run_stops_decoding(tmp_path: Path) -> None:
+def test_stopped_run_stops_decoding(tmp_path: Path) -> None:
     info = probe_media(write_avif(tmp_path / "p.avif", quarters()))
     with pytest.raises(MediaError) as caught:
         analyze_media(info, tmp_path, SamplingSettings(), MediaLimits(), lambda: True)

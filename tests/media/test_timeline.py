@@ -1,4 +1,4 @@
-"""Measurements along an item, computed another way from frames that the test draws."""
+"""Timeline measurements, compared with independent computations on drawn frames."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Frames = NDArray[np.uint8]
 
 
 def grey(*levels: int) -> Frames:
-    """One frame of each level, 0..255."""
+    """Return one frame of each level, 0..255."""
     return np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), FRAME_HEIGHT, FRAME_WIDTH, 3))
 
 
 def timeline_of(frames: Frames, times_us: list[int], duration_us: int) -> Timeline:
     features, colours = FeatureBuilder(), ColourCounter()
     times = np.array(times_us, np.int64)
-    for first in range(0, len(frames), 3):  # blocks must not matter
+    for first in range(0, len(frames), 3):  # block boundaries must not matter
         block = slice(first, first + 3)
         features.add(np.ascontiguousarray(frames[block]), times[block])
         colours.add(frames[block], times[block])
@@ -42,7 +42,7 @@ def test_bins_hold_the_mean_brightness_of_their_frames() -> None:
     np.testing.assert_allclose(built.brightness * 255, [50, 200, 50], atol=1)
 
 
-def test_bin_without_a_frame_repeats_the_one_before() -> None:
+def test_bin_without_a_frame_repeats_the_previous_one() -> None:
     built = timeline_of(grey(40, 240), [0, 500_000], 800_000)
     np.testing.assert_allclose(built.brightness * 255, [40] * 5 + [240] * 3, atol=1)
     assert (built.colours.argmax(axis=1) == [0] * 5 + [63] * 3).all()
@@ -54,7 +54,7 @@ def test_first_bins_before_any_frame_show_the_first_frame() -> None:
     assert built.colours.shape == (5, 64)
 
 
-def test_motion_is_the_change_for_each_second() -> None:
+def test_motion_is_the_change_per_second() -> None:
     built = timeline_of(grey(0, 51, 0, 0), [0, 40_000, 80_000, 120_000], 200_000)
     np.testing.assert_allclose(built.motion, [2 * 51 / 255 * 10, 0], atol=0.05)
 
@@ -67,14 +67,14 @@ def test_colours_are_shares_of_the_picture() -> None:
     assert shares.sum() == shares[0] + shares[0b110000]
 
 
-def test_without_pictures_only_loudness_is_known() -> None:
+def test_sound_has_only_loudness() -> None:
     built = build_timeline(FeatureBuilder().build(), ColourCounter(), np.array([-20, -30], np.float32), 200_000)
     assert (len(built.brightness), len(built.motion), built.colours.shape) == (0, 0, (0, 64))
     assert built.loudness_dbfs.tolist() == [-20, -30]
 
 
 @pytest.mark.parametrize("duration_us", [0, 1, 99_999, 100_000, 100_001, 1_000_000])
-def test_bins_cover_the_whole_item(duration_us: int) -> None:
+def test_bins_cover_the_complete_item(duration_us: int) -> None:
     built = timeline_of(grey(10), [0], duration_us)
     count = max(1, -(-duration_us // BIN_US))
     assert len(built.brightness) == len(built.motion) == len(built.colours) == count
@@ -95,7 +95,7 @@ def test_span_beyond_the_end_touches_the_last_bin() -> None:
     assert list(range(5))[built.sound_bins(TimeSpan(900_000, 1_000_000))] == [4]
 
 
-def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+def test_stored_timeline_is_loaded_unchanged(tmp_path: Path) -> None:
     built = timeline_of(grey(0, 90, 180), [0, 100_000, 200_000], 300_000)
     save_timeline(built, tmp_path / "timeline.npz")
     read = load_timeline(tmp_path / "timeline.npz")

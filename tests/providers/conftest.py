@@ -1,11 +1,16 @@
-"""Fixtures of the Gemini tests: the fake service and analysed media."""
+"""Fixtures of the Gemini tests (the fake service, analysed media) and of the Whisper tests."""
 
+import socket
+
+import numpy as np
 import pytest
 
-from promptreel.providers import gemini
+from promptreel.providers import gemini, local_models, whisper
 from tests.analysed_media import analyse, make_media
 from tests.fake_gemini import FakeGemini
+from tests.media_files import RATE, write_sound
 from tests.providers.gemini_calls import answer_with
+from tests.tiny_models import make_whisper
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +53,37 @@ def tone(tmp_path_factory):
 def still(tmp_path_factory):
     folder = tmp_path_factory.mktemp("still")
     return analyse(make_media(folder / "still.png", picture="testsrc2=size=320x180"), folder / "analysis")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A file with 90 s of noise; the tiny model outputs its words for any sound."""
+    samples = np.random.default_rng(1).normal(0, 2000, 90 * RATE).astype(np.int16)
+    return write_sound(tmp_path_factory.mktemp("noise") / "noise.flac", samples)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Fail the test on any connection or name lookup."""
+
+    def reject(*arguments):
+        pytest.fail(f"network access: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", reject)
+    monkeypatch.setattr(socket.socket, "connect_ex", reject)
+    monkeypatch.setattr(socket, "getaddrinfo", reject)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Names of the Whisper models loaded during the test, which starts with no model loaded."""
+    monkeypatch.setattr(local_models, "_models", {})
+    found = []
+    load = whisper._load
+    monkeypatch.setattr(whisper, "_load", lambda *arguments: found.append(arguments[0].model) or load(*arguments))
+    return found

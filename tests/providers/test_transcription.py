@@ -1,4 +1,4 @@
-"""Packing speech for a recogniser, and placing the words that come back."""
+"""Pack speech for a recogniser, and map its words to item time."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ SECOND = 1_000_000
 
 @st.composite
 def items(draw):
-    """(speech, duration): stretches in order and apart, with pauses of all lengths; the item ends with quiet or not."""
+    """Generate (speech, duration): ordered stretches with pauses of any length, with or without silence at the end."""
     at, speech = 0, []
     for pause, length in draw(
         st.lists(st.tuples(st.integers(1, 40 * SECOND), st.integers(1, 45 * SECOND)), min_size=1, max_size=30)
@@ -73,7 +73,7 @@ def test_packing_covers_each_stretch_of_speech_once_and_in_order(item):
 
 
 @given(items())
-def test_padding_never_overlaps_nor_leaves_the_item_nor_exceeds_its_size(item):
+def test_padding_is_bounded_by_item_neighbours_and_pad_length(item):
     speech, duration = item
     pieces = pieces_of(pack_speech(speech, duration))
     assert pieces[0].span.start_us >= 0
@@ -86,7 +86,7 @@ def test_padding_never_overlaps_nor_leaves_the_item_nor_exceeds_its_size(item):
 
 
 @given(items())
-def test_a_chunk_is_longer_than_the_window_only_where_one_stretch_is(item):
+def test_chunk_exceeds_the_window_only_with_a_single_piece(item):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         assert chunk.duration_us <= CHUNK_US or len(chunk.pieces) == 1
@@ -98,24 +98,24 @@ def test_a_chunk_is_longer_than_the_window_only_where_one_stretch_is(item):
 
 
 @given(items())
-def test_packing_is_greedy_so_that_no_two_neighbours_would_fit_into_one_chunk(item):
+def test_packing_is_greedy(item):
     speech, duration = item
     for one, two in itertools.pairwise(pack_speech(speech, duration)):
         assert one.duration_us + two.pieces[0].span.duration_us > CHUNK_US
 
 
-def test_no_speech_is_no_chunk():
+def test_no_speech_yields_no_chunks():
     assert pack_speech([], 10 * SECOND) == ()
 
 
-def test_speech_of_sound_that_only_a_level_detector_has_heard_is_none():
+def test_level_detector_reports_no_speech():
     spans = (TimeSpan(0, SECOND),)
     assert speech_of(SoundActivity("level", spans)) == ()
     assert speech_of(SoundActivity("silero", spans)) == spans
 
 
 @given(items(), st.data())
-def test_placing_is_the_inverse_of_packing(item, data):
+def test_mapping_to_item_time_inverts_packing(item, data):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         for piece in chunk.pieces:
@@ -127,7 +127,7 @@ def test_placing_is_the_inverse_of_packing(item, data):
 
 
 @given(items(), st.data())
-def test_a_placed_word_lies_inside_one_piece_whatever_its_times(item, data):
+def test_mapped_word_is_inside_one_piece(item, data):
     speech, duration = item
     for chunk in pack_speech(speech, duration):
         start = data.draw(st.integers(0, chunk.duration_us + SECOND))
@@ -138,11 +138,11 @@ def test_a_placed_word_lies_inside_one_piece_whatever_its_times(item, data):
         )
 
 
-def test_a_word_that_begins_in_the_quiet_before_its_speech_is_placed_with_its_speech():
-    # "ask" is spoken at 30.0 s, but the recogniser counts the quiet at the join as part of it.
+def test_word_that_starts_before_its_speech_is_moved_to_it():
+    # "ask" is spoken at 30.0 s, but the recogniser adds the silence at the join to it.
     (chunk,) = pack_speech([TimeSpan(10 * SECOND, 12 * SECOND), TimeSpan(30 * SECOND, 32 * SECOND)], 60 * SECOND)
     first, second = chunk.pieces
-    start = first.at_us + PAD_US + 2 * SECOND + 50_000  # 50 ms behind the end of the first speech
+    start = first.at_us + PAD_US + 2 * SECOND + 50_000  # 50 ms after the end of the first speech
     end = second.at_us + PAD_US + 400_000
     ((piece, placed),) = to_item_words(chunk, [word(start, end)])
     assert piece is second
@@ -171,7 +171,7 @@ def test_every_word_belongs_to_exactly_one_segment_of_any_partition(times, cuts)
     assert sorted(part.text for words in found for part in words) == sorted(part.text for part in words)
 
 
-def test_a_word_across_an_edge_goes_to_the_segment_that_holds_its_middle():
+def test_word_across_an_edge_belongs_to_its_midpoints_segment():
     across = [word(900, 1300)]
     assert words_of_span(across, TimeSpan(0, 1000)) == ()
     assert words_of_span(across, TimeSpan(1000, 2000)) == tuple(across)
@@ -182,7 +182,7 @@ def hypothesis(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300
 
 
 @pytest.mark.parametrize(
-    ("no_speech", "log_probability", "is_invented"),
+    ("no_speech", "log_probability", "is_dropped"),
     [
         (NO_SPEECH_PROBABILITY + 0.01, LOG_PROBABILITY - 0.01, True),
         (NO_SPEECH_PROBABILITY, LOG_PROBABILITY - 0.01, False),
@@ -191,15 +191,15 @@ def hypothesis(no_speech=0.0, log_probability=0.0, ratio=1.0, words=(word(0, 300
         (0.0, -5.0, False),
     ],
 )
-def test_words_are_invented_where_the_recogniser_doubts_speech_and_is_unsure(no_speech, log_probability, is_invented):
-    assert drop_reason(hypothesis(no_speech, log_probability)) == ("no_speech" if is_invented else None)
+def test_words_are_dropped_if_speech_and_text_are_doubtful(no_speech, log_probability, is_dropped):
+    assert drop_reason(hypothesis(no_speech, log_probability)) == ("no_speech" if is_dropped else None)
 
 
-def test_the_thresholds_are_those_of_the_whisper_reference_code():
+def test_thresholds_match_the_whisper_reference_code():
     assert (NO_SPEECH_PROBABILITY, LOG_PROBABILITY, COMPRESSION_RATIO) == (0.6, -1.0, 2.4)
 
 
-def test_repeated_words_that_take_no_time_are_a_loop_and_those_that_take_time_were_spoken():
+def test_repeated_words_are_a_loop_only_without_duration():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = [word(3 * SECOND, 3 * SECOND) for _ in range(11)]
     assert drop_reason(hypothesis(ratio=5, words=spoken)) is None
@@ -207,7 +207,7 @@ def test_repeated_words_that_take_no_time_are_a_loop_and_those_that_take_time_we
     assert not is_loop(hypothesis(ratio=COMPRESSION_RATIO, words=[*spoken, *crowded]))
 
 
-def test_a_turn_of_the_loop_in_repeated_speech_is_left_out_but_no_single_word_without_time():
+def test_loop_within_repeated_speech_is_dropped():
     spoken = [word(n * 300_000, (n + 1) * 300_000) for n in range(10)]
     crowded = word(3 * SECOND, 3 * SECOND)
     assert spoken_words(hypothesis(ratio=5, words=[*spoken, *[crowded] * 3, *spoken])) == (*spoken, *spoken)
@@ -215,14 +215,14 @@ def test_a_turn_of_the_loop_in_repeated_speech_is_left_out_but_no_single_word_wi
     assert spoken_words(hypothesis(ratio=1, words=[*spoken, *[crowded] * 3])) == (*spoken, *[crowded] * 3)
 
 
-def test_a_word_far_from_all_speech_is_left_out():
+def test_word_far_from_all_speech_is_dropped():
     speech = [TimeSpan(10 * SECOND, 12 * SECOND)]
     at_edge, beyond = word(12 * SECOND + STRAY_US, 13 * SECOND), word(12 * SECOND + STRAY_US + 1, 13 * SECOND)
     before = word(9 * SECOND, 10 * SECOND - STRAY_US)
     assert [is_near_speech(one, speech) for one in (before, at_edge, beyond)] == [True, True, False]
 
 
-def test_utterances_account_for_every_stretch_of_speech():
+def test_every_stretch_of_speech_has_an_utterance():
     speech = [TimeSpan(n * 5 * SECOND, n * 5 * SECOND + 2 * SECOND) for n in range(1, 5)]
     (chunk,) = pack_speech(speech, 60 * SECOND)
 
@@ -248,7 +248,7 @@ def utterance(start, end, *words, code="de", probability=0.9, reason=None):
     return Utterance(start, end, Language(code, probability), words, text_of(words), reason)
 
 
-def test_transcript_survives_json():
+def test_transcript_round_trips_through_json():
     spoken = utterance(0, 20, word(5, 9, " Straße"), word(9, 12, " eins"))
     silent = utterance(30, 40, code="en", probability=None, reason="not_recognized")
     transcript = Transcript("whisper:base", (spoken, silent))
@@ -256,7 +256,7 @@ def test_transcript_survives_json():
     assert text_of(transcript.words) == "Straße eins"
 
 
-def test_dominant_language_is_that_of_most_words():
+def test_dominant_language_has_the_most_words():
     german = utterance(0, 9, word(0, 1), word(1, 2), probability=0.6)
     more = utterance(9, 12, word(9, 10), probability=0.9)
     english = utterance(20, 30, word(20, 21), word(22, 23), code="en")
@@ -266,7 +266,7 @@ def test_dominant_language_is_that_of_most_words():
     assert dominant_language([utterance(0, 9, word(0, 1), probability=None)]) == Language("de")
 
 
-def test_each_utterance_is_in_the_segment_that_holds_its_words():
+def test_utterances_are_split_between_segments_by_their_words():
     first, second, third = TimeSpan(0, 1000), TimeSpan(1000, 2000), TimeSpan(2000, 3000)
     across = utterance(800, 1300, word(800, 900, " a"), word(950, 1100, " b"))
     silent = utterance(1900, 2200, reason="not_recognized")

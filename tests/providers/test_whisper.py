@@ -1,108 +1,33 @@
-"""Transcription by the true library: on tiny weights that always say the same, and on real ones where they are present."""
+"""Transcription with faster-whisper on tiny weights that always output the same words."""
 
-import itertools
-import re
-import shutil
-import socket
 import threading
 
-import faster_whisper
 import numpy as np
 import pytest
 
-from promptreel.media.speech import ActivityDetector
-from promptreel.providers import local_models, whisper
+from promptreel.providers import whisper
 from promptreel.providers.sound_samples import samples_of_spans
-from promptreel.providers.transcript import text_of, words_of_span
-from promptreel.providers.transcription import CHUNK_US, pack_speech
-from promptreel.providers.weights import MODELS_VARIABLE
-from promptreel.providers.whisper import WhisperTranscriber, find_weights, pull_weights
-from promptreel.schemas.errors import ModelError, SettingsError
-from promptreel.schemas.media import TimeSpan
-from promptreel.schemas.settings import TranscriptionSettings
-from tests.media_files import RATE, read_sound, silence, write_sound
-from tests.tiny_models import WORDS, make_whisper, real_whisper
-
-SECOND = 1_000_000
-SENTENCE = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+from promptreel.providers.transcription import pack_speech
+from promptreel.schemas.errors import ModelError
+from tests.media_files import RATE, write_sound
+from tests.providers.whisper_calls import SECOND, spans, transcriber
+from tests.tiny_models import WORDS, make_whisper
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return make_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory):
-    """90 s of noise: the tiny model hears its words in any sound."""
-    samples = np.random.default_rng(1).normal(0, 2000, 90 * RATE).astype(np.int16)
-    return write_sound(tmp_path_factory.mktemp("noise") / "noise.flac", samples)
-
-
-@pytest.fixture(scope="module")
-def real():
-    return real_whisper()
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """Any connection, and any look-up of a name, fails the test."""
-
-    def refuse(*arguments):
-        pytest.fail(f"reached for the network: {arguments}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Names of the models that are loaded while the test runs; none is there from before."""
-    monkeypatch.setattr(local_models, "_models", {})
-    found = []
-    load = whisper._load
-    monkeypatch.setattr(whisper, "_load", lambda *arguments: found.append(arguments[0].model) or load(*arguments))
-    return found
-
-
-def transcriber(model, **settings):
-    return WhisperTranscriber(TranscriptionSettings(model=str(model), **settings))
-
-
-def spans(*seconds):
-    return [TimeSpan(round(start * SECOND), round(end * SECOND)) for start, end in seconds]
-
-
-def spoken(text):
-    return re.sub(r"[^a-z ]", "", text.lower()).split()
-
-
-def hear(model, samples, folder, speech=None):
-    """The transcript of samples whose speech the product's own detector finds."""
-    if speech is None:
-        detector = ActivityDetector()
-        detector.add(samples)
-        speech = detector.finish().spans
-    return transcriber(model).transcribe(
-        write_sound(folder / "item.flac", samples), speech, len(samples) * SECOND // RATE
-    )
-
-
-def test_words_stand_on_the_items_time(tiny, noise, offline):
+def test_words_have_item_times(tiny, noise, offline):
     found = transcriber(tiny).transcribe(noise, spans((40, 46)), 90 * SECOND)
     assert tuple(word.text for word in found.words) == WORDS
-    # The tiny model says one word a second from the beginning of the chunk, which begins before the speech.
+    # The tiny model outputs one word per second from the start of the chunk, which is before the speech.
     assert [word.end_us / SECOND - 40 for word in found.words] == pytest.approx([0.4, 1.4, 2.4, 3.4, 4.4], abs=0.1)
 
 
-def test_stretches_apart_are_heard_as_one_chunk_and_their_words_put_back_where_they_were(tiny, noise):
+def test_words_of_a_packed_chunk_get_their_item_times(tiny, noise):
     found = transcriber(tiny).transcribe(noise, spans((10, 11), (30, 31), (70, 75)), 90 * SECOND)
     assert tuple(word.text for word in found.words) == WORDS
     assert [round(word.end_us / SECOND / 10) for word in found.words] == [1, 1, 3, 3, 7]
 
 
-def test_chunks_of_one_batch_each_keep_their_words(tiny, noise):
+def test_each_chunk_of_a_batch_gets_its_own_words(tiny, noise):
     speech = spans((1, 26), (30, 55), (58, 62), (64, 88))
     assert len(pack_speech(speech, 90 * SECOND)) == 4
     found = transcriber(tiny).transcribe(noise, speech, 90 * SECOND)
@@ -111,35 +36,35 @@ def test_chunks_of_one_batch_each_keep_their_words(tiny, noise):
     assert list(found.words) == [word for part in alone for word in part.words]
 
 
-def test_batches_of_every_size_give_the_same_words(tiny, noise, monkeypatch):
+def test_batch_size_does_not_change_the_words(tiny, noise, monkeypatch):
     speech = spans((1, 20), (22, 40), (42, 60), (62, 80))
     together = transcriber(tiny).transcribe(noise, speech, 90 * SECOND)
     monkeypatch.setattr(whisper, "BATCH", 1)
     assert transcriber(tiny).transcribe(noise, speech, 90 * SECOND) == together
 
 
-def test_a_stretch_without_a_pause_is_read_window_by_window_to_its_end(tiny, noise):
+def test_long_speech_is_transcribed_window_by_window(tiny, noise):
     found = transcriber(tiny).transcribe(noise, spans((2, 88)), 90 * SECOND)
-    # Its words end early in each window, so that each of the windows is left at its end: 0, 29 and 58 s of 87.2.
+    # The words end early in each window, so the next window starts at its end: 29, 58 and 87 s of 87.2 s.
     assert [word.text for word in found.words] == [*WORDS] * 4
     starts = [found.words[n].start_us / SECOND for n in range(0, 20, 5)]
     assert starts == pytest.approx([1.8, 30.4, 59.4, 88.4], abs=0.2)
 
 
-def test_without_speech_the_model_is_not_even_loaded(tiny, noise, loads):
+def test_model_is_not_loaded_without_speech(tiny, noise, loads):
     found = transcriber(tiny).transcribe(noise, [], 90 * SECOND)
     assert (found.utterances, loads) == ((), [])
 
 
-def test_words_of_a_model_that_doubts_speech_and_is_unsure_are_dropped(tmp_path, noise):
+def test_doubtful_words_of_the_model_are_dropped(tmp_path, noise):
     doubtful = make_whisper(tmp_path / "doubtful", no_speech=True)
     found = transcriber(doubtful).transcribe(noise, spans((10, 20)), 90 * SECOND)
     assert found.words == ()
     assert [part.dropped_reason for part in found.utterances] == ["no_speech"]
 
 
-def test_a_loop_is_read_again_in_halves_and_costs_no_words_but_its_own(tiny, noise, monkeypatch):
-    # The model is taken to loop on the whole, and on its second half.
+def test_looping_chunk_is_transcribed_again_in_halves(tiny, noise, monkeypatch):
+    # The chunk and its second half count as loops.
     looped = []
 
     def is_loop(hypothesis):
@@ -148,25 +73,25 @@ def test_a_loop_is_read_again_in_halves_and_costs_no_words_but_its_own(tiny, noi
 
     monkeypatch.setattr(whisper, "is_loop", is_loop)
     found = transcriber(tiny).transcribe(noise, spans((10, 12), (30, 32), (50, 52), (70, 72)), 90 * SECOND)
-    assert len(looped) == 3  # the chunk and its halves; a single stretch is not cut
+    assert len(looped) == 3  # the chunk and its halves; a single piece is not split
     assert {round(word.end_us / SECOND / 10) for word in found.words} == {1, 3, 5, 7}
 
 
-def languages(model, noise, **settings):
+def detected_languages(model, noise, **settings):
     found = transcriber(model, **settings).transcribe(noise, spans((10, 20)), 90 * SECOND)
     return [(part.language.code, part.language.probability is not None) for part in found.utterances]
 
 
-def test_language_is_detected_or_given(tiny, tmp_path, noise):
-    assert languages(tiny, noise) == [("de", True)]
-    assert languages(tiny, noise, language="fr") == [("fr", False)]
-    assert languages(tiny, noise, language="en, de") == [("de", True)]
+def test_language_is_detected_or_set(tiny, tmp_path, noise):
+    assert detected_languages(tiny, noise) == [("de", True)]
+    assert detected_languages(tiny, noise, language="fr") == [("fr", False)]
+    assert detected_languages(tiny, noise, language="en, de") == [("de", True)]
     english = make_whisper(tmp_path / "english", is_multilingual=False)
-    assert languages(english, noise, language="fr") == [("en", False)]
+    assert detected_languages(english, noise, language="fr") == [("en", False)]
 
 
-def test_changed_language_is_found_inside_a_chunk(tiny, tmp_path, monkeypatch):
-    """The first 50 s are English, the rest is German, as far as the detector can tell from a part."""
+def test_language_change_inside_a_chunk_is_found(tiny, tmp_path, monkeypatch):
+    """The detector reports English for the first 50 s and German afterwards."""
     seconds = np.repeat(np.arange(90), RATE)
     sound = write_sound(tmp_path / "sound.flac", (100 * seconds).astype(np.int16))
     speech = spans((1, 9), (10, 19), (20, 30), (32, 41), (51, 57), (61, 69), (70, 80))
@@ -182,33 +107,33 @@ def test_changed_language_is_found_inside_a_chunk(tiny, tmp_path, monkeypatch):
     assert [part.language.code for part in found.utterances] == ["en"] * 4 + ["de"] * 3
 
 
-def test_an_unknown_language_is_named_with_those_that_are_known(tiny, noise):
+def test_unknown_language_lists_the_known_ones(tiny, noise):
     with pytest.raises(ModelError, match=r"language is 'xx'.* de,.* fr,") as raised:
         transcriber(tiny, language="xx").transcribe(noise, spans((10, 20)), 90 * SECOND)
     assert raised.value.code == "transcription_failed"
 
 
-def test_a_stop_ends_it_before_the_next_batch(tiny, noise, monkeypatch):
+def test_transcription_stops_before_the_next_batch(tiny, noise, monkeypatch):
     monkeypatch.setattr(whisper, "BATCH", 1)
-    asked = []
+    checks = []
 
     def should_stop():
-        asked.append(True)
-        return len(asked) == 3
+        checks.append(True)
+        return len(checks) == 3
 
     speech = spans((1, 20), (22, 40), (42, 60), (62, 80))
     assert transcriber(tiny).transcribe(noise, speech, 90 * SECOND, should_stop) is None
-    assert len(asked) == 3
+    assert len(checks) == 3
 
 
-def test_a_model_is_loaded_once_for_many_items_and_threads(tiny, noise, loads):
+def test_model_is_loaded_once_for_all_items_and_threads(tiny, noise, loads):
     found = []
 
-    def work():
+    def transcribe_items():
         for _ in range(3):
             found.append(transcriber(tiny).transcribe(noise, spans((10, 15)), 90 * SECOND))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=transcribe_items) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -218,94 +143,7 @@ def test_a_model_is_loaded_once_for_many_items_and_threads(tiny, noise, loads):
     assert len({repr(transcript) for transcript in found}) == 1
 
 
-def test_a_load_that_failed_is_tried_again(tmp_path, tiny, noise, loads):
-    folder = shutil.copytree(tiny, tmp_path / "model")
-    whole = (folder / "model.bin").read_bytes()
-    (folder / "model.bin").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"model: cannot be loaded .*; pull or convert them again") as raised:
-        transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
-    assert raised.value.code == "weights_missing"
-    (folder / "model.bin").write_bytes(whole)
-    assert transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND).words
-    assert len(loads) == 2
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "vocabulary.json"])
-def test_files_that_are_not_what_they_claim_are_a_model_error(tmp_path, tiny, noise, name):
-    folder = shutil.copytree(tiny, tmp_path / "model")
-    (folder / name).write_text("{ this is not it")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "model.bin", "config.json"])
-def test_a_folder_that_lacks_a_file_is_refused_without_a_network(tmp_path, tiny, noise, name, offline):
-    folder = shutil.copytree(tiny, tmp_path / "model")
-    (folder / name).unlink()
-    found = find_weights(str(folder))
-    assert not found.available
-    assert name in found.reason
-    assert "CTranslate2" in found.fix
-    with pytest.raises(ModelError, match=f"lacks {name}"):
-        transcriber(folder).transcribe(noise, spans((10, 15)), 90 * SECOND)
-
-
-def test_a_missing_folder_is_named(tmp_path, offline):
-    found = find_weights(str(tmp_path / "nowhere"))
-    assert not found.available
-    assert str(tmp_path / "nowhere") in found.reason
-
-
-def test_an_unknown_name_is_refused_with_the_names_that_there_are(offline, monkeypatch, tmp_path):
-    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
-    found = find_weights("huge")
-    assert not found.available
-    assert "'huge'" in found.reason
-    assert "large-v3" in found.reason
-    with pytest.raises(SettingsError, match="large-v3"):
-        pull_weights("huge")
-
-
-def test_a_public_name_that_was_not_pulled_says_how_to_pull_it(offline, monkeypatch, tmp_path, noise):
-    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
-    found = find_weights("base")
-    assert (found.available, found.size_bytes) == (False, 0)
-    assert found.fix == "run: promptreel models pull whisper:base"
-    with pytest.raises(ModelError, match="promptreel models pull whisper:base") as raised:
-        transcriber("base").transcribe(noise, spans((10, 15)), 90 * SECOND)
-    assert (raised.value.code, raised.value.retryable) == ("weights_missing", True)
-
-
-def test_a_pulled_model_is_found_by_its_name_without_a_network(offline, monkeypatch, tmp_path, tiny, noise):
-    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
-    repository = tmp_path / "models--Systran--faster-whisper-base"  # as the hub's library keeps it
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(tiny, repository / "snapshots" / ("0" * 40))
-    found = find_weights("base")
-    assert (found.available, found.source) == (True, "models folder")
-    assert found.size_bytes > 1_000_000
-    model = transcriber("base")
-    assert model.name == "whisper:base"
-    assert tuple(word.text for word in model.transcribe(noise, spans((40, 46)), 90 * SECOND).words) == WORDS
-
-
-def test_local_weights_are_named_by_their_content(tmp_path, tiny):
-    folder = shutil.copytree(tiny, tmp_path / "tiny")
-    assert transcriber(folder).name == transcriber(tiny).name
-    content = bytearray((folder / "model.bin").read_bytes())
-    content[-1] ^= 1
-    (folder / "model.bin").write_bytes(content)
-    assert transcriber(folder).name != transcriber(tiny).name
-    assert transcriber(folder).name.startswith("whisper:tiny-")
-
-
-@pytest.mark.parametrize("change", [{"language": "de"}, {"compute_type": "float32"}, {"beam_size": 2}])
-def test_what_changes_a_transcript_is_in_its_fingerprint(tiny, change):
-    assert transcriber(tiny, **change).fingerprint() != transcriber(tiny).fingerprint()
-
-
-def test_sound_that_cannot_be_read_is_a_model_error(tiny, tmp_path):
+def test_unreadable_sound_is_a_model_error(tiny, tmp_path):
     (tmp_path / "sound.flac").write_bytes(b"no sound")
     for name in ("sound.flac", "absent.flac"):
         with pytest.raises(ModelError, match=rf"{name}: (cannot be read|ends 5.0 s before)") as raised:
@@ -313,115 +151,11 @@ def test_sound_that_cannot_be_read_is_a_model_error(tiny, tmp_path):
         assert raised.value.code == "transcription_failed"
 
 
-def test_samples_of_spans_are_those_of_the_file(tmp_path):
+def test_samples_of_spans_match_the_file(tmp_path):
     samples = np.random.default_rng(3).integers(-9000, 9000, 10 * RATE).astype(np.int16)
     path = write_sound(tmp_path / "sound.flac", samples)
-    wanted = spans((0, 0.5), (0.5, 0.75), (3.1, 3.1001), (4, 8.25), (9.5, 10.9))  # the last ends behind the sound
-    found = list(samples_of_spans(path, wanted))
-    for span, part in zip(wanted, found, strict=True):
+    selected = spans((0, 0.5), (0.5, 0.75), (3.1, 3.1001), (4, 8.25), (9.5, 10.9))  # the last one ends after the sound
+    found = list(samples_of_spans(path, selected))
+    for span, part in zip(selected, found, strict=True):
         expected = samples[span.start_us * RATE // SECOND : span.end_us * RATE // SECOND] / 32768
         np.testing.assert_allclose(part, expected, atol=1e-7)
-
-
-# ---------------------------------------------------------------------------------- real words
-
-
-@pytest.mark.weights
-def test_real_words_are_heard_right(real, real_media, tmp_path):
-    found = hear(real, read_sound(real_media("jfk.flac")), tmp_path)
-    assert spoken(text_of(found.words)) == SENTENCE.split()
-    assert all(word.probability > 0.2 for word in found.words)
-
-
-@pytest.mark.weights
-def test_speech_scattered_over_minutes_of_silence_keeps_its_words_and_their_times(real, real_media, tmp_path):
-    samples = read_sound(real_media("jfk.flac"))
-    cuts = [0, 2.8, 4.9, 7.92, 11.0]  # in the speaker's pauses
-    parts, shifts, at = [silence(45)], [], 45.0
-    for start, end in itertools.pairwise(cuts):
-        shifts += [(start, at - start)]
-        parts += [samples[round(start * RATE) : round(end * RATE)], silence(20)]
-        at += round((end - start) * RATE) / RATE + 20
-    item = np.concatenate(parts)
-    plain = hear(real, samples, tmp_path)
-    # Where it is spoken is told, for this is not a test of the detector.
-    speech = [
-        TimeSpan(span.start_us + round(shift * SECOND), span.end_us + round(shift * SECOND))
-        for (start, shift), end in zip(shifts, cuts[1:], strict=True)
-        for span in _speech_of(samples)
-        if start <= span.start_us / SECOND < end
-    ]
-    found = hear(real, item, tmp_path, speech)
-    assert spoken(text_of(found.words)) == SENTENCE.split()
-    for word, original in zip(found.words, plain.words, strict=True):
-        shift = next(s for start, s in reversed(shifts) if original.start_us / SECOND >= start - 0.3)
-        assert word.start_us / SECOND == pytest.approx(original.start_us / SECOND + shift, abs=0.5)
-        assert word.end_us / SECOND == pytest.approx(original.end_us / SECOND + shift, abs=0.5)
-    edges = [TimeSpan(n * 10 * SECOND, (n + 1) * 10 * SECOND) for n in range(len(item) // RATE // 10 + 1)]
-    handed = [word for span in edges for word in words_of_span(found.words, span, span is edges[-1])]
-    assert handed == list(found.words)
-
-
-@pytest.mark.weights
-def test_speech_without_a_pause_longer_than_the_window_loses_no_words_at_the_joints(real, real_media, tmp_path):
-    samples = read_sound(real_media("jfk.flac"))
-    once = np.concatenate(
-        [samples[s.start_us * RATE // SECOND : s.end_us * RATE // SECOND] for s in _speech_of(samples)]
-    )
-    times = 9
-    item = np.concatenate([once] * times)
-    duration = len(item) * SECOND // RATE
-    assert duration > 2 * CHUNK_US
-    found = hear(real, item, tmp_path, [TimeSpan(0, duration)])
-    # Word for word: the model mishears some ("american", "asks"), but a joint that lost or doubled one would shift the rest.
-    heard = spoken(text_of(found.words))
-    assert len(heard) == len(SENTENCE.split()) * times
-    wrong = [(one, two) for one, two in zip(SENTENCE.split() * times, heard, strict=True) if one[:3] != two[:3]]
-    assert wrong == []
-    gaps = [two.start_us - one.end_us for one, two in itertools.pairwise(found.words)]
-    assert max(gaps) < 1.2 * SECOND
-
-
-@pytest.mark.weights
-def test_a_sentence_that_is_truly_repeated_is_not_taken_for_a_loop(real, real_media, tmp_path):
-    samples = read_sound(real_media("jfk.flac"))
-    found = hear(real, np.concatenate([samples] * 4), tmp_path)
-    assert spoken(text_of(found.words)) == SENTENCE.split() * 4
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize("kind", ["silence", "noise", "tone"])
-def test_sound_without_speech_gives_no_words(real, tmp_path, kind):
-    count = 40 * RATE
-    samples = {
-        "silence": np.zeros(count, np.int16),
-        "noise": np.random.default_rng(2).normal(0, 900, count).astype(np.int16),
-        "tone": (9000 * np.sin(np.arange(count) * 0.17)).astype(np.int16),
-    }[kind]
-    detector = ActivityDetector()
-    detector.add(samples)
-    activity = detector.finish()
-    from promptreel.providers.transcription import speech_of
-
-    assert hear(real, samples, tmp_path, speech_of(activity)).words == ()
-    # Even where it is told that all of it is speech, the recogniser's own doubts keep noise and tone silent.
-    if kind != "silence":
-        told = hear(real, samples, tmp_path, [TimeSpan(0, 40 * SECOND)])
-        assert told.words == ()
-        assert {part.dropped_reason for part in told.utterances} <= {"no_speech", "repetition", "not_recognized"}
-
-
-@pytest.mark.weights
-def test_our_words_are_those_of_the_library_called_directly(real, real_media, tmp_path):
-    path = real_media("jfk.flac")
-    model = faster_whisper.WhisperModel(str(real), compute_type="int8")
-    segments, _ = model.transcribe(str(path), language="en", beam_size=1)
-    assert spoken("".join(segment.text for segment in segments)) == spoken(
-        text_of(hear(real, read_sound(path), tmp_path).words)
-    )
-
-
-def _speech_of(samples):
-    detector = ActivityDetector()
-    detector.add(samples)
-    return detector.finish().spans

@@ -34,7 +34,7 @@ def test_missing_weights_skip_transcription_with_a_warning(media, tmp_path):
     assert code == 0, err
     summary = json.loads(out)
     (warning,) = summary["warnings"]
-    assert warning == "no transcription: there is no folder /nowhere/whisper; check the path"
+    assert warning == "no transcription: /nowhere/whisper does not exist; check the path"
     rows = check_counts(tmp_path, summary["run_id"])
     assert {row["name"]: row["warnings"] for row in rows["media"]} == {
         "talk.mp4": [warning], "voice.flac": [warning], "quiet.flac": [warning], "mute.mp4": [], "still.png": [],
@@ -44,7 +44,7 @@ def test_missing_weights_skip_transcription_with_a_warning(media, tmp_path):
 
     code, out, err = promptreel(*words, *missing, "--strict-models")
     assert (code, out) == (2, "")
-    assert "strict_models: no transcription: there is no folder /nowhere/whisper; check the path" in err
+    assert "strict_models: no transcription: /nowhere/whisper does not exist; check the path" in err
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
     code, out, err = promptreel(*words, *missing, "--strict-models", "--no-transcription")

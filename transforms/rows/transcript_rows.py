@@ -10,7 +10,7 @@ from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.records import TranscriptRow, UtteranceRow
 from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
-from promptreel.transforms.transcribe import kept_transcript, segment_words
+from promptreel.transforms.transcribe import load_transcript, segment_words
 
 
 def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
@@ -38,7 +38,7 @@ def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSourc
 
 
 def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
-    """Yield every stretch of speech in a segment, including those without words."""
+    """Yield the utterances of a segment, including those without words."""
     if segment_words(item, segment.task.number, source.cache) is None:
         return
     task = segment.task
@@ -66,7 +66,7 @@ def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource
 
 def _transcript_of(segment: SegmentOutcome, source: RowSource) -> Transcript:
     outcome = segment.outcome_of("transcription")
-    transcript = kept_transcript(source.cache, outcome.key if outcome is not None else None)
+    transcript = load_transcript(source.cache, outcome.key if outcome is not None else None)
     assert transcript is not None
     return transcript
 

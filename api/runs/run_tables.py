@@ -1,0 +1,68 @@
+"""Read the tables that one manifest of a run names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from promptreel.api.web.errors import invalid
+from promptreel.tables.layout import table_folder
+from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
+from promptreel.tables.pages import ItemRows
+from promptreel.tables.part_files import damage_in, part_paths
+from promptreel.tables.reader import CommittedRun, read_rows
+from promptreel.tables.request import read_request
+from promptreel.tables.storage import Storage
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The tables of a run that one manifest names."""
+
+    storage: Storage
+    manifest: Manifest
+
+    def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
+        """Yield the rows of one item in one table, in order.
+
+        Args:
+            first_us, last_us: only rows that start in this range, in microseconds, both inclusive.
+
+        Raises:
+            RunDamaged: a part file is missing or corrupt.
+        """
+        run_id = self.manifest.run_id
+        paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
+        with damage_in(run_id, table_folder(run_id, table)):
+            yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
+
+    def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
+        """Return the rows of a table that match a SQL condition with named parameters, read by DuckDB."""
+        request = read_request(self.storage, self.manifest.run_id)
+        run = CommittedRun(self.manifest.run_id, request.prompt, self.manifest)
+        return read_rows(self.storage, run, table, where, **parameters)
+
+
+def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
+    """Return the tables of a run's newest manifest, or of manifest `number`. None before the first commit.
+
+    Raises:
+        RunDamaged: the manifest is not readable.
+        ApiError: 422 if manifest `number` does not exist; numbers come from cursors.
+    """
+    if number is not None:
+        return RunTables(storage, _manifest(storage, run_id, number))
+    newest = newest_manifest(storage, run_id)
+    return None if newest is None else RunTables(storage, newest)
+
+
+@functools.lru_cache(maxsize=64)  # a manifest never changes
+def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
+    newest = newest_manifest(storage, run_id)
+    if newest is None or not 1 <= number <= newest.number:
+        raise invalid("cursor: names a version of the run that does not exist; start again without a cursor", "cursor")
+    return read_manifest(storage, run_id, number)
