@@ -15,7 +15,8 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,8 @@ class SearchLibrary:
         self._changed = threading.Condition()
         self._open: OrderedDict[str, RunIndex] = OrderedDict()
         self._failed: dict[str, ExpectedError] = {}
+        # The runs of each waiting query, and the indexes opened since; see `_waiter`.
+        self._waiters: list[tuple[set[str], dict[str, RunIndex]]] = []
         # Separate queues for small and large builds, so that a large one does not delay the others.
         self._queues: dict[bool, OrderedDict[str, Committed]] = {False: OrderedDict(), True: OrderedDict()}
         self._building: dict[str, int] = {}
@@ -124,20 +127,21 @@ class SearchLibrary:
         """
         found: dict[str, RunIndex] = {}
         damaged: dict[str, RunDamaged] = {}
-        for run in runs:
-            try:
-                index = self._opened(run) or self._open_built(run)
-                if index is not None:
-                    found[run.run_id] = index
-                if index is None or index.number < run.number:
-                    self._enqueue(run)
-            except RunDamaged as error:
-                if run.run_id not in found:
-                    damaged[run.run_id] = error
-        missing = [run for run in runs if run.run_id not in found and run.run_id not in damaged]
-        if missing:
-            built, failed = self._wait_for(missing)
-            found, damaged = found | built, damaged | failed
+        with self._waiter({run.run_id for run in runs}) as opened:
+            for run in runs:
+                try:
+                    index = self._opened(run) or self._open_built(run)
+                    if index is not None:
+                        found[run.run_id] = index
+                    if index is None or index.number < run.number:
+                        self._enqueue(run)
+                except RunDamaged as error:
+                    if run.run_id not in found:
+                        damaged[run.run_id] = error
+            missing = {run.run_id for run in runs} - found.keys() - damaged.keys()
+            if missing:
+                built, failed = self._wait_for(missing, opened)
+                found, damaged = found | built, damaged | failed
         indexes = [found[run.run_id] for run in runs if run.run_id in found]
         return indexes, [damaged[run.run_id] for run in runs if run.run_id in damaged]
 
@@ -184,6 +188,9 @@ class SearchLibrary:
                 return before
             self._open[manifest.run_id] = index
             self._open.move_to_end(manifest.run_id)
+            for ids, found in self._waiters:
+                if manifest.run_id in ids:
+                    found[manifest.run_id] = index
             while len(self._open) > 1 and sum(len(part.blocks) for part in self._open.values()) > _MAX_OPEN_BLOCKS:
                 self._open.popitem(last=False)
             self._schedule_purge(manifest)
@@ -209,19 +216,34 @@ class SearchLibrary:
         plans = plan_blocks(manifest)
         return [plan for plan in plans if read_marker(self._folder(manifest.run_id, plan)) is None]
 
-    def _wait_for(self, missing: Sequence[Committed]) -> tuple[dict[str, RunIndex], dict[str, RunDamaged]]:
-        ids = {run.run_id for run in missing}
-        found: dict[str, RunIndex] = {}
+    @contextmanager
+    def _waiter(self, ids: set[str]) -> Iterator[dict[str, RunIndex]]:
+        """Yield a dict that receives every index of these runs that is opened from now on.
 
+        Without it an index could be opened and evicted before the waiting query sees it.
+        """
+        opened: dict[str, RunIndex] = {}
+        waiter = (ids, opened)
+        with self._changed:
+            self._waiters.append(waiter)
+        try:
+            yield opened
+        finally:
+            with self._changed:
+                self._waiters = [other for other in self._waiters if other is not waiter]
+
+    def _wait_for(
+        self, ids: set[str], opened: Mapping[str, RunIndex]
+    ) -> tuple[dict[str, RunIndex], dict[str, RunDamaged]]:
         def is_settled() -> bool:
-            found.update({run_id: self._open[run_id] for run_id in ids - found.keys() if run_id in self._open})
             failed = {run_id: self._failed[run_id] for run_id in ids & self._failed.keys()}
             is_lost = any(not isinstance(error, RunDamaged) for error in failed.values())
-            return self._stopping or is_lost or found.keys() | failed.keys() == ids
+            return self._stopping or is_lost or ids <= opened.keys() | failed.keys()
 
         with self._changed:
             self._changed.wait_for(is_settled, self._first_build_timeout_s)
             errors = {run_id: self._failed[run_id] for run_id in ids & self._failed.keys()}
+            found = {run_id: opened[run_id] for run_id in ids & opened.keys()}
         damaged = {run_id: error for run_id, error in errors.items() if isinstance(error, RunDamaged)}
         failed, waiting = sorted(errors.keys() - damaged.keys()), sorted(ids - found.keys() - damaged.keys())
         if failed:

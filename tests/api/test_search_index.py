@@ -336,6 +336,25 @@ def test_more_runs_than_open_blocks_are_all_found(tmp_path, make_library, monkey
         assert [next(iter(summaries(index).values())) for index in indexes] == runs
 
 
+def test_index_evicted_before_its_query_looks_is_found(tmp_path, make_library, monkeypatch):
+    monkeypatch.setattr(library_module, "_MAX_OPEN_BLOCKS", 2)
+    storage = open_storage(tmp_path)
+    runs = [f"run_{number}" for number in range(5)]
+    for run_id in runs:
+        commit_results(storage, run_id, {"vid_a": [Segment(summary=run_id)]}, embed=False)
+    library = make_library(storage, first_build_timeout_s=5)
+    wait_for = library._changed.wait_for
+
+    def wait_until_all_are_built(predicate, timeout):
+        if threading.current_thread() is threading.main_thread():
+            wait_for(lambda: not any(library._queues.values()) and not library._building, 30)
+        return wait_for(predicate, timeout)
+
+    monkeypatch.setattr(library._changed, "wait_for", wait_until_all_are_built)
+    indexes = library.indexes([Committed(run_id, 1) for run_id in runs])
+    assert [next(iter(summaries(index).values())) for index in indexes] == runs
+
+
 def test_run_without_results_has_empty_index(tmp_path, make_library):
     storage = open_storage(tmp_path)
     commit_results(storage, RUN, {})

@@ -322,7 +322,7 @@ def test_token_cap_stops_calls_also_after_a_resume(media, tmp_path):
         capped = [row for row in rows["failures"] if row["code"] == "budget_exhausted"]
         assert capped
         assert all(row["retryable"] and row["attempts"] == 0 for row in capped)
-        assert "cap of 500 tokens" in capped[0]["message"]
+        assert "limit of 500 tokens" in capped[0]["message"]
         *before, last = (call["total_tokens"] for call in sorted(rows["llm_calls"], key=lambda c: c["invoked_at"]))
         assert sum(before) < 500 <= sum(before) + last
         calls = len(server.ledger.calls())

@@ -206,7 +206,7 @@ def test_missing_weights_skip_embedding_with_a_warning(media, tmp_path):
     assert {row["image_embedding"] for row in rows["segments"]} == {None}
     code, out, err = promptreel(*words, *missing, "--strict-models")
     assert (code, out) == (2, "")
-    assert "strict_models: no image_embedding: /nowhere/clip lacks" in err
+    assert "strict_models: no image_embedding: /nowhere/clip has no" in err
 
 
 def test_corrupt_weights_only_fail_the_embedding(media, tiny, tmp_path):

@@ -124,7 +124,7 @@ def test_utterance_rows_account_for_all_speech(transcribed, tiny_whisper, name):
     assert sum(len(row["text"].split()) for row in found if row["dropped_reason"] is None) == len(words)
 
 
-def test_speakers_on_their_own_channels_are_transcribed_apart(tiny, tmp_path):
+def test_speakers_on_their_own_channels_are_transcribed_apart(tiny_whisper, tmp_path):
     left = np.concatenate([draw_voice(3, 1).samples, silence(5)])
     right = np.concatenate([silence(len(left) / RATE - 4), draw_voice(3, 2).samples])
     length = min(len(left), len(right))
@@ -134,7 +134,7 @@ def test_speakers_on_their_own_channels_are_transcribed_apart(tiny, tmp_path):
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes(np.stack([left[:length], right[:length]], axis=1).astype("<i2").tobytes())
-    run_id = run_media(tmp_path / "data", tmp_path / "media", transcription_settings(tiny, 30), SPOKEN_PROMPT)
+    run_id = run_media(tmp_path / "data", tmp_path / "media", transcription_settings(tiny_whisper, 30), SPOKEN_PROMPT)
     rows = check_counts(tmp_path / "data", run_id)
     found = sorted(rows["utterances"], key=lambda row: row["start_us"])
     assert {row["channel"] for row in found} == {0, 1}
