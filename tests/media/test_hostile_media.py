@@ -210,7 +210,9 @@ def enlarge_numbers(content: bytes, rng: random.Random) -> bytes:
     start = max(content.find(b"moov"), 0)
     for _ in range(3):
         offset = min(start + rng.randrange(4, 700), len(damaged) - 4)
-        damaged[offset : offset + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x10\0\0\0"))
+        damaged[offset : offset + 4] = rng.choice(
+            (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x10\0\0\0")
+        )
     return bytes(damaged)
 
 
