@@ -55,6 +55,7 @@ def server(request):
 
 
 def bytes_of(server, video_id):
+    """Return the names of the stored files of a media item."""
     return [name for name in server.uploads() if f"/{video_id}/" in name]
 
 
@@ -101,7 +102,7 @@ def test_bytes_stay_if_the_row_cannot_be_looked_up(idle_server, api_media, monke
     assert "its bytes are not removed" in caplog.text
 
 
-def test_a_row_in_an_open_transaction_may_exist(postgres):
+def test_row_in_an_open_transaction_may_exist(postgres):
     database = Database(postgres.new_database().replace("postgresql://", "postgresql+psycopg://"))
     migrate(database)
     info = MediaInfo("/a", "image", "png", 1, None, None)
@@ -178,7 +179,7 @@ def test_replay_returns_the_first_response_after_its_index_is_deleted(idle_serve
     assert_error(caller.post("/videos", body, key="other"), 404, "resource_index_not_found")
 
 
-def test_failed_removal_of_bytes_is_reported_and_can_be_repeated(idle_server, api_media):
+def test_failed_removal_of_bytes_is_reported_and_can_be_retried(idle_server, api_media):
     caller = idle_server.caller()
     index_id = caller.index()
     first, second = (caller.video(api_media / "c.png", index_id) for _ in range(2))
@@ -203,7 +204,7 @@ def test_uncommitted_deletion_leaves_the_bytes(idle_server, api_media, what):
     caller = idle_server.caller()
     index_id = caller.index()
     video_id = caller.video(api_media / "c.png", index_id)
-    ok_json(caller.get("/prompts"))  # the use of the key is recorded now, so the deletion is the next commit
+    ok_json(caller.get("/prompts"))  # records the use of the key now, so the deletion is the next commit
     sessions = idle_server.app.state.database._sessions
     event.listen(sessions, "before_commit", fail)
     try:
@@ -242,7 +243,7 @@ def test_content_is_streamed_from_an_object_store(tmp_path, api_media):
         assert_error(httpx.get(signed_url(caller, video_id)), 404, "resource_media_not_found")
 
 
-def test_an_object_is_read_in_blocks(tmp_path):
+def test_object_is_read_in_blocks(tmp_path):
     content = bytes(range(256)) * 10_000
     (tmp_path / "object").write_bytes(content)
     file, size = open_object(f"file://{tmp_path / 'object'}")
@@ -280,7 +281,7 @@ def bucket(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "length"), [("large.mp4", 100_001), ("unsized.mp4", 100_001), ("promised.mp4", 1)])
-def test_an_object_over_the_limit_is_rejected(bucket, tmp_path, api_media, name, length):
+def test_object_over_the_limit_is_rejected(bucket, tmp_path, api_media, name, length):
     limits = {"max_upload_bytes": 100_000, "media_buckets": ("gs://films",)}
     bucket.pipe_file(f"gs://films/{name}", b"\0" * length)
     bucket.pipe_file("gs://films/c.png", (api_media / "c.png").read_bytes())

@@ -153,9 +153,9 @@ def test_no_pipe_blocks_another_in_any_order() -> None:
     def command(pipes: Mapping[str, int]) -> list[str]:
         return python(script, pipes["c"], pipes["a"], pipes["b"])
 
-    done = stream_bounded(command, {name: taken.extend for name, taken in got.items()}, AMPLE)
+    done = stream_bounded(command, {name: block.extend for name, block in got.items()}, AMPLE)
     assert done == Completed(0, "")
-    assert {name: (len(taken), bytes(set(taken))) for name, taken in got.items()} == {
+    assert {name: (len(block), bytes(set(block))) for name, block in got.items()} == {
         "c": (3_000_000, b"0"),
         "a": (3_000_000, b"1"),
         "b": (3_000_000, b"2"),
@@ -191,14 +191,14 @@ def test_deadline_kills_a_child_that_never_stops_writing(tmp_path: Path) -> None
 
 
 def test_second_command_reads_the_standard_output_of_the_first() -> None:
-    taken: dict[str, bytearray] = {"one": bytearray(), "two": bytearray()}
+    received: dict[str, bytearray] = {"one": bytearray(), "two": bytearray()}
     done = stream_bounded(
         lambda pipes: shell('echo first >"/dev/fd/$1"; echo passed on', pipes["one"]),
-        {name: block.extend for name, block in taken.items()},
+        {name: block.extend for name, block in received.items()},
         AMPLE,
         build_reader=lambda pipes: shell('read line; echo "$line" >"/dev/fd/$1"; echo heard >&2', pipes["two"]),
     )
-    assert (done, taken) == (Completed(0, "heard\n"), {"one": b"first\n", "two": b"passed on\n"})
+    assert (done, received) == (Completed(0, "heard\n"), {"one": b"first\n", "two": b"passed on\n"})
 
 
 @pytest.mark.parametrize(

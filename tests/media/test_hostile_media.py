@@ -74,8 +74,8 @@ def atom(kind: bytes, *parts: bytes) -> bytes:
 
 def reference_movie(target: bytes) -> bytes:
     """Return a QuickTime file without media that references another file."""
-    place = atom(b"rdrf", bytes(4), b"url ", struct.pack(">I", len(target) + 1), target, b"\0")
-    return atom(b"ftyp", b"qt  ", bytes(8)) + atom(b"moov", atom(b"rmra", atom(b"rmda", place)))
+    reference = atom(b"rdrf", bytes(4), b"url ", struct.pack(">I", len(target) + 1), target, b"\0")
+    return atom(b"ftyp", b"qt  ", bytes(8)) + atom(b"moov", atom(b"rmra", atom(b"rmda", reference)))
 
 
 def linked_cover(sound: bytes, target: bytes) -> bytes:
@@ -209,8 +209,10 @@ def enlarge_numbers(content: bytes, rng: random.Random) -> bytes:
     damaged = bytearray(content)
     start = max(content.find(b"moov"), 0)
     for _ in range(3):
-        place = min(start + rng.randrange(4, 700), len(damaged) - 4)
-        damaged[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x10\0\0\0"))
+        offset = min(start + rng.randrange(4, 700), len(damaged) - 4)
+        damaged[offset : offset + 4] = rng.choice(
+            (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x10\0\0\0")
+        )
     return bytes(damaged)
 
 

@@ -117,9 +117,9 @@ def test_fixed_windows_are_equal_except_the_last(
 
 @pytest.mark.parametrize("segmentation", [SMART, SHOTS, SegmentationSettings("fixed", "fixed", 5, 5)])
 def test_image_is_one_segment_without_duration(segmentation: SegmentationSettings) -> None:
-    nothing = (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
-    assert plan_segments("image", 0, [], SILENT, segmentation) == nothing
-    assert plan_segments("image", 40_000, [], SILENT, segmentation) == nothing
+    expected = (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
+    assert plan_segments("image", 0, [], SILENT, segmentation) == expected
+    assert plan_segments("image", 40_000, [], SILENT, segmentation) == expected
 
 
 @pytest.mark.parametrize("media_type", ["video", "audio"])
