@@ -18,8 +18,8 @@ from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import call_id_of, digest
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.records import LlmCallRow
 from promptreel.schemas.settings import CallSettings
+from promptreel.schemas.table_rows import LlmCallRow
 
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 60.0

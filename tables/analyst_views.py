@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from promptreel.schemas.arrow import arrow_schema
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.records import TABLES
+from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.part_files import part_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
 from promptreel.tables.run_views import (

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
-from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables import layout
 from promptreel.tables.storage import LocalStorage, Storage, storage_errors
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter
 
 from promptreel.schemas.errors import CommitConflict, RunDamaged
-from promptreel.schemas.records import TABLES
+from promptreel.schemas.table_rows import TABLES
 from promptreel.tables import layout
 from promptreel.tables.parts import Part
 from promptreel.tables.run_files import load_run_file

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.records import SORT_KEYS, TABLES
+from promptreel.schemas.table_rows import SORT_KEYS, TABLES
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.request import read_request

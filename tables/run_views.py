@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from promptreel.schemas.field_paths import Node, parse_schema
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.records import TABLES
+from promptreel.schemas.table_rows import TABLES
 from promptreel.tables import layout
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.storage import Storage

@@ -11,7 +11,7 @@ from promptreel.schemas.arrow import arrow_schema, arrow_type_of_node
 from promptreel.schemas.field_paths import Node, parse_schema
 from promptreel.schemas.ids import canonical_json
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.records import TABLES
+from promptreel.schemas.table_rows import TABLES
 
 FIELDS = "fields"
 VECTOR = "vector"

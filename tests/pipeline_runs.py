@@ -19,7 +19,6 @@ from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.pipelines.runner import execute_run
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.ids import new_run_id
-from promptreel.schemas.records import TABLES
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
     CallSettings,
@@ -29,6 +28,7 @@ from promptreel.schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
+from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import committed_run, read_rows
 from promptreel.tables.request import RunRequest, write_request

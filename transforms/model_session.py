@@ -13,7 +13,7 @@ from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.schemas.errors import ModelError, StorageError
 from promptreel.schemas.outcomes import Operation
-from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.shards import shard_of

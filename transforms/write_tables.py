@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from promptreel.schemas.arrow import row_of
-from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import read_calls
 from promptreel.tables.parts import Part, shard_writer
 from promptreel.tables.shards import shard_of

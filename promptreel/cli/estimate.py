@@ -6,16 +6,9 @@ from typing import Any
 
 import click
 
-from promptreel.cli.options import (
-    data_dir_option,
-    json_option,
-    open_data_dir,
-    prompt_option,
-    settings_of,
-    settings_options,
-    warn_of_retirement,
-)
+from promptreel.cli.options import data_dir_option, json_option, open_data_dir, prompt_option
 from promptreel.cli.output import print_json, print_table
+from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
 from promptreel.prompts import find_prompt
 from promptreel.providers.registry import provider_of

@@ -15,19 +15,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from promptreel.cli.options import (
-    command_line,
-    data_dir_option,
-    json_option,
-    open_data_dir,
-    prompt_option,
-    settings_of,
-    settings_options,
-    warn_of_retirement,
-)
+from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
+from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.prompts import find_prompt

@@ -20,7 +20,7 @@ def test_every_command_and_option_has_help():
 
 
 def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
-    from promptreel.cli import options as options_module
+    from promptreel.cli import settings_options as options_module
 
     changed = {
         "--video-segmentation": "fixed", "--video-segment-seconds": 7, "--audio-segmentation": "fixed",

@@ -14,7 +14,7 @@ from promptreel.schemas.arrow import arrow_schema, to_table
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.field_paths import parse_schema
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us, us_from_seconds
-from promptreel.schemas.records import SORT_KEYS, TABLES
+from promptreel.schemas.table_rows import SORT_KEYS, TABLES
 from promptreel.tables.table_schemas import table_schemas, typed_fields
 from tests.prompts import NESTED
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from promptreel.cli.options import settings_options
+from promptreel.cli.settings_options import settings_options
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
 from promptreel.sdk.resources import AsyncPromptRuns, PromptRuns

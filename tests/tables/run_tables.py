@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime
 
-from promptreel.schemas.records import LlmCallRow
 from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.manifest import commit_manifest
 from promptreel.tables.parts import shard_writer
 from promptreel.tables.request import RunRequest, TargetItem, write_request

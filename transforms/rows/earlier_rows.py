@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from promptreel.schemas.records import TABLES
+from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.pages import ItemRows
 from promptreel.tables.part_files import part_paths

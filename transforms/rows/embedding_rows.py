@@ -11,7 +11,7 @@ from promptreel.providers.base import Provider
 from promptreel.providers.text_embedding import MAX_TEXT_CHARS, unpack_vectors
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.records import ImageEmbeddingRow, TextEmbeddingRow
+from promptreel.schemas.table_rows import ImageEmbeddingRow, TextEmbeddingRow
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.table_schemas import VECTOR
 from promptreel.transforms.elements import ItemOutcome

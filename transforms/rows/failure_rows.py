@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from promptreel.schemas.arrow import row_of
-from promptreel.schemas.records import FailureRow
+from promptreel.schemas.table_rows import FailureRow
 from promptreel.transforms.elements import ItemOutcome, OperationOutcome, SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.records import ItemStatus, MediaRow
+from promptreel.schemas.table_rows import ItemStatus, MediaRow
 from promptreel.transforms.elements import ItemOutcome
 
 

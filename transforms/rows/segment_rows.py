@@ -9,7 +9,7 @@ from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import canonical_json
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.records import FrameRow, ResultRow, SegmentRow
+from promptreel.schemas.table_rows import FrameRow, ResultRow, SegmentRow
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.table_schemas import FIELDS, typed_fields
 from promptreel.transforms.elements import SegmentOutcome

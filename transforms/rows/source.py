@@ -10,7 +10,7 @@ from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
 from promptreel.schemas.field_paths import LeafField, Node, leaf_fields, parse_schema
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.records import LlmCallRow
+from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext

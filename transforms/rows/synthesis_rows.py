@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import canonical_json
-from promptreel.schemas.records import VideoResultRow
+from promptreel.schemas.table_rows import VideoResultRow
 from promptreel.tables.table_schemas import FIELDS, typed_fields
 from promptreel.transforms.elements import ItemOutcome
 from promptreel.transforms.rows.source import Row, RowSource

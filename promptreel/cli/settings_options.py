@@ -1,0 +1,266 @@
+"""The options that are frozen into the settings of a run, shared by `run` and `estimate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
+from promptreel.providers.registry import default_model
+from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.settings import (
+    CallSettings,
+    ImageEmbeddingSettings,
+    MediaLimits,
+    ModelSettings,
+    RunSettings,
+    SamplingSettings,
+    TextEmbeddingSettings,
+    TranscriptionSettings,
+)
+from promptreel.schemas.strategies import (
+    AUDIO_STRATEGIES,
+    DEFAULT_AUDIO_STRATEGY,
+    DEFAULT_VIDEO_STRATEGY,
+    MAX_WINDOW_S,
+    MIN_WINDOW_S,
+    VIDEO_STRATEGIES,
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_WINDOW_S = click.IntRange(MIN_WINDOW_S, MAX_WINDOW_S)
+
+_SETTINGS = [
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="Model: signals (built in) or a Gemini name. "
+        f"[default: PROMPTREEL_MODEL, otherwise {DEFAULT_GEMINI_MODEL} if a key is set, otherwise signals]",
+    ),
+    click.option(
+        "--video-segmentation",
+        type=click.Choice(VIDEO_STRATEGIES),
+        default=DEFAULT_VIDEO_STRATEGY,
+        show_default=True,
+        help="Segmentation of videos.",
+    ),
+    click.option(
+        "--video-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed video segments, in seconds."
+    ),
+    click.option(
+        "--audio-segmentation",
+        type=click.Choice(AUDIO_STRATEGIES),
+        default=DEFAULT_AUDIO_STRATEGY,
+        show_default=True,
+        help="Segmentation of audio.",
+    ),
+    click.option(
+        "--audio-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed audio segments, in seconds."
+    ),
+    click.option(
+        "--transcription/--no-transcription",
+        default=True,
+        show_default=True,
+        help="Transcribe speech if the model's weights are installed.",
+    ),
+    click.option(
+        "--transcription-model",
+        default="base",
+        show_default=True,
+        metavar="NAME|DIR",
+        help="Whisper model: a public name, or a folder in CTranslate2 format.",
+    ),
+    click.option(
+        "--language",
+        metavar="CODES",
+        help="Spoken language, e.g. en, or several to choose from, e.g. en,de. [default: detected along the item]",
+    ),
+    click.option(
+        "--image-embedding/--no-image-embedding",
+        default=True,
+        show_default=True,
+        help="Embed frames if the model's weights are installed.",
+    ),
+    click.option(
+        "--image-embedding-model",
+        default="ViT-B-32:datacomp_xl_s13b_b90k",
+        show_default=True,
+        metavar="ARCH:WEIGHTS",
+        help="open-clip model: a public tag or a file as WEIGHTS, or local-dir:DIR.",
+    ),
+    click.option(
+        "--text-embedding/--no-text-embedding",
+        default=True,
+        show_default=True,
+        help="Embed results and transcripts for semantic search.",
+    ),
+    click.option(
+        "--text-embedding-model",
+        default="wordllama",
+        show_default=True,
+        metavar="NAME",
+        help="wordllama, sentence-transformers:NAME, clip, or a Gemini embedding model.",
+    ),
+    click.option(
+        "--strict-models",
+        is_flag=True,
+        help="Fail if one of these models cannot be loaded, instead of warning.",
+    ),
+    click.option(
+        "--fps",
+        type=click.FloatRange(0.1, 5),
+        default=1.0,
+        show_default=True,
+        help="Frames to sample per second of video.",
+    ),
+    click.option(
+        "--media-input",
+        type=click.Choice(["clips", "frames", "files"]),
+        default="clips",
+        show_default=True,
+        help="Input to the model: a small clip, sampled frames, or an uploaded proxy with offsets.",
+    ),
+    click.option(
+        "--media-resolution",
+        type=click.Choice(["low", "medium", "high"]),
+        help="Resolution at which the model processes frames. [default: the service's]",
+    ),
+    click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
+    click.option(
+        "--max-output-tokens",
+        type=click.IntRange(1, 65536),
+        default=8192,
+        show_default=True,
+        help="Token limit of one answer.",
+    ),
+    click.option(
+        "--thinking-budget",
+        type=int,
+        metavar="N",
+        help="Thinking tokens, for models before Gemini 3; 0 disables thinking. [default: the service's]",
+    ),
+    click.option(
+        "--thinking-level",
+        type=click.Choice(["minimal", "low", "medium", "high"]),
+        help="Thinking level, for Gemini 3 and later. [default: the service's]",
+    ),
+    click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
+    click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
+    click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
+    click.option(
+        "--max-in-flight",
+        type=click.IntRange(1, 1000),
+        default=64,
+        show_default=True,
+        help="Maximum number of concurrent calls.",
+    ),
+    click.option(
+        "--max-calls-per-second",
+        type=float,
+        metavar="N",
+        help="Maximum call rate. [default: adapted to the service]",
+    ),
+    click.option(
+        "--call-deadline",
+        type=float,
+        default=180.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Timeout of one attempt at a call.",
+    ),
+    click.option(
+        "--max-attempts",
+        type=click.IntRange(1, 20),
+        default=5,
+        show_default=True,
+        help="Maximum attempts per operation.",
+    ),
+    click.option("--max-tokens", type=int, metavar="N", help="Make no further calls after this many tokens."),
+    click.option("--run-deadline", type=float, metavar="SECONDS", help="Make no further calls after this time."),
+    click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Reject longer items."),
+    click.option(
+        "--max-image-megapixels",
+        type=click.FloatRange(min=0, min_open=True),
+        default=400.0,
+        show_default=True,
+        help="Reject larger images.",
+    ),
+    click.option(
+        "--max-damage",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        metavar="SHARE",
+        help="Fail items of which more than this share is missing or concealed; 1 accepts any damage.",
+    ),
+    click.option(
+        "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
+    ),
+]
+
+
+def warn_of_retirement(settings: RunSettings) -> None:
+    """Warn on standard error if the run's model is shut down or has a shutdown date."""
+    if (warning := retirement_warning(settings.model)) is not None:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def settings_options(command: Command) -> Command:
+    """Add every option that is frozen into a run's settings."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> RunSettings:
+    """Build run settings from option values.
+
+    Raises:
+        SettingsError: options contradict each other.
+    """
+    return RunSettings(
+        segmentation=SegmentationSettings(
+            video_strategy=options["video_segmentation"],
+            audio_strategy=options["audio_segmentation"],
+            video_duration_s=options["video_segment_seconds"],
+            audio_duration_s=options["audio_segment_seconds"],
+        ),
+        sampling=SamplingSettings(frames_per_second=options["fps"]),
+        model=ModelSettings(
+            model=options["model"] or default_model(),
+            media_input=options["media_input"],
+            media_resolution=options["media_resolution"],
+            temperature=options["temperature"],
+            max_output_tokens=options["max_output_tokens"],
+            thinking_budget=options["thinking_budget"],
+            thinking_level=options["thinking_level"],
+            base_url=options["base_url"],
+            vertex_project=options["vertex_project"],
+            vertex_location=options["vertex_location"],
+        ),
+        calls=CallSettings(
+            max_in_flight=options["max_in_flight"],
+            max_calls_per_second=options["max_calls_per_second"],
+            deadline_s=options["call_deadline"],
+            max_attempts=options["max_attempts"],
+            max_total_tokens=options["max_tokens"],
+            run_deadline_s=options["run_deadline"],
+        ),
+        transcription=TranscriptionSettings(
+            enabled=options["transcription"], model=options["transcription_model"], language=options["language"]
+        ),
+        image_embedding=ImageEmbeddingSettings(
+            enabled=options["image_embedding"], model=options["image_embedding_model"]
+        ),
+        text_embedding=TextEmbeddingSettings(enabled=options["text_embedding"], model=options["text_embedding_model"]),
+        strict_models=options["strict_models"],
+        limits=MediaLimits(
+            max_duration_s=options["max_media_hours"] * 3600,
+            max_image_pixels=round(options["max_image_megapixels"] * 1e6),
+            max_damaged_share=options["max_damage"],
+        ),
+        reuse_results=not options["fresh"],
+    )
