@@ -23,6 +23,10 @@ _BATCH_DELAY_S: Final = 0.004  # lets output accumulate before each read: a tent
 # How programs report failed allocations; the last one appears when a thread cannot be started.
 _OUT_OF_MEMORY: Final = ("Cannot allocate memory", "bad_alloc", "Resource temporarily unavailable")
 
+# glibc reserves 64 MiB of address space for each arena, by default up to eight per core. Under the limit on address space,
+# success would depend on the number of cores and on which threads allocate at the same time.
+_MALLOC: Final = {"MALLOC_ARENA_MAX": "2"}
+
 # The shell sets the limits, then execs the command. Setting them in Python between fork and exec is unsafe when other
 # threads run.
 _SHELL: Final = 'ulimit -c 0; ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$@"'
@@ -188,7 +192,7 @@ def _start(
         stdout=stdout,
         stderr=subprocess.PIPE,
         pass_fds=pass_fds,
-        env={"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+        env={"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **_MALLOC},
         start_new_session=True,
     )
 

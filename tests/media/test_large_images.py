@@ -74,7 +74,7 @@ def test_rotated_large_jpeg_is_shown_upright(scene: Image.Image, tmp_path: Path)
 
 def test_memory_of_a_large_jpeg_is_bounded_by_the_frame(scene: Image.Image, tmp_path: Path) -> None:
     """The address space is too small for the full-size picture together with its frame."""
-    limits = MediaLimits(decode_memory_bytes=640 << 20)
+    limits = MediaLimits(decode_memory_bytes=384 << 20)
     assert frame_of(write_picture(tmp_path / "p.jpg", scene, quality=90), tmp_path / "out", limits).size
     with pytest.raises(MediaError) as caught:
         analyze(write_picture(tmp_path / "p.png", scene, compress_level=1), tmp_path / "png", limits)
