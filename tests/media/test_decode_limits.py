@@ -56,7 +56,7 @@ def test_memory_limit_fails_the_pass(decoded: Decode, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=4096x2160:r=5:d=2", "-c:v", "mpeg4", "-q:v", 9, path)
     assert decoded(path).media.frame_count == 10
     with pytest.raises(MediaError) as caught:
-        decoded(path, MediaLimits(decode_memory_bytes=400 << 20))
+        decoded(path, MediaLimits(decode_memory_bytes=250 << 20))
     assert caught.value.code == "decode_out_of_memory"
     assert str(path) in caught.value.message
 
