@@ -1,4 +1,4 @@
-"""Samples of an item's sound, read in one pass."""
+"""Read samples of an item's sound in one pass."""
 
 from __future__ import annotations
 
@@ -17,39 +17,46 @@ SAMPLE_RATE: Final = 16_000
 
 
 def samples_of_spans(audio_file: Path, spans: Sequence[TimeSpan]) -> Iterator[NDArray[np.float32]]:
-    """float32[n] samples of each span of a 16 kHz mono file, spans in order and apart."""
-    wanted = [(sample_at(span.start_us), sample_at(span.end_us)) for span in spans]
-    number, first, held = 0, 0, 0  # next span; sample at which the waiting ones begin; how many wait
-    waiting: list[NDArray[np.float32]] = []
+    """Yield the float32[n] samples of each span of a 16 kHz mono file.
+
+    Args:
+        spans: at least one, ordered and disjoint.
+
+    Raises:
+        ModelError: the file cannot be read, or ends more than a second before the last span.
+    """
+    ranges = [(sample_at(span.start_us), sample_at(span.end_us)) for span in spans]
+    number, first, count = 0, 0, 0  # next span; index of the first buffered sample; number of buffered samples
+    buffer: list[NDArray[np.float32]] = []
 
     def take() -> NDArray[np.float32]:
-        """Cuts the next span out of what waits, and forgets what lies before the one behind it."""
-        nonlocal number, first, held, waiting
-        joined = np.concatenate(waiting) if waiting else np.zeros(0, np.float32)
-        start, end = wanted[number]
+        """Return the next span from the buffer, and drop what no later span needs."""
+        nonlocal number, first, count, buffer
+        joined = np.concatenate(buffer) if buffer else np.zeros(0, np.float32)
+        start, end = ranges[number]
         found = joined[max(0, start - first) : max(0, end - first)].copy()
         number += 1
-        rest = joined[max(0, (wanted[number][0] if number < len(wanted) else end) - first) :].copy()
-        first, held, waiting = first + held - len(rest), len(rest), [rest]
+        rest = joined[max(0, (ranges[number][0] if number < len(ranges) else end) - first) :].copy()
+        first, count, buffer = first + count - len(rest), len(rest), [rest]
         return found
 
     for samples in _samples_of_file(audio_file):
-        if first + held + len(samples) <= wanted[number][0]:
-            first, held, waiting = first + held + len(samples), 0, []
+        if first + count + len(samples) <= ranges[number][0]:
+            first, count, buffer = first + count + len(samples), 0, []
             continue
-        waiting.append(samples)
-        held += len(samples)
-        while number < len(wanted) and first + held >= wanted[number][1]:
+        buffer.append(samples)
+        count += len(samples)
+        while number < len(ranges) and first + count >= ranges[number][1]:
             yield take()
-        if number == len(wanted):
+        if number == len(ranges):
             return
-    missing = wanted[-1][1] - first - held
+    missing = ranges[-1][1] - first - count
     if missing > SAMPLE_RATE:
         message = (
             f"{audio_file}: ends {missing / SAMPLE_RATE:.1f} s before the speech that was found in it; analyse it again"
         )
         raise ModelError("transcription_failed", message)
-    while number < len(wanted):  # the sound ends a little before the item does
+    while number < len(ranges):  # the sound ends slightly before the item
         yield take()
 
 
@@ -65,5 +72,5 @@ def _samples_of_file(audio_file: Path) -> Iterator[NDArray[np.float32]]:
 
 
 def sample_at(time_us: int) -> int:
-    """The sample at a moment."""
+    """Return the index of the sample at a time."""
     return time_us * SAMPLE_RATE // US_PER_SECOND
