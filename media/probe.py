@@ -263,7 +263,7 @@ def _warnings(
 ) -> list[MediaWarning]:
     warnings = []
     if page_count > 1:
-        message = f"{page_count} pages; using page 1; to process each page, split the file into images"
+        message = f"{page_count} pages; using page 1; name a page with #page=N"
         warnings.append(MediaWarning("several_pages", message))
     if len(audio) > 1:
         message = f"{len(audio)} audio tracks; using track {_selected_track(audio)}"

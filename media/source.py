@@ -1,18 +1,26 @@
-"""Resolve a media URI to a local file: a local path, a file:// URI, or any URI that fsspec can fetch."""
+"""Resolve a media URI to a local file: a local path, a file:// URI, or any URI that fsspec can fetch.
+
+A URI that ends with `#page=N` is page N of a TIFF file.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import fsspec
 
+from promptreel.media.tiff_pages import copy_page
 from promptreel.schemas.errors import MediaError
+
+_PAGE: Final = re.compile(r"(?P<uri>.+)#page=(?P<page>\d{1,5})", re.DOTALL)
 
 
 @contextmanager
@@ -20,8 +28,35 @@ def local_media(uri: str) -> Iterator[Path]:
     """Yield a local path of a media file. A remote file is downloaded and removed when the block exits.
 
     Raises:
-        MediaError: `media_not_found` if the file is missing, not a regular file, or not readable.
+        MediaError: `media_not_found` if the file or its page is missing, not a regular file, or not readable.
     """
+    paged = _PAGE.fullmatch(uri)
+    if paged is None or os.path.exists(uri):
+        with _local_file(uri) as path:
+            yield path
+        return
+    with _local_file(paged["uri"]) as path, tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
+        copy = Path(folder) / "page.tif"
+        try:
+            copy_page(path, int(paged["page"]), copy)
+        except (ValueError, OSError) as error:
+            raise MediaError("media_not_found", f"{uri}: {error}; check the number of the page") from error
+        yield copy
+
+
+def page_uri(uri: str, page: int) -> str:
+    """Return the URI of one page of a TIFF file; pages are numbered from 1."""
+    return f"{uri}#page={page}"
+
+
+def without_page(uri: str) -> str:
+    """Return the URI of the file that a page belongs to; other URIs unchanged."""
+    paged = _PAGE.fullmatch(uri)
+    return uri if paged is None or os.path.exists(uri) else paged["uri"]
+
+
+@contextmanager
+def _local_file(uri: str) -> Iterator[Path]:
     if "://" not in uri:
         yield _regular_file(Path(uri))
         return

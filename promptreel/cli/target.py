@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptreel.media.formats import EXTENSIONS
+from promptreel.media.source import page_uri, without_page
+from promptreel.media.tiff_pages import count_pages
 from promptreel.schemas.errors import TargetError
 from promptreel.tables.request import TargetItem
 
@@ -55,7 +57,7 @@ def expand_target(named: Sequence[str]) -> ExpandedTarget:
     if not items:
         extensions = " ".join(sorted(EXTENSIONS))
         raise TargetError(f"no media files in {', '.join(named)}; supported extensions: {extensions}")
-    if all("://" not in item.uri and not os.path.exists(item.uri) for item in items.values()):
+    if all("://" not in item.uri and not os.path.exists(without_page(item.uri)) for item in items.values()):
         raise TargetError(f"{', '.join(named)}: does not exist; check the path")
     return ExpandedTarget(list(items.values()), skipped)
 
@@ -65,17 +67,30 @@ def _expand_one(text: str, skipped: Counter[str]) -> list[TargetItem]:
         return [TargetItem(text, text.rstrip("/").rsplit("/", 1)[-1])]
     path = Path(text).expanduser()
     if not os.path.isdir(path):  # unlike Path.is_dir, treats an unreadable path as a file
-        return [_item(path, path.name)]
+        return _items(path, path.name)
     found = []
     for part in sorted(path.rglob("*")):
         if _is_hidden(part, path) or os.path.isdir(part):
             continue
         extension = part.suffix.lower().lstrip(".")
         if extension in EXTENSIONS:
-            found.append(_item(part, part.relative_to(path).as_posix()))
+            found += _items(part, part.relative_to(path).as_posix())
         else:
             skipped[extension] += 1
     return found
+
+
+def _items(path: Path, name: str) -> list[TargetItem]:
+    """Build the items of a local file: one, or one for each page of a TIFF."""
+    item = _item(path, name)
+    try:
+        page_count = count_pages(path) if path.suffix.lower() in (".tif", ".tiff") else 1
+    except OSError:
+        page_count = 1  # the run reports the file
+    if page_count < 2:
+        return [item]
+    pages = range(1, page_count + 1)
+    return [TargetItem(page_uri(item.uri, page), page_uri(item.name, page)) for page in pages]
 
 
 def _item(path: Path, name: str) -> TargetItem:
