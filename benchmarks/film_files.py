@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.film_pictures import CANVAS_HEIGHT, CANVAS_WIDTH, FAMILIES, HEIGHT, WIDTH, Canvas, palette
-from benchmarks.films import TIMESCALE, Change, FilmPlan, Lamp, Shot, Sweep
+from benchmarks.film_plans import TIMESCALE, Change, FilmPlan, Lamp, Shot, Sweep
 from promptreel.media.ffmpeg import find_ffmpeg
 
 

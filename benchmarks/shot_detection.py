@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.film_files import write_film
-from benchmarks.films import GROUPS, Half, Label, plan_films
+from benchmarks.film_plans import GROUPS, Half, Label
+from benchmarks.films import plan_films
 from benchmarks.report import print_bar
 from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.media.shots import (

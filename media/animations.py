@@ -46,20 +46,23 @@ def read_animation(path: Path) -> Animation | None:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(16)
-        if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+        head = file.read(21)
+        if is_animated_webp(head):
             return _read_webp(file)
         if head.startswith(_PNG):
             return _read_png(file)
     return None
 
 
-def _read_webp(file: BinaryIO) -> Animation | None:
+def is_animated_webp(head: bytes) -> bool:
+    """Return whether the first 21 bytes of a file are those of an animated WebP."""
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _WEBP_ANIMATION)
+
+
+def _read_webp(file: BinaryIO) -> Animation:
     width = height = frame_count = duration_ms = 0
     for kind, content in _webp_chunks(file):
         if kind == b"VP8X":
-            if not content or not content[0] & _WEBP_ANIMATION:
-                return None
             width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (4, 7))
         elif kind == b"ANMF":
             frame_count += 1

@@ -10,9 +10,13 @@ import ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from promptreel.media.bounded import Completed, DeadlinePassed, Limits, Stopped, stream_bounded
-from promptreel.media.ffmpeg import find_ffmpeg, input_arguments
+from promptreel.media.bounded import Completed, DeadlinePassed, Stopped, stream_bounded
+from promptreel.media.decode_command import FILL_GAPS, clock_options, compile_command
+from promptreel.media.decoder_limits import decoder_limits
+from promptreel.media.ffmpeg import input_arguments
+from promptreel.media.sample_blocks import SampleBlocks
 from promptreel.media.speech import SAMPLE_RATE, ActivityDetector
+from promptreel.media.timestamps import read_clock
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import ChannelSound, MediaInfo
 from promptreel.schemas.mediatime import seconds_from_us
@@ -29,7 +33,6 @@ _MIN_DIFFERENCE_DB: Final = 10.0
 _MIN_SEPARATE_SHARE: Final = 0.7
 _MIN_CHANNEL_SHARE: Final = 0.05
 _MIN_ACTIVE_LEVELS: Final = 20
-_MIN_DEADLINE_S: Final = 60.0
 
 
 def split_channels(
@@ -50,8 +53,9 @@ def split_channels(
     ):
         return ()
     detectors = {name: ActivityDetector() for name in CHANNEL_FILES}
-    blocks = {name: _Samples(detector.add) for name, detector in detectors.items()}
-    source = _stereo(info, SAMPLE_RATE, {"t": limits.max_duration_s}, {"async": 1, "first_pts": 0})
+    blocks = {name: SampleBlocks(detector.add) for name, detector in detectors.items()}
+    part = {"t": limits.max_duration_s, **clock_options(info, read_clock(info, should_stop))}
+    source = _stereo(info, SAMPLE_RATE, part, FILL_GAPS)
     channels = source.filter_multi_output("channelsplit", channel_layout="stereo")
 
     def command(pipes: Mapping[str, int]) -> list[str]:
@@ -62,7 +66,7 @@ def split_channels(
             outputs.append(
                 copies[1].output(str(folder.absolute() / name), format="flac", acodec="flac", compression_level=1)
             )
-        return _compile(ffmpeg.merge_outputs(*outputs))
+        return compile_command(ffmpeg.merge_outputs(*outputs), "error")
 
     done = _run(command, {name: block.add for name, block in blocks.items()}, info, limits, should_stop)
     if done is None or done.returncode != 0:
@@ -90,47 +94,26 @@ def _has_separate_speakers(info: MediaInfo, limits: MediaLimits, should_stop: Ca
     levels: list[NDArray[np.float64]] = []
 
     def add(samples: NDArray[np.int16]) -> None:
-        complete = samples[: len(samples) // (2 * _LEVEL_SAMPLES) * 2 * _LEVEL_SAMPLES]
-        power = (complete.reshape(-1, _LEVEL_SAMPLES, 2).astype(np.float64) ** 2).mean(axis=1)
+        power = (samples.reshape(-1, _LEVEL_SAMPLES, 2).astype(np.float64) ** 2).mean(axis=1)
         levels.append(10 * np.log10(np.maximum(power, 1e-3)) - 20 * np.log10(32768))
 
-    block = _Samples(add, 2 * _LEVEL_SAMPLES)
+    block = SampleBlocks(add, 2 * _LEVEL_SAMPLES)
     start_s = max(0.0, (seconds_from_us(info.duration_us or 0) - _TRIAL_S) / 2)
     source = _stereo(info, _TRIAL_RATE, {"ss": start_s, "t": _TRIAL_S}, {})
 
     def command(pipes: Mapping[str, int]) -> list[str]:
-        return _compile(source.output(f"pipe:{pipes['sound']}", format="s16le", acodec="pcm_s16le"))
+        output = source.output(f"pipe:{pipes['sound']}", format="s16le", acodec="pcm_s16le")
+        return compile_command(output, "error")
 
     if _run(command, {"sound": block.add}, info, limits, should_stop) is None or not levels:
         return False
     return are_separate(np.concatenate(levels))
 
 
-class _Samples:
-    """Passes on int16 samples in multiples of a number, from bytes in blocks of any size."""
-
-    def __init__(self, on_samples: Callable[[NDArray[np.int16]], None], multiple: int = 1) -> None:
-        self._on_samples = on_samples
-        self._bytes = 2 * multiple
-        self._rest = b""
-
-    def add(self, block: bytes) -> None:
-        joined = self._rest + block
-        complete = len(joined) // self._bytes * self._bytes
-        self._rest = joined[complete:]
-        if complete:
-            self._on_samples(np.frombuffer(joined[:complete], "<i2"))
-
-
-def _stereo(info: MediaInfo, rate: int, part: dict[str, float], options: dict[str, Any]) -> Any:
+def _stereo(info: MediaInfo, rate: int, part: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     arguments = input_arguments(str(Path(info.path).absolute()), vn=None, sn=None, dn=None, **part)
     source = ffmpeg.input(**arguments)[str(info.audio_index)].filter("aresample", rate, **options)
     return source.filter("aformat", sample_fmts="s16", channel_layouts="stereo")
-
-
-def _compile(output: Any) -> list[str]:
-    options = ("-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-filter_complex_threads", "1")
-    return [str(word) for word in output.global_args(*options).compile(cmd=find_ffmpeg().path)]
 
 
 def _run(
@@ -141,10 +124,8 @@ def _run(
     should_stop: Callable[[], bool] | None,
 ) -> Completed | None:
     """Run a command; None if it took too long."""
-    length_s = seconds_from_us(info.duration_us or 0)
-    deadline_s = max(_MIN_DEADLINE_S, limits.decode_deadline_factor * length_s)
     try:
-        return stream_bounded(command, sinks, Limits(deadline_s, limits.decode_memory_bytes), should_stop)
+        return stream_bounded(command, sinks, decoder_limits(info, limits), should_stop)
     except DeadlinePassed:
         return None
     except Stopped as error:

@@ -32,6 +32,7 @@ from promptreel.media.decode_command import (
     sound_command,
 )
 from promptreel.media.decode_sinks import DecodeSinks, FrameTimes, OnFrames, OnSound
+from promptreel.media.decoder_limits import MIN_DEADLINE_S, decoder_limits
 from promptreel.media.decoder_log import DecoderLog
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
@@ -39,7 +40,7 @@ from promptreel.media.timestamps import Clock, read_clock
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.media import MediaInfo, SampledFrame
 from promptreel.schemas.media_warnings import MediaWarning
-from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
+from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 # Codecs whose unreferenced frames can be skipped without damage to the others.
@@ -49,7 +50,6 @@ _UNTIMED_CONTAINERS: Final = frozenset({"h264", "hevc", "m4v", "mpegvideo"})
 # A shot boundary must be placed within a quarter of a second: if skipping leaves wider gaps, all frames are decoded.
 _MAX_GAP_US: Final = 180_000
 _DEFAULT_STEP_US: Final = 40_000  # display time of a single frame without a frame rate
-_MIN_DEADLINE_S: Final = 60.0
 _TRIAL_S: Final = 2.0
 
 
@@ -161,20 +161,20 @@ def _run(
         }
     if info.audio_index is not None:
         consumers[SOUND] = sinks.add_sound
-    length_s = seconds_from_us(info.duration_us) if info.duration_us is not None else limits.max_duration_s / 2
-    deadline_s = max(_MIN_DEADLINE_S, limits.decode_deadline_factor * length_s)
+    bounds = decoder_limits(info, limits)
     try:
         return stream_bounded(
             lambda pipes: decode_command(info, source, folder, sampling, limits, skip, clock, pipes),
             consumers,
-            Limits(deadline_s, limits.decode_memory_bytes),
+            bounds,
             should_stop,
             (lambda pipes: sound_command(folder, pipes)) if info.audio_index is not None else None,
             log.add,
         )
     except DeadlinePassed as error:
         message = (
-            f"{info.path}: decoding took longer than {deadline_s:.0f} s; check that the file is what it claims to be"
+            f"{info.path}: decoding took longer than {bounds.deadline_s:.0f} s; "
+            "check that the file is what it claims to be"
         )
         raise MediaError("decode_timeout", message, retryable=True) from error
     except Stopped as error:
@@ -243,7 +243,7 @@ def _can_skip_unreferenced(info: MediaInfo, limits: MediaLimits, should_stop: Ca
         stream_bounded(
             lambda pipes: frame_times_command(info, limits, _TRIAL_S, pipes),
             {SMALL_FRAME_TIMES: times.add},
-            Limits(_MIN_DEADLINE_S, limits.decode_memory_bytes),
+            Limits(MIN_DEADLINE_S, limits.decode_memory_bytes),
             should_stop,
         )
     except (DeadlinePassed, Stopped):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import ffmpeg
@@ -23,6 +24,8 @@ from promptreel.schemas.settings import MediaLimits, SamplingSettings
 FRAMES_FOLDER: Final = "frames"
 AUDIO_FILE: Final = "audio.flac"
 _MAX_DRIFT_S: Final = 0.03
+# Arguments of aresample that turn gaps into silence, so that a sample's position tells its time.
+FILL_GAPS: Final[Mapping[str, Any]] = MappingProxyType({"async": 1, "first_pts": 0, "min_hard_comp": _MAX_DRIFT_S})
 _MAX_LOWRES: Final = 3  # ffmpeg's JPEG decoder scales by 1/2, 1/4 or 1/8
 
 # Names of the pipes that the commands write to.
@@ -50,13 +53,7 @@ def decode_command(
     """
     outputs = []
     options = _input(info, source_file, limits, skip_unreferenced)
-    if clock.is_continuous:
-        options["copyts"] = None
-    if clock.changes_sample_rate:
-        options["fflags"] = "+nofillin"
-    if clock.is_continuous or clock.changes_sample_rate:
-        options["itsoffset"] = -seconds_from_us(info.start_us)  # either option keeps the container's start
-    source = ffmpeg.input(**options)
+    source = ffmpeg.input(**options, **clock_options(info, clock))
     if info.video is not None:
         # In microseconds from here on, so that the printed times are exact.
         frames = source[str(info.video.index)].filter("settb", "1/1000000").filter_multi_output("split", 2)
@@ -83,7 +80,7 @@ def decode_command(
         # before zero are cut: item time starts at zero.
         uniform = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:channel_layouts=mono,atrim=start=0"
         outputs.append(source[str(info.audio_index)].output("pipe:1", format="nut", acodec="pcm_s16le", af=uniform))
-    return _compile(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
+    return compile_command(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0])
 
 
 def sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
@@ -94,11 +91,11 @@ def sound_command(folder: Path, pipes: Mapping[str, int]) -> list[str]:
     `_MAX_DRIFT_S` are left, because many recorders write times that are not exact.
     """
     source = ffmpeg.input("pipe:0", format="nut", protocol_whitelist="pipe", copyts=None)
-    sound = source.audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0, "min_hard_comp": _MAX_DRIFT_S})
+    sound = source.audio.filter("aresample", SAMPLE_RATE, **FILL_GAPS)
     sound = sound.filter("aformat", sample_fmts="s16", channel_layouts="mono").filter_multi_output("asplit", 2)
     samples = sound[0].output(f"pipe:{pipes[SOUND]}", format="s16le", acodec="pcm_s16le")
     stored = sound[1].output(str(folder.absolute() / AUDIO_FILE), format="flac", acodec="flac", compression_level=1)
-    return _compile(ffmpeg.merge_outputs(samples, stored))
+    return compile_command(ffmpeg.merge_outputs(samples, stored))
 
 
 def frame_times_command(info: MediaInfo, limits: MediaLimits, seconds: float, pipes: Mapping[str, int]) -> list[str]:
@@ -110,7 +107,21 @@ def frame_times_command(info: MediaInfo, limits: MediaLimits, seconds: float, pi
     assert info.video is not None
     source = ffmpeg.input(**{**_input(info, Path(info.path), limits, True), "t": seconds})
     frames = source[str(info.video.index)].filter("settb", "1/1000000").filter("scale", 16, 16)
-    return _compile(_print_times(frames, pipes[SMALL_FRAME_TIMES]).output("-", format="null", fps_mode="passthrough"))
+    return compile_command(
+        _print_times(frames, pipes[SMALL_FRAME_TIMES]).output("-", format="null", fps_mode="passthrough")
+    )
+
+
+def clock_options(info: MediaInfo, clock: Clock) -> dict[str, Any]:
+    """Return the input options that keep the container's times as far as they can be used."""
+    options: dict[str, Any] = {}
+    if clock.is_continuous:
+        options["copyts"] = None
+    if clock.changes_sample_rate:
+        options["fflags"] = "+nofillin"
+    if options:
+        options["itsoffset"] = -seconds_from_us(info.start_us)  # either option keeps the container's start
+    return options
 
 
 def _escape_pattern(folder: Path) -> str:
@@ -118,8 +129,9 @@ def _escape_pattern(folder: Path) -> str:
     return str(folder.absolute()).replace("%", "%%")
 
 
-def _compile(output: Any) -> list[str]:
-    options = ("-nostdin", "-nostats", "-hide_banner", "-loglevel", LOG_LEVEL, "-y", "-filter_complex_threads", "1")
+def compile_command(output: Any, log_level: str = LOG_LEVEL) -> list[str]:
+    """Return the command line of an ffmpeg-python output."""
+    options = ("-nostdin", "-nostats", "-hide_banner", "-loglevel", log_level, "-y", "-filter_complex_threads", "1")
     return [str(word) for word in output.global_args(*options).compile(cmd=find_ffmpeg().path)]
 
 

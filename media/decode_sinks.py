@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from promptreel.media.sample_blocks import SampleBlocks
 from promptreel.media.shots import FRAME_HEIGHT, FRAME_WIDTH
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.schemas.mediatime import US_PER_SECOND
@@ -55,7 +56,7 @@ class DecodeSinks:
         self._on_frames = on_frames
         self._on_sound = on_sound
         self._pixels = bytearray()
-        self._sound = b""
+        self._sample_blocks = SampleBlocks(self._pass_on_samples)
 
     @property
     def is_empty(self) -> bool:
@@ -70,15 +71,15 @@ class DecodeSinks:
         self._flush(_FRAMES_PER_CALL)
 
     def add_sound(self, block: bytes) -> None:
-        joined = self._sound + block
-        complete = len(joined) // 2 * 2
-        self._sound = joined[complete:]
-        self.samples += complete // 2
-        self._on_sound(np.frombuffer(joined[:complete], "<i2"))
+        self._sample_blocks.add(block)
 
     def finish(self) -> None:
         """Pass on the remaining frames."""
         self._flush(1)
+
+    def _pass_on_samples(self, samples: NDArray[np.int16]) -> None:
+        self.samples += len(samples)
+        self._on_sound(samples)
 
     def _flush(self, min_frames: int) -> None:
         """Pass on frames whose times are known: the times may arrive after the pixels."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-_MAX_BOXES: Final = 100_000
+from promptreel.media.container_headers import ASF_HEADER, top_level_boxes
+
+_MAX_CHUNKS: Final = 100_000
 _UNKNOWN_32: Final = 0xFFFFFFFF
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT_ID: Final = b"\x18\x53\x80\x67"
-_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES: Final = 64 << 10
 _MIN_CUT_BYTES: Final = 16  # writers are off by less than this in the sizes that they declare
@@ -43,7 +44,7 @@ def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool] | None:
         return _riff_is_cut
     if head.startswith(b"OggS"):
         return _ogg_is_cut
-    if head == _ASF_HEADER:
+    if head == ASF_HEADER:
         return _asf_is_cut
     if head.startswith(b"caff"):
         return _caf_is_cut
@@ -55,23 +56,8 @@ def _check_for(head: bytes) -> Callable[[BinaryIO, int], bool] | None:
 
 
 def _boxes_are_cut(file: BinaryIO, size: int) -> bool:
-    position = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            return False  # the end, or padding
-        length = int.from_bytes(header[:4], "big")
-        if length == 0:
-            return False  # the box extends to the end of the file
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length < 8 or not header[4:8].isascii():
-            return False  # not a box: trailing data of another kind
-        position += length
-        if position >= size:
-            return position > size + _MIN_CUT_BYTES
-    return False
+    ends = (position + length for _, position, length in top_level_boxes(file) if length is not None)
+    return any(end > size + _MIN_CUT_BYTES for end in ends)
 
 
 def _segment_is_cut(file: BinaryIO, size: int) -> bool:
@@ -127,7 +113,7 @@ def _asf_is_cut(file: BinaryIO, size: int) -> bool:
 
 def _caf_is_cut(file: BinaryIO, size: int) -> bool:
     position = 8
-    for _ in range(_MAX_BOXES):
+    for _ in range(_MAX_CHUNKS):
         file.seek(position)
         header = file.read(12)
         if len(header) < 12:

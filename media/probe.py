@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from promptreel.media.animations import Animation, read_animation
+from promptreel.media.animations import Animation, is_animated_webp, read_animation
 from promptreel.media.bounded import DeadlinePassed, Limits, failure_of, run_bounded
 from promptreel.media.ffmpeg import FORMAT_WHITELIST, PROTOCOL_WHITELIST
 from promptreel.media.file_structure import is_cut_off
@@ -40,7 +40,6 @@ _IMAGE_SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
 # Formats without a duration field.
 _WITHOUT_DURATION: Final = frozenset({"aac", "ac3", "eac3", "dts", "amr", "h264", "hevc", "m4v", "mpegvideo", "mjpeg"})
 _MP3_HEADER_BYTES: Final = 1 << 20  # the frame header follows a tag that may hold a cover picture
-_WEBP_ANIMATION: Final = 0x02  # flag bit in the extended header
 # Text formats that reference other files; recognised only for a more specific error message.
 _PLAYLIST_PREFIXES: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 
@@ -120,8 +119,7 @@ def picture_format(head: bytes) -> str | None:
         if head.startswith(signature):
             return demuxer
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        is_animated = head[12:16] == b"VP8X" and len(head) > 20 and head[20] & _WEBP_ANIMATION
-        return "webp_anim" if is_animated else "webp_pipe"
+        return "webp_anim" if is_animated_webp(head) else "webp_pipe"
     return None
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, Final
 
-_MAX_BOXES: Final = 10_000
+from promptreel.media.container_headers import ASF_HEADER, top_level_boxes
+
 _MAX_INDEX_BYTES: Final = 64 << 20
 _SAMPLE_ENTRY_OFFSET: Final = 12  # from the type of an stsd box to the type of its first entry
 # Sample entries of ISO/IEC 14496-12 (encv, enca, enct), of iTunes (drms, drmi) and of Audible (aavd).
 _PROTECTED_ENTRIES: Final = frozenset({b"encv", b"enca", b"enct", b"drms", b"drmi", b"p608", b"aavd"})
-_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_ENCRYPTION: Final = (
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),  # Content Encryption Object
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),  # Extended Content Encryption Object
@@ -26,29 +26,18 @@ def is_protected(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(16)
-        if head == _ASF_HEADER:
+        if head == ASF_HEADER:
             header = head + file.read(_ASF_HEADER_BYTES)
             return any(guid in header for guid in _ASF_ENCRYPTION)
         return head[4:8] == b"ftyp" and _has_protected_entry(_read_index(file))
 
 
 def _read_index(file: BinaryIO) -> bytes:
-    """Return the content of the `moov` box; empty if there is none."""
-    position = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            break
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if header[4:8] == b"moov":
+    """Return the content of the `moov` box; empty if the file has none."""
+    for kind, position, length in top_level_boxes(file):
+        if kind == b"moov":
             file.seek(position + 8)
             return file.read(min(length or _MAX_INDEX_BYTES, _MAX_INDEX_BYTES))
-        if length < 8:
-            break
-        position += length
     return b""
 
 

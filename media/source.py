@@ -30,17 +30,20 @@ def local_media(uri: str) -> Iterator[Path]:
     Raises:
         MediaError: `media_not_found` if the file or its page is missing, not a regular file, or not readable.
     """
-    paged = _PAGE.fullmatch(uri)
-    if paged is None or os.path.exists(uri):
+    file_uri, page = split_page(uri)
+    if page is None:
         with _local_file(uri) as path:
             yield path
         return
-    with _local_file(paged["uri"]) as path, tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
+    with _local_file(file_uri) as path, tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
         copy = Path(folder) / "page.tif"
         try:
-            copy_page(path, int(paged["page"]), copy)
-        except (ValueError, OSError) as error:
+            copy_page(path, page, copy)
+        except ValueError as error:
             raise MediaError("media_not_found", f"{uri}: {error}; check the number of the page") from error
+        except OSError as error:
+            message = f"{uri}: the page cannot be copied ({error}); check the free space and the file's permissions"
+            raise MediaError("media_not_found", message, retryable=True) from error
         yield copy
 
 
@@ -49,10 +52,10 @@ def page_uri(uri: str, page: int) -> str:
     return f"{uri}#page={page}"
 
 
-def without_page(uri: str) -> str:
-    """Return the URI of the file that a page belongs to; other URIs unchanged."""
+def split_page(uri: str) -> tuple[str, int | None]:
+    """Return (URI of the file, page) for the URI of a page, otherwise (URI, None), also if a file has such a name."""
     paged = _PAGE.fullmatch(uri)
-    return uri if paged is None or os.path.exists(uri) else paged["uri"]
+    return (uri, None) if paged is None or os.path.exists(uri) else (paged["uri"], int(paged["page"]))
 
 
 @contextmanager

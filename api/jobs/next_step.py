@@ -16,7 +16,7 @@ class Facts:
         now: current `time.monotonic`.
         starts_at: `time.monotonic` at which to start its runner; None if one was started.
         is_alive: whether a runner is executing the run.
-        commit: the manifest committed by this job; None if there is none yet.
+        commit: the manifest committed by this job; None before the first.
         starts: how often the job's runner was started.
         last_start: maximum number of starts.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptreel.media.formats import EXTENSIONS
-from promptreel.media.source import page_uri, without_page
+from promptreel.media.source import page_uri, split_page
 from promptreel.media.tiff_pages import count_pages
 from promptreel.schemas.errors import TargetError
 from promptreel.tables.request import TargetItem
@@ -57,7 +57,7 @@ def expand_target(named: Sequence[str]) -> ExpandedTarget:
     if not items:
         extensions = " ".join(sorted(EXTENSIONS))
         raise TargetError(f"no media files in {', '.join(named)}; supported extensions: {extensions}")
-    if all("://" not in item.uri and not os.path.exists(without_page(item.uri)) for item in items.values()):
+    if all("://" not in item.uri and not os.path.exists(split_page(item.uri)[0]) for item in items.values()):
         raise TargetError(f"{', '.join(named)}: does not exist; check the path")
     return ExpandedTarget(list(items.values()), skipped)
 

@@ -35,7 +35,9 @@ def analyze(path: Path, folder: Path) -> MediaAnalysis:
     return analyze_media(probe_media(path), folder, SamplingSettings(), MediaLimits())
 
 
-@pytest.mark.parametrize(("name", "bleed"), [("i.wav", 0.0), ("i.wav", 0.1), ("i.mp3", 0.05), ("i.m4a", 0.05)])
+@pytest.mark.parametrize(
+    ("name", "bleed"), [("i.wav", 0.0), ("i.wav", 0.1), ("i.mp3", 0.05), ("i.m4a", 0.05), ("i.ts", 0.05)]
+)
 def test_interview_is_split_into_its_speakers(name: str, bleed: float, tmp_path: Path) -> None:
     left, right = interview(bleed)
     found = analyze(write_stereo(tmp_path / name, left, right), tmp_path / "out")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from promptreel.media import decode
+from promptreel.media import decoder_limits
 from promptreel.media.decode import decode_media
 from promptreel.media.probe import probe_media
 from promptreel.schemas.errors import MediaError
@@ -62,7 +62,7 @@ def test_memory_limit_fails_the_pass(decoded: Decode, tmp_path: Path) -> None:
 
 
 def test_deadline_fails_the_pass(decoded: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_MIN_DEADLINE_S", 0.01)
+    monkeypatch.setattr(decoder_limits, "MIN_DEADLINE_S", 0.01)
     path = write_film(tmp_path / "f.mp4", plain(["red"], 50, (640, 360)), 25, *EVERY_FRAME)
     with pytest.raises(MediaError) as caught:
         decoded(path, MediaLimits(decode_deadline_factor=0.001))

@@ -65,6 +65,16 @@ def test_missing_page_is_an_error(page: int, scan: Path) -> None:
     assert caught.value.code == "media_not_found"
 
 
+def test_page_that_cannot_be_copied_can_be_retried(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(path: Path, page: int, out: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("promptreel.media.source.copy_page", fill_the_disk)
+    with pytest.raises(MediaError, match="No space left") as caught, local_media(f"{scan}#page=1"):
+        pass
+    assert caught.value.retryable
+
+
 def test_target_holds_every_page(scan: Path) -> None:
     named = [item.name for item in expand_target([str(scan)]).items]
     assert named == ["scan.tif#page=1", "scan.tif#page=2", "scan.tif#page=3"]
