@@ -99,8 +99,9 @@ class TranscriptionSettings:
 
     Attributes:
         enabled: False disables transcription.
-        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 format. The
-            default transcribes clear speech well at several times real time on two cores.
+        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or the path of a folder in CTranslate2
+            format, with a separator ("./base"). The default transcribes clear speech well at several times real time on
+            two cores.
         language: ISO 639-1 code of the spoken language, or several, separated by commas, to choose from; None detects
             the language of each stretch of speech.
         compute_type: CTranslate2 compute type; "int8" is the fastest on a CPU.
@@ -126,8 +127,8 @@ class ImageEmbeddingSettings:
 
     Attributes:
         enabled: False disables image embeddings.
-        model: `ARCHITECTURE:WEIGHTS` with open-clip names, where WEIGHTS is a public tag or a local file; or
-            `local-dir:FOLDER`.
+        model: `ARCHITECTURE:WEIGHTS` with open-clip names, where WEIGHTS is a public tag or the path of a file, with a
+            separator ("./mine.safetensors"); or `local-dir:FOLDER`.
         frames_per_segment: maximum number of embedded frames per segment, 1 to 16: the first sharp frame, the middle
             frame, and evenly spaced others.
     """

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -288,6 +289,36 @@ def test_sentence_transformer_folder_is_named_by_its_content(tmp_path):
     (folder / "model.safetensors").write_bytes(b"two!")
     assert SentenceTransformersEmbedder(str(folder)).name != first
     assert first.startswith("sentence-transformers:mine-")
+
+
+def test_folder_does_not_shadow_a_sentence_transformer(monkeypatch, tmp_path, offline):
+    monkeypatch.setattr(text_embedding, "is_installed", lambda package: True)
+    monkeypatch.setattr(local_models, "_models", {})
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.safetensors").write_bytes(b"one")
+    loaded = []
+    library = types.SimpleNamespace(SentenceTransformer=lambda name, **_: loaded.append(name) or OneVector())
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    found = find_text_weights("sentence-transformers:tiny")
+    assert (found.available, found.fix.endswith("; for the folder tiny write ./tiny")) == (False, True)
+    snapshot = tmp_path / "models" / "models--sentence-transformers--tiny" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "modules.json").write_text("[]")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    by_name, by_path = SentenceTransformersEmbedder("tiny"), SentenceTransformersEmbedder("./tiny")
+    assert by_name.name == "sentence-transformers:tiny"
+    assert by_path.name.startswith("sentence-transformers:tiny-")
+    by_name.embed(["a dog"])
+    by_path.embed(["a dog"])
+    assert [Path(name) for name in loaded] == [snapshot, Path("tiny")]
+
+
+class OneVector:
+    def encode(self, texts, **_):
+        return np.ones((len(texts), 1), np.float32)
 
 
 @pytest.mark.skipif(
