@@ -153,12 +153,26 @@ def read_prompt_file(path: Path) -> Prompt:
         PromptError: the file cannot be read, is not JSON, or contains an invalid definition.
     """
     try:
-        definition = json.loads(path.read_text("utf-8-sig"))
+        content = path.read_bytes()
     except OSError as error:
         raise PromptError(f"prompt file {path}: cannot be read ({error.strerror})") from error
+    return parse_prompt(content, f"prompt file {path}")
+
+
+def parse_prompt(content: bytes, where: str) -> Prompt:
+    """Parse a prompt definition: JSON in UTF-8, with or without a byte order mark.
+
+    Args:
+        where: source of the definition, for error messages.
+
+    Raises:
+        PromptError: the content is not JSON, or is an invalid definition.
+    """
+    try:
+        definition = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
-        raise PromptError(f"prompt file {path}: is not JSON ({error})") from error
-    return prompt_from_dict(definition, f"prompt file {path}")
+        raise PromptError(f"{where}: is not JSON ({error})") from error
+    return prompt_from_dict(definition, where)
 
 
 def check_json_schema(json_schema: Any, where: str) -> None:

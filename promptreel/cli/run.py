@@ -15,14 +15,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir, prompt_option
+from promptreel.cli.options import command_line, data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
-from promptreel.prompts import find_prompt
 from promptreel.providers.registry import check_access, check_run
 from promptreel.schemas.errors import InvalidInput, RunError, SettingsError
 from promptreel.schemas.ids import new_run_id
@@ -160,7 +159,7 @@ def _option_names(context: click.Context) -> list[str]:
 
 
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
-    prompt = find_prompt(prompt_name)
+    prompt = load_prompt(prompt_name)
     settings = settings_of(options)
     check_run(prompt, settings)
     warn_of_retirement(settings)
