@@ -2,7 +2,7 @@
 
 runs/<run_id>/
     request.json            the frozen prompt, settings and target
-    media.parquet           the expanded target: one row per file
+    media.parquet           the expanded target: one row per file, with the only full copy of its URLs
     attempts/<n>.json       an attempt of the runner, with the ffmpeg of its machine; a newer one fences off older ones
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
@@ -37,13 +37,13 @@ from typing import Final
 from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
-PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json")
+PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json", f"{RUNS}/*/media.parquet")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_private(name: str) -> bool:
-    """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, and run
-    requests, which contain accounts, URLs and settings."""
+    """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, run
+    requests, which contain accounts and settings, and run targets, which contain URLs with signatures and passwords."""
     return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 

@@ -25,6 +25,7 @@ from promptreel.cli.target import expand_target
 from promptreel.providers.registry import check_access, check_run
 from promptreel.schemas.errors import InvalidInput, RunError, SettingsError
 from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.uris import public_uri
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
@@ -166,7 +167,7 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     target = expand_target(named)
     if skipped := target.skipped_text():
         click.echo(skipped, err=True)
-    as_named = tuple(os.fsencode(name).decode("utf-8", "replace") for name in named)
+    as_named = tuple(os.fsencode(public_uri(name)).decode("utf-8", "replace") for name in named)
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
     write_request(storage, request, target.items)
     return request.run_id
@@ -187,7 +188,7 @@ def _reject_settings(run_id: str, named: Sequence[str]) -> None:
         and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
     ]
     if named or passed:
-        extra = " ".join([*passed, *named])
+        extra = " ".join([*passed, *map(public_uri, named)])
         raise InvalidInput(f"--resume uses the target and settings of {run_id}; remove {extra}")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.table_rows import ItemStatus, MediaRow
+from promptreel.schemas.uris import public_uri
 from promptreel.transforms.elements import ItemOutcome
 
 
@@ -26,8 +27,8 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         run_id=run_id,
         video_id=media.video_id,
         name=media.name,
-        uri=media.uri,
-        other_uris=media.other_uris,
+        uri=public_uri(media.uri),
+        other_uris=tuple(map(public_uri, media.other_uris)),
         status=item_status(item),
         media_type=info.media_type if info is not None else None,
         container=info.container if info is not None else None,
