@@ -49,9 +49,9 @@ def fetch_http(uri: str, out: Path, sleep: Callable[[float], None] = time.sleep)
         try:
             download.receive()
             return
-        except _Rejected as error:
+        except _FinalAnswer as error:
             raise _error(uri, str(error), error.status) from None
-        except _Interrupted as error:
+        except _AttemptFailed as error:
             if delay_s is None:
                 raise _error(uri, f"{error}, after {attempt} attempts") from None
             sleep(delay_s if error.retry_after_s is None else error.retry_after_s)
@@ -59,7 +59,7 @@ def fetch_http(uri: str, out: Path, sleep: Callable[[float], None] = time.sleep)
             raise _error(uri, f"cannot be stored on this machine: {error}") from None
 
 
-class _Rejected(Exception):
+class _FinalAnswer(Exception):
     """The server's answer is final, e.g. 404, or the URL is invalid."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -67,7 +67,7 @@ class _Rejected(Exception):
         self.status = status
 
 
-class _Interrupted(Exception):
+class _AttemptFailed(Exception):
     """Another attempt may succeed."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -97,7 +97,7 @@ class _Download:
         """Make one attempt; return once the file is complete.
 
         Raises:
-            _Interrupted, _Rejected: the attempt failed.
+            _AttemptFailed, _FinalAnswer: the attempt failed.
             OSError: the file cannot be written.
         """
         with self._open() as response:
@@ -107,7 +107,7 @@ class _Download:
                 self.validator = _validator(response.headers)
             elif not str(response.headers.get("Content-Range", "")).startswith(f"bytes {self.received}-"):
                 self.validator = None  # the next attempt restarts
-                raise _Interrupted("the server sent another part of the file than the one requested")
+                raise _AttemptFailed("the server sent another part of the file than the one requested")
             declared = response.length
             before = self.received
             with self.out.open("ab" if is_continued else "wb") as file:
@@ -116,7 +116,7 @@ class _Download:
                     file.write(block)
                     self.received += len(block)
             if declared is not None and self.received - before != declared:
-                raise _Interrupted(f"the connection closed after {self.received - before} of {declared} bytes")
+                raise _AttemptFailed(f"the connection closed after {self.received - before} of {declared} bytes")
 
     def _open(self) -> HTTPResponse:
         request = urllib.request.Request(self._url, headers={"User-Agent": "promptreel", "Accept": "*/*"})
@@ -135,18 +135,18 @@ class _Download:
         except (OSError, HTTPException) as error:
             raise _connection_error(error) from None
         except ValueError as error:
-            raise _Rejected(f"not a valid URL: {error}") from None
+            raise _FinalAnswer(f"not a valid URL: {error}") from None
 
     def _http_error(self, error: urllib.error.HTTPError) -> Exception:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self.received:
             self.received, self.validator = 0, None
-            return _Interrupted("the file became shorter", 0.0)
+            return _AttemptFailed("the file became shorter", 0.0)
         reason = f"the server responded {error.code} {_phrase(error.code)}".rstrip()
         if error.code in _TEMPORARY:
-            return _Interrupted(reason, _retry_after_s(error.headers))
+            return _AttemptFailed(reason, _retry_after_s(error.headers))
         if 300 <= error.code < 400:
-            return _Rejected(f"{reason}, a redirect that cannot be followed")
-        return _Rejected(reason, error.code)
+            return _FinalAnswer(f"{reason}, a redirect that cannot be followed")
+        return _FinalAnswer(reason, error.code)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -218,17 +218,17 @@ def _read(response: HTTPResponse) -> bytes:
 
 def _connection_error(reason: Any) -> Exception:
     if isinstance(reason, TimeoutError):
-        return _Interrupted(f"no response within {TIMEOUT_S:g} s")
+        return _AttemptFailed(f"no response within {TIMEOUT_S:g} s")
     if isinstance(reason, socket.gaierror):
         is_temporary = reason.errno == socket.EAI_AGAIN
-        return (_Interrupted if is_temporary else _Rejected)("the host name cannot be resolved")
+        return (_AttemptFailed if is_temporary else _FinalAnswer)("the host name cannot be resolved")
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return _Rejected(f"the server's certificate is not valid: {reason.verify_message}")
+        return _FinalAnswer(f"the server's certificate is not valid: {reason.verify_message}")
     if isinstance(reason, str) and reason.startswith("unknown url type"):
-        return _Rejected("a redirect leads to an address that is neither HTTP nor HTTPS")
+        return _FinalAnswer("a redirect leads to an address that is neither HTTP nor HTTPS")
     if isinstance(reason, OSError | HTTPException):
-        return _Interrupted(f"{type(reason).__name__}: {reason}")
-    return _Rejected(str(reason))
+        return _AttemptFailed(f"{type(reason).__name__}: {reason}")
+    return _FinalAnswer(str(reason))
 
 
 def _validator(headers: HTTPMessage) -> str | None:
