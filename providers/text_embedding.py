@@ -1,7 +1,7 @@
 """Semantic indexing: the texts of a result to embed, and the embedding models that run on this machine.
 
-A text is one instance of a leaf field ("people[1].name"), the complete `metadata_text`, or the transcript. Vectors of
-different models are never compared; each is stored with the name of its model.
+A text is one instance of a leaf field ("people[1].name"), the `metadata_text` of all indexed fields, or the transcript.
+Vectors of different models are never compared; each is stored with the name of its model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from promptreel.providers.weights import (
     path_hint,
 )
 from promptreel.schemas.errors import ModelError, SettingsError
-from promptreel.schemas.field_paths import LeafField
+from promptreel.schemas.field_paths import LeafField, render_text
 from promptreel.schemas.ids import digest
 
 VERSION: Final = 1
@@ -68,12 +68,16 @@ def texts_of(
 ) -> tuple[IndexedText, ...]:
     """Return the texts of one result: its fields in schema order, `metadata_text`, and the transcript.
 
-    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters.
+    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters. `metadata_text` is indexed
+    without the disabled fields, although results show it in full.
     """
     disabled_paths = {path.removesuffix("[]") for path in disabled}
+    enabled = tuple(leaf for leaf in leaves if leaf.path not in disabled_paths)
+    if len(enabled) < len(leaves):
+        metadata_text = render_text(metadata, enabled) if enabled else ""
     texts = []
-    for leaf in leaves:
-        if leaf.type == "string" and leaf.path not in disabled_paths:
+    for leaf in enabled:
+        if leaf.type == "string":
             for instance, value in instances_of(metadata, leaf.path):
                 if isinstance(value, str):
                     texts.append(IndexedText(leaf.path, instance, value))

@@ -234,7 +234,7 @@ def _flatten(values: list[Any]) -> list[Any]:
 
 
 def render_text(metadata: Mapping[str, Any], leaves: tuple[LeafField, ...]) -> str:
-    """Render a `path: value` line for each leaf that has a value, in schema order; search uses this text.
+    """Render a `path: value` line for each leaf that has a value, in schema order, for search and for people.
 
     >>> render_text({"tags": ["a", "b"]}, (LeafField("tags", "string", 1, {}),))
     'tags: a, b'

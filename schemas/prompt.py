@@ -54,7 +54,8 @@ class VideoLevel:
 
 @dataclass(frozen=True)
 class SemanticIndexing:
-    """Leaf paths that are extracted but not embedded; filters and SQL can still use them."""
+    """Leaf paths that are extracted but in no search index, neither vectors nor words; results show them, and filters and
+    SQL can use them."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 

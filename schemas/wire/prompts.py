@@ -34,7 +34,7 @@ class VideoLevelBody(RequestModel):
 
 
 class SemanticIndexingBody(RequestModel):
-    """Leaf fields that are extracted but not embedded."""
+    """Leaf fields that are extracted but left out of search, of vectors and of words."""
 
     disabled_segment_fields: list[str] = []
     disabled_video_level_fields: list[str] = []

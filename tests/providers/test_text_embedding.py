@@ -33,7 +33,7 @@ from promptreel.providers.text_embedding import (
 )
 from promptreel.providers.weights import MODELS_VARIABLE, is_installed
 from promptreel.schemas.errors import ModelError
-from promptreel.schemas.field_paths import leaf_fields, parse_schema
+from promptreel.schemas.field_paths import leaf_fields, parse_schema, render_text
 from tests.tiny_models import CLIP_CONFIG, make_clip_folder
 
 # Each pair is closer to each other than to any other line.
@@ -108,14 +108,23 @@ def test_each_text_has_its_field_and_instance():
     ]
 
 
-@pytest.mark.parametrize("path", ["people[].name", "tags", "tags[]", "title"])
-def test_disabled_field_is_not_embedded(path):
-    found = texts_of(METADATA, "m", "t", LEAVES, disabled=[path])
-    everything = texts_of(METADATA, "m", "t", LEAVES)
-    assert [text for text in everything if text not in found] == [
-        text for text in everything if text.field == path.removesuffix("[]")
-    ]
-    assert len(found) < len(everything)
+@pytest.mark.parametrize("path", ["people[].name", "people[].hats[]", "tags", "tags[]", "title", "shots"])
+def test_disabled_field_is_in_no_text(path):
+    complete = render_text(METADATA, LEAVES)
+    found = {text.instance: text.text for text in texts_of(METADATA, complete, "t", LEAVES, disabled=[path])}
+    everything = {text.instance: text.text for text in texts_of(METADATA, complete, "t", LEAVES)}
+    plain = path.removesuffix("[]")
+    left_out = [text.instance for text in texts_of(METADATA, "", "", LEAVES) if text.field == plain]
+    assert everything.keys() - found.keys() == set(left_out)
+    lines = [line for line in complete.splitlines() if not line.startswith(f"{plain}: ")]
+    assert len(lines) == len(LEAVES) - 1
+    assert found["metadata_text"].splitlines() == lines
+
+
+def test_result_with_all_fields_disabled_has_no_text_but_its_transcript():
+    disabled = [leaf.path for leaf in LEAVES]
+    found = texts_of(METADATA, render_text(METADATA, LEAVES), "t", LEAVES, disabled)
+    assert [text.field for text in found] == ["transcription"]
 
 
 def test_blank_texts_are_not_embedded():
