@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
@@ -239,7 +240,7 @@ def _validator(headers: HTTPMessage) -> str | None:
     return headers.get("Last-Modified")
 
 
-def _retry_after_s(headers: HTTPMessage) -> float | None:
+def _retry_after_s(headers: Message) -> float | None:
     """Return the seconds of a Retry-After header, at most `MAX_RETRY_AFTER_S`; None for a date or no header."""
     value = str(headers.get("Retry-After", "")).strip()
     return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None

@@ -59,7 +59,7 @@ def load_prompt(name: str) -> Prompt:
     """
     if name != STANDARD_INPUT:
         return find_prompt(name)
-    if sys.stdin is None:  # type: ignore[redundant-expr]  # closed by the parent process
+    if sys.stdin is None:  # closed by the parent process
         raise PromptError("standard input: is closed; pipe a prompt into it")
     content = sys.stdin.buffer.read()
     if not content.strip():
