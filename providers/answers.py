@@ -14,7 +14,7 @@ import jsonschema
 
 from promptreel.providers.answer_json import AnswerNotJson, read_answer_json
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Verdict
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
@@ -46,6 +46,10 @@ class CheckedAnswer:
     warning: str | None = None
     repair: str | None = None
     model_version: str | None = None
+
+    def origin(self) -> dict[str, str | None]:
+        """Return what a cached result says about its answer."""
+        return {"model_version": self.model_version, "answer_repair": self.repair}
 
 
 class AnswerFailed(ModelError):
@@ -83,15 +87,32 @@ async def generate_checked(
         tries = _replay(request, [answer for _, answer in reversed(earlier)])
     prepared = await policy.prepare(request)
     while True:
+        check = _Check(request)
         if provider.is_called:
-            answer = await policy.call(tries.current, prepared, subject, tally)
+            await policy.call(tries.current, prepared, subject, tally, check)
         else:
-            answer = await provider.call(tries.current, prepared)
+            check(await provider.call(tries.current, prepared))
+        if isinstance(check.result, CheckedAnswer):
+            return check.result
+        if not tries.advance(check.result):
+            raise check.result
+
+
+class _Check:
+    """Checks an answer before its call record ends; `result` is then the checked answer or its failure."""
+
+    result: CheckedAnswer | AnswerFailed
+
+    def __init__(self, request: ModelRequest) -> None:
+        self._request = request
+
+    def __call__(self, answer: ModelAnswer) -> Verdict:
         try:
-            return check_answer(answer, request)
+            self.result = check_answer(answer, self._request)
+            return Verdict(repair=self.result.repair)
         except AnswerFailed as failure:
-            if not tries.advance(failure):
-                raise
+            self.result = failure
+            return Verdict((failure.code, failure.message))
 
 
 class _Tries:
