@@ -40,5 +40,13 @@ def test_unusable_answer_is_an_error_with_code_and_message(calls):
     assert all(call["model_version"] for call in calls)
 
 
+def test_repaired_answer_is_marked_on_its_result_and_call(world, calls):
+    results = ok_json(world.caller.get(f"/prompt-runs/{world.run_id}/results?video_id={world.video_id}"))["data"]
+    warnings = [row["processing_warning"] for row in results]
+    assert warnings == [None, "the answer was not strict JSON and was repaired: fence", None]
+    repaired = [call["segment_id"] for call in calls if call["answer_repair"] == "fence"]
+    assert repaired == [results[1]["segment_id"]]
+
+
 def _words(text):
     return " ".join(text.split())

@@ -7,7 +7,6 @@ import pytest
 from tests.fake_gemini import FakeGemini, Fault
 from tests.fake_gemini.wrong_shapes import WRONG_SHAPES
 from tests.pipeline_runs import check_counts, make_video, manifest_of, run_media, settings_for
-from tests.prompts import NESTED
 
 SEGMENTS = 24
 CALLS = SEGMENTS + 1  # with the synthesis

@@ -215,7 +215,7 @@ def test_recorded_answer_that_is_readable_now_is_used():
     assert (answer.metadata, answer.repair, counted.attempts, calls) == ({"n": 3}, "trailing_comma", 0, 0)
 
 
-def test_record_of_an_answer_is_written_even_if_its_check_fails():
+def test_answer_is_recorded_even_if_its_check_fails():
     model, sink = ScriptedModel({"n": 3}), MemorySink()
 
     def broken_check(answer):

@@ -48,7 +48,9 @@ def around(draw, text):
 @st.composite
 def _object_tokens(draw, value):
     flags = draw(
-        st.fixed_dictionaries({name: st.booleans() for name in ("trailing_comma", "raw", "comment", "spaces", "python")})
+        st.fixed_dictionaries(
+            {name: st.booleans() for name in ("trailing_comma", "raw", "comment", "spaces", "python")}
+        )
     )
     return list(_tokens(value, flags))
 
@@ -56,7 +58,9 @@ def _object_tokens(draw, value):
 def _tokens(value, flags):
     """Yield the tokens of a value; the quotes of a string are tokens of their own."""
     if isinstance(value, dict):
-        yield from _container("{", "}", [[*_string(key), ":", *_tokens(part, flags)] for key, part in value.items()], flags)
+        yield from _container(
+            "{", "}", [[*_string(key), ":", *_tokens(part, flags)] for key, part in value.items()], flags
+        )
     elif isinstance(value, list):
         yield from _container("[", "]", [list(_tokens(part, flags)) for part in value], flags)
     elif isinstance(value, str):

@@ -58,7 +58,14 @@ def test_retryable_in_sources_matches_the_table():
         (lambda code: code.halts_run, {"quota_exhausted", "model_auth", "model_not_found"}),
         (
             lambda code: code.is_paid_answer,
-            {"model_blocked", "model_truncated", "model_stopped", "answer_not_json", "schema_invalid", "media_not_seen"},
+            {
+                "model_blocked",
+                "model_truncated",
+                "model_stopped",
+                "answer_not_json",
+                "schema_invalid",
+                "media_not_seen",
+            },
         ),
         (
             lambda code: code.found_by_check,
