@@ -87,7 +87,7 @@ async def generate_checked(
         tries = _replay(request, [answer for _, answer in reversed(earlier)])
     prepared = await policy.prepare(request)
     while True:
-        check = _Check(request)
+        check = _AnswerCheck(request)
         if provider.is_called:
             await policy.call(tries.current, prepared, subject, tally, check)
         else:
@@ -98,7 +98,7 @@ async def generate_checked(
             raise check.result
 
 
-class _Check:
+class _AnswerCheck:
     """Checks an answer before its call record ends; `result` is then the checked answer or its failure."""
 
     result: CheckedAnswer | AnswerFailed
