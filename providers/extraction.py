@@ -27,11 +27,16 @@ def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
     """Return the request for one segment. The instruction holds everything that the segments of a run share."""
     return ModelRequest(
         purpose="metadata_extraction",
-        instruction=f"{PREAMBLE}\n\nTask:\n{prompt.prompt_text}",
+        instruction=extraction_instruction(prompt.prompt_text),
         text=_describe(media),
         json_schema=prompt.json_schema,
         media=media,
     )
+
+
+def extraction_instruction(prompt_text: str) -> str:
+    """Return the instruction of every segment of a run."""
+    return f"{PREAMBLE}\n\nTask:\n{prompt_text}"
 
 
 def extraction_key(

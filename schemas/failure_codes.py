@@ -23,6 +23,7 @@ class FailureCode:
         fix: what a user can do.
         halts_run: every later call of the run would fail in the same way, so the run makes no more calls.
         is_paid_answer: the failure is an answer of the model, which the service charges for; the call record stores it.
+        found_by_check: the service completed the answer, and the check of it found the failure.
         second_try: the second request within the operation: with the error in the prompt ("repair"), with a larger token
             budget, or unchanged.
     """
@@ -34,6 +35,7 @@ class FailureCode:
     fix: str
     halts_run: bool = False
     is_paid_answer: bool = False
+    found_by_check: bool = False
     second_try: SecondTry | None = None
 
 
@@ -177,6 +179,7 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, reword the prompt or use another model.",
+        found_by_check=True,
         second_try="same",
     ),
     FailureCode(
@@ -194,6 +197,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, simplify the schema or use another model.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="repair",
     ),
     FailureCode(
@@ -202,6 +207,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, describe the field better, or relax the constraint named in the message.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="repair",
     ),
     FailureCode(
@@ -210,6 +217,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, change `--media-input` or use a model that supports this media type.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="same",
     ),
     FailureCode(

@@ -110,6 +110,8 @@ class ResultRow:
         warning: a problem with the answer, e.g. a time outside the segment.
         reused: taken from the operation cache without a call in this run.
         llm_call_ids: the calls that produced the answer, in this or an earlier run; empty for the built-in model.
+        model_version: the model version that answered, as the service reports it.
+        answer_repair: the repairs that the JSON of the answer needed, joined by commas; null for strict JSON.
     """
 
     run_id: str
@@ -129,6 +131,9 @@ class ResultRow:
     operation_key: str
     llm_call_ids: tuple[str, ...]
     executed_at: str
+    # Columns that came later have defaults, for parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +272,7 @@ class VideoResultRow:
         omitted_segment_ids: segments without a result, or beyond the text limit.
         source_fingerprint: hash of the input segment results.
         rendered_prompt_chars: length of the prompt text in characters.
+        model_version, answer_repair: see `ResultRow`.
     """
 
     run_id: str
@@ -288,6 +294,9 @@ class VideoResultRow:
     operation_key: str
     llm_call_ids: tuple[str, ...]
     executed_at: str
+    # Columns that came later have defaults, for parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,13 +329,18 @@ class LlmCallRow:
     """One attempt of one model call.
 
     Attributes:
-        segment_id: None for a synthesis.
-        purpose: "metadata_extraction" or "video_level_synthesis".
-        status: "success", "error", or "interrupted" (the process died before it stored an answer).
-        request: the request as JSON text: instruction, text, schema hash and media descriptions, without media content.
+        segment_id: None for a synthesis or an embedding.
+        purpose: "metadata_extraction", "video_level_synthesis" or "text_embedding".
+        status: "success" (an answer that fits the schema), "error" (no answer, or one that cannot be used), or
+            "interrupted" (the process died before it stored an answer).
+        code: failure code of an error.
+        request: the request as JSON text: its text, hashes of instruction and schema, and a description of the media.
         video_seconds: duration of the media in the request.
         model_version: the model version reported by the service; None without an answer, or if it was not reported or
             not recorded.
+        answer_repair: see `ResultRow`.
+        instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
+        json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
 
     llm_call_id: str
@@ -356,7 +370,12 @@ class LlmCallRow:
     duration_ms: int
     request: str
     response_text: str | None
-    model_version: str | None = None  # added later: logs and parts of earlier versions lack it
+    # Columns that came later have defaults, for logs and parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
+    # Only in the table: all calls of a run with one purpose share them.
+    instruction: str | None = None
+    json_schema: str | None = None
 
 
 TABLES: Final[dict[str, type]] = {

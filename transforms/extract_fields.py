@@ -57,7 +57,7 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
         answer = await session.generate(extraction_request(prompt, media), subject, tally)
         metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
-        return {"metadata": metadata, "warning": warnings or None, "text": answer.text}
+        return {"metadata": metadata, "warning": warnings or None, "text": answer.text, **answer.origin()}
 
     outcome = await session.run_operation("field_extraction", key, extract)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))

@@ -107,7 +107,8 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
             media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
         answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
-        return {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text, **coverage}
+        result = {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text}
+        return {**result, **answer.origin(), **coverage}
 
     outcome = await session.run_operation("synthesis", operation_key, synthesize)
     return replace(item, synthesis=outcome)

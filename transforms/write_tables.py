@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
+from promptreel.providers.call_requests import SentRequests
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import read_calls
@@ -87,5 +89,15 @@ def _shard_rows(
         else:
             assert earlier is not None
             yield from earlier.of_item(video_id)
+    sent = SentRequests(source.prompt.to_dict())
     for call in sorted(calls, key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
-        yield "llm_calls", row_of(call)
+        yield "llm_calls", row_of(_with_shared_parts(call, sent))
+
+
+def _with_shared_parts(call: LlmCallRow, sent: SentRequests) -> LlmCallRow:
+    schema = sent.json_schema(call.purpose)
+    return replace(
+        call,
+        instruction=sent.instruction(call.purpose, call.request),
+        json_schema=None if schema is None else json.dumps(schema, ensure_ascii=False),
+    )

@@ -15,6 +15,7 @@ from promptreel.api.runs.run_tables import Row, RunTables, run_tables
 from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
+from promptreel.providers.call_requests import SentRequests
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.tables.storage import Storage
 
@@ -262,7 +263,10 @@ def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     if tables is None:
         return []
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}
-    return [_call_body(run, row, spans.get(row["segment_id"], (None, None))) for row in tables.all_rows("llm_calls")]
+    sent = SentRequests(run.prompt)
+    return [
+        _call_body(run, row, spans.get(row["segment_id"], (None, None)), sent) for row in tables.all_rows("llm_calls")
+    ]
 
 
 def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
@@ -312,10 +316,8 @@ def _counts(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
 
 
-def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:
-    schema = run.prompt["json_schema"]
-    if row["purpose"] == "video_level_synthesis":
-        schema = (run.prompt.get("video_level") or {}).get("json_schema")
+def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None], sent: SentRequests) -> Row:
+    schema = sent.json_schema(row["purpose"])
     return {
         "llm_call_id": row["llm_call_id"],
         "prompt_run_id": run.run_id,
@@ -334,7 +336,7 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "video_seconds": row["video_seconds"],
         "segment_start_time": span[0],
         "segment_end_time": span[1],
-        "prompt_text": run.prompt["prompt_text"],
+        "prompt_text": sent.prompt_text(row["purpose"], row["request"]),
         "response_text": row["response_text"],
         "schema_used": json.dumps(schema) if schema is not None else None,
         "invoked_at": row["invoked_at"],
@@ -343,5 +345,8 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "duration_ms": row["duration_ms"],
         "attempt": row["attempt"],
         "finish_reason": row["finish_reason"],
+        "error_code": row["code"],
         "error_message": row["message"],
+        "model_version": row.get("model_version"),
+        "answer_repair": row.get("answer_repair"),
     }

@@ -346,7 +346,13 @@ class RetryFailures(RequestModel):
 
 
 class LlmCallBody(WireModel):
-    """One attempt of one model call."""
+    """One attempt of one model call.
+
+    Attributes:
+        prompt_text: the instruction and the text that were sent; null if not known.
+        error_code: why there is no usable answer; null if there is one.
+        answer_repair: the repairs that the JSON of the answer needed, joined by commas.
+    """
 
     llm_call_id: str
     prompt_run_id: str
@@ -374,4 +380,7 @@ class LlmCallBody(WireModel):
     duration_ms: int = 0
     attempt: int = 1
     finish_reason: str | None = None
+    error_code: str | None = None
     error_message: str | None = None
+    model_version: str | None = None
+    answer_repair: str | None = None

@@ -34,7 +34,8 @@ class Fault:
             text) the header, `quota_id` a QuotaFailure, `reason` an ErrorInfo.
         finish_reason: the candidate's finish reason; `text_answer` replaces the text ("" for none).
         block_reason: prompt feedback instead of a candidate.
-        answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
+        answer: replaces the answer: "malformed", "wrong_schema", "empty", "no_candidates", "truncated", or a form of
+            tests/fake_gemini/wrong_shapes.py ("fenced", "twice", "trailing_comma", ...).
         thoughts: a text sent before the answer as a thought, and counted as one.
         no_media_tokens: the usage reports only text.
         delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with the

@@ -68,6 +68,8 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         operation_key=outcome.key,
         llm_call_ids=tuple(result["llm_call_ids"]),
         executed_at=result["executed_at"],
+        model_version=result.get("model_version"),
+        answer_repair=result.get("answer_repair"),
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
 

@@ -40,5 +40,7 @@ def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
         operation_key=outcome.key,
         llm_call_ids=tuple(result["llm_call_ids"]),
         executed_at=result["executed_at"],
+        model_version=result.get("model_version"),
+        answer_repair=result.get("answer_repair"),
     )
     yield {**row_of(row), FIELDS: typed_fields(fields.node, result["metadata"])}
