@@ -20,12 +20,13 @@ from promptreel.api.web.errors import not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import DeletionStatus, Page
 from promptreel.schemas.wire.indexes import CreateIndex, IndexBody
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import VideoBody
 
-router = APIRouter(prefix="/indexes", tags=["indexes"])
+router = APIRouter(prefix="/indexes", tags=["indexes"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=IndexBody)

@@ -9,10 +9,11 @@ from promptreel.api.web.auth import Reader
 from promptreel.api.web.dependencies import Db
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import Page
 from promptreel.schemas.wire.videos import VideoBody
 
-router = APIRouter(prefix="/playground", tags=["playground"])
+router = APIRouter(prefix="/playground", tags=["playground"], route_class=ApiRoute)
 
 
 @router.get("/videos", response_model=Page[VideoBody])

@@ -13,6 +13,7 @@ from promptreel.api.search.service import Answer, SearchService
 from promptreel.api.web.auth import Searcher
 from promptreel.api.web.dependencies import part_of
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.search import (
     ImageResultBody,
     ImageSearch,
@@ -34,7 +35,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     library.stop()
 
 
-router = APIRouter(tags=["search"], lifespan=_lifespan)
+router = APIRouter(tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _search_of(app: FastAPI) -> SearchService:

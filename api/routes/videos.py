@@ -48,6 +48,7 @@ from promptreel.api.web.pagination import (
     encode_cursor,
     page_body,
 )
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.errors import RunDamaged
 from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
@@ -65,7 +66,7 @@ from promptreel.schemas.wire.videos import (
     VideoWithDetails,
 )
 
-router = APIRouter(prefix="/videos", tags=["videos"])
+router = APIRouter(prefix="/videos", tags=["videos"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=RegisteredVideo)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,9 @@ from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunDamaged, RunNotFound, StorageError
 
 _log = logging.getLogger(__name__)
+
+MAX_NAMED_IDS: Final = 50  # ids of a batch in one error
+_MAX_PATHS: Final = 20  # unknown fields of one object in a response
 
 DATABASE_ERRORS = (OperationalError, PoolTimeout)  # unreachable, full or locked, or the connection pool is exhausted
 
@@ -56,6 +59,25 @@ def not_found(kind: str, identifier: str) -> ApiError:
         f"{kind.replace('_', ' ').capitalize()} {identifier} does not exist.",
         {f"{kind}_id": identifier},
     )
+
+
+def none_found(kind: str, identifiers: Sequence[str]) -> ApiError:
+    """Return a 404 that names all missing resources of a batch, up to `MAX_NAMED_IDS`."""
+    if len(identifiers) == 1:
+        return not_found(kind, identifiers[0])
+    message = f"{kind.replace('_', ' ').capitalize()}s {name_ids(identifiers)} do not exist."
+    details = {f"{kind}_id": identifiers[0], f"{kind}_ids": list(identifiers[:MAX_NAMED_IDS])}
+    return ApiError(404, f"resource_{kind}_not_found", message, details)
+
+
+def name_ids(identifiers: Sequence[str]) -> str:
+    """List ids in a message, up to `MAX_NAMED_IDS`.
+
+    >>> name_ids(["vid_1", "vid_2"])
+    'vid_1, vid_2'
+    """
+    named = ", ".join(identifiers[:MAX_NAMED_IDS])
+    return named if len(identifiers) <= MAX_NAMED_IDS else f"{named} and {len(identifiers) - MAX_NAMED_IDS} more"
 
 
 def invalid(message: str, path: str = "") -> ApiError:
@@ -162,13 +184,20 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _validation_error(error: RequestValidationError) -> ApiError:
     problems = error.errors()
-    if any(problem["type"] == "json_invalid" for problem in problems):
-        return ApiError(400, "malformed_json", "The body is not valid JSON.")
-    errors = [
-        {"path": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])} for problem in problems
-    ]
+    for problem in problems:
+        if problem["type"] == "json_invalid":
+            reason = problem.get("ctx", {}).get("error", "")
+            return ApiError(400, "malformed_json", f"The body is not valid JSON: {reason}.")
+    errors = [{"path": path, "message": str(problem["msg"])} for problem in problems for path in _paths_of(problem)]
     first = f"{errors[0]['path']}: {errors[0]['message']}" if errors else "The request is invalid."
     return ApiError(422, "validation_failed", first, {"errors": errors})
+
+
+def _paths_of(problem: Mapping[str, Any]) -> list[str]:
+    """Return the path of a problem, or those of the unknown fields that it names."""
+    path = ".".join(str(part) for part in problem["loc"])
+    fields = problem["ctx"]["fields"] if problem["type"] == "unknown_field" else ()
+    return [f"{path}.{field}" for field in fields[:_MAX_PATHS]] or [path]
 
 
 def _http_error(request: Request, error: HTTPException) -> ApiError:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from promptreel.schemas.wire.prompt_runs import ExecuteRun, VideosTarget
+from promptreel.schemas.wire.prompt_runs import ExecuteRun
+from promptreel.schemas.wire.run_targets import VideosTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, service, videos
 from promptreel.sdk.events import stream_request
