@@ -50,8 +50,8 @@ def start_retry(
         key: the idempotency key of the request.
 
     Raises:
-        ApiError: 404 if the run, or the item or segment in it, does not exist; 409 if the run is not finished, the segment has no failures,
-            or another retry of the run is in progress.
+        ApiError: 404 if the run, or the item or segment in it, does not exist; 409 if the run is not finished, the
+            segment has no failures, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
     _check_items(session, run_id, [video_id])

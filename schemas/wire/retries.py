@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.spelling import nearest
 from promptreel.schemas.wire.common import ClosedModel
+from promptreel.schemas.wire.run_targets import Id
 
 # Operations that a retry of failures can select.
 RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
@@ -43,4 +44,4 @@ class RetryFailures(ClosedModel):
 
     operations: list[RetryableOperation] | None = Field(default=None, min_length=1)
     codes: list[KnownCode] | None = Field(default=None, min_length=1)
-    video_ids: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
+    video_ids: list[Id] | None = Field(default=None, min_length=1, max_length=10_000)

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from promptreel.schemas.wire.common import ClosedModel
 
+Id = Annotated[str, Field(min_length=1, max_length=255)]
+
 _SELECTED_MEDIA = "to select media, use the type 'videos'"
 
 
@@ -24,7 +26,7 @@ class VideosTarget(ClosedModel):
     """Selected media of one index; without `index_id`, of the playground."""
 
     type: Literal["videos"]
-    video_ids: list[str] = Field(min_length=1, max_length=10_000)
+    video_ids: list[Id] = Field(min_length=1, max_length=10_000)
     index_id: str | None = Field(default=None, min_length=1)
 
 
