@@ -19,15 +19,6 @@ _MAX_PATH_PARTS = 8
 _MAX_NAMED = 20  # unknown fields in a message
 
 
-class _NotStorable(ValueError):
-    """A part of a value that cannot be stored, with the path to it."""
-
-    def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{'.'.join(path)}: {reason}" if path else reason)
-        self.reason = reason
-        self.path = path
-
-
 def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
     """Return a JSON value if every supported database and client can store it.
 
@@ -35,32 +26,31 @@ def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
         ValueError: the value contains NUL, a lone surrogate, an integer beyond 64 bits, NaN or Infinity, or is nested
             too deeply; the message starts with the path to it.
     """
-    if levels == 0:
-        raise _NotStorable(f"is nested deeper than {_MAX_LEVELS} levels; flatten it")
-    if isinstance(value, str):
-        if "\0" in value or not _is_utf_8(value):
-            raise _NotStorable("contains a NUL character or a lone surrogate; remove it")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise _NotStorable("contains NaN or Infinity; use a finite number or null")
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise _NotStorable("contains an integer beyond 64 bits; use a smaller number or text")
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            storable(key, levels - 1)
-            _storable_part(key, part, levels - 1)
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            _storable_part(str(number), part, levels - 1)
+    problem = _problem_of(value, levels)
+    if problem is not None:
+        path, reason = problem
+        raise ValueError(f"{'.'.join(path[:_MAX_PATH_PARTS])}: {reason}" if path else reason)
     return value
 
 
-def _storable_part(name: str, part: Any, levels: int) -> None:
-    try:
-        storable(part, levels)
-    except _NotStorable as error:
-        raise _NotStorable(error.reason, (name[:_MAX_NAME_CHARS], *error.path[:_MAX_PATH_PARTS])) from None
+def _problem_of(value: Any, levels: int) -> tuple[tuple[str, ...], str] | None:
+    """Return the path and the reason of the first part that cannot be stored."""
+    if levels == 0:
+        return (), f"is nested deeper than {_MAX_LEVELS} levels; flatten it"
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            if (problem := _problem_of(name, levels - 1)) is not None:
+                return problem
+            if (problem := _problem_of(part, levels - 1)) is not None:
+                return (str(name)[:_MAX_NAME_CHARS], *problem[0]), problem[1]
+    elif isinstance(value, str) and ("\0" in value or not _is_utf_8(value)):
+        return (), "contains a NUL character or a lone surrogate; remove it"
+    elif isinstance(value, float) and not math.isfinite(value):
+        return (), "contains NaN or Infinity; use a finite number or null"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return (), "contains an integer beyond 64 bits; use a smaller number or text"
+    return None
 
 
 def _is_utf_8(text: str) -> bool:
