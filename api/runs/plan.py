@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
+from promptreel.api.runs.local_models import local_model_settings
 from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.uploads.store import limits_of
@@ -26,13 +27,7 @@ from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.segmentation import SegmentationSettings
-from promptreel.schemas.settings import (
-    CallSettings,
-    ImageEmbeddingSettings,
-    ModelSettings,
-    RunSettings,
-    TranscriptionSettings,
-)
+from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
 from promptreel.schemas.wire.run_targets import IndexTarget, VideosTarget
 
@@ -105,8 +100,9 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             model=ModelSettings(model=model, base_url=config.model_base_url),
             calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
             limits=limits_of(config),
-            transcription=TranscriptionSettings(enabled=body.enable_transcription),
-            image_embedding=ImageEmbeddingSettings(enabled=body.enable_image_embedding),
+            **local_model_settings(
+                config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
+            ),
             strict_models=config.strict_models,
         )
     except InvalidInput as error:

@@ -6,12 +6,12 @@ import json
 import reprlib
 from typing import Any, Final
 
-_MAX_DIGITS: Final = 20  # of a 64-bit integer with its sign
-_BEYOND_64_BITS: Final = 2**64
+_MAX_DIGITS: Final = 4000  # Python rejects more than 4300
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a JSON body. An integer of more than 64 bits becomes one that `storable` rejects with its path.
+    """Parse a JSON body. An integer of more digits than Python converts is cut: its size stays invalid, and the
+    check that rejects it names its path.
 
     Raises:
         json.JSONDecodeError: the body is not JSON, or an object has a key twice.
@@ -29,4 +29,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else _BEYOND_64_BITS
+    return int(digits[:_MAX_DIGITS])
