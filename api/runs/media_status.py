@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.clock import required_time
+from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.web.damage import report_skipped
@@ -80,7 +80,7 @@ def _video_level(
         "successful_segment_count": counts[2],
         "failed_segment_count": counts[3],
         "started_at": None,
-        "completed_at": row["executed_at"] if row is not None else None,
+        "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         "updated_at": updated,
         "error_message": failure["message"] if failure is not None else None,
         "attempt_id": None,

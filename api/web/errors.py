@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from promptreel.api.db.clock import now, wire_time
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunDamaged, RunNotFound, StorageError
 
@@ -104,7 +104,7 @@ def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
             "message": error.message,
             "details": error.details,
             "request_id": request_id,
-            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": wire_time(now()),
         }
     }
 
