@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.store import runs_page
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, videos_page
@@ -69,12 +70,19 @@ def get_index(index_id: str, caller: Searcher, database: Db) -> JsonResponse:
 
 @router.get("/{index_id}/videos", response_model=Page[VideoBody])
 def list_index_videos(
-    index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    index_id: str,
+    caller: Reader,
+    database: Db,
+    storage: DataFolder,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> JsonResponse:
-    """List the media items of an index, newest first."""
+    """List the media items of an index, newest first, each with the status of its latest runs."""
     with database.read() as session:
         owned_index(session, caller, index_id)
-        return JsonResponse(videos_page(session, caller, index_id, limit, cursor))
+        page = videos_page(session, caller, index_id, limit, cursor)
+        add_processing_status(session, storage, caller.account_id, page["data"])
+    return JsonResponse(page)
 
 
 @router.get("/{index_id}/prompt-runs", response_model=Page[PromptRunBody])

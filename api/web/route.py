@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from typing import Any, Final, get_args
 
 from fastapi import Request, Response, params
@@ -11,7 +11,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 
 from promptreel.api.web.auth import identify
-from promptreel.api.web.errors import invalid
+from promptreel.api.web.errors import invalid, name_ids
 from promptreel.api.web.strict_json import parse_json
 from promptreel.schemas.spelling import describe_unknown, nearest
 from promptreel.schemas.wire.common import RequestModel, ignored_fields
@@ -59,7 +59,8 @@ class ApiRoute(APIRoute):
             elif model is not None and isinstance(decoded := getattr(request, "_json", None), dict):
                 warnings += ignored_fields(model, decoded)
             if warnings:
-                response.headers[WARNING_HEADER] = json.dumps("; ".join(warnings))[1:-1][:_MAX_HEADER_CHARS]
+                earlier = response.headers.get(WARNING_HEADER)
+                response.headers[WARNING_HEADER] = _header("; ".join([*([earlier] if earlier else []), *warnings]))
             return response
 
         return handle_strictly
@@ -89,3 +90,14 @@ async def _reject_misspelt(request: Request, known: list[str]) -> None:
 def _unknown(names: Iterable[str], known: list[str]) -> list[str]:
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     return [f"ignored: {describe_unknown(name, known)}" for name in unknown[:_MAX_NAMED]]
+
+
+def omitted_header(requested: Sequence[str], found: Container[str]) -> dict[str, str]:
+    """Return the header that names the ids of a batch that were not found; nothing if all were."""
+    unknown = [identifier for identifier in dict.fromkeys(requested) if identifier not in found]
+    return {WARNING_HEADER: _header(f"not found: {name_ids(unknown)}")} if unknown else {}
+
+
+def _header(text: str) -> str:
+    """Return text as ASCII on one line, for a header."""
+    return json.dumps(text)[1:-1].replace('\\"', '"')[:_MAX_HEADER_CHARS]
