@@ -115,7 +115,7 @@ def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
     with database.read() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
         if record.deletion_id is None:
-            raise not_found("deletion", index_id)
+            raise not_found("deletion", index_id, "index")
         return JsonResponse(_deletion(record))
 
 

@@ -115,7 +115,7 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
         video = _video_of_run(session, run, video_id)
     found = video_result(run_tables(storage, run_id), run, video_id, video)
     if found is None:
-        raise not_found("video_result", video_id)
+        raise not_found("video_result", video_id, "video")
     return JsonResponse(found)
 
 

@@ -197,7 +197,7 @@ def get_content(video_id: str, database: Db, request: Request, expires: int, tok
             return FileResponse(video.media_uri, stat_result=os.stat(video.media_uri))
         file, size = open_object(video.media_uri)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise not_found("media", video_id) from error
+        raise not_found("media", video_id, "video") from error
     headers = {} if size is None else {"Content-Length": str(size)}
     return StreamingResponse(blocks_of(file), media_type="application/octet-stream", headers=headers)
 
@@ -227,7 +227,7 @@ def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
     with database.read() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
-            raise not_found("deletion", video_id)
+            raise not_found("deletion", video_id, "video")
         return JsonResponse(_deletion(video))
 
 

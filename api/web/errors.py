@@ -51,13 +51,17 @@ class ApiError(PicklableError):
         self.retry_after_s = retry_after_s
 
 
-def not_found(kind: str, identifier: str) -> ApiError:
-    """Return a 404. Ids of other accounts get the same response as unknown ids."""
+def not_found(kind: str, identifier: str, owner: str | None = None) -> ApiError:
+    """Return a 404. Ids of other accounts get the same response as unknown ids.
+
+    Args:
+        owner: the kind of resource that the id belongs to, if the missing one has none of its own.
+    """
     return ApiError(
         404,
         f"resource_{kind}_not_found",
-        f"{kind.replace('_', ' ').capitalize()} {identifier} does not exist.",
-        {f"{kind}_id": identifier},
+        f"{_words(kind)} {identifier if owner is None else f'of {_words(owner).lower()} {identifier}'} does not exist.",
+        {f"{owner or kind}_id": identifier},
     )
 
 
@@ -65,9 +69,13 @@ def none_found(kind: str, identifiers: Sequence[str]) -> ApiError:
     """Return a 404 that names all missing resources of a batch, up to `MAX_NAMED_IDS`."""
     if len(identifiers) == 1:
         return not_found(kind, identifiers[0])
-    message = f"{kind.replace('_', ' ').capitalize()}s {name_ids(identifiers)} do not exist."
+    message = f"{_words(kind)}s {name_ids(identifiers)} do not exist."
     details = {f"{kind}_id": identifiers[0], f"{kind}_ids": list(identifiers[:MAX_NAMED_IDS])}
     return ApiError(404, f"resource_{kind}_not_found", message, details)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ").capitalize()
 
 
 def name_ids(identifiers: Sequence[str]) -> str:
