@@ -48,10 +48,10 @@ def create_index_export(session: Session, caller: Principal, index_id: str, body
     if body is None or body.prompt_run_ids is None:
         return _queue(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)
     selected = list(dict.fromkeys(body.prompt_run_ids))
-    runs = owned_runs(session, caller, selected)
-    if outside := [run.run_id for run in runs if run.index_id != index_id]:
+    named = owned_runs(session, caller, selected)
+    if outside := [run.run_id for run in named if run.index_id != index_id]:
         raise invalid(f"prompt_run_ids: {name_ids(outside)}: not over index {index_id}", "prompt_run_ids")
-    if unfinished := [run.run_id for run in runs if run.status not in FINAL]:
+    if unfinished := [run.run_id for run in named if run.status not in FINAL]:
         message = f"Not finished: {name_ids(unfinished)}; wait until these runs are, then export them."
         raise conflict("run_not_finished", message, run_id=unfinished[0])
     return _queue(session, caller, "index", index_id, selected, body)

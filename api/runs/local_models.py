@@ -16,7 +16,9 @@ from promptreel.schemas.settings import (
 )
 
 
-def local_model_settings(config: ApiConfig, *, transcription: bool = True, image_embedding: bool = True) -> dict[str, Any]:
+def local_model_settings(
+    config: ApiConfig, *, transcription: bool = True, image_embedding: bool = True
+) -> dict[str, Any]:
     """Return the settings of a run that concern local models, as keywords of `RunSettings`."""
     return {
         "transcription": TranscriptionSettings(

@@ -32,7 +32,9 @@ def processing_status(
     return found.get(video.video_id)
 
 
-def add_processing_status(session: Session, storage: Storage, account_id: str, bodies: Sequence[dict[str, Any]]) -> None:
+def add_processing_status(
+    session: Session, storage: Storage, account_id: str, bodies: Sequence[dict[str, Any]]
+) -> None:
     """Set the status of the latest runs in a list of media items, as rendered by `video_body`."""
     found = processing_statuses(session, storage, account_id, [body["video_id"] for body in bodies])
     for body in bodies:

@@ -81,8 +81,8 @@ def start_retry_of_failures(
     If the run failed without a commit, all its items are retried.
 
     Raises:
-        ApiError: 404 if the run or one of `video_ids` in it does not exist; 409 if it is not finished, no failure matches, or another retry of the
-            run is in progress.
+        ApiError: 404 if the run, or one of `video_ids` in it, does not exist; 409 if it is not finished, no failure
+            matches, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
     _check_items(session, run_id, body.video_ids or ())
@@ -188,7 +188,9 @@ def _check_items(session: Session, run_id: str, video_ids: Sequence[str]) -> Non
     Raises:
         ApiError: 404 if some are not; it names them all.
     """
-    if unknown := [video_id for video_id in dict.fromkeys(video_ids) if session.get(RunItem, (run_id, video_id)) is None]:
+    if unknown := [
+        video_id for video_id in dict.fromkeys(video_ids) if session.get(RunItem, (run_id, video_id)) is None
+    ]:
         raise none_found("video", unknown)
 
 

@@ -69,7 +69,8 @@ def none_found(kind: str, identifiers: Sequence[str]) -> ApiError:
     """Return a 404 that names all missing resources of a batch, up to `MAX_NAMED_IDS`."""
     if len(identifiers) == 1:
         return not_found(kind, identifiers[0])
-    message = f"{_words(kind)}s {name_ids(identifiers)} do not exist."
+    plural = "es" if kind.endswith("x") else "s"
+    message = f"{_words(kind)}{plural} {name_ids(identifiers)} do not exist."
     details = {f"{kind}_id": identifiers[0], f"{kind}_ids": list(identifiers[:MAX_NAMED_IDS])}
     return ApiError(404, f"resource_{kind}_not_found", message, details)
 

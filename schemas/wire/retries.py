@@ -31,10 +31,9 @@ class RetrySegment(ClosedModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
-    elsewhere = {
-        name: "POST /prompt-runs/{run_id}/retry-failures selects failures"
-        for name in ("operations", "codes", "video_ids")
-    }
+    elsewhere = dict.fromkeys(
+        ("operations", "codes", "video_ids"), "POST /prompt-runs/{run_id}/retry-failures selects failures"
+    )
 
 
 class RetryFailures(ClosedModel):

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 LONG = "x" * 5000
 # JSON texts that replace a value.
-WRONG = ("[]", "{}", "7", "-1", "1.5", "true", '""', '" "', "NaN", "-Infinity", "1" * 400, "9" * 6000, "null", '"15"', f'"{LONG}"')
+WRONG = (
+    *("[]", "{}", "7", "-1", "1.5", "true", '""', '" "', "NaN", "-Infinity"),
+    *("1" * 400, "9" * 6000, "null", '"15"', f'"{LONG}"'),
+)
 EXTRA = ("dry_run", "limit", "max_tokens", "Target", "segment_ids", "é", "__proto__")
 
 

@@ -60,7 +60,10 @@ def test_unknown_fields_of_a_prompt_are_named(caller):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"video_level": {**DESCRIBE["video_level"], "included_segment_feilds": ["summary"]}}, "included_segment_feilds"),
+        (
+            {"video_level": {**DESCRIBE["video_level"], "included_segment_feilds": ["summary"]}},
+            "included_segment_feilds",
+        ),
         ({"semantic_indexing": {"disabled_segment_field": ["summary"]}}, "disabled_segment_field"),
     ],
 )

@@ -192,5 +192,3 @@ def test_a_code_that_no_failure_has_is_rejected(place):
     path = f"/prompt-runs/{place.run_id}/retry-failures"
     error = assert_error(place.someone.post(path, {"codes": ["interupted"]}), 422, "validation_failed")
     assert "did you mean 'interrupted'?" in error["message"]
-
-

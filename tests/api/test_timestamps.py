@@ -23,10 +23,10 @@ def times(value, name=""):
     elif isinstance(value, list):
         for part in value:
             yield from times(part, name)
-    elif value is not None and (name.endswith("_at") or name == "timestamp"):
-        yield name, value
-    elif isinstance(value, str) and TIME.match(value):
-        yield name, value
+    else:
+        is_named = value is not None and (name.endswith("_at") or name == "timestamp")
+        if is_named or (isinstance(value, str) and TIME.match(value)):
+            yield name, value
 
 
 def assert_one_format(body, least):

@@ -18,7 +18,8 @@ def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
     outcome, fields, level = item.synthesis, source.item_fields, source.prompt.video_level
     if outcome is None or outcome.outcome != "succeeded":
         return
-    assert fields is not None and level is not None
+    assert fields is not None
+    assert level is not None
     result = source.result_of(outcome)
     row = VideoResultRow(
         run_id=source.run_id,
