@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, TranscriptionSettings
 
 PREFIX: Final = "PROMPTREEL_"
 
@@ -34,12 +36,21 @@ def _none_if_zero(value: Any) -> Any:
     return None if value in ("0", 0) else value
 
 
+def _check_languages(value: str) -> str:
+    codes = [code.strip() for code in value.split(",")]
+    if not all(re.fullmatch("[a-z]{2,3}", code) for code in codes):
+        raise ValueError("must be an ISO 639-1 code such as en, or several separated by commas")
+    return ",".join(codes)
+
+
 def _resolve(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(path.expanduser().resolve() for path in paths)
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Count = Annotated[int, Field(ge=1)]
+Model = Annotated[str, Field(pattern=r"\S")]
+Languages = Annotated[str, AfterValidator(_check_languages)]
 
 
 class RateLimitSettings(BaseModel):
@@ -79,6 +90,8 @@ class ApiConfig(BaseModel):
         public_url: base URL of links to the service; empty uses that of the request.
         strict_models: reject runs whose transcription or embedding model cannot be loaded, instead of skipping that
             operation with a warning.
+        transcription_model, image_embedding_model, text_embedding_model: local models of runs, as in `RunSettings`.
+        transcription_language: spoken language, or several separated by commas; None detects it.
         header_timeout_s: seconds that a client has to send a request head; see `BoundedHttpProtocol`.
     """
 
@@ -110,6 +123,10 @@ class ApiConfig(BaseModel):
     rate_limits: RateLimitSettings = RateLimitSettings()
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = ""
     strict_models: bool = False
+    transcription_model: Model = TranscriptionSettings.model
+    transcription_language: Languages | None = TranscriptionSettings.language
+    image_embedding_model: Model = ImageEmbeddingSettings.model
+    text_embedding_model: Model = TextEmbeddingSettings.model
     header_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
 
     @property

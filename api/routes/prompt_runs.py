@@ -11,7 +11,7 @@ from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
-from promptreel.api.runs.plan import plan_run
+from promptreel.api.runs.plan import model_warnings, plan_run
 from promptreel.api.runs.results import failed_segments, llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
@@ -27,20 +27,21 @@ from promptreel.api.web.errors import not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import Page
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
     FailedSegments,
     LlmCallBody,
     PromptRunBody,
-    RetryFailures,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
     VideoResult,
 )
+from promptreel.schemas.wire.retries import RetryFailures, RetrySegment
 
-router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
+router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"], route_class=ApiRoute)
 
 
 @router.post("/execute", status_code=202, response_model=PromptRunBody)
@@ -62,7 +63,8 @@ def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config,
     """Estimate a run without starting it: items, segments, calls, tokens and reusable results."""
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
-    return JsonResponse(estimate_body(storage, config, caller.account_id, prompt, settings, videos))
+    estimate = estimate_body(storage, config, caller.account_id, prompt, settings, videos)
+    return JsonResponse({**estimate, "warnings": [*body.warnings(), *model_warnings(settings)]})
 
 
 @router.get("", response_model=list[PromptRunBody])
@@ -113,7 +115,7 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
         video = _video_of_run(session, run, video_id)
     found = video_result(run_tables(storage, run_id), run, video_id, video)
     if found is None:
-        raise not_found("video_result", video_id)
+        raise not_found("video_result", video_id, "video")
     return JsonResponse(found)
 
 
@@ -142,6 +144,7 @@ def retry_segment(
     database: Db,
     storage: DataFolder,
     request: Request,
+    body: RetrySegment | None = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
     """Retry the failed operations of one segment of a finished run."""

@@ -17,6 +17,7 @@ from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.validation import check_is_small, validator_of
@@ -31,7 +32,7 @@ from promptreel.schemas.wire.prompts import (
     UpdatePrompt,
 )
 
-router = APIRouter(prefix="/prompts", tags=["prompts"])
+router = APIRouter(prefix="/prompts", tags=["prompts"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=PromptBody)

@@ -14,6 +14,7 @@ from promptreel.api.search.warm_up import WarmUp
 from promptreel.api.web.auth import Searcher
 from promptreel.api.web.dependencies import part_of
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.wire.search import (
     ImageResultBody,
@@ -38,7 +39,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     warm_up.stop()
 
 
-router = APIRouter(tags=["search"], lifespan=_lifespan)
+router = APIRouter(tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _search_of(app: FastAPI) -> SearchService:

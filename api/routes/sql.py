@@ -26,6 +26,7 @@ from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.sql import (
     ExecuteSql,
     GenerateSql,
@@ -46,7 +47,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _sandbox_of(app).close()
 
 
-router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan)
+router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _sandbox_of(app: FastAPI) -> Sandbox:

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
 
@@ -17,7 +17,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     segmentation = run.settings["segmentation"]
     return {
         **_INITIAL_COUNTERS,
-        **run.summary,
+        **{name: value for name, value in run.summary.items() if name != REQUEST_WARNINGS},
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
         "prompt_name": run.prompt_name,

@@ -11,7 +11,7 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.plan import model_warnings
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.schemas.settings import settings_from_dict
 
 
@@ -27,7 +27,8 @@ def finish_run(session: Session, run: RunRecord, manifest: Mapping[str, Any]) ->
     run.error_message = manifest["error_message"]
     run.manifest_number = manifest["number"]
     run.completed_at = run.completed_at or finished_at
-    warnings = [*model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
+    of_request = run.summary.get(REQUEST_WARNINGS, ())
+    warnings = [*of_request, *model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
     run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": warnings}
     if run.stop_requested_at is not None:
         run.stop_observed_at = run.stop_observed_at or finished_at

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.clock import required_time
+from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage
 
+MAX_RUNS_IN_LISTS = 3  # of each item
 _MAX_RUNS = 20  # of one item
 _SEGMENT_STATUS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
@@ -22,20 +25,64 @@ def processing_status(
     session: Session, storage: Storage, video: Video, *, with_segments: bool = False
 ) -> list[dict[str, Any]] | None:
     """Return the status of the latest runs over an item, newest first, or None if there are no runs."""
-    runs = session.scalars(
-        select(RunRecord)
-        .join(RunItem, RunItem.run_id == RunRecord.run_id)
-        .where(RunItem.video_id == video.video_id, RunRecord.account_id == video.account_id)
-        .order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
-        .limit(_MAX_RUNS)
-    ).all()
-    return [_run_status(storage, run, video.video_id, with_segments) for run in runs] or None
+    ids = [video.video_id]
+    found = processing_statuses(
+        session, storage, video.account_id, ids, max_runs=_MAX_RUNS, with_segments=with_segments
+    )
+    return found.get(video.video_id)
 
 
-def _run_status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
+def add_processing_status(
+    session: Session, storage: Storage, account_id: str, bodies: Sequence[dict[str, Any]]
+) -> None:
+    """Set the status of the latest runs in a list of media items, as rendered by `video_body`."""
+    found = processing_statuses(session, storage, account_id, [body["video_id"] for body in bodies])
+    for body in bodies:
+        body["processing_status"] = found.get(body["video_id"])
+
+
+def processing_statuses(
+    session: Session,
+    storage: Storage,
+    account_id: str,
+    video_ids: Sequence[str],
+    *,
+    max_runs: int = MAX_RUNS_IN_LISTS,
+    with_segments: bool = False,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the status of the latest runs over items, newest first, by item id. Items without runs are missing.
+
+    Args:
+        account_id: the owner of the runs.
+        max_runs: maximum number of runs of each item.
+    """
+    newest_first = (RunRecord.created_at.desc(), RunRecord.run_id.desc())
+    rank = func.row_number().over(partition_by=RunItem.video_id, order_by=newest_first).label("rank")
+    ranked = (
+        select(RunItem.video_id, RunItem.run_id, rank)
+        .join(RunRecord, RunRecord.run_id == RunItem.run_id)
+        .where(RunItem.video_id.in_(video_ids), RunRecord.account_id == account_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(ranked.c.video_id, RunRecord)
+        .join(RunRecord, RunRecord.run_id == ranked.c.run_id)
+        .where(ranked.c.rank <= max_runs)
+        .order_by(ranked.c.video_id, ranked.c.rank)
+    )
+    tables_of = functools.cache(lambda run_id: run_tables(storage, run_id))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for video_id, run in rows:
+        found.setdefault(video_id, []).append(_run_status(tables_of, run, video_id, with_segments))
+    return found
+
+
+def _run_status(
+    tables_of: Callable[[str], RunTables | None], run: RunRecord, video_id: str, with_segments: bool
+) -> dict[str, Any]:
     """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
-        tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
+        tables = tables_of(run.run_id) if run.manifest_number is not None else None
         return _status_from(tables, run, video_id, with_segments)
     except RunDamaged as error:
         report_skipped(error)
@@ -80,7 +127,7 @@ def _video_level(
         "successful_segment_count": counts[2],
         "failed_segment_count": counts[3],
         "started_at": None,
-        "completed_at": row["executed_at"] if row is not None else None,
+        "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         "updated_at": updated,
         "error_message": failure["message"] if failure is not None else None,
         "attempt_id": None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from promptreel.api.db.clock import required_time
+from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.runs.run_tables import Row, RunTables, run_tables
 from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
@@ -117,7 +117,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         "segment_id": segment["segment_id"],
         "video_id": segment["video_id"],
         **_head(run, video),
-        "executed_at": result["executed_at"] if result is not None else required_time(run.created_at),
+        "executed_at": wire_text(result["executed_at"]) if result is not None else required_time(run.created_at),
         "start_time": segment["start_time"],
         "end_time": segment["end_time"],
         **_NO_MEDIA,
@@ -163,7 +163,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "metadata": json.loads(result["metadata"]) if result is not None else None,
         "metadata_text": result["metadata_text"] if result is not None else "",
         "created_at": None,
-        "processed_at": result["executed_at"] if result is not None else None,
+        "processed_at": wire_text(result["executed_at"]) if result is not None else None,
         "error_message": failure["message"] if failure is not None else None,
         "processing_warning": result["warning"] if result is not None else None,
         "thumbnail_data": None,
@@ -201,7 +201,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "result_id": f"video:{video_id}:{run.run_id}",
         "video_id": video_id,
         **_head(run, video),
-        "executed_at": row["executed_at"] if row is not None else required_time(run.created_at),
+        "executed_at": wire_text(row["executed_at"]) if row is not None else required_time(run.created_at),
         "status": _synthesis_status(row, media),
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
@@ -218,7 +218,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "attempt_id": None,
         "error_message": failure["message"] if failure is not None else None,
         "started_at": None,
-        "completed_at": row["executed_at"] if row is not None else None,
+        "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         **_NO_MEDIA,
         "preview_segment_id": first["segment_id"] if first is not None else None,
         "preview_start_time": first["start_time"] if first is not None else None,
@@ -339,9 +339,9 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "prompt_text": sent.prompt_text(row["purpose"], row["request"]),
         "response_text": row["response_text"],
         "schema_used": json.dumps(schema) if schema is not None else None,
-        "invoked_at": row["invoked_at"],
-        "completed_at": row["completed_at"],
-        "created_at": row["invoked_at"],
+        "invoked_at": wire_text(row["invoked_at"]),
+        "completed_at": wire_text(row["completed_at"]),
+        "created_at": wire_text(row["invoked_at"]),
         "duration_ms": row["duration_ms"],
         "attempt": row["attempt"],
         "finish_reason": row["finish_reason"],

@@ -15,9 +15,9 @@ from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import ApiError, not_found
+from promptreel.api.web.errors import ApiError, none_found, not_found
 from promptreel.schemas.outcomes import OPERATIONS
-from promptreel.schemas.wire.prompt_runs import RetryFailures
+from promptreel.schemas.wire.retries import RetryFailures
 from promptreel.tables.retry_scope import target_of
 from promptreel.tables.storage import Storage
 
@@ -50,10 +50,11 @@ def start_retry(
         key: the idempotency key of the request.
 
     Raises:
-        ApiError: 404 if the run or segment does not exist; 409 if the run is not finished, the segment has no failures,
-            or another retry of the run is in progress.
+        ApiError: 404 if the run, or the item or segment in it, does not exist; 409 if the run is not finished, the
+            segment has no failures, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
+    _check_items(session, run_id, [video_id])
     tables = run_tables(storage, run_id)
     if tables is None or next(tables.rows("media", video_id), None) is None:
         raise not_found("segment", segment_id)
@@ -80,10 +81,11 @@ def start_retry_of_failures(
     If the run failed without a commit, all its items are retried.
 
     Raises:
-        ApiError: 404 if the run does not exist; 409 if it is not finished, no failure matches, or another retry of the
-            run is in progress.
+        ApiError: 404 if the run, or one of `video_ids` in it, does not exist; 409 if it is not finished, no failure
+            matches, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
+    _check_items(session, run_id, body.video_ids or ())
     tables = run_tables(storage, run_id)
     rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
     selected = [row for row in rows if _is_selected(row, body)]
@@ -104,8 +106,9 @@ def owned_retry(
     """Return a retry of the caller.
 
     Raises:
-        ApiError: 404 if it does not exist or belongs to another account, run or segment.
+        ApiError: 404 if the run or the retry does not exist or belongs to another account, run or segment.
     """
+    owned_run(session, caller, run_id)
     retry = session.get(RetryRecord, retry_id)
     is_other_segment = (
         retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
@@ -177,6 +180,18 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecor
         message = "Another retry of this run is in progress; wait until it is finished."
         raise ApiError(409, "retry_in_progress", message, {"run_id": run_id, "retry_id": other}, retry_after_s=2)
     return run
+
+
+def _check_items(session: Session, run_id: str, video_ids: Sequence[str]) -> None:
+    """Check that media items are part of a run.
+
+    Raises:
+        ApiError: 404 if some are not; it names them all.
+    """
+    if unknown := [
+        video_id for video_id in dict.fromkeys(video_ids) if session.get(RunItem, (run_id, video_id)) is None
+    ]:
+        raise none_found("video", unknown)
 
 
 def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, Any]]:

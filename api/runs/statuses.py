@@ -12,3 +12,6 @@ ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
 
 # The operations that the API reports for each segment; schemas/outcomes.py has all operations.
 SEGMENT_OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
+
+# Key of a run's summary that is not shown: the warnings of its request, which later summaries repeat.
+REQUEST_WARNINGS: Final = "request_warnings"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StrictInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 from promptreel.schemas.strategies import (
     DEFAULT_AUDIO_STRATEGY,
@@ -15,36 +15,17 @@ from promptreel.schemas.strategies import (
     AudioStrategy,
     VideoStrategy,
 )
-from promptreel.schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
+from promptreel.schemas.wire.common import Marker, NullIsAbsent, WireModel
+from promptreel.schemas.wire.run_targets import Target
 
 
-class IndexTarget(RequestModel):
-    """All media of an index."""
-
-    type: Literal["index"]
-    index_id: str = Field(min_length=1)
-
-
-class VideosTarget(RequestModel):
-    """Selected media of one index; without `index_id`, of the playground."""
-
-    type: Literal["videos"]
-    video_ids: list[str] = Field(min_length=1, max_length=10_000)
-    index_id: str | None = Field(default=None, min_length=1)
-
-
-class PlaygroundTarget(RequestModel):
-    """All media that are in no index."""
-
-    type: Literal["playground"]
+def _integral(value: Any) -> Any:
+    """Convert 15.0, which JSON does not distinguish from 15. Text and booleans stay as they are, to be rejected."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # Window length in seconds.
-Window = Annotated[StrictInt, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
-# Operations that a retry of failures can select.
-RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
-
-Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
+Window = Annotated[StrictInt, BeforeValidator(_integral), Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
 
 
 class ExecuteRun(NullIsAbsent):
@@ -80,6 +61,21 @@ class ExecuteRun(NullIsAbsent):
             if is_fixed and getattr(self, f"{kind}_segment_duration") is None:
                 raise ValueError(f"{kind}_segment_duration is required when {kind}_segmentation_type is 'fixed'")
         return self
+
+    def warnings(self) -> list[str]:
+        """Return a warning for each part of the request that has no effect."""
+        found = self.unknown_fields()
+        for kind in ("video", "audio"):
+            strategy = getattr(self, f"{kind}_segmentation_type")
+            duration = getattr(self, f"{kind}_segment_duration")
+            if duration is not None and strategy != "fixed":
+                found.append(
+                    f"ignored: {kind}_segment_duration is {duration}, but {kind}_segmentation_type is {strategy!r}; "
+                    "it applies only to 'fixed'"
+                )
+        if self.processing_model == "":
+            found.append("ignored: processing_model is empty; the run uses the default model of the service")
+        return found
 
 
 class StopState(WireModel):
@@ -168,12 +164,14 @@ class PromptRunBody(WireModel):
 
 
 class RunEstimateBody(WireModel):
-    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing."""
+    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing.
+    `warnings` are those that the run would have at its start."""
 
     estimated_mt: float = 0.0
     breakdown: dict[str, Any]
     sufficient_balance: bool = True
     current_balance_mt: float = 0.0
+    warnings: list[str] = []
 
 
 class MediaUris(WireModel):
@@ -333,16 +331,6 @@ class SegmentRetry(WireModel):
     billing_actual_mt: float = 0.0
     billing_status: str | None = None
     billing_error: str | None = None
-
-
-class RetryFailures(RequestModel):
-    """The failures of a run to retry; without any filter, all retryable failures."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"operations": ["field_extraction"]}]})
-
-    operations: list[RetryableOperation] | None = None
-    codes: list[str] | None = None
-    video_ids: list[str] | None = None
 
 
 class LlmCallBody(WireModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from promptreel.schemas.wire.common import Marker, RequestModel, WireModel
+from promptreel.schemas.wire.common import ClosedModel, Marker, RequestModel, WireModel
 
 
 class SegmentProgress(WireModel):
@@ -218,7 +218,7 @@ class VideoBatch(RequestModel):
     video_ids: list[str] = Field(min_length=1, max_length=100)
 
 
-class SegmentTarget(RequestModel):
+class SegmentTarget(ClosedModel):
     """A video, and the run whose results to return."""
 
     video_id: str

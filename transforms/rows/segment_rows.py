@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from promptreel.media.analysis import MediaAnalysis, frames_of_span
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
-from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.key_order import ordered_json
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.table_rows import FrameRow, ResultRow, SegmentRow
 from promptreel.tables.layout import analysis_folder
@@ -61,7 +61,7 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         end_us=span.end_us,
         start_time=seconds_from_us(span.start_us),
         end_time=seconds_from_us(span.end_us),
-        metadata=canonical_json(result["metadata"]),
+        metadata=ordered_json(result["metadata"], source.prompt.json_schema),
         metadata_text=render_text(result["metadata"], source.fields.leaves),
         warning=result["warning"],
         reused=outcome.reused,
