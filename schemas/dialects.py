@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from promptreel.schemas.errors import PromptError
-from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT, resolve
+from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT
+from promptreel.schemas.references import resolve
 from promptreel.schemas.subschemas import DEFINITIONS, IN_PLACE, join_path, label_of, map_subschemas
 
 _TYPES: Final = ("string", "integer", "number", "boolean", "object", "array", "null")
@@ -41,8 +42,7 @@ def normalize_schema(json_schema: Mapping[str, Any], where: str) -> dict[str, An
 
 def inline_root(json_schema: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a checked schema with its root's `$ref` (or `allOf` of one schema) replaced by the target."""
-    resolved = resolve(json_schema, json_schema, where)
-    return dict(json_schema if resolved is None else resolved)
+    return dict(resolve(json_schema, json_schema, where)[0])
 
 
 def _normalize(schema: Any, keyword: str, path: str, where: str) -> Any:

@@ -74,9 +74,9 @@ def list_prompts(caller: Reader, database: Db, active_only: bool = True, include
 def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
     """Validate an example against a schema. A mismatch is part of the response, not an error."""
     try:
-        check_json_schema(body.json_schema, "json_schema")
+        json_schema = check_json_schema(body.json_schema, "json_schema")
         check_is_small(body.sample_data, "sample_data")
-        validator_of(body.json_schema).validate(body.sample_data)
+        validator_of(json_schema).validate(body.sample_data)
     except (PromptError, ValueError) as error:
         return _verdict(None, str(error))
     except jsonschema.ValidationError as error:
