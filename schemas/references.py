@@ -46,10 +46,17 @@ def resolve(
         visited |= {id(target)}
         if not isinstance(target, Mapping):
             raise PromptError(f"{label}: is {target!r}; it must be a schema object")
-        beside = {name: value for name, value in schema.items() if name != keyword}
-        if any(name in beside for name in SHAPE) or any(name in beside and name in target for name in _APPLICATORS):
+        merged = merge(target, {name: value for name, value in schema.items() if name != keyword})
+        if merged is None:
             return schema, visited
-        schema = {**target, **beside}
+        schema = merged
+
+
+def merge(target: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a schema with the keywords that stand beside its `$ref`; None if both describe the parts of a value."""
+    if any(name in beside for name in SHAPE) or any(name in beside and name in target for name in _APPLICATORS):
+        return None
+    return {**target, **beside}
 
 
 def look_up(reference: Any, root: Mapping[str, Any], label: str) -> Any:
