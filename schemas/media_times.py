@@ -120,8 +120,10 @@ class _Finder:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._strict = validator_of(root)
-        # jsonschema gives no name to the class of a validator.
-        self._lenient = extend(type(self._strict), {"type": _number_or_time})(root, registry=self._strict._registry)
+        # A text may fit both a time and a text of a oneOf.
+        any_of = jsonschema.Draft202012Validator.VALIDATORS["anyOf"]
+        lenient = extend(type(self._strict), {"type": _number_or_time, "oneOf": any_of})
+        self._lenient = lenient(self._strict.schema, registry=self._strict._registry)
         self._with_time: dict[int, bool] = {}
 
     def find(self, value: Any, *, accept_text: bool = False) -> tuple[set[Location], set[Location]]:

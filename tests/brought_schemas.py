@@ -206,9 +206,8 @@ class _Builder:
 
     def array(self, depth: int) -> Part:
         items = self.part(depth + 1)
-        is_free = items.schema == {} or items.schema.get("type") == {}
         pairs = lambda: _transposed([items.pair() for _ in range(self.draw(st.integers(0, 3)))])  # noqa: E731
-        return Part(self.typed("array", items=items.schema), "json" if is_free else ("array", items.column), pairs)
+        return Part(self.typed("array", items=items.schema), "json" if is_free(items.schema) else ("array", items.column), pairs)
 
     def tuple_(self, depth: int) -> Part:
         positions = [self.part(depth + 1) for _ in range(self.draw(st.integers(1, 3)))]
@@ -237,7 +236,7 @@ class _Builder:
         fields, rest = self.object(depth), self.part(depth + 1)
         others = [name for name in NAMES if name not in fields.schema["properties"]]
         # A dictionary of anything is an open object: its fields have columns, and its other keys are in `metadata`.
-        is_open = rest.schema == {}
+        is_open = is_free(rest.schema)
 
         def pair() -> Pair:
             written, stored = fields.pair()
@@ -279,7 +278,6 @@ class _Builder:
         def pair() -> Pair:
             return (None, None) if self.draw(st.integers(0, 3)) == 0 else part.pair()
 
-        # An untyped value may be null anyway; in a union with null it would be a choice of one.
         return Part(self.pick(*forms), part.column, pair)
 
     def in_definitions(self, part: Part) -> Part:
@@ -293,6 +291,11 @@ class _Builder:
     def reference(self, name: str) -> dict[str, Any]:
         reference = {"$ref": f"#/{self.keyword}/{name}"}
         return self.pick(reference, {**reference, "description": "described"}, {"allOf": [reference]})
+
+
+def is_free(schema: dict[str, Any]) -> bool:
+    """Return whether a schema says nothing at all about its values."""
+    return schema in ({}, {"nullable": True})
 
 
 def _transposed(pairs: list[Pair]) -> Pair:

@@ -99,6 +99,11 @@ TEXTS = {
     "text where text is allowed": ({"anyOf": [{"type": "string"}, TIME]}, "0:01", "0:01"),
     "text beside a time": (obj(x={"type": "string"}, at=TIME), {"x": "0:01", "at": "0:01"}, {"x": "0:01", "at": 11.5}),
     "whole seconds": ({"type": "integer", "format": "media-time"}, "0:03", 13.5),
+    "beside a text of a union": (
+        {"anyOf": [obj(at=TIME, note={"oneOf": [TIME, {"type": "string"}]}), {"type": "integer"}]},
+        {"at": "0:01", "note": "0:02"},
+        {"at": 11.5, "note": "0:02"},
+    ),
 }
 
 
