@@ -19,9 +19,11 @@ _DEFS: Final = "#/$defs/"
 
 def wire_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked schema in the subset that the service reads; what the subset cannot express stays as it is."""
-    definitions = {name: part for keyword in reversed(DEFINITIONS) for name, part in json_schema.get(keyword, {}).items()}
+    definitions = {
+        name: part for keyword in reversed(DEFINITIONS) for name, part in json_schema.get(keyword, {}).items()
+    }
     root = {keyword: value for keyword, value in json_schema.items() if keyword not in DEFINITIONS}
-    wired = _wire(root, json_schema)
+    wired: dict[str, Any] = _wire(root, json_schema)
     if definitions:
         wired["$defs"] = {name: _wire(part, json_schema) for name, part in definitions.items()}
     return wired

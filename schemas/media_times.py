@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import jsonschema
 from jsonschema.validators import extend
+from referencing import Registry
 
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT
@@ -67,7 +68,7 @@ def read_time_texts(metadata: dict[str, Any], json_schema: Mapping[str, Any]) ->
     if finder is None:
         return metadata
     times, texts = finder.find(metadata, accept_text=True)
-    return change_at(metadata, times - texts, lambda value, _: _seconds_or_same(value))
+    return dict(change_at(metadata, times - texts, lambda value, _: _seconds_or_same(value)))
 
 
 def time_locations(metadata: Mapping[str, Any], json_schema: Mapping[str, Any]) -> set[Location]:
@@ -122,8 +123,8 @@ class _Finder:
         self._strict = validator_of(root)
         # A text may fit both a time and a text of a oneOf.
         any_of = jsonschema.Draft202012Validator.VALIDATORS["anyOf"]
-        lenient = extend(type(self._strict), {"type": _number_or_time, "oneOf": any_of})
-        self._lenient = lenient(self._strict.schema, registry=self._strict._registry)
+        lenient: Any = extend(type(self._strict), {"type": _number_or_time, "oneOf": any_of})  # type: ignore[no-untyped-call]
+        self._lenient = lenient(self._strict.schema, registry=Registry())
         self._with_time: dict[int, bool] = {}
 
     def find(self, value: Any, *, accept_text: bool = False) -> tuple[set[Location], set[Location]]:
@@ -196,7 +197,9 @@ def _fits(schema: Any, value: Any, validator: Any) -> bool:
 
 
 def _number_or_time(validator: Any, types: Any, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
-    is_time = isinstance(instance, str) and schema.get("format") == MEDIA_TIME_FORMAT and seconds_of(instance) is not None
+    is_time = (
+        isinstance(instance, str) and schema.get("format") == MEDIA_TIME_FORMAT and seconds_of(instance) is not None
+    )
     if not is_time:
         yield from jsonschema.Draft202012Validator.VALIDATORS["type"](validator, types, instance, schema)
 

@@ -121,7 +121,8 @@ class _Builder:
     def literal(self, depth: int) -> Part:
         column, values = self.pick(
             ("string", ["x"]), ("integer", [3]), ("boolean", [True]), ("number", [0.5]), ("json", [{"type": "STRING"}]),
-            ("integer", [1, 2]), ("boolean", [True, False]), ("number", [1, 1.5]), ("json", [1, "x"]), ("string", ["x", "y"]),
+            ("integer", [1, 2]), ("boolean", [True, False]), ("number", [1, 1.5]), ("json", [1, "x"]),
+            ("string", ["x", "y"]),
         )  # fmt: skip
         schema = {"const": values[0]} if len(values) == 1 else {"enum": values}
         if column in SCALARS and self.draw(st.booleans()):
@@ -132,17 +133,23 @@ class _Builder:
         schema = self.pick({}, self.typed("object"), self.typed("array"), {"description": "what is seen"})
         name = str(schema.get("type", "")).lower()
         values = {"object": [{}, {"x": [1, {"y": "dusk"}]}], "array": [[], ["pier", 2, ["é"]]]}
-        return Part(schema, "json", lambda: self.same_twice(self.pick(*values.get(name, [1, "dusk", {"x": 0.5}, [True]]))))
+        return Part(
+            schema, "json", lambda: self.same_twice(self.pick(*values.get(name, [1, "dusk", {"x": 0.5}, [True]])))
+        )
 
     # Unions
 
     def union(self, depth: int) -> Part:
         """Scalars of several types; a text of the union stays a text, also where it looks like a time."""
-        names = list(self.draw(st.sampled_from([("integer", "string"), ("boolean", "string", "number"), ("time", "string")])))
+        names = list(
+            self.draw(st.sampled_from([("integer", "string"), ("boolean", "string", "number"), ("time", "string")]))
+        )
         if "time" not in names and self.draw(st.booleans()):
             schema: dict[str, Any] = {"type": [self.typed(name)["type"] for name in names]}
         else:
-            branches = [self.typed("number", format="media-time") if name == "time" else self.typed(name) for name in names]
+            branches = [
+                self.typed("number", format="media-time") if name == "time" else self.typed(name) for name in names
+            ]
             schema = {self.pick("anyOf", "oneOf"): branches}
 
         def pair() -> Pair:
@@ -207,7 +214,9 @@ class _Builder:
     def array(self, depth: int) -> Part:
         items = self.part(depth + 1)
         pairs = lambda: _transposed([items.pair() for _ in range(self.draw(st.integers(0, 3)))])  # noqa: E731
-        return Part(self.typed("array", items=items.schema), "json" if is_free(items.schema) else ("array", items.column), pairs)
+        return Part(
+            self.typed("array", items=items.schema), "json" if is_free(items.schema) else ("array", items.column), pairs
+        )
 
     def tuple_(self, depth: int) -> Part:
         positions = [self.part(depth + 1) for _ in range(self.draw(st.integers(1, 3)))]

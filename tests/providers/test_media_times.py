@@ -82,7 +82,15 @@ def test_time_is_placed_in_the_item_wherever_it_is(name):
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("00:03", 3), ("1:02:03.5", 3723.5), ("3.5s", 3.5), ("3.5", 3.5), (" 0:07 ", 7), ("75:30", 4530), ("00:00:03,250", 3.25)],
+    [
+        ("00:03", 3),
+        ("1:02:03.5", 3723.5),
+        ("3.5s", 3.5),
+        ("3.5", 3.5),
+        (" 0:07 ", 7),
+        ("75:30", 4530),
+        ("00:00:03,250", 3.25),
+    ],
 )
 @pytest.mark.parametrize("part", [TIME, NULLABLE_TIME, {"$ref": "#/$defs/at"}, {"type": ["number", "null"], **TIME}])
 def test_time_written_as_text_is_read(part, written, seconds):
@@ -113,7 +121,9 @@ def test_text_is_a_time_only_where_only_a_time_fits(name):
     assert placed(obj(a=part), {"a": value}) == ({"a": stored}, None)
 
 
-@pytest.mark.parametrize("written", ["", "soon", "1:99", "1:2:3:4", "-0:01", "3 km", "٣", "1e3", "NaN", ":30", "9" * 400])
+@pytest.mark.parametrize(
+    "written", ["", "soon", "1:99", "1:2:3:4", "-0:01", "3 km", "٣", "1e3", "NaN", ":30", "9" * 400]
+)
 def test_text_that_is_no_time_does_not_fit(written):
     with pytest.raises(AnswerFailed, match="does not fit the schema at a"):
         placed(obj(a=TIME), {"a": written})
