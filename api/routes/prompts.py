@@ -18,6 +18,7 @@ from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.errors import PromptError
+from promptreel.schemas.media_times import read_time_texts
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.validation import check_is_small, validator_of
 from promptreel.schemas.wire.common import Message
@@ -76,12 +77,14 @@ def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
     try:
         json_schema = check_json_schema(body.json_schema, "json_schema")
         check_is_small(body.sample_data, "sample_data")
-        validator_of(json_schema).validate(body.sample_data)
+        sample = body.sample_data
+        sample = read_time_texts(sample, json_schema) if isinstance(sample, dict) else sample
+        validator_of(json_schema).validate(sample)
     except (PromptError, ValueError) as error:
         return _verdict(None, str(error))
     except jsonschema.ValidationError as error:
         return _verdict(None, f"{error.json_path}: {error.message}")
-    return _verdict(body.sample_data, None)
+    return _verdict(sample, None)
 
 
 @router.get("/{prompt_id}", response_model=PromptBody)
