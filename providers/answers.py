@@ -18,6 +18,7 @@ from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally,
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.media_times import read_time_texts
 from promptreel.schemas.validation import validator_of
 
 _MESSAGE_CHARS: Final = 300
@@ -173,6 +174,7 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             answer=answer.text,
         )
     metadata, repair = parse_answer(answer.text)
+    metadata = read_time_texts(metadata, request.json_schema)
     error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")

@@ -55,7 +55,7 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
             segment_media_of, session.storage, task, load_transcript(session.cache, input_transcript_key)
         )
         answer = await session.generate(extraction_request(prompt, media), subject, tally)
-        metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)
+        metadata, warning = to_item_times(answer.metadata, prompt.json_schema, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
         return {"metadata": metadata, "warning": warnings or None, "text": answer.text, **answer.origin()}
 

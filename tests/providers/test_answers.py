@@ -165,8 +165,8 @@ def test_media_times_become_item_times_with_a_warning_outside(tmp_path):
         "summary": "s",
         "products": [{"name": "a", "first_seen": 2.5}, {"name": "b"}, {"name": "c", "first_seen": 99}],
     }
-    converted, warning = to_item_times(answer, NESTED.leaves, media)
+    converted, warning = to_item_times(answer, NESTED.json_schema, media)
     assert [product.get("first_seen") for product in converted["products"]] == [12.5, None, 109]
     assert warning == "times outside the segment's 10 s: products[].first_seen=99"
     assert answer["products"][0]["first_seen"] == 2.5
-    assert to_item_times({"summary": "s"}, NESTED.leaves, media) == ({"summary": "s"}, None)
+    assert to_item_times({"summary": "s"}, NESTED.json_schema, media) == ({"summary": "s"}, None)
