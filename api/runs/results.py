@@ -1,9 +1,8 @@
-"""Render results, syntheses, failures, call records and segments of a run as JSON values."""
+"""Render results, syntheses, call records and segments of a run as JSON values."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +14,6 @@ from promptreel.api.runs.run_tables import Row, RunTables, run_tables
 from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
-from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.tables.storage import Storage
 
 _NO_MEDIA: Final[dict[str, Any]] = {
@@ -231,31 +229,6 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
     }
 
 
-def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
-    """Render the failures of a run, by item and segment.
-
-    An item that was never cut into segments has one entry, with its video id as segment id.
-    """
-    tables = run_tables(storage, run.run_id)
-    rows = tables.all_rows("failures") if tables is not None else []
-    by_video: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        if row["operation"] in (*SEGMENT_OPERATIONS, "processing"):
-            by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
-    videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
-    total: Counter[str] = Counter()
-    for video in videos:
-        total.update(video["operation_counts"])
-    return {
-        "run_id": run.run_id,
-        "status": run.status,
-        "videos_with_failures": len(videos),
-        "failed_segments": sum(video["failed_segments"] for video in videos),
-        "operation_counts": _counts(total),
-        "videos": videos,
-    }
-
-
 def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     """Render all call records of a run, in order of time."""
     tables = run_tables(storage, run.run_id)
@@ -279,37 +252,6 @@ def _synthesis_status(row: Row | None, media: Row) -> str:
     if row is None:
         return "failed"
     return "completed_with_failures" if media["failed_segments"] else "completed"
-
-
-def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    counts = Counter(row["operation"] for rows in segments.values() for row in rows)
-    return {
-        "video_id": video_id,
-        "failed_segments": len(segments),
-        "operation_counts": _counts(counts),
-        "segments": [_failed_segment(segment_id, rows) for segment_id, rows in segments.items()],
-    }
-
-
-def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
-    first = rows[0]
-    messages = {row["operation"]: row["message"] for row in rows}
-    return {
-        "segment_id": segment_id,
-        "failed_operations": [row["operation"] for row in rows],
-        **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
-        "failure_stage": first["operation"],
-        "failure_message": first["message"],
-        "failure_code": first["code"],
-        "retryable": any(row["retryable"] for row in rows),
-        "start_time": None if first["start_us"] is None else seconds_from_us(first["start_us"]),
-        "end_time": None if first["end_us"] is None else seconds_from_us(first["end_us"]),
-        "projection_only": first["segment_id"] is None,
-    }
-
-
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
 
 
 def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:

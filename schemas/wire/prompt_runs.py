@@ -41,8 +41,10 @@ class PlaygroundTarget(RequestModel):
 
 # Window length in seconds.
 Window = Annotated[StrictInt, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
-# Operations that a retry of failures can select.
-RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
+# Operations that a retry of failures can select; "processing" selects every failure of an item itself.
+RetryableOperation = Literal[
+    "field_extraction", "transcription", "image_embedding", "processing", "synthesis", "text_embedding"
+]
 
 Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
 
@@ -263,16 +265,27 @@ class VideoResult(MediaUris):
 
 
 class OperationCounts(WireModel):
-    """Number of failures per operation; a segment can count in several."""
+    """Number of failures per operation; a segment can count in several.
+
+    Attributes:
+        processing: failures of items themselves, including those of their synthesis and text embedding.
+    """
 
     field_extraction: int = 0
     transcription: int = 0
     image_embedding: int = 0
     processing: int = 0
+    synthesis: int = 0
+    text_embedding: int = 0
 
 
 class FailedSegment(WireModel):
-    """A failed segment, or (for `processing`) an item that failed before segmentation."""
+    """A failed segment, or (for `processing`) the failures of an item itself.
+
+    Attributes:
+        segment_id: pass it to a retry; the item's id for a failure of the item itself.
+        failure_stage: the operation that failed, e.g. `synthesis`.
+    """
 
     segment_id: str
     failed_operations: list[str]
@@ -309,7 +322,7 @@ class FailedSegments(WireModel):
 
 
 class SegmentRetry(WireModel):
-    """A retry of one segment's failed operations.
+    """A retry of the failed operations of one segment, or of an item itself.
 
     Attributes:
         status: pending, processing, completed or failed; the last two are final.
