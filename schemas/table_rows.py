@@ -31,6 +31,7 @@ class MediaRow:
         concealed_frames: frames that the decoder marks as damaged.
         damaged_share: share of the item, 0..1, that is missing or concealed.
         start_offset_us: the container's timestamp at which item time starts.
+        synthesis: outcome of the item's synthesis; "failed" also if no segment has a result; None if it gets none.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class MediaRow:
     concealed_frames: int | None = None
     damaged_share: float | None = None
     start_offset_us: int | None = None
+    synthesis: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

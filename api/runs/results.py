@@ -11,7 +11,8 @@ from typing import Any, Final
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.runs.run_tables import Row, RunTables, run_tables
-from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.tables.storage import Storage
@@ -22,7 +23,6 @@ _NO_MEDIA: Final[dict[str, Any]] = {
     "gif_available": False,
 }
 _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
-_SEGMENT_STATUS: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def results_page(
@@ -130,13 +130,16 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 
 
 def operation_flags(view: SegmentView) -> dict[str, Any]:
-    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error."""
+    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error.
+
+    The error of a cancelled operation says that it will never run."""
     flags: dict[str, Any] = {}
     for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
-        flags[f"{operation}_error"] = failure["message"] if failure is not None else None
+        error = CANCELLED if outcome == "cancelled" else None
+        flags[f"{operation}_error"] = failure["message"] if failure is not None else error
     return flags
 
 
@@ -152,7 +155,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
         "processed": segment["status"] == "succeeded",
         "processing_failed": segment["status"] == "failed",
-        "segment_status": _SEGMENT_STATUS[segment["status"]],
+        "segment_status": WIRE_SEGMENT_STATUS[segment["status"]],
         "failure_stage": failure["operation"] if failure is not None else None,
         "failure_message": failure["message"] if failure is not None else None,
         "attempt_id": None,
@@ -182,38 +185,38 @@ def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
 
 
 def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
-    """Render the synthesis of an item, or its failure. None if the run has no synthesis or has not reached it yet."""
+    """Render the synthesis of an item, or why it has none. None if it gets none or the run has not reached it yet."""
     level = run.prompt.get("video_level")
-    if level is None or tables is None:
+    media = next(tables.rows("media", video_id), None) if tables is not None else None
+    kind = media["media_type"] if media is not None else None
+    if level is None or "image" in (kind, video.media_type if video is not None else None):
         return None
-    media = next(tables.rows("media", video_id), None)
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
-    if media is None or (row is None and failure is None):
+    synthesis = synthesis_of(run, tables, media, video_id)
+    row, failure = synthesis.row, synthesis.failure
+    if synthesis.status == "pending":
         return None
-    first = next(tables.rows("segments", video_id), None)
+    first = next(tables.rows("segments", video_id), None) if tables is not None else None
     return {
         "result_type": "video",
         "result_id": f"video:{video_id}:{run.run_id}",
         "video_id": video_id,
         **_head(run, video),
         "executed_at": row["executed_at"] if row is not None else required_time(run.created_at),
-        "status": _synthesis_status(row, media),
+        "status": synthesis.status,
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
         "raw_llm_response": failure["answer"] if failure is not None else None,
         "processing_warning": row["warning"] if row is not None else None,
         "schema_used": json.dumps(level["json_schema"]),
-        "successful_segment_count": media["succeeded_segments"],
-        "failed_segment_count": media["failed_segments"],
+        "successful_segment_count": media["succeeded_segments"] if media is not None else 0,
+        "failed_segment_count": media["failed_segments"] if media is not None else 0,
         "omitted_segment_ids": list(row["omitted_segment_ids"]) if row is not None else [],
         "template_fields": list(row["template_fields"]) if row is not None else [],
         "source_fingerprint": row["source_fingerprint"] if row is not None else None,
         "rendered_prompt_char_count": row["rendered_prompt_chars"] if row is not None else 0,
         "llm_attempted": bool(row["llm_call_ids"]) if row is not None else bool(failure and failure["attempts"]),
         "attempt_id": None,
-        "error_message": failure["message"] if failure is not None else None,
+        "error_message": synthesis.error,
         "started_at": None,
         "completed_at": row["executed_at"] if row is not None else None,
         **_NO_MEDIA,
@@ -246,12 +249,6 @@ def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
         "video_name": video.title if video is not None else None,
         "source_index_id": video.index_id if video is not None else run.index_id,
     }
-
-
-def _synthesis_status(row: Row | None, media: Row) -> str:
-    if row is None:
-        return "failed"
-    return "completed_with_failures" if media["failed_segments"] else "completed"
 
 
 def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:

@@ -102,6 +102,7 @@ class PromptRunBody(WireModel):
         run_context: the target.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
             disabled, or its outcome is not known yet.
+        cancelled_segments: segments that will never run because the run was stopped.
         warnings: problems of the run, each with its fix.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
@@ -132,6 +133,7 @@ class PromptRunBody(WireModel):
     cancelled_images: int = 0
     total_segments: int = 0
     completed_segments: int = 0
+    cancelled_segments: int = 0
     field_extraction_failures: int = 0
     transcription_failures: int = 0
     image_embedding_failures: int = 0
@@ -154,6 +156,7 @@ class PromptRunBody(WireModel):
     video_level_completed_items: int = 0
     video_level_failed_items: int = 0
     video_level_partial_items: int = 0
+    video_level_cancelled_items: int = 0
     billing_estimated_mt: float = 0.0
     billing_actual_mt: float = 0.0
     billing_status: str | None = None
@@ -192,7 +195,12 @@ class MediaUris(WireModel):
 
 
 class SegmentResult(MediaUris):
-    """The result of one segment in one run."""
+    """The result of one segment in one run.
+
+    Attributes:
+        field_extraction_error: starts with `cancelled: ` if the run was stopped before the operation was done; so do
+            the errors of the other operations.
+    """
 
     result_type: str = "segment"
     result_id: str
@@ -223,7 +231,12 @@ class SegmentResult(MediaUris):
 
 
 class VideoResult(MediaUris):
-    """The synthesis of one media item in one run."""
+    """The synthesis of one media item in one run.
+
+    Attributes:
+        status: completed, completed_with_failures, failed or cancelled.
+        llm_attempted: false if no model was called, e.g. because no segment has a result.
+    """
 
     result_type: str = "video"
     result_id: str
