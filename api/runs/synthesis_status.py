@@ -54,7 +54,7 @@ def synthesis_of(run: RunRecord, tables: RunTables | None, media: Row | None, vi
 def _is_cancelled(run: RunRecord, media: Row | None) -> bool:
     if media is None:
         return run.status == "cancelled"
-    return media["synthesis"] == "cancelled" or (media["segment_count"] == 0 and media["status"] == "cancelled")
+    return media.get("synthesis") == "cancelled" or (media["segment_count"] == 0 and media["status"] == "cancelled")
 
 
 def _cause(run: RunRecord, media: Row | None) -> str:
