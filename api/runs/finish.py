@@ -58,8 +58,11 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
         succeeded, cancelled = counts.get(f"{operation}.succeeded", 0), counts.get(f"{operation}.cancelled", 0)
+        unavailable = counts.get(f"{operation}.unavailable", 0)
         summary[f"{operation}_failures"] = failed
-        summary[f"{operation}_succeeded"] = False if failed else True if succeeded and not cancelled else None
+        summary[f"{operation}_succeeded"] = (
+            False if failed or unavailable else True if succeeded and not cancelled else None
+        )
     reused = counts.get("results.reused", 0) + counts.get("video_results.reused", 0)
     total = counts.get("segments.total", 0)
     if counts.get("media.cancelled"):  # the planned segments of items that were not read still count

@@ -120,7 +120,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         **_NO_MEDIA,
         "metadata": json.loads(result["metadata"]) if result is not None else {},
         "metadata_text": result["metadata_text"] if result is not None else "",
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "schema_used": json.dumps(run.prompt["json_schema"]),
         **operation_flags(view),
         "field_extraction_succeeded": segment["field_extraction"] == "succeeded",
@@ -130,17 +130,26 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 
 
 def operation_flags(view: SegmentView) -> dict[str, Any]:
-    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error.
+    """Return for each operation whether it succeeded (None if not requested, not applicable or cancelled), and its error.
 
-    The error of a cancelled operation says that it will never run."""
+    The error of a cancelled operation says that it will never run, that of an unavailable one names the missing model."""
     flags: dict[str, Any] = {}
     for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
         error = CANCELLED if outcome == "cancelled" else None
+        if outcome == "unavailable":
+            error = next((text for text in view.segment["warnings"] if text.startswith(f"no {operation}: ")), None)
         flags[f"{operation}_error"] = failure["message"] if failure is not None else error
     return flags
+
+
+def _warning(result: Row | None, segment: Row | None) -> str | None:
+    """Join the warning of a result and those of a segment: the requested operations that did not run."""
+    own = result["warning"] if result is not None else None
+    found = [own, *(segment.get("warnings") or () if segment is not None else ())]
+    return "; ".join(text for text in found if text) or None
 
 
 def segment_body(run_id: str, view: SegmentView) -> Row:
@@ -165,7 +174,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "created_at": None,
         "processed_at": result["executed_at"] if result is not None else None,
         "error_message": failure["message"] if failure is not None else None,
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "thumbnail_data": None,
         "gif_data": None,
         "from_run_id": run_id,
@@ -206,7 +215,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
         "raw_llm_response": failure["answer"] if failure is not None else None,
-        "processing_warning": row["warning"] if row is not None else None,
+        "processing_warning": _warning(row, first),
         "schema_used": json.dumps(level["json_schema"]),
         "successful_segment_count": media["succeeded_segments"] if media is not None else 0,
         "failed_segment_count": media["failed_segments"] if media is not None else 0,

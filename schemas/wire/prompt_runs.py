@@ -100,8 +100,9 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
+        status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
-            disabled, or its outcome is not known yet.
+            disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
         cancelled_segments: segments that will never run because the run was stopped.
         warnings: problems of the run, each with its fix.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
@@ -115,6 +116,7 @@ class PromptRunBody(WireModel):
     executed_at: str
     executed_by: str
     status: str
+    status_text: str = ""
     run_context: dict[str, Any]
     total_videos: int = 0
     total_audios: int = 0

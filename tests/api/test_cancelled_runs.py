@@ -1,6 +1,5 @@
 """A cancelled run says for every item, segment and synthesis that it will never run, and its totals stay."""
 
-import threading
 import time
 
 import pytest

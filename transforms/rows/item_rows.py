@@ -22,7 +22,7 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
     analysis = read_analysis(source.storage, key)[0] if key is not None else None
     yield "media", row_of(media_row(item, analysis, source.run_id, has_video_level=source.item_fields is not None))
     for segment in item.segments:
-        yield "segments", row_of(segment_row(segment, source.run_id))
+        yield "segments", row_of(segment_row(segment, source.run_id, item.warnings))
         for row in result_rows(segment, source):
             yield "results", row
         for row in transcript_rows(item, segment, source):

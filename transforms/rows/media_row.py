@@ -52,7 +52,7 @@ def media_row(
         succeeded_segments=statuses["succeeded"],
         failed_segments=statuses["failed"],
         cancelled_segments=statuses["cancelled"],
-        warnings=(*(warning.message for warning in warnings), *item.warnings),
+        warnings=(*(warning.message for warning in warnings), *(part.text for part in item.warnings)),
         warning_codes=tuple(dict.fromkeys(warning.code for warning in warnings)),
         decoded_duration_us=decoded_us,
         decoded_duration_seconds=None if decoded_us is None else seconds_from_us(decoded_us),
