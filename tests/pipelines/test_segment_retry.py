@@ -19,6 +19,7 @@ from tests.pipeline_runs import (
     plain_rows,
     run_media,
     settings_for,
+    with_models,
 )
 from tests.prompts import NESTED
 
@@ -163,7 +164,7 @@ def test_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
 def test_retry_copies_rows_written_before_a_column_was_added(server, media, tmp_path):
     data = tmp_path / "data"
     server.set_faults(*POISON)
-    run_id = run_media(data, media, settings_for(server))
+    run_id = run_media(data, media, with_models(settings_for(server)))
     added = {"segments": ["warnings"], "media": ["synthesis", "warning_codes"]}
     for part in manifest_of(data, run_id).parts:
         if part.table in added:
