@@ -29,9 +29,9 @@ from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.schemas.wire.common import Page
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RetryFailures,
