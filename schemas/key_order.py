@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from promptreel.schemas.errors import PromptError
-from promptreel.schemas.field_paths import look_up
+from promptreel.schemas.references import look_up
 
 
 def ordered_json(value: Any, json_schema: Mapping[str, Any]) -> str:

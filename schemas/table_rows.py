@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from promptreel.schemas.media import BoundaryReason, MediaType
-from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.schemas.outcomes import Operation, OperationStatus, Outcome
 
 ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
 
@@ -31,6 +31,7 @@ class MediaRow:
         concealed_frames: frames that the decoder marks as damaged.
         damaged_share: share of the item, 0..1, that is missing or concealed.
         start_offset_us: the container's timestamp at which item time starts.
+        synthesis: outcome of the item's synthesis; "failed" also if no segment has a result; None if it gets none.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class MediaRow:
     concealed_frames: int | None = None
     damaged_share: float | None = None
     start_offset_us: int | None = None
+    synthesis: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ class SegmentRow:
     """One segment of an item, with the reasons for its boundaries and the outcomes of its operations.
 
     `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". The
-    outcome of a disabled operation is null.
+    outcome of an operation that is disabled or does not apply is null; "unavailable" means that its model is missing.
+
+    Attributes:
+        warnings: the requested operations that did not run, each with the reason.
     """
 
     run_id: str
@@ -93,8 +98,9 @@ class SegmentRow:
     end_score: float
     status: Outcome
     field_extraction: Outcome | None
-    transcription: Outcome | None
-    image_embedding: Outcome | None
+    transcription: OperationStatus | None
+    image_embedding: OperationStatus | None
+    warnings: tuple[str, ...] = ()  # added later: parts of earlier versions lack it
 
 
 @dataclass(frozen=True, slots=True)

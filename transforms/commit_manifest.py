@@ -14,6 +14,7 @@ from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.not_run import run_warnings
 from promptreel.transforms.rows.earlier_rows import EarlierRows
 from promptreel.transforms.write_tables import WrittenShard
 
@@ -44,7 +45,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
     for shard in written:
         counts.update(shard.counts)
     parts = [part for shard in written for part in shard.parts]
-    warnings = {warning for shard in written for warning in shard.warnings}
+    warnings: set[str] = set()
     stopped = StopSignal(storage, context.run_id).is_set()
     earlier = newest_manifest(storage, context.run_id) if context.retry is not None else None
     if earlier is not None and earlier.attempt < context.attempt:
@@ -53,6 +54,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         parts += [part for part in earlier.parts if part.shard not in replaced]
         warnings.update(earlier.warnings)
         stopped = stopped or earlier.status == "cancelled"
+    warnings |= run_warnings((warning for shard in written for warning in shard.warnings), counts)
     status = run_status(counts, stopped=stopped)
     manifest = commit_manifest(
         storage,

@@ -42,10 +42,16 @@ class RunContext:
         return self.request.run_id
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
-        """Return the last attempt whose permanently failed calls for a segment are repeated; see `RetryScope`."""
-        if self.retry is None or segment_id is None or not self.retry.contains(video_id, segment_id):
+        """Return the last attempt whose permanently failed calls are repeated for a segment, or for an item itself if
+        `segment_id` is None; see `RetryScope`."""
+        scope = self.retry
+        if scope is None:
             return 0
-        return self.retry.repeat_failed_until
+        if segment_id is None:
+            is_retried = scope.contains_operation_of_item(video_id)
+        else:
+            is_retried = scope.contains(video_id, segment_id)
+        return scope.repeat_failed_until if is_retried else 0
 
     def scoped(self, key: str) -> str:
         """Return the cache key of an operation in this run; see `RunRequest.scoped`."""

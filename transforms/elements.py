@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from promptreel.schemas.media import MediaType, PlannedSegment
 from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.transforms.not_run import NotRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,12 @@ class OutcomeBatch:
 
     Attributes:
         outcomes: (segment id, outcome), without segments to which the operation does not apply.
-        warnings: which results are missing for the item, and how to fix it.
+        warnings: the requested operations that did not run for the item.
     """
 
     video_id: str
     outcomes: tuple[tuple[str, OperationOutcome], ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,11 @@ class ItemOutcome:
     Attributes:
         segments: ordered by time.
         synthesis, text_embedding: None if the operation does not apply.
-        warnings: which results are missing for the item, and how to fix it.
+        warnings: the requested operations that did not run for the item.
     """
 
     plan: ItemPlan
     segments: tuple[SegmentOutcome, ...]
     synthesis: OperationOutcome | None = None
     text_embedding: OperationOutcome | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()

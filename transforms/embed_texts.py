@@ -27,6 +27,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome, OperationOutcome
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.transcribe import segment_words, spoken_text
 
 
@@ -61,13 +62,13 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
         return await embed_texts(item, self._context, self._session)
 
 
-def text_embedding_warning(context: RunContext) -> str:
-    """Return why texts are not embedded, and the fix; empty if they are."""
+def text_embedding_warning(context: RunContext) -> NotRun | None:
+    """Return why texts are not embedded, and the fix; None if they are."""
     settings = context.request.settings
     if is_gemini(settings.text_embedding.model):
-        return ""
+        return None
     weights = text_weights(settings)
-    return "" if weights.available else f"no text_embedding: {weights.reason}; {weights.fix}"
+    return None if weights.available else NotRun("text_embedding", f"{weights.reason}; {weights.fix}")
 
 
 @dataclass(frozen=True, slots=True)

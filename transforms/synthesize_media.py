@@ -30,6 +30,7 @@ from promptreel.transforms.elements import (
 from promptreel.transforms.extract_fields import item_media_of
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.transcribe import (
     load_transcript,
     segment_words,
@@ -69,7 +70,7 @@ def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) ->
     """Join one item's plan and outcomes into its segments, ordered by time. The synthesis is added later."""
     (plan,) = plans
     found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
-    warnings: list[str] = []
+    warnings: list[NotRun] = []
     for batch in batches:
         warnings += batch.warnings
         for segment_id, outcome in batch.outcomes:

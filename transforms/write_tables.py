@@ -18,6 +18,7 @@ from promptreel.tables.shards import shard_of
 from promptreel.tables.table_schemas import table_schemas
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.rows.counts import counts_of
 from promptreel.transforms.rows.earlier_rows import EarlierRows
 from promptreel.transforms.rows.item_rows import item_rows
@@ -31,13 +32,13 @@ class WrittenShard:
     Attributes:
         shard: shard number.
         counts: see `counts_of`.
-        warnings: which results items of the shard lack, and how to fix it.
+        warnings: the requested operations that did not run for an item of the shard.
     """
 
     shard: int
     parts: tuple[Part, ...]
     counts: Mapping[str, int]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()
 
 
 class WriteTables(beam.PTransform):

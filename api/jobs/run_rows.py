@@ -14,7 +14,8 @@ from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
 from promptreel.api.runs.retries import RETRY_FINAL
 from promptreel.api.runs.run_tables import run_tables
-from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
+from promptreel.api.runs.unstarted import counters_without_results
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import settings_from_dict
 from promptreel.tables.attempts import last_attempt
@@ -103,8 +104,7 @@ def mark_failed(session: Session, run: RunRecord, message: str) -> None:
     run.status = "failed"
     run.error_message = message
     run.completed_at = now()
-    totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
-    run.summary = {**run.summary, **totals}
+    run.summary = {**run.summary, **counters_without_results(run.summary, "failed")}
     record_event(
         session,
         run.account_id,

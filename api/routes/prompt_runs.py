@@ -11,8 +11,9 @@ from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
+from promptreel.api.runs.failures import failed_segments, failure_rows
 from promptreel.api.runs.plan import model_warnings, plan_run
-from promptreel.api.runs.results import failed_segments, llm_calls, results_page, video_result
+from promptreel.api.runs.results import llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
     retry_body,
@@ -29,9 +30,9 @@ from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import Page
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
@@ -121,10 +122,13 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
 
 @router.get("/{run_id}/failed-segments", response_model=FailedSegments)
 def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """List the failures of a run and whether they are retryable."""
+    """List the failures of a run and whether they are retryable.
+
+    Failures of a media item itself, e.g. of its synthesis, have one entry with the item's id as `segment_id`."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-    return JsonResponse(failed_segments(storage, run))
+        rows = failure_rows(session, run, run_tables(storage, run_id))
+    return JsonResponse(failed_segments(run, rows))
 
 
 @router.get("/{run_id}/llm-calls", response_model=list[LlmCallBody])
@@ -147,7 +151,7 @@ def retry_segment(
     body: RetrySegment | None = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Retry the failed operations of one segment of a finished run."""
+    """Retry the failed operations of one segment of a finished run, or of an item itself with its id as segment id."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry(session, storage, caller, run_id, video_id, segment_id, key))

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.status_text import status_text
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
@@ -25,6 +26,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "executed_at": required_time(run.created_at),
         "executed_by": run.account_id,
         "status": run.status,
+        "status_text": status_text(run),
         "run_context": run.target,
         "error_message": run.error_message,
         "video_segmentation_type": segmentation["video_strategy"],
@@ -58,10 +60,11 @@ _INITIAL_COUNTERS: Final[dict[str, Any]] = {
     **{f"{operation}_succeeded": None for operation in SEGMENT_OPERATIONS},
     "total_segments": 0,
     "completed_segments": 0,
+    "cancelled_segments": 0,
     "created_new_segments": False,
     "total_video_seconds": 0.0,
     "video_level_enabled": False,
-    **{f"video_level_{word}_items": 0 for word in ("total", "completed", "failed", "partial")},
+    **{f"video_level_{word}_items": 0 for word in ("total", "completed", "failed", "partial", "cancelled")},
     "warnings": [],
     "reused_results": 0,
     "model_calls": 0,

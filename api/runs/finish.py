@@ -12,6 +12,7 @@ from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.plan import model_warnings
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
+from promptreel.api.runs.synthesis_status import synthesis_counters
 from promptreel.schemas.settings import settings_from_dict
 
 
@@ -54,20 +55,26 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     for kind, plural in MEDIA_TYPES:
         for outcome in ITEM_OUTCOMES:
             summary[f"{outcome}_{plural}"] = counts.get(f"media.{kind}.{outcome}", 0)
-    _add_unread(summary, counts, before)
+    unread = _add_unread(summary, counts, before)
     for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
-        succeeded = counts.get(f"{operation}.succeeded", 0)
+        succeeded, cancelled = counts.get(f"{operation}.succeeded", 0), counts.get(f"{operation}.cancelled", 0)
+        unavailable = counts.get(f"{operation}.unavailable", 0)
         summary[f"{operation}_failures"] = failed
-        summary[f"{operation}_succeeded"] = None if not failed and not succeeded else not failed
+        summary[f"{operation}_succeeded"] = (
+            False if failed or unavailable else True if succeeded and not cancelled else None
+        )
     reused = counts.get("results.reused", 0) + counts.get("video_results.reused", 0)
+    total = counts.get("segments.total", 0)
+    if counts.get("media.cancelled"):  # the planned segments of items that were not read still count
+        total = max(total, before.get("total_segments", 0))
     return {
         **summary,
-        "total_segments": counts.get("segments.total", 0),
+        **synthesis_counters(counts, unread, before),
+        "total_segments": total,
+        "cancelled_segments": counts.get("segments.cancelled", 0) + total - counts.get("segments.total", 0),
         "completed_segments": counts.get("segments.succeeded", 0),
         "created_new_segments": counts.get("results.reused", 0) < counts.get("segments.total", 0),
-        "video_level_completed_items": counts.get("video_results.total", 0),
-        "video_level_failed_items": counts.get("failures.synthesis", 0),
         "reused_results": reused,
         "model_calls": counts.get("calls.total", 0),
         "actual_tokens": {
@@ -76,8 +83,13 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     }
 
 
-def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapping[str, Any]) -> None:
-    """Add unread items to the counters. The tables lack their type, so it is inferred from the registered totals."""
+def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, int]:
+    """Add unread items to the counters. The tables lack their type, so it is inferred from the registered totals.
+
+    Returns:
+        the cancelled ones by plural media type.
+    """
+    shares: dict[str, int] = {}
     for outcome in ("failed", "cancelled"):
         remaining = counts.get(f"media.unread.{outcome}", 0)
         for _, plural in MEDIA_TYPES:
@@ -85,3 +97,5 @@ def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapp
             share = min(remaining, max(0, before.get(f"total_{plural}", 0) - known))
             summary[f"{outcome}_{plural}"] += share
             remaining -= share
+            shares[plural] = share  # finally, of the last outcome
+    return shares

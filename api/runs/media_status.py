@@ -11,14 +11,16 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunItem, RunRecord, Video
-from promptreel.api.runs.run_tables import RunTables, run_tables
+from promptreel.api.runs.run_tables import Row, RunTables, run_tables
+from promptreel.api.runs.statuses import FINAL, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
+from promptreel.api.runs.unstarted import planned_segments
 from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged
 from promptreel.tables.storage import Storage
 
 MAX_RUNS_IN_LISTS = 3  # of each item
 _MAX_RUNS = 20  # of one item
-_SEGMENT_STATUS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def processing_status(
@@ -70,66 +72,78 @@ def processing_statuses(
         .where(ranked.c.rank <= max_runs)
         .order_by(ranked.c.video_id, ranked.c.rank)
     )
+    videos = {video.video_id: video for video in session.scalars(select(Video).where(Video.video_id.in_(video_ids)))}
     tables_of = functools.cache(lambda run_id: run_tables(storage, run_id))
     found: dict[str, list[dict[str, Any]]] = {}
     for video_id, run in rows:
-        found.setdefault(video_id, []).append(_run_status(tables_of, run, video_id, with_segments))
+        found.setdefault(video_id, []).append(_run_status(tables_of, run, videos[video_id], with_segments))
     return found
 
 
 def _run_status(
-    tables_of: Callable[[str], RunTables | None], run: RunRecord, video_id: str, with_segments: bool
+    tables_of: Callable[[str], RunTables | None], run: RunRecord, video: Video, with_segments: bool
 ) -> dict[str, Any]:
     """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
         tables = tables_of(run.run_id) if run.manifest_number is not None else None
-        return _status_from(tables, run, video_id, with_segments)
+        return _status_from(tables, run, video, with_segments)
     except RunDamaged as error:
         report_skipped(error)
-        return _status_from(None, run, video_id, with_segments)
+        return _status_from(None, run, video, with_segments)
 
 
-def _status_from(tables: RunTables | None, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
+def _status_from(tables: RunTables | None, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
+    video_id = video.video_id
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)
     if media is not None:
         cancelled, succeeded = media["cancelled_segments"], media["succeeded_segments"]
         counts = (media["segment_count"], cancelled, succeeded, media["failed_segments"])
+    if not counts[0] and run.status == "cancelled" and (media is None or media["status"] == "cancelled"):
+        planned = planned_segments(run, video)
+        counts = (planned, planned, 0, 0)
     return {
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
         "status": run.status,
         "total_segments": counts[0],
-        "pending_segments": counts[1],
+        "pending_segments": 0,
+        "cancelled_segments": counts[1],
         "processing_segments": 0,
         "successful_segments": counts[2],
         "failed_segments": counts[3],
         "created_at": required_time(run.created_at),
         "updated_at": updated,
         "attempt_id": None,
-        "video_level": _video_level(run, tables, video_id, updated, counts) if tables is not None else None,
+        "video_level": _video_level(run, tables, media, video, updated, counts),
         "segments": _segments(tables, video_id, updated) if with_segments and tables is not None else [],
     }
 
 
 def _video_level(
-    run: RunRecord, tables: RunTables, video_id: str, updated: str, counts: tuple[int, int, int, int]
+    run: RunRecord,
+    tables: RunTables | None,
+    media: Row | None,
+    video: Video,
+    updated: str,
+    counts: tuple[int, int, int, int],
 ) -> dict[str, Any] | None:
-    if run.prompt.get("video_level") is None:
+    if run.prompt.get("video_level") is None or video.media_type == "image":
         return None
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
+    if tables is None and run.status not in FINAL:
+        return None
+    synthesis = synthesis_of(run, tables, media, video.video_id)
+    row = synthesis.row
     return {
-        "status": "completed" if row is not None else "failed" if failure is not None else "pending",
+        "status": synthesis.status,
         "result_available": row is not None,
         "successful_segment_count": counts[2],
         "failed_segment_count": counts[3],
         "started_at": None,
         "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         "updated_at": updated,
-        "error_message": failure["message"] if failure is not None else None,
+        "error_message": synthesis.error,
         "attempt_id": None,
     }
 
@@ -142,13 +156,15 @@ def _segments(tables: RunTables, video_id: str, updated: str) -> list[dict[str, 
         {
             "segment_id": row["segment_id"],
             "video_id": video_id,
-            "status": _SEGMENT_STATUS[row["status"]],
+            "status": WIRE_SEGMENT_STATUS[row["status"]],
             "start_time": row["start_time"],
             "end_time": row["end_time"],
             "started_at": None,
             "completed_at": None,
             "updated_at": updated,
-            "error_message": failures[row["segment_id"]]["message"] if row["segment_id"] in failures else None,
+            "error_message": failures[row["segment_id"]]["message"]
+            if row["segment_id"] in failures
+            else (CANCELLED if row["status"] == "cancelled" else None),
             "failure_stage": failures[row["segment_id"]]["operation"] if row["segment_id"] in failures else None,
             "attempt_id": None,
         }

@@ -1,9 +1,8 @@
-"""Render results, syntheses, failures, call records and segments of a run as JSON values."""
+"""Render results, syntheses, call records and segments of a run as JSON values."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +11,11 @@ from typing import Any, Final
 from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.runs.run_tables import Row, RunTables, run_tables
-from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.providers.call_requests import SentRequests
-from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.tables.storage import Storage
 
 _NO_MEDIA: Final[dict[str, Any]] = {
@@ -25,7 +24,6 @@ _NO_MEDIA: Final[dict[str, Any]] = {
     "gif_available": False,
 }
 _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
-_SEGMENT_STATUS: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def results_page(
@@ -123,7 +121,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         **_NO_MEDIA,
         "metadata": json.loads(result["metadata"]) if result is not None else {},
         "metadata_text": result["metadata_text"] if result is not None else "",
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "schema_used": json.dumps(run.prompt["json_schema"]),
         **operation_flags(view),
         "field_extraction_succeeded": segment["field_extraction"] == "succeeded",
@@ -133,14 +131,26 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 
 
 def operation_flags(view: SegmentView) -> dict[str, Any]:
-    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error."""
+    """Return for each operation whether it succeeded (None if not requested, not applicable or cancelled), and its error.
+
+    The error of a cancelled operation says that it will never run, that of an unavailable one names the missing model."""
     flags: dict[str, Any] = {}
     for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
-        flags[f"{operation}_error"] = failure["message"] if failure is not None else None
+        error = CANCELLED if outcome == "cancelled" else None
+        if outcome == "unavailable":
+            error = next((text for text in view.segment["warnings"] if text.startswith(f"no {operation}: ")), None)
+        flags[f"{operation}_error"] = failure["message"] if failure is not None else error
     return flags
+
+
+def _warning(result: Row | None, segment: Row | None) -> str | None:
+    """Join the warning of a result and those of a segment: the requested operations that did not run."""
+    own = result["warning"] if result is not None else None
+    found = [own, *(segment.get("warnings") or () if segment is not None else ())]
+    return "; ".join(text for text in found if text) or None
 
 
 def segment_body(run_id: str, view: SegmentView) -> Row:
@@ -155,7 +165,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
         "processed": segment["status"] == "succeeded",
         "processing_failed": segment["status"] == "failed",
-        "segment_status": _SEGMENT_STATUS[segment["status"]],
+        "segment_status": WIRE_SEGMENT_STATUS[segment["status"]],
         "failure_stage": failure["operation"] if failure is not None else None,
         "failure_message": failure["message"] if failure is not None else None,
         "attempt_id": None,
@@ -165,7 +175,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "created_at": None,
         "processed_at": wire_text(result["executed_at"]) if result is not None else None,
         "error_message": failure["message"] if failure is not None else None,
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "thumbnail_data": None,
         "gif_data": None,
         "from_run_id": run_id,
@@ -185,38 +195,38 @@ def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
 
 
 def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
-    """Render the synthesis of an item, or its failure. None if the run has no synthesis or has not reached it yet."""
+    """Render the synthesis of an item, or why it has none. None if it gets none or the run has not reached it yet."""
     level = run.prompt.get("video_level")
-    if level is None or tables is None:
+    media = next(tables.rows("media", video_id), None) if tables is not None else None
+    kind = media["media_type"] if media is not None else None
+    if level is None or "image" in (kind, video.media_type if video is not None else None):
         return None
-    media = next(tables.rows("media", video_id), None)
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
-    if media is None or (row is None and failure is None):
+    synthesis = synthesis_of(run, tables, media, video_id)
+    row, failure = synthesis.row, synthesis.failure
+    if synthesis.status == "pending":
         return None
-    first = next(tables.rows("segments", video_id), None)
+    first = next(tables.rows("segments", video_id), None) if tables is not None else None
     return {
         "result_type": "video",
         "result_id": f"video:{video_id}:{run.run_id}",
         "video_id": video_id,
         **_head(run, video),
         "executed_at": wire_text(row["executed_at"]) if row is not None else required_time(run.created_at),
-        "status": _synthesis_status(row, media),
+        "status": synthesis.status,
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
         "raw_llm_response": failure["answer"] if failure is not None else None,
-        "processing_warning": row["warning"] if row is not None else None,
+        "processing_warning": _warning(row, first),
         "schema_used": json.dumps(level["json_schema"]),
-        "successful_segment_count": media["succeeded_segments"],
-        "failed_segment_count": media["failed_segments"],
+        "successful_segment_count": media["succeeded_segments"] if media is not None else 0,
+        "failed_segment_count": media["failed_segments"] if media is not None else 0,
         "omitted_segment_ids": list(row["omitted_segment_ids"]) if row is not None else [],
         "template_fields": list(row["template_fields"]) if row is not None else [],
         "source_fingerprint": row["source_fingerprint"] if row is not None else None,
         "rendered_prompt_char_count": row["rendered_prompt_chars"] if row is not None else 0,
         "llm_attempted": bool(row["llm_call_ids"]) if row is not None else bool(failure and failure["attempts"]),
         "attempt_id": None,
-        "error_message": failure["message"] if failure is not None else None,
+        "error_message": synthesis.error,
         "started_at": None,
         "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         **_NO_MEDIA,
@@ -229,31 +239,6 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "embedding_status": None,
         "embedding_error": None,
         **_NO_MARKERS,
-    }
-
-
-def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
-    """Render the failures of a run, by item and segment.
-
-    An item that was never cut into segments has one entry, with its video id as segment id.
-    """
-    tables = run_tables(storage, run.run_id)
-    rows = tables.all_rows("failures") if tables is not None else []
-    by_video: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        if row["operation"] in (*SEGMENT_OPERATIONS, "processing"):
-            by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
-    videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
-    total: Counter[str] = Counter()
-    for video in videos:
-        total.update(video["operation_counts"])
-    return {
-        "run_id": run.run_id,
-        "status": run.status,
-        "videos_with_failures": len(videos),
-        "failed_segments": sum(video["failed_segments"] for video in videos),
-        "operation_counts": _counts(total),
-        "videos": videos,
     }
 
 
@@ -277,43 +262,6 @@ def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
         "video_name": video.title if video is not None else None,
         "source_index_id": video.index_id if video is not None else run.index_id,
     }
-
-
-def _synthesis_status(row: Row | None, media: Row) -> str:
-    if row is None:
-        return "failed"
-    return "completed_with_failures" if media["failed_segments"] else "completed"
-
-
-def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    counts = Counter(row["operation"] for rows in segments.values() for row in rows)
-    return {
-        "video_id": video_id,
-        "failed_segments": len(segments),
-        "operation_counts": _counts(counts),
-        "segments": [_failed_segment(segment_id, rows) for segment_id, rows in segments.items()],
-    }
-
-
-def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
-    first = rows[0]
-    messages = {row["operation"]: row["message"] for row in rows}
-    return {
-        "segment_id": segment_id,
-        "failed_operations": [row["operation"] for row in rows],
-        **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
-        "failure_stage": first["operation"],
-        "failure_message": first["message"],
-        "failure_code": first["code"],
-        "retryable": any(row["retryable"] for row in rows),
-        "start_time": None if first["start_us"] is None else seconds_from_us(first["start_us"]),
-        "end_time": None if first["end_us"] is None else seconds_from_us(first["end_us"]),
-        "projection_only": first["segment_id"] is None,
-    }
-
-
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
 
 
 def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None], sent: SentRequests) -> Row:

@@ -11,6 +11,7 @@ import click
 
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
+from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.analyst_views import connect_views
@@ -43,8 +44,12 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "created_at"]
-    print_table("Runs", columns, ([row[column] for column in columns] for row in listed))
+    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
+    shown = [{**row, "warnings": len(row["warnings"])} for row in listed]
+    print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
+    for row in listed:
+        for warning in row["warnings"]:
+            click.echo(f"warning: {row['run_id']}: {warning}")
 
 
 @click.command()
@@ -67,6 +72,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
     rows = read_rows(storage, run, table, "list_contains($selected, video_id)", limit, selected=selected)
+    rows = with_segment_warnings(storage, run, rows)
     if as_json:
         print_json([_result_json(row, names) for row in rows])
         return
@@ -80,6 +86,8 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
         columns = ["media", "time", "result", "warning"]
         cells = [[names[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
     print_table(f"Results of {run.run_id}", columns, cells)
+    if missing := segments_without_result(storage, run, selected):
+        click.echo(missing)
 
 
 @click.command()
@@ -197,6 +205,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
+        "warnings": list(manifest.warnings) if manifest is not None else [],
         "created_at": request.created_at if request is not None else None,
         "damage": damage,
     }

@@ -94,8 +94,10 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
+        status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
-            disabled, or its outcome is not known yet.
+            disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
+        cancelled_segments: segments that will never run because the run was stopped.
         warnings: problems of the run, each with its fix.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
@@ -108,6 +110,7 @@ class PromptRunBody(WireModel):
     executed_at: str
     executed_by: str
     status: str
+    status_text: str = ""
     run_context: dict[str, Any]
     total_videos: int = 0
     total_audios: int = 0
@@ -126,6 +129,7 @@ class PromptRunBody(WireModel):
     cancelled_images: int = 0
     total_segments: int = 0
     completed_segments: int = 0
+    cancelled_segments: int = 0
     field_extraction_failures: int = 0
     transcription_failures: int = 0
     image_embedding_failures: int = 0
@@ -148,6 +152,7 @@ class PromptRunBody(WireModel):
     video_level_completed_items: int = 0
     video_level_failed_items: int = 0
     video_level_partial_items: int = 0
+    video_level_cancelled_items: int = 0
     billing_estimated_mt: float = 0.0
     billing_actual_mt: float = 0.0
     billing_status: str | None = None
@@ -188,7 +193,12 @@ class MediaUris(WireModel):
 
 
 class SegmentResult(MediaUris):
-    """The result of one segment in one run."""
+    """The result of one segment in one run.
+
+    Attributes:
+        field_extraction_error: starts with `cancelled: ` if the run was stopped before the operation was done; so do
+            the errors of the other operations.
+    """
 
     result_type: str = "segment"
     result_id: str
@@ -219,7 +229,12 @@ class SegmentResult(MediaUris):
 
 
 class VideoResult(MediaUris):
-    """The synthesis of one media item in one run."""
+    """The synthesis of one media item in one run.
+
+    Attributes:
+        status: completed, completed_with_failures, failed or cancelled.
+        llm_attempted: false if no model was called, e.g. because no segment has a result.
+    """
 
     result_type: str = "video"
     result_id: str
@@ -260,54 +275,8 @@ class VideoResult(MediaUris):
     metadata_markers: dict[str, Marker] = {}
 
 
-class OperationCounts(WireModel):
-    """Number of failures per operation; a segment can count in several."""
-
-    field_extraction: int = 0
-    transcription: int = 0
-    image_embedding: int = 0
-    processing: int = 0
-
-
-class FailedSegment(WireModel):
-    """A failed segment, or (for `processing`) an item that failed before segmentation."""
-
-    segment_id: str
-    failed_operations: list[str]
-    field_extraction_error: str | None = None
-    transcription_error: str | None = None
-    image_embedding_error: str | None = None
-    failure_stage: str | None = None
-    failure_message: str | None = None
-    failure_code: str | None = None
-    retryable: bool | None = None
-    start_time: float | None = None
-    end_time: float | None = None
-    projection_only: bool = False
-
-
-class FailedVideo(WireModel):
-    """The failures of one media item."""
-
-    video_id: str
-    failed_segments: int
-    operation_counts: OperationCounts
-    segments: list[FailedSegment]
-
-
-class FailedSegments(WireModel):
-    """All failures of a run."""
-
-    run_id: str
-    status: str
-    videos_with_failures: int
-    failed_segments: int
-    operation_counts: OperationCounts
-    videos: list[FailedVideo]
-
-
 class SegmentRetry(WireModel):
-    """A retry of one segment's failed operations.
+    """A retry of the failed operations of one segment, or of an item itself.
 
     Attributes:
         status: pending, processing, completed or failed; the last two are final.

@@ -11,8 +11,10 @@ from promptreel.schemas.spelling import nearest
 from promptreel.schemas.wire.common import ClosedModel
 from promptreel.schemas.wire.run_targets import Id
 
-# Operations that a retry of failures can select.
-RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
+# Operations that a retry of failures can select; "processing" selects every failure of an item itself.
+RetryableOperation = Literal[
+    "field_extraction", "transcription", "image_embedding", "processing", "synthesis", "text_embedding"
+]
 
 
 def _known_code(code: str) -> str:

@@ -47,6 +47,7 @@ class RunProcessingStatus(WireModel):
     status: str
     total_segments: int
     pending_segments: int
+    cancelled_segments: int = 0
     processing_segments: int
     successful_segments: int
     failed_segments: int
@@ -108,7 +109,7 @@ class SegmentBody(WireModel):
     gif_uri: str | None = None
     processed: bool
     processing_failed: bool
-    segment_status: str = Field(description="pending, processing, successful or failed")
+    segment_status: str = Field(description="pending, processing, successful, failed or cancelled")
     failure_stage: str | None = None
     failure_message: str | None = None
     attempt_id: str | None = None

@@ -9,9 +9,9 @@ import pytest
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
 from promptreel.schemas.wire.common import DeletionStatus, Message, Page
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.indexes import IndexBody
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RunEstimateBody,

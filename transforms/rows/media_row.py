@@ -6,12 +6,15 @@ from collections import Counter
 
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.outcomes import Outcome
 from promptreel.schemas.table_rows import ItemStatus, MediaRow
 from promptreel.schemas.uris import public_uri
 from promptreel.transforms.elements import ItemOutcome
 
 
-def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) -> MediaRow:
+def media_row(
+    item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str, *, has_video_level: bool = False
+) -> MediaRow:
     """Build the row of an item; `analysis` is None if the media could not be read."""
     media = item.plan.item
     info = analysis.info if analysis is not None else None
@@ -50,7 +53,7 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         succeeded_segments=statuses["succeeded"],
         failed_segments=statuses["failed"],
         cancelled_segments=statuses["cancelled"],
-        warnings=(*(warning.message for warning in warnings), *item.warnings),
+        warnings=(*(warning.message for warning in warnings), *(part.text for part in item.warnings)),
         warning_codes=tuple(dict.fromkeys(warning.code for warning in warnings)),
         decoded_duration_us=decoded_us,
         decoded_duration_seconds=None if decoded_us is None else seconds_from_us(decoded_us),
@@ -58,7 +61,19 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         concealed_frames=analysis.concealed_frames if analysis is not None else None,
         damaged_share=analysis.damaged_share if analysis is not None else None,
         start_offset_us=info.start_us if info is not None else None,
+        synthesis=_synthesis_outcome(item) if has_video_level else None,
     )
+
+
+def _synthesis_outcome(item: ItemOutcome) -> Outcome | None:
+    """Return how an item's synthesis ended: without any result to read, like the segments; None if it gets none."""
+    if item.synthesis is not None:
+        return item.synthesis.outcome
+    extractions = [segment.outcome_of("field_extraction") for segment in item.segments]
+    ended = {extraction.outcome if extraction is not None else None for extraction in extractions}
+    if not ended or not ended <= {"failed", "cancelled"} or item.segments[0].task.media_type == "image":
+        return None
+    return "cancelled" if "cancelled" in ended else "failed"
 
 
 def item_status(item: ItemOutcome) -> ItemStatus:

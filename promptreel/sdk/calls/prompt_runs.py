@@ -7,8 +7,8 @@ from typing import Any, TypedDict, Unpack
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RunEstimateBody,

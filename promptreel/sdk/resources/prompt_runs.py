@@ -8,8 +8,8 @@ from typing import Any
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
