@@ -7,12 +7,10 @@ Timestamps are ISO 8601 text in UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from promptreel.schemas.media import BoundaryReason, MediaType
-from promptreel.schemas.outcomes import Operation, Outcome
-
-ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
+from promptreel.schemas.outcomes import ItemStatus, Operation, Outcome, SegmentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,9 @@ class MediaRow:
 class SegmentRow:
     """One segment of an item, with the reasons for its boundaries and the outcomes of its operations.
 
-    `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". The
-    outcome of a disabled operation is null.
+    `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". While
+    the run is in progress it is "pending" until the fields are extracted, then "processing" until all operations have
+    ended. The outcome of a disabled or unfinished operation is null.
     """
 
     run_id: str
@@ -91,7 +90,7 @@ class SegmentRow:
     start_score: float
     end_reason: BoundaryReason
     end_score: float
-    status: Outcome
+    status: SegmentStatus
     field_extraction: Outcome | None
     transcription: Outcome | None
     image_embedding: Outcome | None

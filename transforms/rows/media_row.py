@@ -6,7 +6,8 @@ from collections import Counter
 
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.table_rows import ItemStatus, MediaRow
+from promptreel.schemas.outcomes import ItemStatus
+from promptreel.schemas.table_rows import MediaRow
 from promptreel.transforms.elements import ItemOutcome
 
 
@@ -64,8 +65,10 @@ def item_status(item: ItemOutcome) -> ItemStatus:
     """Derive an item's status.
 
     Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
-    cancelled if the run was stopped before the item was finished.
+    cancelled if the run was stopped before the item was finished; processing while it is unfinished.
     """
+    if not item.is_finished:
+        return "processing"
     if item.plan.failure is not None:
         return "failed"
     if item.plan.cancelled:
