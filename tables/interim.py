@@ -67,14 +67,24 @@ def commit_interim(
     raise CommitConflict(f"run {run_id}: other writers keep committing interim states")
 
 
-def newest_interim(storage: Storage, run_id: str) -> Manifest | None:
+def newest_interim(storage: Storage, run_id: str, known: Manifest | None = None) -> Manifest | None:
     """The newest interim state; None if there is none.
+
+    Args:
+        known: an earlier result, returned if it is still the newest.
 
     Raises:
         RunDamaged: it is unreadable.
     """
     numbers = numbered_files(storage, layout.interim_folder(run_id))
-    return load_manifest(storage, run_id, _interim_file(run_id, -max(numbers))) if numbers else None
+    if not numbers or (known is not None and known.number == -max(numbers)):
+        return known if numbers else None
+    try:
+        return load_manifest(storage, run_id, _interim_file(run_id, -max(numbers)))
+    except RunDamaged:
+        if not numbered_files(storage, layout.interim_folder(run_id)):
+            return None  # removed since it was listed, because the run has committed its manifest
+        raise
 
 
 def newest_readable(storage: Storage, run_id: str) -> Manifest | None:
@@ -83,14 +93,8 @@ def newest_readable(storage: Storage, run_id: str) -> Manifest | None:
     Raises:
         RunDamaged: it is unreadable.
     """
-    for _ in range(3):  # a state may be removed between listing and reading, when the run commits its manifest
-        manifest = newest_manifest(storage, run_id)
-        try:
-            return newest_interim(storage, run_id) if manifest is None else manifest
-        except RunDamaged:
-            if newest_manifest(storage, run_id) is None:
-                raise
-    return newest_manifest(storage, run_id)
+    manifest = newest_manifest(storage, run_id) or newest_interim(storage, run_id)
+    return manifest or newest_manifest(storage, run_id)  # the run may have committed it in between
 
 
 def read_state(storage: Storage, run_id: str, number: int) -> Manifest:

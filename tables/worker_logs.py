@@ -50,7 +50,9 @@ class BufferedLog:
             pending, self._pending = self._pending, defaultdict(list)
         for shard, lines in pending.items():
             try:
-                self._storage.append_line(f"{shard_folder(self._folder, shard)}/{self._worker}.jsonl", b"\n".join(lines))
+                self._storage.append_line(
+                    f"{shard_folder(self._folder, shard)}/{self._worker}.jsonl", b"\n".join(lines)
+                )
             except StorageError:
                 continue
 

@@ -89,9 +89,7 @@ def _has_ended(operation: Operation, item: _Known) -> bool:
     return operation in item.ended or operation in item.item_outcomes
 
 
-def _item_operations(
-    plan: ItemPlan, segments: Sequence[SegmentOutcome], context: RunContext
-) -> list[Operation]:
+def _item_operations(plan: ItemPlan, segments: Sequence[SegmentOutcome], context: RunContext) -> list[Operation]:
     """The operations on the item that must end before it counts as finished.
 
     Local text embedding is not among them: it starts only after the segments of all items, and hardly ever fails.

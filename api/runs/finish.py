@@ -49,11 +49,7 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     Args:
         before: the counters so far, with the totals by media type.
     """
-    summary: dict[str, Any] = {}
-    for kind, plural in MEDIA_TYPES:
-        for outcome in ITEM_OUTCOMES:
-            summary[f"{outcome}_{plural}"] = counts.get(f"media.{kind}.{outcome}", 0)
-    _add_unread(summary, counts, before)
+    summary: dict[str, Any] = {**item_counters(counts, before)}
     for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
         succeeded = counts.get(f"{operation}.succeeded", 0)
@@ -75,7 +71,22 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     }
 
 
-def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapping[str, Any]) -> None:
+def item_counters(counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counters of ended items by outcome and media type.
+
+    Args:
+        before: the counters so far, with the totals by media type.
+    """
+    counters = {
+        f"{outcome}_{plural}": counts.get(f"media.{kind}.{outcome}", 0)
+        for kind, plural in MEDIA_TYPES
+        for outcome in ITEM_OUTCOMES
+    }
+    _add_unread(counters, counts, before)
+    return counters
+
+
+def _add_unread(summary: dict[str, int], counts: Mapping[str, int], before: Mapping[str, Any]) -> None:
     """Add unread items to the counters. The tables lack their type, so it is inferred from the registered totals."""
     for outcome in ("failed", "cancelled"):
         remaining = counts.get(f"media.unread.{outcome}", 0)

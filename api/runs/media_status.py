@@ -1,4 +1,4 @@
-"""The status of runs on one media item: from the database while they run, then from their tables."""
+"""The status of runs on one media item, from the database and their tables, which show what is finished so far."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunItem, RunRecord, Video
-from promptreel.api.runs.run_tables import RunTables, run_tables
+from promptreel.api.runs.run_tables import RunTables, readable_tables
+from promptreel.api.runs.statuses import UNFINISHED, WIRE_SEGMENT_STATUS
 from promptreel.api.web.damage import report_skipped
-from promptreel.schemas.errors import RunDamaged
+from promptreel.schemas.errors import RunDamaged, StateExpired
 from promptreel.tables.storage import Storage
 
 _MAX_RUNS = 20  # of one item
-_SEGMENT_STATUS = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def processing_status(
@@ -35,27 +35,40 @@ def processing_status(
 def _run_status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
     """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
-        tables = run_tables(storage, run.run_id) if run.manifest_number is not None else None
-        return _status_from(tables, run, video_id, with_segments)
+        return _newest_status(storage, run, video_id, with_segments)
+    except StateExpired:
+        return _newest_status(storage, run, video_id, with_segments)
     except RunDamaged as error:
         report_skipped(error)
         return _status_from(None, run, video_id, with_segments)
+
+
+def _newest_status(storage: Storage, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
+    tables = readable_tables(storage, run.run_id) if run.status != "pending" else None
+    return _status_from(tables, run, video_id, with_segments)
 
 
 def _status_from(tables: RunTables | None, run: RunRecord, video_id: str, with_segments: bool) -> dict[str, Any]:
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)
-    if media is not None:
+    processing = 0
+    if media is not None and tables is not None:
         cancelled, succeeded = media["cancelled_segments"], media["succeeded_segments"]
-        counts = (media["segment_count"], cancelled, succeeded, media["failed_segments"])
+        pending = cancelled
+        if media["status"] == "processing":
+            updated = tables.manifest.committed_at
+            unfinished = [row["status"] for row in tables.rows("segments", video_id) if row["status"] in UNFINISHED]
+            processing = unfinished.count("processing")
+            pending += len(unfinished) - processing
+        counts = (media["segment_count"], pending, succeeded, media["failed_segments"])
     return {
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
         "status": run.status,
         "total_segments": counts[0],
         "pending_segments": counts[1],
-        "processing_segments": 0,
+        "processing_segments": processing,
         "successful_segments": counts[2],
         "failed_segments": counts[3],
         "created_at": required_time(run.created_at),
@@ -95,7 +108,7 @@ def _segments(tables: RunTables, video_id: str, updated: str) -> list[dict[str, 
         {
             "segment_id": row["segment_id"],
             "video_id": video_id,
-            "status": _SEGMENT_STATUS[row["status"]],
+            "status": WIRE_SEGMENT_STATUS[row["status"]],
             "start_time": row["start_time"],
             "end_time": row["end_time"],
             "started_at": None,

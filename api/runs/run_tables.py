@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptreel.api.web.errors import invalid
+from promptreel.tables.interim import newest_readable, read_state, reading
 from promptreel.tables.layout import table_folder
-from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
+from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.pages import ItemRows
 from promptreel.tables.part_files import damage_in, part_paths
 from promptreel.tables.reader import CommittedRun, read_rows
@@ -34,11 +35,13 @@ class RunTables:
 
         Raises:
             RunDamaged: a part file is missing or corrupt.
+            StateExpired: a newer state of the run in progress has replaced this one.
         """
         run_id = self.manifest.run_id
-        paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
-        with damage_in(run_id, table_folder(run_id, table)):
-            yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
+        with reading(self.manifest):
+            paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
+            with damage_in(run_id, table_folder(run_id, table)):
+                yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
 
     def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
         """Return the rows of a table that match a SQL condition with named parameters, read by DuckDB."""
@@ -48,10 +51,11 @@ class RunTables:
 
 
 def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
-    """Return the tables of a run's newest manifest, or of manifest `number`. None before the first commit.
+    """Return the tables of a run's newest manifest, or of manifest `number`. None before the run has ended.
 
     Raises:
         RunDamaged: the manifest is not readable.
+        StateExpired: `number` is an interim state that has been replaced.
         ApiError: 422 if manifest `number` does not exist; numbers come from cursors.
     """
     if number is not None:
@@ -60,9 +64,20 @@ def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunT
     return None if newest is None else RunTables(storage, newest)
 
 
+def readable_tables(storage: Storage, run_id: str, number: int | None = None) -> RunTables | None:
+    """Like `run_tables`, but before a run has ended, return what is finished so far. None if nothing is.
+
+    Only for readers that show an unfinished run as such.
+    """
+    if number is not None:
+        return run_tables(storage, run_id, number)
+    newest = newest_readable(storage, run_id)
+    return None if newest is None else RunTables(storage, newest)
+
+
 @functools.lru_cache(maxsize=64)  # a manifest never changes
 def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     newest = newest_manifest(storage, run_id)
-    if newest is None or not 1 <= number <= newest.number:
+    if number >= 0 and (newest is None or not 1 <= number <= newest.number):
         raise invalid("cursor: names a version of the run that does not exist; start again without a cursor", "cursor")
-    return read_manifest(storage, run_id, number)
+    return read_state(storage, run_id, number)

@@ -12,3 +12,15 @@ ITEM_OUTCOMES: Final = ("completed", "failed", "partial", "cancelled")
 
 # The operations that the API reports for each segment; schemas/outcomes.py has all operations.
 SEGMENT_OPERATIONS: Final = ("field_extraction", "transcription", "image_embedding")
+
+# Statuses of a segment while its run is in progress.
+UNFINISHED: Final = frozenset({"pending", "processing"})
+
+# Statuses of the segments table, as the API names them.
+WIRE_SEGMENT_STATUS: Final = {
+    "succeeded": "successful",
+    "failed": "failed",
+    "cancelled": "pending",
+    "pending": "pending",
+    "processing": "processing",
+}

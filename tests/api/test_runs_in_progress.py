@@ -99,9 +99,7 @@ def test_items_of_a_run_in_progress_are_counted_when_finished(progress):
 def test_failures_and_calls_of_a_run_in_progress_are_listed(progress):
     body = ok_json(progress.get(f"/prompt-runs/{progress.run_id}/failed-segments"))
     assert (body["status"], body["failed_segments"]) == ("processing", 0)
-    wait_for(
-        lambda: time.sleep(0.1) or len(progress.get(f"/prompt-runs/{progress.run_id}/llm-calls").json()) >= 5, 30
-    )
+    wait_for(lambda: time.sleep(0.1) or len(progress.get(f"/prompt-runs/{progress.run_id}/llm-calls").json()) >= 5, 30)
     calls = ok_json(progress.get(f"/prompt-runs/{progress.run_id}/llm-calls"))
     assert {call["status"] for call in calls} == {"success"}
 
@@ -126,7 +124,9 @@ def test_command_line_shows_run_in_progress(progress):
     assert code == 0, err
     assert out.count("summary") == SEGMENTS - 1
     assert f"run {progress.run_id} is in progress: {SEGMENTS - 1} of {SEGMENTS} segments" in err
-    code, out, err = promptreel("sql", "SELECT count(*) AS n FROM results", "--run", progress.run_id, "--data-dir", data)
+    code, out, err = promptreel(
+        "sql", "SELECT count(*) AS n FROM results", "--run", progress.run_id, "--data-dir", data
+    )
     assert (code, f"{SEGMENTS - 1}" in out, "is in progress" in err) == (0, True, True)
     code, out, err = promptreel("runs", "--data-dir", data, "--json")
     assert '"status": "running"' in out

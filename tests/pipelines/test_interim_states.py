@@ -87,7 +87,7 @@ def test_finished_segments_are_readable_during_the_run(waiting_run):
     child, data, run_id, server = waiting_run
     assert manifest_of(data, run_id) is None
     state = state_of(data, run_id)
-    assert state.is_interim and state.status == "processing"
+    assert (state.is_interim, state.status) == (True, "processing")
     segments = rows_of(data, state, "segments")
     assert [row["status"] for row in segments].count("pending") == 1
     assert len(segments) == SEGMENTS
