@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunItem, RunRecord, Video
-from promptreel.api.runs.run_tables import RunTables, readable_tables
+from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
 from promptreel.api.runs.statuses import UNFINISHED, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import synthesis_rows, synthesis_status
 from promptreel.api.web.damage import report_skipped
 from promptreel.schemas.errors import RunDamaged, StateExpired
 from promptreel.tables.storage import Storage
@@ -74,21 +75,24 @@ def _status_from(tables: RunTables | None, run: RunRecord, video_id: str, with_s
         "created_at": required_time(run.created_at),
         "updated_at": updated,
         "attempt_id": None,
-        "video_level": _video_level(run, tables, video_id, updated, counts) if tables is not None else None,
+        "video_level": _video_level(run, tables, media, video_id, updated, counts) if tables is not None else None,
         "segments": _segments(tables, video_id, updated) if with_segments and tables is not None else [],
     }
 
 
 def _video_level(
-    run: RunRecord, tables: RunTables, video_id: str, updated: str, counts: tuple[int, int, int, int]
+    run: RunRecord,
+    tables: RunTables,
+    media: Row | None,
+    video_id: str,
+    updated: str,
+    counts: tuple[int, int, int, int],
 ) -> dict[str, Any] | None:
-    if run.prompt.get("video_level") is None:
+    if run.prompt.get("video_level") is None or (media is not None and media["media_type"] == "image"):
         return None
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
+    row, failure = synthesis_rows(tables, video_id)
     return {
-        "status": "completed" if row is not None else "failed" if failure is not None else "pending",
+        "status": synthesis_status(media, row, failure) if media is not None else "pending",
         "result_available": row is not None,
         "successful_segment_count": counts[2],
         "failed_segment_count": counts[3],

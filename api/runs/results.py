@@ -13,6 +13,7 @@ from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import RunRecord, Video
 from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import synthesis_rows, synthesis_status
 from promptreel.api.runs.unfinished import has_all_segments, not_ready
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
@@ -205,9 +206,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
     if level is None or tables is None:
         return None
     media = next(tables.rows("media", video_id), None)
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
+    row, failure = synthesis_rows(tables, video_id)
     if media is None or (row is None and failure is None):
         return None
     first = next(tables.rows("segments", video_id), None)
@@ -217,7 +216,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "video_id": video_id,
         **_head(run, video),
         "executed_at": row["executed_at"] if row is not None else required_time(run.created_at),
-        "status": _synthesis_status(row, media),
+        "status": synthesis_status(media, row, failure),
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
         "raw_llm_response": failure["answer"] if failure is not None else None,
@@ -289,12 +288,6 @@ def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
         "video_name": video.title if video is not None else None,
         "source_index_id": video.index_id if video is not None else run.index_id,
     }
-
-
-def _synthesis_status(row: Row | None, media: Row) -> str:
-    if row is None:
-        return "failed"
-    return "completed_with_failures" if media["failed_segments"] else "completed"
 
 
 def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections import Counter
 
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.outcomes import ItemStatus
 from promptreel.schemas.table_rows import MediaRow
 from promptreel.transforms.elements import ItemOutcome
+from promptreel.transforms.rows.statuses import item_status
 
 
 def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) -> MediaRow:
@@ -59,25 +59,3 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         damaged_share=analysis.damaged_share if analysis is not None else None,
         start_offset_us=info.start_us if info is not None else None,
     )
-
-
-def item_status(item: ItemOutcome) -> ItemStatus:
-    """Derive an item's status.
-
-    Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
-    cancelled if the run was stopped before the item was finished; processing while it is unfinished.
-    """
-    if not item.is_finished:
-        return "processing"
-    if item.plan.failure is not None:
-        return "failed"
-    if item.plan.cancelled:
-        return "cancelled"
-    of_item = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
-    ended = {outcome.outcome for outcome in of_item}
-    ended.update(outcome.outcome for segment in item.segments for outcome in segment.outcomes)
-    if "cancelled" in ended:
-        return "cancelled"
-    if "succeeded" not in ended:
-        return "failed"
-    return "partial" if "failed" in ended else "completed"
