@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from promptreel.api.web.errors import invalid
+from promptreel.api.web.errors import ApiError, invalid
+from promptreel.schemas.errors import StateExpired
 from promptreel.tables.interim import newest_readable, read_state, reading
 from promptreel.tables.layout import table_folder
-from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
 from promptreel.tables.pages import ItemRows
 from promptreel.tables.part_files import damage_in, part_paths
 from promptreel.tables.reader import CommittedRun, read_rows
@@ -55,7 +56,6 @@ def run_tables(storage: Storage, run_id: str, number: int | None = None) -> RunT
 
     Raises:
         RunDamaged: the manifest is not readable.
-        StateExpired: `number` is an interim state that has been replaced.
         ApiError: 422 if manifest `number` does not exist; numbers come from cursors.
     """
     if number is not None:
@@ -68,16 +68,32 @@ def readable_tables(storage: Storage, run_id: str, number: int | None = None) ->
     """Like `run_tables`, but before a run has ended, return what is finished so far. None if nothing is.
 
     Only for readers that show an unfinished run as such.
+
+    Args:
+        number: a manifest, or the negative number of an interim state.
+
+    Raises:
+        ApiError: 422 also if the interim state has been replaced.
     """
-    if number is not None:
+    if number is None:
+        newest = newest_readable(storage, run_id)
+        return None if newest is None else RunTables(storage, newest)
+    if number >= 0:
         return run_tables(storage, run_id, number)
-    newest = newest_readable(storage, run_id)
-    return None if newest is None else RunTables(storage, newest)
+    try:
+        return RunTables(storage, read_state(storage, run_id, number))
+    except StateExpired as error:
+        raise _no_such_version() from error
 
 
 @functools.lru_cache(maxsize=64)  # a manifest never changes
 def _manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     newest = newest_manifest(storage, run_id)
-    if number >= 0 and (newest is None or not 1 <= number <= newest.number):
-        raise invalid("cursor: names a version of the run that does not exist; start again without a cursor", "cursor")
-    return read_state(storage, run_id, number)
+    if newest is None or not 1 <= number <= newest.number:
+        raise _no_such_version()
+    return read_manifest(storage, run_id, number)
+
+
+def _no_such_version() -> ApiError:
+    message = "cursor: names a version of the run that does not exist (any more); start again without a cursor"
+    return invalid(message, "cursor")

@@ -136,8 +136,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(StateExpired)
     def _state_expired(request: Request, error: StateExpired) -> JsonResponse:
-        message = f"Run {error.run_id} has newer results than this page; start again without a cursor."
-        return error_response(request, ApiError(409, "page_expired", message, {"run_id": error.run_id}))
+        message = f"Newer results of run {error.run_id} replaced those that were read; send the request again."
+        return error_response(request, ApiError(409, "results_replaced", message, {"run_id": error.run_id}))
 
     @app.exception_handler(DataError)
     def _data_error(request: Request, error: DataError) -> JsonResponse:

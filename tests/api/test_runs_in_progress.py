@@ -159,5 +159,5 @@ def test_cursor_of_an_expired_state_asks_to_start_again(service, media):
     assert len(ok_json(progress.results(progress.video_id, limit=1, cursor=cursor))["data"]) == 1
     progress.gemini.release()
     progress.caller.wait(progress.run_id)
-    error = assert_error(progress.results(progress.video_id, limit=1, cursor=cursor), 409, "page_expired")
+    error = assert_error(progress.results(progress.video_id, limit=1, cursor=cursor), 422, "validation_failed")
     assert "without a cursor" in error["message"]
