@@ -1,11 +1,16 @@
 """Finished segments are readable while a run is in progress, and interim states leave no trace in the final tables."""
 
+import threading
+import uuid
 from dataclasses import replace
 
 import pytest
 
 from promptreel.pipelines.runner import execute_run
-from promptreel.tables.interim import interim_states, newest_readable
+from promptreel.schemas.errors import CommitConflict, StateExpired, StorageError
+from promptreel.schemas.table_rows import TABLES
+from promptreel.tables.interim import commit_interim, interim_states, newest_readable, read_state
+from promptreel.tables.manifest import commit_manifest
 from promptreel.tables.pages import ItemRows
 from promptreel.tables.part_files import part_paths
 from promptreel.tables.storage import open_storage
@@ -18,6 +23,7 @@ from tests.pipeline_runs import (
     make_audio,
     make_video,
     manifest_of,
+    promptreel,
     run_media,
     start_runner,
     wait_for,
@@ -138,6 +144,95 @@ def test_interim_parts_are_removed_at_the_end(waiting_run):
     child.communicate(timeout=60)
     assert interim_states(open_storage(data), run_id) == []
     assert part_files(data, run_id) == {part.file for part in manifest_of(data, run_id).parts}
+
+
+def test_command_line_says_that_a_killed_run_is_interrupted(waiting_run):
+    child, data, run_id, _ = waiting_run
+    kill(child)
+    code, _, err = promptreel("results", run_id, "--data-dir", data)
+    assert code == 0
+    assert f"run {run_id} is interrupted" in err
+    assert f"{SEGMENTS - 1} of {SEGMENTS} segments so far" in err
+
+
+def execute_in_thread(data, run_id):
+    """Execute a run in this process; return the thread and a list that gets its errors."""
+    errors = []
+
+    def execute():
+        try:
+            execute_run(str(data), run_id)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=execute)
+    thread.start()
+    return thread, errors
+
+
+def test_interim_states_work_on_an_object_store(media, monkeypatch):
+    monkeypatch.setattr("promptreel.tables.worker_logs._OBJECT_FLUSH_INTERVAL_S", 0.1)
+    data = f"memory://{uuid.uuid4().hex}"
+    with FakeGemini(faults=[HELD]) as server:
+        run_id = create_run(data, media, settings(server))
+        thread, errors = execute_in_thread(data, run_id)
+        try:
+            wait_for(lambda: not thread.is_alive() or is_waiting_for_last(data, run_id))
+            assert thread.is_alive(), errors
+            state = state_of(data, run_id)
+            assert len(rows_of(data, state, "results")) == SEGMENTS - 1
+        finally:
+            server.release()
+            thread.join()
+    assert errors == []
+    storage = open_storage(data)
+    assert storage.list_names(f"runs/{run_id}/interim") == []
+    files = {f"tables/{t}/{name}" for t in TABLES for name in storage.list_names(f"runs/{run_id}/tables/{t}")}
+    assert files == {part.file for part in manifest_of(data, run_id).parts}
+
+
+def test_superseded_states_are_removed_during_the_run(tmp_path, media, monkeypatch):
+    monkeypatch.setattr("promptreel.pipelines.interim_commits._GRACE_S", 0.0)
+    monkeypatch.setattr("promptreel.pipelines.interim_commits._INTERVAL_PER_COMMIT_TIME", 0)
+    with FakeGemini(latency_s=0.2, faults=[HELD]) as server:
+        run_id = create_run(tmp_path, media, settings(server, 0.05, max_in_flight=1))
+        thread, errors = execute_in_thread(tmp_path, run_id)
+        try:
+            wait_for(lambda: not thread.is_alive() or is_waiting_for_last(tmp_path, run_id))
+            wait_for(lambda: not thread.is_alive() or len(interim_states(open_storage(tmp_path), run_id)) <= 2)
+            states = interim_states(open_storage(tmp_path), run_id)
+            assert states[-1].number < -3
+            for state in states:
+                assert {part.file for part in state.parts} <= part_files(tmp_path, run_id)
+            with pytest.raises(StateExpired):
+                read_state(open_storage(tmp_path), run_id, -1)
+        finally:
+            server.release()
+            thread.join()
+    assert errors == []
+
+
+def test_stale_attempt_and_ended_run_reject_interim_states(tmp_path):
+    storage = open_storage(tmp_path)
+    first = commit_interim(storage, "run_a", attempt=2, counts={}, parts=[])
+    assert (first.number, first.is_interim) == (-1, True)
+    with pytest.raises(CommitConflict, match="attempt 2"):
+        commit_interim(storage, "run_a", attempt=1, counts={}, parts=[])
+    commit_manifest(storage, "run_a", attempt=2, token="t", status="completed", counts={}, parts=[])
+    with pytest.raises(CommitConflict, match="has a manifest"):
+        commit_interim(storage, "run_a", attempt=3, counts={}, parts=[])
+    assert newest_readable(storage, "run_a").number == 1
+
+
+def test_a_failing_interim_commit_does_not_affect_the_run(tmp_path, media, monkeypatch):
+    def fail(*arguments, **more):
+        raise StorageError("cannot write: no space left on device")
+
+    monkeypatch.setattr("promptreel.pipelines.interim_commits.commit_interim", fail)
+    with FakeGemini(latency_s=0.3) as server:
+        run_id = run_media(tmp_path, media, settings(server, 0.05, max_in_flight=1))
+    assert manifest_of(tmp_path, run_id).status == "completed"
+    assert part_files(tmp_path, run_id) == {part.file for part in manifest_of(tmp_path, run_id).parts}
 
 
 def test_interval_of_zero_commits_only_at_the_end(tmp_path, media):
