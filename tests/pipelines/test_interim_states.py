@@ -194,8 +194,9 @@ def test_interim_states_work_on_an_object_store(media, monkeypatch):
 def test_superseded_states_are_removed_during_the_run(tmp_path, media, monkeypatch):
     monkeypatch.setattr("promptreel.pipelines.interim_commits._GRACE_S", 0.0)
     monkeypatch.setattr("promptreel.pipelines.interim_commits._INTERVAL_PER_COMMIT_TIME", 0)
-    with FakeGemini(latency_s=0.2, faults=[HELD]) as server:
-        run_id = create_run(tmp_path, media, settings(server, 0.05, max_in_flight=1))
+    monkeypatch.setattr("promptreel.tables.worker_logs._FLUSH_INTERVAL_S", 0.02)
+    with FakeGemini(latency_s=0.5, faults=[HELD]) as server:
+        run_id = create_run(tmp_path, media, settings(server, 0.05, max_in_flight=2))
         thread, errors = execute_in_thread(tmp_path, run_id)
         try:
             wait_for(lambda: not thread.is_alive() or is_waiting_for_last(tmp_path, run_id))

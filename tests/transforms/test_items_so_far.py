@@ -75,11 +75,9 @@ def test_item_without_synthesis_is_finished_with_its_segments():
 
 def test_item_waits_for_its_synthesis_and_remote_text_embedding():
     entries = [PLAN, *LOCAL, ended("field_extraction", "succeeded", "s0", "s1")]
-    level = replace(NESTED.video_level) if NESTED.video_level else None
-    if level is not None:
-        assert item_status(only_item(entries)) == "processing"
-        synthesis = LogEntry("v1", operation="synthesis", outcome=OperationOutcome("synthesis", "succeeded", "k"))
-        assert item_status(only_item([*entries, synthesis])) == "completed"
+    assert item_status(only_item(entries)) == "processing"
+    synthesis = LogEntry("v1", operation="synthesis", outcome=OperationOutcome("synthesis", "succeeded", "k"))
+    assert item_status(only_item([*entries, synthesis])) == "completed"
     remote = {"prompt": WITHOUT_LEVEL, "text_model": "gemini-embedding-001"}
     assert item_status(only_item(entries, **remote)) == "processing"
     embedded = LogEntry("v1", operation="text_embedding", outcome=None)
