@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from promptreel.api.jobs.run_rows import live_summary
 from tests.api_server import DESCRIBE, MODEL, ApiServer, assert_error, ok_json
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_audio, make_video, promptreel, wait_for
@@ -161,3 +162,15 @@ def test_cursor_of_an_expired_state_asks_to_start_again(service, media):
     progress.caller.wait(progress.run_id)
     error = assert_error(progress.results(progress.video_id, limit=1, cursor=cursor), 422, "validation_failed")
     assert "without a cursor" in error["message"]
+
+
+def test_counters_of_completed_work_never_decrease_after_a_restart():
+    totals = {"total_videos": 2, "total_segments": 0}
+    counts = {"segments.total": 8, "segments.succeeded": 5, "media.video.completed": 1, "media.video.failed": 1}
+    before = live_summary(totals, {"segments_planned": 8, "field_extraction.succeeded": 6}, counts)
+    assert (before["total_segments"], before["completed_segments"], before["completed_videos"]) == (8, 6, 1)
+    resumed = live_summary(before, {}, {"segments.total": 4, "segments.succeeded": 2, "media.video.processing": 2})
+    assert (resumed["total_segments"], resumed["completed_segments"], resumed["completed_videos"]) == (8, 6, 1)
+    assert resumed["failed_videos"] == 0  # a resume repeats failures
+    late = live_summary({"total_videos": 1}, {"field_extraction.succeeded": 3}, {})
+    assert late["total_segments"] >= late["completed_segments"] == 3
