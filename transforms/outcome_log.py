@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -58,7 +59,9 @@ class OutcomeLog:
 
     def add_plan(self, plan: ItemPlan) -> None:
         """Log the segments of an item."""
-        self._add(LogEntry(plan.item.video_id, plan=plan))
+        item = plan.item
+        public = replace(item, uri=_public(item.uri), other_uris=tuple(map(_public, item.other_uris)))
+        self._add(LogEntry(item.video_id, plan=replace(plan, item=public)))
 
     def add_batch(self, operation: Operation, batch: OutcomeBatch) -> None:
         """Log that an operation has ended for the segments of a batch; an empty batch means for none."""
@@ -88,6 +91,17 @@ def read_outcomes(storage: Storage, run_id: str, shard: int) -> list[tuple[int, 
         except (ValueError, ValidationError):
             continue
     return found
+
+
+def _public(uri: str) -> str:
+    """An http(s) URL without user, query and fragment, which may contain secrets; other URIs unchanged."""
+    if not uri.lower().startswith(("http://", "https://")):
+        return uri
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # the item fails; its plan must still be logged
+        return uri.partition("://")[0] + "://"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _log_of(storage: Storage, run_id: str, attempt: int) -> BufferedLog:

@@ -14,8 +14,9 @@ from promptreel.tables.worker_logs import BufferedLog, shard_folder
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, OperationOutcome, OutcomeBatch, SegmentTask
 from promptreel.transforms.items_so_far import items_so_far
-from promptreel.transforms.outcome_log import LogEntry, read_outcomes
+from promptreel.transforms.outcome_log import LogEntry, OutcomeLog, read_outcomes
 from promptreel.transforms.rows.statuses import item_status
+from tests.pipeline_runs import wait_for
 from tests.prompts import NESTED
 
 # A file name that is not UTF-8 must not keep an item out of the log.
@@ -119,3 +120,16 @@ def test_logs_of_several_workers_are_joined_and_partial_lines_skipped(tmp_path):
     item = only_item(read_outcomes(storage, "run_a", 0))
     assert statuses(item) == ["succeeded", "succeeded"]
     assert item.plan.item == MEDIA
+
+
+def test_secrets_of_urls_are_not_logged(tmp_path):
+    storage = open_storage(tmp_path)
+    item = replace(
+        MEDIA,
+        uri="https://me:pass@host/a.mp4?Signature=abc",
+        other_uris=("http://host/b.mp4#token", "http://[me:pass@host/c.mp4"),
+    )
+    OutcomeLog(storage, "run_a", 1, 1, enabled=True).add_plan(ItemPlan(item, "key"))
+    wait_for(lambda: storage.list_names(shard_folder(outcomes_folder("run_a"), 0)))
+    ((_, entry),) = read_outcomes(storage, "run_a", 0)
+    assert (entry.plan.item.uri, entry.plan.item.other_uris) == ("https://host/a.mp4", ("http://host/b.mp4", "http://"))
