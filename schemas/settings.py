@@ -234,6 +234,8 @@ class RunSettings:
 
     Attributes:
         reuse_results: reuse finished operations of earlier runs from the cache.
+        commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
+            to ten times the duration of a commit; 0 commits only at the end.
         strict_models: reject the run if a transcription or embedding model cannot be loaded, instead of skipping that
             operation with a warning.
     """
@@ -250,6 +252,10 @@ class RunSettings:
     text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
     strict_models: bool = False
+    commit_interval_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values; `settings_from_dict` decodes them."""

@@ -7,12 +7,10 @@ Timestamps are ISO 8601 text in UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from promptreel.schemas.media import BoundaryReason, MediaType
-from promptreel.schemas.outcomes import Operation, OperationStatus, Outcome
-
-ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
+from promptreel.schemas.outcomes import ItemStatus, Operation, OperationStatus, Outcome, SegmentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,8 @@ class SegmentRow:
 
     `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". The
     outcome of an operation that is disabled or does not apply is null; "unavailable" means that its model is missing.
+    While the run is in progress, `status` is "pending" until the fields are extracted, then "processing" until all
+    operations have ended, and the outcome of an unfinished operation is null.
 
     Attributes:
         warnings: the requested operations that did not run, each with the reason.
@@ -96,7 +96,7 @@ class SegmentRow:
     start_score: float
     end_reason: BoundaryReason
     end_score: float
-    status: Outcome
+    status: SegmentStatus
     field_extraction: Outcome | None
     transcription: OperationStatus | None
     image_embedding: OperationStatus | None

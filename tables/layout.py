@@ -7,9 +7,11 @@ runs/<run_id>/
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
+    outcomes/<shard>/<worker>.jsonl one line for each plan of an item and each finished operation
     retries/<retry_id>.json which failures of the run are retried
     tables/<table>/*.parquet
     manifests/<n>.json      each lists every live part; the newest is current
+    interim/<n>.json        the same during the run, before its first manifest; superseded ones are removed
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
 cache/operations/           finished operations, by key
@@ -97,6 +99,14 @@ def retry_file(run_id: str, retry_id: str) -> str:
 
 def manifests_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/manifests"
+
+
+def interim_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/interim"
+
+
+def outcomes_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/outcomes"
 
 
 def views_file(run_id: str) -> str:

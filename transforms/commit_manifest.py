@@ -16,6 +16,7 @@ from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.not_run import run_warnings
 from promptreel.transforms.rows.earlier_rows import EarlierRows
+from promptreel.transforms.rows.statuses import run_status
 from promptreel.transforms.write_tables import WrittenShard
 
 _CODE: Final = "failures.code."
@@ -87,21 +88,6 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
     while written != manifest.number:
         write_views(storage, context.request.prompt, manifest)
         written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
-
-
-def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
-    """Derive a run's status from its items.
-
-    Cancelled if a stop left items unfinished; completed if all items completed; failed if nothing succeeded; otherwise
-    completed with failures.
-    """
-    total, completed = counts.get("media.total", 0), counts.get("media.completed", 0)
-    if stopped and counts.get("media.cancelled", 0):
-        return "cancelled"
-    if completed == total:
-        return "completed"
-    succeeded = completed + counts.get("media.partial", 0) + counts.get("segments.succeeded", 0)
-    return "completed_with_failures" if succeeded else "failed"
 
 
 def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:

@@ -9,6 +9,7 @@ from promptreel.tables.request import RunRequest
 from promptreel.tables.retry_scope import RetryScope
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage, open_storage
+from promptreel.transforms.outcome_log import OutcomeLog
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class RunContext:
     def stop_signal(self, storage: Storage) -> StopSignal:
         """Return the signal that is set once this attempt must start no new work."""
         return StopSignal(storage, self.run_id, is_set=self.commit_only is not None)
+
+    @property
+    def commits_interim(self) -> bool:
+        """Whether finished segments become readable during this attempt; a retry leaves the manifest of its run."""
+        return self.retry is None and self.request.settings.commit_interval_s > 0
+
+    def outcome_log(self, storage: Storage) -> OutcomeLog:
+        """Return this process's outcome log for this attempt."""
+        return OutcomeLog(storage, self.run_id, self.attempt, self.shards, enabled=self.commits_interim)
 
     def progress(self, storage: Storage) -> ProgressBoard:
         """Return this process's counters for this attempt."""

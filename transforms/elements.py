@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from promptreel.schemas.media import MediaType, PlannedSegment
-from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.schemas.outcomes import Operation, Outcome, SegmentStatus
 from promptreel.transforms.not_run import NotRun
 
 
@@ -106,18 +106,29 @@ class OutcomeBatch:
     video_id: str
     outcomes: tuple[tuple[str, OperationOutcome], ...] = ()
     warnings: tuple[NotRun, ...] = ()
+    is_finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentOutcome:
-    """A segment and how its operations ended."""
+    """A segment and how its operations ended.
+
+    Attributes:
+        is_finished: all operations have ended; False only while the run is in progress.
+    """
 
     task: SegmentTask
     outcomes: tuple[OperationOutcome, ...]
+    is_finished: bool = True
 
     @property
-    def status(self) -> Outcome:
-        """Succeeded if every operation did; failed if any failed; otherwise cancelled."""
+    def status(self) -> SegmentStatus:
+        """Pending until the fields are extracted, then processing until all operations have ended.
+
+        Then succeeded if every operation did; failed if any failed; otherwise cancelled.
+        """
+        if not self.is_finished:
+            return "pending" if self.outcome_of("field_extraction") is None else "processing"
         found = {outcome.outcome for outcome in self.outcomes}
         if found <= {"succeeded"}:
             return "succeeded"
@@ -130,12 +141,13 @@ class SegmentOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """One finished item.
+    """One item and how its operations ended.
 
     Attributes:
         segments: ordered by time.
         synthesis, text_embedding: None if the operation does not apply.
         warnings: the requested operations that did not run for the item.
+        is_finished: all operations have ended; False only while the run is in progress.
     """
 
     plan: ItemPlan
@@ -143,3 +155,4 @@ class ItemOutcome:
     synthesis: OperationOutcome | None = None
     text_embedding: OperationOutcome | None = None
     warnings: tuple[NotRun, ...] = ()
+    is_finished: bool = True

@@ -43,7 +43,9 @@ class EmbedFrames(beam.PTransform):
 
 class _EmbedFramesFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[OutcomeBatch]:
-        yield embed_frames(plan, self._context, self._storage, self._stop, self._progress)
+        batch = embed_frames(plan, self._context, self._storage, self._stop, self._progress)
+        self._log.add_batch("image_embedding", batch)
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

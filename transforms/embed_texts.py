@@ -49,6 +49,7 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
         settings = self._context.request.settings
         self._warning = text_embedding_warning(self._context)
         self._session = ModelSession(self._context, text_embedder_of(settings))
+        self._log = self._context.outcome_log(self._session.storage)
         if not self._warning:
             await self._session.open()
 
@@ -59,7 +60,9 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
         if self._warning:
             return replace(item, warnings=(*item.warnings, self._warning)) if item.segments else item
-        return await embed_texts(item, self._context, self._session)
+        item = await embed_texts(item, self._context, self._session)
+        self._log.add_item_outcome(item.plan.item.video_id, "text_embedding", item.text_embedding)
+        return item
 
 
 def text_embedding_warning(context: RunContext) -> NotRun | None:

@@ -40,7 +40,9 @@ class ExtractFields(beam.PTransform):
 
 class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
     async def handle(self, task: SegmentTask) -> OutcomeBatch:
-        return await extract_fields(task, self._context, self._session)
+        batch = await extract_fields(task, self._context, self._session)
+        self._log.add_batch("field_extraction", batch)
+        return batch
 
 
 async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:

@@ -54,6 +54,7 @@ class _SegmentMediaFn(ItemDoFn):
         plan = unfinished_plan(self._context, plan)
         failed = int(plan.failure is not None)
         self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
+        self._log.add_plan(plan)
         yield from plan.tasks  # first, so that model calls start while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
 

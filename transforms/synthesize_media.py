@@ -63,7 +63,9 @@ class SynthesizeMedia(beam.PTransform):
 
 class _SynthesizeFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
-        return await synthesize_item(item, self._context, self._session)
+        item = await synthesize_item(item, self._context, self._session)
+        self._log.add_item_outcome(item.plan.item.video_id, "synthesis", item.synthesis)
+        return item
 
 
 def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) -> ItemOutcome:

@@ -46,7 +46,9 @@ class Transcribe(beam.PTransform):
 
 class _TranscribeFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[Any]:
-        yield transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
+        batch = transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
+        self._log.add_batch("transcription", batch)
+        yield batch
         for task in plan.tasks:
             yield beam.pvalue.TaggedOutput(SEGMENTS, task)
 

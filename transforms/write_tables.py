@@ -61,10 +61,18 @@ class WriteTables(beam.PTransform):
         )
 
 
-def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -> WrittenShard:
-    """Write the part files of one shard, sorted by item and time."""
+def write_shard(
+    shard: int, items: Iterable[ItemOutcome], context: RunContext, *, is_interim: bool = False
+) -> WrittenShard:
+    """Write the part files of one shard, sorted by item and time.
+
+    Args:
+        is_interim: the run is in progress, so calls without an end are in flight, not interrupted; they are omitted.
+    """
     storage = context.storage()
-    calls = read_calls(storage, context.run_id, shard).values()
+    calls = list(read_calls(storage, context.run_id, shard).values())
+    if is_interim:
+        calls = [call for call in calls if call.status != "interrupted"]
     source = row_source(context, storage, calls)
     finished = {item.plan.item.video_id: item for item in items}
     earlier = EarlierRows(storage, context.run_id, shard) if context.retry is not None else None

@@ -51,7 +51,7 @@ from promptreel.api.web.pagination import (
 )
 from promptreel.api.web.route import ApiRoute, omitted_header
 from promptreel.schemas.errors import RunDamaged
-from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
+from promptreel.schemas.wire.common import DeletionStatus, RunPage, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import (
     RegisteredVideo,
@@ -161,7 +161,8 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
                     if run_id is not None:
                         raise
                     report_skipped(error)
-                rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
+                status = run.status if run is not None else None
+                rows.append({"video_id": video_id, "run_id": resolved, "run_status": status, "segments": segments})
     return JsonResponse(rows, headers=omitted_header([video_id for video_id, _ in requested], found))
 
 
@@ -231,7 +232,7 @@ def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
         return JsonResponse(_deletion(video))
 
 
-@router.get("/{video_id}/segments", response_model=Page[SegmentBody])
+@router.get("/{video_id}/segments", response_model=RunPage[SegmentBody])
 def list_segments(
     video_id: str,
     caller: Reader,
@@ -250,7 +251,7 @@ def list_segments(
         owned_video(session, caller, video_id)
         run = run_for_video(session, caller, video_id, named_run)
     if run is None:
-        return JsonResponse(page_body([], limit, None))
+        return JsonResponse({**page_body([], limit, None), "run_status": None, "is_complete": True})
     page = segments_page(storage, run, video_id, limit, cursor)
     if run_id is None and (run_cursor := page["pagination"]["next_cursor"]) is not None:
         page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, run_cursor])

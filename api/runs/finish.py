@@ -51,11 +51,8 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     Args:
         before: the counters so far, with the totals by media type.
     """
-    summary: dict[str, Any] = {}
-    for kind, plural in MEDIA_TYPES:
-        for outcome in ITEM_OUTCOMES:
-            summary[f"{outcome}_{plural}"] = counts.get(f"media.{kind}.{outcome}", 0)
-    unread = _add_unread(summary, counts, before)
+    items, unread = _item_counters(counts, before)
+    summary: dict[str, Any] = {**items}
     for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
         succeeded, cancelled = counts.get(f"{operation}.succeeded", 0), counts.get(f"{operation}.cancelled", 0)
@@ -83,19 +80,32 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     }
 
 
-def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, int]:
-    """Add unread items to the counters. The tables lack their type, so it is inferred from the registered totals.
+def item_counters(counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counters of ended items by outcome and media type.
 
-    Returns:
-        the cancelled ones by plural media type.
+    Args:
+        before: the counters so far, with the totals by media type.
     """
+    return _item_counters(counts, before)[0]
+
+
+def _item_counters(counts: Mapping[str, int], before: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the counters of `item_counters`, and the cancelled items that were not read by plural media type.
+
+    The tables lack the type of unread items, so it is inferred from the registered totals.
+    """
+    counters = {
+        f"{outcome}_{plural}": counts.get(f"media.{kind}.{outcome}", 0)
+        for kind, plural in MEDIA_TYPES
+        for outcome in ITEM_OUTCOMES
+    }
     shares: dict[str, int] = {}
     for outcome in ("failed", "cancelled"):
         remaining = counts.get(f"media.unread.{outcome}", 0)
         for _, plural in MEDIA_TYPES:
-            known = sum(summary[f"{word}_{plural}"] for word in ITEM_OUTCOMES)
+            known = sum(counters[f"{word}_{plural}"] for word in ITEM_OUTCOMES)
             share = min(remaining, max(0, before.get(f"total_{plural}", 0) - known))
-            summary[f"{outcome}_{plural}"] += share
+            counters[f"{outcome}_{plural}"] += share
             remaining -= share
             shares[plural] = share  # finally, of the last outcome
-    return shares
+    return counters, shares

@@ -1,9 +1,9 @@
-"""The status of runs on one media item: from the database while they run, then from their tables."""
+"""The status of runs on one media item, from the database and their tables, which show what is finished so far."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -11,16 +11,17 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunItem, RunRecord, Video
-from promptreel.api.runs.run_tables import Row, RunTables, run_tables
-from promptreel.api.runs.statuses import FINAL, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
+from promptreel.api.runs.statuses import FINAL, UNFINISHED, WIRE_SEGMENT_STATUS
 from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
 from promptreel.api.runs.unstarted import planned_segments
 from promptreel.api.web.damage import report_skipped
-from promptreel.schemas.errors import RunDamaged
+from promptreel.schemas.errors import RunDamaged, StateExpired
 from promptreel.tables.storage import Storage
 
 MAX_RUNS_IN_LISTS = 3  # of each item
 _MAX_RUNS = 20  # of one item
+_TablesOf = functools._lru_cache_wrapper[RunTables | None]
 
 
 def processing_status(
@@ -73,23 +74,28 @@ def processing_statuses(
         .order_by(ranked.c.video_id, ranked.c.rank)
     )
     videos = {video.video_id: video for video in session.scalars(select(Video).where(Video.video_id.in_(video_ids)))}
-    tables_of = functools.cache(lambda run_id: run_tables(storage, run_id))
+    tables_of: _TablesOf = functools.cache(lambda run_id: readable_tables(storage, run_id))
     found: dict[str, list[dict[str, Any]]] = {}
     for video_id, run in rows:
         found.setdefault(video_id, []).append(_run_status(tables_of, run, videos[video_id], with_segments))
     return found
 
 
-def _run_status(
-    tables_of: Callable[[str], RunTables | None], run: RunRecord, video: Video, with_segments: bool
-) -> dict[str, Any]:
+def _run_status(tables_of: _TablesOf, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
     """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
-        tables = tables_of(run.run_id) if run.manifest_number is not None else None
-        return _status_from(tables, run, video, with_segments)
+        return _newest_status(tables_of, run, video, with_segments)
+    except StateExpired:
+        tables_of.cache_clear()
+        return _newest_status(tables_of, run, video, with_segments)
     except RunDamaged as error:
         report_skipped(error)
         return _status_from(None, run, video, with_segments)
+
+
+def _newest_status(tables_of: _TablesOf, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
+    tables = tables_of(run.run_id) if run.status != "pending" else None
+    return _status_from(tables, run, video, with_segments)
 
 
 def _status_from(tables: RunTables | None, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
@@ -97,9 +103,15 @@ def _status_from(tables: RunTables | None, run: RunRecord, video: Video, with_se
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     updated = required_time(run.completed_at or run.started_at or run.created_at)
     counts = (0, 0, 0, 0)
-    if media is not None:
+    pending = processing = 0
+    if media is not None and tables is not None:
         cancelled, succeeded = media["cancelled_segments"], media["succeeded_segments"]
         counts = (media["segment_count"], cancelled, succeeded, media["failed_segments"])
+        if media["status"] == "processing":
+            updated = tables.manifest.committed_at
+            unfinished = [row["status"] for row in tables.rows("segments", video_id) if row["status"] in UNFINISHED]
+            processing = unfinished.count("processing")
+            pending = len(unfinished) - processing
     if not counts[0] and run.status == "cancelled" and (media is None or media["status"] == "cancelled"):
         planned = planned_segments(run, video)
         counts = (planned, planned, 0, 0)
@@ -108,9 +120,9 @@ def _status_from(tables: RunTables | None, run: RunRecord, video: Video, with_se
         "prompt_id": run.prompt_id,
         "status": run.status,
         "total_segments": counts[0],
-        "pending_segments": 0,
+        "pending_segments": pending,
         "cancelled_segments": counts[1],
-        "processing_segments": 0,
+        "processing_segments": processing,
         "successful_segments": counts[2],
         "failed_segments": counts[3],
         "created_at": required_time(run.created_at),

@@ -104,6 +104,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
             ),
             strict_models=config.strict_models,
+            commit_interval_s=config.commit_interval_s,
         )
     except InvalidInput as error:
         raise invalid(str(error)) from error

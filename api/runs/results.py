@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunRecord, Video
-from promptreel.api.runs.run_tables import Row, RunTables, run_tables
-from promptreel.api.runs.statuses import SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
+from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
 from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
+from promptreel.api.runs.unfinished import has_all_segments, not_ready
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.providers.call_requests import SentRequests
@@ -31,12 +32,21 @@ def results_page(
 ) -> dict[str, Any]:
     """Return one page of an item's segments in a run, including failed ones, in order of time.
 
-    The cursor names the manifest of the first page, so all pages show the same version of the run."""
+    Segments whose fields are not extracted yet are omitted. The cursor names the manifest of the first page, so all pages
+    show the same version of the run.
+
+    Raises:
+        ApiError: 409 if the run is in progress and no segment is finished.
+    """
     return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
 
 
 def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """Return one page of an item's segments with their status in a run."""
+    """Return one page of an item's segments with their status in a run.
+
+    Raises:
+        ApiError: 409 if the run is in progress and the item has no segments yet.
+    """
     return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
 
 
@@ -51,23 +61,30 @@ def _page(
 ) -> dict[str, Any]:
     scope = (kind, run.run_id, video_id)
     position = decode_cursor(cursor, scope, (int, int, str))
-    tables = run_tables(storage, run.run_id, position[0] if position is not None else None)
-    if tables is None:
-        return page_body([], limit, None)
-    segments, has_more = _segments_after(tables, video_id, position[1:] if position is not None else None, limit)
-    shown = [body_of(view) for view in segment_views(tables, video_id, segments)]
+    tables = readable_tables(storage, run.run_id, position[0] if position is not None else None)
+    segments: list[Row] = []
+    has_more, is_complete = False, run.status in FINAL
+    if tables is not None:
+        after = position[1:] if position is not None else None
+        segments, has_more = _segments_after(tables, video_id, after, limit, with_pending=kind == "segments")
+        is_complete = has_all_segments(tables, video_id)
+    if not segments and position is None and not is_complete and run.status not in FINAL:
+        raise not_ready(run, video_id)
+    shown = [body_of(view) for view in segment_views(tables, video_id, segments)] if tables is not None else []
     next_cursor = None
-    if has_more:
+    if tables is not None and has_more:
         last = segments[-1]
         next_cursor = encode_cursor(scope, [tables.manifest.number, last["start_us"], last["segment_id"]])
-    return page_body(shown, limit, next_cursor)
+    return {**page_body(shown, limit, next_cursor), "run_status": run.status, "is_complete": is_complete}
 
 
 def _segments_after(
-    tables: RunTables, video_id: str, position: Sequence[Any] | None, limit: int
+    tables: RunTables, video_id: str, position: Sequence[Any] | None, limit: int, *, with_pending: bool
 ) -> tuple[list[Row], bool]:
     first_us = position[0] if position is not None else None
     rows: Iterable[Row] = tables.rows("segments", video_id, first_us)
+    if not with_pending:
+        rows = (row for row in rows if row["status"] != "pending")
     if position is not None:
         rows = (row for row in rows if (row["start_us"], row["segment_id"]) > (position[0], position[1]))
     found = list(islice(rows, limit + 1))
@@ -187,7 +204,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
 
 def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
     """Return all segments of an item with their status in a run."""
-    tables = run_tables(storage, run.run_id)
+    tables = readable_tables(storage, run.run_id)
     if tables is None:
         return []
     segments = list(tables.rows("segments", video_id))
@@ -244,7 +261,7 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
 
 def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     """Render all call records of a run, in order of time."""
-    tables = run_tables(storage, run.run_id)
+    tables = readable_tables(storage, run.run_id)
     if tables is None:
         return []
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}

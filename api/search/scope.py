@@ -39,12 +39,18 @@ class SearchScope:
 
 
 def runs_in_indexes(
-    session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
+    session: Session,
+    caller: Principal,
+    index_ids: Sequence[str | None],
+    run_ids: Sequence[str] | None,
+    *,
+    with_unfinished: bool = False,
 ) -> SearchScope:
     """Return the named runs, or all finished runs over these indexes.
 
     Args:
         index_ids: index ids; PLAYGROUND selects media without an index.
+        with_unfinished: return named runs that have no manifest yet, too.
 
     Raises:
         ApiError: 404 if the caller has no such index or run, 409 if a named run has not finished, 422 if it belongs to
@@ -56,7 +62,7 @@ def runs_in_indexes(
         in_indexes = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
         finished = (RunRecord.status.in_(FINAL), RunRecord.manifest_number.is_not(None))
         return SearchScope(tuple(session.scalars(runs_of(caller).where(in_indexes, *finished))))
-    scope = named_runs(session, caller, run_ids)
+    scope = named_runs(session, caller, run_ids, with_unfinished=with_unfinished)
     check_runs_in(scope.runs, index_ids)
     return scope
 
@@ -76,7 +82,9 @@ def _owner(run: RunRecord) -> str:
     return "the playground" if run.index_id is None else f"index {run.index_id}"
 
 
-def named_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> SearchScope:
+def named_runs(
+    session: Session, caller: Principal, run_ids: Sequence[str], *, with_unfinished: bool = False
+) -> SearchScope:
     """Return the named runs that have tables, newest first.
 
     Raises:
@@ -84,11 +92,16 @@ def named_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> S
     """
     runs = owned_runs(session, caller, run_ids)
     for run in runs:
-        if run.manifest_number is None and run.status not in FINAL:
-            message = f"Run {run.run_id} has no tables yet; wait until it finishes."
-            raise ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
-    with_tables = [run for run in runs if run.manifest_number is not None]
+        if run.manifest_number is None and run.status not in FINAL and not with_unfinished:
+            raise no_tables_yet(run)
+    with_tables = [run for run in runs if run.manifest_number is not None or with_unfinished]
     return SearchScope(tuple(sorted(with_tables, key=lambda run: (run.created_at, run.run_id), reverse=True)))
+
+
+def no_tables_yet(run: RunRecord) -> ApiError:
+    """Return a 409 for a run in progress."""
+    message = f"Run {run.run_id} has no tables yet; wait until it finishes."
+    return ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
 
 
 def deleted_videos(session: Session, scope: SearchScope) -> frozenset[str]:

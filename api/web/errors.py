@@ -15,7 +15,15 @@ from starlette.routing import compile_path
 
 from promptreel.api.db.clock import now, wire_time
 from promptreel.api.web.json_response import JsonResponse
-from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunDamaged, RunNotFound, StorageError
+from promptreel.schemas.errors import (
+    InvalidInput,
+    MediaError,
+    PicklableError,
+    RunDamaged,
+    RunNotFound,
+    StateExpired,
+    StorageError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -156,6 +164,11 @@ def install_error_handlers(app: FastAPI) -> None:
         message = f"Run {error.run_id} is damaged: {error.file} {error.cause}."
         details = {"run_id": error.run_id, "file": error.file}
         return error_response(request, ApiError(409, "run_damaged", message, details))
+
+    @app.exception_handler(StateExpired)
+    def _state_expired(request: Request, error: StateExpired) -> JsonResponse:
+        message = f"Newer results of run {error.run_id} replaced those that were read; send the request again."
+        return error_response(request, ApiError(409, "results_replaced", message, {"run_id": error.run_id}))
 
     @app.exception_handler(DataError)
     def _data_error(request: Request, error: DataError) -> JsonResponse:

@@ -17,10 +17,11 @@ from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
+from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.json_values import json_value
-from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
-from promptreel.tables.reader import CommittedRun, committed_run, query, read_rows
+from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.storage import Storage
 
@@ -174,18 +175,33 @@ def _names_of(item: dict[str, Any]) -> set[str]:
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
-    """Return the named run, or the newest one that is committed and not damaged."""
+    """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
     if run_id is not None:
-        return committed_run(storage, run_id)
+        return _with_note(storage, readable_run(storage, run_id))
     for candidate in iter_run_ids(storage):
         try:
-            if newest_manifest(storage, candidate) is not None:
-                run = committed_run(storage, candidate)
-                check_parts(storage, run.manifest)
-                return run
+            if newest_readable(storage, candidate) is not None:
+                run = readable_run(storage, candidate)
+                with reading(run.manifest):
+                    check_parts(storage, run.manifest)
+                return _with_note(storage, run)
         except RunDamaged as error:
             click.echo(f"warning: {error}; reading the run before it", err=True)
     raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+
+
+def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
+    """Print that a run has not ended, so that its tables contain only what is finished so far."""
+    if run.manifest.is_interim:
+        counts = run.manifest.counts
+        total = counts.get("segments.total", 0)
+        finished = total - counts.get("segments.pending", 0) - counts.get("segments.processing", 0)
+        if is_running(storage, run.run_id):
+            state = "in progress"
+        else:
+            state = f"interrupted (continue it with: {command_line(storage, 'run', '--resume', run.run_id)})"
+        click.echo(f"run {run.run_id} is {state}: {finished} of {total} segments so far", err=True)
+    return run
 
 
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
@@ -193,7 +209,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     request, manifest, damage = None, None, None
     try:
         request = read_request(storage, run_id)
-        manifest = newest_manifest(storage, run_id)
+        manifest = newest_readable(storage, run_id)
     except RunDamaged as error:
         damage = f"{error.file} {error.cause}"
     counts = manifest.counts if manifest is not None else {}
@@ -215,7 +231,7 @@ def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
     """Return the newest manifest's status, unless a later attempt is running or died before its commit."""
     if is_running(storage, run_id):
         return "running"
-    if manifest is None or last_attempt(storage, run_id) > manifest.attempt:
+    if manifest is None or manifest.is_interim or last_attempt(storage, run_id) > manifest.attempt:
         return "interrupted"
     return manifest.status
 

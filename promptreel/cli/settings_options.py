@@ -203,6 +203,14 @@ _SETTINGS = [
         help="Fail items of which more than this share is missing or concealed; 1 accepts any damage.",
     ),
     click.option(
+        "--commit-interval",
+        type=click.FloatRange(0, 3600),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Make finished segments readable this often during the run; 0 only at its end.",
+    ),
+    click.option(
         "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
     ),
 ]
@@ -269,4 +277,5 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_damaged_share=options["max_damage"],
         ),
         reuse_results=not options["fresh"],
+        commit_interval_s=options["commit_interval"],
     )

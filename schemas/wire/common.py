@@ -171,6 +171,18 @@ class Page(WireModel, Generic[Item]):
     pagination: Pagination
 
 
+class RunPage(Page[Item], Generic[Item]):
+    """One page of the segments of an item in a run.
+
+    Attributes:
+        run_status: status of the run.
+        is_complete: whether all segments of the item are finished; False while the run may still add or change some.
+    """
+
+    run_status: str | None = None
+    is_complete: bool = True
+
+
 class Message(WireModel):
     """A confirmation of the performed action."""
 

@@ -247,6 +247,7 @@ class VideoSegments(WireModel):
     video_id: str
     run_id: str | None
     segments: list[SegmentBody]
+    run_status: str | None = None
 
 
 class SignedUrlRequest(RequestModel):

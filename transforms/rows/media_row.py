@@ -7,9 +7,10 @@ from collections import Counter
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.outcomes import Outcome
-from promptreel.schemas.table_rows import ItemStatus, MediaRow
+from promptreel.schemas.table_rows import MediaRow
 from promptreel.schemas.uris import public_uri
 from promptreel.transforms.elements import ItemOutcome
+from promptreel.transforms.rows.statuses import item_status
 
 
 def media_row(
@@ -74,23 +75,3 @@ def _synthesis_outcome(item: ItemOutcome) -> Outcome | None:
     if not ended or not ended <= {"failed", "cancelled"} or item.segments[0].task.media_type == "image":
         return None
     return "cancelled" if "cancelled" in ended else "failed"
-
-
-def item_status(item: ItemOutcome) -> ItemStatus:
-    """Derive an item's status.
-
-    Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
-    cancelled if the run was stopped before the item was finished.
-    """
-    if item.plan.failure is not None:
-        return "failed"
-    if item.plan.cancelled:
-        return "cancelled"
-    of_item = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
-    ended = {outcome.outcome for outcome in of_item}
-    ended.update(outcome.outcome for segment in item.segments for outcome in segment.outcomes)
-    if "cancelled" in ended:
-        return "cancelled"
-    if "succeeded" not in ended:
-        return "failed"
-    return "partial" if "failed" in ended else "completed"
