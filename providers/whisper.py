@@ -44,7 +44,7 @@ from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
 from promptreel.schemas.settings import TranscriptionSettings
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 # Chunks decoded together. More than the number of CPU cores is hardly faster; 8 chunks of 30 s limit the memory.
 BATCH: Final = 8

@@ -14,7 +14,7 @@ from promptreel.providers.call_policy import CallSubject, CallTally
 from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
 from promptreel.providers.transcript import Transcript, words_of_span
 from promptreel.schemas.media import SampledFrame, TimeSpan
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext

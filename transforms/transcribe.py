@@ -13,7 +13,7 @@ from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
 from promptreel.schemas.media import ChannelSound
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder, operation_file
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.progress import ProgressBoard
