@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from promptreel.tables.storage import Storage
 
 MAX_RUNS_IN_LISTS = 3  # of each item
 _MAX_RUNS = 20  # of one item
-_TablesOf = functools._lru_cache_wrapper[RunTables | None]
 
 
 def processing_status(
@@ -74,28 +72,47 @@ def processing_statuses(
         .order_by(ranked.c.video_id, ranked.c.rank)
     )
     videos = {video.video_id: video for video in session.scalars(select(Video).where(Video.video_id.in_(video_ids)))}
-    tables_of: _TablesOf = functools.cache(lambda run_id: readable_tables(storage, run_id))
+    tables_of = _TablesOfRuns(storage)
     found: dict[str, list[dict[str, Any]]] = {}
     for video_id, run in rows:
         found.setdefault(video_id, []).append(_run_status(tables_of, run, videos[video_id], with_segments))
     return found
 
 
-def _run_status(tables_of: _TablesOf, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
+class _TablesOfRuns:
+    """The tables of runs that share items, each read once."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._tables: dict[str, RunTables | None] = {}
+
+    def read(self, run: RunRecord) -> RunTables | None:
+        """Return what is finished so far; None if nothing is."""
+        if run.status == "pending":
+            return None
+        if run.run_id not in self._tables:
+            self._tables[run.run_id] = readable_tables(self._storage, run.run_id)
+        return self._tables[run.run_id]
+
+    def forget(self, run: RunRecord) -> None:
+        """Read the tables of a run again the next time: a newer state has replaced them."""
+        self._tables.pop(run.run_id, None)
+
+
+def _run_status(tables_of: _TablesOfRuns, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
     """Return the status of one run on an item. A damaged run is treated like a run without tables."""
     try:
         return _newest_status(tables_of, run, video, with_segments)
     except StateExpired:
-        tables_of.cache_clear()
+        tables_of.forget(run)
         return _newest_status(tables_of, run, video, with_segments)
     except RunDamaged as error:
         report_skipped(error)
         return _status_from(None, run, video, with_segments)
 
 
-def _newest_status(tables_of: _TablesOf, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
-    tables = tables_of(run.run_id) if run.status != "pending" else None
-    return _status_from(tables, run, video, with_segments)
+def _newest_status(tables_of: _TablesOfRuns, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
+    return _status_from(tables_of.read(run), run, video, with_segments)
 
 
 def _status_from(tables: RunTables | None, run: RunRecord, video: Video, with_segments: bool) -> dict[str, Any]:
