@@ -78,7 +78,7 @@ async def generate_checked(
                 tally.call_ids += (call_id,)
                 return checked
         tries = _replay(request, [answer for _, answer in reversed(earlier)])
-    prepared = await policy.prepare(request)
+    prepared = await policy.prepare(request, subject)
     while True:
         if provider.is_called:
             answer = await policy.call(tries.current, prepared, subject, tally)

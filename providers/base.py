@@ -114,6 +114,7 @@ class Provider(ABC):
 
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
+    uploads_media: bool = False  # `prepare` calls the service
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:

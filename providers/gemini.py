@@ -111,6 +111,10 @@ class GeminiProvider(Provider):
                 await client.aio.aclose()
             self._client = None
 
+    @property
+    def uploads_media(self) -> bool:  # type: ignore[override]
+        return self._settings.media_input == "files"
+
     async def prepare(self, request: ModelRequest) -> list[Any]:
         """Return the media parts of a request as google-genai `Part`s.
 

@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from promptreel.providers.repeated_errors import repeated_operations
 from promptreel.schemas.errors import ModelError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.service_state import ServiceState, ServiceStatus
 
 CallResult = Literal["answered", "fault", "limited", "rejected"]
@@ -70,9 +71,11 @@ class ServiceHealth:
         on_change: Callable[[ServiceState | None], None] = lambda state: None,
     ) -> None:
         self.patience_s = patience_s
-        self.answers = 0
+        self.grants = 0
         self.outages = 0
+        self.reopenings = 0
         self.halt: ModelError | None = None
+        self.has_given_up = False
         self._clock = clock
         self._jitter = jitter or random.Random()
         self._on_change = on_change
@@ -80,6 +83,8 @@ class ServiceHealth:
         self._next_number = 0
         self._failing: set[str] = set()
         self._failing_since: float | None = None
+        self._first_failing_number = 0
+        self._last_answered_number = -1
         self._limited_since: float | None = None
         self._no_quota_answers = 0
         self._down_since: float | None = None
@@ -131,11 +136,13 @@ class ServiceHealth:
             if error is not None and error.code == "storage_failed":
                 self.drop(ticket)
                 return
+            if error is not None and FAILURE_CODES[error.code].halts_run:
+                self.halt_calls(error)
             ticket.result, ticket.error = _result_of(error), error
             if self._probe is ticket:
                 self._probe = None
             if error is None:
-                self._record_answer()
+                self._record_answer(ticket)
             elif ticket.result == "fault":
                 self._record_fault(ticket, error)
             elif ticket.result == "limited":
@@ -146,17 +153,19 @@ class ServiceHealth:
             if ticket.result != "fault" and is_new and self.is_down and self.halt is None:
                 self._reopen()
 
-    def wait_for_service(self, answers: int) -> bool:
-        """Let the calls wait because an operation has used its attempts while no call succeeded.
+    def wait_for_service(self, first_fault: int) -> bool:
+        """Make all calls wait because an operation has used its attempts and no call succeeded meanwhile.
 
         Args:
-            answers: `answers` before the first of the operation's faults.
+            first_fault: number of the operation's first failed call.
 
         Returns:
-            whether calls wait now; False if the service answered others, so the fault is the operation's own.
+            whether calls wait now; False if a later call of another operation succeeded, so the fault is the operation's.
         """
         with self._lock:
-            if self.patience_s <= 0 or self.answers > answers:
+            if self.patience_s <= 0 or self.has_given_up or self._last_answered_number > first_fault:
+                return False
+            if self._failing_since is None:
                 return False
             if not self.is_down:
                 self._go_down(None)
@@ -169,29 +178,39 @@ class ServiceHealth:
             failed = sum(call.result == "fault" for call in others)
             return bool(others) and (failed / len(others)) ** faults > CHANCE
 
-    def is_draining(self) -> bool:
-        """Return whether the service rejects calls as too fast and has granted none since."""
-        return self._limited_since is not None
+    def halt_calls(self, error: ModelError) -> None:
+        """Halt all calls because each would fail with this error."""
+        with self._lock:
+            if self.halt is None:
+                self.halt = error
+                self._publish(ServiceState("halted", time.time(), error.message, code=error.code))
 
-    def _record_answer(self) -> None:
-        self.answers += 1
-        self._failing.clear()
-        self._failing_since = self._limited_since = None
+    def _record_answer(self, ticket: CallTicket) -> None:
+        self.grants += 1
+        self._last_answered_number = max(self._last_answered_number, ticket.number)
+        self._limited_since = None
         self._no_quota_answers = 0
+        if ticket.number >= self._first_failing_number:  # an older call may have been accepted before the failures
+            self._failing.clear()
+            self._failing_since = None
+            self.has_given_up = False
         if not self.is_down and self.halt is None:
             self._publish(None)
 
     def _record_fault(self, ticket: CallTicket, error: ModelError) -> None:
         now = self._clock()
         self._failing.add(ticket.operation)
-        self._failing_since = now if self._failing_since is None else self._failing_since
+        if self._failing_since is None:
+            self._failing_since, self._first_failing_number = now, ticket.number
         if self._down_since is None:
             if self.patience_s > 0 and self._is_outage():
                 self._go_down(error)
             return
         requested = min(error.retry_after_s or 0.0, MAX_REQUESTED_WAIT_S)
         if ticket.is_probe:
-            self._give_up_after_patience(error)
+            if self._is_patience_over():
+                self._give_up(error)
+                return
             self._probe_interval_s = min(2 * self._probe_interval_s, MAX_PROBE_INTERVAL_S)
             self._schedule_probe(max(requested, self._jittered_interval()))
         else:
@@ -217,6 +236,7 @@ class ServiceHealth:
     def _reopen(self) -> None:
         self._down_since = None
         self._probe = None
+        self.reopenings += 1
         self._publish(None)
 
     def _schedule_probe(self, wait_s: float) -> None:
@@ -234,15 +254,15 @@ class ServiceHealth:
         are_few = len(self._failing) < DOWN_OPERATIONS
         return min(self.patience_s, FEW_OPERATIONS_PATIENCE_S) if are_few else self.patience_s
 
-    def _give_up_after_patience(self, error: ModelError) -> None:
-        assert self._down_since is not None
-        waited = self._clock() - self._down_since
-        if waited < self._patience():
-            return
+    def _is_patience_over(self) -> bool:
+        return self._down_since is not None and self._clock() - self._down_since >= self._patience()
+
+    def _give_up(self, error: ModelError) -> None:
         if len(self._failing) < DOWN_OPERATIONS:
-            self._reopen()  # the operation fails; others still try
-            return
-        self._halt("model_unavailable", f"no call succeeded for {waited:.0f} s", error)
+            self.has_given_up = True  # the operations fail; others still try
+            self._reopen()
+        else:
+            self._halt("model_unavailable", f"no call succeeded for {self.patience_s:g} s", error)
 
     def _record_rate_limit(self, error: ModelError) -> None:
         now = self._clock()
@@ -259,9 +279,9 @@ class ServiceHealth:
             self._publish(ServiceState("rate limited", self._wall(self._limited_since), error.message))
 
     def _record_rejection(self, ticket: CallTicket, error: ModelError) -> None:
+        earlier = [call for call in self._calls if call.number <= ticket.number]
         count = repeated_operations(
-            [(call.operation, call.result == "answered", call.error) for call in self._calls if call.number <= ticket.number],
-            error,
+            [(call.operation, call.result == "answered", call.error) for call in earlier], error
         )
         if count:
             self._halt(error.code, f"{count} operations in a row failed with the same error", error)
@@ -269,7 +289,7 @@ class ServiceHealth:
     def _halt(self, code: str, reason: str, error: ModelError) -> None:
         if self.halt is None:
             self.halt = ModelError(code, f"{reason}: {error.message}", retryable=True)
-            self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=code))
+            self._publish(ServiceState("halted", time.time(), error.message, code=code))
 
     def _publish_down(self) -> None:
         if self._down_since is None or self.halt is not None:

@@ -114,7 +114,8 @@ _CODES: Final = (
         "the service returned a server error or could not be reached",
         "model call",
         "always",
-        "Check the network and the service's status page, then resume the run.",
+        "Check the network and the service's status page, then resume the run. If the service is down for longer than "
+        "`--max-outage`, the run makes no further calls.",
     ),
     FailureCode(
         "rate_limited",
@@ -125,7 +126,8 @@ _CODES: Final = (
     ),
     FailureCode(
         "quota_exhausted",
-        "a daily quota or spending limit is exhausted; further calls today will fail",
+        "a quota or spending limit grants no further call: a limit of a day, a quota of 0, or a rate limit that granted no "
+        "call for a long time",
         "model call",
         "always",
         "Raise the quota or the spending limit, or wait until it resets; then resume the run.",
@@ -133,26 +135,28 @@ _CODES: Final = (
     ),
     FailureCode(
         "model_auth",
-        "the service rejected the key or the project",
+        "the service rejected the key, the project, its billing or this location",
         "model call",
-        "sometimes",
-        "Set a valid key or project. A resume makes the remaining calls; the rejected call needs a new run.",
+        "always",
+        "Set a valid key or project, or fix what the message names; then resume the run.",
         halts_run=True,
     ),
     FailureCode(
         "model_not_found",
         "the service does not have this model",
         "model call",
-        "sometimes",
-        "Start a run with a model that the service offers; the message may suggest names.",
+        "always",
+        "Start a run with a model that the service offers; the message may suggest names. Once the model is available, "
+        "resume the run.",
         halts_run=True,
     ),
     FailureCode(
         "model_bad_request",
         "the service rejected the request as invalid",
         "model call",
-        "never",
-        "Depending on the message, use shorter segments or smaller media, or simplify the prompt's schema.",
+        "sometimes",
+        "Depending on the message, use shorter segments or smaller media, or simplify the prompt's schema. If several "
+        "operations in a row get the same error, the run makes no further calls, and the error is retryable.",
     ),
     FailureCode(
         "model_blocked",
