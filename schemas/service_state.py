@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, tzinfo
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, get_args
 
-ServiceStatus = Literal["overloaded", "unreachable", "rate limited", "halted"]
+ServiceStatus = Literal["halted", "unreachable", "overloaded", "rate limited"]
 
 # A rate limit that rejects single calls is normal at full use of the quota; it is shown once it lasts this long.
 SHOWN_AFTER_S: Final = 3.0
+_STATUSES: Final = get_args(ServiceStatus)
 _SHOWN_CHARS: Final = 200
 # What differs between two rejections of the same kind: ids of requests and of uploaded files. Numbers are part of the
 # reason ("the input token count (1200345) exceeds"), so they are compared.
@@ -37,6 +38,11 @@ class ServiceState:
     next_probe_at: float | None = None
     code: str | None = None
 
+    @property
+    def gravity(self) -> int:
+        """0 for the gravest status."""
+        return _STATUSES.index(self.status)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; `service_state_of` decodes them."""
         return asdict(self)
@@ -45,31 +51,41 @@ class ServiceState:
         """Return whether the state has lasted long enough to tell a user."""
         return self.status != "rate limited" or now - self.since >= SHOWN_AFTER_S
 
-    def describe(self, now: float, zone: tzinfo | None = None) -> str:
+    def describe(self, now: float | None = None) -> str:
         """Render the state as one phrase.
 
         Args:
-            zone: time zone of the times; None for the local one.
+            now: seconds since the epoch: the phrase has local times, and the next probe relative to now. None: all times
+                are in UTC, so that the phrase changes only with the state.
         """
         message = " ".join(self.message.split())
         message = message if len(message) <= _SHOWN_CHARS else f"{message[:_SHOWN_CHARS]}…"
         if self.status == "halted":
             return f"calls halted: {message}"
-        since = f"{datetime.fromtimestamp(self.since, zone).astimezone(zone):%H:%M}"
-        since = f"{since} UTC" if zone is not None else since
+        since = _clock_time(self.since, is_local=now is not None)
         if self.status == "rate limited":
             return f"rate limited since {since}: {message}"
-        wait = None if self.next_probe_at is None else max(0, round(self.next_probe_at - now))
-        probe = "trying now" if wait is None else f"next probe in {wait} s"
+        if self.next_probe_at is None:
+            probe = "trying now"
+        elif now is None:
+            probe = f"next probe at {_clock_time(self.next_probe_at, is_local=False, with_seconds=True)}"
+        else:
+            probe = f"next probe in {max(0, round(self.next_probe_at - now))} s"
         return f"service {self.status} since {since}, {probe}: {message}"
+
+
+def _clock_time(moment: float, *, is_local: bool, with_seconds: bool = False) -> str:
+    time = datetime.fromtimestamp(moment, None if is_local else UTC)
+    return f"{time:%H:%M:%S}"[: 8 if with_seconds else 5] + ("" if is_local else " UTC")
 
 
 def service_state_of(values: Mapping[str, Any]) -> ServiceState | None:
     """Decode a state; None if the values are not one (another version wrote them)."""
     try:
-        return ServiceState(**values)
+        state = ServiceState(**values)
     except TypeError:
         return None
+    return state if state.status in _STATUSES else None
 
 
 def error_identity(message: str) -> str:

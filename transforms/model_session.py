@@ -33,6 +33,11 @@ class ModelSession:
         self.provider = provider
         self._progress = context.progress(self.storage)
         self._spending = spending_of(self.storage.root, context.run_id, context.attempt)
+        self._health = self._spending.health_of(
+            provider.name,
+            context.request.settings.calls.max_outage_s,
+            lambda state: self._progress.set_service_state(provider.name, state),
+        )
         self._stop = context.stop_signal(self.storage)
         self._calls = CallLog(
             self.storage,
@@ -55,6 +60,7 @@ class ModelSession:
             on_call=self._count_call,
             deadline=context.deadline,
             spent_tokens=context.spent_tokens + self._spending.tokens,
+            health=self._health,
         )
 
     async def close(self) -> None:
@@ -98,7 +104,6 @@ class ModelSession:
         except Halted as halt:
             return self._halted(operation, key, tally, halt)
         except ModelError as error:
-            self._spending.note(error)
             return self._failed(operation, key, tally, Failure(error.code, error.message, error.retryable))
         except StorageError as error:
             return self._failed(operation, key, tally, Failure("storage_failed", str(error), True))

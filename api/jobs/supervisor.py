@@ -46,6 +46,7 @@ from promptreel.api.jobs.worker_loop import WorkerLoop
 from promptreel.api.runs.cancel import cancel_unstarted
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.retries import outcome_of
+from promptreel.api.runs.service_status import with_service_state
 from promptreel.api.web.idempotency import purge_expired
 from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
@@ -309,6 +310,7 @@ class Supervisor(WorkerLoop):
             return
         stop = run.stop_requested_at is not None and run.stop_observed_at is None and job.retry_id is None
         summary = live_summary(run.summary, progress) if job.retry_id is None else run.summary
+        summary = with_service_state(summary, self._storage, run.run_id)
         if not stop and summary == run.summary:
             return
         if stop:

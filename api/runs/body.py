@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.service_status import shown_service_state
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
@@ -15,6 +16,7 @@ from promptreel.api.uploads.media_rows import NO_MARKER
 def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     """Render a run as JSON values, without its prompt."""
     segmentation = run.settings["segmentation"]
+    service_state = shown_service_state(run.summary, run.status)
     return {
         **_INITIAL_COUNTERS,
         **run.summary,
@@ -25,6 +27,8 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "executed_at": required_time(run.created_at),
         "executed_by": run.account_id,
         "status": run.status,
+        "service_state": service_state,
+        "warnings": [*run.summary.get("warnings", []), *([] if service_state is None else [service_state])],
         "run_context": run.target,
         "error_message": run.error_message,
         "video_segmentation_type": segmentation["video_strategy"],
