@@ -34,7 +34,7 @@ class OperationAttempts:
         self._health = health
         self._jitter = jitter
         self._faults = 0
-        self._first_fault = 0
+        self._failed_calls: list[int] = []
         self._rate_limited = 0
         self._outages = health.outages
         self._grants = health.grants
@@ -51,7 +51,7 @@ class OperationAttempts:
         if not error.retryable or FAILURE_CODES[error.code].halts_run:
             raise error
         if self._health.is_down and error.code in (*FAULT_CODES, "rate_limited"):
-            self._faults = self._rate_limited = 0
+            self._forgive()
             return self._jitter.uniform(0, _SPREAD_S)
         if (error.retry_after_s or 0) > MAX_RETRY_AFTER_S:
             raise error
@@ -71,17 +71,25 @@ class OperationAttempts:
 
     def _count_fault(self, error: ModelError, ticket: CallTicket | None) -> None:
         if self._outages != self._health.outages:
-            self._outages, self._faults = self._health.outages, 0
-        if self._faults == 0 and ticket is not None:
-            self._first_fault = ticket.number
+            self._forgive()
         self._faults += 1
+        if ticket is not None:
+            self._failed_calls.append(ticket.number)
         is_of_service = error.code in FAULT_CODES and ticket is not None and self._settings.max_outage_s > 0
         if is_of_service and self._health.has_given_up:
             raise error
         if self._faults < self._settings.max_attempts:
             return
-        if not is_of_service or not (self._may_be_chance() or self._health.wait_for_service(self._first_fault)):
+        if not is_of_service or not (self._may_be_chance() or self._waits_for_service()):
             raise error
+
+    def _forgive(self) -> None:
+        self._outages = self._health.outages
+        self._faults = self._rate_limited = 0
+        self._failed_calls.clear()
+
+    def _waits_for_service(self) -> bool:
+        return self._health.wait_for_service(self._operation, self._failed_calls)
 
     def _may_be_chance(self) -> bool:
         limit = self._settings.max_attempts * CHANCE_ATTEMPTS_FACTOR
@@ -90,5 +98,6 @@ class OperationAttempts:
     def _backoff(self, error: ModelError) -> float:
         """Return the seconds before the next attempt: full jitter over an exponential back-off, but no less than the
         service requested (M. Brooker, "Exponential Backoff and Jitter", 2015)."""
-        ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self._faults - 1))
+        doublings = min(self._faults, self._settings.max_attempts) - 1  # further attempts do not wait longer
+        ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**doublings)
         return max(error.retry_after_s or 0.0, self._jitter.uniform(0, ceiling))

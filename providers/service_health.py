@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -24,8 +24,8 @@ CallResult = Literal["answered", "fault", "limited", "rejected"]
 FAULT_CODES: Final = frozenset({"model_unavailable", "model_timeout"})
 # The service is down if this many of the last RECENT_CALLS calls, in the order of their starts, failed. A call without
 # an answer yet counts as neither, because failures arrive before answers.
-RECENT_CALLS: Final = 10
-DOWN_CALLS: Final = 9
+RECENT_CALLS: Final = 15
+DOWN_CALLS: Final = 14
 # An operation that always fails must not look like a service that is down.
 DOWN_OPERATIONS: Final = 3
 # If fewer operations than that are left, they wait no longer than this.
@@ -51,6 +51,7 @@ class CallTicket:
     is_probe: bool
     result: CallResult | None = None
     error: ModelError | None = None
+    ended_at: float = 0.0
 
 
 class ServiceHealth:
@@ -138,7 +139,7 @@ class ServiceHealth:
                 return
             if error is not None and FAILURE_CODES[error.code].halts_run:
                 self.halt_calls(error)
-            ticket.result, ticket.error = _result_of(error), error
+            ticket.result, ticket.error, ticket.ended_at = _result_of(error), error, self._clock()
             if self._probe is ticket:
                 self._probe = None
             if error is None:
@@ -153,30 +154,35 @@ class ServiceHealth:
             if ticket.result != "fault" and is_new and self.is_down and self.halt is None:
                 self._reopen()
 
-    def wait_for_service(self, first_fault: int) -> bool:
-        """Make all calls wait because an operation has used its attempts and no call succeeded meanwhile.
+    def wait_for_service(self, operation: str, faults: Sequence[int]) -> bool:
+        """Make all calls wait because an operation has used its attempts, unless the faults are its own.
 
         Args:
-            first_fault: number of the operation's first failed call.
+            faults: numbers of the operation's failed calls.
 
         Returns:
-            whether calls wait now; False if a later call of another operation succeeded, so the fault is the operation's.
+            whether calls wait now.
         """
         with self._lock:
-            if self.patience_s <= 0 or self.has_given_up or self._last_answered_number > first_fault:
+            if self.patience_s <= 0 or self.has_given_up or self._failing_since is None:
                 return False
-            if self._failing_since is None:
+            own = sum(number < self._last_answered_number for number in faults)  # the service answered later calls
+            if own and self._fault_share(operation) ** own <= CHANCE:
                 return False
             if not self.is_down:
-                self._go_down(None)
+                self._go_down(self._failing_since)
             return True
 
     def may_be_chance(self, operation: str, faults: int) -> bool:
         """Return whether the share of failing calls of other operations explains an operation's faults in a row."""
         with self._lock:
-            others = [call for call in self._calls if call.operation != operation and call.result is not None]
-            failed = sum(call.result == "fault" for call in others)
-            return bool(others) and (failed / len(others)) ** faults > CHANCE
+            share = self._fault_share(operation)
+            return share < 1 and share**faults > CHANCE
+
+    def _fault_share(self, operation: str) -> float:
+        """Return the share of recent calls of other operations that failed."""
+        others = [call.result == "fault" for call in self._calls if call.operation != operation and call.result]
+        return sum(others) / len(others) if others else 0.0
 
     def halt_calls(self, error: ModelError) -> None:
         """Halt all calls because each would fail with this error."""
@@ -203,8 +209,9 @@ class ServiceHealth:
         if self._failing_since is None:
             self._failing_since, self._first_failing_number = now, ticket.number
         if self._down_since is None:
-            if self.patience_s > 0 and self._is_outage():
-                self._go_down(error)
+            failed = self._failed_in_a_row()
+            if self.patience_s > 0 and failed:
+                self._go_down(failed[0].ended_at, error)
             return
         requested = min(error.retry_after_s or 0.0, MAX_REQUESTED_WAIT_S)
         if ticket.is_probe:
@@ -217,15 +224,16 @@ class ServiceHealth:
             self._next_probe = max(self._next_probe, self._bounded(now + requested))
         self._publish_down()
 
-    def _is_outage(self) -> bool:
+    def _failed_in_a_row(self) -> list[CallTicket]:
+        """Return the recent calls that failed if these are nearly all; otherwise nothing."""
         newest = max((call.number for call in self._calls if call.result == "fault"), default=-1)
         recent = [call for call in self._calls if call.number <= newest][-RECENT_CALLS:]
-        failed = [call.operation for call in recent if call.result == "fault"]
-        return len(failed) >= DOWN_CALLS and len(set(failed)) >= DOWN_OPERATIONS
+        failed = [call for call in recent if call.result == "fault"]
+        are_many = len(failed) >= DOWN_CALLS and len({call.operation for call in failed}) >= DOWN_OPERATIONS
+        return sorted(failed, key=lambda call: call.ended_at) if are_many else []
 
-    def _go_down(self, error: ModelError | None) -> None:
-        assert self._failing_since is not None
-        self._down_since = self._failing_since
+    def _go_down(self, since: float, error: ModelError | None = None) -> None:
+        self._down_since = since
         self.outages += 1
         self._first_probe_number = self._next_number
         self._probe_interval_s = FIRST_PROBE_S
