@@ -12,7 +12,7 @@ from promptreel.schemas.service_state import error_identity
 
 REPEATS: Final = 3
 # Calls among them that failed in another way, or have no answer yet, as a share of the repeats.
-_OTHER_SHARE: Final = 1 / 3
+_OTHER_SHARE: Final = 0.1
 # An error about the media or the size of a request belongs to its segment, however many segments have it.
 _ABOUT_MEDIA: Final = re.compile(
     r"\b(image|video|audio|media|mime|frames?|files?|process input|token count|payload|bytes)\b", re.IGNORECASE
