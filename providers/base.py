@@ -117,7 +117,15 @@ class Provider(ABC):
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return everything about the model that can change an answer: part of an operation's key."""
+        """Return everything about the model that can change a finished answer: part of an operation's key."""
+
+    def earlier_fingerprint(self) -> Mapping[str, Any]:
+        """Return the fingerprint that an earlier version used, to find the results that it stored."""
+        return self.fingerprint()
+
+    def output_budget(self, request: ModelRequest) -> int | None:
+        """Return the token limit of the answer to a request; None if the model has none."""
+        return None
 
     def check_prompt(self, prompt: Prompt) -> None:
         """Reject a prompt that this model cannot answer.

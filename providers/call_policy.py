@@ -42,12 +42,17 @@ class CallSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallSubject:
-    """The operation that a call belongs to."""
+    """The operation that a call belongs to.
+
+    Attributes:
+        earlier_key: the operation's key in records of an earlier version.
+    """
 
     run_id: str
     video_id: str
     segment_id: str | None
     operation_key: str
+    earlier_key: str | None = None
 
 
 class Halted(PicklableError):
@@ -132,7 +137,8 @@ class CallPolicy:
 
         A record holds an answer's text and tokens but no vectors, so embeddings are always requested again.
         """
-        calls = await self._sink.answers(subject.video_id, subject.segment_id, subject.operation_key)
+        keys = [subject.operation_key, *([subject.earlier_key] if subject.earlier_key else [])]
+        calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:

@@ -77,16 +77,21 @@ class ModelSession:
         return await self.provider.call(request, None)
 
     async def run_operation(
-        self, operation: Operation, key: str, compute: Callable[[CallTally], Awaitable[dict[str, Any]]]
+        self,
+        operation: Operation,
+        key: str,
+        compute: Callable[[CallTally], Awaitable[dict[str, Any]]],
+        earlier_key: str | None = None,
     ) -> OperationOutcome:
         """Run one operation to exactly one outcome; a result is durable before the operation counts as succeeded.
 
         Args:
             compute: returns the result to cache and counts its calls; called only if no result is cached.
+            earlier_key: key under which an earlier version stored the result.
         """
         tally = CallTally()
         try:
-            stored = await asyncio.to_thread(self.cache.get, key)
+            stored = await asyncio.to_thread(self.cache.find, key, earlier_key)
             if stored is not None:
                 reused = stored.get("run_id") != self._context.run_id
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
