@@ -72,11 +72,14 @@ def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -
     """Return the cache key of one segment's field extraction in this run, and the key that an earlier version used."""
     prompt, span = context.request.prompt, (task.planned.span.start_us, task.planned.span.end_us)
     transcript = _input_transcript_key(task, context, provider)
-    # A model in this process reads the analysis itself; a service receives pictures and sound.
-    item_key = task.pictures_key if provider.is_called and task.pictures_key is not None else task.analysis_key
-    key = extraction_key(provider, prompt, item_key, span, transcript)
+    key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript)
     earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript)
     return context.scoped(key), context.scoped(earlier)
+
+
+def _item_key(task: SegmentTask, provider: Provider) -> str:
+    """Return what identifies the media: a service receives pictures and sound, a model in this process the analysis."""
+    return task.pictures_key if provider.is_called and task.pictures_key is not None else task.analysis_key
 
 
 def _input_transcript_key(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:

@@ -5,12 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from promptreel.providers import extraction, synthesis
+from promptreel.providers.gemini import GeminiProvider
 from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.transforms import extract_fields, synthesize_media
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_audio, make_image, make_media, make_video, plain_rows, run_media, settings_for
 from tests.prompts import NESTED
 
 SECONDS = 3
+EARLIER_KEY = "78aa0d22439f3fa89d47aca67e9c8a32cffd5e8a63c309ceaff8bb86677b680a"
 TRUNCATED = Fault(text="0:01.00 to 0:02.00", answer="truncated")
 
 
@@ -96,3 +100,26 @@ def test_descriptions_and_trailing_spaces_pay_nothing_again(tmp_path, films):
     prompts = (NESTED, prompt_from_dict(described(NESTED.to_dict())))
     calls, _ = calls_of_second_run(tmp_path, films["fast"], unchanged, unchanged, prompts)
     assert calls == []
+
+
+def test_results_of_an_earlier_version_are_not_paid_again(tmp_path, films, monkeypatch):
+    with FakeGemini() as server:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(extract_fields, "extraction_key", extraction.earlier_extraction_key)
+            earlier.setattr(synthesize_media, "synthesis_key", synthesis.earlier_synthesis_key)
+            earlier.setattr(extract_fields, "_item_key", lambda task, provider: task.analysis_key)
+            run_media(tmp_path, films["fast"], settings_for(server))
+        made = len(server.ledger.calls())
+        run_id = run_media(tmp_path, films["fast"], settings_for(server))
+        segment_calls = [call for call in server.ledger.calls()[made:] if "segment is" in call.text]
+    assert made > SECONDS
+    assert segment_calls == []
+    assert all(row["reused"] for row in plain_rows(tmp_path, run_id, "results"))
+
+
+def test_earlier_key_contains_the_output_budget():
+    """The expected key was computed by the version before the change of keys."""
+    settings = settings_for().model
+    provider = GeminiProvider(replace(settings, model="gemini-2.5-flash"), 1.0)
+    assert provider.earlier_fingerprint()["max_output_tokens"] == settings.max_output_tokens
+    assert extraction.earlier_extraction_key(provider, NESTED, "item", (0, 1)) == EARLIER_KEY
