@@ -98,6 +98,7 @@ class ModelAnswer:
         warning: a warning for readers of the answer.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
         model_version: the model that answered, as the service names it; None if it reports none.
+        max_output_tokens: of an answer from a call record, the limit under which it was requested; None if unknown.
     """
 
     text: str
@@ -107,6 +108,7 @@ class ModelAnswer:
     warning: str | None = None
     vectors: NDArray[np.float32] | None = None
     model_version: str | None = None
+    max_output_tokens: int | None = None
 
 
 class Provider(ABC):

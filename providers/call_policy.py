@@ -291,7 +291,14 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
         media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
     )
     failure = None if call.code is None else (call.code, call.message or "")
-    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure, model_version=call.model_version)
+    return ModelAnswer(
+        call.response_text or "",
+        call.finish_reason,
+        usage,
+        failure,
+        model_version=call.model_version,
+        max_output_tokens=call.max_output_tokens,
+    )
 
 
 def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
@@ -325,6 +332,7 @@ def _started_call(provider: Provider, request: ModelRequest, subject: CallSubjec
         duration_ms=0,
         request=json.dumps(_describe_request(request), ensure_ascii=False),
         response_text=None,
+        max_output_tokens=provider.output_budget(request),
     )
 
 

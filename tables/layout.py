@@ -4,6 +4,7 @@ runs/<run_id>/
     request.json            the frozen prompt, settings and target
     media.parquet           the expanded target: one row per file
     attempts/<n>.json       an attempt of the runner, with the ffmpeg of its machine; a newer one fences off older ones
+    settings/<n>.json       settings that a resume changed; the newest has all changes
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
@@ -37,7 +38,7 @@ from typing import Final
 from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
-PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json")
+PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json", f"{RUNS}/*/settings/*")
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -77,6 +78,10 @@ def stop_file(run_id: str) -> str:
 
 def attempts_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/attempts"
+
+
+def settings_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/settings"
 
 
 def progress_folder(run_id: str) -> str:
