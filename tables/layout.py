@@ -14,6 +14,7 @@ runs/<run_id>/
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
 cache/operations/           finished operations, by key
+cache/claims/               operations that a run computes now, and heartbeats of their owners
 cache/analysis/             decoded items: frames, sound, timeline
 tmp/                        temporary files
 
@@ -114,6 +115,14 @@ def log_file(run_id: str) -> str:
 
 def operation_file(key: str) -> str:
     return f"cache/operations/{key[:2]}/{key}.json"
+
+
+def claim_file(key: str, generation: int) -> str:
+    return f"cache/claims/{key[:2]}/{key}.{generation}"
+
+
+def claim_owner_file(owner: str) -> str:
+    return f"cache/claims/owners/{owner}"
 
 
 def analysis_folder(key: str) -> str:
