@@ -37,12 +37,17 @@ class CallSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallSubject:
-    """The operation that a call belongs to."""
+    """The operation that a call belongs to.
+
+    Attributes:
+        earlier_key: the operation's key in records of an earlier version.
+    """
 
     run_id: str
     video_id: str
     segment_id: str | None
     operation_key: str
+    earlier_key: str | None = None
 
 
 class Halted(PicklableError):
@@ -140,7 +145,8 @@ class CallPolicy:
 
         A record holds an answer's text and tokens but no vectors, so embeddings are always requested again.
         """
-        calls = await self._sink.answers(subject.video_id, subject.segment_id, subject.operation_key)
+        keys = [subject.operation_key, *([subject.earlier_key] if subject.earlier_key else [])]
+        calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
@@ -303,7 +309,14 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
         media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
     )
     failure = None if call.code is None else (call.code, call.message or "")
-    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure, model_version=call.model_version)
+    return ModelAnswer(
+        call.response_text or "",
+        call.finish_reason,
+        usage,
+        failure,
+        model_version=call.model_version,
+        max_output_tokens=call.max_output_tokens,
+    )
 
 
 def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
@@ -337,6 +350,7 @@ def _started_call(provider: Provider, request: ModelRequest, subject: CallSubjec
         duration_ms=0,
         request=json.dumps(_describe_request(request), ensure_ascii=False),
         response_text=None,
+        max_output_tokens=provider.output_budget(request),
     )
 
 

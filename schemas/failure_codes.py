@@ -23,6 +23,8 @@ class FailureCode:
         fix: what a user can do.
         halts_run: every later call of the run would fail in the same way, so the run makes no more calls.
         is_paid_answer: the failure is an answer of the model, which the service charges for; the call record stores it.
+        raised_by: paths of limits in the run's settings; a resume with a larger limit retries the failure even if it is not
+            retryable.
         second_try: the second request within the operation: with the error in the prompt ("repair"), with a larger token
             budget, or unchanged.
     """
@@ -35,6 +37,7 @@ class FailureCode:
     halts_run: bool = False
     is_paid_answer: bool = False
     second_try: SecondTry | None = None
+    raised_by: tuple[str, ...] = ()
 
 
 _CODES: Final = (
@@ -65,14 +68,18 @@ _CODES: Final = (
         "the file has a media format but cannot be decoded",
         "media",
         "never",
-        "Check that the file plays to the end; copy it again, or convert it.",
+        "Check that the file plays to the end; copy it again, or convert it. If it exceeds the allowed damage, resume the "
+        "run with a larger `--max-damage`.",
+        raised_by=("limits.max_damaged_share",),
     ),
     FailureCode(
         "media_too_large",
         "the picture size, the duration or the file size exceeds a limit",
         "media",
         "never",
-        "Scale the picture down or split the file; raise the limit with `--max-media-hours` or `--max-image-megapixels`.",
+        "Resume the run with a larger `--max-media-hours` or `--max-image-megapixels`; or scale the picture down, or split "
+        "the file.",
+        raised_by=("limits.max_duration_s", "limits.max_image_pixels"),
     ),
     FailureCode(
         "media_no_streams",
@@ -107,7 +114,7 @@ _CODES: Final = (
         "the call exceeded its deadline",
         "model call",
         "always",
-        "Resume the run; if it happens again, start one with a longer `--call-deadline` or shorter segments.",
+        "Resume the run; if it happens again, resume it with a longer `--call-deadline`, or cut shorter segments.",
     ),
     FailureCode(
         "model_unavailable",
@@ -122,7 +129,7 @@ _CODES: Final = (
         "the service kept rejecting calls because of its rate limit",
         "model call",
         "always",
-        "Resume the run later, or start one with a lower `--max-calls-per-second` or `--max-in-flight`.",
+        "Resume the run later, or with a lower `--max-calls-per-second` or `--max-in-flight`.",
     ),
     FailureCode(
         "quota_exhausted",
@@ -171,9 +178,11 @@ _CODES: Final = (
         "the answer was truncated at the token limit",
         "model call",
         "never",
-        "Start a run with more `--max-output-tokens` or shorter segments, or request less in the prompt.",
+        "Resume the run with a larger `--max-output-tokens`: only the truncated answers are requested again. Otherwise cut "
+        "shorter segments, or request less in the prompt.",
         is_paid_answer=True,
         second_try="larger_budget",
+        raised_by=("model.max_output_tokens",),
     ),
     FailureCode(
         "model_empty",
@@ -273,7 +282,7 @@ _CODES: Final = (
         "the run reached its token limit before this operation started",
         "run control",
         "always",
-        "Start a run with a larger `--max-tokens`; it reuses the finished results.",
+        "Resume the run with a larger `--max-tokens`.",
     ),
     FailureCode(
         "deadline_exceeded",

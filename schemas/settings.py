@@ -46,7 +46,8 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The model and its parameters. All fields except `model` and the access fields are part of an operation's key.
+    """The model and its parameters. All fields except `max_output_tokens` and the access fields are part of an operation's
+    key.
 
     Attributes:
         model: "signals" or a Gemini model name.

@@ -327,6 +327,7 @@ class LlmCallRow:
         video_seconds: duration of the media in the request.
         model_version: the model version reported by the service; None without an answer, or if it was not reported or
             not recorded.
+        max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
     """
 
     llm_call_id: str
@@ -357,6 +358,7 @@ class LlmCallRow:
     request: str
     response_text: str | None
     model_version: str | None = None  # added later: logs and parts of earlier versions lack it
+    max_output_tokens: int | None = None
 
 
 TABLES: Final[dict[str, type]] = {
