@@ -10,6 +10,7 @@ timeline.npz    brightness, motion, colours and loudness
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ def analysis_key(content_hash: str, sampling: SamplingSettings) -> str:
     return digest([VERSION, content_hash, asdict(sampling), detector_name()])
 
 
+def pictures_key(content_hash: str, sampling: SamplingSettings, frames: tuple[SampledFrame, ...]) -> str:
+    """Return the identity of some sampled frames of an item and its sound.
+
+    Frames at the same times of the same file are equal, whatever rate sampled them, and sound does not depend on sampling.
+    """
+    size = {name: value for name, value in asdict(sampling).items() if name != "frames_per_second"} if frames else None
+    return digest([VERSION, content_hash, size, [frame.time_us for frame in frames]])
+
+
 def analyze_media(
     info: MediaInfo,
     folder: Path,
@@ -135,8 +145,13 @@ def load_analysis(content: bytes) -> MediaAnalysis:
 def frames_of_span(frames: tuple[SampledFrame, ...], span: TimeSpan) -> tuple[SampledFrame, ...]:
     """Return the sampled frames a player shows during a span: those inside it, preceded by the frame that is still on
     screen at its start."""
-    inside = tuple(frame for frame in frames if span.start_us <= frame.time_us < span.end_us)
+    first = bisect_left(frames, span.start_us, key=_time_us)
+    inside = frames[first : bisect_left(frames, span.end_us, lo=first, key=_time_us)]
     if inside and inside[0].time_us == span.start_us:
         return inside
-    before = [frame for frame in frames if frame.time_us <= span.start_us]
-    return (*before[-1:], *inside) if before else inside or frames[:1]
+    before = bisect_right(frames, span.start_us, key=_time_us)
+    return (*frames[before - 1 : before], *inside) if before else inside or frames[:1]
+
+
+def _time_us(frame: SampledFrame) -> int:
+    return frame.time_us

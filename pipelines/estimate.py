@@ -24,7 +24,6 @@ from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
 from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
-from promptreel.providers.synthesis import synthesis_key
 from promptreel.providers.text_embedding import BATCH
 from promptreel.providers.token_estimate import (
     CHARS_PER_TOKEN,
@@ -51,10 +50,10 @@ from promptreel.transforms.elements import (
     SegmentOutcome,
 )
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
-from promptreel.transforms.extract_fields import operation_key
+from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.read_media import fingerprint, merge_sources
 from promptreel.transforms.segment_media import plan_tasks
-from promptreel.transforms.synthesize_media import source_of
+from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
@@ -185,7 +184,7 @@ def _exact_estimate(
     provider: Provider,
 ) -> ItemEstimate:
     prompt, settings = context.request.prompt, context.request.settings
-    tasks = plan_tasks(item.video_id, key, analysis, settings)
+    tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
     found = _cached_outcome(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
     uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
     needed_syntheses = int(has_synthesis(prompt, analysis.info.media_type))
@@ -217,9 +216,8 @@ def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, 
     transcribed = () if transcription is None else (OperationOutcome("transcription", "succeeded", transcription),)
     segments = []
     for task in plan.tasks:
-        key = operation_key(task, context, provider)
-        is_cached = cache.get(key) is not None
-        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if is_cached else ()
+        key = _cached_key(cache, operation_keys(task, context, provider))
+        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if key is not None else ()
         segments.append(SegmentOutcome(task, (*extracted, *transcribed)))
     item = ItemOutcome(plan, tuple(segments))
     is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
@@ -227,11 +225,14 @@ def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, 
     if not is_complete or not segments or not has_synthesis(prompt, segments[0].task.media_type):
         return item
     transcript = transcription if provider.reads_transcript(prompt) else None
-    key = context.scoped(
-        synthesis_key(provider, prompt, source_of(item, context, cache), plan.analysis_key, transcript)
-    )
-    is_cached = cache.get(key) is not None
-    return replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key)) if is_cached else item
+    keys = synthesis_keys(plan, source_of(item, context, cache), context, provider, transcript)
+    key = _cached_key(cache, keys)
+    return item if key is None else replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key))
+
+
+def _cached_key(cache: OperationCache, keys: Iterable[str]) -> str | None:
+    """The first key under which a result is cached; None if there is none."""
+    return next((key for key in keys if cache.get(key) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

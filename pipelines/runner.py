@@ -25,7 +25,8 @@ from promptreel.schemas.errors import ExpectedError, MediaError
 from promptreel.tables.attempts import begin_attempt, runner_lock
 from promptreel.tables.call_log import spent_tokens
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
-from promptreel.tables.request import read_request, read_target
+from promptreel.tables.request import read_target
+from promptreel.tables.resume_settings import SETTINGS_NUMBER, current_request
 from promptreel.tables.retry_scope import read_retry
 from promptreel.tables.shards import shards_for
 from promptreel.tables.stop_signal import request_stop
@@ -54,11 +55,11 @@ def execute_run(
         StorageError: storage is unavailable.
     """
     storage = open_storage(data_root)
-    request = read_request(storage, run_id)
+    request, settings_number = current_request(storage, run_id)
     check_access(request.settings)
     target = read_target(storage, run_id)
     with runner_lock(storage, run_id):
-        attempt = begin_attempt(storage, run_id, {"ffmpeg": _ffmpeg_in_use()})
+        attempt = begin_attempt(storage, run_id, {"ffmpeg": _ffmpeg_in_use(), SETTINGS_NUMBER: settings_number})
         limit_s = request.settings.calls.run_deadline_s
         context = RunContext(
             data_root=storage.root,

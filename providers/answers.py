@@ -85,8 +85,8 @@ async def generate_checked(
                 checked = check_answer(answer, request)
                 tally.call_ids += (call_id,)
                 return checked
-        tries = _replay(request, [answer for _, answer in reversed(earlier)])
-    prepared = await policy.prepare(request)
+        tries = _replay(provider, request, [answer for _, answer in reversed(earlier)])
+    prepared = await policy.prepare(request, subject)
     while True:
         check = _AnswerCheck(request)
         if provider.is_called:
@@ -135,14 +135,18 @@ class _Tries:
         return True
 
 
-def _replay(request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Tries:
+def _replay(provider: Provider, request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Tries:
     """Return the state of an operation after its recorded answers, oldest first; a retryable failure resets it.
+
+    An answer that was truncated under a smaller budget than the next request has says nothing about that request.
 
     Raises:
         AnswerFailed: the answers ended in a final failure.
     """
     tries = _Tries(request)
     for answer in answers:
+        if _is_below_budget(answer, provider.output_budget(tries.current)):
+            continue
         try:
             check_answer(answer, request)
         except AnswerFailed as failure:
@@ -151,6 +155,13 @@ def _replay(request: ModelRequest, answers: Sequence[ModelAnswer]) -> _Tries:
                     raise
                 tries = _Tries(request)
     return tries
+
+
+def _is_below_budget(answer: ModelAnswer, budget: int | None) -> bool:
+    """Whether an answer was truncated under a smaller budget. A record of an earlier version does not name its budget."""
+    is_truncated = answer.failure is not None and FAILURE_CODES[answer.failure[0]].second_try == "larger_budget"
+    limit = answer.max_output_tokens
+    return is_truncated and limit is not None and budget is not None and limit < budget
 
 
 def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:

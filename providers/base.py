@@ -98,6 +98,7 @@ class ModelAnswer:
         warning: a warning for readers of the answer.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
         model_version: the model that answered, as the service names it; None if it reports none.
+        max_output_tokens: of an answer from a call record, the limit under which it was requested; None if unknown.
     """
 
     text: str
@@ -107,6 +108,7 @@ class ModelAnswer:
     warning: str | None = None
     vectors: NDArray[np.float32] | None = None
     model_version: str | None = None
+    max_output_tokens: int | None = None
 
 
 class Provider(ABC):
@@ -114,10 +116,19 @@ class Provider(ABC):
 
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
+    uploads_media: bool = False  # `prepare` calls the service
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return everything about the model that can change an answer: part of an operation's key."""
+        """Return everything about the model that can change a finished answer: part of an operation's key."""
+
+    def earlier_fingerprint(self) -> Mapping[str, Any]:
+        """Return the fingerprint that an earlier version used, to find the results that it stored."""
+        return self.fingerprint()
+
+    def output_budget(self, request: ModelRequest) -> int | None:
+        """Return the token limit of the answer to a request; None if the model has none."""
+        return None
 
     def check_prompt(self, prompt: Prompt) -> None:
         """Reject a prompt that this model cannot answer.

@@ -5,28 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
+from promptreel.providers.attempts import MAX_RETRY_AFTER_S, OperationAttempts
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.call_requests import describe_request
 from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
+from promptreel.providers.service_health import CallTicket, ServiceHealth
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import call_id_of
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.settings import CallSettings
 from promptreel.schemas.table_rows import LlmCallRow
-
-FIRST_BACKOFF_S: Final = 0.5
-MAX_BACKOFF_S: Final = 60.0
-# If the service requests a longer wait, the operation fails as retryable instead of waiting.
-MAX_RETRY_AFTER_S: Final = 120.0
-# The rate limiter handles rate-limited calls, so they do not use up `max_attempts`; they have this multiple of it.
-RATE_LIMITED_ATTEMPTS_FACTOR: Final = 4
 
 
 class CallSink(Protocol):
@@ -42,12 +37,17 @@ class CallSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallSubject:
-    """The operation that a call belongs to."""
+    """The operation that a call belongs to.
+
+    Attributes:
+        earlier_key: the operation's key in records of an earlier version.
+    """
 
     run_id: str
     video_id: str
     segment_id: str | None
     operation_key: str
+    earlier_key: str | None = None
 
 
 class Halted(PicklableError):
@@ -99,6 +99,7 @@ class CallPolicy:
         on_call: receives the record of every call when it ends.
         deadline: `time.time()` after which no call is made.
         spent_tokens: tokens used by earlier attempts at the run.
+        health: the health of the service, shared with other policies of the run; None creates one.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class CallPolicy:
         deadline: float | None = None,
         spent_tokens: int = 0,
         jitter: random.Random | None = None,
+        health: ServiceHealth | None = None,
     ) -> None:
         self._provider = provider
         self._settings = settings
@@ -125,24 +127,35 @@ class CallPolicy:
         self._jitter = jitter or random.Random()
         self._limit = AdaptiveRateLimit(settings.max_calls_per_second)
         self._in_flight = asyncio.Semaphore(settings.max_in_flight)
-        self._halted: Halted | None = None
+        self._queue = asyncio.Lock()
+        clock = asyncio.get_running_loop().time
+        self._health = health or ServiceHealth(settings.max_outage_s, clock=clock, jitter=self._jitter)
+        self._reopenings = self._health.reopenings
 
-    async def prepare(self, request: ModelRequest) -> Any:
+    async def prepare(self, request: ModelRequest, subject: CallSubject | None = None) -> Any:
         """Let the provider build what is sent; a failed upload is retried like a call.
 
         Raises:
             ModelError: the last failure, when the attempts are used up.
             Halted: the calls of this run have been halted.
         """
-        faults = 0
+        operation = subject.operation_key if subject is not None else ""
+        attempts = self._attempts_at(operation)
         while True:
             self.check_halted()
+            ticket = await self._admit(operation) if self._provider.uploads_media else None
             try:
                 return await self._provider.prepare(request)
             except ModelError as error:
-                faults += 1
-                self._raise_unless_retryable(error, faults, 0)
-                await self._sleep(self._backoff(error, faults))
+                if ticket is not None:
+                    self._health.end(ticket, error)
+                elif FAILURE_CODES[error.code].halts_run:
+                    self._health.halt_calls(error)
+                is_limited = error.code == "rate_limited"
+                await self._sleep(attempts.pause_after(error, None if is_limited else ticket))
+            finally:
+                if ticket is not None and ticket.result is None:  # it may have been uploaded before
+                    self._health.drop(ticket)
 
     async def earlier_answers(self, subject: CallSubject) -> list[tuple[str, ModelAnswer]]:
         """Return (call id, answer) of the answers that earlier attempts at the run received but did not cache, newest
@@ -150,7 +163,8 @@ class CallPolicy:
 
         A record holds an answer's text and tokens but no vectors, so embeddings are always requested again.
         """
-        calls = await self._sink.answers(subject.video_id, subject.segment_id, subject.operation_key)
+        keys = [subject.operation_key, *([subject.earlier_key] if subject.earlier_key else [])]
+        calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(
@@ -170,34 +184,49 @@ class CallPolicy:
             ModelError: the last failure, when the attempts are used up.
             Halted: the calls of this run have been halted.
         """
-        faults = rate_limited = 0
+        attempts = self._attempts_at(subject.operation_key)
         while True:
+            ticket = None
             try:
-                async with self._in_flight:
-                    await self._limit.acquire(self.check_halted)
+                async with self._in_flight, self._admitted(subject.operation_key) as ticket:
                     return await self._attempt(request, prepared, subject, tally, check)
             except ModelError as error:
-                is_rate_limited = error.code == "rate_limited"
-                if is_rate_limited:
-                    rate_limited += 1
+                if error.code == "rate_limited":
                     wait = error.retry_after_s
                     self._limit.record_rejection(None if wait is None else min(wait, MAX_RETRY_AFTER_S))
-                else:
-                    faults += 1
-                self._raise_unless_retryable(error, faults, rate_limited)
-                # The limiter delays the next call of a rate-limited operation.
-                await self._sleep(self._jitter.uniform(0, 0.05) if is_rate_limited else self._backoff(error, faults))
+                await self._sleep(attempts.pause_after(error, ticket))
 
-    def _raise_unless_retryable(self, error: ModelError, faults: int, rate_limited: int) -> None:
-        halts = FAILURE_CODES[error.code].halts_run
-        if halts:
-            self._halted = Halted(error.code, error.message)
-        allowed = self._settings.max_attempts
-        exhausted = faults >= allowed or rate_limited >= allowed * RATE_LIMITED_ATTEMPTS_FACTOR
-        if not error.retryable or halts or exhausted:
-            raise error
-        if (error.retry_after_s or 0) > MAX_RETRY_AFTER_S:
-            raise error
+    @asynccontextmanager
+    async def _admitted(self, operation: str) -> AsyncIterator[CallTicket]:
+        """Wait until a call may be sent, and report its outcome to the health of the service."""
+        ticket = await self._admit(operation)
+        try:
+            yield ticket
+        except ModelError as error:
+            self._health.end(ticket, error)
+            raise
+        except BaseException:
+            self._health.drop(ticket)
+            raise
+        self._health.end(ticket, None)
+
+    async def _admit(self, operation: str) -> CallTicket:
+        """Wait for the service, then for the rate limit, in order of arrival."""
+        async with self._queue:
+            while True:
+                while (wait := self._health.wait_s()) > 0:
+                    self.check_halted()
+                    await asyncio.sleep(min(wait, CHECK_INTERVAL_S))
+                if self._reopenings != self._health.reopenings:
+                    self._reopenings = self._health.reopenings
+                    self._limit.restart()
+                await self._limit.acquire(self.check_halted)
+                ticket = self._health.begin(operation)
+                if ticket is not None:
+                    return ticket
+
+    def _attempts_at(self, operation: str) -> OperationAttempts:
+        return OperationAttempts(operation, self._settings, self._health, self._jitter)
 
     async def _sleep(self, seconds: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -211,8 +240,9 @@ class CallPolicy:
         if self._stopped():
             raise Halted("cancelled", "the run was stopped before this call")
         self._check_run()
-        if self._halted is not None:
-            raise Halted(self._halted.code, f"not called because an earlier call failed: {self._halted.message}")
+        halt = self._health.halt
+        if halt is not None:
+            raise Halted(halt.code, f"not called because an earlier call failed: {halt.message}")
         limit = self._settings.max_total_tokens
         if limit is not None and self._spent_tokens >= limit:
             raise Halted(
@@ -220,12 +250,6 @@ class CallPolicy:
             )
         if self._deadline is not None and time.time() >= self._deadline:
             raise Halted("deadline_exceeded", "the run's deadline has passed; resume the run to continue")
-
-    def _backoff(self, error: ModelError, faults: int) -> float:
-        """Return the seconds before the next attempt: full jitter over an exponential back-off, but no less than the
-        service requested (M. Brooker, "Exponential Backoff and Jitter", 2015)."""
-        ceiling = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (faults - 1))
-        return max(error.retry_after_s or 0.0, self._jitter.uniform(0, ceiling))
 
     async def _attempt(
         self,
@@ -326,7 +350,14 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
     failure = None if call.code is None else (call.code, call.message or "")
     if failure is not None and FAILURE_CODES[failure[0]].found_by_check:
         failure = None  # the caller checks the answer again, as one that an earlier version recorded without a check
-    return ModelAnswer(call.response_text or "", call.finish_reason, usage, failure, model_version=call.model_version)
+    return ModelAnswer(
+        call.response_text or "",
+        call.finish_reason,
+        usage,
+        failure,
+        model_version=call.model_version,
+        max_output_tokens=call.max_output_tokens,
+    )
 
 
 def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
@@ -360,6 +391,7 @@ def _started_call(provider: Provider, request: ModelRequest, subject: CallSubjec
         duration_ms=0,
         request=describe_request(request),
         response_text=None,
+        max_output_tokens=provider.output_budget(request),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from promptreel.providers.base import ModelRequest, Provider, SegmentInput
+from promptreel.providers.key_material import schema_material, text_material
 from promptreel.schemas.ids import digest
 from promptreel.schemas.media_times import Location, change_at, time_locations
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
@@ -19,7 +20,8 @@ PREAMBLE: Final = (
 )
 _TIME_TOLERANCE_S: Final = 1.0  # models sample about one frame a second
 
-VERSION: Final = 1  # part of every operation's key; raise it when the request for the same inputs changes
+VERSION: Final = 2  # part of every operation's key; raise it when the request for the same inputs changes
+EARLIER_VERSION: Final = 1  # of `earlier_extraction_key`
 
 
 def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
@@ -41,9 +43,10 @@ def extraction_instruction(prompt_text: str) -> str:
 def extraction_key(
     provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
 ) -> str:
-    """Return the key of one segment's field extraction: equal keys mean the same request about the same media.
+    """Return the key of one segment's field extraction: an answer under a key is valid for every request with that key.
 
     Args:
+        item_key: identifies the frames and the sound of the segment.
         transcript_key: key of the transcript that the answer depends on, if any.
     """
     dependencies = {"transcript": transcript_key, **provider.material(prompt)}
@@ -54,9 +57,28 @@ def extraction_key(
             "version": VERSION,
             "item": item_key,
             "span_us": list(span_us),
+            "prompt_text": text_material(prompt.prompt_text),
+            "json_schema": schema_material(prompt.json_schema),
+            "provider": provider.fingerprint(),
+        }
+    )
+
+
+def earlier_extraction_key(
+    provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
+) -> str:
+    """Return the key under which an earlier version stored the same result; `item_key` is the key of the analysis."""
+    dependencies = {"transcript": transcript_key, **provider.material(prompt)}
+    return digest(
+        {
+            **{name: value for name, value in dependencies.items() if value is not None},
+            "operation": "field_extraction",
+            "version": EARLIER_VERSION,
+            "item": item_key,
+            "span_us": list(span_us),
             "prompt_text": prompt.prompt_text,
             "json_schema": prompt.json_schema,
-            "provider": provider.fingerprint(),
+            "provider": provider.earlier_fingerprint(),
         }
     )
 

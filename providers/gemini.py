@@ -83,11 +83,16 @@ class GeminiProvider(Provider):
             "media_input": settings.media_input,
             "media_resolution": settings.media_resolution,
             "temperature": settings.temperature,
-            "max_output_tokens": settings.max_output_tokens,
             "thinking_budget": settings.thinking_budget,
             # Only if set, so that the keys of earlier runs, which did not have it, stay valid.
             **({} if settings.thinking_level is None else {"thinking_level": settings.thinking_level}),
         }
+
+    def earlier_fingerprint(self) -> Mapping[str, Any]:
+        return {**self.fingerprint(), "max_output_tokens": self._settings.max_output_tokens}
+
+    def output_budget(self, request: ModelRequest) -> int:
+        return min(MAX_OUTPUT_TOKENS, self._settings.max_output_tokens * request.output_token_factor)
 
     def check_access(self) -> None:
         require_access(self.name, self._settings, "use the built-in model signals")
@@ -108,6 +113,10 @@ class GeminiProvider(Provider):
             for client in self._clients:
                 await client.aio.aclose()
             self._client = None
+
+    @property
+    def uploads_media(self) -> bool:  # type: ignore[override]
+        return self._settings.media_input == "files"
 
     async def prepare(self, request: ModelRequest) -> list[Any]:
         """Return the media parts of a request as google-genai `Part`s.
@@ -165,7 +174,7 @@ class GeminiProvider(Provider):
             response_mime_type="application/json",
             http_options=types.HttpOptions(extra_body=_response_schema(request.json_schema)),
             temperature=settings.temperature,
-            max_output_tokens=min(MAX_OUTPUT_TOKENS, settings.max_output_tokens * request.output_token_factor),
+            max_output_tokens=self.output_budget(request),
             media_resolution=types.MediaResolution(_RESOLUTIONS[settings.media_resolution])
             if settings.media_resolution
             else None,

@@ -97,16 +97,39 @@ def _service_error(error: Any, model: str | None) -> ModelError:
         # Every 429 mentions billing details, even one for the request rate.
         if any(word in text for word in ("perday", "per day", "spend", "depleted")):
             return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
-        return ModelError("rate_limited", message, retryable=True, retry_after_s=wait)
-    if error.code in (401, 403) or "api_key_invalid" in text or "api key not valid" in text:
-        return ModelError("model_auth", message)
+        no_quota = _has_no_quota(text, details)
+        return ModelError("rate_limited", message, retryable=True, retry_after_s=wait, has_no_quota=no_quota)
+    if error.code in (401, 403) or _is_about_access(text):
+        return ModelError("model_auth", message, retryable=True)
     if error.code == 404:
-        return ModelError("model_not_found", message if model is None else not_found_message(model, message))
+        text = message if model is None else not_found_message(model, message)
+        return ModelError("model_not_found", text, retryable=True)
     if error.code in (408, 499, 504):
         return ModelError("model_timeout", message, retryable=True, retry_after_s=wait)
     if error.code is None or error.code >= 500:
         return ModelError("model_unavailable", message, retryable=True, retry_after_s=wait)
     return ModelError("model_bad_request", message)
+
+
+def _is_about_access(text: str) -> bool:
+    """Return whether a 400 is about the key, the billing or the location of the caller, so every call gets it.
+
+    The status FAILED_PRECONDITION is not enough: an uploaded file that is not ready has it too.
+    """
+    reasons = ("api_key_invalid", "api key not valid", "api key expired", "location is not supported", "enable billing")
+    return any(reason in text for reason in reasons)
+
+
+def _has_no_quota(text: str, details: list[Any]) -> bool:
+    """Return whether a 429 names a quota of 0, in its message or in a google.rpc.QuotaFailure."""
+    violations = [
+        violation
+        for detail in details
+        if isinstance(detail, Mapping) and isinstance(detail.get("violations"), list)
+        for violation in detail["violations"]
+    ]
+    values = [violation.get("quotaValue") for violation in violations if isinstance(violation, Mapping)]
+    return any(str(value) == "0" for value in values) or re.search(r"\blimit: 0\b(?!\.\d)", text) is not None
 
 
 def _error_details(body: Any) -> list[Any]:

@@ -35,6 +35,8 @@ REACTION_S: Final = 0.5
 # before all calls in flight have been rejected.
 FIRST_RATE: Final = 200.0
 DOUBLING_S: Final = 0.5
+# The first rate after an outage, from which it grows by SLOW_START_PER_S.
+RESTART_RATE: Final = 4.0
 MIN_RATE: Final = 0.05  # one call in 20 s
 CHECK_INTERVAL_S: Final = 0.5
 
@@ -116,6 +118,13 @@ class AdaptiveRateLimit:
             self._rejected_rate = self._rate
             self._rate = self._bounded(self._lowered(self._rate, now))
         self._last_growth = now
+
+    def restart(self) -> None:
+        """Start again at a low rate, after an outage of the service."""
+        self._rejected_rate = RESTART_RATE
+        self._rate = min(self._bounded(RESTART_RATE), self._rate or RESTART_RATE)
+        self._slow_start = True
+        self._last_growth = self._clock()
 
     def _is_tolerated(self) -> bool:
         return self._rate is not None and len(self._rejected) <= TOLERATED_SHARE * len(self._sent)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from promptreel.providers.base import ModelRequest, Provider, SegmentInput
+from promptreel.providers.key_material import schema_material, text_material
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import digest
 from promptreel.schemas.mediatime import format_timecode
@@ -21,7 +22,8 @@ PREAMBLE: Final = (
 MAX_RENDERED_CHARS: Final = 400_000
 _SEPARATOR: Final = "\n\n"
 
-VERSION: Final = 1
+VERSION: Final = 2
+EARLIER_VERSION: Final = 1  # of `earlier_synthesis_key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,11 @@ def synthesis_instruction(instructions_text: str) -> str:
 def synthesis_key(
     provider: Provider, prompt: Prompt, source: SynthesisSource, item_key: str, transcript_key: str | None = None
 ) -> str:
-    """Return the key of one item's synthesis; see `promptreel.providers.extraction.extraction_key`."""
+    """Return the key of one item's synthesis; see `promptreel.providers.extraction.extraction_key`.
+
+    Args:
+        item_key: identifies the media, for a model that measures them itself.
+    """
     dependencies = {"transcript": transcript_key, **provider.material(prompt)}
     assert prompt.video_level is not None
     return digest(
@@ -104,9 +110,29 @@ def synthesis_key(
             "version": VERSION,
             "item": item_key,
             "source": source.fingerprint,
+            "instructions_text": text_material(prompt.video_level.instructions_text),
+            "json_schema": schema_material(prompt.video_level.json_schema),
+            "provider": provider.fingerprint(),
+        }
+    )
+
+
+def earlier_synthesis_key(
+    provider: Provider, prompt: Prompt, source: SynthesisSource, item_key: str, transcript_key: str | None = None
+) -> str:
+    """Return the key under which an earlier version stored the same synthesis; `item_key` is the key of the analysis."""
+    dependencies = {"transcript": transcript_key, **provider.material(prompt)}
+    assert prompt.video_level is not None
+    return digest(
+        {
+            **{name: value for name, value in dependencies.items() if value is not None},
+            "operation": "synthesis",
+            "version": EARLIER_VERSION,
+            "item": item_key,
+            "source": source.fingerprint,
             "instructions_text": prompt.video_level.instructions_text,
             "json_schema": prompt.video_level.json_schema,
-            "provider": provider.fingerprint(),
+            "provider": provider.earlier_fingerprint(),
         }
     )
 

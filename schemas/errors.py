@@ -97,14 +97,24 @@ class ModelError(ExpectedError):
         message: the cause with the value, and the fix.
         retryable: whether the same call may succeed if repeated.
         retry_after_s: seconds that the service asked to wait; None if it did not specify.
+        has_no_quota: the quota that rejected the call is 0.
     """
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        has_no_quota: bool = False,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.has_no_quota = has_no_quota
 
 
 class RunError(ExpectedError):

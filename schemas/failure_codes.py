@@ -24,6 +24,8 @@ class FailureCode:
         halts_run: every later call of the run would fail in the same way, so the run makes no more calls.
         is_paid_answer: the failure is an answer of the model, which the service charges for; the call record stores it.
         found_by_check: the service completed the answer, and the check of it found the failure.
+        raised_by: paths of limits in the run's settings; a resume with a larger limit retries the failure even if it is not
+            retryable.
         second_try: the second request within the operation: with the error in the prompt ("repair"), with a larger token
             budget, or unchanged.
     """
@@ -37,6 +39,7 @@ class FailureCode:
     is_paid_answer: bool = False
     found_by_check: bool = False
     second_try: SecondTry | None = None
+    raised_by: tuple[str, ...] = ()
 
 
 _CODES: Final = (
@@ -67,14 +70,18 @@ _CODES: Final = (
         "the file has a media format but cannot be decoded",
         "media",
         "never",
-        "Check that the file plays to the end; copy it again, or convert it.",
+        "Check that the file plays to the end; copy it again, or convert it. If it exceeds the allowed damage, resume the "
+        "run with a larger `--max-damage`.",
+        raised_by=("limits.max_damaged_share",),
     ),
     FailureCode(
         "media_too_large",
         "the picture size, the duration or the file size exceeds a limit",
         "media",
         "never",
-        "Scale the picture down or split the file; raise the limit with `--max-media-hours` or `--max-image-megapixels`.",
+        "Resume the run with a larger `--max-media-hours` or `--max-image-megapixels`; or scale the picture down, or split "
+        "the file.",
+        raised_by=("limits.max_duration_s", "limits.max_image_pixels"),
     ),
     FailureCode(
         "media_no_streams",
@@ -109,25 +116,27 @@ _CODES: Final = (
         "the call exceeded its deadline",
         "model call",
         "always",
-        "Resume the run; if it happens again, start one with a longer `--call-deadline` or shorter segments.",
+        "Resume the run; if it happens again, resume it with a longer `--call-deadline`, or cut shorter segments.",
     ),
     FailureCode(
         "model_unavailable",
         "the service returned a server error or could not be reached",
         "model call",
         "always",
-        "Check the network and the service's status page, then resume the run.",
+        "Check the network and the service's status page, then resume the run. If the service is down for longer than "
+        "`--max-outage`, the run makes no further calls.",
     ),
     FailureCode(
         "rate_limited",
         "the service kept rejecting calls because of its rate limit",
         "model call",
         "always",
-        "Resume the run later, or start one with a lower `--max-calls-per-second` or `--max-in-flight`.",
+        "Resume the run later, or with a lower `--max-calls-per-second` or `--max-in-flight`.",
     ),
     FailureCode(
         "quota_exhausted",
-        "a daily quota or spending limit is exhausted; further calls today will fail",
+        "a quota or spending limit grants no further call: a limit of a day, a quota of 0, or a rate limit that granted no "
+        "call for a long time",
         "model call",
         "always",
         "Raise the quota or the spending limit, or wait until it resets; then resume the run.",
@@ -135,26 +144,28 @@ _CODES: Final = (
     ),
     FailureCode(
         "model_auth",
-        "the service rejected the key or the project",
+        "the service rejected the key, the project, its billing or this location",
         "model call",
-        "sometimes",
-        "Set a valid key or project. A resume makes the remaining calls; the rejected call needs a new run.",
+        "always",
+        "Set a valid key or project, or fix what the message names; then resume the run.",
         halts_run=True,
     ),
     FailureCode(
         "model_not_found",
         "the service does not have this model",
         "model call",
-        "sometimes",
-        "Start a run with a model that the service offers; the message may suggest names.",
+        "always",
+        "Start a run with a model that the service offers; the message may suggest names. Once the model is available, "
+        "resume the run.",
         halts_run=True,
     ),
     FailureCode(
         "model_bad_request",
         "the service rejected the request as invalid",
         "model call",
-        "never",
-        "Depending on the message, use shorter segments or smaller media, or simplify the prompt's schema.",
+        "sometimes",
+        "Depending on the message, use shorter segments or smaller media, or simplify the prompt's schema. If several "
+        "operations in a row get the same error, the run makes no further calls, and the error is retryable.",
     ),
     FailureCode(
         "model_blocked",
@@ -169,9 +180,11 @@ _CODES: Final = (
         "the answer was truncated at the token limit",
         "model call",
         "never",
-        "Start a run with more `--max-output-tokens` or shorter segments, or request less in the prompt.",
+        "Resume the run with a larger `--max-output-tokens`: only the truncated answers are requested again. Otherwise cut "
+        "shorter segments, or request less in the prompt.",
         is_paid_answer=True,
         second_try="larger_budget",
+        raised_by=("model.max_output_tokens",),
     ),
     FailureCode(
         "model_empty",
@@ -278,7 +291,7 @@ _CODES: Final = (
         "the run reached its token limit before this operation started",
         "run control",
         "always",
-        "Start a run with a larger `--max-tokens`; it reuses the finished results.",
+        "Resume the run with a larger `--max-tokens`.",
     ),
     FailureCode(
         "deadline_exceeded",

@@ -46,7 +46,8 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The model and its parameters. All fields except `model` and the access fields are part of an operation's key.
+    """The model and its parameters. All fields except `max_output_tokens` and the access fields are part of an operation's
+    key.
 
     Attributes:
         model: "signals" or a Gemini model name.
@@ -171,7 +172,10 @@ class CallSettings:
         max_in_flight: maximum concurrent calls per worker.
         max_calls_per_second: maximum call rate; None adapts to the service's own limit.
         deadline_s: timeout of one attempt in seconds.
-        max_attempts: maximum attempts per operation, including the first.
+        max_attempts: maximum attempts per operation, including the first. Faults that the service returns to nearly all
+            calls do not count, and while it fails many, an operation has up to four times as many.
+        max_outage_s: seconds that calls wait while the service is down or its rate limit grants none; then the run halts.
+            0 disables waiting.
         max_total_tokens: token count after which the run makes no more calls; None means no limit.
         run_deadline_s: seconds after which the run makes no more calls; None means no limit.
     """
@@ -182,12 +186,14 @@ class CallSettings:
     max_calls_per_second: float | None = None
     deadline_s: float = 180.0
     max_attempts: int = 5
+    max_outage_s: float = 600.0
     max_total_tokens: int | None = None
     run_deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         _in_range("max_in_flight", self.max_in_flight, 1, 1000)
         _in_range("max_attempts", self.max_attempts, 1, 20)
+        _in_range("max_outage_s", self.max_outage_s, 0, 7 * 86_400)
         _positive("deadline_s", self.deadline_s)
         for name in ("max_calls_per_second", "max_total_tokens", "run_deadline_s"):
             if getattr(self, name) is not None:

@@ -285,6 +285,7 @@ class LlmCallRow:
         model_version: the model version reported by the service; None without an answer, or if it was not reported or
             not recorded.
         answer_repair: see `ResultRow`.
+        max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
         instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
         json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
@@ -319,6 +320,7 @@ class LlmCallRow:
     # Columns that came later have defaults, for logs and parts written before.
     model_version: str | None = None
     answer_repair: str | None = None
+    max_output_tokens: int | None = None
     # Only in the table: all calls of a run with one purpose share them.
     instruction: str | None = None
     json_schema: str | None = None

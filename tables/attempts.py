@@ -28,7 +28,7 @@ def begin_attempt(storage: Storage, run_id: str, tools: Mapping[str, Any] | None
     """Record a new attempt and return its number, which is unique within the run.
 
     Args:
-        tools: programs on this machine that affect the results, by name.
+        tools: programs on this machine that affect the results, and other facts to record, by name.
     """
     content = {
         "host": socket.gethostname(),
@@ -40,6 +40,14 @@ def begin_attempt(storage: Storage, run_id: str, tools: Mapping[str, Any] | None
         number = last_attempt(storage, run_id) + 1
         if storage.create_exclusive(_attempt_file(run_id, number), json.dumps(content).encode()):
             return number
+
+
+def read_attempt(storage: Storage, run_id: str, number: int) -> dict[str, Any]:
+    """What an attempt recorded about itself; empty if its file is missing or unreadable."""
+    try:
+        return dict(json.loads(storage.read_bytes(_attempt_file(run_id, number))))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ runs/<run_id>/
     request.json            the frozen prompt, settings and target
     media.parquet           the expanded target: one row per file, with the only full copy of its URLs
     attempts/<n>.json       an attempt of the runner, with the ffmpeg of its machine; a newer one fences off older ones
+    settings/<n>.json       settings that a resume changed; the newest has all changes
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
@@ -15,6 +16,7 @@ runs/<run_id>/
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
 cache/operations/           finished operations, by key
+cache/claims/               operations that a run computes now, and heartbeats of their owners
 cache/analysis/             decoded items: frames, sound, timeline
 tmp/                        temporary files
 
@@ -39,7 +41,13 @@ from typing import Final
 from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
-PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json", f"{RUNS}/*/media.parquet")
+PRIVATE_FILES: Final = (
+    "api/*",
+    "uploads/*/*",
+    f"{RUNS}/*/request.json",
+    f"{RUNS}/*/media.parquet",
+    f"{RUNS}/*/settings/*",
+)
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -81,6 +89,10 @@ def attempts_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/attempts"
 
 
+def settings_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/settings"
+
+
 def progress_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/progress"
 
@@ -119,6 +131,14 @@ def log_file(run_id: str) -> str:
 
 def operation_file(key: str) -> str:
     return f"cache/operations/{key[:2]}/{key}.json"
+
+
+def claim_file(key: str, generation: int) -> str:
+    return f"cache/claims/{key[:2]}/{key}.{generation}"
+
+
+def claim_owner_file(owner: str) -> str:
+    return f"cache/claims/owners/{owner}"
 
 
 def analysis_folder(key: str) -> str:

@@ -25,6 +25,22 @@ class OperationCache:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
+    def find(self, key: str, earlier_key: str | None = None) -> dict[str, Any] | None:
+        """Return the cached value; None if it is missing.
+
+        Args:
+            earlier_key: key under which an earlier version stored the value; a value found there gets the new key too.
+
+        Raises:
+            StorageError: storage is unavailable.
+        """
+        value = self.get(key)
+        if value is None and earlier_key is not None:
+            value = self.get(earlier_key)
+            if value is not None:
+                self.put(key, value)
+        return value
+
     def put(self, key: str, value: dict[str, Any]) -> None:
         """Store a value durably.
 

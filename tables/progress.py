@@ -7,12 +7,13 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from promptreel.schemas.errors import StorageError
 from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.schemas.service_state import ServiceState, service_state_of
 from promptreel.tables import layout
 from promptreel.tables.storage import Storage
 
@@ -34,6 +35,7 @@ class ProgressBoard:
         self._storage = storage
         self._name = f"{layout.progress_folder(run_id)}/{attempt:06d}-{socket.gethostname()}-{os.getpid()}.json"
         self._counts: Counter[str] = Counter()
+        self._service_states: dict[str, ServiceState] = {}
         self._lock = threading.Lock()
         self._dirty = threading.Event()
         threading.Thread(target=self._write_forever, name="progress", daemon=True).start()
@@ -56,10 +58,25 @@ class ProgressBoard:
             counts[f"operations_{outcome}"] = count
         self.add(**counts)
 
+    def set_service_state(self, model: str, state: ServiceState | None) -> None:
+        """Set why calls of a model wait or were halted; None while they succeed. A halt is written at once."""
+        with self._lock:
+            if state is None:
+                self._service_states.pop(model, None)
+            else:
+                self._service_states[model] = state
+        self._dirty.set()
+        if state is not None and state.status == "halted":
+            self.flush()
+
     def flush(self) -> None:
         """Write the counters now. A storage error is ignored: failing to write progress must not fail the run."""
         with self._lock:
-            state = {"updated_at": datetime.now(UTC).isoformat(), "counts": dict(self._counts)}
+            state = {
+                "updated_at": datetime.now(UTC).isoformat(),
+                "counts": dict(self._counts),
+                "service_states": {model: state.to_dict() for model, state in self._service_states.items()},
+            }
         try:
             self._storage.write_atomic(self._name, json.dumps(state).encode())
         except StorageError:
@@ -85,13 +102,36 @@ def progress_board(storage: Storage, run_id: str, attempt: int) -> ProgressBoard
 
 def read_progress(storage: Storage, run_id: str) -> Mapping[str, int]:
     """Counters of the newest attempt, summed over its workers."""
-    names = [name for name in storage.list_names(layout.progress_folder(run_id)) if name.endswith(".json")]
-    newest = max((name.split("-", 1)[0] for name in names), default="")
     total: Counter[str] = Counter()
-    for name in names:
-        if name.startswith(f"{newest}-"):
-            try:
-                total.update(json.loads(storage.read_bytes(f"{layout.progress_folder(run_id)}/{name}"))["counts"])
-            except (FileNotFoundError, ValueError, KeyError):
-                continue
+    for board in _boards_of(storage, run_id):
+        total.update(board.get("counts", {}))
     return total
+
+
+def read_service_states(storage: Storage, run_id: str, attempt: int | None = None) -> list[ServiceState]:
+    """Why calls wait or were halted, the gravest reason first; empty while calls succeed.
+
+    Args:
+        attempt: None for the newest attempt.
+    """
+    values = [
+        value for board in _boards_of(storage, run_id, attempt) for value in board.get("service_states", {}).values()
+    ]
+    states = [state for state in map(service_state_of, values) if state is not None]
+    return sorted(states, key=lambda state: (state.gravity, state.since))
+
+
+def _boards_of(storage: Storage, run_id: str, attempt: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the boards of one attempt's workers; a board that cannot be read is skipped."""
+    folder = layout.progress_folder(run_id)
+    names = [name for name in storage.list_names(folder) if name.endswith(".json")]
+    newest = max((name.split("-", 1)[0] for name in names), default="")
+    wanted = newest if attempt is None else f"{attempt:06d}"
+    for name in names:
+        if name.startswith(f"{wanted}-"):
+            try:
+                board = json.loads(storage.read_bytes(f"{folder}/{name}"))
+            except (FileNotFoundError, ValueError):
+                continue
+            if isinstance(board, dict):
+                yield board

@@ -51,12 +51,16 @@ class Storage(ABC):
         """List the base names in a folder, sorted; empty if the folder does not exist."""
 
     @abstractmethod
-    def write_atomic(self, name: str, content: bytes) -> None:
-        """Write a file atomically and durably: readers see either the old or the new content."""
+    def write_atomic(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
+        """Write a file atomically: readers see either the old or the new content.
+
+        Args:
+            is_durable: the file survives a crash of the machine; False is faster on a local disk.
+        """
 
     @abstractmethod
-    def create_exclusive(self, name: str, content: bytes) -> bool:
-        """Create a file atomically; return False if it exists."""
+    def create_exclusive(self, name: str, content: bytes, *, is_durable: bool = True) -> bool:
+        """Create a file atomically; return False if it exists. For `is_durable` see `write_atomic`."""
 
     @abstractmethod
     def append_line(self, name: str, line: bytes) -> None:
@@ -132,24 +136,26 @@ class LocalStorage(Storage):
         except OSError as error:
             raise _storage_error("list", self.path / folder, error) from error
 
-    def write_atomic(self, name: str, content: bytes) -> None:
+    def write_atomic(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
         target = self.path / name
         with storage_errors("write", target):
-            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, layout.is_private(name), is_durable)
             os.replace(temporary, target)
-            _sync_folder(target.parent)
+            if is_durable:
+                _sync_folder(target.parent)
 
-    def create_exclusive(self, name: str, content: bytes) -> bool:
+    def create_exclusive(self, name: str, content: bytes, *, is_durable: bool = True) -> bool:
         target = self.path / name
         with storage_errors("create", target):
-            temporary = _write_temporary(target, content, is_private=layout.is_private(name))
+            temporary = _write_temporary(target, content, layout.is_private(name), is_durable)
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            if is_durable:
+                _sync_folder(target.parent)
         return True
 
     def append_line(self, name: str, line: bytes) -> None:
@@ -240,11 +246,11 @@ class ObjectStorage(Storage):
         except FileNotFoundError:
             return []
 
-    def write_atomic(self, name: str, content: bytes) -> None:
+    def write_atomic(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
         with storage_errors("write", name):
             self.files.pipe_file(self._name(name), content)
 
-    def create_exclusive(self, name: str, content: bytes) -> bool:
+    def create_exclusive(self, name: str, content: bytes, *, is_durable: bool = True) -> bool:
         with storage_errors("create", name):
             for delay_s in (*_CONFLICT_RETRY_DELAYS_S, None):
                 try:
@@ -335,15 +341,16 @@ def _create_folder(folder: Path) -> None:
         raise _storage_error("create the folder", folder, error) from error
 
 
-def _write_temporary(target: Path, content: bytes, *, is_private: bool) -> Path:
+def _write_temporary(target: Path, content: bytes, is_private: bool, is_durable: bool) -> Path:
     _create_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE if is_private else 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

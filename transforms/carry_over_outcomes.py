@@ -14,7 +14,7 @@ from promptreel.tables.part_files import part_paths
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome, OutcomeBatch, SegmentTask
-from promptreel.transforms.extract_fields import operation_key
+from promptreel.transforms.extract_fields import operation_keys
 
 
 class CarryOverOutcomes(beam.PTransform):
@@ -37,7 +37,7 @@ class _CarryOverOutcomesFn(beam.DoFn):
         self._provider = provider_of(self._context.request.settings)
 
     def process(self, task: SegmentTask) -> Iterator[OutcomeBatch]:
-        key = operation_key(task, self._context, self._provider)
+        key, _ = operation_keys(task, self._context, self._provider)
         outcome = stored_outcome(task, key, self._storage, self._context.run_id)
         yield OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
 

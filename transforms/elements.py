@@ -49,7 +49,11 @@ class MediaItem:
 
 @dataclass(frozen=True, slots=True)
 class SegmentTask:
-    """One segment, ready for its operations."""
+    """One segment, ready for its operations.
+
+    Attributes:
+        pictures_key: identity of the frames and the sound that a model service receives for it; None if unknown.
+    """
 
     video_id: str
     segment_id: str
@@ -57,6 +61,7 @@ class SegmentTask:
     media_type: MediaType
     analysis_key: str
     planned: PlannedSegment
+    pictures_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,12 @@ import apache_beam as beam
 from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
 from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
-from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
+from promptreel.providers.extraction import (
+    earlier_extraction_key,
+    extraction_key,
+    extraction_request,
+    to_item_times,
+)
 from promptreel.providers.transcript import Transcript, words_of_span
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.speech_rows import Word
@@ -49,8 +54,8 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
     """Extract the prompt's fields of one segment."""
     prompt = context.request.prompt
     input_transcript_key = _input_transcript_key(task, context, session.provider)
-    key = operation_key(task, context, session.provider)
-    subject = CallSubject(context.run_id, task.video_id, task.segment_id, key)
+    key, earlier_key = operation_keys(task, context, session.provider)
+    subject = CallSubject(context.run_id, task.video_id, task.segment_id, key, earlier_key)
 
     async def extract(tally: CallTally) -> dict[str, Any]:
         media = await asyncio.to_thread(
@@ -61,18 +66,22 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
         return {"metadata": metadata, "warning": warnings or None, "text": answer.text, **answer.origin()}
 
-    outcome = await session.run_operation("field_extraction", key, extract)
+    outcome = await session.run_operation("field_extraction", key, extract, earlier_key)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
 
 
-def operation_key(task: SegmentTask, context: RunContext, provider: Provider) -> str:
-    """Return the cache key of one segment's field extraction in this run."""
-    span = task.planned.span
-    input_transcript_key = _input_transcript_key(task, context, provider)
-    key = extraction_key(
-        provider, context.request.prompt, task.analysis_key, (span.start_us, span.end_us), input_transcript_key
-    )
-    return context.scoped(key)
+def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -> tuple[str, str]:
+    """Return the cache key of one segment's field extraction in this run, and the key that an earlier version used."""
+    prompt, span = context.request.prompt, (task.planned.span.start_us, task.planned.span.end_us)
+    transcript = _input_transcript_key(task, context, provider)
+    key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript)
+    earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript)
+    return context.scoped(key), context.scoped(earlier)
+
+
+def _item_key(task: SegmentTask, provider: Provider) -> str:
+    """Return what identifies the media: a service receives pictures and sound, a model in this process the analysis."""
+    return task.pictures_key if provider.is_called and task.pictures_key is not None else task.analysis_key
 
 
 def _input_transcript_key(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
@@ -31,8 +33,16 @@ class ModelSession:
         self.storage = context.storage()
         self.cache = OperationCache(self.storage)
         self.provider = provider
+        # Results of a local model cost no money, and those of a run without reuse concern no other run.
+        self._shares_calls = provider.is_called and context.request.settings.reuse_results
+        self._claims = OperationClaims(self.storage, context.run_id, context.attempt, self.cache.get)
         self._progress = context.progress(self.storage)
         self._spending = spending_of(self.storage.root, context.run_id, context.attempt)
+        self._health = self._spending.health_of(
+            provider.name,
+            context.request.settings.calls.max_outage_s,
+            lambda state: self._progress.set_service_state(provider.name, state),
+        )
         self._stop = context.stop_signal(self.storage)
         self._calls = CallLog(
             self.storage,
@@ -45,6 +55,8 @@ class ModelSession:
     async def open(self) -> None:
         """Open the model's client and the call policy in the running event loop."""
         await self.provider.open()
+        if self._shares_calls:
+            await self._claims.open()
         context = self._context
         self._policy = CallPolicy(
             self.provider,
@@ -55,10 +67,12 @@ class ModelSession:
             on_call=self._count_call,
             deadline=context.deadline,
             spent_tokens=context.spent_tokens + self._spending.tokens,
+            health=self._health,
         )
 
     async def close(self) -> None:
-        """Close the model's client."""
+        """Close the model's client and give up all claims."""
+        await self._claims.close()
         await self.provider.close()
 
     async def generate(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
@@ -77,28 +91,33 @@ class ModelSession:
         return await self.provider.call(request, None)
 
     async def run_operation(
-        self, operation: Operation, key: str, compute: Callable[[CallTally], Awaitable[dict[str, Any]]]
+        self,
+        operation: Operation,
+        key: str,
+        compute: Callable[[CallTally], Awaitable[dict[str, Any]]],
+        earlier_key: str | None = None,
     ) -> OperationOutcome:
         """Run one operation to exactly one outcome; a result is durable before the operation counts as succeeded.
 
         Args:
             compute: returns the result to cache and counts its calls; called only if no result is cached.
+            earlier_key: key under which an earlier version stored the result.
         """
         tally = CallTally()
+        claim: Claim | None = None
         try:
-            stored = await asyncio.to_thread(self.cache.get, key)
+            stored, claim = await self._find_or_claim(key, earlier_key)
             if stored is not None:
                 reused = stored.get("run_id") != self._context.run_id
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
             result = await compute(tally)
-            await asyncio.to_thread(self._store, key, {**result, **self._provenance(tally)})
+            await asyncio.to_thread(self._store, key, {**result, **self._provenance(tally)}, claim)
             self._progress.add_outcomes(operation, "succeeded")
             return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
         except Halted as halt:
             return self._halted(operation, key, tally, halt)
         except ModelError as error:
-            self._spending.note(error)
             return self._failed(operation, key, tally, Failure(error.code, error.message, error.retryable))
         except StorageError as error:
             return self._failed(operation, key, tally, Failure("storage_failed", str(error), True))
@@ -106,15 +125,26 @@ class ModelSession:
             logging.getLogger(__name__).exception("%s under key %s", operation, key)
             failure = Failure("internal_error", f"{type(error).__name__}: {error}", True)
             return self._failed(operation, key, tally, failure)
+        finally:
+            if self._claims.holds(claim):
+                await asyncio.to_thread(self._claims.release, claim)
+
+    async def _find_or_claim(self, key: str, earlier_key: str | None) -> tuple[dict[str, Any] | None, Claim | None]:
+        """Return the cached result, or the claim to compute it, after waiting for another run that computes it now."""
+        find = functools.partial(self.cache.find, key, earlier_key)
+        if not self._shares_calls:
+            return await asyncio.to_thread(find), None
+        return await self._claims.find_or_claim(key, find, self._policy.check_halted)
 
     def _check_run(self) -> None:
         if self.provider.is_called:
             self._spending.check_halted()
 
-    def _store(self, key: str, value: dict[str, Any]) -> None:
-        """Persist the records of an operation's calls, then its result."""
+    def _store(self, key: str, value: dict[str, Any], claim: Claim | None) -> None:
+        """Persist the records of an operation's calls, then its result; then give up the claim."""
         self._calls.sync()
         self.cache.put(key, value)
+        self._claims.release(claim)
 
     def _provenance(self, tally: CallTally) -> dict[str, Any]:
         """Return the model, calls, run and time that produced a result."""

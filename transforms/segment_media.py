@@ -15,7 +15,9 @@ from promptreel.media.analysis import (
     MediaAnalysis,
     analysis_key,
     analyze_media,
+    frames_of_span,
     load_analysis,
+    pictures_key,
 )
 from promptreel.media.planner import plan_segments
 from promptreel.media.probe import probe_media
@@ -78,7 +80,7 @@ def segment_media(
         else:
             analysis = _analyze(item, storage, key, settings, stop)
         check_damage(item.name, analysis, settings.limits)
-        tasks = plan_tasks(item.video_id, key, analysis, settings)
+        tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
         return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
         if error.code == "cancelled":
@@ -106,7 +108,9 @@ def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> Non
         raise MediaError("media_corrupt", f"{message} ({found}); copy the file again, or raise the limit")
 
 
-def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings) -> list[SegmentTask]:
+def plan_tasks(
+    video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings, content_hash: str | None = None
+) -> list[SegmentTask]:
     """Return the segments of an analysed item, numbered from 0. Their ids derive from the item and the settings."""
     segmentation = settings.segmentation
     media_type = analysis.info.media_type
@@ -116,7 +120,10 @@ def plan_tasks(video_id: str, key: str, analysis: MediaAnalysis, settings: RunSe
     def task(number: int, segment: PlannedSegment) -> SegmentTask:
         span = segment.span
         segment_id = segment_id_of(video_id, identity, span.start_us, span.end_us)
-        return SegmentTask(video_id, segment_id, number, media_type, key, segment)
+        # With "files" the service receives the complete item for every segment.
+        frames = analysis.frames if settings.model.media_input == "files" else frames_of_span(analysis.frames, span)
+        pictures = None if content_hash is None else pictures_key(content_hash, settings.sampling, frames)
+        return SegmentTask(video_id, segment_id, number, media_type, key, segment, pictures)
 
     return [task(number, segment) for number, segment in enumerate(planned)]
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import apache_beam as beam
 
+from promptreel.providers.base import Provider
 from promptreel.providers.call_policy import CallSubject, CallTally
 from promptreel.providers.synthesis import (
     SegmentFinding,
     SynthesisSource,
+    earlier_synthesis_key,
     render_source,
     synthesis_key,
     synthesis_request,
@@ -100,8 +102,8 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
     if not source.covered:
         return item
     input_transcript_key = transcript_key(key, context) if session.provider.reads_transcript(prompt) else None
-    operation_key = context.scoped(synthesis_key(session.provider, prompt, source, key, input_transcript_key))
-    subject = CallSubject(context.run_id, item.plan.item.video_id, None, operation_key)
+    operation_key, earlier_key = synthesis_keys(item.plan, source, context, session.provider, input_transcript_key)
+    subject = CallSubject(context.run_id, item.plan.item.video_id, None, operation_key, earlier_key)
 
     async def synthesize(tally: CallTally) -> dict[str, Any]:
         media = None
@@ -113,8 +115,23 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
         result = {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text}
         return {**result, **answer.origin(), **coverage}
 
-    outcome = await session.run_operation("synthesis", operation_key, synthesize)
+    outcome = await session.run_operation("synthesis", operation_key, synthesize, earlier_key)
     return replace(item, synthesis=outcome)
+
+
+def synthesis_keys(
+    plan: ItemPlan, source: SynthesisSource, context: RunContext, provider: Provider, transcript: str | None
+) -> tuple[str, str]:
+    """Return the cache key of an item's synthesis in this run, and the key that an earlier version used.
+
+    A service receives only the text, so its key names the file and not how the file was sampled.
+    """
+    prompt, analysis_key = context.request.prompt, plan.analysis_key
+    assert analysis_key is not None
+    item_key = plan.item.content_hash if provider.is_called and plan.item.content_hash else analysis_key
+    key = synthesis_key(provider, prompt, source, item_key, transcript)
+    earlier = earlier_synthesis_key(provider, prompt, source, analysis_key, transcript)
+    return context.scoped(key), context.scoped(earlier)
 
 
 def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> SynthesisSource:

@@ -46,6 +46,7 @@ from promptreel.api.jobs.worker_loop import WorkerLoop
 from promptreel.api.runs.cancel import cancel_unstarted
 from promptreel.api.runs.finish import finish_run
 from promptreel.api.runs.retries import outcome_of
+from promptreel.api.runs.service_status import with_service_state
 from promptreel.api.web.idempotency import purge_expired
 from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
@@ -313,6 +314,7 @@ class Supervisor(WorkerLoop):
         if job.retry_id is None:
             job.interim = newest_interim(self._storage, run.run_id, job.interim) or job.interim
             summary = live_summary(run.summary, progress, job.interim.counts if job.interim is not None else {})
+        summary = with_service_state(summary, self._storage, run.run_id)
         if not stop and summary == run.summary:
             return
         if stop:

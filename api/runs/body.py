@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.service_status import shown_service_state
 from promptreel.api.runs.status_text import status_text
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
@@ -16,6 +17,7 @@ from promptreel.api.uploads.media_rows import NO_MARKER
 def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     """Render a run as JSON values, without its prompt."""
     segmentation = run.settings["segmentation"]
+    service_state = shown_service_state(run.summary, run.status)
     return {
         **_INITIAL_COUNTERS,
         **{name: value for name, value in run.summary.items() if name != REQUEST_WARNINGS},
@@ -27,6 +29,8 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "executed_by": run.account_id,
         "status": run.status,
         "status_text": status_text(run),
+        "service_state": service_state,
+        "warnings": [*run.summary.get("warnings", []), *([] if service_state is None else [service_state])],
         "run_context": run.target,
         "error_message": run.error_message,
         "video_segmentation_type": segmentation["video_strategy"],

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from promptreel.tables.progress import read_progress
+from promptreel.schemas.service_state import ServiceState
+from promptreel.tables.progress import read_progress, read_service_states
 from promptreel.tables.storage import Storage
 
 _PLAIN_INTERVAL_S = 3.0
@@ -27,7 +28,7 @@ class RunProgress:
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._started = time.monotonic()
         self._next_update = 0.0
-        self._last_printed = ""
+        self._last_printed: tuple[str, object] = ("", None)
         self._live: Live | None = None
 
     def __enter__(self) -> RunProgress:
@@ -43,7 +44,9 @@ class RunProgress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
             self._live = None
-        self.print(f"{self._line(self._counters())}, done")
+        state = self._service_state()
+        ended = state if state is not None and state.status == "halted" else None
+        self.print(f"{self._line(self._counters(), ended)}, done")
 
     def print(self, text: str) -> None:
         """Print one permanent line."""
@@ -56,20 +59,27 @@ class RunProgress:
             return
         if self._live is not None:
             self._next_update = now + _LIVE_INTERVAL_S
-            self._live.update(Text(self._line(self._counters())))
+            self._live.update(Text(self._line(self._counters(), self._service_state())))
             return
-        counters = self._counters()
+        counters, state = self._counters(), self._service_state()
+        shown = (counters, None if state is None else (state.status, state.since, state.message))
         self._next_update = now + _LIVE_INTERVAL_S
-        if counters != self._last_printed and now - self._started >= _PLAIN_INTERVAL_S:
+        if shown != self._last_printed and now - self._started >= _PLAIN_INTERVAL_S:
             self._next_update = now + _PLAIN_INTERVAL_S
-            self._last_printed = counters
-            self.print(self._line(counters))
+            self._last_printed = shown
+            self.print(self._line(counters, state))
 
     def _counters(self) -> str:
         return describe(read_progress(self._storage, self._run_id), self._item_count)
 
-    def _line(self, counters: str) -> str:
-        return f"{time.monotonic() - self._started:5.0f}s {counters}"
+    def _service_state(self) -> ServiceState | None:
+        now = time.time()
+        states = read_service_states(self._storage, self._run_id)
+        return next((state for state in states if state.is_shown(now)), None)
+
+    def _line(self, counters: str, state: ServiceState | None) -> str:
+        reason = "" if state is None else f"; {state.describe(time.time())}"
+        return f"{time.monotonic() - self._started:5.0f}s {counters}{reason}"
 
 
 def describe(counts: Mapping[str, int], item_count: int) -> str:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,29 +17,26 @@ from click.core import ParameterSource
 from promptreel.cli.options import command_line, data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
+from promptreel.cli.resume import changes_of, failures_of_ended, prepare_resume, write_retry_of
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
-from promptreel.providers.registry import check_access, check_run
-from promptreel.schemas.errors import InvalidInput, RunError, SettingsError
+from promptreel.providers.registry import check_run
+from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.uris import public_uri
-from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
-from promptreel.tables.reader import committed_run, read_rows
-from promptreel.tables.request import RunRequest, read_request, read_target, write_request
-from promptreel.tables.retry_scope import RetryScope, target_of, write_retry
+from promptreel.tables.request import RunRequest, read_target, write_request
 from promptreel.tables.runner_command import runner_command
 from promptreel.tables.runner_log import last_runner_error, open_runner_log
-from promptreel.tables.stop_signal import StopSignal, clear_stop, request_stop
+from promptreel.tables.stop_signal import StopSignal, request_stop
 from promptreel.tables.storage import Storage
 
 EXIT_CODES = {"completed": 0, "failed": 1, "completed_with_failures": 3, "cancelled": 130}
 LOCAL_RUNNER = "FnApiRunner"
 _POLL_INTERVAL_S = 0.2
-_EARLIER_ATTEMPT_TIMEOUT_S = 60.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -82,7 +78,8 @@ def run(
 
     Ctrl-C stops the run: calls in progress finish, and all finished work is committed. `--resume` continues a run that
     was stopped or killed without repeating, or paying for, finished work. On a run that has ended it retries the
-    retryable failures.
+    retryable failures. Limits of calls and media, the output budget and the model's address can be changed; a failure that
+    the changed limit caused is retried.
     """
     named, beam_options = _parse_words(target, runner)
     beam_options += _parse_runner_options(runner_options, runner)
@@ -91,13 +88,13 @@ def run(
     if resume is None:
         run_id = _create(storage, named, prompt_name, options)
     else:
-        _reject_settings(resume, named)
-        run_id = _prepare_resume(storage, resume)
-        failures = _failures_of_ended(storage, run_id)
+        request = prepare_resume(storage, resume, changes_of(resume, named, options))
+        run_id = request.run_id
+        failures = failures_of_ended(storage, request)
     if failures and not any(row["retryable"] for row in failures):
         click.echo(f"nothing to retry: none of the {len(failures)} failures is retryable", err=True)
     else:
-        retry_id = _write_retry(storage, run_id, failures) if failures else None
+        retry_id = write_retry_of(storage, run_id, failures) if failures else None
         _execute_until_commit(storage, run_id, runner, beam_options, retry_id)
     summary = summary_of(storage, run_id)
     if as_json:
@@ -171,54 +168,6 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
     write_request(storage, request, target.items)
     return request.run_id
-
-
-def _reject_settings(run_id: str, named: Sequence[str]) -> None:
-    """Reject a target or settings with --resume: a resumed run keeps its own.
-
-    Raises:
-        InvalidInput: a target or a setting was passed.
-    """
-    context = click.get_current_context()
-    passed = [
-        option.opts[0]
-        for option in context.command.params
-        if isinstance(option, click.Option)
-        and option.name not in ("resume", "runner", "runner_options", "data_dir", "as_json")
-        and context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
-    ]
-    if named or passed:
-        extra = " ".join([*passed, *map(public_uri, named)])
-        raise InvalidInput(f"--resume uses the target and settings of {run_id}; remove {extra}")
-
-
-def _failures_of_ended(storage: Storage, run_id: str) -> list[dict[str, Any]]:
-    """Return the failures of a run that has ended; empty if the run has unfinished work."""
-    manifest = newest_manifest(storage, run_id)
-    if manifest is None or manifest.status == "cancelled" or last_attempt(storage, run_id) > manifest.attempt:
-        return []
-    return read_rows(storage, committed_run(storage, run_id), "failures")
-
-
-def _write_retry(storage: Storage, run_id: str, failures: Sequence[dict[str, Any]]) -> str:
-    """Store a retry of the retryable failures and return its ID."""
-    retry_id = f"retry_{uuid.uuid4().hex}"
-    scope = RetryScope(frozenset(target_of(row) for row in failures if row["retryable"]))
-    write_retry(storage, run_id, retry_id, scope)
-    return retry_id
-
-
-def _prepare_resume(storage: Storage, run_id: str) -> str:
-    settings = read_request(storage, run_id).settings
-    check_access(settings)
-    warn_of_retirement(settings)
-    deadline = time.monotonic() + _EARLIER_ATTEMPT_TIMEOUT_S
-    while is_running(storage, run_id):
-        if time.monotonic() > deadline:
-            raise SettingsError(f"run {run_id} is in progress in another process; wait for it or stop it")
-        time.sleep(_POLL_INTERVAL_S)
-    clear_stop(storage, run_id)
-    return run_id
 
 
 def _execute_until_commit(

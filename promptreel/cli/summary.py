@@ -15,6 +15,7 @@ from promptreel.cli.output import print_table
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.resume_settings import newest_number, read_changes
 from promptreel.tables.storage import LocalStorage, Storage
 
 _MAX_MEDIA_SHOWN = 20
@@ -33,6 +34,7 @@ def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
         "prompt": run.prompt.name,
         "manifest": manifest.number,
         "folder": f"{storage.root}/{run_folder(run_id)}",
+        "changed_settings": read_changes(storage, run_id, newest_number(storage, run_id)),
         "counts": dict(manifest.counts),
         "warnings": list(manifest.warnings),
         "media": read_rows(storage, run, "media"),
@@ -61,6 +63,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
         f"results  {counts.get('results.total', 0)} for segments, {counts.get('video_results.total', 0)} for items; "
         f"{reused} reused from earlier runs"
     )
+    if changed := summary["changed_settings"]:
+        click.echo(f"settings {', '.join(f'{path} {value}' for path, value in changed.items())} (changed by a resume)")
     for warning in summary["warnings"]:
         click.echo(f"warning  {warning}")
     if flawed := Counter(code for row in summary["media"] for code in row["warning_codes"]):

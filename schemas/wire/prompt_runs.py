@@ -99,6 +99,8 @@ class PromptRunBody(WireModel):
             disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
         cancelled_segments: segments that will never run because the run was stopped.
         warnings: problems of the run, each with its fix.
+        service_state: why calls of the model wait or were halted, e.g. "service overloaded since 14:02 UTC, next probe at
+            14:03:10 UTC: HTTP 503 ..."; null while calls succeed and after the run. `warnings` has it too.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
     """
@@ -162,6 +164,7 @@ class PromptRunBody(WireModel):
     started_at: str | None = None
     completed_at: str | None = None
     warnings: list[str] = []
+    service_state: str | None = None
     reused_results: int = 0
     model_calls: int = 0
     estimated_input_tokens: int | None = None

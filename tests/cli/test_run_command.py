@@ -88,7 +88,7 @@ def test_resume_of_ended_run_only_retries_retryable_failures(tmp_path, media, mo
             "--media-input",
             "frames",
         ]
-        words += ["--max-attempts", 2, "--data-dir", tmp_path]
+        words += ["--max-attempts", 2, "--max-outage", 0, "--data-dir", tmp_path]
         code, out, _ = promptreel("run", media / "a film.mp4", *words, "--json")
         summary = json.loads(out)
         assert code == 1

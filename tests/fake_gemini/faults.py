@@ -24,6 +24,7 @@ class Fault:
         every: every n-th request to the server.
         nth: only the n-th request to the server, counted from 1.
         after: only requests after the n-th.
+        from_s, until_s: only requests in this part of the time since the first request, in seconds: an outage.
         probability, seed: a share of the requests, the same for the same seed and request number.
         text: a pattern to search for in the request's texts.
         model: a pattern to search for in the model's name.
@@ -31,7 +32,8 @@ class Fault:
             not those on the answer; "countTokens" and "upload" (its start) support only `status`.
     Effect:
         status: HTTP error with Google's error body; `retry_delay` (seconds) sets RetryInfo, `retry_after` (seconds, or any
-            text) the header, `quota_id` a QuotaFailure, `reason` an ErrorInfo.
+            text) the header, `quota_id` a QuotaFailure with `quota_value` as its limit, `reason` an ErrorInfo; `status_name`
+            replaces the name of the status.
         finish_reason: the candidate's finish reason; `text_answer` replaces the text ("" for none).
         block_reason: prompt feedback instead of a candidate.
         answer: replaces the answer: "malformed", "wrong_schema", "empty", "no_candidates", "truncated", or a form of
@@ -47,6 +49,8 @@ class Fault:
     every: int | None = None
     nth: int | None = None
     after: int | None = None
+    from_s: float | None = None
+    until_s: float | None = None
     probability: float | None = None
     seed: int = 0
     text: str | None = None
@@ -57,6 +61,8 @@ class Fault:
     retry_delay: float | None = None
     retry_after: float | str | None = None
     quota_id: str | None = None
+    quota_value: str | None = None
+    status_name: str | None = None
     reason: str | None = None
     finish_reason: str | None = None
     text_answer: str | None = None
@@ -71,12 +77,13 @@ class Fault:
     html: bool = False
     hits: int = field(default=0, repr=False)
 
-    def matches(self, entry, try_number):
+    def matches(self, entry, try_number, elapsed_s=0.0):
         """Return whether the rule matches a request.
 
         Args:
             entry: the request's entry in the ledger.
             try_number: number of this try of the same content, from 1.
+            elapsed_s: seconds since the first request.
         """
         number = entry.number
         if self.method != entry.method:
@@ -90,6 +97,8 @@ class Fault:
         if self.nth is not None and number != self.nth:
             return False
         if self.after is not None and number <= self.after:
+            return False
+        if not (self.from_s or 0.0) <= elapsed_s < (self.until_s or float("inf")):
             return False
         if self.text is not None and not re.search(self.text, entry.text):
             return False
@@ -139,15 +148,18 @@ _STATUS_NAMES = {
 }
 
 
-def error_body(status, message=None, *, retry_delay=None, quota_id=None, reason=None):
+def error_body(
+    status, message=None, *, retry_delay=None, quota_id=None, quota_value=None, reason=None, status_name=None
+):
     """Return an error body like the service's, with google.rpc details."""
     details = []
     if reason:
         details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason})
     if quota_id:
         violation = {"quotaId": quota_id, "quotaMetric": "generativelanguage.googleapis.com/generate_content_requests"}
+        violation |= {} if quota_value is None else {"quotaValue": quota_value}
         details.append({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]})
     if retry_delay is not None:
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_delay:.3f}s"})
-    name = _STATUS_NAMES.get(status, "UNKNOWN")
+    name = status_name or _STATUS_NAMES.get(status, "UNKNOWN")
     return {"error": {"code": status, "message": message or f"scripted {name}", "status": name, "details": details}}

@@ -172,7 +172,8 @@ class FakeService:
                 answered = True
                 return self._error(
                     entry, fault.status, fault.message, retry_after=fault.retry_after, fault=fault.label,
-                    retry_delay=fault.retry_delay, quota_id=fault.quota_id, reason=fault.reason,
+                    retry_delay=fault.retry_delay, quota_id=fault.quota_id, quota_value=fault.quota_value,
+                    reason=fault.reason, status_name=fault.status_name,
                 )  # fmt: skip
             answer, facts = handler(model, body, fault)
             answered = True
@@ -187,8 +188,9 @@ class FakeService:
                 self.ledger.end(entry, 0, fault=fault.label or "client left")
 
     def _fault(self, entry, try_number=1):
+        elapsed_s = entry.arrived_at - self.ledger.entries[0].arrived_at
         for fault in self.faults:
-            if fault.matches(entry, try_number):
+            if fault.matches(entry, try_number, elapsed_s):
                 fault.hits += 1
                 return fault
         return Fault()

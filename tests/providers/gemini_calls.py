@@ -62,7 +62,13 @@ async def open_provider(base_url, fps=1.0, **settings):
 
 
 def call_all(
-    base_url, requests, *, fps=1.0, calls=CallSettings(max_attempts=3, deadline_s=20), one_by_one=False, **settings
+    base_url,
+    requests,
+    *,
+    fps=1.0,
+    calls=CallSettings(max_attempts=3, deadline_s=20, max_outage_s=0),
+    one_by_one=False,
+    **settings,
 ):
     """Call the model for each request; return (answers or failures, call records)."""
     sink = MemorySink()

@@ -47,7 +47,7 @@ def test_fault_is_retried_and_every_attempt_is_recorded():
 
 def test_attempts_are_limited():
     model = ScriptedModel(UNAVAILABLE)
-    (error,), _, _ = make_calls(model, settings=CallSettings(max_attempts=3))
+    (error,), _, _ = make_calls(model, settings=CallSettings(max_attempts=3, max_outage_s=0))
     assert error is UNAVAILABLE
     assert len(model.requests) == 3
 
@@ -72,7 +72,7 @@ def test_requested_wait_is_observed():
 def test_silent_model_times_out_at_the_deadline():
     sink = MemorySink()
     model = ScriptedModel(GOOD, latency_s=1e6)
-    (error,), seconds, _ = make_calls(model, sink, settings=CallSettings(deadline_s=30, max_attempts=2))
+    (error,), seconds, _ = make_calls(model, sink, settings=CallSettings(deadline_s=30, max_attempts=2, max_outage_s=0))
     assert (error.code, error.retryable) == ("model_timeout", True)
     assert 60 <= seconds <= 61
     assert [call.code for call in sink.ended] == ["model_timeout"] * 2

@@ -102,17 +102,21 @@ def test_instruction_is_shared_and_text_is_specific_to_the_segment():
 
 PROMPT = NESTED.to_dict()
 GEMINI = ModelSettings(DEFAULT_GEMINI_MODEL)
-# Another value for each setting: those that change the answer, and those that only set where the call goes.
+# Another value for each setting: those that change the answer, and those that limit it or set where the call goes.
 CHANGES_THE_ANSWER = {
     "model": "gemini-2.5-pro",
     "media_input": "frames",
     "media_resolution": "low",
     "temperature": 0.5,
-    "max_output_tokens": 100,
     "thinking_budget": 0,
     "thinking_level": "low",
 }
-KEEPS_THE_ANSWER = {"base_url": "http://127.0.0.1:1", "vertex_project": "p", "vertex_location": "l"}
+KEEPS_THE_ANSWER = {
+    "max_output_tokens": 100,
+    "base_url": "http://127.0.0.1:1",
+    "vertex_project": "p",
+    "vertex_location": "l",
+}
 
 
 def key_of(prompt=PROMPT, settings=GEMINI, item="item", span=(0, 5_000_000), fps=1.0):
@@ -128,7 +132,7 @@ def test_setting_that_changes_the_answer_changes_the_key(name):
     assert key_of(settings=dataclasses.replace(GEMINI, **{name: CHANGES_THE_ANSWER[name]})) != key_of()
 
 
-def test_address_of_the_model_does_not_change_the_key():
+def test_budget_and_address_of_the_model_do_not_change_the_key():
     assert key_of(settings=dataclasses.replace(GEMINI, **KEEPS_THE_ANSWER)) == key_of()
 
 

@@ -43,9 +43,10 @@ ERRORS = {
 def test_each_error_has_its_code_and_attempts(service, name):
     fault, code, attempts = ERRORS[name]
     service.set_faults(fault)
-    failure, calls = call_model(service, calls=CallSettings(max_attempts=3, max_calls_per_second=1000, deadline_s=20))
+    limits = CallSettings(max_attempts=3, max_calls_per_second=1000, deadline_s=20, max_outage_s=0)
+    failure, calls = call_model(service, calls=limits)
     assert failure.code == code
-    assert failure.retryable == (attempts > 1 or code == "quota_exhausted")
+    assert failure.retryable == (code != "model_bad_request")
     assert len(service.ledger.calls()) == len(calls) == attempts  # the client does not retry
     assert {call.code for call in calls} == {code}
 
@@ -133,7 +134,7 @@ def test_reset_connection_is_unavailable(service):
 
 def test_silent_service_times_out_at_the_deadline_of_each_call(service):
     service.set_faults(Fault(hang=True))
-    failure, calls = call_model(service, calls=CallSettings(max_attempts=2, deadline_s=1))
+    failure, calls = call_model(service, calls=CallSettings(max_attempts=2, deadline_s=1, max_outage_s=0))
     assert (failure.code, failure.retryable) == ("model_timeout", True)
     assert [call.code for call in calls] == ["model_timeout"] * 2
     assert len(service.ledger.calls()) == 2
@@ -150,7 +151,7 @@ def test_late_answer_is_dropped_and_the_call_retried(service):
 def test_calls_stay_within_the_attempts_when_30_percent_fail(service):
     service.set_faults(Fault(probability=0.3, seed=5, status=500))
     requests = [build_request(text=f"question {number}") for number in range(150)]
-    outcomes, calls = call_all(service.base_url, requests, calls=CallSettings(max_attempts=4))
+    outcomes, calls = call_all(service.base_url, requests, calls=CallSettings(max_attempts=4, max_outage_s=0))
     tries = Counter(entry.content for entry in service.ledger.calls())
     assert len(tries) == 150
     assert max(tries.values()) <= 4

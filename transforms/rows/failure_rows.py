@@ -39,7 +39,7 @@ def _failure_row(
         operation=outcome.operation,
         code=failure.code,
         message=failure.message,
-        retryable=failure.retryable,
+        retryable=failure.retryable or source.has_halted(failure),
         attempts=outcome.attempts,
         start_us=span.start_us if span is not None else None,
         end_us=span.end_us if span is not None else None,

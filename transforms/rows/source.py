@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
 from promptreel.schemas.field_paths import LeafField, Node, leaf_fields, parse_schema
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.service_state import ServiceState, error_identity
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.operation_cache import OperationCache
+from promptreel.tables.progress import read_service_states
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
-from promptreel.transforms.elements import OperationOutcome
+from promptreel.transforms.elements import Failure, OperationOutcome
 
 Row = dict[str, Any]
 
@@ -36,6 +38,7 @@ class RowSource:
         item_fields: the fields of an item's synthesis; None if the prompt has no video level.
         text_embedder: None if texts are not embedded.
         last_answers: the newest response text for each operation, by operation key.
+        halts: the errors that halted the calls of this attempt.
     """
 
     context: RunContext
@@ -45,6 +48,7 @@ class RowSource:
     item_fields: AnswerFields | None
     text_embedder: Provider | None
     last_answers: Mapping[str, str]
+    halts: Sequence[ServiceState] = ()
 
     @property
     def run_id(self) -> str:
@@ -53,6 +57,11 @@ class RowSource:
     @property
     def prompt(self) -> Prompt:
         return self.context.request.prompt
+
+    def has_halted(self, failure: Failure) -> bool:
+        """Return whether a failure is the error that halted the run's calls, so it does not belong to its segment."""
+        identity = error_identity(failure.message)
+        return any(halt.code == failure.code and error_identity(halt.message) == identity for halt in self.halts)
 
     def result_of(self, outcome: OperationOutcome) -> dict[str, Any]:
         """Return the cached result of an operation that succeeded.
@@ -80,6 +89,9 @@ def row_source(context: RunContext, storage: Storage, calls: Iterable[LlmCallRow
         item_fields=None if level is None else _fields_of(parse_schema(level.json_schema, "video_level.json_schema")),
         text_embedder=text_embedder_of(settings) if settings.text_embedding.enabled else None,
         last_answers=_last_answers(calls),
+        halts=[
+            state for state in read_service_states(storage, context.run_id, context.attempt) if state.status == "halted"
+        ],
     )
 
 

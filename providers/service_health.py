@@ -1,0 +1,325 @@
+"""The health of the model's service as all calls of a run see it: when calls wait, which call probes, and when to halt.
+
+A circuit breaker (M. Nygard, "Release It!", 2007) over all operations. While nearly all calls fail with overload,
+connection errors or time-outs, one call at a time probes the service, and the others wait.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from promptreel.providers.repeated_errors import repeated_operations
+from promptreel.schemas.errors import ModelError
+from promptreel.schemas.failure_codes import FAILURE_CODES
+from promptreel.schemas.service_state import ServiceState, ServiceStatus
+
+CallResult = Literal["answered", "fault", "limited", "rejected"]
+
+FAULT_CODES: Final = frozenset({"model_unavailable", "model_timeout"})
+# The service is down if this many of the last RECENT_CALLS calls, in the order of their starts, failed. A call without
+# an answer yet counts as neither, because failures arrive before answers.
+RECENT_CALLS: Final = 15
+DOWN_CALLS: Final = 14
+# An operation that always fails must not look like a service that is down.
+DOWN_OPERATIONS: Final = 3
+# If fewer operations than that are left, they wait no longer than this.
+FEW_OPERATIONS_PATIENCE_S: Final = 120.0
+FIRST_PROBE_S: Final = 1.0
+MAX_PROBE_INTERVAL_S: Final = 30.0
+# The wait that a service may request between probes.
+MAX_REQUESTED_WAIT_S: Final = 120.0
+# The quota of a minute may be used up by others for a minute.
+MIN_RATE_LIMIT_PATIENCE_S: Final = 120.0
+NO_QUOTA_ANSWERS: Final = 3
+REMEMBERED_CALLS: Final = 100
+# An operation keeps failing by chance, not by its own fault, with a probability above this.
+CHANCE: Final = 1e-6
+
+
+@dataclass(slots=True)
+class CallTicket:
+    """One call to the service. `number` increases in the order of the starts."""
+
+    number: int
+    operation: str
+    is_probe: bool
+    result: CallResult | None = None
+    error: ModelError | None = None
+    ended_at: float = 0.0
+
+
+class ServiceHealth:
+    """Outcomes of recent calls, and the gate before the next one. Thread-safe: the stages of a run share it.
+
+    Args:
+        patience_s: how long calls wait while none succeeds; 0 disables waiting.
+        clock: monotonic, in seconds.
+        on_change: receives the state of the service when it changes; None while calls succeed.
+    """
+
+    def __init__(
+        self,
+        patience_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: random.Random | None = None,
+        on_change: Callable[[ServiceState | None], None] = lambda state: None,
+    ) -> None:
+        self.patience_s = patience_s
+        self.grants = 0
+        self.outages = 0
+        self.reopenings = 0
+        self.halt: ModelError | None = None
+        self.has_given_up = False
+        self._clock = clock
+        self._jitter = jitter or random.Random()
+        self._on_change = on_change
+        self._calls: deque[CallTicket] = deque(maxlen=REMEMBERED_CALLS)
+        self._next_number = 0
+        self._failing: set[str] = set()
+        self._failing_since: float | None = None
+        self._first_failing_number = 0
+        self._last_answered_number = -1
+        self._limited_since: float | None = None
+        self._no_quota_answers = 0
+        self._down_since: float | None = None
+        self._first_probe_number = 0
+        self._probe: CallTicket | None = None
+        self._probe_interval_s = FIRST_PROBE_S
+        self._next_probe = 0.0
+        self._state: ServiceState | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether calls wait for the service."""
+        return self._down_since is not None
+
+    def wait_s(self) -> float:
+        """Return the seconds until `begin` may admit a call; 0 for now."""
+        with self._lock:
+            if self._down_since is None:
+                return 0.0
+            if self._probe is not None:
+                return FIRST_PROBE_S
+            return max(0.0, self._next_probe - self._clock())
+
+    def begin(self, operation: str) -> CallTicket | None:
+        """Admit a call; None if it must wait. `end` or `drop` must follow."""
+        with self._lock:
+            if self.wait_s() > 0:
+                return None
+            ticket = CallTicket(self._next_number, operation, is_probe=self.is_down)
+            self._next_number += 1
+            self._calls.append(ticket)
+            if ticket.is_probe:
+                self._probe = ticket
+                self._publish_down()
+            return ticket
+
+    def drop(self, ticket: CallTicket) -> None:
+        """Forget a call that says nothing about the service, e.g. a cancelled one."""
+        with self._lock:
+            if ticket in self._calls:
+                self._calls.remove(ticket)
+            if self._probe is ticket:
+                self._probe = None
+
+    def end(self, ticket: CallTicket, error: ModelError | None) -> None:
+        """Record the outcome of a call: its error, None for an answer."""
+        with self._lock:
+            if error is not None and error.code == "storage_failed":
+                self.drop(ticket)
+                return
+            if error is not None and FAILURE_CODES[error.code].halts_run:
+                self.halt_calls(error)
+            ticket.result, ticket.error, ticket.ended_at = _result_of(error), error, self._clock()
+            if self._probe is ticket:
+                self._probe = None
+            if error is None:
+                self._record_answer(ticket)
+            elif ticket.result == "fault":
+                self._record_fault(ticket, error)
+            elif ticket.result == "limited":
+                self._record_rate_limit(error)
+            else:
+                self._record_rejection(ticket, error)
+            is_new = ticket.number >= self._first_probe_number
+            if ticket.result != "fault" and is_new and self.is_down and self.halt is None:
+                self._reopen()
+
+    def wait_for_service(self, operation: str, faults: Sequence[int]) -> bool:
+        """Make all calls wait because an operation has used its attempts, unless the faults are its own.
+
+        Args:
+            faults: numbers of the operation's failed calls.
+
+        Returns:
+            whether calls wait now.
+        """
+        with self._lock:
+            if self.patience_s <= 0 or self.has_given_up or self._failing_since is None:
+                return False
+            own = sum(number < self._last_answered_number for number in faults)  # the service answered later calls
+            if own and self._fault_share(operation) ** own <= CHANCE:
+                return False
+            if not self.is_down:
+                self._go_down(self._failing_since)
+            return True
+
+    def may_be_chance(self, operation: str, faults: int) -> bool:
+        """Return whether the share of failing calls of other operations explains an operation's faults in a row."""
+        with self._lock:
+            share = self._fault_share(operation)
+            return share < 1 and share**faults > CHANCE
+
+    def _fault_share(self, operation: str) -> float:
+        """Return the share of recent calls of other operations that failed."""
+        others = [call.result == "fault" for call in self._calls if call.operation != operation and call.result]
+        return sum(others) / len(others) if others else 0.0
+
+    def halt_calls(self, error: ModelError) -> None:
+        """Halt all calls because each would fail with this error."""
+        with self._lock:
+            if self.halt is None:
+                self.halt = error
+                self._publish(ServiceState("halted", time.time(), error.message, code=error.code))
+
+    def _record_answer(self, ticket: CallTicket) -> None:
+        self.grants += 1
+        self._last_answered_number = max(self._last_answered_number, ticket.number)
+        self._limited_since = None
+        self._no_quota_answers = 0
+        if ticket.number >= self._first_failing_number:  # an older call may have been accepted before the failures
+            self._failing.clear()
+            self._failing_since = None
+            self.has_given_up = False
+        if not self.is_down and self.halt is None:
+            self._publish(None)
+
+    def _record_fault(self, ticket: CallTicket, error: ModelError) -> None:
+        now = self._clock()
+        self._failing.add(ticket.operation)
+        if self._failing_since is None:
+            self._failing_since, self._first_failing_number = now, ticket.number
+        if self._down_since is None:
+            failed = self._failed_in_a_row()
+            if self.patience_s > 0 and failed:
+                self._go_down(failed[0].ended_at, error)
+            return
+        requested = min(error.retry_after_s or 0.0, MAX_REQUESTED_WAIT_S)
+        if ticket.is_probe:
+            if self._is_patience_over():
+                self._give_up(error)
+                return
+            self._probe_interval_s = min(2 * self._probe_interval_s, MAX_PROBE_INTERVAL_S)
+            self._schedule_probe(max(requested, self._jittered_interval()))
+        else:
+            self._next_probe = max(self._next_probe, self._bounded(now + requested))
+        self._publish_down()
+
+    def _failed_in_a_row(self) -> list[CallTicket]:
+        """Return the recent calls that failed if these are nearly all; otherwise nothing."""
+        newest = max((call.number for call in self._calls if call.result == "fault"), default=-1)
+        recent = [call for call in self._calls if call.number <= newest][-RECENT_CALLS:]
+        failed = [call for call in recent if call.result == "fault"]
+        are_many = len(failed) >= DOWN_CALLS and len({call.operation for call in failed}) >= DOWN_OPERATIONS
+        return sorted(failed, key=lambda call: call.ended_at) if are_many else []
+
+    def _go_down(self, since: float, error: ModelError | None = None) -> None:
+        self._down_since = since
+        self.outages += 1
+        self._first_probe_number = self._next_number
+        self._probe_interval_s = FIRST_PROBE_S
+        requested = min((error.retry_after_s if error is not None else None) or 0.0, MAX_REQUESTED_WAIT_S)
+        self._schedule_probe(max(requested, self._jittered_interval()))
+        self._publish_down()
+
+    def _reopen(self) -> None:
+        self._down_since = None
+        self._probe = None
+        self.reopenings += 1
+        self._publish(None)
+
+    def _schedule_probe(self, wait_s: float) -> None:
+        self._next_probe = self._bounded(self._clock() + wait_s)
+
+    def _bounded(self, probe_at: float) -> float:
+        """Return the time of a probe, at the latest when the patience ends: that call may find the service back."""
+        assert self._down_since is not None
+        return max(self._clock(), min(probe_at, self._down_since + self._patience()))
+
+    def _jittered_interval(self) -> float:
+        return self._probe_interval_s * self._jitter.uniform(0.75, 1.25)
+
+    def _patience(self) -> float:
+        are_few = len(self._failing) < DOWN_OPERATIONS
+        return min(self.patience_s, FEW_OPERATIONS_PATIENCE_S) if are_few else self.patience_s
+
+    def _is_patience_over(self) -> bool:
+        return self._down_since is not None and self._clock() - self._down_since >= self._patience()
+
+    def _give_up(self, error: ModelError) -> None:
+        if len(self._failing) < DOWN_OPERATIONS:
+            self.has_given_up = True  # the operations fail; others still try
+            self._reopen()
+        else:
+            self._halt("model_unavailable", f"no call succeeded for {self.patience_s:g} s", error)
+
+    def _record_rate_limit(self, error: ModelError) -> None:
+        now = self._clock()
+        self._limited_since = now if self._limited_since is None else self._limited_since
+        self._no_quota_answers += error.has_no_quota
+        if self._no_quota_answers >= NO_QUOTA_ANSWERS:
+            self._halt("quota_exhausted", "the quota for this model is 0", error)
+            return
+        waited = now - self._limited_since
+        if self.patience_s > 0 and waited >= max(self.patience_s, MIN_RATE_LIMIT_PATIENCE_S):
+            self._halt("quota_exhausted", f"the rate limit granted no call for {waited:.0f} s", error)
+            return
+        if not self.is_down:
+            self._publish(ServiceState("rate limited", self._wall(self._limited_since), error.message))
+
+    def _record_rejection(self, ticket: CallTicket, error: ModelError) -> None:
+        earlier = [call for call in self._calls if call.number <= ticket.number]
+        count = repeated_operations(
+            [(call.operation, call.result == "answered", call.error) for call in earlier], error
+        )
+        if count:
+            self._halt(error.code, f"{count} operations in a row failed with the same error", error)
+
+    def _halt(self, code: str, reason: str, error: ModelError) -> None:
+        if self.halt is None:
+            self.halt = ModelError(code, f"{reason}: {error.message}", retryable=True)
+            self._publish(ServiceState("halted", time.time(), error.message, code=code))
+
+    def _publish_down(self) -> None:
+        if self._down_since is None or self.halt is not None:
+            return
+        errors = [call.error for call in self._calls if call.result == "fault" and call.error is not None]
+        message = errors[-1].message if errors else ""
+        status: ServiceStatus = "unreachable" if "could not be reached" in message else "overloaded"
+        next_probe = None if self._probe is not None else self._wall(self._next_probe)
+        self._publish(ServiceState(status, self._wall(self._down_since), message, next_probe))
+
+    def _publish(self, state: ServiceState | None) -> None:
+        if state != self._state:
+            self._state = state
+            self._on_change(state)
+
+    def _wall(self, moment: float) -> float:
+        return time.time() + moment - self._clock()
+
+
+def _result_of(error: ModelError | None) -> CallResult:
+    if error is None:
+        return "answered"
+    if error.code == "rate_limited":
+        return "limited"
+    return "fault" if error.code in FAULT_CODES else "rejected"
