@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from promptreel.schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError, PicklableError
 from promptreel.schemas.uris import public_uri, redact
 
 SCHEMES: Final = frozenset({"http", "https"})
@@ -60,7 +60,7 @@ def fetch_http(uri: str, out: Path, sleep: Callable[[float], None] = time.sleep)
             raise _error(uri, f"cannot be stored on this machine: {error}") from None
 
 
-class _FinalAnswer(Exception):
+class _FinalAnswer(PicklableError):
     """The server's answer is final, e.g. 404, or the URL is invalid."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -68,7 +68,7 @@ class _FinalAnswer(Exception):
         self.status = status
 
 
-class _AttemptFailed(Exception):
+class _AttemptFailed(PicklableError):
     """Another attempt may succeed."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:

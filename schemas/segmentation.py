@@ -152,6 +152,13 @@ class SegmentationSettings:
         minimum = -(-duration_us // lengths.max_us)
         return minimum, max(minimum, duration_us // lengths.min_us)
 
+    def segment_count(self, media_type: MediaType, duration_us: int | None) -> int | None:
+        """Return the number of segments of an item; None if only its content can tell."""
+        if media_type != "image" and not duration_us:
+            return None
+        least, most = self.segment_bounds(media_type, duration_us)
+        return least if least == most else None
+
     def identity(self, media_type: MediaType) -> dict[str, Any]:
         """Return exactly the settings that determine the segments of a media type; they are part of segment ids."""
         if media_type == "image":

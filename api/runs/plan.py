@@ -150,11 +150,10 @@ def first_summary(
     """
     by_type = Counter(video.media_type for video in videos)
     timed_items = by_type["video"] + by_type["audio"]
-    bounds = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
-    is_exact = all(least == most for least, most in bounds)
+    counts = [settings.segmentation.segment_count(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
     return {
         **{f"total_{plural}": by_type[kind] for kind, plural in MEDIA_TYPES},
-        "total_segments": sum(least for least, _ in bounds) if is_exact else 0,
+        "total_segments": 0 if None in counts else sum(count or 0 for count in counts),
         "total_video_seconds": round(sum(seconds_from_us(video.duration_us or 0) for video in videos), 3),
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed_items if prompt.video_level is not None else 0,

@@ -25,5 +25,4 @@ def planned_segments(run: RunRecord, video: Video | None) -> int:
     if video is None:
         return 0
     segmentation = settings_from_dict(run.settings).segmentation
-    least, most = segmentation.segment_bounds(video.media_type, video.duration_us)  # type: ignore[arg-type]
-    return least if least == most else 0
+    return segmentation.segment_count(video.media_type, video.duration_us) or 0  # type: ignore[arg-type]

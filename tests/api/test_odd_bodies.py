@@ -130,6 +130,7 @@ def test_a_retry_of_one_segment_has_no_options(place):
     path = f"/prompt-runs/{place.run_id}/videos/{place.video_ids[0]}/segments/{place.video_ids[0]}/retry"
     error = assert_error(place.someone.post(path, {"operations": ["transcription"]}), 422, "validation_failed")
     assert "operations" in error["message"]
+    path = f"/prompt-runs/{place.run_id}/videos/{place.video_ids[0]}/segments/seg_unknown/retry"
     for body in ("", "{}", "null"):  # published clients send no body or an empty one
         assert_error(send(place, path, body), 404, "resource_segment_not_found")
 

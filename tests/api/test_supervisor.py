@@ -67,7 +67,9 @@ def test_a_run_without_a_commit_can_be_retried(on_sqlite, api_media, no_delays, 
     supervisor = bench.supervisor()
     assert bench.run_to_end(supervisor, run_id).status == "failed"
     assert_error(
-        bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {"video_ids": ["vid_x"]}), 409, "nothing_to_retry"
+        bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {"codes": ["model_timeout"]}),
+        409,
+        "nothing_to_retry",
     )
     retry = ok_json(bench.caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 202)
     bench.step_until(supervisor, lambda: bench.caller.retry(run_id, retry["retry_id"])["status"] == "completed")

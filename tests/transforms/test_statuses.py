@@ -13,6 +13,7 @@ from promptreel.api.runs.results import video_result
 from promptreel.api.runs.statuses import FINAL
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.media import Boundary, PlannedSegment
+from promptreel.schemas.settings import RunSettings
 from promptreel.transforms.commit_manifest import run_status
 from promptreel.transforms.elements import (
     Failure,
@@ -61,10 +62,14 @@ def items(draw, number, has_level):
         return media_type, ItemOutcome(plan, ())
     parts = draw(segments(video_id, media_type))
     plan = ItemPlan(media, "key", tuple(part.task for part in parts))
-    can_synthesize = has_level and media_type != "image" and any("succeeded" in ends_of(part) for part in parts)
+    can_synthesize = has_level and media_type != "image" and any(has_fields(part) for part in parts)
     synthesis = outcome("synthesis", draw(ENDS)) if can_synthesize else None
     text = outcome("text_embedding", draw(ENDS)) if draw(st.booleans()) else None
     return media_type, ItemOutcome(plan, parts, synthesis, text)
+
+
+def has_fields(segment):
+    return segment.outcome_of("field_extraction").outcome == "succeeded"
 
 
 def ends_of(segment):
@@ -104,6 +109,20 @@ def expected_item(item):
     return "completed" if ends == {"succeeded"} else "partial"
 
 
+def expected_level(item):
+    """The status of the synthesis of an item with sound or pictures over time."""
+    end = item.synthesis.outcome if item.synthesis is not None else None
+    if end == "succeeded":
+        is_complete = all(ends_of(segment) == {"succeeded"} for segment in item.segments)
+        return "completed" if is_complete else "completed_with_failures"
+    if end is not None:
+        return end
+    if not item.segments:
+        return "cancelled" if item.plan.cancelled else "failed"
+    ends = {segment.outcome_of("field_extraction").outcome for segment in item.segments}
+    return "cancelled" if "cancelled" in ends else "failed"
+
+
 def expected_run(found, stopped):
     words = [expected_item(item) for _, item in found]
     if stopped and "cancelled" in words:
@@ -116,7 +135,7 @@ def expected_run(found, stopped):
 # --------------------------------------------------------------------------------------------- the product
 
 
-def rows_of(media_type, item):
+def rows_of(media_type, item, has_level):
     """The rows of an item in the tables that the API's bodies and counters derive from."""
     info = SimpleNamespace(
         media_type=media_type, video=None, audio_track=None, audio=(), container="c", size_bytes=1, start_us=0
@@ -126,18 +145,19 @@ def rows_of(media_type, item):
         truncated=False, decode_errors=0, concealed_frames=0, damaged_share=0.0,
     )  # fmt: skip
     source = SimpleNamespace(run_id="run_a", last_answers={})
-    media = row_of(media_row(item, analysis if item.plan.analysis_key else None, "run_a"))
+    media = row_of(media_row(item, analysis if item.plan.analysis_key else None, "run_a", has_video_level=has_level))
     found = {"media": [media], "segments": [], "results": [], "failures": [], "video_results": []}
     for segment in item.segments:
         found["segments"].append(row_of(segment_row(segment, "run_a")))
         found["failures"] += segment_failure_rows(item, segment, source)
-        if segment.outcome_of("field_extraction").outcome == "succeeded":
+        if has_fields(segment):
             found["results"].append({"reused": False})
     found["failures"] += item_failure_rows(item, source)
     if item.synthesis is not None and item.synthesis.outcome == "succeeded":
         found["video_results"].append(
             {
-                "reused": False, "executed_at": "t", "metadata": "{}", "metadata_text": "", "warning": None,
+                "reused": False, "executed_at": "2026-01-01T00:00:00.000Z", "metadata": "{}",
+                "metadata_text": "", "warning": None,
                 "omitted_segment_ids": (), "template_fields": (), "source_fingerprint": "f",
                 "rendered_prompt_chars": 1, "llm_call_ids": (), "operation_key": "synthesis key",
             }
@@ -168,7 +188,8 @@ def counts_over(tables):
 def run_record(has_level, status):
     prompt = {"json_schema": {}, "video_level": {"json_schema": {}} if has_level else None}
     return SimpleNamespace(
-        run_id="run_a", prompt_id="p", index_id=None, prompt=prompt, status=status, settings={},
+        run_id="run_a", prompt_id="p", index_id=None, prompt=prompt, status=status,
+        settings=RunSettings().to_dict(), error_message=None,
         created_at=datetime(2026, 1, 1, tzinfo=UTC), started_at=None, completed_at=None,
     )  # fmt: skip
 
@@ -177,26 +198,35 @@ def run_record(has_level, status):
 @given(runs())
 def test_statuses_counters_and_bodies_agree_for_any_outcomes(run):
     has_level, found, stopped = run
-    rows = [rows_of(media_type, item) for media_type, item in found]
+    rows = [rows_of(media_type, item, has_level) for media_type, item in found]
     counts = counts_over(rows)
     for (_, item), tables in zip(found, rows, strict=True):
         assert tables["media"][0]["status"] == expected_item(item)
     status = run_status(counts, stopped=stopped)
     assert status == expected_run(found, stopped)
     assert status in FINAL
-    check_counters(found, counts)
+    check_counters(has_level, found, counts)
     check_bodies(has_level, found, rows, status)
 
 
-def check_counters(found, counts):
+def check_counters(has_level, found, counts):
     totals = {f"total_{plural}": [kind for kind, _ in found].count(name) for name, plural in PLURALS.items()}
-    summary = summary_of_counts(counts, totals)
+    timed = [item for media_type, item in found if has_level and media_type != "image"]
+    summary = summary_of_counts(counts, {**totals, "video_level_total_items": len(timed)})
     for plural in PLURALS.values():
         ended = sum(summary[f"{word}_{plural}"] for word in ("completed", "failed", "partial", "cancelled"))
         assert ended == totals[f"total_{plural}"], plural
     words = Counter(expected_item(item) for _, item in found)
     for word in ("completed", "failed", "partial", "cancelled"):
         assert sum(summary[f"{word}_{plural}"] for plural in PLURALS.values()) == words[word]
+    levels = Counter(expected_level(item) for item in timed)
+    ends = {word: summary[f"video_level_{word}_items"] for word in ("completed", "failed", "cancelled")}
+    assert ends["completed"] == levels["completed"] + levels["completed_with_failures"]
+    assert sum(ends.values()) == len(timed)
+    if all(
+        item.segments for media_type, item in found if media_type == "image"
+    ):  # else the type of unread items is open
+        assert (ends["failed"], ends["cancelled"]) == (levels["failed"], levels["cancelled"])
     every = [segment for _, item in found for segment in item.segments]
     assert summary["total_segments"] == len(every)
     assert summary["completed_segments"] == sum(ends_of(segment) == {"succeeded"} for segment in every)
@@ -204,21 +234,22 @@ def check_counters(found, counts):
 
 def check_bodies(has_level, found, rows, status):
     record = run_record(has_level, status)
-    for (_, item), of_item in zip(found, rows, strict=True):
+    for (media_type, item), of_item in zip(found, rows, strict=True):
         tables, video_id = Tables(of_item), item.plan.item.video_id
-        body = _status_from(tables, record, video_id, with_segments=True)
+        video = SimpleNamespace(video_id=video_id, media_type=media_type, duration_us=None)
+        body = _status_from(tables, record, video, with_segments=True)
         assert body["status"] == status
-        names = ("pending", "processing", "successful", "failed")
-        assert body["total_segments"] == sum(body[f"{name}_segments"] for name in names) == len(item.segments)
+        names = ("pending", "processing", "successful", "failed", "cancelled")
+        # An image that was never read would have been one segment.
+        unread = int(item.plan.cancelled and status == "cancelled" and media_type == "image")
+        assert body["total_segments"] == sum(body[f"{name}_segments"] for name in names) == len(item.segments) + unread
         shown = Counter(segment["status"] for segment in body["segments"])
+        shown.update({"cancelled": unread} if unread else {})
         assert shown == Counter({name: body[f"{name}_segments"] for name in names if body[f"{name}_segments"]})
-        result, level = video_result(tables, record, video_id, None), body["video_level"]
-        if not has_level or of_item["media"][0]["media_type"] == "image":
-            assert (result, level) == (None, None)
+        level = body["video_level"]
+        if not has_level or media_type == "image":
+            assert level is None
             continue
-        end = item.synthesis.outcome if item.synthesis is not None else None
-        assert (result is not None) == (end in ("succeeded", "failed"))
-        if result is not None:
-            assert level["status"] == result["status"]
-        assert level["result_available"] == (end == "succeeded")
-        assert level["status"] not in ("pending", "processing")
+        result = video_result(tables, record, video_id, None)
+        assert level["status"] == result["status"] == expected_level(item)
+        assert level["result_available"] == (item.synthesis is not None and item.synthesis.outcome == "succeeded")
