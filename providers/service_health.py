@@ -61,6 +61,12 @@ class ServiceHealth:
         patience_s: how long calls wait while none succeeds; 0 disables waiting.
         clock: monotonic, in seconds.
         on_change: receives the state of the service when it changes; None while calls succeed.
+
+    Attributes:
+        grants: calls that were answered.
+        outages: outages that ended.
+        halt: the error that halted all calls.
+        has_given_up: the patience ended while few operations failed.
     """
 
     def __init__(
@@ -74,7 +80,6 @@ class ServiceHealth:
         self.patience_s = patience_s
         self.grants = 0
         self.outages = 0
-        self.reopenings = 0
         self.halt: ModelError | None = None
         self.has_given_up = False
         self._clock = clock
@@ -89,6 +94,7 @@ class ServiceHealth:
         self._limited_since: float | None = None
         self._no_quota_answers = 0
         self._down_since: float | None = None
+        self._suspect: tuple[str, tuple[int, ...]] | None = None  # what `wait_for_service` received
         self._first_probe_number = 0
         self._probe: CallTicket | None = None
         self._probe_interval_s = FIRST_PROBE_S
@@ -166,12 +172,17 @@ class ServiceHealth:
         with self._lock:
             if self.patience_s <= 0 or self.has_given_up or self._failing_since is None:
                 return False
-            own = sum(number < self._last_answered_number for number in faults)  # the service answered later calls
-            if own and self._fault_share(operation) ** own <= CHANCE:
+            if self._are_own(operation, faults):
                 return False
             if not self.is_down:
                 self._go_down(self._failing_since)
+                self._suspect = operation, tuple(faults)
             return True
+
+    def _are_own(self, operation: str, faults: Sequence[int]) -> bool:
+        """Whether calls that the service answered show that faults are those of their operation alone."""
+        own = sum(number < self._last_answered_number for number in faults)
+        return own > 0 and self._fault_share(operation) ** own <= CHANCE
 
     def may_be_chance(self, operation: str, faults: int) -> bool:
         """Return whether the share of failing calls of other operations explains an operation's faults in a row."""
@@ -200,7 +211,10 @@ class ServiceHealth:
             self._failing.clear()
             self._failing_since = None
             self.has_given_up = False
-        if not self.is_down and self.halt is None:
+        is_older = ticket.number < self._first_probe_number
+        if self.is_down and is_older and self._suspect is not None and self._are_own(*self._suspect):
+            self._reopen(was_down=False)
+        elif not self.is_down and self.halt is None:
             self._publish(None)
 
     def _record_fault(self, ticket: CallTicket, error: ModelError) -> None:
@@ -234,17 +248,17 @@ class ServiceHealth:
 
     def _go_down(self, since: float, error: ModelError | None = None) -> None:
         self._down_since = since
-        self.outages += 1
+        self._suspect = None
         self._first_probe_number = self._next_number
         self._probe_interval_s = FIRST_PROBE_S
         requested = min((error.retry_after_s if error is not None else None) or 0.0, MAX_REQUESTED_WAIT_S)
         self._schedule_probe(max(requested, self._jittered_interval()))
         self._publish_down()
 
-    def _reopen(self) -> None:
+    def _reopen(self, *, was_down: bool = True) -> None:
         self._down_since = None
         self._probe = None
-        self.reopenings += 1
+        self.outages += was_down
         self._publish(None)
 
     def _schedule_probe(self, wait_s: float) -> None:
