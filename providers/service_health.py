@@ -36,7 +36,8 @@ MAX_PROBE_INTERVAL_S: Final = 30.0
 MAX_REQUESTED_WAIT_S: Final = 120.0
 # The quota of a minute may be used up by others for a minute.
 MIN_RATE_LIMIT_PATIENCE_S: Final = 120.0
-NO_QUOTA_ANSWERS: Final = 3
+# A quota of 0 does not refill; only the owner of the project can raise it.
+NO_QUOTA_PATIENCE_S: Final = 60.0
 REMEMBERED_CALLS: Final = 100
 # An operation keeps failing by chance, not by its own fault, with a probability above this.
 CHANCE: Final = 1e-6
@@ -83,6 +84,7 @@ class ServiceHealth:
         self.halt: ModelError | None = None
         self.has_given_up = False
         self._clock = clock
+        self._wall_offset_s = time.time() - clock()
         self._jitter = jitter or random.Random()
         self._on_change = on_change
         self._calls: deque[CallTicket] = deque(maxlen=REMEMBERED_CALLS)
@@ -92,7 +94,6 @@ class ServiceHealth:
         self._first_failing_number = 0
         self._last_answered_number = -1
         self._limited_since: float | None = None
-        self._no_quota_answers = 0
         self._down_since: float | None = None
         self._suspect: tuple[str, tuple[int, ...]] | None = None  # what `wait_for_service` received
         self._first_probe_number = 0
@@ -200,13 +201,12 @@ class ServiceHealth:
         with self._lock:
             if self.halt is None:
                 self.halt = error
-                self._publish(ServiceState("halted", time.time(), error.message, code=error.code))
+                self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=error.code))
 
     def _record_answer(self, ticket: CallTicket) -> None:
         self.grants += 1
         self._last_answered_number = max(self._last_answered_number, ticket.number)
         self._limited_since = None
-        self._no_quota_answers = 0
         if ticket.number >= self._first_failing_number:  # an older call may have been accepted before the failures
             self._failing.clear()
             self._failing_since = None
@@ -289,11 +289,10 @@ class ServiceHealth:
     def _record_rate_limit(self, error: ModelError) -> None:
         now = self._clock()
         self._limited_since = now if self._limited_since is None else self._limited_since
-        self._no_quota_answers += error.has_no_quota
-        if self._no_quota_answers >= NO_QUOTA_ANSWERS:
+        waited = now - self._limited_since
+        if error.has_no_quota and waited >= min(self.patience_s, NO_QUOTA_PATIENCE_S):
             self._halt("quota_exhausted", "the quota for this model is 0", error)
             return
-        waited = now - self._limited_since
         if self.patience_s > 0 and waited >= max(self.patience_s, MIN_RATE_LIMIT_PATIENCE_S):
             self._halt("quota_exhausted", f"the rate limit granted no call for {waited:.0f} s", error)
             return
@@ -311,7 +310,7 @@ class ServiceHealth:
     def _halt(self, code: str, reason: str, error: ModelError) -> None:
         if self.halt is None:
             self.halt = ModelError(code, f"{reason}: {error.message}", retryable=True)
-            self._publish(ServiceState("halted", time.time(), error.message, code=code))
+            self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=code))
 
     def _publish_down(self) -> None:
         if self._down_since is None or self.halt is not None:
@@ -328,7 +327,8 @@ class ServiceHealth:
             self._on_change(state)
 
     def _wall(self, moment: float) -> float:
-        return time.time() + moment - self._clock()
+        """Return seconds since the epoch, always the same for a moment, so that an equal state stays equal."""
+        return self._wall_offset_s + moment
 
 
 def _result_of(error: ModelError | None) -> CallResult:

@@ -150,14 +150,12 @@ def run_storm(script, operations=600, **settings):
         loop = asyncio.get_running_loop()
         model, states = StormyModel(script), []
         calls = CallSettings(**settings)
-        jitter = random.Random(script.seed)
+        jitter, started = random.Random(script.seed), time.time()
         health = ServiceHealth(
             calls.max_outage_s,
             clock=loop.time,
             jitter=jitter,
-            on_change=lambda state: states.append(
-                (loop.time(), state, state and loop.time() + state.since - time.time())
-            ),
+            on_change=lambda state: states.append((loop.time(), state, state and state.since - started)),
         )
         policy = CallPolicy(model, calls, MemorySink(), jitter=jitter, health=health)
         window = asyncio.Semaphore(calls.max_in_flight * 5 // 4)

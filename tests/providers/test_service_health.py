@@ -7,7 +7,7 @@ import pytest
 
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.repeated_errors import REPEATS
-from promptreel.providers.service_health import NO_QUOTA_ANSWERS, ServiceHealth
+from promptreel.providers.service_health import NO_QUOTA_PATIENCE_S, ServiceHealth
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.service_state import ServiceState, error_identity
 from promptreel.schemas.settings import CallSettings
@@ -102,7 +102,9 @@ def test_answers_to_later_calls_end_the_wait_for_one_operation(count, attempts):
     outcomes, model, states, seconds = run_operations(
         lambda name, now: UNAVAILABLE if name == "1" else None, count=count, max_attempts=attempts, latency_s=30
     )
-    assert [getattr(outcome, "code", None) for outcome in outcomes] == [None, "model_unavailable"] + [None] * (count - 2)
+    assert [getattr(outcome, "code", None) for outcome in outcomes] == [None, "model_unavailable"] + [None] * (
+        count - 2
+    )
     assert seconds < 90
     assert [name for _, name in model.times].count("1") <= attempts + 7
     assert states[-1] is None
@@ -121,13 +123,25 @@ def test_patience_ends_with_retryable_failures(count):
         assert (states[-1].status, states[-1].code) == ("halted", "model_unavailable")
 
 
-def test_quota_of_zero_halts_after_a_few_answers():
-    outcomes, model, states, seconds = run_operations(lambda name, now: NO_QUOTA, max_in_flight=1)
+@pytest.mark.parametrize("patience_s", [0, 30, 600])
+def test_quota_of_zero_is_shown_and_then_halts_calls(patience_s):
+    outcomes, model, states, seconds = run_operations(
+        lambda name, now: NO_QUOTA, max_in_flight=1, max_outage_s=patience_s
+    )
     assert codes(outcomes) == {"quota_exhausted"}
-    assert "limit: 0" in outcomes[0].message
-    assert len(model.times) == NO_QUOTA_ANSWERS
-    assert seconds < 90
-    assert states[-1].status == "halted"
+    assert all(isinstance(outcome, Halted) or outcome.retryable for outcome in outcomes)
+    assert "the quota for this model is 0: HTTP 429: limit: 0" in outcomes[1].message
+    assert len(model.times) <= 5
+    expected_s = min(patience_s, NO_QUOTA_PATIENCE_S)
+    assert expected_s <= seconds <= expected_s + 30
+    assert [state.status for state in states] == (["rate limited"] if patience_s else []) + ["halted"]
+    assert {state.message for state in states} == {NO_QUOTA.message}
+
+
+def test_quota_that_is_raised_in_time_loses_nothing():
+    outcomes, _, states, _ = run_operations(lambda name, now: NO_QUOTA if now < 40 else None)
+    assert not codes(outcomes)
+    assert [state and state.status for state in states] == ["rate limited", None]
 
 
 def test_rate_limit_that_grants_nothing_halts_with_its_message():
