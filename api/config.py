@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, TranscriptionSettings
 
 PREFIX: Final = "PROMPTREEL_"
 
@@ -34,12 +36,21 @@ def _none_if_zero(value: Any) -> Any:
     return None if value in ("0", 0) else value
 
 
+def _check_languages(value: str) -> str:
+    codes = [code.strip() for code in value.split(",")]
+    if not all(re.fullmatch("[a-z]{2,3}", code) for code in codes):
+        raise ValueError("must be an ISO 639-1 code such as en, or several separated by commas")
+    return ",".join(codes)
+
+
 def _resolve(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(path.expanduser().resolve() for path in paths)
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Count = Annotated[int, Field(ge=1)]
+Model = Annotated[str, Field(pattern=r"\S")]
+Languages = Annotated[str, AfterValidator(_check_languages)]
 
 
 class RateLimitSettings(BaseModel):
@@ -74,11 +85,14 @@ class ApiConfig(BaseModel):
         max_image_megapixels: maximum width x height of an image, in millions of pixels.
         max_media_damage: maximum share of an item, 0 to 1, that may be missing or concealed; 1 accepts any damage.
         run_deadline_s: seconds after which a run makes no further calls; None means no limit.
+        commit_interval_s: seconds between commits of finished segments during a run; 0 commits only at its end.
         heartbeat_s: seconds between a supervisor's heartbeats; its leases expire after five missed ones.
         supervise: whether this process executes runs, or only serves requests.
         public_url: base URL of links to the service; empty uses that of the request.
         strict_models: reject runs whose transcription or embedding model cannot be loaded, instead of skipping that
             operation with a warning.
+        transcription_model, image_embedding_model, text_embedding_model: local models of runs, as in `RunSettings`.
+        transcription_language: spoken language, or several separated by commas; None detects it.
         header_timeout_s: seconds that a client has to send a request head; see `BoundedHttpProtocol`.
     """
 
@@ -105,11 +119,16 @@ class ApiConfig(BaseModel):
     run_deadline_s: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
     ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")
+    commit_interval_s: float = Field(default=5.0, ge=0, le=3600, validation_alias=f"{PREFIX}COMMIT_INTERVAL")
     heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
     supervise: bool = True
     rate_limits: RateLimitSettings = RateLimitSettings()
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = ""
     strict_models: bool = False
+    transcription_model: Model = TranscriptionSettings.model
+    transcription_language: Languages | None = TranscriptionSettings.language
+    image_embedding_model: Model = ImageEmbeddingSettings.model
+    text_embedding_model: Model = TextEmbeddingSettings.model
     header_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, validation_alias=f"{PREFIX}HEADER_TIMEOUT")
 
     @property

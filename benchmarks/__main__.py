@@ -11,6 +11,7 @@ NAMES = (
     "decode_cost",
     "media_truth",
     "model_calls",
+    "interim_commits",
     "resume",
     "overlap",
     "memory",

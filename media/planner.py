@@ -1,9 +1,9 @@
 """The segment planner: a pure function from an item's detected transitions and sound activity to its segments.
 
-Invariants: segments cover [0, duration) without gaps or overlaps. No segment exceeds the maximum length. No
-segment is shorter than the minimum, except an item shorter than that and the last segment of a fixed plan. An
-item without boundaries that fits the maximum is one segment. Adjacent segments share a `Boundary`. The order of
-the input does not matter.
+Invariants: segments cover [0, duration) without gaps or overlaps. No segment exceeds the maximum length, except the
+last of a fixed plan, by less than half a second. No segment is shorter than the minimum (half a second in a fixed
+plan), except an item shorter than that. An item without boundaries that fits the maximum is one segment. Adjacent
+segments share a `Boundary`. The order of the input does not matter.
 
 `content_aware` video selects shot boundaries by strength, skipping those that would leave a segment shorter than
 the minimum. `smart` video and `content_aware` audio select among all candidates by dynamic programming, the way
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from promptreel.media.speech import pauses as find_pauses
 from promptreel.schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
-from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
+from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings, window_ends
 
 __all__ = ["TransitionLike", "plan_segments"]
 
@@ -129,7 +129,7 @@ def plan_segments(
     start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
     window_us = settings.window_us(media_type)
     if window_us is not None:
-        inner = [Boundary(at, "window", 1.0) for at in range(window_us, duration_us, window_us)]
+        inner = [Boundary(at, "window", 1.0) for at in window_ends(duration_us, window_us)]
         return _segments([start, *inner, end])
     bounds = settings.bounds_of(media_type)
     sound = _Sound(activity, duration_us)

@@ -1,4 +1,4 @@
-"""Resolve a media URI to a local file: a local path, a file:// URI, or any URI that fsspec can fetch.
+"""Resolve a media URI to a local file: a local path, a file:// URI, a URL, or any URI that fsspec can fetch.
 
 A URI that ends with `#page=N` is page N of a TIFF file.
 """
@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import fsspec
 
+from promptreel.media.http_source import SCHEMES, fetch_http
 from promptreel.media.tiff_pages import copy_page
-from promptreel.schemas.errors import MediaError
+from promptreel.schemas.errors import InvalidInput, MediaError
+from promptreel.schemas.uris import local_path_of, public_uri, redact, scheme_of
 
 _PAGE: Final = re.compile(r"(?P<uri>.+)#page=(?P<page>\d{1,5})", re.DOTALL)
 
@@ -28,7 +29,8 @@ def local_media(uri: str) -> Iterator[Path]:
     """Yield a local path of a media file. A remote file is downloaded and removed when the block exits.
 
     Raises:
-        MediaError: `media_not_found` if the file or its page is missing, not a regular file, or not readable.
+        MediaError: `media_not_found` if the file or its page is missing, not a regular file, or not readable. The message
+            contains no secret of the URI.
     """
     file_uri, page = split_page(uri)
     if page is None:
@@ -40,9 +42,11 @@ def local_media(uri: str) -> Iterator[Path]:
         try:
             copy_page(path, page, copy)
         except ValueError as error:
-            raise MediaError("media_not_found", f"{uri}: {error}; check the number of the page") from error
+            message = f"{public_uri(uri)}: {redact(str(error), uri)}; check the number of the page"
+            raise MediaError("media_not_found", message) from error
         except OSError as error:
-            message = f"{uri}: the page cannot be copied ({error}); check the free space and the file's permissions"
+            reason = f"the page cannot be copied ({error}); check the free space and the file's permissions"
+            message = f"{public_uri(uri)}: {reason}"
             raise MediaError("media_not_found", message, retryable=True) from error
         yield copy
 
@@ -60,25 +64,37 @@ def split_page(uri: str) -> tuple[str, int | None]:
 
 @contextmanager
 def _local_file(uri: str) -> Iterator[Path]:
-    if "://" not in uri:
+    scheme = scheme_of(uri)
+    if scheme is None:
         yield _regular_file(Path(uri))
         return
-    if uri.startswith("file://"):
-        with _with_utf8_name(_regular_file(Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))))) as path:
+    if scheme == "file":
+        try:
+            local = local_path_of(uri)
+        except InvalidInput as error:
+            raise MediaError("media_not_found", str(error)) from error
+        with _with_utf8_name(_regular_file(Path(local))) as path:
             yield path
         return
     with tempfile.TemporaryDirectory(prefix="promptreel-media-") as folder:
         path = Path(folder) / "media"
-        try:
-            files, name = fsspec.core.url_to_fs(uri)
-            files.get_file(name, str(path))
-        except (OSError, ImportError, ValueError) as error:
-            raise MediaError(
-                "media_not_found",
-                f"{uri}: cannot be fetched ({error}); check the URI and its permissions",
-                retryable=True,
-            ) from error
+        if scheme in SCHEMES:
+            fetch_http(uri, path)
+        else:
+            _fetch_object(uri, path)
         yield path
+
+
+def _fetch_object(uri: str, out: Path) -> None:
+    try:
+        files, name = fsspec.core.url_to_fs(uri)
+        files.get_file(name, str(out))
+    except Exception as error:  # each driver raises errors of its own
+        raise MediaError(
+            "media_not_found",
+            f"{public_uri(uri)}: cannot be fetched ({redact(str(error), uri)}); check the URI and its permissions",
+            retryable=True,
+        ) from None  # a traceback of the driver's error would show the URI
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def execute_run(
             retry=read_retry(storage, run_id, retry_id) if retry_id is not None else None,
             commit_only=commit_only,
         )
+        from promptreel.pipelines.interim_commits import interim_commits
         from promptreel.pipelines.prompt_run import PromptRun
         from promptreel.pipelines.prompt_run_retry import PromptRunRetry
 
@@ -80,7 +81,8 @@ def execute_run(
             pipeline | "PromptRunRetry" >> PromptRunRetry(context, target)
         else:
             pipeline | "PromptRun" >> PromptRun(context, target)
-        pipeline.run().wait_until_finish()
+        with interim_commits(storage, context):
+            pipeline.run().wait_until_finish()
         context.progress(storage).flush()
         return _committed(storage, run_id, attempt)
 

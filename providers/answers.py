@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,14 +12,15 @@ from typing import Any, Final
 
 import jsonschema
 
+from promptreel.providers.answer_json import AnswerNotJson, read_answer_json
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
+from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Verdict
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.media_times import read_time_texts
 from promptreel.schemas.validation import validator_of
 
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _MESSAGE_CHARS: Final = 300
 # The second try after an answer cut at the token limit has this multiple of the budget.
 LARGER_BUDGET: Final = 4
@@ -37,12 +37,20 @@ class CheckedAnswer:
         metadata: the parsed answer.
         text: the answer as the model wrote it.
         warning: a warning for readers of the answer.
+        repair: codes of `promptreel.providers.answer_json.REPAIRS`, joined by commas; None for strict JSON.
+        model_version: see `ModelAnswer`.
     """
 
     metadata: dict[str, Any]
     text: str
     usage: Usage
     warning: str | None = None
+    repair: str | None = None
+    model_version: str | None = None
+
+    def origin(self) -> dict[str, str | None]:
+        """Return what a cached result says about its answer."""
+        return {"model_version": self.model_version, "answer_repair": self.repair}
 
 
 class AnswerFailed(ModelError):
@@ -80,15 +88,32 @@ async def generate_checked(
         tries = _replay(provider, request, [answer for _, answer in reversed(earlier)])
     prepared = await policy.prepare(request, subject)
     while True:
+        check = _AnswerCheck(request)
         if provider.is_called:
-            answer = await policy.call(tries.current, prepared, subject, tally)
+            await policy.call(tries.current, prepared, subject, tally, check)
         else:
-            answer = await provider.call(tries.current, prepared)
+            check(await provider.call(tries.current, prepared))
+        if isinstance(check.result, CheckedAnswer):
+            return check.result
+        if not tries.advance(check.result):
+            raise check.result
+
+
+class _AnswerCheck:
+    """Checks an answer before its call record ends; `result` is then the checked answer or its failure."""
+
+    result: CheckedAnswer | AnswerFailed
+
+    def __init__(self, request: ModelRequest) -> None:
+        self._request = request
+
+    def __call__(self, answer: ModelAnswer) -> Verdict:
         try:
-            return check_answer(answer, request)
+            self.result = check_answer(answer, self._request)
+            return Verdict(repair=self.result.repair)
         except AnswerFailed as failure:
-            if not tries.advance(failure):
-                raise
+            self.result = failure
+            return Verdict((failure.code, failure.message))
 
 
 class _Tries:
@@ -159,26 +184,34 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             retryable=True,
             answer=answer.text,
         )
-    metadata = parse_answer(answer.text)
+    metadata, repair = parse_answer(answer.text)
+    metadata = read_time_texts(metadata, request.json_schema)
     error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         message = f"the answer does not fit the schema at {path or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
         raise AnswerFailed("schema_invalid", message, retryable=True, answer=answer.text)
-    return CheckedAnswer(metadata, answer.text, answer.usage, answer.warning)
+    warning = _with_repair(answer.warning, repair)
+    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version)
 
 
-def parse_answer(text: str) -> dict[str, Any]:
-    """Parse a JSON object, with or without a Markdown fence.
+def _with_repair(warning: str | None, repair: str | None) -> str | None:
+    if repair is None:
+        return warning
+    repaired = f"the answer was not strict JSON and was repaired: {repair.replace(',', ', ')}"
+    return f"{warning}; {repaired}" if warning else repaired
+
+
+def parse_answer(text: str) -> tuple[dict[str, Any], str | None]:
+    """Parse a JSON object and return it with the codes of its repairs; see `read_answer_json`.
 
     Raises:
         AnswerFailed: `answer_not_json`; `schema_invalid` if it is JSON but not an object, or holds a value that no table
             can store.
     """
-    fenced = _FENCE.match(text)
     try:
-        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_reject_constant)
-    except (ValueError, RecursionError) as error:
+        value, repair = read_answer_json(text)
+    except AnswerNotJson as error:
         raise AnswerFailed(
             "answer_not_json", f"the answer is not JSON: {str(error)[:_MESSAGE_CHARS]}", retryable=True, answer=text
         ) from error
@@ -187,7 +220,7 @@ def parse_answer(text: str) -> dict[str, Any]:
             "schema_invalid", f"the answer is a JSON {type(value).__name__}, not an object", retryable=True, answer=text
         )
     try:
-        return dict(_storable(value))
+        return dict(_storable(value)), repair
     except _NotStorable as error:
         raise AnswerFailed("schema_invalid", f"the answer {error}", retryable=True, answer=text) from error
 
@@ -207,10 +240,6 @@ def _second_try(request: ModelRequest, failure: AnswerFailed) -> ModelRequest | 
 @functools.lru_cache(maxsize=64)
 def _validator(schema_text: str) -> jsonschema.protocols.Validator:
     return validator_of(json.loads(schema_text))
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 class _NotStorable(Exception):

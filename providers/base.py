@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embedding"]
 

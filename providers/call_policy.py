@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -14,11 +13,12 @@ from typing import Any, Protocol
 
 from promptreel.providers.attempts import MAX_RETRY_AFTER_S, OperationAttempts
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
+from promptreel.providers.call_requests import describe_request
 from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
 from promptreel.providers.service_health import CallTicket, ServiceHealth
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
-from promptreel.schemas.ids import call_id_of, digest
+from promptreel.schemas.ids import call_id_of
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.settings import CallSettings
 from promptreel.schemas.table_rows import LlmCallRow
@@ -69,6 +69,24 @@ class CallTally:
 
     attempts: int = 0
     call_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the check of an answer found.
+
+    Attributes:
+        failure: (code, message) if the answer cannot be used.
+        repair: the repairs that its JSON needed, see `promptreel.providers.answer_json.REPAIRS`.
+    """
+
+    failure: tuple[str, str] | None = None
+    repair: str | None = None
+
+
+def unchecked(answer: ModelAnswer) -> Verdict:
+    """Accept every answer that the service completed."""
+    return Verdict(answer.failure)
 
 
 class CallPolicy:
@@ -149,8 +167,18 @@ class CallPolicy:
         calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
         return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
-    async def call(self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally) -> ModelAnswer:
+    async def call(
+        self,
+        request: ModelRequest,
+        prepared: Any,
+        subject: CallSubject,
+        tally: CallTally,
+        check: Callable[[ModelAnswer], Verdict] = unchecked,
+    ) -> ModelAnswer:
         """Call the model until it answers, within the attempts that the settings allow.
+
+        Args:
+            check: judges an answer before its call record ends, so that the record says whether it can be used.
 
         Raises:
             ModelError: the last failure, when the attempts are used up.
@@ -161,7 +189,7 @@ class CallPolicy:
             ticket = None
             try:
                 async with self._in_flight, self._admitted(subject.operation_key) as ticket:
-                    return await self._attempt(request, prepared, subject, tally)
+                    return await self._attempt(request, prepared, subject, tally, check)
             except ModelError as error:
                 if error.code == "rate_limited":
                     wait = error.retry_after_s
@@ -224,7 +252,12 @@ class CallPolicy:
             raise Halted("deadline_exceeded", "the run's deadline has passed; resume the run to continue")
 
     async def _attempt(
-        self, request: ModelRequest, prepared: Any, subject: CallSubject, tally: CallTally
+        self,
+        request: ModelRequest,
+        prepared: Any,
+        subject: CallSubject,
+        tally: CallTally,
+        check: Callable[[ModelAnswer], Verdict],
     ) -> ModelAnswer:
         tally.attempts += 1
         started_call = _started_call(self._provider, request, subject, tally.attempts)
@@ -246,7 +279,11 @@ class CallPolicy:
         except ModelError as error:
             self._end(started_call, started, error=error)
             raise
-        self._end(started_call, started, answer=answer)
+        verdict = unchecked(answer)
+        try:
+            verdict = check(answer)
+        finally:  # the record of a paid answer is written even if the check has a defect
+            self._end(started_call, started, answer=answer, verdict=verdict)
         return answer
 
     def _end(
@@ -255,9 +292,10 @@ class CallPolicy:
         started: float,
         *,
         answer: ModelAnswer | None = None,
+        verdict: Verdict = Verdict(),
         error: ModelError | None = None,
     ) -> None:
-        failure = (error.code, error.message) if error is not None else answer.failure if answer is not None else None
+        failure = (error.code, error.message) if error is not None else verdict.failure
         usage = answer.usage if answer is not None else Usage()
         ended = replace(
             started_call,
@@ -278,6 +316,7 @@ class CallPolicy:
             duration_ms=round((time.monotonic() - started) * 1000),
             response_text=answer.text if answer is not None else None,
             model_version=answer.model_version if answer is not None else None,
+            answer_repair=verdict.repair,
         )
         self._spent_tokens += usage.total_tokens
         with self._storage_errors_as_failures():
@@ -309,6 +348,8 @@ def _answer_of(call: LlmCallRow) -> ModelAnswer:
         media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
     )
     failure = None if call.code is None else (call.code, call.message or "")
+    if failure is not None and FAILURE_CODES[failure[0]].found_by_check:
+        failure = None  # the caller checks the answer again, as one that an earlier version recorded without a check
     return ModelAnswer(
         call.response_text or "",
         call.finish_reason,
@@ -348,30 +389,10 @@ def _started_call(provider: Provider, request: ModelRequest, subject: CallSubjec
         invoked_at=invoked_at,
         completed_at=None,
         duration_ms=0,
-        request=json.dumps(_describe_request(request), ensure_ascii=False),
+        request=describe_request(request),
         response_text=None,
         max_output_tokens=provider.output_budget(request),
     )
-
-
-def _describe_request(request: ModelRequest) -> dict[str, object]:
-    """Return a request as JSON values: the hashes of the shared instruction and schema, the media without its bytes."""
-    media = request.media
-    return {
-        "instruction_sha256": digest(request.instruction),
-        "text": request.text,
-        "schema_sha256": digest(request.json_schema),
-        "media": None
-        if media is None
-        else {
-            "media_type": media.media_type,
-            "item": media.item_key,
-            "start_us": media.span.start_us,
-            "end_us": media.span.end_us,
-            "frames": len(media.frames),
-            "has_audio": media.audio_file is not None,
-        },
-    }
 
 
 def _now() -> str:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from promptreel.providers.local_models import COMPUTE, cores, shared_model
 from promptreel.providers.weights import (
     Weights,
+    as_path,
     file_identity,
     is_installed,
     models_folder,
     package_version,
+    path_hint,
 )
 from promptreel.schemas.errors import ModelError, SettingsError
 
@@ -122,10 +124,10 @@ def find_weights(model: str) -> Weights:
         return Weights(
             model, None, reason=reason, fix="write ARCHITECTURE:WEIGHTS, e.g. ViT-B-32:datacomp_xl_s13b_b90k"
         )
-    path = Path(weights).expanduser()
-    if path.is_file():
+    path = as_path(weights)
+    if path is not None and path.is_file():
         return Weights(model, path, "path")
-    if path.is_absolute() or "/" in weights or weights.startswith("~"):
+    if path is not None:
         return Weights(model, None, reason=f"{path} does not exist", fix="check the path")
     if model == _DEFAULT:
         return _cached(model, {"hf_hub": _DEFAULT_HUB})
@@ -207,6 +209,7 @@ def _find_public(model: str, architecture: str, tag: str) -> Weights:
     if config is None:
         reason = f"open-clip has no weights {tag!r} for {architecture!r}"
         fix = "choose one of its public tags (python -c 'import open_clip; print(open_clip.list_pretrained())'), or a file"
+        fix += path_hint(tag)
         return Weights(model, None, reason=reason, fix=fix)
     text = import_open_clip().get_model_config(architecture)["text_cfg"]
     if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
@@ -220,7 +223,7 @@ def _cached(model: str, config: Mapping[str, Any]) -> Weights:
     """Return the weights of open-clip's entry `config`; unavailable unless they were pulled before."""
     path = _cached_file(config)
     if path is None:
-        fix = f"run: promptreel models pull clip:{model}"
+        fix = f"run: promptreel models pull clip:{model}{path_hint(model.partition(':')[2])}"
         return Weights(model, None, reason=f"the weights of clip model {model!r} are not on this machine", fix=fix)
     return Weights(model, path, "models folder")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
 from promptreel.providers.base import ModelRequest, Provider, SegmentInput
 from promptreel.providers.key_material import schema_material, text_material
-from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT, LeafField
 from promptreel.schemas.ids import digest
+from promptreel.schemas.media_times import Location, change_at, time_locations
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
 from promptreel.schemas.prompt import Prompt
 
@@ -29,11 +28,16 @@ def extraction_request(prompt: Prompt, media: SegmentInput) -> ModelRequest:
     """Return the request for one segment. The instruction holds everything that the segments of a run share."""
     return ModelRequest(
         purpose="metadata_extraction",
-        instruction=f"{PREAMBLE}\n\nTask:\n{prompt.prompt_text}",
+        instruction=extraction_instruction(prompt.prompt_text),
         text=_describe(media),
         json_schema=prompt.json_schema,
         media=media,
     )
+
+
+def extraction_instruction(prompt_text: str) -> str:
+    """Return the instruction of every segment of a run."""
+    return f"{PREAMBLE}\n\nTask:\n{prompt_text}"
 
 
 def extraction_key(
@@ -80,37 +84,30 @@ def earlier_extraction_key(
 
 
 def to_item_times(
-    metadata: Mapping[str, Any], leaves: tuple[LeafField, ...], media: SegmentInput
+    metadata: Mapping[str, Any], json_schema: Mapping[str, Any], media: SegmentInput
 ) -> tuple[dict[str, Any], str | None]:
     """Convert the answer's media times to seconds of the item; return a warning that names those outside the segment."""
-    paths = [leaf.path for leaf in leaves if leaf.schema.get("format") == MEDIA_TIME_FORMAT]
     start_s = seconds_from_us(media.span.start_us)
     length_s = seconds_from_us(media.span.duration_us)
     outside: list[str] = []
-    converted: Any = dict(metadata)
-    for path in paths:
-        convert = functools.partial(_to_item_time, start_s=start_s, length_s=length_s, path=path, outside=outside)
-        converted = _map_numbers(converted, path.split("."), convert)
+
+    def to_item_time(time_s: float, at: Location) -> float:
+        if not -_TIME_TOLERANCE_S <= time_s <= length_s + _TIME_TOLERANCE_S:
+            outside.append(f"{_path_of(at)}={time_s:g}")
+        return round(start_s + time_s, 6)
+
+    converted = change_at(dict(metadata), time_locations(metadata, json_schema), to_item_time)
     if not outside:
         return converted, None
     return converted, f"times outside the segment's {length_s:g} s: {', '.join(outside[:5])}"
 
 
-def _to_item_time(time_s: float, start_s: float, length_s: float, path: str, outside: list[str]) -> float:
-    if not -_TIME_TOLERANCE_S <= time_s <= length_s + _TIME_TOLERANCE_S:
-        outside.append(f"{path}={time_s:g}")
-    return round(start_s + time_s, 6)
-
-
-def _map_numbers(value: Any, keys: list[str], change: Any) -> Any:
-    if isinstance(value, list):
-        return [_map_numbers(part, keys, change) for part in value]
-    if not keys:
-        return change(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    key = keys[0].removesuffix("[]")
-    if not isinstance(value, Mapping) or key not in value:
-        return value
-    return {**value, key: _map_numbers(value[key], keys[1:], change)}
+def _path_of(at: Location) -> str:
+    """Return the canonical path of a location: `people[].seen` for `("people", 0, "seen", 1)`."""
+    path = "".join("[]" if isinstance(key, int) else f".{key}" for key in at)
+    while path.endswith("[]"):
+        path = path.removesuffix("[]")
+    return path.lstrip(".")
 
 
 def _describe(media: SegmentInput) -> str:

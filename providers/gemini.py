@@ -22,9 +22,9 @@ from promptreel.providers.gemini_client import (
     open_client,
     require_access,
 )
+from promptreel.providers.gemini_schema import wire_schema
 from promptreel.providers.known_models import family_of
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
-from promptreel.schemas.field_paths import MEDIA_TIME_FORMAT
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
 from promptreel.schemas.settings import ModelSettings
@@ -48,8 +48,6 @@ CLIENTS: Final = 4
 
 CLIP_VERSION: Final = 1
 
-# JSON Schema keywords whose keys are names chosen by the prompt.
-_NAMED_SUBSCHEMAS: Final = ("properties", "$defs", "definitions")
 _RESOLUTIONS: Final = {
     "low": "MEDIA_RESOLUTION_LOW",
     "medium": "MEDIA_RESOLUTION_MEDIUM",
@@ -316,21 +314,6 @@ def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
     parser rejects.
     """
     return {"generationConfig": {"responseJsonSchema": wire_schema(json_schema)}}
-
-
-def wire_schema(json_schema: Any) -> Any:
-    """Return a prompt's schema without keywords that the service does not read, such as `"format": "media-time"`."""
-    if isinstance(json_schema, Mapping):
-        return {
-            key: {name: wire_schema(part) for name, part in value.items()}
-            if key in _NAMED_SUBSCHEMAS
-            else wire_schema(value)
-            for key, value in json_schema.items()
-            if not (key == "format" and value == MEDIA_TIME_FORMAT) and key not in ("$schema", "$id")
-        }
-    if isinstance(json_schema, list):
-        return [wire_schema(part) for part in json_schema]
-    return json_schema
 
 
 def _build_clip(

@@ -22,7 +22,7 @@ from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 VERSION: Final = 1
 _MAX_DOMINANT_COLOURS: Final = 3

@@ -81,11 +81,16 @@ def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentInpu
     assert prompt.video_level is not None
     return ModelRequest(
         purpose="video_level_synthesis",
-        instruction=f"{PREAMBLE}\n\nTask:\n{prompt.video_level.instructions_text}",
+        instruction=synthesis_instruction(prompt.video_level.instructions_text),
         text=source.text,
         json_schema=prompt.video_level.json_schema,
         media=item,
     )
+
+
+def synthesis_instruction(instructions_text: str) -> str:
+    """Return the instruction of every synthesis of a run."""
+    return f"{PREAMBLE}\n\nTask:\n{instructions_text}"
 
 
 def synthesis_key(

@@ -1,7 +1,7 @@
 """Semantic indexing: the texts of a result to embed, and the embedding models that run on this machine.
 
-A text is one instance of a leaf field ("people[1].name"), the complete `metadata_text`, or the transcript. Vectors of
-different models are never compared; each is stored with the name of its model.
+A text is one instance of a leaf field ("people[1].name"), the `metadata_text` of all indexed fields, or the transcript.
+Vectors of different models are never compared; each is stored with the name of its model.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from promptreel.providers.clip import ClipEmbedder
 from promptreel.providers.local_models import COMPUTE, shared_model
 from promptreel.providers.weights import (
     Weights,
+    as_path,
     file_identity,
     is_installed,
     models_folder,
     package_version,
+    path_hint,
 )
 from promptreel.schemas.errors import ModelError, SettingsError
-from promptreel.schemas.field_paths import LeafField
+from promptreel.schemas.field_paths import LeafField, render_text
 from promptreel.schemas.ids import digest
 
 VERSION: Final = 1
@@ -66,12 +68,16 @@ def texts_of(
 ) -> tuple[IndexedText, ...]:
     """Return the texts of one result: its fields in schema order, `metadata_text`, and the transcript.
 
-    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters.
+    Blank texts are skipped. Numbers, booleans and the paths in `disabled` are left to filters. `metadata_text` is indexed
+    without the disabled fields, although results show it in full.
     """
     disabled_paths = {path.removesuffix("[]") for path in disabled}
+    enabled = tuple(leaf for leaf in leaves if leaf.path not in disabled_paths)
+    if len(enabled) < len(leaves):
+        metadata_text = render_text(metadata, enabled) if enabled else ""
     texts = []
-    for leaf in leaves:
-        if leaf.type == "string" and leaf.path not in disabled_paths:
+    for leaf in enabled:
+        if leaf.type == "string":
             for instance, value in instances_of(metadata, leaf.path):
                 if isinstance(value, str):
                     texts.append(IndexedText(leaf.path, instance, value))
@@ -197,8 +203,8 @@ class SentenceTransformersEmbedder(LocalTextEmbedder):
             raise ModelError("weights_missing", f"{found.reason}; {found.fix}", retryable=True)
         from sentence_transformers import SentenceTransformer
 
-        name = str(found.path) if found.source == "path" else self._model
-        return SentenceTransformer(name, cache_folder=models_folder(), local_files_only=True, device="cpu")
+        # By path: the library would prefer a folder of the working directory to a public name.
+        return SentenceTransformer(str(found.path), cache_folder=models_folder(), local_files_only=True, device="cpu")
 
 
 class ClipTextEmbedder(LocalTextEmbedder):
@@ -228,8 +234,8 @@ def find_text_weights(model: str) -> Weights:
     if not is_installed("sentence_transformers"):
         fix = "pip install 'promptreel[sentence-transformers]'"
         return Weights(model, None, reason="sentence-transformers is not installed", fix=fix)
-    if Path(name).expanduser().is_dir():
-        return Weights(model, Path(name).expanduser(), "path")
+    if (folder := as_path(name)) is not None and folder.is_dir():
+        return Weights(model, folder, "path")
     from huggingface_hub import try_to_load_from_cache
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
@@ -237,14 +243,16 @@ def find_text_weights(model: str) -> Weights:
     if isinstance(found, str):
         return Weights(model, Path(found).parent, "models folder")
     reason = f"the weights of {name!r} are not on this machine"
-    return Weights(model, None, reason=reason, fix=f"run: promptreel models pull {model}")
+    return Weights(model, None, reason=reason, fix=f"run: promptreel models pull {model}{path_hint(name)}")
 
 
 def _folder_identity(model: str) -> str:
     """Return a folder's name and the hash of its weights; empty for a public name."""
-    folder = Path(model).expanduser()
-    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")]) if folder.is_dir() else []
-    return "-".join([folder.name, *(file_identity(file) for file in files[:1])]) if folder.is_dir() else ""
+    folder = as_path(model)
+    if folder is None or not folder.is_dir():
+        return ""
+    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")])
+    return "-".join([folder.name, *(file_identity(file) for file in files[:1])])
 
 
 def pull_weights(model: str) -> Weights:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from promptreel.schemas.media import TimeSpan
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 
 @dataclass(frozen=True, slots=True)

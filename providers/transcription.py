@@ -15,7 +15,7 @@ from typing import Final
 from promptreel.providers.transcript import Language, Utterance, text_of
 from promptreel.schemas.media import SoundActivity, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 VERSION: Final = 2  # part of every transcript key: increase it if the same sound is transcribed differently
 

@@ -46,6 +46,27 @@ class Weights:
         return sum(part.stat().st_size for part in self.path.rglob("*") if part.is_file())
 
 
+def as_path(name: str) -> Path | None:
+    """Return the path that a model's name is, or None for a public name.
+
+    A bare name is public even if the working directory has a file or folder of that name; a path contains a separator or
+    starts with "." or "~". A public name may contain one too ("organisation/model"), so the path may not exist.
+    """
+    return Path(name).expanduser() if os.sep in name or name.startswith((".", "~")) else None
+
+
+def is_explicit_path(path: Path, name: str) -> bool:
+    """Return whether a path cannot be a public name: it is absolute, or starts with "." or "~"."""
+    return path.is_absolute() or name.startswith((".", "~"))
+
+
+def path_hint(name: str) -> str:
+    """Return how to name a file or folder of the working directory that has a public name; empty if it has none."""
+    if as_path(name) is not None or not os.path.exists(name):
+        return ""
+    return f"; for the {'folder' if os.path.isdir(name) else 'file'} {name} write ./{name}"
+
+
 def models_folder() -> str | None:
     """Return the folder for pulled models; None means the default cache of the model hub's library."""
     folder = os.environ.get(MODELS_VARIABLE)

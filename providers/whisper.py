@@ -31,12 +31,20 @@ from promptreel.providers.transcription import (
     spoken_words,
     utterances_of,
 )
-from promptreel.providers.weights import Weights, file_identity, is_installed, models_folder
+from promptreel.providers.weights import (
+    Weights,
+    as_path,
+    file_identity,
+    is_explicit_path,
+    is_installed,
+    models_folder,
+    path_hint,
+)
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
 from promptreel.schemas.settings import TranscriptionSettings
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 # Chunks decoded together. More than the number of CPU cores is hardly faster; 8 chunks of 30 s limit the memory.
 BATCH: Final = 8
@@ -151,25 +159,28 @@ class WhisperTranscriber:
 
 
 def find_weights(model: str) -> Weights:
-    """Find the weights of a model: a folder in CTranslate2 format, or the name of a public model that was pulled."""
+    """Find the weights of a model: a folder in CTranslate2 format, or the name of a public model that was pulled.
+
+    See `promptreel.providers.weights.as_path` for what is a folder.
+    """
     if not is_installed("faster_whisper"):
         reason = "faster-whisper is not installed"
         return Weights(model, None, reason=reason, fix="pip install 'promptreel[speech]'")
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder = as_path(model)
+    if folder is not None and folder.is_dir():
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             reason = f"{folder} lacks {', '.join(missing)}"
             fix = "use a folder in CTranslate2 format (run ct2-transformers-converter and add tokenizer.json)"
             return Weights(model, None, reason=reason, fix=fix)
         return Weights(model, folder, "path")
-    if folder.is_absolute() or model.startswith((".", "~")):
+    if folder is not None and is_explicit_path(folder, model):
         return Weights(model, None, reason=f"{folder} does not exist", fix="check the path")
-    fix = f"run: promptreel models pull whisper:{model}"
+    fix = f"run: promptreel models pull whisper:{model}{path_hint(model)}"
     try:
         found = _hub_folder(model, local_files_only=True)
     except SettingsError as error:
-        return Weights(model, None, reason=str(error), fix="use one of these names, or a folder")
+        return Weights(model, None, reason=str(error), fix=f"use one of these names, or a folder{path_hint(model)}")
     if found is None:
         return Weights(model, None, reason=f"the weights of whisper model {model!r} are not on this machine", fix=fix)
     return Weights(model, found, "models folder")

@@ -10,6 +10,7 @@
     └── RunError                a run folder cannot be used
         ├── RunNotFound         no run has this id
         ├── RunDamaged          a file of the run is missing or corrupt; carries the run's id and the file
+        ├── StateExpired        an interim state of a run was replaced while it was read; read again
         ├── CommitConflict      another writer has already committed this manifest number
         └── StorageError        a file could not be read or written completely
 
@@ -30,6 +31,7 @@ __all__ = [
     "RunError",
     "RunNotFound",
     "SettingsError",
+    "StateExpired",
     "StorageError",
     "TargetError",
 ]
@@ -137,6 +139,14 @@ class RunDamaged(RunError):
         self.run_id = run_id
         self.file = file
         self.cause = cause
+
+
+class StateExpired(RunError):
+    """An interim state of a run was replaced by a newer one while it was read; reading the newest one succeeds."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id}: a newer state of its tables replaced the one that was read; read them again")
+        self.run_id = run_id
 
 
 class CommitConflict(RunError):

@@ -23,6 +23,7 @@ class FailureCode:
         fix: what a user can do.
         halts_run: every later call of the run would fail in the same way, so the run makes no more calls.
         is_paid_answer: the failure is an answer of the model, which the service charges for; the call record stores it.
+        found_by_check: the service completed the answer, and the check of it found the failure.
         raised_by: paths of limits in the run's settings; a resume with a larger limit retries the failure even if it is not
             retryable.
         second_try: the second request within the operation: with the error in the prompt ("repair"), with a larger token
@@ -36,6 +37,7 @@ class FailureCode:
     fix: str
     halts_run: bool = False
     is_paid_answer: bool = False
+    found_by_check: bool = False
     second_try: SecondTry | None = None
     raised_by: tuple[str, ...] = ()
 
@@ -190,6 +192,7 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, reword the prompt or use another model.",
+        found_by_check=True,
         second_try="same",
     ),
     FailureCode(
@@ -207,6 +210,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, simplify the schema or use another model.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="repair",
     ),
     FailureCode(
@@ -215,6 +220,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, describe the field better, or relax the constraint named in the message.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="repair",
     ),
     FailureCode(
@@ -223,6 +230,8 @@ _CODES: Final = (
         "model call",
         "always",
         "Resume the run; if it happens again, change `--media-input` or use a model that supports this media type.",
+        is_paid_answer=True,
+        found_by_check=True,
         second_try="same",
     ),
     FailureCode(

@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import unquote
 
 from promptreel.schemas.errors import PromptError
+from promptreel.schemas.references import added_parts, resolve
+from promptreel.schemas.subschemas import IN_PLACE_LISTS, join_path, label_of
 
 LeafType = Literal["string", "integer", "number", "boolean", "json"]
 
@@ -62,15 +63,22 @@ class Node:
 def parse_schema(json_schema: Mapping[str, Any], where: str = "json_schema") -> Node:
     """Parse a schema whose root is an object into a tree of nodes.
 
+    A value whose parts have no fixed columns is one leaf of type "json": a union, a tuple, a dictionary, an object with
+    fields in a union.
+
     Raises:
-        PromptError: the root is not an object, a type is unknown, a field name is reserved or not allowed in a path, a
-            reference cannot be resolved, or the schema is nested too deeply; the message names the field.
+        PromptError: the root is not an object with all its fields, a type is unknown, a field name is reserved or not
+            allowed in a path, a reference does not exist or is circular, or the schema is nested too deeply; the message
+            names the field.
     """
     if not isinstance(json_schema, Mapping):
         raise PromptError(f"{where}: must be a JSON object, not {type(json_schema).__name__}")
-    if json_schema.get("type") != "object":
-        raise PromptError(f'{where}: the root must have "type": "object", not {json_schema.get("type")!r}')
-    return _parse(json_schema, json_schema, "", where, 0)
+    schema, _ = resolve(json_schema, json_schema, where)
+    if "type" not in schema and any(keyword in schema for keyword in IN_PLACE_LISTS):
+        raise PromptError(f"{where}: the root is a union or an allOf; put it under a property of an object")
+    if _single_type(schema, where) != "object":
+        raise PromptError(f'{where}: the root must have "type": "object", not {schema.get("type")!r}')
+    return _parse(json_schema, _Position(json_schema, "", where, 0, frozenset()))
 
 
 def leaf_fields(node: Node) -> tuple[LeafField, ...]:
@@ -90,33 +98,61 @@ def _leaves(node: Node, path: str, depth: int) -> Iterator[LeafField]:
         yield LeafField(path, node.type, depth, node.schema or {})
 
 
-def _parse(schema: Mapping[str, Any], root: Mapping[str, Any], path: str, where: str, depth: int) -> Node:
-    label = f"{where}: field '{path}'" if path else where
-    if depth > _MAX_DEPTH:
-        raise PromptError(f"{label} is nested deeper than {_MAX_DEPTH} levels; flatten the schema")
-    schema = resolve(schema, root, label)
-    kind = _single_type(schema, label)
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """A position in a schema; `visited` are the identities of the schemas around it."""
+
+    root: Mapping[str, Any]
+    path: str
+    where: str
+    depth: int
+    visited: frozenset[int]
+
+    @property
+    def label(self) -> str:
+        return label_of(self.where, self.path)
+
+    def below(self, step: str, visited: frozenset[int]) -> _Position:
+        return _Position(self.root, join_path(self.path, step), self.where, self.depth + 1, visited)
+
+
+def _parse(schema: Any, at: _Position) -> Node:
+    if at.depth > _MAX_DEPTH:
+        raise PromptError(f"{at.label} is nested deeper than {_MAX_DEPTH} levels; flatten the schema")
+    schema, visited = resolve(schema, at.root, at.label, at.visited)
+    kind = _single_type(schema, at.label)
     if kind == "object":
-        properties = schema.get("properties") or {}
-        if not isinstance(properties, Mapping):
-            raise PromptError(f"{label}: 'properties' must be an object")
-        if not properties:
-            return Node("object", schema=schema) if not path else Node("leaf", "json", schema=schema)
-        fields = []
-        for name, child in properties.items():
-            _check_name(name, f"{path}.{name}" if path else name, where, is_root=not path)
-            fields.append((name, _parse(child, root, f"{path}.{name}" if path else name, where, depth + 1)))
-        _check_required(schema.get("required"), properties, label)
-        return Node("object", fields=tuple(fields), schema=schema)
+        return _parse_object(schema, at, visited)
     if kind == "array":
         items = schema.get("items")
-        if not items:
+        if not items or "prefixItems" in schema or added_parts(schema, at.root, at.label):
             return Node("leaf", "json", schema=schema)
-        return Node("array", items=_parse(items, root, f"{path}[]", where, depth + 1), schema=schema)
-    _check_values(schema, kind, label)
-    if kind in SCALAR_TYPES:
-        return Node("leaf", kind, schema=schema)  # type: ignore[arg-type]
-    return Node("leaf", "json", schema=schema)
+        return Node("array", items=_parse(items, at.below("[]", visited)), schema=schema)
+    return Node("leaf", _scalar_type(schema, at, visited), schema=schema)  # type: ignore[arg-type]
+
+
+def _parse_object(schema: Mapping[str, Any], at: _Position, visited: frozenset[int]) -> Node:
+    properties = schema.get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise PromptError(f"{at.label}: 'properties' must be an object")
+    added = added_parts(schema, at.root, at.label)
+    for keyword in ("additionalProperties", "unevaluatedProperties"):
+        if properties and schema.get(keyword) and isinstance(schema[keyword], Mapping):
+            added.append(keyword)
+    if not at.path and added:
+        raise PromptError(
+            f"{at.where}: the root gets {added[0]!r} besides its properties, and a table has no column for it; list all "
+            "fields of the root in properties, and put a union or dictionary under a property of its own"
+        )
+    if not properties or added:
+        return Node("object", schema=schema) if not at.path else Node("leaf", "json", schema=schema)
+    fields = []
+    for name, child in properties.items():
+        below = at.below(f".{name}", visited)
+        _check_name(name, below.path, at.where, is_root=not at.path)
+        fields.append((name, _parse(child, below)))
+    _check_required(schema.get("required"), properties, at.label)
+    return Node("object", fields=tuple(fields), schema=schema)
 
 
 def _check_required(required: Any, properties: Mapping[str, Any], label: str) -> None:
@@ -128,71 +164,38 @@ def _check_required(required: Any, properties: Mapping[str, Any], label: str) ->
         )
 
 
-def _check_values(schema: Mapping[str, Any], kind: str, label: str) -> None:
-    if schema.get("enum") == []:
-        raise PromptError(f"{label}: 'enum' is empty, so no value is valid; list the values or remove it")
-    if schema.get("format") == MEDIA_TIME_FORMAT and kind not in ("number", "integer"):
-        raise PromptError(f'{label}: "format": "{MEDIA_TIME_FORMAT}" requires the type number, not {kind}')
+def _scalar_type(schema: Mapping[str, Any], at: _Position, visited: frozenset[int]) -> str:
+    """Return the type of a resolved schema's scalars; for a union, the type that all branches have; otherwise "json"."""
+    kind = _single_type(schema, at.label)
+    if kind == "integer" and schema.get("format") == MEDIA_TIME_FORMAT:
+        return "number"  # whole seconds of a segment are rarely whole seconds of its item
+    if kind in SCALAR_TYPES:
+        return kind
+    unions = [schema[keyword] for keyword in ("anyOf", "oneOf") if isinstance(schema.get(keyword), list)]
+    if len(unions) != 1 or "type" in schema or "$ref" in schema or at.depth > _MAX_DEPTH:
+        return "json"
+    branches = [resolve(part, at.root, at.label, visited) for part in unions[0] if part != {"type": "null"}]
+    return _common_type({_scalar_type(branch, at.below("", visited), inner) for branch, inner in branches})
 
 
-def resolve(schema: Any, root: Mapping[str, Any], label: str) -> Mapping[str, Any]:
-    """Resolve local `$ref`s and unwrap a union with null.
-
-    Raises:
-        PromptError: the subschema is not an object, or its reference does not exist or is circular.
-    """
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(schema, Mapping):
-            raise PromptError(f"{label}: is {schema!r}; it must be a schema object")
-        if "$ref" in schema:
-            schema = look_up(schema["$ref"], root, label)
-            continue
-        options = schema.get("anyOf", schema.get("oneOf"))
-        options = [option for option in options if option != {"type": "null"}] if isinstance(options, list) else []
-        if "type" not in schema and len(options) == 1:
-            schema = options[0]
-            continue
-        return schema
-    raise PromptError(f"{label}: its $ref is circular")
-
-
-def look_up(reference: Any, root: Mapping[str, Any], label: str) -> Any:
-    """Return the part of a schema that a local `$ref` (a JSON pointer, RFC 6901) points to.
-
-    Raises:
-        PromptError: the reference is not local, or its target does not exist.
-    """
-    if reference == "#":
-        return root
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise PromptError(f"{label}: $ref {reference!r} is not local; only '#/...' references are supported")
-    part: Any = root
-    for key in unquote(reference[2:]).split("/"):
-        key = key.replace("~1", "/").replace("~0", "~")
-        if isinstance(part, list) and key.isdecimal() and int(key) < len(part):
-            part = part[int(key)]
-        elif isinstance(part, Mapping) and key in part:
-            part = part[key]
-        else:
-            raise PromptError(f"{label}: $ref {reference!r} points to nothing; define its target in the schema")
-    return part
+def _common_type(types: set[str]) -> str:
+    if types == {"integer", "number"}:
+        return "number"
+    return types.pop() if len(types) == 1 else "json"
 
 
 def _single_type(schema: Mapping[str, Any], label: str) -> str:
     """Return the single type of a subschema, ignoring null; "json" if it has none or several."""
     declared = schema.get("type")
     if declared is None:
-        if "properties" in schema:
+        if "properties" in schema and not any(keyword in schema for keyword in ("$ref", *IN_PLACE_LISTS)):
             return "object"
-        if "enum" in schema:
-            return _type_of_values(schema["enum"])
-        return "json"
+        return _type_of_values(schema["enum"]) if "enum" in schema else "json"
     names = declared if isinstance(declared, list) else [declared]
     for name in names:
         if name not in _ALL_TYPES:
             raise PromptError(f"{label} has the unknown type {name!r}; use one of {', '.join(_ALL_TYPES)}")
-    non_null = [name for name in names if name != "null"]
-    return str(non_null[0]) if len(non_null) == 1 else "json"
+    return _common_type({str(name) for name in names if name != "null"})
 
 
 def _type_of_values(values: Any) -> str:
@@ -234,7 +237,7 @@ def _flatten(values: list[Any]) -> list[Any]:
 
 
 def render_text(metadata: Mapping[str, Any], leaves: tuple[LeafField, ...]) -> str:
-    """Render a `path: value` line for each leaf that has a value, in schema order; search uses this text.
+    """Render a `path: value` line for each leaf that has a value, in schema order, for search and for people.
 
     >>> render_text({"tags": ["a", "b"]}, (LeafField("tags", "string", 1, {}),))
     'tags: a, b'

@@ -12,9 +12,11 @@ import jsonschema
 from pydantic import TypeAdapter, ValidationError
 
 from promptreel.schemas.decoding import FORBID_UNKNOWN, NULL_IS_DEFAULT, first_problem
+from promptreel.schemas.dialects import inline_root, normalize_schema
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.ids import prompt_id_of
+from promptreel.schemas.media_times import check_media_times
 from promptreel.schemas.validation import check_is_closed, check_is_small
 
 # Limits of the public prompt-run API.
@@ -32,7 +34,7 @@ class VideoLevel:
 
     Attributes:
         instructions_text: instructions for the model.
-        json_schema: schema of the answer; the root is an object.
+        json_schema: schema of the answer; the root is an object. Stored as JSON Schema 2020-12, whatever the dialect.
         included_segment_fields: canonical paths of the segment fields (or `transcription`, `metadata_text`) that the
             synthesis reads; empty means `metadata_text`.
     """
@@ -45,7 +47,7 @@ class VideoLevel:
 
     def __post_init__(self) -> None:
         _check_length("video_level.instructions_text", self.instructions_text, INSTRUCTIONS_CHARS)
-        check_json_schema(self.json_schema, "video_level.json_schema")
+        _set_schema(self, "video_level.json_schema")
 
     @property
     def leaves(self) -> tuple[LeafField, ...]:
@@ -54,7 +56,8 @@ class VideoLevel:
 
 @dataclass(frozen=True)
 class SemanticIndexing:
-    """Leaf paths that are extracted but not embedded; filters and SQL can still use them."""
+    """Leaf paths that are extracted but in no search index, neither vectors nor words; results show them, and filters and
+    SQL can use them."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -83,7 +86,7 @@ class Prompt:
         _check_length("name", self.name, NAME_CHARS)
         _check_length("description", self.description, DESCRIPTION_CHARS)
         _check_length("prompt_text", self.prompt_text, PROMPT_TEXT_CHARS)
-        check_json_schema(self.json_schema, "json_schema")
+        _set_schema(self, "json_schema")
         paths = [leaf.path for leaf in self.leaves]
         indexing = self.semantic_indexing
         _check_paths("semantic_indexing.disabled_segment_fields", indexing.disabled_segment_fields, paths)
@@ -153,16 +156,30 @@ def read_prompt_file(path: Path) -> Prompt:
         PromptError: the file cannot be read, is not JSON, or contains an invalid definition.
     """
     try:
-        definition = json.loads(path.read_text("utf-8-sig"))
+        content = path.read_bytes()
     except OSError as error:
         raise PromptError(f"prompt file {path}: cannot be read ({error.strerror})") from error
+    return parse_prompt(content, f"prompt file {path}")
+
+
+def parse_prompt(content: bytes, where: str) -> Prompt:
+    """Parse a prompt definition: JSON in UTF-8, with or without a byte order mark.
+
+    Args:
+        where: source of the definition, for error messages.
+
+    Raises:
+        PromptError: the content is not JSON, or is an invalid definition.
+    """
+    try:
+        definition = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
-        raise PromptError(f"prompt file {path}: is not JSON ({error})") from error
-    return prompt_from_dict(definition, f"prompt file {path}")
+        raise PromptError(f"{where}: is not JSON ({error})") from error
+    return prompt_from_dict(definition, where)
 
 
-def check_json_schema(json_schema: Any, where: str) -> None:
-    """Check that a JSON schema is valid, bounded and self-contained.
+def check_json_schema(json_schema: Any, where: str) -> dict[str, Any]:
+    """Check that a JSON schema is valid, bounded and self-contained; return it as JSON Schema 2020-12.
 
     Field names, types and references are checked before the schema is validated against JSON Schema 2020-12, because
     those checks have clearer messages.
@@ -171,6 +188,8 @@ def check_json_schema(json_schema: Any, where: str) -> None:
         PromptError: the schema is invalid; the message names the field.
     """
     check_is_small(json_schema, where)
+    if isinstance(json_schema, Mapping):
+        json_schema = normalize_schema(json_schema, where)
     parse_schema(json_schema, where)
     try:
         jsonschema.Draft202012Validator.check_schema(json_schema)
@@ -178,6 +197,12 @@ def check_json_schema(json_schema: Any, where: str) -> None:
         location = "/".join(str(part) for part in error.absolute_path) or "the root"
         raise PromptError(f"{where}: is not a valid JSON schema at {location}: {error.message}") from error
     check_is_closed(json_schema, where)
+    check_media_times(json_schema, where)
+    return inline_root(json_schema, where)
+
+
+def _set_schema(owner: Prompt | VideoLevel, where: str) -> None:
+    object.__setattr__(owner, "json_schema", check_json_schema(owner.json_schema, where))
 
 
 def _check_length(where: str, value: str, limits: tuple[int, int]) -> None:

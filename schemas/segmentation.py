@@ -99,7 +99,7 @@ class SegmentationSettings:
         video_strategy: "smart" considers shots and speech, "content_aware" follows shots, "fixed" uses equal windows.
         audio_strategy: "content_aware" follows pauses, "fixed" uses equal windows.
         video_duration_s, audio_duration_s: window length in whole seconds, 1 to 300; required for the strategy "fixed",
-            not allowed otherwise.
+            not allowed otherwise. The last window ends with the item; it is up to half a second longer, or shorter.
         smart_lengths, shot_lengths, pause_lengths: lengths for smart video, content_aware video and content_aware audio.
 
     Raises:
@@ -127,7 +127,7 @@ class SegmentationSettings:
         return self.video_strategy if media_type == "video" else self.audio_strategy
 
     def window_us(self, media_type: MediaType) -> int | None:
-        """Return the window in microseconds if the strategy is "fixed", otherwise None."""
+        """Return the window in microseconds if the strategy is "fixed", otherwise None; see `window_ends`."""
         window_s = {"video": self.video_duration_s, "audio": self.audio_duration_s}.get(media_type)
         return None if window_s is None else window_s * US_PER_SECOND
 
@@ -146,7 +146,7 @@ class SegmentationSettings:
             return 1, 1
         window_us = self.window_us(media_type)
         if window_us is not None:
-            count = -(-duration_us // window_us)
+            count = 1 + len(window_ends(duration_us, window_us))
             return count, count
         lengths = self.bounds_of(media_type)
         minimum = -(-duration_us // lengths.max_us)
@@ -164,6 +164,18 @@ class SegmentationSettings:
             "strategy": self.strategy_of(media_type),
             **dataclasses.asdict(self.bounds_of(media_type)),
         }
+
+
+def window_ends(duration_us: int, window_us: int) -> range:
+    """Return the ends of the fixed windows of an item, in microseconds, without the last, which ends with the item.
+
+    A remainder shorter than half a second is not a segment of its own: it extends the last window.
+
+    >>> list(window_ends(30_003_000, 10_000_000))
+    [10000000, 20000000]
+    """
+    # This rule is not part of `PLANNER_VERSION`: the segments that it changes get new ids from their new times.
+    return range(window_us, duration_us - _MIN_LENGTH_US + 1, window_us)
 
 
 def _check(media_type: str, strategy: str, known: tuple[str, ...], duration_s: int | None) -> None:

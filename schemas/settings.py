@@ -100,8 +100,9 @@ class TranscriptionSettings:
 
     Attributes:
         enabled: False disables transcription.
-        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or a folder in CTranslate2 format. The
-            default transcribes clear speech well at several times real time on two cores.
+        model: a public Whisper name ("tiny", "base", "small", "large-v3", ...), or the path of a folder in CTranslate2
+            format, with a separator ("./base"). The default transcribes clear speech well at several times real time on
+            two cores.
         language: ISO 639-1 code of the spoken language, or several, separated by commas, to choose from; None detects
             the language of each stretch of speech.
         compute_type: CTranslate2 compute type; "int8" is the fastest on a CPU.
@@ -127,8 +128,8 @@ class ImageEmbeddingSettings:
 
     Attributes:
         enabled: False disables image embeddings.
-        model: `ARCHITECTURE:WEIGHTS` with open-clip names, where WEIGHTS is a public tag or a local file; or
-            `local-dir:FOLDER`.
+        model: `ARCHITECTURE:WEIGHTS` with open-clip names, where WEIGHTS is a public tag or the path of a file, with a
+            separator ("./mine.safetensors"); or `local-dir:FOLDER`.
         frames_per_segment: maximum number of embedded frames per segment, 1 to 16: the first sharp frame, the middle
             frame, and evenly spaced others.
     """
@@ -239,6 +240,8 @@ class RunSettings:
 
     Attributes:
         reuse_results: reuse finished operations of earlier runs from the cache.
+        commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
+            to ten times the duration of a commit; 0 commits only at the end.
         strict_models: reject the run if a transcription or embedding model cannot be loaded, instead of skipping that
             operation with a warning.
     """
@@ -255,6 +258,10 @@ class RunSettings:
     text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
     strict_models: bool = False
+    commit_interval_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values; `settings_from_dict` decodes them."""

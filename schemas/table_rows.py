@@ -7,12 +7,11 @@ Timestamps are ISO 8601 text in UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from promptreel.schemas.media import BoundaryReason, MediaType
-from promptreel.schemas.outcomes import Operation, Outcome
-
-ItemStatus = Literal["completed", "partial", "failed", "cancelled"]
+from promptreel.schemas.outcomes import ItemStatus, Operation, OperationStatus, Outcome, SegmentStatus
+from promptreel.schemas.speech_rows import TranscriptRow, UtteranceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class MediaRow:
         concealed_frames: frames that the decoder marks as damaged.
         damaged_share: share of the item, 0..1, that is missing or concealed.
         start_offset_us: the container's timestamp at which item time starts.
+        synthesis: outcome of the item's synthesis; "failed" also if no segment has a result; None if it gets none.
     """
 
     run_id: str
@@ -68,6 +68,7 @@ class MediaRow:
     concealed_frames: int | None = None
     damaged_share: float | None = None
     start_offset_us: int | None = None
+    synthesis: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,12 @@ class SegmentRow:
     """One segment of an item, with the reasons for its boundaries and the outcomes of its operations.
 
     `status` is "succeeded" if all enabled operations succeeded, "failed" if one failed, otherwise "cancelled". The
-    outcome of a disabled operation is null.
+    outcome of an operation that is disabled or does not apply is null; "unavailable" means that its model is missing.
+    While the run is in progress, `status` is "pending" until the fields are extracted, then "processing" until all
+    operations have ended, and the outcome of an unfinished operation is null.
+
+    Attributes:
+        warnings: the requested operations that did not run, each with the reason.
     """
 
     run_id: str
@@ -91,10 +97,11 @@ class SegmentRow:
     start_score: float
     end_reason: BoundaryReason
     end_score: float
-    status: Outcome
+    status: SegmentStatus
     field_extraction: Outcome | None
-    transcription: Outcome | None
-    image_embedding: Outcome | None
+    transcription: OperationStatus | None
+    image_embedding: OperationStatus | None
+    warnings: tuple[str, ...] = ()  # added later: parts of earlier versions lack it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,8 @@ class ResultRow:
         warning: a problem with the answer, e.g. a time outside the segment.
         reused: taken from the operation cache without a call in this run.
         llm_call_ids: the calls that produced the answer, in this or an earlier run; empty for the built-in model.
+        model_version: the model version that answered, as the service reports it.
+        answer_repair: the repairs that the JSON of the answer needed, joined by commas; null for strict JSON.
     """
 
     run_id: str
@@ -129,67 +138,9 @@ class ResultRow:
     operation_key: str
     llm_call_ids: tuple[str, ...]
     executed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One spoken word, with its probability in 0..1."""
-
-    start_us: int
-    end_us: int
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class UtteranceRow:
-    """One stretch of speech between two pauses, or the part of it in one segment.
-
-    Attributes:
-        language: ISO 639-1 code.
-        language_probability: probability of the language, 0..1; null if the language was given.
-        text: the words; if the recogniser's output was dropped, what it was.
-        dropped_reason: why the text is not part of the transcript; null if it is.
-        no_speech_probability, mean_log_probability, compression_ratio: the recogniser's doubts; null without output.
-        channel: 0 for the left and 1 for the right channel, if each has its own speaker; otherwise null.
-    """
-
-    run_id: str
-    video_id: str
-    segment_id: str
-    start_us: int
-    end_us: int
-    start_time: float
-    end_time: float
-    language: str
-    language_probability: float | None
-    text: str
-    dropped_reason: str | None
-    no_speech_probability: float | None
-    mean_log_probability: float | None
-    compression_ratio: float | None
-    channel: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptRow:
-    """The transcript of one segment.
-
-    Attributes:
-        language: language of most words, an ISO 639-1 code; null without words.
-        language_probability: its mean probability over those words; null without words, or if the language was given.
-    """
-
-    run_id: str
-    video_id: str
-    segment_id: str
-    model: str
-    language: str | None
-    start_us: int
-    end_us: int
-    text: str
-    words: tuple[Word, ...]
-    language_probability: float | None = None  # added later: parts of earlier versions lack it
+    # Columns that came later have defaults, for parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +218,7 @@ class VideoResultRow:
         omitted_segment_ids: segments without a result, or beyond the text limit.
         source_fingerprint: hash of the input segment results.
         rendered_prompt_chars: length of the prompt text in characters.
+        model_version, answer_repair: see `ResultRow`.
     """
 
     run_id: str
@@ -288,6 +240,9 @@ class VideoResultRow:
     operation_key: str
     llm_call_ids: tuple[str, ...]
     executed_at: str
+    # Columns that came later have defaults, for parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,14 +275,19 @@ class LlmCallRow:
     """One attempt of one model call.
 
     Attributes:
-        segment_id: None for a synthesis.
-        purpose: "metadata_extraction" or "video_level_synthesis".
-        status: "success", "error", or "interrupted" (the process died before it stored an answer).
-        request: the request as JSON text: instruction, text, schema hash and media descriptions, without media content.
+        segment_id: None for a synthesis or an embedding.
+        purpose: "metadata_extraction", "video_level_synthesis" or "text_embedding".
+        status: "success" (an answer that fits the schema), "error" (no answer, or one that cannot be used), or
+            "interrupted" (the process died before it stored an answer).
+        code: failure code of an error.
+        request: the request as JSON text: its text, hashes of instruction and schema, and a description of the media.
         video_seconds: duration of the media in the request.
         model_version: the model version reported by the service; None without an answer, or if it was not reported or
             not recorded.
+        answer_repair: see `ResultRow`.
         max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
+        instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
+        json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
 
     llm_call_id: str
@@ -357,8 +317,13 @@ class LlmCallRow:
     duration_ms: int
     request: str
     response_text: str | None
-    model_version: str | None = None  # added later: logs and parts of earlier versions lack it
+    # Columns that came later have defaults, for logs and parts written before.
+    model_version: str | None = None
+    answer_repair: str | None = None
     max_output_tokens: int | None = None
+    # Only in the table: all calls of a run with one purpose share them.
+    instruction: str | None = None
+    json_schema: str | None = None
 
 
 TABLES: Final[dict[str, type]] = {

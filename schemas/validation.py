@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jsonschema
@@ -17,8 +18,9 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from promptreel.schemas.errors import PromptError
-from promptreel.schemas.field_paths import look_up
 from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.references import CIRCULAR, look_up
+from promptreel.schemas.subschemas import DEFINITIONS, join_path, label_of, named_subschemas
 
 MAX_CHARS: Final = 100_000
 MAX_NESTING: Final = 64
@@ -29,7 +31,6 @@ _UNSUPPORTED: Final = {
     "$recursiveRef": "use $ref with '#/...'",
     "patternProperties": "use properties",
 }
-_DEFINITIONS: Final = ("$defs", "definitions")  # apply to a value only through a $ref
 _ROOT_ONLY: Final = ("$schema", "$id")
 _MAX_PATTERN_CHARS: Final = 200  # in error messages
 
@@ -71,7 +72,7 @@ def check_is_closed(json_schema: Mapping[str, Any], where: str) -> None:
             )
         if "pattern" in subschema:
             _check_pattern(subschema["pattern"], where)
-    _count_expanded(json_schema, json_schema, where, {})
+    _count_expanded(json_schema, _Expansion(json_schema, where, {}), "", 0)
 
 
 def validator_of(json_schema: Mapping[str, Any]) -> jsonschema.protocols.Validator:
@@ -97,25 +98,37 @@ def _subschemas(json_schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             pending.extend(DRAFT202012.subresources_of(subschema))
 
 
-def _count_expanded(schema: Any, root: Mapping[str, Any], where: str, counts: dict[int, int | None]) -> int:
-    """Count the subschemas of a schema after expanding its references. `counts` caches results; None is in progress."""
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """The state of a count; `sizes` caches (subschemas, levels) by identity of the schema, None is in progress."""
+
+    root: Mapping[str, Any]
+    where: str
+    sizes: dict[int, tuple[int, int] | None]
+
+
+def _count_expanded(schema: Any, expansion: _Expansion, path: str, depth: int) -> tuple[int, int]:
+    """Count the subschemas and the levels of a schema after expanding its references."""
     if not isinstance(schema, Mapping):
-        return 1
-    if id(schema) in counts:
-        count = counts[id(schema)]
-        if count is None:
-            raise PromptError(f"{where}: a $ref is circular; a schema must not contain itself")
-        return count
-    counts[id(schema)] = None
-    applied = {keyword: value for keyword, value in schema.items() if keyword not in _DEFINITIONS}
-    subschemas = list(DRAFT202012.subresources_of(applied))
+        return 1, 1
+    label = label_of(expansion.where, path)
+    size = expansion.sizes.get(id(schema), (0, 1))
+    if size is None:
+        raise PromptError(f"{label}: a $ref {CIRCULAR}")
+    if depth + size[1] > MAX_NESTING:
+        raise PromptError(f"{label}: is nested deeper than {MAX_NESTING} levels through references; flatten it")
+    if size[0]:
+        return size
+    expansion.sizes[id(schema)] = None
+    applied = [(step, part) for keyword, step, part in named_subschemas(schema) if keyword not in DEFINITIONS]
     if "$ref" in schema:
-        subschemas.append(look_up(schema["$ref"], root, where))
-    count = 1 + sum(_count_expanded(subschema, root, where, counts) for subschema in subschemas)
+        applied.append(("", look_up(schema["$ref"], expansion.root, label)))
+    sizes = [_count_expanded(part, expansion, join_path(path, step), depth + 1) for step, part in applied]
+    count = 1 + sum(size for size, _ in sizes)
     if count > MAX_EXPANDED:
-        raise PromptError(f"{where}: expands to more than {MAX_EXPANDED} subschemas; use fewer references")
-    counts[id(schema)] = count
-    return count
+        raise PromptError(f"{label}: expands to more than {MAX_EXPANDED} subschemas; use fewer references")
+    expansion.sizes[id(schema)] = (count, 1 + max((levels for _, levels in sizes), default=0))
+    return expansion.sizes[id(schema)] or (0, 0)
 
 
 def _check_pattern(pattern: str, where: str) -> None:

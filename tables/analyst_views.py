@@ -16,6 +16,7 @@ import pyarrow as pa
 from promptreel.schemas.arrow import arrow_schema
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.table_rows import TABLES
+from promptreel.tables.interim import reading
 from promptreel.tables.part_files import part_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
 from promptreel.tables.run_views import (
@@ -112,11 +113,13 @@ def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.Duck
 
 def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """Local paths of the part files, by run id and table."""
-    return {
-        (run.run_id, table): [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))]
-        for run in runs
-        for table in tables
-    }
+    found = {}
+    for run in runs:
+        with reading(run.manifest):
+            for table in tables:
+                paths = part_paths(storage, run.run_id, run.manifest.parts_of(table))
+                found[run.run_id, table] = [str(path) for path in paths]
+    return found
 
 
 def _run_view(run: CommittedRun, files: Sequence[str]) -> AnalystView:

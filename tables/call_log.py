@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables import layout
 from promptreel.tables.storage import LocalStorage, Storage, storage_errors
+from promptreel.tables.worker_logs import numbered_lines
 
 
 class CallLog:
@@ -135,7 +136,7 @@ def _shard_folder(shard: int) -> str:
 def _numbered_calls(storage: Storage, run_id: str, shard: int) -> list[tuple[int, LlmCallRow]]:
     """(attempt, call) of every call of one shard; a call without an end has the status "interrupted"."""
     calls: dict[str, tuple[int, LlmCallRow]] = {}
-    for attempt, line in _numbered_lines(storage, f"{layout.calls_folder(run_id)}/{_shard_folder(shard)}"):
+    for attempt, line in numbered_lines(storage, f"{layout.calls_folder(run_id)}/{_shard_folder(shard)}"):
         try:
             entry = json.loads(line)
             call = LlmCallRow(**entry["call"])
@@ -144,16 +145,3 @@ def _numbered_calls(storage: Storage, run_id: str, shard: int) -> list[tuple[int
         if entry["event"] == "end" or call.llm_call_id not in calls:
             calls[call.llm_call_id] = (attempt, call)
     return list(calls.values())
-
-
-def _numbered_lines(storage: Storage, folder: str) -> Iterator[tuple[int, bytes]]:
-    """(attempt, line) of every worker's file; file names start with the attempt number."""
-    for name in storage.list_names(folder):
-        attempt = int(name.split("-", 1)[0])
-        if isinstance(storage, LocalStorage):
-            with storage.local_file(f"{folder}/{name}").open("rb") as file:
-                for line in file:
-                    yield attempt, line
-        else:
-            for entry in storage.list_names(f"{folder}/{name}"):
-                yield attempt, storage.read_bytes(f"{folder}/{name}/{entry}")

@@ -2,15 +2,17 @@
 
 runs/<run_id>/
     request.json            the frozen prompt, settings and target
-    media.parquet           the expanded target: one row per file
+    media.parquet           the expanded target: one row per file, with the only full copy of its URLs
     attempts/<n>.json       an attempt of the runner, with the ffmpeg of its machine; a newer one fences off older ones
     settings/<n>.json       settings that a resume changed; the newest has all changes
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
+    outcomes/<shard>/<worker>.jsonl one line for each plan of an item and each finished operation
     retries/<retry_id>.json which failures of the run are retried
     tables/<table>/*.parquet
     manifests/<n>.json      each lists every live part; the newest is current
+    interim/<n>.json        the same during the run, before its first manifest; superseded ones are removed
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
 cache/operations/           finished operations, by key
@@ -39,13 +41,19 @@ from typing import Final
 from promptreel.schemas.errors import InvalidInput
 
 RUNS: Final = "runs"
-PRIVATE_FILES: Final = ("api/*", "uploads/*/*", f"{RUNS}/*/request.json", f"{RUNS}/*/settings/*")
+PRIVATE_FILES: Final = (
+    "api/*",
+    "uploads/*/*",
+    f"{RUNS}/*/request.json",
+    f"{RUNS}/*/media.parquet",
+    f"{RUNS}/*/settings/*",
+)
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_private(name: str) -> bool:
-    """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, and run
-    requests, which contain accounts, URLs and settings."""
+    """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, run
+    requests, which contain accounts and settings, and run targets, which contain URLs with signatures and passwords."""
     return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 
@@ -103,6 +111,14 @@ def retry_file(run_id: str, retry_id: str) -> str:
 
 def manifests_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/manifests"
+
+
+def interim_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/interim"
+
+
+def outcomes_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/outcomes"
 
 
 def views_file(run_id: str) -> str:

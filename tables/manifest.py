@@ -1,4 +1,7 @@
-"""Manifests, the commit point of a run. Each lists every live part file; readers use only the newest."""
+"""Manifests, the commit point of a run. Each lists every live part file; readers use only the newest.
+
+The states of a run in progress are manifests too (`promptreel.tables.interim`), but no function here returns one.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from promptreel.tables.shards import shard_of
 from promptreel.tables.storage import Storage
 
 RunStatus = Literal["completed", "completed_with_failures", "failed", "cancelled"]
+ManifestStatus = RunStatus | Literal["processing"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Manifest:
     """One committed state of a run's tables.
 
     Attributes:
-        number: 1, 2, ...; each resume or retry commits the next one.
+        number: 1, 2, ...; each resume or retry commits the next one. Interim states have -1, -2, ...
         attempt: the attempt of the runner that committed it.
         token: unique id of the commit, by which a writer recognizes its own after an unknown outcome.
         counts: media, segments and operations by outcome, calls and tokens.
@@ -38,13 +42,18 @@ class Manifest:
     number: int
     attempt: int
     token: str
-    status: RunStatus
+    status: ManifestStatus
     error_message: str | None
     committed_at: str
     counts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     parts: tuple[Part, ...] = field(default=())
     shards: int = 1
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether the run was in progress: some segments are unfinished, and the parts are removed later."""
+        return self.number < 0
 
     def parts_of(self, table: str) -> list[Part]:
         """The parts of one table, in shard order."""
@@ -102,8 +111,7 @@ def commit_manifest(
             shards=shards,
             parts=tuple(sorted(parts, key=lambda part: (part.table, part.file))),
         )
-        content = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
-        if storage.create_exclusive(_manifest_file(run_id, manifest.number), content):
+        if storage.create_exclusive(_manifest_file(run_id, manifest.number), encode_manifest(manifest)):
             return manifest
     raise CommitConflict(f"run {run_id}: other writers keep committing; make sure that only one runner works on it")
 
@@ -114,11 +122,7 @@ def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
     Raises:
         RunDamaged: it is unreadable.
     """
-    numbers = [
-        int(name[:-5])
-        for name in storage.list_names(layout.manifests_folder(run_id))
-        if name.endswith(".json") and name[:-5].isdigit()
-    ]
+    numbers = numbered_files(storage, layout.manifests_folder(run_id))
     return read_manifest(storage, run_id, max(numbers)) if numbers else None
 
 
@@ -129,6 +133,15 @@ def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
         RunDamaged: it is missing or unreadable.
     """
     name = _manifest_file(run_id, number)
+    return load_manifest(storage, run_id, name)
+
+
+def load_manifest(storage: Storage, run_id: str, name: str) -> Manifest:
+    """Load a manifest file.
+
+    Raises:
+        RunDamaged: it is missing or unreadable.
+    """
     try:
         manifest = load_run_file(storage, run_id, name, _MANIFEST)
     except FileNotFoundError as error:
@@ -137,6 +150,17 @@ def read_manifest(storage: Storage, run_id: str, number: int) -> Manifest:
     if unknown:
         raise RunDamaged(run_id, name, f"is not readable (it names the unknown table {unknown[0]!r})")
     return manifest
+
+
+def numbered_files(storage: Storage, folder: str) -> list[int]:
+    """Numbers of the `<number>.json` files in a folder."""
+    names = storage.list_names(folder)  # may include temporary files
+    return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Encode a manifest; `load_manifest` decodes it."""
+    return json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
 
 
 def _manifest_file(run_id: str, number: int) -> str:

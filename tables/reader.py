@@ -13,6 +13,7 @@ import pyarrow as pa
 from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.table_rows import SORT_KEYS, TABLES
+from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
 from promptreel.tables.request import read_request
@@ -45,6 +46,19 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
     return CommittedRun(run_id, request.prompt, manifest)
 
 
+def readable_run(storage: Storage, run_id: str) -> CommittedRun:
+    """Like `committed_run`, but before a run has ended, load what is finished so far.
+
+    Only for readers that show an unfinished run as such.
+
+    Raises:
+        RunError: nothing is finished yet.
+    """
+    request = read_request(storage, run_id)
+    manifest = newest_readable(storage, run_id)
+    return committed_run(storage, run_id) if manifest is None else CommittedRun(run_id, request.prompt, manifest)
+
+
 def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with one view per table of a run, and `fields`, the results by leaf field.
 
@@ -53,10 +67,13 @@ def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
 
     Raises:
         RunDamaged: a part is missing or truncated.
+        StateExpired: the run is in progress, and a newer state has replaced this one.
     """
-    paths = {
-        table: [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))] for table in TABLES
-    }
+    with reading(run.manifest):
+        paths = {
+            table: [str(path) for path in part_paths(storage, run.run_id, run.manifest.parts_of(table))]
+            for table in TABLES
+        }
     connection = locked_connection([path for group in paths.values() for path in group])
     schemas = table_schemas(run.prompt)
     for table in TABLES:
@@ -115,6 +132,7 @@ def read_rows(
 
     Raises:
         RunDamaged: a part is missing or truncated.
+        StateExpired: the run is in progress, and a newer state has replaced this one.
     """
     with connect(storage, run) as connection:
         order = ", ".join(f'"{key}"' for key in SORT_KEYS[table])
@@ -125,7 +143,8 @@ def read_rows(
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except duckdb.Error as error:
-            raise find_damage(storage, run.manifest, [table]) or error from error
+            with reading(run.manifest):
+                raise find_damage(storage, run.manifest, [table]) or error from error
 
 
 def _sql_list(values: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ class RunRequest:
     """The frozen request of one prompt run.
 
     Attributes:
-        target: the target as the caller specified it.
+        target: the target as the caller specified it, with the public form of URLs.
         created_at: ISO-8601 in UTC.
         owner: the account whose operation cache the run uses; runs with None share one cache.
     """
@@ -63,7 +63,7 @@ class TargetItem:
     """One file of the target.
 
     Attributes:
-        uri: local path, or a URL that fsspec can read.
+        uri: local path, or a URL that fsspec can read, with its secrets; show `promptreel.schemas.uris.public_uri` of it.
         name: short display name.
         video_id: id from a catalogue; None derives it from the content.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptreel.schemas.errors import RunError
+from promptreel.schemas.outcomes import OPERATIONS
 from promptreel.tables.layout import retry_file
 from promptreel.tables.storage import Storage
 
@@ -44,6 +45,10 @@ class RetryScope:
     def contains(self, video_id: str, segment_id: str) -> bool:
         """Whether a segment is retried, by itself or with its entire item."""
         return (video_id, segment_id) in self.targets or (video_id, video_id) in self.targets
+
+    def contains_operation_of_item(self, video_id: str) -> bool:
+        """Whether an operation on the item itself (synthesis, text embedding) is retried."""
+        return any((video_id, name) in self.targets for name in (video_id, *OPERATIONS))
 
 
 def write_retry(storage: Storage, run_id: str, retry_id: str, scope: RetryScope) -> None:

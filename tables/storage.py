@@ -21,6 +21,7 @@ from typing import Any, Final
 import fsspec
 
 from promptreel.schemas.errors import StorageError
+from promptreel.schemas.uris import is_remote, local_path_of, scheme_of
 from promptreel.tables import layout
 
 PRIVATE_MODE: Final = 0o600
@@ -101,9 +102,9 @@ class Storage(ABC):
 def open_storage(root: str | Path) -> Storage:
     """Open the storage at a local path or an fsspec URL."""
     text = str(root)
-    if "://" in text and not text.startswith("file://"):
+    if is_remote(text):
         return ObjectStorage(text)
-    return LocalStorage(Path(text.removeprefix("file://")))
+    return LocalStorage(Path(text if scheme_of(text) is None else local_path_of(text)))
 
 
 class LocalStorage(Storage):

@@ -54,8 +54,13 @@ def api_media(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gemini():
-    """The fake model service used by `service`. Its answers for 0:02 to 0:03 are not JSON."""
-    with FakeGemini(faults=[Fault(text="0:02.00 to 0:03.00", answer="malformed")]) as server:
+    """The fake model service used by `service`.
+
+    Its answers for 0:02 to 0:03 are not JSON; those for 0:01 to 0:02 of a video are JSON in a fence.
+    """
+    malformed = Fault(text="0:02.00 to 0:03.00", answer="malformed")
+    fenced = Fault(text="0:01.00 to 0:02.00 of a video", answer="fenced")
+    with FakeGemini(faults=[malformed, fenced]) as server:
         yield server
 
 

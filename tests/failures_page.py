@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from promptreel.providers.answer_json import REPAIRS
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.media_warnings import MEDIA_WARNINGS
 
@@ -65,11 +66,31 @@ B-frames, frames that no other frame refers to are not decoded, and damage in th
 |---|---|
 """
 
+ANSWER_REPAIRS = """
+## Repaired answers
+
+An answer that is not strict JSON is used if only one value can be read from it and that value fits
+the schema. Its row in `results` or `video_results` has a `warning` and, like its row in
+`llm_calls`, the codes below in `answer_repair`, joined by commas. An answer that ends too early, or
+that holds two different values, fails with `answer_not_json`.
+
+```sh
+promptreel sql "SELECT answer_repair, count(*) FROM results GROUP BY 1"
+```
+
+| code | repair |
+|---|---|
+"""
+
 
 def failures_page():
     """Render the page."""
     sections = "".join(_section(stage, title, effect) for stage, (title, effect) in STAGES.items())
-    return HEAD + sections + WARNINGS + "".join(f"| `{code}` | {text} |\n" for code, text in MEDIA_WARNINGS.items())
+    return HEAD + sections + ANSWER_REPAIRS + _meanings(REPAIRS) + WARNINGS + _meanings(MEDIA_WARNINGS)
+
+
+def _meanings(codes):
+    return "".join(f"| `{code}` | {text} |\n" for code, text in codes.items())
 
 
 def _section(stage, title, effect):

@@ -124,7 +124,7 @@ def _rows_of_item(run_id, video_id, segments, prompt, topic):
             **position, "media_type": "video", "segment_number": number, "end_us": position["start_us"] + 10 * SECOND,
             "start_time": number * 10.0, "end_time": number * 10.0 + 10, "start_reason": "cut", "start_score": 1.0,
             "end_reason": "cut", "end_score": 1.0, "status": "succeeded", "field_extraction": "succeeded",
-            "transcription": "succeeded", "image_embedding": "succeeded",
+            "transcription": "succeeded", "image_embedding": "succeeded", "warnings": [],
         }  # fmt: skip
         text = render_text(segment.metadata, prompt.leaves)
         yield "results", {

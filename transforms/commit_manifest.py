@@ -14,7 +14,9 @@ from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.not_run import run_warnings
 from promptreel.transforms.rows.earlier_rows import EarlierRows
+from promptreel.transforms.rows.statuses import run_status
 from promptreel.transforms.write_tables import WrittenShard
 
 _CODE: Final = "failures.code."
@@ -44,7 +46,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
     for shard in written:
         counts.update(shard.counts)
     parts = [part for shard in written for part in shard.parts]
-    warnings = {warning for shard in written for warning in shard.warnings}
+    warnings: set[str] = set()
     stopped = StopSignal(storage, context.run_id).is_set()
     earlier = newest_manifest(storage, context.run_id) if context.retry is not None else None
     if earlier is not None and earlier.attempt < context.attempt:
@@ -53,6 +55,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         parts += [part for part in earlier.parts if part.shard not in replaced]
         warnings.update(earlier.warnings)
         stopped = stopped or earlier.status == "cancelled"
+    warnings |= run_warnings((warning for shard in written for warning in shard.warnings), counts)
     status = run_status(counts, stopped=stopped)
     manifest = commit_manifest(
         storage,
@@ -85,21 +88,6 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
     while written != manifest.number:
         write_views(storage, context.request.prompt, manifest)
         written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
-
-
-def run_status(counts: Mapping[str, int], *, stopped: bool) -> RunStatus:
-    """Derive a run's status from its items.
-
-    Cancelled if a stop left items unfinished; completed if all items completed; failed if nothing succeeded; otherwise
-    completed with failures.
-    """
-    total, completed = counts.get("media.total", 0), counts.get("media.completed", 0)
-    if stopped and counts.get("media.cancelled", 0):
-        return "cancelled"
-    if completed == total:
-        return "completed"
-    succeeded = completed + counts.get("media.partial", 0) + counts.get("segments.succeeded", 0)
-    return "completed_with_failures" if succeeded else "failed"
 
 
 def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:

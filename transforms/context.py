@@ -9,6 +9,7 @@ from promptreel.tables.request import RunRequest
 from promptreel.tables.retry_scope import RetryScope
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage, open_storage
+from promptreel.transforms.outcome_log import OutcomeLog
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,16 @@ class RunContext:
         return self.request.run_id
 
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
-        """Return the last attempt whose permanently failed calls for a segment are repeated; see `RetryScope`."""
-        if self.retry is None or segment_id is None or not self.retry.contains(video_id, segment_id):
+        """Return the last attempt whose permanently failed calls are repeated for a segment, or for an item itself if
+        `segment_id` is None; see `RetryScope`."""
+        scope = self.retry
+        if scope is None:
             return 0
-        return self.retry.repeat_failed_until
+        if segment_id is None:
+            is_retried = scope.contains_operation_of_item(video_id)
+        else:
+            is_retried = scope.contains(video_id, segment_id)
+        return scope.repeat_failed_until if is_retried else 0
 
     def scoped(self, key: str) -> str:
         """Return the cache key of an operation in this run; see `RunRequest.scoped`."""
@@ -58,6 +65,15 @@ class RunContext:
     def stop_signal(self, storage: Storage) -> StopSignal:
         """Return the signal that is set once this attempt must start no new work."""
         return StopSignal(storage, self.run_id, is_set=self.commit_only is not None)
+
+    @property
+    def commits_interim(self) -> bool:
+        """Whether finished segments become readable during this attempt; a retry leaves the manifest of its run."""
+        return self.retry is None and self.request.settings.commit_interval_s > 0
+
+    def outcome_log(self, storage: Storage) -> OutcomeLog:
+        """Return this process's outcome log for this attempt."""
+        return OutcomeLog(storage, self.run_id, self.attempt, self.shards, enabled=self.commits_interim)
 
     def progress(self, storage: Storage) -> ProgressBoard:
         """Return this process's counters for this attempt."""

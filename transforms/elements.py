@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from promptreel.schemas.media import MediaType, PlannedSegment
-from promptreel.schemas.outcomes import Operation, Outcome
+from promptreel.schemas.outcomes import Operation, Outcome, SegmentStatus
+from promptreel.transforms.not_run import NotRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +105,35 @@ class OutcomeBatch:
 
     Attributes:
         outcomes: (segment id, outcome), without segments to which the operation does not apply.
-        warnings: which results are missing for the item, and how to fix it.
+        warnings: the requested operations that did not run for the item.
     """
 
     video_id: str
     outcomes: tuple[tuple[str, OperationOutcome], ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()
+    is_finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentOutcome:
-    """A segment and how its operations ended."""
+    """A segment and how its operations ended.
+
+    Attributes:
+        is_finished: all operations have ended; False only while the run is in progress.
+    """
 
     task: SegmentTask
     outcomes: tuple[OperationOutcome, ...]
+    is_finished: bool = True
 
     @property
-    def status(self) -> Outcome:
-        """Succeeded if every operation did; failed if any failed; otherwise cancelled."""
+    def status(self) -> SegmentStatus:
+        """Pending until the fields are extracted, then processing until all operations have ended.
+
+        Then succeeded if every operation did; failed if any failed; otherwise cancelled.
+        """
+        if not self.is_finished:
+            return "pending" if self.outcome_of("field_extraction") is None else "processing"
         found = {outcome.outcome for outcome in self.outcomes}
         if found <= {"succeeded"}:
             return "succeeded"
@@ -134,16 +146,18 @@ class SegmentOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """One finished item.
+    """One item and how its operations ended.
 
     Attributes:
         segments: ordered by time.
         synthesis, text_embedding: None if the operation does not apply.
-        warnings: which results are missing for the item, and how to fix it.
+        warnings: the requested operations that did not run for the item.
+        is_finished: all operations have ended; False only while the run is in progress.
     """
 
     plan: ItemPlan
     segments: tuple[SegmentOutcome, ...]
     synthesis: OperationOutcome | None = None
     text_embedding: OperationOutcome | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()
+    is_finished: bool = True

@@ -24,6 +24,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemPlan, OutcomeBatch
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.local_operation import run_local_operation
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.segment_media import read_analysis
 
 VERSION = 1  # part of every key: increment it when frame selection or embedding changes
@@ -42,7 +43,9 @@ class EmbedFrames(beam.PTransform):
 
 class _EmbedFramesFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[OutcomeBatch]:
-        yield embed_frames(plan, self._context, self._storage, self._stop, self._progress)
+        batch = embed_frames(plan, self._context, self._storage, self._stop, self._progress)
+        self._log.add_batch("image_embedding", batch)
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,17 @@ def embed_frames(
 ) -> OutcomeBatch:
     """Embed the selected frames of one item.
 
-    Items without frames get no outcome. Without model weights the item gets a warning instead.
+    Without frames or model weights the item gets no outcome, only a warning.
     """
     settings = context.request.settings.image_embedding
     key = plan.analysis_key
-    if key is None or not settings.enabled or not plan.tasks or not read_analysis(storage, key)[0].frames:
+    if key is None or not settings.enabled or not plan.tasks:
         return OutcomeBatch(plan.item.video_id)
+    if not read_analysis(storage, key)[0].frames:
+        return OutcomeBatch(plan.item.video_id, warnings=(NotRun("image_embedding", lacks="pictures"),))
     weights = find_weights(settings.model)
     if not weights.available:
-        warning = f"no image_embedding: {weights.reason}; {weights.fix}"
+        warning = NotRun("image_embedding", f"{weights.reason}; {weights.fix}")
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     embedder = ClipEmbedder(settings.model)
 

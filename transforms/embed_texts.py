@@ -27,6 +27,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome, OperationOutcome
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.transcribe import segment_words, spoken_text
 
 
@@ -48,6 +49,7 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
         settings = self._context.request.settings
         self._warning = text_embedding_warning(self._context)
         self._session = ModelSession(self._context, text_embedder_of(settings))
+        self._log = self._context.outcome_log(self._session.storage)
         if not self._warning:
             await self._session.open()
 
@@ -58,16 +60,18 @@ class _EmbedTextsFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
         if self._warning:
             return replace(item, warnings=(*item.warnings, self._warning)) if item.segments else item
-        return await embed_texts(item, self._context, self._session)
+        item = await embed_texts(item, self._context, self._session)
+        self._log.add_item_outcome(item.plan.item.video_id, "text_embedding", item.text_embedding)
+        return item
 
 
-def text_embedding_warning(context: RunContext) -> str:
-    """Return why texts are not embedded, and the fix; empty if they are."""
+def text_embedding_warning(context: RunContext) -> NotRun | None:
+    """Return why texts are not embedded, and the fix; None if they are."""
     settings = context.request.settings
     if is_gemini(settings.text_embedding.model):
-        return ""
+        return None
     weights = text_weights(settings)
-    return "" if weights.available else f"no text_embedding: {weights.reason}; {weights.fix}"
+    return None if weights.available else NotRun("text_embedding", f"{weights.reason}; {weights.fix}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from promptreel.providers.extraction import (
 )
 from promptreel.providers.transcript import Transcript, words_of_span
 from promptreel.schemas.media import SampledFrame, TimeSpan
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
@@ -45,7 +45,9 @@ class ExtractFields(beam.PTransform):
 
 class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
     async def handle(self, task: SegmentTask) -> OutcomeBatch:
-        return await extract_fields(task, self._context, self._session)
+        batch = await extract_fields(task, self._context, self._session)
+        self._log.add_batch("field_extraction", batch)
+        return batch
 
 
 async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:
@@ -60,9 +62,9 @@ async def extract_fields(task: SegmentTask, context: RunContext, session: ModelS
             segment_media_of, session.storage, task, load_transcript(session.cache, input_transcript_key)
         )
         answer = await session.generate(extraction_request(prompt, media), subject, tally)
-        metadata, warning = to_item_times(answer.metadata, prompt.leaves, media)
+        metadata, warning = to_item_times(answer.metadata, prompt.json_schema, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
-        return {"metadata": metadata, "warning": warnings or None, "text": answer.text}
+        return {"metadata": metadata, "warning": warnings or None, "text": answer.text, **answer.origin()}
 
     outcome = await session.run_operation("field_extraction", key, extract, earlier_key)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))

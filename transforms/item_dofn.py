@@ -8,7 +8,8 @@ from promptreel.transforms.context import RunContext
 
 
 class ItemDoFn(beam.DoFn):
-    """Opens the data folder (`_storage`), the stop signal (`_stop`) and the counters (`_progress`) in each worker."""
+    """Opens the data folder (`_storage`), the stop signal (`_stop`), the counters (`_progress`) and the outcome log
+    (`_log`) in each worker."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -17,3 +18,4 @@ class ItemDoFn(beam.DoFn):
         self._storage = self._context.storage()
         self._stop = self._context.stop_signal(self._storage)
         self._progress = self._context.progress(self._storage)
+        self._log = self._context.outcome_log(self._storage)

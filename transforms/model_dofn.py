@@ -33,6 +33,7 @@ class ModelDoFn(SlidingWindowDoFn[In, Out]):
     async def open(self) -> None:
         self._session = ModelSession(self._context, provider_of(self._context.request.settings))
         await self._session.open()
+        self._log = self._context.outcome_log(self._session.storage)
 
     async def close(self) -> None:
         await self._session.close()

@@ -9,6 +9,7 @@ import apache_beam as beam
 from promptreel.media.source import local_media
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.ids import hash_file, video_id_of_content, video_id_of_unread
+from promptreel.schemas.uris import public_uri
 from promptreel.tables.request import TargetItem
 from promptreel.transforms.elements import Failure, MediaItem, SourceFile
 
@@ -31,7 +32,7 @@ def fingerprint(target: TargetItem) -> SourceFile:
     try:
         with local_media(target.uri) as path:
             if path.stat().st_size == 0:
-                message = f"{target.uri}: the file is empty; copy it from its source again"
+                message = f"{public_uri(target.uri)}: the file is empty; copy it from its source again"
                 raise MediaError("media_empty", message)
             content_hash = hash_file(path)
     except MediaError as error:

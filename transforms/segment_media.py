@@ -23,9 +23,10 @@ from promptreel.media.planner import plan_segments
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
 from promptreel.schemas.errors import MediaError, StorageError
-from promptreel.schemas.ids import segment_id_of
+from promptreel.schemas.ids import hash_file, segment_id_of
 from promptreel.schemas.media import PlannedSegment
 from promptreel.schemas.settings import MediaLimits, RunSettings
+from promptreel.schemas.uris import is_remote, public_uri
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
@@ -55,6 +56,7 @@ class _SegmentMediaFn(ItemDoFn):
         plan = unfinished_plan(self._context, plan)
         failed = int(plan.failure is not None)
         self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
+        self._log.add_plan(plan)
         yield from plan.tasks  # first, so that model calls start while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
 
@@ -87,7 +89,7 @@ def segment_media(
     except StorageError as error:
         return ItemPlan(item, None, failure=Failure("storage_failed", _named(item, str(error)), True))
     except Exception as error:
-        logging.getLogger(__name__).exception("Segmenting %s failed", item.uri)
+        logging.getLogger(__name__).exception("Segmenting %s failed", public_uri(item.uri))
         message = f"{type(error).__name__}: {error}"
         return ItemPlan(item, None, failure=Failure("internal_error", _named(item, message), True))
 
@@ -142,6 +144,9 @@ def _cached_analysis(storage: Storage, key: str) -> MediaAnalysis | None:
 
 def _analyze(item: MediaItem, storage: Storage, key: str, settings: RunSettings, stop: StopSignal) -> MediaAnalysis:
     with local_media(item.uri) as path, storage.work_folder() as work:
+        if is_remote(item.uri) and hash_file(path) != item.content_hash:
+            message = f"{public_uri(item.uri)}: changed while the run read it; retry it once the file is complete"
+            raise MediaError("media_not_found", message, retryable=True)
         folder = work / "analysis"
         folder.mkdir()
         info = probe_media(path, settings.limits)

@@ -32,6 +32,7 @@ from promptreel.transforms.elements import (
 from promptreel.transforms.extract_fields import item_media_of
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.transcribe import (
     load_transcript,
     segment_words,
@@ -64,14 +65,16 @@ class SynthesizeMedia(beam.PTransform):
 
 class _SynthesizeFn(ModelDoFn[ItemOutcome, ItemOutcome]):
     async def handle(self, item: ItemOutcome) -> ItemOutcome:
-        return await synthesize_item(item, self._context, self._session)
+        item = await synthesize_item(item, self._context, self._session)
+        self._log.add_item_outcome(item.plan.item.video_id, "synthesis", item.synthesis)
+        return item
 
 
 def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) -> ItemOutcome:
     """Join one item's plan and outcomes into its segments, ordered by time. The synthesis is added later."""
     (plan,) = plans
     found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
-    warnings: list[str] = []
+    warnings: list[NotRun] = []
     for batch in batches:
         warnings += batch.warnings
         for segment_id, outcome in batch.outcomes:
@@ -109,7 +112,8 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
             media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
         answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
-        return {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text, **coverage}
+        result = {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text}
+        return {**result, **answer.origin(), **coverage}
 
     outcome = await session.run_operation("synthesis", operation_key, synthesize, earlier_key)
     return replace(item, synthesis=outcome)

@@ -13,7 +13,7 @@ from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
 from promptreel.schemas.media import ChannelSound
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder, operation_file
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.progress import ProgressBoard
@@ -23,6 +23,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.local_operation import run_local_operation
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.segment_media import read_analysis
 
 OUTCOMES: Final = "outcomes"
@@ -45,7 +46,9 @@ class Transcribe(beam.PTransform):
 
 class _TranscribeFn(ItemDoFn):
     def process(self, plan: ItemPlan) -> Iterator[Any]:
-        yield transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
+        batch = transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
+        self._log.add_batch("transcription", batch)
+        yield batch
         for task in plan.tasks:
             yield beam.pvalue.TaggedOutput(SEGMENTS, task)
 
@@ -53,17 +56,17 @@ class _TranscribeFn(ItemDoFn):
 def transcribe_item(
     plan: ItemPlan, context: RunContext, storage: Storage, stop: StopSignal, progress: ProgressBoard
 ) -> OutcomeBatch:
-    """Transcribe one item. An item without sound has no outcome; without weights there is only a warning."""
+    """Transcribe one item. Without sound or weights there is no outcome, only a warning."""
     key = plan.analysis_key
     settings = context.request.settings.transcription
     if key is None or not settings.enabled or not plan.tasks:
         return OutcomeBatch(plan.item.video_id)
     analysis, _ = read_analysis(storage, key)
     if analysis.audio_file is None:
-        return OutcomeBatch(plan.item.video_id)
+        return OutcomeBatch(plan.item.video_id, warnings=(NotRun("transcription", lacks="sound"),))
     weights = find_weights(settings.model)
     if not weights.available:
-        warning = f"no transcription: {weights.reason}; {weights.fix}"
+        warning = NotRun("transcription", f"{weights.reason}; {weights.fix}")
         return OutcomeBatch(plan.item.video_id, warnings=(warning,))
     transcriber = WhisperTranscriber(settings)
     transcription_key = _key_of(key, transcriber, context)

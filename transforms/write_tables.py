@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
+from promptreel.providers.call_requests import SentRequests
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import read_calls
@@ -16,6 +18,7 @@ from promptreel.tables.shards import shard_of
 from promptreel.tables.table_schemas import table_schemas
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import ItemOutcome
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.rows.counts import counts_of
 from promptreel.transforms.rows.earlier_rows import EarlierRows
 from promptreel.transforms.rows.item_rows import item_rows
@@ -29,13 +32,13 @@ class WrittenShard:
     Attributes:
         shard: shard number.
         counts: see `counts_of`.
-        warnings: which results items of the shard lack, and how to fix it.
+        warnings: the requested operations that did not run for an item of the shard.
     """
 
     shard: int
     parts: tuple[Part, ...]
     counts: Mapping[str, int]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[NotRun, ...] = ()
 
 
 class WriteTables(beam.PTransform):
@@ -58,10 +61,18 @@ class WriteTables(beam.PTransform):
         )
 
 
-def write_shard(shard: int, items: Iterable[ItemOutcome], context: RunContext) -> WrittenShard:
-    """Write the part files of one shard, sorted by item and time."""
+def write_shard(
+    shard: int, items: Iterable[ItemOutcome], context: RunContext, *, is_interim: bool = False
+) -> WrittenShard:
+    """Write the part files of one shard, sorted by item and time.
+
+    Args:
+        is_interim: the run is in progress, so calls without an end are in flight, not interrupted; they are omitted.
+    """
     storage = context.storage()
-    calls = read_calls(storage, context.run_id, shard).values()
+    calls = list(read_calls(storage, context.run_id, shard).values())
+    if is_interim:
+        calls = [call for call in calls if call.status != "interrupted"]
     source = row_source(context, storage, calls)
     finished = {item.plan.item.video_id: item for item in items}
     earlier = EarlierRows(storage, context.run_id, shard) if context.retry is not None else None
@@ -87,5 +98,15 @@ def _shard_rows(
         else:
             assert earlier is not None
             yield from earlier.of_item(video_id)
+    sent = SentRequests(source.prompt.to_dict())
     for call in sorted(calls, key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
-        yield "llm_calls", row_of(call)
+        yield "llm_calls", row_of(_with_shared_parts(call, sent))
+
+
+def _with_shared_parts(call: LlmCallRow, sent: SentRequests) -> LlmCallRow:
+    schema = sent.json_schema(call.purpose)
+    return replace(
+        call,
+        instruction=sent.instruction(call.purpose, call.request),
+        json_schema=None if schema is None else json.dumps(schema, ensure_ascii=False),
+    )

@@ -23,3 +23,8 @@ def required_time(instant: datetime) -> str:
     text = wire_time(instant)
     assert text is not None
     return text
+
+
+def wire_text(text: str | None) -> str | None:
+    """Format a time of a table, ISO 8601 text with any precision and zone, like `wire_time`."""
+    return None if text is None else wire_time(datetime.fromisoformat(text))

@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
+from promptreel.api.runs.finish import item_counters
 from promptreel.api.runs.retries import RETRY_FINAL
 from promptreel.api.runs.run_tables import run_tables
-from promptreel.api.runs.statuses import MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
+from promptreel.api.runs.unstarted import counters_without_results
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import settings_from_dict
 from promptreel.tables.attempts import last_attempt
@@ -103,8 +105,7 @@ def mark_failed(session: Session, run: RunRecord, message: str) -> None:
     run.status = "failed"
     run.error_message = message
     run.completed_at = now()
-    totals = {f"failed_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
-    run.summary = {**run.summary, **totals}
+    run.summary = {**run.summary, **counters_without_results(run.summary, "failed")}
     record_event(
         session,
         run.account_id,
@@ -173,14 +174,35 @@ def write_run_folder(session: Session, storage: Storage, run: RunRecord) -> None
     write_request(storage, request, items)
 
 
-def live_summary(summary: dict[str, Any], progress: Any) -> dict[str, Any]:
-    """Return the summary of a running run, updated with its progress."""
+def live_summary(summary: dict[str, Any], progress: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the summary of a running run, updated with its progress. Counts of completed work never decrease.
+
+    Args:
+        progress: counters of the newest attempt, which starts at 0.
+        counts: counts of the newest interim state; empty if there is none.
+    """
+    other_failures = progress.get("transcription.failed", 0) + progress.get("image_embedding.failed", 0)
+    completed = max(
+        summary.get("completed_segments", 0),
+        counts.get("segments.succeeded", 0),
+        progress.get("field_extraction.succeeded", 0) - other_failures,
+    )
+    planned = max(progress.get("segments_planned", 0), counts.get("segments.total", 0))
+    items = item_counters(counts, summary) if counts else {}
+    level_items = max(summary.get("video_level_completed_items", 0), counts.get("video_results.total", 0))
     return {
         **summary,
-        "total_segments": max(summary.get("total_segments", 0), progress.get("segments_planned", 0)),
-        "completed_segments": progress.get("field_extraction.succeeded", 0),
+        **{name: _advanced(name, count, summary) for name, count in items.items()},
+        "video_level_completed_items": level_items,
+        "total_segments": max(summary.get("total_segments", 0), planned, completed),
+        "completed_segments": completed,
         **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in SEGMENT_OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
         "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},
     }
+
+
+def _advanced(name: str, count: int, summary: Mapping[str, Any]) -> int:
+    """A resume repeats failures but not successes, so only counters of completed items must not decrease."""
+    return max(count, summary.get(name, 0)) if name.startswith("completed_") else count

@@ -51,6 +51,7 @@ from promptreel.api.web.idempotency import purge_expired
 from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
 from promptreel.tables.attempts import is_running, kill_runner
+from promptreel.tables.interim import newest_interim
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.progress import read_progress
 from promptreel.tables.runner_command import runner_command
@@ -309,7 +310,10 @@ class Supervisor(WorkerLoop):
         if run is None:
             return
         stop = run.stop_requested_at is not None and run.stop_observed_at is None and job.retry_id is None
-        summary = live_summary(run.summary, progress) if job.retry_id is None else run.summary
+        summary = run.summary
+        if job.retry_id is None:
+            job.interim = newest_interim(self._storage, run.run_id, job.interim) or job.interim
+            summary = live_summary(run.summary, progress, job.interim.counts if job.interim is not None else {})
         summary = with_service_state(summary, self._storage, run.run_id)
         if not stop and summary == run.summary:
             return

@@ -15,10 +15,11 @@ from promptreel.api.web.auth import Admin, Principal, create_key
 from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, not_found
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.accounts import ApiKeyBody, CreateApiKey, NewApiKey, RotatedApiKey
 from promptreel.schemas.wire.common import Message
 
-router = APIRouter(prefix="/api-keys", tags=["api-keys"])
+router = APIRouter(prefix="/api-keys", tags=["api-keys"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=NewApiKey)

@@ -21,13 +21,14 @@ from promptreel.api.web.pagination import (
     encode_cursor,
     page_body,
 )
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.wire.diff import RunDiffPage
 from promptreel.tables.diff import DiffCursor, RunDiff
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.storage import Storage
 
-router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
+router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"], route_class=ApiRoute)
 
 
 @router.get("/{run_id}/diff", response_model=RunDiffPage)

@@ -20,8 +20,9 @@ from promptreel.api.db.models import EventRecord
 from promptreel.api.web.auth import Principal, Reader, check_scope, identify
 from promptreel.api.web.dependencies import Db, part_of
 from promptreel.api.web.errors import ApiError
+from promptreel.api.web.route import ApiRoute
 
-router = APIRouter(prefix="/processing/events", tags=["events"])
+router = APIRouter(prefix="/processing/events", tags=["events"], route_class=ApiRoute)
 
 HEARTBEAT_S = 15.0
 MAX_STREAMS = 20  # per account

@@ -31,6 +31,7 @@ from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, conflict, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.exports import (
     CreateIndexExport,
     CreateRunExport,
@@ -52,7 +53,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     worker.stop()
 
 
-router = APIRouter(prefix="/exports", tags=["exports"], lifespan=_lifespan)
+router = APIRouter(prefix="/exports", tags=["exports"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 @router.post("/index/{index_id}", status_code=202, response_model=ExportCreated)

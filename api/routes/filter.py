@@ -15,6 +15,7 @@ from promptreel.api.search.ranking import Warnings
 from promptreel.api.web.auth import Principal, Searcher
 from promptreel.api.web.dependencies import DataFolder, Db, part_of
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.filter import FilterPage, FilterSearch
 from promptreel.tables.storage import Storage
 
@@ -26,7 +27,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _engine_of(app).close()
 
 
-router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_lifespan)
+router = APIRouter(prefix="/search/filter", tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _engine_of(app: FastAPI) -> FilterEngine:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.store import runs_page
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, videos_page
@@ -20,12 +21,13 @@ from promptreel.api.web.errors import not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import DeletionStatus, Page
 from promptreel.schemas.wire.indexes import CreateIndex, IndexBody
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import VideoBody
 
-router = APIRouter(prefix="/indexes", tags=["indexes"])
+router = APIRouter(prefix="/indexes", tags=["indexes"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=IndexBody)
@@ -68,12 +70,19 @@ def get_index(index_id: str, caller: Searcher, database: Db) -> JsonResponse:
 
 @router.get("/{index_id}/videos", response_model=Page[VideoBody])
 def list_index_videos(
-    index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    index_id: str,
+    caller: Reader,
+    database: Db,
+    storage: DataFolder,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> JsonResponse:
-    """List the media items of an index, newest first."""
+    """List the media items of an index, newest first, each with the status of its latest runs."""
     with database.read() as session:
         owned_index(session, caller, index_id)
-        return JsonResponse(videos_page(session, caller, index_id, limit, cursor))
+        page = videos_page(session, caller, index_id, limit, cursor)
+        add_processing_status(session, storage, caller.account_id, page["data"])
+    return JsonResponse(page)
 
 
 @router.get("/{index_id}/prompt-runs", response_model=Page[PromptRunBody])
@@ -106,7 +115,7 @@ def index_deletion(index_id: str, caller: Reader, database: Db) -> JsonResponse:
     with database.read() as session:
         record = owned_index(session, caller, index_id, deleted_too=True)
         if record.deletion_id is None:
-            raise not_found("deletion", index_id)
+            raise not_found("deletion", index_id, "index")
         return JsonResponse(_deletion(record))
 
 

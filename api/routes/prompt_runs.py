@@ -11,36 +11,39 @@ from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
-from promptreel.api.runs.plan import plan_run
-from promptreel.api.runs.results import failed_segments, llm_calls, results_page, video_result
+from promptreel.api.runs.failures import failed_segments, failure_rows
+from promptreel.api.runs.plan import model_warnings, plan_run
+from promptreel.api.runs.results import llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
     retry_body,
     start_retry,
     start_retry_of_failures,
 )
-from promptreel.api.runs.run_tables import run_tables
+from promptreel.api.runs.run_tables import readable_tables
+from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import Config, DataFolder, Db
-from promptreel.api.web.errors import not_found
+from promptreel.api.web.errors import ApiError, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
-from promptreel.schemas.wire.common import Page
+from promptreel.api.web.route import ApiRoute
+from promptreel.schemas.wire.common import RunPage
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
-    RetryFailures,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
     VideoResult,
 )
+from promptreel.schemas.wire.retries import RetryFailures, RetrySegment
 
-router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"])
+router = APIRouter(prefix="/prompt-runs", tags=["prompt-runs"], route_class=ApiRoute)
 
 
 @router.post("/execute", status_code=202, response_model=PromptRunBody)
@@ -62,7 +65,8 @@ def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config,
     """Estimate a run without starting it: items, segments, calls, tokens and reusable results."""
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
-    return JsonResponse(estimate_body(storage, config, caller.account_id, prompt, settings, videos))
+    estimate = estimate_body(storage, config, caller.account_id, prompt, settings, videos)
+    return JsonResponse({**estimate, "warnings": [*body.warnings(), *model_warnings(settings)]})
 
 
 @router.get("", response_model=list[PromptRunBody])
@@ -88,7 +92,7 @@ def cancel_run(run_id: str, caller: Writer, database: Db, request: Request, key:
     return answer_once(KeyedRequest(database, caller, "POST", request.url.path, key, None), cancel)
 
 
-@router.get("/{run_id}/results", response_model=Page[SegmentResult])
+@router.get("/{run_id}/results", response_model=RunPage[SegmentResult])
 def list_results(
     run_id: str,
     caller: Reader,
@@ -98,7 +102,10 @@ def list_results(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
-    """List the segments of a media item in a run, including failed ones, in order of time."""
+    """List the segments of a media item in a run, including failed ones, in order of time.
+
+    While the run is in progress: the segments that are finished so far, with `is_complete` false; 409 before the first.
+    """
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
@@ -111,18 +118,21 @@ def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, s
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
-    found = video_result(run_tables(storage, run_id), run, video_id, video)
+    found = video_result(readable_tables(storage, run_id), run, video_id, video)
     if found is None:
-        raise not_found("video_result", video_id)
+        raise _no_video_result(run, video_id)
     return JsonResponse(found)
 
 
 @router.get("/{run_id}/failed-segments", response_model=FailedSegments)
 def get_failed_segments(run_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """List the failures of a run and whether they are retryable."""
+    """List the failures of a run and whether they are retryable.
+
+    Failures of a media item itself, e.g. of its synthesis, have one entry with the item's id as `segment_id`."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-    return JsonResponse(failed_segments(storage, run))
+        rows = failure_rows(session, run, readable_tables(storage, run_id))
+    return JsonResponse(failed_segments(run, rows))
 
 
 @router.get("/{run_id}/llm-calls", response_model=list[LlmCallBody])
@@ -142,9 +152,10 @@ def retry_segment(
     database: Db,
     storage: DataFolder,
     request: Request,
+    body: RetrySegment | None = None,
     key: IdempotencyKey = None,
 ) -> JsonResponse:
-    """Retry the failed operations of one segment of a finished run."""
+    """Retry the failed operations of one segment of a finished run, or of an item itself with its id as segment id."""
 
     def retry(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, retry_body(start_retry(session, storage, caller, run_id, video_id, segment_id, key))
@@ -186,6 +197,15 @@ def get_retry(run_id: str, retry_id: str, caller: Reader, database: Db) -> JsonR
     """Get the status of a retry."""
     with database.read() as session:
         return JsonResponse(retry_body(owned_retry(session, caller, run_id, retry_id)))
+
+
+def _no_video_result(run: RunRecord, video_id: str) -> ApiError:
+    """Return a 404; its message tells whether the result can still appear."""
+    error = not_found("video_result", video_id, "video")
+    if run.status in FINAL:
+        return error
+    message = f"Run {run.run_id} is {run.status}; the result of {video_id} is not ready yet. Try again later."
+    return ApiError(404, error.code, message, {"video_id": video_id, "status": run.status})
 
 
 def _video_of_run(session: Session, run: RunRecord, video_id: str) -> Video | None:

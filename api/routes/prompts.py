@@ -17,7 +17,9 @@ from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.errors import PromptError
+from promptreel.schemas.media_times import read_time_texts
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.validation import check_is_small, validator_of
 from promptreel.schemas.wire.common import Message
@@ -31,7 +33,7 @@ from promptreel.schemas.wire.prompts import (
     UpdatePrompt,
 )
 
-router = APIRouter(prefix="/prompts", tags=["prompts"])
+router = APIRouter(prefix="/prompts", tags=["prompts"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=PromptBody)
@@ -74,14 +76,16 @@ def list_prompts(caller: Reader, database: Db, active_only: bool = True, include
 def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
     """Validate an example against a schema. A mismatch is part of the response, not an error."""
     try:
-        check_json_schema(body.json_schema, "json_schema")
+        json_schema = check_json_schema(body.json_schema, "json_schema")
         check_is_small(body.sample_data, "sample_data")
-        validator_of(body.json_schema).validate(body.sample_data)
+        sample = body.sample_data
+        sample = read_time_texts(sample, json_schema) if isinstance(sample, dict) else sample
+        validator_of(json_schema).validate(sample)
     except (PromptError, ValueError) as error:
         return _verdict(None, str(error))
     except jsonschema.ValidationError as error:
         return _verdict(None, f"{error.json_path}: {error.message}")
-    return _verdict(body.sample_data, None)
+    return _verdict(sample, None)
 
 
 @router.get("/{prompt_id}", response_model=PromptBody)

@@ -10,9 +10,12 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
 from promptreel.api.search.scope import PLAYGROUND
 from promptreel.api.search.service import Answer, SearchService
+from promptreel.api.search.warm_up import WarmUp
 from promptreel.api.web.auth import Searcher
 from promptreel.api.web.dependencies import part_of
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
+from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.wire.search import (
     ImageResultBody,
     ImageSearch,
@@ -27,14 +30,16 @@ from promptreel.schemas.wire.search import (
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Build search indexes in the background while the application runs."""
-    library = _search_of(app).library
+    """Load models and build search indexes in the background while the application runs."""
+    library, warm_up = _search_of(app).library, WarmUp(RunSettings())
+    warm_up.start()
     library.start()
     yield
     library.stop()
+    warm_up.stop()
 
 
-router = APIRouter(tags=["search"], lifespan=_lifespan)
+router = APIRouter(tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _search_of(app: FastAPI) -> SearchService:

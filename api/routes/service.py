@@ -10,9 +10,10 @@ from promptreel.api.web.auth import AnyCaller, Principal
 from promptreel.api.web.dependencies import DataFolder, Db
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.accounts import RateStatus, Ready
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], route_class=ApiRoute)
 health_router = APIRouter(tags=["service"])
 
 

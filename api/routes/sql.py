@@ -26,6 +26,7 @@ from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.sql import (
     ExecuteSql,
     GenerateSql,
@@ -35,6 +36,8 @@ from promptreel.schemas.wire.sql import (
     SqlScope,
 )
 from promptreel.tables.analyst_views import AnalystViews, analyst_views
+from promptreel.tables.interim import reading
+from promptreel.tables.part_files import check_parts
 from promptreel.tables.storage import Storage
 
 
@@ -46,7 +49,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _sandbox_of(app).close()
 
 
-router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan)
+router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
 def _sandbox_of(app: FastAPI) -> Sandbox:
@@ -111,7 +114,7 @@ def execute_sql(
             body.query, tables.sql_by_name, tables.views.files, row_limit=limit, account=caller.account_id
         )
     except SqlError as error:
-        raise _api_error(error, storage, tables.views) from error
+        raise _api_error(error, storage, tables) from error
     return JsonResponse(
         {
             "rows": result["rows"],
@@ -148,7 +151,7 @@ def generate_sql(
     try:
         query, model = draft_query(config, bodies, body.instruction, body.existing_query, check)
     except SqlError as error:
-        raise _api_error(error, storage, tables.views) from error
+        raise _api_error(error, storage, tables) from error
     return JsonResponse({"query": query, "model": model}, headers=tables.headers)
 
 
@@ -171,14 +174,26 @@ def _scope(
 
 
 def _scope_body(scope: RunScope) -> dict[str, Any]:
-    return {"run_ids": scope.run_ids, "runs_left_out": scope.left_out}
+    return {
+        "run_ids": scope.run_ids,
+        "runs_left_out": scope.left_out,
+        "runs_in_progress": [run.run_id for run in scope.runs if run.manifest.is_interim],
+    }
 
 
-def _api_error(error: SqlError, storage: Storage, views: AnalystViews) -> ApiError:
-    """Convert an error of a query to an API error, without the paths of files, which must not reach the caller."""
+def _api_error(error: SqlError, storage: Storage, tables: _Tables) -> ApiError:
+    """Convert an error of a query to an API error, without the paths of files, which must not reach the caller.
+
+    Raises:
+        StateExpired: the query failed because a newer state of a run in progress replaced the one that it read.
+    """
+    for run in tables.scope.runs:
+        if run.manifest.is_interim:
+            with reading(run.manifest):
+                check_parts(storage, run.manifest)
     if error.code == "sql_busy":
         return ApiError(429, error.code, error.message, None, 1)
     message = error.message
-    for path in views.files:
+    for path in tables.views.files:
         message = message.replace(path, Path(path).name)
     return ApiError(422, error.code, message.replace(storage.root, "…"), {"dialect": "duckdb"})

@@ -15,8 +15,9 @@ from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import Video
 from promptreel.api.runs.body import run_body
-from promptreel.api.runs.media_status import processing_status
+from promptreel.api.runs.media_status import add_processing_status, processing_status
 from promptreel.api.runs.results import all_segments, segments_page
+from promptreel.api.runs.store import owned_runs
 from promptreel.api.runs.video_runs import run_for_video, runs_over_video
 from promptreel.api.uploads.add_media import NewVideo, add_media, save_upload
 from promptreel.api.uploads.links import LIFETIME_S, is_valid, link_token
@@ -48,8 +49,9 @@ from promptreel.api.web.pagination import (
     encode_cursor,
     page_body,
 )
+from promptreel.api.web.route import ApiRoute, omitted_header
 from promptreel.schemas.errors import RunDamaged
-from promptreel.schemas.wire.common import DeletionStatus, Page, StorableText
+from promptreel.schemas.wire.common import DeletionStatus, RunPage, StorableText
 from promptreel.schemas.wire.prompt_runs import PromptRunBody
 from promptreel.schemas.wire.videos import (
     RegisteredVideo,
@@ -65,7 +67,7 @@ from promptreel.schemas.wire.videos import (
     VideoWithDetails,
 )
 
-router = APIRouter(prefix="/videos", tags=["videos"])
+router = APIRouter(prefix="/videos", tags=["videos"], route_class=ApiRoute)
 
 
 @router.post("", status_code=201, response_model=RegisteredVideo)
@@ -110,17 +112,20 @@ def upload_video(
 
 
 @router.post("/batch", response_model=list[VideoWithDetails])
-def get_videos(body: VideoBatch, caller: Reader, database: Db) -> JsonResponse:
-    """Get several media items. Unknown IDs are omitted."""
+def get_videos(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
+    """Get several media items. Unknown ids are omitted, and named in the X-Request-Warning header."""
+    details = {"gif_data": None, "first_thumbnail": None}
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
-    details = {"gif_data": None, "first_thumbnail": None}
-    return JsonResponse([{**video_body(found[key]), **details} for key in body.video_ids if key in found])
+        bodies = [{**video_body(found[key]), **details} for key in body.video_ids if key in found]
+        add_processing_status(session, storage, caller.account_id, bodies)
+    return JsonResponse(bodies, headers=omitted_header(body.video_ids, found))
 
 
 @router.post("/batch/status", response_model=list[VideoStatus])
 def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Get the processing status of several media items, segment by segment."""
+    """Get the processing status of several media items, segment by segment. Unknown ids are omitted, and named in the
+    X-Request-Warning header."""
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
         rows = [
@@ -132,16 +137,18 @@ def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: 
             for video_id in body.video_ids
             if video_id in found
         ]
-    return JsonResponse(rows)
+    return JsonResponse(rows, headers=omitted_header(body.video_ids, found))
 
 
 @router.post("/batch/segments", response_model=list[VideoSegments])
 def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
-    """Get the segments of several media items, each from the given run or its newest run with results."""
+    """Get the segments of several media items, each from the given run or its newest run with results. Unknown ids of
+    items are omitted, and named in the X-Request-Warning header."""
     requested = [(target.video_id, target.run_id) for target in body.targets or ()]
     requested += [(video_id, None) for video_id in body.video_ids or ()]
     rows = []
     with database.read() as session:
+        owned_runs(session, caller, [run_id for _, run_id in requested if run_id is not None])
         found = owned_videos(session, caller, [video_id for video_id, _ in requested])
         for video_id, run_id in requested:
             if video_id in found:
@@ -154,8 +161,9 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
                     if run_id is not None:
                         raise
                     report_skipped(error)
-                rows.append({"video_id": video_id, "run_id": resolved, "segments": segments})
-    return JsonResponse(rows)
+                status = run.status if run is not None else None
+                rows.append({"video_id": video_id, "run_id": resolved, "run_status": status, "segments": segments})
+    return JsonResponse(rows, headers=omitted_header([video_id for video_id, _ in requested], found))
 
 
 @router.post("/signed-url", response_model=SignedUrl)
@@ -190,7 +198,7 @@ def get_content(video_id: str, database: Db, request: Request, expires: int, tok
             return FileResponse(video.media_uri, stat_result=os.stat(video.media_uri))
         file, size = open_object(video.media_uri)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise not_found("media", video_id) from error
+        raise not_found("media", video_id, "video") from error
     headers = {} if size is None else {"Content-Length": str(size)}
     return StreamingResponse(blocks_of(file), media_type="application/octet-stream", headers=headers)
 
@@ -220,11 +228,11 @@ def video_deletion(video_id: str, caller: Reader, database: Db) -> JsonResponse:
     with database.read() as session:
         video = owned_video(session, caller, video_id, deleted_too=True)
         if video.deletion_id is None:
-            raise not_found("deletion", video_id)
+            raise not_found("deletion", video_id, "video")
         return JsonResponse(_deletion(video))
 
 
-@router.get("/{video_id}/segments", response_model=Page[SegmentBody])
+@router.get("/{video_id}/segments", response_model=RunPage[SegmentBody])
 def list_segments(
     video_id: str,
     caller: Reader,
@@ -243,7 +251,7 @@ def list_segments(
         owned_video(session, caller, video_id)
         run = run_for_video(session, caller, video_id, named_run)
     if run is None:
-        return JsonResponse(page_body([], limit, None))
+        return JsonResponse({**page_body([], limit, None), "run_status": None, "is_complete": True})
     page = segments_page(storage, run, video_id, limit, cursor)
     if run_id is None and (run_cursor := page["pagination"]["next_cursor"]) is not None:
         page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, run_cursor])

@@ -9,7 +9,8 @@ from sqlalchemy import Row
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.service_status import shown_service_state
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.status_text import status_text
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.api.uploads.media_rows import NO_MARKER
 
 
@@ -19,7 +20,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
     service_state = shown_service_state(run.summary, run.status)
     return {
         **_INITIAL_COUNTERS,
-        **run.summary,
+        **{name: value for name, value in run.summary.items() if name != REQUEST_WARNINGS},
         "run_id": run.run_id,
         "prompt_id": run.prompt_id,
         "prompt_name": run.prompt_name,
@@ -27,6 +28,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "executed_at": required_time(run.created_at),
         "executed_by": run.account_id,
         "status": run.status,
+        "status_text": status_text(run),
         "service_state": service_state,
         "warnings": [*run.summary.get("warnings", []), *([] if service_state is None else [service_state])],
         "run_context": run.target,
@@ -62,10 +64,11 @@ _INITIAL_COUNTERS: Final[dict[str, Any]] = {
     **{f"{operation}_succeeded": None for operation in SEGMENT_OPERATIONS},
     "total_segments": 0,
     "completed_segments": 0,
+    "cancelled_segments": 0,
     "created_new_segments": False,
     "total_video_seconds": 0.0,
     "video_level_enabled": False,
-    **{f"video_level_{word}_items": 0 for word in ("total", "completed", "failed", "partial")},
+    **{f"video_level_{word}_items": 0 for word in ("total", "completed", "failed", "partial", "cancelled")},
     "warnings": [],
     "reused_results": 0,
     "model_calls": 0,

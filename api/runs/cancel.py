@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RunRecord
-from promptreel.api.runs.statuses import FINAL, MEDIA_TYPES
+from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run
+from promptreel.api.runs.unstarted import counters_without_results
 from promptreel.api.web.auth import Principal
 
 
@@ -30,6 +31,5 @@ def cancel_unstarted(session: Session, run: RunRecord) -> None:
     run.status = "cancelled"
     run.stop_requested_at = run.stop_requested_at or cancelled_at
     run.stop_observed_at = run.stop_completed_at = run.completed_at = cancelled_at
-    totals = {f"cancelled_{plural}": run.summary.get(f"total_{plural}", 0) for _, plural in MEDIA_TYPES}
-    run.summary = {**run.summary, **totals}
+    run.summary = {**run.summary, **counters_without_results(run.summary, "cancelled")}
     record_event(session, run.account_id, "prompt_run.cancelled", run_id=run.run_id, index_id=run.index_id)

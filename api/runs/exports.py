@@ -11,9 +11,9 @@ from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import Export, RunRecord
 from promptreel.api.runs.statuses import FINAL
-from promptreel.api.runs.store import owned_run
+from promptreel.api.runs.store import owned_run, owned_runs
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import conflict, invalid, not_found
+from promptreel.api.web.errors import conflict, invalid, name_ids, not_found
 from promptreel.schemas.wire.exports import CreateIndexExport, CreateRunExport
 
 MAX_ATTEMPTS: Final = 3
@@ -48,13 +48,12 @@ def create_index_export(session: Session, caller: Principal, index_id: str, body
     if body is None or body.prompt_run_ids is None:
         return _queue(session, caller, "index", index_id, [run.run_id for run in session.scalars(newest_first)], body)
     selected = list(dict.fromkeys(body.prompt_run_ids))
-    for run_id in selected:
-        run = owned_run(session, caller, run_id)
-        if run.index_id != index_id:
-            raise invalid(f"prompt_run_ids: {run_id} is not a run over index {index_id}", "prompt_run_ids")
-        if run.status not in FINAL:
-            message = f"Run {run_id} is not finished; wait until it is, then export it."
-            raise conflict("run_not_finished", message, run_id=run_id)
+    named = owned_runs(session, caller, selected)
+    if outside := [run.run_id for run in named if run.index_id != index_id]:
+        raise invalid(f"prompt_run_ids: {name_ids(outside)}: not over index {index_id}", "prompt_run_ids")
+    if unfinished := [run.run_id for run in named if run.status not in FINAL]:
+        message = f"Not finished: {name_ids(unfinished)}; wait until these runs are, then export them."
+        raise conflict("run_not_finished", message, run_id=unfinished[0])
     return _queue(session, caller, "index", index_id, selected, body)
 
 
@@ -123,7 +122,7 @@ def _queue(
         export_type=export_type,
         target_id=target_id,
         run_ids=run_ids,
-        params=(body.model_dump(exclude_none=True) if body is not None else None) or None,
+        params=_params(body) or None,
         queue_status="queued",
         attempts=0,
         available_at=created_at,
@@ -134,3 +133,8 @@ def _queue(
     )
     session.add(export)
     return export
+
+
+def _params(body: CreateRunExport | None) -> dict[str, Any]:
+    """Return the options that the request sets. Clients accept no other keys than the known ones."""
+    return {} if body is None else body.model_dump(exclude_none=True, include=set(type(body).model_fields))

@@ -11,7 +11,8 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.plan import model_warnings
-from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
+from promptreel.api.runs.synthesis_status import synthesis_counters
 from promptreel.schemas.settings import settings_from_dict
 
 
@@ -27,7 +28,8 @@ def finish_run(session: Session, run: RunRecord, manifest: Mapping[str, Any]) ->
     run.error_message = manifest["error_message"]
     run.manifest_number = manifest["number"]
     run.completed_at = run.completed_at or finished_at
-    warnings = [*model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
+    of_request = run.summary.get(REQUEST_WARNINGS, ())
+    warnings = [*of_request, *model_warnings(settings_from_dict(run.settings)), *manifest["warnings"]]
     run.summary = {**run.summary, **summary_of_counts(counts, run.summary), "warnings": warnings}
     if run.stop_requested_at is not None:
         run.stop_observed_at = run.stop_observed_at or finished_at
@@ -49,24 +51,27 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     Args:
         before: the counters so far, with the totals by media type.
     """
-    summary: dict[str, Any] = {}
-    for kind, plural in MEDIA_TYPES:
-        for outcome in ITEM_OUTCOMES:
-            summary[f"{outcome}_{plural}"] = counts.get(f"media.{kind}.{outcome}", 0)
-    _add_unread(summary, counts, before)
+    items, unread = _item_counters(counts, before)
+    summary: dict[str, Any] = {**items}
     for operation in SEGMENT_OPERATIONS:
         failed = counts.get(f"failures.{operation}", 0)
-        succeeded = counts.get(f"{operation}.succeeded", 0)
+        succeeded, cancelled = counts.get(f"{operation}.succeeded", 0), counts.get(f"{operation}.cancelled", 0)
+        unavailable = counts.get(f"{operation}.unavailable", 0)
         summary[f"{operation}_failures"] = failed
-        summary[f"{operation}_succeeded"] = None if not failed and not succeeded else not failed
+        summary[f"{operation}_succeeded"] = (
+            False if failed or unavailable else True if succeeded and not cancelled else None
+        )
     reused = counts.get("results.reused", 0) + counts.get("video_results.reused", 0)
+    total = counts.get("segments.total", 0)
+    if counts.get("media.cancelled"):  # the planned segments of items that were not read still count
+        total = max(total, before.get("total_segments", 0))
     return {
         **summary,
-        "total_segments": counts.get("segments.total", 0),
+        **synthesis_counters(counts, unread, before),
+        "total_segments": total,
+        "cancelled_segments": counts.get("segments.cancelled", 0) + total - counts.get("segments.total", 0),
         "completed_segments": counts.get("segments.succeeded", 0),
         "created_new_segments": counts.get("results.reused", 0) < counts.get("segments.total", 0),
-        "video_level_completed_items": counts.get("video_results.total", 0),
-        "video_level_failed_items": counts.get("failures.synthesis", 0),
         "reused_results": reused,
         "model_calls": counts.get("calls.total", 0),
         "actual_tokens": {
@@ -75,12 +80,32 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
     }
 
 
-def _add_unread(summary: dict[str, Any], counts: Mapping[str, int], before: Mapping[str, Any]) -> None:
-    """Add unread items to the counters. The tables lack their type, so it is inferred from the registered totals."""
+def item_counters(counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counters of ended items by outcome and media type.
+
+    Args:
+        before: the counters so far, with the totals by media type.
+    """
+    return _item_counters(counts, before)[0]
+
+
+def _item_counters(counts: Mapping[str, int], before: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the counters of `item_counters`, and the cancelled items that were not read by plural media type.
+
+    The tables lack the type of unread items, so it is inferred from the registered totals.
+    """
+    counters = {
+        f"{outcome}_{plural}": counts.get(f"media.{kind}.{outcome}", 0)
+        for kind, plural in MEDIA_TYPES
+        for outcome in ITEM_OUTCOMES
+    }
+    shares: dict[str, int] = {}
     for outcome in ("failed", "cancelled"):
         remaining = counts.get(f"media.unread.{outcome}", 0)
         for _, plural in MEDIA_TYPES:
-            known = sum(summary[f"{word}_{plural}"] for word in ITEM_OUTCOMES)
+            known = sum(counters[f"{word}_{plural}"] for word in ITEM_OUTCOMES)
             share = min(remaining, max(0, before.get(f"total_{plural}", 0) - known))
-            summary[f"{outcome}_{plural}"] += share
+            counters[f"{outcome}_{plural}"] += share
             remaining -= share
+            shares[plural] = share  # finally, of the last outcome
+    return counters, shares

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
-from promptreel.api.runs.statuses import MEDIA_TYPES
+from promptreel.api.runs.local_models import local_model_settings
+from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import invalid, not_found
+from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.known_models import retirement_warning
 from promptreel.providers.registry import check_run, default_model, provider_of
 from promptreel.providers.token_estimate import has_synthesis, input_tokens
@@ -26,14 +27,9 @@ from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.segmentation import SegmentationSettings
-from promptreel.schemas.settings import (
-    CallSettings,
-    ImageEmbeddingSettings,
-    ModelSettings,
-    RunSettings,
-    TranscriptionSettings,
-)
-from promptreel.schemas.wire.prompt_runs import ExecuteRun, IndexTarget, VideosTarget
+from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
+from promptreel.schemas.wire.prompt_runs import ExecuteRun
+from promptreel.schemas.wire.run_targets import IndexTarget, VideosTarget
 
 _PROMPT_BY_ID: Final = select(PromptRecord.__table__).where(PromptRecord.prompt_id == bindparam("prompt_id"))
 _INDEX_BY_ID: Final = select(MediaIndex.__table__).where(MediaIndex.index_id == bindparam("index_id"))
@@ -104,9 +100,11 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             model=ModelSettings(model=model, base_url=config.model_base_url),
             calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
             limits=limits_of(config),
-            transcription=TranscriptionSettings(enabled=body.enable_transcription),
-            image_embedding=ImageEmbeddingSettings(enabled=body.enable_image_embedding),
+            **local_model_settings(
+                config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
+            ),
             strict_models=config.strict_models,
+            commit_interval_s=config.commit_interval_s,
         )
     except InvalidInput as error:
         raise invalid(str(error)) from error
@@ -127,12 +125,11 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
     if isinstance(target, VideosTarget):
         wanted = list(dict.fromkeys(target.video_ids))
         found = owned_videos(session, caller, wanted)
-        for video_id in wanted:
-            if video_id not in found:
-                raise not_found("video", video_id)
-            if found[video_id].index_id != index_id:
-                location = f"index {index_id}" if index_id else "the playground; set target.index_id to its index"
-                raise invalid(f"target.video_ids: {video_id} is not in {location}", "target.video_ids")
+        if unknown := [video_id for video_id in wanted if video_id not in found]:
+            raise none_found("video", unknown)
+        if outside := [video_id for video_id in wanted if found[video_id].index_id != index_id]:
+            location = f"index {index_id}" if index_id else "the playground; set target.index_id to its index"
+            raise invalid(f"target.video_ids: {name_ids(outside)}: not in {location}", "target.video_ids")
         return [found[video_id] for video_id in wanted]
     statement = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
     parameters = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
@@ -143,8 +140,14 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
     return videos
 
 
-def first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia]) -> dict[str, Any]:
-    """Return the initial counters of a run. `total_segments` is 0 until the number of segments is known."""
+def first_summary(
+    prompt: Prompt, settings: RunSettings, videos: Sequence[TargetMedia], request_warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the initial counters of a run. `total_segments` is 0 until the number of segments is known.
+
+    Args:
+        request_warnings: parts of the request that have no effect. They stay in the run's warnings.
+    """
     by_type = Counter(video.media_type for video in videos)
     timed_items = by_type["video"] + by_type["audio"]
     bounds = [settings.segmentation.segment_bounds(video.media_type, video.duration_us) for video in videos]  # type: ignore[arg-type]
@@ -156,7 +159,8 @@ def first_summary(prompt: Prompt, settings: RunSettings, videos: Sequence[Target
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed_items if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
-        "warnings": model_warnings(settings),
+        "warnings": [*request_warnings, *model_warnings(settings)],
+        REQUEST_WARNINGS: list(request_warnings),
     }
 
 

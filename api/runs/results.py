@@ -1,21 +1,22 @@
-"""Render results, syntheses, failures, call records and segments of a run as JSON values."""
+"""Render results, syntheses, call records and segments of a run as JSON values."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from promptreel.api.db.clock import required_time
+from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunRecord, Video
-from promptreel.api.runs.run_tables import Row, RunTables, run_tables
-from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
+from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
+from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
+from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
+from promptreel.api.runs.unfinished import has_all_segments, not_ready
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
-from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.providers.call_requests import SentRequests
 from promptreel.tables.storage import Storage
 
 _NO_MEDIA: Final[dict[str, Any]] = {
@@ -24,7 +25,6 @@ _NO_MEDIA: Final[dict[str, Any]] = {
     "gif_available": False,
 }
 _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_markers": {}, "metadata_markers": {}}
-_SEGMENT_STATUS: Final = {"succeeded": "successful", "failed": "failed", "cancelled": "pending"}
 
 
 def results_page(
@@ -32,12 +32,21 @@ def results_page(
 ) -> dict[str, Any]:
     """Return one page of an item's segments in a run, including failed ones, in order of time.
 
-    The cursor names the manifest of the first page, so all pages show the same version of the run."""
+    Segments whose fields are not extracted yet are omitted. The cursor names the manifest of the first page, so all pages
+    show the same version of the run.
+
+    Raises:
+        ApiError: 409 if the run is in progress and no segment is finished.
+    """
     return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
 
 
 def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """Return one page of an item's segments with their status in a run."""
+    """Return one page of an item's segments with their status in a run.
+
+    Raises:
+        ApiError: 409 if the run is in progress and the item has no segments yet.
+    """
     return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
 
 
@@ -52,23 +61,30 @@ def _page(
 ) -> dict[str, Any]:
     scope = (kind, run.run_id, video_id)
     position = decode_cursor(cursor, scope, (int, int, str))
-    tables = run_tables(storage, run.run_id, position[0] if position is not None else None)
-    if tables is None:
-        return page_body([], limit, None)
-    segments, has_more = _segments_after(tables, video_id, position[1:] if position is not None else None, limit)
-    shown = [body_of(view) for view in segment_views(tables, video_id, segments)]
+    tables = readable_tables(storage, run.run_id, position[0] if position is not None else None)
+    segments: list[Row] = []
+    has_more, is_complete = False, run.status in FINAL
+    if tables is not None:
+        after = position[1:] if position is not None else None
+        segments, has_more = _segments_after(tables, video_id, after, limit, with_pending=kind == "segments")
+        is_complete = has_all_segments(tables, video_id)
+    if not segments and position is None and not is_complete and run.status not in FINAL:
+        raise not_ready(run, video_id)
+    shown = [body_of(view) for view in segment_views(tables, video_id, segments)] if tables is not None else []
     next_cursor = None
-    if has_more:
+    if tables is not None and has_more:
         last = segments[-1]
         next_cursor = encode_cursor(scope, [tables.manifest.number, last["start_us"], last["segment_id"]])
-    return page_body(shown, limit, next_cursor)
+    return {**page_body(shown, limit, next_cursor), "run_status": run.status, "is_complete": is_complete}
 
 
 def _segments_after(
-    tables: RunTables, video_id: str, position: Sequence[Any] | None, limit: int
+    tables: RunTables, video_id: str, position: Sequence[Any] | None, limit: int, *, with_pending: bool
 ) -> tuple[list[Row], bool]:
     first_us = position[0] if position is not None else None
     rows: Iterable[Row] = tables.rows("segments", video_id, first_us)
+    if not with_pending:
+        rows = (row for row in rows if row["status"] != "pending")
     if position is not None:
         rows = (row for row in rows if (row["start_us"], row["segment_id"]) > (position[0], position[1]))
     found = list(islice(rows, limit + 1))
@@ -116,13 +132,13 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         "segment_id": segment["segment_id"],
         "video_id": segment["video_id"],
         **_head(run, video),
-        "executed_at": result["executed_at"] if result is not None else required_time(run.created_at),
+        "executed_at": wire_text(result["executed_at"]) if result is not None else required_time(run.created_at),
         "start_time": segment["start_time"],
         "end_time": segment["end_time"],
         **_NO_MEDIA,
         "metadata": json.loads(result["metadata"]) if result is not None else {},
         "metadata_text": result["metadata_text"] if result is not None else "",
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "schema_used": json.dumps(run.prompt["json_schema"]),
         **operation_flags(view),
         "field_extraction_succeeded": segment["field_extraction"] == "succeeded",
@@ -132,14 +148,26 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
 
 
 def operation_flags(view: SegmentView) -> dict[str, Any]:
-    """Return for each operation whether it succeeded (None if not requested or cancelled), and its error."""
+    """Return for each operation whether it succeeded (None if not requested, not applicable or cancelled), and its error.
+
+    The error of a cancelled operation says that it will never run, that of an unavailable one names the missing model."""
     flags: dict[str, Any] = {}
     for operation in SEGMENT_OPERATIONS:
         outcome = view.segment[operation]
         failure = view.failures.get(operation)
         flags[f"{operation}_succeeded"] = None if outcome in (None, "cancelled") else outcome == "succeeded"
-        flags[f"{operation}_error"] = failure["message"] if failure is not None else None
+        error = CANCELLED if outcome == "cancelled" else None
+        if outcome == "unavailable":
+            error = next((text for text in view.segment["warnings"] if text.startswith(f"no {operation}: ")), None)
+        flags[f"{operation}_error"] = failure["message"] if failure is not None else error
     return flags
+
+
+def _warning(result: Row | None, segment: Row | None) -> str | None:
+    """Join the warning of a result and those of a segment: the requested operations that did not run."""
+    own = result["warning"] if result is not None else None
+    found = [own, *(segment.get("warnings") or () if segment is not None else ())]
+    return "; ".join(text for text in found if text) or None
 
 
 def segment_body(run_id: str, view: SegmentView) -> Row:
@@ -154,7 +182,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
         "processed": segment["status"] == "succeeded",
         "processing_failed": segment["status"] == "failed",
-        "segment_status": _SEGMENT_STATUS[segment["status"]],
+        "segment_status": WIRE_SEGMENT_STATUS[segment["status"]],
         "failure_stage": failure["operation"] if failure is not None else None,
         "failure_message": failure["message"] if failure is not None else None,
         "attempt_id": None,
@@ -162,9 +190,9 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "metadata": json.loads(result["metadata"]) if result is not None else None,
         "metadata_text": result["metadata_text"] if result is not None else "",
         "created_at": None,
-        "processed_at": result["executed_at"] if result is not None else None,
+        "processed_at": wire_text(result["executed_at"]) if result is not None else None,
         "error_message": failure["message"] if failure is not None else None,
-        "processing_warning": result["warning"] if result is not None else None,
+        "processing_warning": _warning(result, segment),
         "thumbnail_data": None,
         "gif_data": None,
         "from_run_id": run_id,
@@ -176,7 +204,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
 
 def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
     """Return all segments of an item with their status in a run."""
-    tables = run_tables(storage, run.run_id)
+    tables = readable_tables(storage, run.run_id)
     if tables is None:
         return []
     segments = list(tables.rows("segments", video_id))
@@ -184,40 +212,40 @@ def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
 
 
 def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
-    """Render the synthesis of an item, or its failure. None if the run has no synthesis or has not reached it yet."""
+    """Render the synthesis of an item, or why it has none. None if it gets none or the run has not reached it yet."""
     level = run.prompt.get("video_level")
-    if level is None or tables is None:
+    media = next(tables.rows("media", video_id), None) if tables is not None else None
+    kind = media["media_type"] if media is not None else None
+    if level is None or "image" in (kind, video.media_type if video is not None else None):
         return None
-    media = next(tables.rows("media", video_id), None)
-    row = next(tables.rows("video_results", video_id), None)
-    failures = (part for part in tables.rows("failures", video_id) if part["operation"] == "synthesis")
-    failure = next(failures, None)
-    if media is None or (row is None and failure is None):
+    synthesis = synthesis_of(run, tables, media, video_id)
+    row, failure = synthesis.row, synthesis.failure
+    if synthesis.status == "pending":
         return None
-    first = next(tables.rows("segments", video_id), None)
+    first = next(tables.rows("segments", video_id), None) if tables is not None else None
     return {
         "result_type": "video",
         "result_id": f"video:{video_id}:{run.run_id}",
         "video_id": video_id,
         **_head(run, video),
-        "executed_at": row["executed_at"] if row is not None else required_time(run.created_at),
-        "status": _synthesis_status(row, media),
+        "executed_at": wire_text(row["executed_at"]) if row is not None else required_time(run.created_at),
+        "status": synthesis.status,
         "metadata": json.loads(row["metadata"]) if row is not None else {},
         "metadata_text": row["metadata_text"] if row is not None else "",
         "raw_llm_response": failure["answer"] if failure is not None else None,
-        "processing_warning": row["warning"] if row is not None else None,
+        "processing_warning": _warning(row, first),
         "schema_used": json.dumps(level["json_schema"]),
-        "successful_segment_count": media["succeeded_segments"],
-        "failed_segment_count": media["failed_segments"],
+        "successful_segment_count": media["succeeded_segments"] if media is not None else 0,
+        "failed_segment_count": media["failed_segments"] if media is not None else 0,
         "omitted_segment_ids": list(row["omitted_segment_ids"]) if row is not None else [],
         "template_fields": list(row["template_fields"]) if row is not None else [],
         "source_fingerprint": row["source_fingerprint"] if row is not None else None,
         "rendered_prompt_char_count": row["rendered_prompt_chars"] if row is not None else 0,
         "llm_attempted": bool(row["llm_call_ids"]) if row is not None else bool(failure and failure["attempts"]),
         "attempt_id": None,
-        "error_message": failure["message"] if failure is not None else None,
+        "error_message": synthesis.error,
         "started_at": None,
-        "completed_at": row["executed_at"] if row is not None else None,
+        "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         **_NO_MEDIA,
         "preview_segment_id": first["segment_id"] if first is not None else None,
         "preview_start_time": first["start_time"] if first is not None else None,
@@ -231,38 +259,16 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
     }
 
 
-def failed_segments(storage: Storage, run: RunRecord) -> dict[str, Any]:
-    """Render the failures of a run, by item and segment.
-
-    An item that was never cut into segments has one entry, with its video id as segment id.
-    """
-    tables = run_tables(storage, run.run_id)
-    rows = tables.all_rows("failures") if tables is not None else []
-    by_video: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        if row["operation"] in (*SEGMENT_OPERATIONS, "processing"):
-            by_video.setdefault(row["video_id"], {}).setdefault(row["segment_id"] or row["video_id"], []).append(row)
-    videos = [_failed_video(video_id, segments) for video_id, segments in by_video.items()]
-    total: Counter[str] = Counter()
-    for video in videos:
-        total.update(video["operation_counts"])
-    return {
-        "run_id": run.run_id,
-        "status": run.status,
-        "videos_with_failures": len(videos),
-        "failed_segments": sum(video["failed_segments"] for video in videos),
-        "operation_counts": _counts(total),
-        "videos": videos,
-    }
-
-
 def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     """Render all call records of a run, in order of time."""
-    tables = run_tables(storage, run.run_id)
+    tables = readable_tables(storage, run.run_id)
     if tables is None:
         return []
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}
-    return [_call_body(run, row, spans.get(row["segment_id"], (None, None))) for row in tables.all_rows("llm_calls")]
+    sent = SentRequests(run.prompt)
+    return [
+        _call_body(run, row, spans.get(row["segment_id"], (None, None)), sent) for row in tables.all_rows("llm_calls")
+    ]
 
 
 def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
@@ -275,47 +281,8 @@ def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
     }
 
 
-def _synthesis_status(row: Row | None, media: Row) -> str:
-    if row is None:
-        return "failed"
-    return "completed_with_failures" if media["failed_segments"] else "completed"
-
-
-def _failed_video(video_id: str, segments: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    counts = Counter(row["operation"] for rows in segments.values() for row in rows)
-    return {
-        "video_id": video_id,
-        "failed_segments": len(segments),
-        "operation_counts": _counts(counts),
-        "segments": [_failed_segment(segment_id, rows) for segment_id, rows in segments.items()],
-    }
-
-
-def _failed_segment(segment_id: str, rows: Sequence[Row]) -> dict[str, Any]:
-    first = rows[0]
-    messages = {row["operation"]: row["message"] for row in rows}
-    return {
-        "segment_id": segment_id,
-        "failed_operations": [row["operation"] for row in rows],
-        **{f"{operation}_error": messages.get(operation) for operation in SEGMENT_OPERATIONS},
-        "failure_stage": first["operation"],
-        "failure_message": first["message"],
-        "failure_code": first["code"],
-        "retryable": any(row["retryable"] for row in rows),
-        "start_time": None if first["start_us"] is None else seconds_from_us(first["start_us"]),
-        "end_time": None if first["end_us"] is None else seconds_from_us(first["end_us"]),
-        "projection_only": first["segment_id"] is None,
-    }
-
-
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*SEGMENT_OPERATIONS, "processing")}
-
-
-def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]) -> Row:
-    schema = run.prompt["json_schema"]
-    if row["purpose"] == "video_level_synthesis":
-        schema = (run.prompt.get("video_level") or {}).get("json_schema")
+def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None], sent: SentRequests) -> Row:
+    schema = sent.json_schema(row["purpose"])
     return {
         "llm_call_id": row["llm_call_id"],
         "prompt_run_id": run.run_id,
@@ -334,14 +301,17 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "video_seconds": row["video_seconds"],
         "segment_start_time": span[0],
         "segment_end_time": span[1],
-        "prompt_text": run.prompt["prompt_text"],
+        "prompt_text": sent.prompt_text(row["purpose"], row["request"]),
         "response_text": row["response_text"],
         "schema_used": json.dumps(schema) if schema is not None else None,
-        "invoked_at": row["invoked_at"],
-        "completed_at": row["completed_at"],
-        "created_at": row["invoked_at"],
+        "invoked_at": wire_text(row["invoked_at"]),
+        "completed_at": wire_text(row["completed_at"]),
+        "created_at": wire_text(row["invoked_at"]),
         "duration_ms": row["duration_ms"],
         "attempt": row["attempt"],
         "finish_reason": row["finish_reason"],
+        "error_code": row["code"],
         "error_message": row["message"],
+        "model_version": row.get("model_version"),
+        "answer_repair": row.get("answer_repair"),
     }

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord
-from promptreel.api.runs.run_tables import run_tables
+from promptreel.api.runs.failures import entry_id, failure_rows, reported_operation
+from promptreel.api.runs.run_tables import Row, RunTables, run_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS
 from promptreel.api.runs.store import owned_run
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import ApiError, not_found
+from promptreel.api.web.errors import ApiError, none_found, not_found
 from promptreel.schemas.outcomes import OPERATIONS
-from promptreel.schemas.wire.prompt_runs import RetryFailures
+from promptreel.schemas.wire.retries import RetryFailures
 from promptreel.tables.retry_scope import target_of
 from promptreel.tables.storage import Storage
 
@@ -46,28 +47,20 @@ def start_retry(
     """Store a retry of one segment. The supervisor executes it.
 
     Args:
-        segment_id: for an item that was never cut into segments, its video id.
+        segment_id: the video id for the failures of an item itself, e.g. of its synthesis.
         key: the idempotency key of the request.
 
     Raises:
-        ApiError: 404 if the run or segment does not exist; 409 if the run is not finished, the segment has no failures,
-            or another retry of the run is in progress.
+        ApiError: 404 if the run, or the item or segment in it, does not exist; 409 if the run is not finished, the
+            segment has no failures, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
+    _check_items(session, run_id, [video_id])
     tables = run_tables(storage, run_id)
-    if tables is None or next(tables.rows("media", video_id), None) is None:
-        raise not_found("segment", segment_id)
-    rows = [row for row in tables.rows("failures", video_id) if row["operation"] != "synthesis"]
-    failed = [row for row in rows if (row["segment_id"] or video_id) == segment_id]
-    if not failed:
-        exists = segment_id == video_id or any(
-            row["segment_id"] == segment_id for row in tables.rows("segments", video_id)
-        )
-        if not exists:
-            raise not_found("segment", segment_id)
-        raise ApiError(
-            409, "segment_not_failed", f"Segment {segment_id} has no failures in run {run_id}.", {"run_id": run_id}
-        )
+    if tables is None:
+        failed = _uncommitted_failures(session, run, video_id, segment_id)
+    else:
+        failed = _failures_of_segment(tables, run_id, video_id, segment_id)
     scope = {**_scope_of(failed), "repeat_failed": True}
     return _store_retry(session, caller, run, scope, key, video_id, segment_id)
 
@@ -80,12 +73,13 @@ def start_retry_of_failures(
     If the run failed without a commit, all its items are retried.
 
     Raises:
-        ApiError: 404 if the run does not exist; 409 if it is not finished, no failure matches, or another retry of the
-            run is in progress.
+        ApiError: 404 if the run, or one of `video_ids` in it, does not exist; 409 if it is not finished, no failure
+            matches, or another retry of the run is in progress.
     """
     run = _retryable_run(session, caller, run_id)
+    _check_items(session, run_id, body.video_ids or ())
     tables = run_tables(storage, run_id)
-    rows = tables.all_rows("failures", "retryable") if tables is not None else _uncommitted_failures(session, run)
+    rows = failure_rows(session, run, tables, "retryable")
     selected = [row for row in rows if _is_selected(row, body)]
     if not selected:
         message = "No retryable failure of this run matches; see GET /prompt-runs/{run_id}/failed-segments."
@@ -104,8 +98,9 @@ def owned_retry(
     """Return a retry of the caller.
 
     Raises:
-        ApiError: 404 if it does not exist or belongs to another account, run or segment.
+        ApiError: 404 if the run or the retry does not exist or belongs to another account, run or segment.
     """
+    owned_run(session, caller, run_id)
     retry = session.get(RetryRecord, retry_id)
     is_other_segment = (
         retry is not None and segment_id is not None and (retry.video_id, retry.segment_id) != (video_id, segment_id)
@@ -122,7 +117,7 @@ def retry_body(retry: RetryRecord) -> dict[str, Any]:
         "run_id": retry.run_id,
         "retry_id": retry.retry_id,
         "status": retry.status,
-        "message": f"{len(retry.scope['targets'])} segment(s), {', '.join(retry.scope['operations'])}: {retry.status}",
+        "message": f"{len(retry.scope['targets'])} target(s), {', '.join(retry.scope['operations'])}: {retry.status}",
         "idempotency_key": retry.idempotency_key,
         "video_id": retry.video_id or first[0],
         "segment_id": retry.segment_id or (first[0] if first[1] in OPERATIONS else first[1]),
@@ -179,15 +174,42 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecor
     return run
 
 
-def _uncommitted_failures(session: Session, run: RunRecord) -> list[dict[str, Any]]:
-    """Return one failure for each item of a run that failed without a commit, as rows of the failures table."""
-    if run.status != "failed":
-        return []
-    items = select(RunItem.video_id).where(RunItem.run_id == run.run_id).order_by(RunItem.position)
-    return [
-        {"video_id": video_id, "segment_id": None, "operation": "processing", "code": "interrupted"}
-        for video_id in session.scalars(items)
-    ]
+def _check_items(session: Session, run_id: str, video_ids: Sequence[str]) -> None:
+    """Check that media items are part of a run.
+
+    Raises:
+        ApiError: 404 if some are not; it names them all.
+    """
+    if unknown := [
+        video_id for video_id in dict.fromkeys(video_ids) if session.get(RunItem, (run_id, video_id)) is None
+    ]:
+        raise none_found("video", unknown)
+
+
+def _uncommitted_failures(session: Session, run: RunRecord, video_id: str, segment_id: str) -> Sequence[Row]:
+    """Return the failures of all items of a run without a commit: a commit with one of them would lose the others."""
+    rows = failure_rows(session, run, None)
+    if (video_id, segment_id) not in {(row["video_id"], entry_id(row)) for row in rows}:
+        raise not_found("segment", segment_id)
+    return rows
+
+
+def _failures_of_segment(tables: RunTables, run_id: str, video_id: str, segment_id: str) -> Sequence[Row]:
+    """Return the failures that the manifest lists under an item and segment id.
+
+    Raises:
+        ApiError: 404 if the segment does not exist, 409 if it has no failures.
+    """
+    if next(tables.rows("media", video_id), None) is None:
+        raise not_found("segment", segment_id)
+    failed = [row for row in tables.rows("failures", video_id) if entry_id(row) == segment_id]
+    if failed:
+        return failed
+    segments = tables.rows("segments", video_id)
+    if segment_id != video_id and all(row["segment_id"] != segment_id for row in segments):
+        raise not_found("segment", segment_id)
+    message = f"Segment {segment_id} has no failures in run {run_id}."
+    raise ApiError(409, "segment_not_failed", message, {"run_id": run_id})
 
 
 def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -198,7 +220,10 @@ def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _is_selected(row: dict[str, Any], body: RetryFailures) -> bool:
     return (
-        (not body.operations or row["operation"] in body.operations)
+        (
+            not body.operations
+            or not {row["operation"], reported_operation(row["operation"])}.isdisjoint(body.operations)
+        )
         and (not body.codes or row["code"] in body.codes)
         and (not body.video_ids or row["video_id"] in body.video_ids)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from promptreel.api.db.models import RunItem, RunRecord
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.plan import check_limits, first_summary, plan_run
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import not_found
+from promptreel.api.web.errors import none_found, not_found
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
@@ -48,7 +49,7 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
         "target": body.target.model_dump(mode="json", exclude_none=True),
         "index_id": getattr(body.target, "index_id", None),
         "status": "pending",
-        "summary": first_summary(prompt, settings, videos),
+        "summary": first_summary(prompt, settings, videos, body.warnings()),
         "created_at": now(),
     }
     items = [
@@ -74,6 +75,19 @@ def owned_run(session: Session, caller: Principal, run_id: str, *, to_write: boo
     if run is None or run.account_id != caller.account_id:
         raise not_found("run", run_id)
     return run
+
+
+def owned_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> list[RunRecord]:
+    """Return runs of the caller, each once, in the order of the ids.
+
+    Raises:
+        ApiError: 404 if some do not exist or belong to another account; it names them all.
+    """
+    wanted = list(dict.fromkeys(run_ids))
+    found = {run.run_id: run for run_id in wanted if (run := session.get(RunRecord, run_id)) is not None}
+    if unknown := [name for name in wanted if name not in found or found[name].account_id != caller.account_id]:
+        raise none_found("run", unknown)
+    return list(found.values())
 
 
 async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row[Any]:

@@ -26,7 +26,7 @@ from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.tables.vectors import Vectors, open_vectors
 
-VERSION: Final = 1  # part of every block's name; increase it when the format or the content of blocks changes
+VERSION: Final = 2  # part of every block's name; increase it when the format or the content of blocks changes
 MARKER: Final = "block.json"
 ROWS: Final = "places.arrow"
 TEXTS: Final = "texts.arrow"
@@ -106,7 +106,8 @@ class Block:
 
     @cached_property
     def all_words(self) -> WordPart:
-        """The word index for queries that select no fields: `metadata_text` already contains the words of all leaves."""
+        """The word index for queries that select no fields: `metadata_text` already contains the words of all indexed
+        leaves."""
         return WordPart(self.words, self.text_rows, len(self), self.texts_in(frozenset(SYSTEM_FIELDS)))
 
     def texts_in(self, fields: frozenset[str]) -> NDArray[np.bool_]:

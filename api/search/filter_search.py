@@ -17,8 +17,9 @@ from typing import Any, Final
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
+from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.run_tables import RunTables, run_tables
+from promptreel.api.runs.store import owned_runs
 from promptreel.api.search.filter_engine import FilterEngine, Found, RowPosition, ScopedRun, table_files
 from promptreel.api.search.filter_sql import (
     FilterField,
@@ -29,10 +30,12 @@ from promptreel.api.search.filter_sql import (
 )
 from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
 from promptreel.api.search.ranking import Warnings
+from promptreel.api.search.scope import check_runs_in
+from promptreel.api.uploads.index_rows import check_indexes
 from promptreel.api.uploads.media_rows import owned_videos, videos_in
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.damage import report_skipped
-from promptreel.api.web.errors import ApiError, invalid, not_found
+from promptreel.api.web.errors import ApiError, invalid
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.errors import RunDamaged
 from promptreel.schemas.wire.filter import FilterSearch, conditions_of
@@ -119,10 +122,7 @@ def _index_ids(
     session: Session, caller: Principal, index_id: str | None, index_ids: list[str] | None
 ) -> tuple[str | None, ...]:
     """Return the indexes to search: those of the body, or else that of the path, which must exist in both cases."""
-    for requested in dict.fromkeys([*([index_id] if index_id is not None else []), *(index_ids or ())]):
-        index = session.get(MediaIndex, requested)
-        if index is None or index.account_id != caller.account_id or index.deletion_id is not None:
-            raise not_found("index", requested)
+    check_indexes(session, caller, [index_id, *(index_ids or ())])
     return tuple(dict.fromkeys(index_ids)) if index_ids else (index_id,)
 
 
@@ -136,7 +136,7 @@ def _select_runs(
 ) -> list[ScopedRun]:
     """Select the runs for a first page: the named ones, or the newest finished run of each prompt over each item."""
     if run_ids is not None:
-        runs = [_owned_run_in(session, caller, index_ids, run_id) for run_id in dict.fromkeys(run_ids)]
+        runs = list(_owned_runs_in(session, caller, index_ids, run_ids))
     else:
         in_indexes = RunRecord.index_id.in_([name for name in index_ids if name is not None])
         if None in index_ids:
@@ -177,7 +177,7 @@ def _runs_of_cursor(
     for pin in pins[:_MAX_RUNS]:
         if not isinstance(pin, list) or [type(value) for value in pin] != [str, int]:
             raise _invalid_cursor()
-        run = _owned_run_in(session, caller, index_ids, pin[0])
+        (run,) = _owned_runs_in(session, caller, index_ids, [pin[0]])
         pinned.append((run, run_tables(storage, run.run_id, pin[1])))
     return list(_scoped(session, caller, index_ids, pinned, newest_only=run_ids is None))
 
@@ -186,14 +186,12 @@ def _invalid_cursor() -> ApiError:
     return ApiError(422, "validation_failed", "cursor: is not valid for this list; start without a cursor")
 
 
-def _owned_run_in(session: Session, caller: Principal, index_ids: Sequence[str | None], run_id: str) -> RunRecord:
-    run = session.get(RunRecord, run_id)
-    if run is None or run.account_id != caller.account_id:
-        raise not_found("run", run_id)
-    if run.index_id not in index_ids:
-        owner = f"index {run.index_id}" if run.index_id is not None else "the playground"
-        raise invalid(f"run_ids: {run_id} belongs to {owner}; search it there", "run_ids")
-    return run
+def _owned_runs_in(
+    session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str]
+) -> list[RunRecord]:
+    runs = owned_runs(session, caller, run_ids)
+    check_runs_in(runs, index_ids)
+    return runs
 
 
 def _scoped(

@@ -78,7 +78,7 @@ def missing_clip(settings: RunSettings) -> str:
 
 def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:
     try:
-        embedder = _embedder_of(settings)
+        embedder = embedder_of(settings)
         _check_name(embedder.name, model)
         embedder.check_access()
     except InvalidInput as error:
@@ -88,7 +88,8 @@ def _embed_text(query: str, model: str, settings: RunSettings) -> Vectors:
     return asyncio.run(_call(embedder, query))
 
 
-def _embedder_of(settings: RunSettings) -> Any:
+def embedder_of(settings: RunSettings) -> Any:
+    """Return the text embedding model of these settings; the default one is created once."""
     return _wordllama() if settings.text_embedding.model == "wordllama" else text_embedder_of(settings)
 
 

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.statuses import FINAL
-from promptreel.api.runs.store import owned_run, runs_of
+from promptreel.api.runs.store import owned_runs, runs_of
 from promptreel.api.search.library import Committed
-from promptreel.api.uploads.index_rows import owned_index
+from promptreel.api.uploads.index_rows import check_indexes
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import ApiError, invalid
+from promptreel.api.web.errors import MAX_NAMED_IDS, ApiError, invalid
 from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.schemas.settings import RunSettings, settings_from_dict
@@ -39,46 +39,69 @@ class SearchScope:
 
 
 def runs_in_indexes(
-    session: Session, caller: Principal, index_ids: Sequence[str | None], run_ids: Sequence[str] | None
+    session: Session,
+    caller: Principal,
+    index_ids: Sequence[str | None],
+    run_ids: Sequence[str] | None,
+    *,
+    with_unfinished: bool = False,
 ) -> SearchScope:
     """Return the named runs, or all finished runs over these indexes.
 
     Args:
         index_ids: index ids; PLAYGROUND selects media without an index.
+        with_unfinished: return named runs that have no manifest yet, too.
 
     Raises:
         ApiError: 404 if the caller has no such index or run, 409 if a named run has not finished, 422 if it belongs to
             another index.
     """
-    for index_id in index_ids:
-        if index_id is not None:
-            owned_index(session, caller, index_id)
+    check_indexes(session, caller, index_ids)
     if run_ids is None:
         named = RunRecord.index_id.in_([index_id for index_id in index_ids if index_id is not None])
         in_indexes = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
         finished = (RunRecord.status.in_(FINAL), RunRecord.manifest_number.is_not(None))
         return SearchScope(tuple(session.scalars(runs_of(caller).where(in_indexes, *finished))))
-    scope = named_runs(session, caller, run_ids)
-    for run in scope.runs:
-        if run.index_id not in index_ids:
-            owner = "the playground" if run.index_id is None else f"index {run.index_id}"
-            raise invalid(f"run_ids: {run.run_id} belongs to {owner}; search there, or omit the run", "run_ids")
+    scope = named_runs(session, caller, run_ids, with_unfinished=with_unfinished)
+    check_runs_in(scope.runs, index_ids)
     return scope
 
 
-def named_runs(session: Session, caller: Principal, run_ids: Sequence[str]) -> SearchScope:
+def check_runs_in(runs: Sequence[RunRecord], index_ids: Sequence[str | None]) -> None:
+    """Check that runs belong to these indexes.
+
+    Raises:
+        ApiError: 422 if some belong to others; it names them all.
+    """
+    if outside := [run for run in runs if run.index_id not in index_ids]:
+        owners = [f"{run.run_id} belongs to {_owner(run)}" for run in outside[:MAX_NAMED_IDS]]
+        raise invalid(f"run_ids: {', '.join(owners)}; search there, or omit these runs", "run_ids")
+
+
+def _owner(run: RunRecord) -> str:
+    return "the playground" if run.index_id is None else f"index {run.index_id}"
+
+
+def named_runs(
+    session: Session, caller: Principal, run_ids: Sequence[str], *, with_unfinished: bool = False
+) -> SearchScope:
     """Return the named runs that have tables, newest first.
 
     Raises:
         ApiError: 404 if a run is not the caller's, 409 if a run has no tables yet.
     """
-    runs = [owned_run(session, caller, run_id) for run_id in dict.fromkeys(run_ids)]
+    runs = owned_runs(session, caller, run_ids)
     for run in runs:
-        if run.manifest_number is None and run.status not in FINAL:
-            message = f"Run {run.run_id} has no tables yet; wait until it finishes."
-            raise ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
-    with_tables = [run for run in runs if run.manifest_number is not None]
+        if run.manifest_number is None and run.status not in FINAL and not with_unfinished:
+            raise no_tables_yet(run)
+    with_tables = [run for run in runs if run.manifest_number is not None or with_unfinished]
     return SearchScope(tuple(sorted(with_tables, key=lambda run: (run.created_at, run.run_id), reverse=True)))
+
+
+def no_tables_yet(run: RunRecord) -> ApiError:
+    """Return a 409 for a run in progress."""
+    message = f"Run {run.run_id} has no tables yet; wait until it finishes."
+    return ApiError(409, "run_not_finished", message, {"run_id": run.run_id, "status": run.status})
 
 
 def deleted_videos(session: Session, scope: SearchScope) -> frozenset[str]:

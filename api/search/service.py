@@ -114,6 +114,8 @@ class SearchService:
         with self._database.read() as session:
             if body.run_ids:
                 scope = named_runs(session, caller, body.run_ids)
+                if body.index_id is not None:
+                    warnings.add("ignored: index_id, because run_ids selects the runs; omit one of them")
             else:
                 scope = runs_in_indexes(session, caller, [body.index_id], None)
         indexes = self._indexes(scope, warnings, are_named=bool(body.run_ids))

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from promptreel.api.search.scope import runs_in_indexes
+from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.statuses import FINAL
+from promptreel.api.search.scope import no_tables_yet, runs_in_indexes
 from promptreel.api.sql.limits import SqlLimits
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, invalid, not_found
 from promptreel.schemas.errors import RunDamaged, RunNotFound
-from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.part_files import check_parts
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.request import read_request
@@ -52,20 +54,24 @@ def runs_in_scope(
 ) -> RunScope:
     """Return the named runs, or all finished runs with tables over these indexes, as a search does.
 
+    A named run may be in progress; its tables contain what is finished so far.
+
     Args:
         index_ids: index ids; PLAYGROUND selects media without an index.
 
     Raises:
         RunDamaged: a named run is damaged; without `run_ids` it is skipped.
-        ApiError: see `runs_in_indexes`; 422 if `run_ids` or the part files exceed a limit.
+        StateExpired: a newer state of a run in progress has replaced the one that was found.
+        ApiError: see `runs_in_indexes`; 409 if a named run has no tables yet; 422 if `run_ids` or the part files exceed
+            a limit.
     """
     named = len(set(run_ids or ()))
     if named > limits.max_runs:
         message = f"run_ids: {named} runs exceed the limit of {limits.max_runs} per query; select fewer"
         raise invalid(message, "run_ids")
-    found = runs_in_indexes(session, caller, index_ids, run_ids).runs
+    found = runs_in_indexes(session, caller, index_ids, run_ids, with_unfinished=True).runs
     records, left_out = found[: limits.max_runs], max(0, len(found) - limits.max_runs)
-    committed, damaged = _intact(lambda record: _committed(storage, record.run_id), records)
+    committed, damaged = _intact(lambda record: _committed(storage, record), records)
     _check_files(committed, limits)
     runs, damaged_parts = _intact(lambda run: _checked(storage, run), committed)
     if run_ids is not None:
@@ -92,22 +98,28 @@ def _intact(
 
 
 def _checked(storage: Storage, run: CommittedRun) -> CommittedRun:
-    check_parts(storage, run.manifest)
+    with reading(run.manifest):
+        check_parts(storage, run.manifest)
     return run
 
 
-def _committed(storage: Storage, run_id: str) -> CommittedRun | None:
-    """Return the newest committed state of a run; None before the first commit.
+def _committed(storage: Storage, record: RunRecord) -> CommittedRun | None:
+    """Return the newest readable state of a run; None if it has ended without tables.
 
     Raises:
         RunDamaged: its request or its manifest is not readable.
-        ApiError: 404 if its folder does not exist.
+        ApiError: 404 if its folder does not exist, 409 if the run is in progress and has no tables yet.
     """
+    run_id = record.run_id
     try:
-        manifest = newest_manifest(storage, run_id)
-        return None if manifest is None else CommittedRun(run_id, read_request(storage, run_id).prompt, manifest)
+        manifest = newest_readable(storage, run_id)
+        if manifest is not None:
+            return CommittedRun(run_id, read_request(storage, run_id).prompt, manifest)
     except RunNotFound as error:
         raise not_found("run", run_id) from error
+    if record.status not in FINAL:
+        raise no_tables_yet(record)
+    return None
 
 
 def _check_files(runs: Sequence[CommittedRun], limits: SqlLimits) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import Video
-from promptreel.api.uploads.media_rows import video_body
+from promptreel.api.uploads.media_rows import owned_videos, video_body
+from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import not_found
+
+_JOB_PREFIX: Final = "job_"
 
 
 def import_job_body(video: Video) -> dict[str, Any]:
@@ -15,7 +20,7 @@ def import_job_body(video: Video) -> dict[str, Any]:
         **video_body(video),
         "status": "completed",
         "message": "stored",
-        "job_id": f"job_{video.video_id}",
+        "job_id": f"{_JOB_PREFIX}{video.video_id}",
         "phase": "completed",
         "source_kind": video.source_kind,
         "target_index_id": video.index_id,
@@ -60,12 +65,13 @@ def import_outputs_body(video: Video) -> dict[str, Any]:
     return {"items": [item], "next_cursor": None, "total": 1}
 
 
-def video_id_of_job(job_id: str) -> str:
+def owned_job(session: Session, caller: Principal, job_id: str) -> Video:
     """Return the media item of an import job.
 
     Raises:
-        ApiError: 404 if the id is not that of an import job.
+        ApiError: 404 if the job does not exist, belongs to another account, or its item is deleted.
     """
-    if not job_id.startswith("job_"):
+    found = owned_videos(session, caller, [job_id.removeprefix(_JOB_PREFIX)]) if job_id.startswith(_JOB_PREFIX) else {}
+    if not found:
         raise not_found("import_job", job_id)
-    return job_id.removeprefix("job_")
+    return next(iter(found.values()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import MediaIndex
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import not_found
+from promptreel.api.web.errors import none_found, not_found
 
 
 def owned_index(
@@ -31,3 +33,18 @@ def owned_index(
     if record is None or record.account_id != caller.account_id or (record.deletion_id and not deleted_too):
         raise not_found("index", index_id)
     return record
+
+
+def check_indexes(session: Session, caller: Principal, index_ids: Iterable[str | None]) -> None:
+    """Check that all indexes exist; None stands for the playground.
+
+    Raises:
+        ApiError: 404 if some do not exist, belong to another account, or are deleted; it names them all.
+    """
+    unknown = []
+    for index_id in dict.fromkeys(index_ids):
+        record = session.get(MediaIndex, index_id) if index_id is not None else None
+        if index_id is not None and (record is None or record.account_id != caller.account_id or record.deletion_id):
+            unknown.append(index_id)
+    if unknown:
+        raise none_found("index", unknown)

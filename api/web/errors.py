@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,10 +13,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from promptreel.api.db.clock import now, wire_time
 from promptreel.api.web.json_response import JsonResponse
-from promptreel.schemas.errors import InvalidInput, MediaError, PicklableError, RunDamaged, RunNotFound, StorageError
+from promptreel.schemas.errors import (
+    InvalidInput,
+    MediaError,
+    PicklableError,
+    RunDamaged,
+    RunNotFound,
+    StateExpired,
+    StorageError,
+)
 
 _log = logging.getLogger(__name__)
+
+MAX_NAMED_IDS: Final = 50  # ids of a batch in one error
+_MAX_PATHS: Final = 20  # unknown fields of one object in a response
 
 DATABASE_ERRORS = (OperationalError, PoolTimeout)  # unreachable, full or locked, or the connection pool is exhausted
 
@@ -48,14 +59,42 @@ class ApiError(PicklableError):
         self.retry_after_s = retry_after_s
 
 
-def not_found(kind: str, identifier: str) -> ApiError:
-    """Return a 404. Ids of other accounts get the same response as unknown ids."""
+def not_found(kind: str, identifier: str, owner: str | None = None) -> ApiError:
+    """Return a 404. Ids of other accounts get the same response as unknown ids.
+
+    Args:
+        owner: the kind of resource that the id belongs to, if the missing one has none of its own.
+    """
     return ApiError(
         404,
         f"resource_{kind}_not_found",
-        f"{kind.replace('_', ' ').capitalize()} {identifier} does not exist.",
-        {f"{kind}_id": identifier},
+        f"{_words(kind)} {identifier if owner is None else f'of {_words(owner).lower()} {identifier}'} does not exist.",
+        {f"{owner or kind}_id": identifier},
     )
+
+
+def none_found(kind: str, identifiers: Sequence[str]) -> ApiError:
+    """Return a 404 that names all missing resources of a batch, up to `MAX_NAMED_IDS`."""
+    if len(identifiers) == 1:
+        return not_found(kind, identifiers[0])
+    plural = "es" if kind.endswith("x") else "s"
+    message = f"{_words(kind)}{plural} {name_ids(identifiers)} do not exist."
+    details = {f"{kind}_id": identifiers[0], f"{kind}_ids": list(identifiers[:MAX_NAMED_IDS])}
+    return ApiError(404, f"resource_{kind}_not_found", message, details)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ").capitalize()
+
+
+def name_ids(identifiers: Sequence[str]) -> str:
+    """List ids in a message, up to `MAX_NAMED_IDS`.
+
+    >>> name_ids(["vid_1", "vid_2"])
+    'vid_1, vid_2'
+    """
+    named = ", ".join(identifiers[:MAX_NAMED_IDS])
+    return named if len(identifiers) <= MAX_NAMED_IDS else f"{named} and {len(identifiers) - MAX_NAMED_IDS} more"
 
 
 def invalid(message: str, path: str = "") -> ApiError:
@@ -82,7 +121,7 @@ def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
             "message": error.message,
             "details": error.details,
             "request_id": request_id,
-            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": wire_time(now()),
         }
     }
 
@@ -126,6 +165,11 @@ def install_error_handlers(app: FastAPI) -> None:
         details = {"run_id": error.run_id, "file": error.file}
         return error_response(request, ApiError(409, "run_damaged", message, details))
 
+    @app.exception_handler(StateExpired)
+    def _state_expired(request: Request, error: StateExpired) -> JsonResponse:
+        message = f"Newer results of run {error.run_id} replaced those that were read; send the request again."
+        return error_response(request, ApiError(409, "results_replaced", message, {"run_id": error.run_id}))
+
     @app.exception_handler(DataError)
     def _data_error(request: Request, error: DataError) -> JsonResponse:
         return error_response(request, invalid("The request contains a value that cannot be stored, e.g. NUL."))
@@ -162,13 +206,20 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _validation_error(error: RequestValidationError) -> ApiError:
     problems = error.errors()
-    if any(problem["type"] == "json_invalid" for problem in problems):
-        return ApiError(400, "malformed_json", "The body is not valid JSON.")
-    errors = [
-        {"path": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])} for problem in problems
-    ]
+    for problem in problems:
+        if problem["type"] == "json_invalid":
+            reason = problem.get("ctx", {}).get("error", "")
+            return ApiError(400, "malformed_json", f"The body is not valid JSON: {reason}.")
+    errors = [{"path": path, "message": str(problem["msg"])} for problem in problems for path in _paths_of(problem)]
     first = f"{errors[0]['path']}: {errors[0]['message']}" if errors else "The request is invalid."
     return ApiError(422, "validation_failed", first, {"errors": errors})
+
+
+def _paths_of(problem: Mapping[str, Any]) -> list[str]:
+    """Return the path of a problem, or those of the unknown fields that it names."""
+    path = ".".join(str(part) for part in problem["loc"])
+    fields = problem["ctx"]["fields"] if problem["type"] == "unknown_field" else ()
+    return [f"{path}.{field}" for field in fields[:_MAX_PATHS]] or [path]
 
 
 def _http_error(request: Request, error: HTTPException) -> ApiError:

@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from promptreel.cli.options import data_dir_option, json_option, open_data_dir, prompt_option
+from promptreel.cli.options import data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
-from promptreel.prompts import find_prompt
 from promptreel.providers.registry import provider_of
 
 
@@ -31,7 +30,7 @@ def estimate(
     """Estimate a run over TARGET: segments, calls, tokens, and what is already done. Calls no model."""
     from promptreel.pipelines.estimate import estimate_run
 
-    prompt, settings = find_prompt(prompt_name), settings_of(options)
+    prompt, settings = load_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
     warn_of_retirement(settings)

@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 
 import click
 
-from promptreel.prompts import builtin_names
+from promptreel.prompts import builtin_names, find_prompt
+from promptreel.schemas.errors import PromptError
+from promptreel.schemas.prompt import Prompt, parse_prompt
 from promptreel.tables.storage import Storage, open_storage
 
 DATA_DIR_VARIABLE = "PROMPTREEL_DATA"
 DEFAULT_DATA_DIR = "promptreel-data"
+STANDARD_INPUT = "-"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,11 +44,27 @@ def prompt_option(command: Command) -> Command:
     return click.option(
         "--prompt",
         "prompt_name",
-        metavar="FILE|NAME",
+        metavar="FILE|NAME|-",
         default="measure",
         show_default=True,
-        help=f"Prompt: a JSON file, or a built-in one ({', '.join(builtin_names())}).",
+        help=f"Prompt: a JSON file, - for standard input, or a built-in one ({', '.join(builtin_names())}).",
     )(command)
+
+
+def load_prompt(name: str) -> Prompt:
+    """Load the prompt of `--prompt`: "-" for standard input, otherwise the name of a built-in prompt or a file.
+
+    Raises:
+        PromptError: the prompt does not exist or is invalid.
+    """
+    if name != STANDARD_INPUT:
+        return find_prompt(name)
+    if sys.stdin is None:  # closed by the parent process
+        raise PromptError("standard input: is closed; pipe a prompt into it")
+    content = sys.stdin.buffer.read()
+    if not content.strip():
+        raise PromptError("standard input: is empty; pipe a prompt into it")
+    return parse_prompt(content, "standard input")
 
 
 def json_option(command: Command) -> Command:

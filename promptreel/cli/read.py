@@ -11,15 +11,17 @@ import click
 
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
+from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
+from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.json_values import json_value
-from promptreel.tables.manifest import Manifest, newest_manifest
+from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
-from promptreel.tables.reader import CommittedRun, committed_run, query, read_rows
+from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.storage import Storage
 
@@ -43,8 +45,12 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "created_at"]
-    print_table("Runs", columns, ([row[column] for column in columns] for row in listed))
+    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
+    shown = [{**row, "warnings": len(row["warnings"])} for row in listed]
+    print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
+    for row in listed:
+        for warning in row["warnings"]:
+            click.echo(f"warning: {row['run_id']}: {warning}")
 
 
 @click.command()
@@ -67,6 +73,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
     rows = read_rows(storage, run, table, "list_contains($selected, video_id)", limit, selected=selected)
+    rows = with_segment_warnings(storage, run, rows)
     if as_json:
         print_json([_result_json(row, names) for row in rows])
         return
@@ -80,6 +87,8 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
         columns = ["media", "time", "result", "warning"]
         cells = [[names[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
     print_table(f"Results of {run.run_id}", columns, cells)
+    if missing := segments_without_result(storage, run, selected):
+        click.echo(missing)
 
 
 @click.command()
@@ -166,18 +175,33 @@ def _names_of(item: dict[str, Any]) -> set[str]:
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
-    """Return the named run, or the newest one that is committed and not damaged."""
+    """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
     if run_id is not None:
-        return committed_run(storage, run_id)
+        return _with_note(storage, readable_run(storage, run_id))
     for candidate in iter_run_ids(storage):
         try:
-            if newest_manifest(storage, candidate) is not None:
-                run = committed_run(storage, candidate)
-                check_parts(storage, run.manifest)
-                return run
+            if newest_readable(storage, candidate) is not None:
+                run = readable_run(storage, candidate)
+                with reading(run.manifest):
+                    check_parts(storage, run.manifest)
+                return _with_note(storage, run)
         except RunDamaged as error:
             click.echo(f"warning: {error}; reading the run before it", err=True)
     raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+
+
+def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
+    """Print that a run has not ended, so that its tables contain only what is finished so far."""
+    if run.manifest.is_interim:
+        counts = run.manifest.counts
+        total = counts.get("segments.total", 0)
+        finished = total - counts.get("segments.pending", 0) - counts.get("segments.processing", 0)
+        if is_running(storage, run.run_id):
+            state = "in progress"
+        else:
+            state = f"interrupted (continue it with: {command_line(storage, 'run', '--resume', run.run_id)})"
+        click.echo(f"run {run.run_id} is {state}: {finished} of {total} segments so far", err=True)
+    return run
 
 
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
@@ -185,7 +209,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     request, manifest, damage = None, None, None
     try:
         request = read_request(storage, run_id)
-        manifest = newest_manifest(storage, run_id)
+        manifest = newest_readable(storage, run_id)
     except RunDamaged as error:
         damage = f"{error.file} {error.cause}"
     counts = manifest.counts if manifest is not None else {}
@@ -197,6 +221,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
+        "warnings": list(manifest.warnings) if manifest is not None else [],
         "created_at": request.created_at if request is not None else None,
         "damage": damage,
     }
@@ -206,7 +231,7 @@ def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
     """Return the newest manifest's status, unless a later attempt is running or died before its commit."""
     if is_running(storage, run_id):
         return "running"
-    if manifest is None or last_attempt(storage, run_id) > manifest.attempt:
+    if manifest is None or manifest.is_interim or last_attempt(storage, run_id) > manifest.attempt:
         return "interrupted"
     return manifest.status
 

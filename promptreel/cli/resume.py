@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from promptreel.cli.settings_options import warn_of_retirement
 from promptreel.providers.registry import check_access, check_run
 from promptreel.schemas.errors import InvalidInput, SettingsError
+from promptreel.schemas.uris import public_uri
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import committed_run, read_rows
@@ -77,7 +78,7 @@ def changes_of(run_id: str, named: Sequence[str], options: Mapping[str, Any]) ->
     if named or fixed:
         changeable = ", ".join(f"--{name.replace('_', '-')}" for name in RESUME_OPTIONS)
         raise InvalidInput(
-            f"--resume uses the target and settings of {run_id}; remove {' '.join([*fixed, *named])} "
+            f"--resume uses the target and settings of {run_id}; remove {' '.join([*fixed, *map(public_uri, named)])} "
             f"(a resume can change {changeable})"
         )
     found = {}

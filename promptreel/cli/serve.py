@@ -37,6 +37,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     import uvicorn
 
     from promptreel.api.app import create_app
+    from promptreel.api.runs.local_models import check_local_models
     from promptreel.api.web.http_protocol import server_options
     from promptreel.api.web.middleware import JsonFormatter
 
@@ -45,8 +46,11 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     _check_port(host, port)
+    warnings = check_local_models(config)
     with _database_errors(config.sqlalchemy_url):
         app = create_app(config)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     _print_first_steps(app.state.database, data_dir)
     # An event stream never ends by itself, so a shutdown closes open streams after a few seconds.
     options = server_options(config)

@@ -48,7 +48,10 @@ _SETTINGS = [
         help="Segmentation of videos.",
     ),
     click.option(
-        "--video-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed video segments, in seconds."
+        "--video-segment-seconds",
+        type=_WINDOW_S,
+        metavar="N",
+        help="Length of fixed video segments, in seconds. The last one is up to half a second longer, or shorter.",
     ),
     click.option(
         "--audio-segmentation",
@@ -58,7 +61,10 @@ _SETTINGS = [
         help="Segmentation of audio.",
     ),
     click.option(
-        "--audio-segment-seconds", type=_WINDOW_S, metavar="N", help="Length of fixed audio segments, in seconds."
+        "--audio-segment-seconds",
+        type=_WINDOW_S,
+        metavar="N",
+        help="Length of fixed audio segments, in seconds, like those of video.",
     ),
     click.option(
         "--transcription/--no-transcription",
@@ -71,7 +77,7 @@ _SETTINGS = [
         default="base",
         show_default=True,
         metavar="NAME|DIR",
-        help="Whisper model: a public name, or a folder in CTranslate2 format.",
+        help="Whisper model: a public name, or the path of a folder in CTranslate2 format, e.g. ./mine.",
     ),
     click.option(
         "--language",
@@ -89,7 +95,7 @@ _SETTINGS = [
         default="ViT-B-32:datacomp_xl_s13b_b90k",
         show_default=True,
         metavar="ARCH:WEIGHTS",
-        help="open-clip model: a public tag or a file as WEIGHTS, or local-dir:DIR.",
+        help="open-clip model: a public tag or a path (./mine.safetensors) as WEIGHTS, or local-dir:DIR.",
     ),
     click.option(
         "--text-embedding/--no-text-embedding",
@@ -102,7 +108,7 @@ _SETTINGS = [
         default="wordllama",
         show_default=True,
         metavar="NAME",
-        help="wordllama, sentence-transformers:NAME, clip, or a Gemini embedding model.",
+        help="wordllama, sentence-transformers:NAME (or ./DIR), clip, or a Gemini embedding model.",
     ),
     click.option(
         "--strict-models",
@@ -205,6 +211,14 @@ _SETTINGS = [
         help="Fail items of which more than this share is missing or concealed; 1 accepts any damage.",
     ),
     click.option(
+        "--commit-interval",
+        type=click.FloatRange(0, 3600),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Make finished segments readable this often during the run; 0 only at its end.",
+    ),
+    click.option(
         "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
     ),
 ]
@@ -272,4 +286,5 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_damaged_share=options["max_damage"],
         ),
         reuse_results=not options["fresh"],
+        commit_interval_s=options["commit_interval"],
     )

@@ -12,6 +12,7 @@ from promptreel.media.formats import EXTENSIONS
 from promptreel.media.source import page_uri, split_page
 from promptreel.media.tiff_pages import count_pages
 from promptreel.schemas.errors import TargetError
+from promptreel.schemas.uris import display_name, local_path_of, scheme_of
 from promptreel.tables.request import TargetItem
 
 
@@ -46,6 +47,7 @@ def expand_target(named: Sequence[str]) -> ExpandedTarget:
 
     Raises:
         TargetError: nothing is named, none of it exists, or the folders contain no media.
+        InvalidInput: a `file://` URI is not one of this machine.
     """
     if not named:
         raise TargetError("name at least one media file or folder")
@@ -63,9 +65,10 @@ def expand_target(named: Sequence[str]) -> ExpandedTarget:
 
 
 def _expand_one(text: str, skipped: Counter[str]) -> list[TargetItem]:
-    if "://" in text:
-        return [TargetItem(text, text.rstrip("/").rsplit("/", 1)[-1])]
-    path = Path(text).expanduser()
+    scheme = scheme_of(text)
+    if scheme not in (None, "file"):
+        return [TargetItem(text, display_name(text))]
+    path = Path(text).expanduser() if scheme is None else Path(local_path_of(text))
     if not os.path.isdir(path):  # unlike Path.is_dir, treats an unreadable path as a file
         return _items(path, path.name)
     found = []

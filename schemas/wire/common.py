@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from promptreel.schemas.spelling import describe_unknown
 
 Item = TypeVar("Item")
 
 _MAX_LEVELS = 64
+_MAX_NAME_CHARS = 100  # of a key in a message
+_MAX_PATH_PARTS = 8
+_MAX_NAMED = 20  # unknown fields in a message
 
 
 def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
@@ -18,27 +24,33 @@ def storable(value: Any, levels: int = _MAX_LEVELS) -> Any:
 
     Raises:
         ValueError: the value contains NUL, a lone surrogate, an integer beyond 64 bits, NaN or Infinity, or is nested
-            too deeply.
+            too deeply; the message starts with the path to it.
     """
-    if levels == 0:
-        raise ValueError(f"is nested deeper than {_MAX_LEVELS} levels; flatten it")
-    if isinstance(value, str):
-        if "\0" in value or not _is_utf_8(value):
-            raise ValueError("contains a NUL character or a lone surrogate; remove it")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("contains NaN or Infinity; use a finite number or null")
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("contains an integer beyond 64 bits; use a smaller number or text")
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            storable(key, levels - 1)
-            storable(part, levels - 1)
-    elif isinstance(value, list):
-        for part in value:
-            storable(part, levels - 1)
+    problem = _problem_of(value, levels)
+    if problem is not None:
+        path, reason = problem
+        raise ValueError(f"{'.'.join(path[:_MAX_PATH_PARTS])}: {reason}" if path else reason)
     return value
+
+
+def _problem_of(value: Any, levels: int) -> tuple[tuple[str, ...], str] | None:
+    """Return the path and the reason of the first part that cannot be stored."""
+    if levels == 0:
+        return (), f"is nested deeper than {_MAX_LEVELS} levels; flatten it"
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            if (problem := _problem_of(name, levels - 1)) is not None:
+                return problem
+            if (problem := _problem_of(part, levels - 1)) is not None:
+                return (str(name)[:_MAX_NAME_CHARS], *problem[0]), problem[1]
+    elif isinstance(value, str) and ("\0" in value or not _is_utf_8(value)):
+        return (), "contains a NUL character or a lone surrogate; remove it"
+    elif isinstance(value, float) and not math.isfinite(value):
+        return (), "contains NaN or Infinity; use a finite number or null"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return (), "contains an integer beyond 64 bits; use a smaller number or text"
+    return None
 
 
 def _is_utf_8(text: str) -> bool:
@@ -59,14 +71,26 @@ class WireModel(BaseModel):
 
 
 class RequestModel(BaseModel):
-    """Base class of request bodies; unknown fields are ignored, as other API versions may define them."""
+    """Base class of request bodies. Unknown fields have no effect, as other API versions may define them; see
+    `unknown_fields`."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
     def _check_storable(cls, values: Any) -> Any:
         return storable(values)
+
+    def unknown_fields(self) -> list[str]:
+        """Return a warning for each field of the request that this version does not know and that is not null."""
+        return ignored_fields(type(self), self.model_extra or {})
+
+
+def ignored_fields(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """Return a warning for each value, other than null, that a model has no field for."""
+    known = model.model_fields
+    unknown = [name for name, value in values.items() if name not in known and value is not None]
+    return [f"ignored: {describe_unknown(name, known)}" for name in unknown[:_MAX_NAMED]]
 
 
 class NullIsAbsent(RequestModel):
@@ -93,6 +117,36 @@ class NullIsAbsent(RequestModel):
         return reference
 
 
+class ClosedModel(NullIsAbsent):
+    """Base class of request bodies, and parts of them, that reject unknown fields: without the field that was meant,
+    the request would do more, and cost more, than its caller wants.
+
+    Attributes:
+        elsewhere: hint for a field that a similar body has, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_known(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        unknown = [name for name, value in values.items() if name not in cls.model_fields and value is not None]
+        if unknown:
+            reasons = [cls._reason(name) for name in unknown[:_MAX_NAMED]]
+            raise PydanticCustomError("unknown_field", "{message}", {"message": "; ".join(reasons), "fields": unknown})
+        return values
+
+    @classmethod
+    def _reason(cls, name: str) -> str:
+        if name in cls.elsewhere:
+            return f"{name} does not apply here; {cls.elsewhere[name]}"
+        return describe_unknown(name, cls.model_fields)
+
+
 class Marker(WireModel):
     """A user's marker on a resource; all fields are null without one."""
 
@@ -115,6 +169,18 @@ class Page(WireModel, Generic[Item]):
 
     data: list[Item]
     pagination: Pagination
+
+
+class RunPage(Page[Item], Generic[Item]):
+    """One page of the segments of an item in a run.
+
+    Attributes:
+        run_status: status of the run.
+        is_complete: whether all segments of the item are finished; False while the run may still add or change some.
+    """
+
+    run_status: str | None = None
+    is_complete: bool = True
 
 
 class Message(WireModel):

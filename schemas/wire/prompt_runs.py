@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StrictInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 from promptreel.schemas.strategies import (
     DEFAULT_AUDIO_STRATEGY,
@@ -15,36 +15,17 @@ from promptreel.schemas.strategies import (
     AudioStrategy,
     VideoStrategy,
 )
-from promptreel.schemas.wire.common import Marker, NullIsAbsent, RequestModel, WireModel
+from promptreel.schemas.wire.common import Marker, NullIsAbsent, WireModel
+from promptreel.schemas.wire.run_targets import Target
 
 
-class IndexTarget(RequestModel):
-    """All media of an index."""
-
-    type: Literal["index"]
-    index_id: str = Field(min_length=1)
-
-
-class VideosTarget(RequestModel):
-    """Selected media of one index; without `index_id`, of the playground."""
-
-    type: Literal["videos"]
-    video_ids: list[str] = Field(min_length=1, max_length=10_000)
-    index_id: str | None = Field(default=None, min_length=1)
-
-
-class PlaygroundTarget(RequestModel):
-    """All media that are in no index."""
-
-    type: Literal["playground"]
+def _integral(value: Any) -> Any:
+    """Convert 15.0, which JSON does not distinguish from 15. Text and booleans stay as they are, to be rejected."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # Window length in seconds.
-Window = Annotated[StrictInt, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
-# Operations that a retry of failures can select.
-RetryableOperation = Literal["field_extraction", "transcription", "image_embedding", "processing"]
-
-Target = Annotated[IndexTarget | VideosTarget | PlaygroundTarget, Field(discriminator="type")]
+Window = Annotated[StrictInt, BeforeValidator(_integral), Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
 
 
 class ExecuteRun(NullIsAbsent):
@@ -81,6 +62,21 @@ class ExecuteRun(NullIsAbsent):
                 raise ValueError(f"{kind}_segment_duration is required when {kind}_segmentation_type is 'fixed'")
         return self
 
+    def warnings(self) -> list[str]:
+        """Return a warning for each part of the request that has no effect."""
+        found = self.unknown_fields()
+        for kind in ("video", "audio"):
+            strategy = getattr(self, f"{kind}_segmentation_type")
+            duration = getattr(self, f"{kind}_segment_duration")
+            if duration is not None and strategy != "fixed":
+                found.append(
+                    f"ignored: {kind}_segment_duration is {duration}, but {kind}_segmentation_type is {strategy!r}; "
+                    "it applies only to 'fixed'"
+                )
+        if self.processing_model == "":
+            found.append("ignored: processing_model is empty; the run uses the default model of the service")
+        return found
+
 
 class StopState(WireModel):
     """The progress of a cancellation."""
@@ -98,8 +94,10 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
+        status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
-            disabled, or its outcome is not known yet.
+            disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
+        cancelled_segments: segments that will never run because the run was stopped.
         warnings: problems of the run, each with its fix.
         service_state: why calls of the model wait or were halted, e.g. "service overloaded since 14:02 UTC, next probe at
             14:03:10 UTC: HTTP 503 ..."; null while calls succeed and after the run. `warnings` has it too.
@@ -114,6 +112,7 @@ class PromptRunBody(WireModel):
     executed_at: str
     executed_by: str
     status: str
+    status_text: str = ""
     run_context: dict[str, Any]
     total_videos: int = 0
     total_audios: int = 0
@@ -132,6 +131,7 @@ class PromptRunBody(WireModel):
     cancelled_images: int = 0
     total_segments: int = 0
     completed_segments: int = 0
+    cancelled_segments: int = 0
     field_extraction_failures: int = 0
     transcription_failures: int = 0
     image_embedding_failures: int = 0
@@ -154,6 +154,7 @@ class PromptRunBody(WireModel):
     video_level_completed_items: int = 0
     video_level_failed_items: int = 0
     video_level_partial_items: int = 0
+    video_level_cancelled_items: int = 0
     billing_estimated_mt: float = 0.0
     billing_actual_mt: float = 0.0
     billing_status: str | None = None
@@ -171,12 +172,14 @@ class PromptRunBody(WireModel):
 
 
 class RunEstimateBody(WireModel):
-    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing."""
+    """The estimated size of a run. `breakdown` has the counts; the service is self-hosted and bills nothing.
+    `warnings` are those that the run would have at its start."""
 
     estimated_mt: float = 0.0
     breakdown: dict[str, Any]
     sufficient_balance: bool = True
     current_balance_mt: float = 0.0
+    warnings: list[str] = []
 
 
 class MediaUris(WireModel):
@@ -193,7 +196,12 @@ class MediaUris(WireModel):
 
 
 class SegmentResult(MediaUris):
-    """The result of one segment in one run."""
+    """The result of one segment in one run.
+
+    Attributes:
+        field_extraction_error: starts with `cancelled: ` if the run was stopped before the operation was done; so do
+            the errors of the other operations.
+    """
 
     result_type: str = "segment"
     result_id: str
@@ -224,7 +232,12 @@ class SegmentResult(MediaUris):
 
 
 class VideoResult(MediaUris):
-    """The synthesis of one media item in one run."""
+    """The synthesis of one media item in one run.
+
+    Attributes:
+        status: completed, completed_with_failures, failed or cancelled.
+        llm_attempted: false if no model was called, e.g. because no segment has a result.
+    """
 
     result_type: str = "video"
     result_id: str
@@ -265,54 +278,8 @@ class VideoResult(MediaUris):
     metadata_markers: dict[str, Marker] = {}
 
 
-class OperationCounts(WireModel):
-    """Number of failures per operation; a segment can count in several."""
-
-    field_extraction: int = 0
-    transcription: int = 0
-    image_embedding: int = 0
-    processing: int = 0
-
-
-class FailedSegment(WireModel):
-    """A failed segment, or (for `processing`) an item that failed before segmentation."""
-
-    segment_id: str
-    failed_operations: list[str]
-    field_extraction_error: str | None = None
-    transcription_error: str | None = None
-    image_embedding_error: str | None = None
-    failure_stage: str | None = None
-    failure_message: str | None = None
-    failure_code: str | None = None
-    retryable: bool | None = None
-    start_time: float | None = None
-    end_time: float | None = None
-    projection_only: bool = False
-
-
-class FailedVideo(WireModel):
-    """The failures of one media item."""
-
-    video_id: str
-    failed_segments: int
-    operation_counts: OperationCounts
-    segments: list[FailedSegment]
-
-
-class FailedSegments(WireModel):
-    """All failures of a run."""
-
-    run_id: str
-    status: str
-    videos_with_failures: int
-    failed_segments: int
-    operation_counts: OperationCounts
-    videos: list[FailedVideo]
-
-
 class SegmentRetry(WireModel):
-    """A retry of one segment's failed operations.
+    """A retry of the failed operations of one segment, or of an item itself.
 
     Attributes:
         status: pending, processing, completed or failed; the last two are final.
@@ -338,18 +305,14 @@ class SegmentRetry(WireModel):
     billing_error: str | None = None
 
 
-class RetryFailures(RequestModel):
-    """The failures of a run to retry; without any filter, all retryable failures."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"operations": ["field_extraction"]}]})
-
-    operations: list[RetryableOperation] | None = None
-    codes: list[str] | None = None
-    video_ids: list[str] | None = None
-
-
 class LlmCallBody(WireModel):
-    """One attempt of one model call."""
+    """One attempt of one model call.
+
+    Attributes:
+        prompt_text: the instruction and the text that were sent; null if not known.
+        error_code: why there is no usable answer; null if there is one.
+        answer_repair: the repairs that the JSON of the answer needed, joined by commas.
+    """
 
     llm_call_id: str
     prompt_run_id: str
@@ -377,4 +340,7 @@ class LlmCallBody(WireModel):
     duration_ms: int = 0
     attempt: int = 1
     finish_reason: str | None = None
+    error_code: str | None = None
     error_message: str | None = None
+    model_version: str | None = None
+    answer_repair: str | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from promptreel.schemas.wire.common import RequestModel, WireModel
+from promptreel.schemas.wire.common import ClosedModel, RequestModel, WireModel
 
 _EXAMPLE: dict[str, Any] = {
     "name": "headlines",
@@ -25,7 +25,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class VideoLevelBody(RequestModel):
+class VideoLevelBody(ClosedModel):
     """The synthesis of one media item from its segments."""
 
     instructions_text: str = Field(min_length=1, max_length=12_000)
@@ -33,8 +33,8 @@ class VideoLevelBody(RequestModel):
     json_schema: dict[str, Any]
 
 
-class SemanticIndexingBody(RequestModel):
-    """Leaf fields that are extracted but not embedded."""
+class SemanticIndexingBody(ClosedModel):
+    """Leaf fields that are extracted but left out of search, of vectors and of words."""
 
     disabled_segment_fields: list[str] = []
     disabled_video_level_fields: list[str] = []

@@ -83,6 +83,7 @@ class SqlCatalogBody(WireModel):
     Attributes:
         run_ids: the runs in the tables, newest first.
         runs_left_out: number of older runs beyond `limits.max_runs`; select them with `run_ids`.
+        runs_in_progress: those of `run_ids` whose tables contain only what is finished so far.
     """
 
     dialect: str = "duckdb"
@@ -91,6 +92,7 @@ class SqlCatalogBody(WireModel):
     examples: list[SqlExample]
     run_ids: list[str]
     runs_left_out: int
+    runs_in_progress: list[str] = []
 
 
 class SqlRowContext(WireModel):
@@ -126,6 +128,7 @@ class SqlRowsBody(WireModel):
     duration_ms: float
     run_ids: list[str]
     runs_left_out: int
+    runs_in_progress: list[str] = []
 
 
 class SqlDraft(WireModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from promptreel.schemas.wire.common import Marker, RequestModel, WireModel
+from promptreel.schemas.wire.common import ClosedModel, Marker, RequestModel, WireModel
 
 
 class SegmentProgress(WireModel):
@@ -47,6 +47,7 @@ class RunProcessingStatus(WireModel):
     status: str
     total_segments: int
     pending_segments: int
+    cancelled_segments: int = 0
     processing_segments: int
     successful_segments: int
     failed_segments: int
@@ -108,7 +109,7 @@ class SegmentBody(WireModel):
     gif_uri: str | None = None
     processed: bool
     processing_failed: bool
-    segment_status: str = Field(description="pending, processing, successful or failed")
+    segment_status: str = Field(description="pending, processing, successful, failed or cancelled")
     failure_stage: str | None = None
     failure_message: str | None = None
     attempt_id: str | None = None
@@ -218,7 +219,7 @@ class VideoBatch(RequestModel):
     video_ids: list[str] = Field(min_length=1, max_length=100)
 
 
-class SegmentTarget(RequestModel):
+class SegmentTarget(ClosedModel):
     """A video, and the run whose results to return."""
 
     video_id: str
@@ -246,6 +247,7 @@ class VideoSegments(WireModel):
     video_id: str
     run_id: str | None
     segments: list[SegmentBody]
+    run_status: str | None = None
 
 
 class SignedUrlRequest(RequestModel):

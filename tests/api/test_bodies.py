@@ -8,10 +8,10 @@ import pytest
 
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, RotatedApiKey
-from promptreel.schemas.wire.common import DeletionStatus, Message, Page
+from promptreel.schemas.wire.common import DeletionStatus, Message, Page, RunPage
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.indexes import IndexBody
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
@@ -38,8 +38,8 @@ READS = {
     "prompt run": ("/prompt-runs/{run_id}", PromptRunBody),
     "failed run": ("/prompt-runs/{lost_id}", PromptRunBody),
     "prompt runs": ("/prompt-runs?limit=2", list[PromptRunBody]),
-    "results": ("/prompt-runs/{run_id}/results?video_id={video_id}", Page[SegmentResult]),
-    "results of an image": ("/prompt-runs/{run_id}/results?video_id={image_id}", Page[SegmentResult]),
+    "results": ("/prompt-runs/{run_id}/results?video_id={video_id}", RunPage[SegmentResult]),
+    "results of an image": ("/prompt-runs/{run_id}/results?video_id={image_id}", RunPage[SegmentResult]),
     "video result": ("/prompt-runs/{run_id}/videos/{video_id}/video-result", VideoResult),
     "failed segments": ("/prompt-runs/{run_id}/failed-segments", FailedSegments),
     "failed item": ("/prompt-runs/{lost_id}/failed-segments", FailedSegments),
@@ -52,8 +52,8 @@ READS = {
     "videos of an index": ("/indexes/{index_id}/videos", Page[VideoBody]),
     "runs of an index": ("/indexes/{index_id}/prompt-runs", Page[PromptRunBody]),
     "video": ("/videos/{video_id}", VideoBody),
-    "segments": ("/videos/{video_id}/segments", Page[SegmentBody]),
-    "segments of a run": ("/videos/{video_id}/segments?run_id={measured_id}&latest_run=false", Page[SegmentBody]),
+    "segments": ("/videos/{video_id}/segments", RunPage[SegmentBody]),
+    "segments of a run": ("/videos/{video_id}/segments?run_id={measured_id}&latest_run=false", RunPage[SegmentBody]),
     "runs of a video": ("/videos/{video_id}/prompt-runs", list[PromptRunBody]),
     "import job": ("/import-jobs/job_{video_id}", RegisteredVideo),
     "import outputs": ("/import-jobs/job_{video_id}/outputs?limit=100", ImportOutputs),

@@ -33,8 +33,11 @@ def test_every_setting_is_read_from_the_environment():
         "ALLOWED_MODELS": "signals", "MODEL_ALIASES": "a=signals", "MODEL_BASE_URL": "http://x", "MAX_RUNNING": "9",
         "MAX_RESUMES": "9", "MAX_UPLOAD_BYTES": "9", "MAX_MEDIA_SECONDS": "9", "MAX_RUN_ITEMS": "9",
         "MAX_RUN_SEGMENTS": "9", "MAX_RUN_TOKENS": "9", "RUN_DEADLINE": "9", "HEARTBEAT": "9", "SUPERVISE": "0",
+        "COMMIT_INTERVAL": "9",
         "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
+        "TRANSCRIPTION_MODEL": "tiny", "TRANSCRIPTION_LANGUAGE": "en, de", "IMAGE_EMBEDDING_MODEL": "local-dir:d",
+        "TEXT_EMBEDDING_MODEL": "clip",
     }  # fmt: skip
     config = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
     with_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
@@ -61,6 +64,8 @@ def test_every_setting_is_read_from_the_environment():
         ("MODEL_ALIASES", "fast"),
         ("SUPERVISE", "perhaps"),
         ("HEARTBEAT", "1 s"),
+        ("TRANSCRIPTION_LANGUAGE", "English"),
+        ("TRANSCRIPTION_MODEL", " "),
     ],
 )
 def test_an_invalid_setting_is_named(name, value):
@@ -69,7 +74,7 @@ def test_an_invalid_setting_is_named(name, value):
 
 
 def test_the_repr_hides_the_database_url():
-    assert "word" not in repr(ApiConfig(database_url="postgresql://u:word@h/d"))
+    assert "hunter2" not in repr(ApiConfig(database_url="postgresql://u:hunter2@h/d"))
 
 
 def test_every_error_code_of_the_routes_is_documented():

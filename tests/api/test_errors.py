@@ -76,6 +76,15 @@ def test_an_invalid_schema_is_rejected(caller, schema):
     assert verdict["error"]
 
 
+def test_a_sample_is_validated_like_an_answer(caller):
+    time = {"type": "NUMBER", "format": "media-time", "nullable": True}
+    schema = {"type": "OBJECT", "properties": {"at": time, "until": time}}
+    body = {"json_schema": schema, "sample_data": {"at": "00:03", "until": None}}
+    assert ok_json(caller.post("/prompts/test-schema", body))["validated_data"] == {"at": 3, "until": None}
+    created = ok_json(caller.post("/prompts", {**MEASURE, "json_schema": schema}), 201)
+    assert created["json_schema"]["properties"]["at"] == {"type": ["number", "null"], "format": "media-time"}
+
+
 def test_a_sample_too_large_to_validate_is_rejected(caller):
     body = {"json_schema": {"type": "object"}, "sample_data": {"a": "x" * 100_000}}
     verdict = ok_json(caller.post("/prompts/test-schema", body))

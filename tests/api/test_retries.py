@@ -104,7 +104,7 @@ def test_retry_of_selected_and_of_all_retryable_failures(server_with_model, fini
     path = f"/prompt-runs/{run_id}/retry-failures"
     assert_error(caller.post(path, {"operations": ["transcription"]}), 409, "nothing_to_retry")
     assert_error(caller.post(path, {"codes": ["model_timeout"]}), 409, "nothing_to_retry")
-    assert_error(caller.post(path, {"video_ids": ["vid_none"]}), 409, "nothing_to_retry")
+    assert_error(caller.post(path, {"video_ids": ["vid_none"]}), 404, "resource_video_not_found")
     assert_error(caller.post(path, {"operations": ["wish"]}), 422, "validation_failed")
     before = failures_of(caller, run_id)
     assert sorted(before.values()) == [False, True, True]
@@ -149,9 +149,10 @@ def test_invalid_retry_is_rejected(finished_runs):
     assert_error(caller.post(f"{base}/{good}/retry"), 409, "segment_not_failed")
     assert_error(caller.post(f"{base}/seg_none/retry"), 404, "resource_segment_not_found")
     assert_error(
-        caller.post(f"/prompt-runs/{run_id}/videos/vid_none/segments/{good}/retry"), 404, "resource_segment_not_found"
+        caller.post(f"/prompt-runs/{run_id}/videos/vid_none/segments/{good}/retry"), 404, "resource_video_not_found"
     )
     assert_error(
         caller.post(f"/prompt-runs/run_none/videos/{video_id}/segments/{good}/retry"), 404, "resource_run_not_found"
     )
     assert_error(caller.get(f"/prompt-runs/{run_id}/retries/retry_none"), 404, "resource_retry_not_found")
+    assert_error(caller.get("/prompt-runs/run_none/retries/retry_none"), 404, "resource_run_not_found")

@@ -125,7 +125,7 @@ def test_run_cancelled_between_calls_keeps_finished_results(monkeypatch, tmp_pat
         assert [row["field_extraction_succeeded"] for row in results].count(True) == run["completed_segments"]
         assert ok_json(caller.post(f"/prompt-runs/{run_id}/cancel")) == run
         segments = ok_json(caller.get(f"/videos/{video_id}/segments?run_id={run_id}"))["data"]
-        assert {segment["segment_status"] for segment in segments} == {"successful", "pending"}
+        assert {segment["segment_status"] for segment in segments} == {"successful", "cancelled"}
 
 
 @pytest.fixture(scope="module")

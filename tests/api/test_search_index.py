@@ -15,6 +15,7 @@ from promptreel.api.web.errors import ApiError
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
 from promptreel.schemas.errors import RunDamaged, StorageError
 from promptreel.schemas.field_paths import render_text
+from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.tables.layout import run_folder
 from promptreel.tables.manifest import newest_manifest, read_manifest
 from promptreel.tables.parts import shard_writer
@@ -92,6 +93,17 @@ def test_index_contains_all_rows_and_texts(tmp_path, make_library, kind):
     )
     assert len(group.vectors) == len(set(contents))  # equal texts share a vector
     assert dict(block.items) == {"vid_a": (0, 3), "vid_b": (3, 4)}
+
+
+def test_disabled_fields_are_in_no_text_of_the_index(tmp_path, make_library):
+    disabled = {"disabled_segment_fields": ["secret"], "disabled_video_level_fields": ["topic"]}
+    prompt = prompt_from_dict({**SCENES.to_dict(), "semantic_indexing": disabled})
+    storage = open_storage(tmp_path)
+    films = {"vid_a": [Segment(summary="a cat", secret="zebra")]}
+    commit_results(storage, RUN, films, topics={"vid_a": "okapi"}, prompt=prompt)
+    (block,) = newest(make_library(storage)).blocks
+    assert [row["preview"] for row in block.texts.to_pylist()] == ["a cat", "summary: a cat"]
+    assert [row["metadata_text"] for row in block.rows.to_pylist()] == ["summary: a cat\nsecret: zebra", "topic: okapi"]
 
 
 def test_blocks_cover_shards_and_separate_vectors_by_model(tmp_path, make_library):

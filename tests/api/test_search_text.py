@@ -29,10 +29,26 @@ def test_queries_by_meaning_word_or_name_find_the_segment(searcher):
         ("a puppy takes a nap", ("vid_harbour", 2)),
         ("sharp knife", ("vid_kitchen", 0)),
         ("1999", ("vid_harbour", 1)),
-        ("zebra", ("vid_harbour", 0)),  # excluded from embedding, but among the words of metadata_text
         ("how to cook onion soup", ("vid_kitchen", None)),
     ):
         assert hit_keys(searcher.text(index_id, query))[0] == expected, query
+
+
+def test_disabled_field_affects_no_hit_but_is_shown(searcher):
+    with_field = {"vid_a": [Segment(summary="a crane", secret="zebra"), Segment(summary="a cook", secret="dog")]}
+    without = {"vid_a": [Segment(summary="a crane"), Segment(summary="a cook")]}
+    shown = {"similarity_score", "reranked_score", "matched_field_instances", "field_scores"}
+    for query in ("zebra", "secret", "dog", "a crane"):
+        found = []
+        for films in (with_field, without):
+            hits = searcher.text(searcher.create_run(films)[0], query)
+            found.append(
+                [(key, {name: hit[name] for name in shown}) for key, hit in zip(hit_keys(hits), hits, strict=True)]
+            )
+        assert found[0] == found[1], query
+    hit = searcher.text(searcher.create_run(with_field)[0], "crane")[0]
+    assert hit["metadata"]["secret"] == "zebra"
+    assert hit["metadata_text"] == "summary: a crane\nsecret: zebra"
 
 
 def test_similarity_is_highest_cosine_of_texts(searcher):

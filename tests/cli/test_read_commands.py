@@ -2,12 +2,15 @@
 
 import json
 
+from promptreel.pipelines.runner import execute_run
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.attempts import runner_lock
 from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.stop_signal import request_stop
 from promptreel.tables.storage import open_storage
 from tests.cli.in_process import invoke
-from tests.pipeline_runs import create_run, start_promptreel
+from tests.pipeline_runs import create_run, run_media, settings_for, start_promptreel
+from tests.transforms.test_embed_texts import MEASURED
 
 
 def test_read_commands_print_tables_and_json(finished_run):
@@ -92,3 +95,17 @@ def test_run_is_interrupted_until_its_newest_attempt_commits(finished_run):
     attempt = begin_attempt(storage, run_id)
     assert _status(storage, run_id, manifest) == "interrupted"
     (data / "runs" / run_id / "attempts" / f"{attempt:06d}.json").unlink()
+
+
+def test_cancelled_segments_are_named_by_every_command(media, tmp_path):
+    film = media / "a film.mp4"
+    run_media(tmp_path, film, settings_for(), MEASURED)  # stores the analysis, so the stopped run plans its segments
+    run_id = create_run(tmp_path, film, settings_for())
+    request_stop(open_storage(tmp_path), run_id, "test")
+    execute_run(str(tmp_path), run_id)
+    code, out, _ = invoke("runs", "--data-dir", tmp_path, "--json")
+    assert (code, {row["run_id"]: row["status"] for row in json.loads(out)}[run_id]) == (0, "cancelled")
+    _, out, _ = invoke("results", run_id, "--data-dir", tmp_path)
+    assert "segments without a result: 4 cancelled" in out
+    _, out, _ = invoke("sql", "SELECT DISTINCT synthesis FROM media", "--run", run_id, "--data-dir", tmp_path, "--json")
+    assert json.loads(out) == [{"synthesis": "cancelled"}]

@@ -63,6 +63,10 @@ class FakeGemini:
         self._thread.join(timeout=5)
         self._socket.close()
 
+    def release(self):
+        """Answer the requests that a fault holds, and all later ones."""
+        self.service.released.set()
+
     def set_faults(self, *faults):
         """Replace the scripted faults."""
         self.service.faults = list(faults)

@@ -48,10 +48,16 @@ def _object(schema, root, rng, depth):
     for name, part in schema.get("properties", {}).items():
         if name in required or rng.random() < 0.8:
             value[name] = _value(part, root, rng, depth + 1)
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict) and others:
+        for word in rng.sample(_WORDS, rng.randint(0, 2)):
+            value.setdefault(word, _value(others, root, rng, depth + 1))
     return value
 
 
 def _array(schema, root, rng, depth):
+    if "prefixItems" in schema:
+        return [_value(part, root, rng, depth + 1) for part in schema["prefixItems"]]
     low = int(schema.get("minItems", 0))
     high = int(schema.get("maxItems", max(low, 3)))
     return [

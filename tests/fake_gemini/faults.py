@@ -36,11 +36,12 @@ class Fault:
             replaces the name of the status.
         finish_reason: the candidate's finish reason; `text_answer` replaces the text ("" for none).
         block_reason: prompt feedback instead of a candidate.
-        answer: replaces the answer: "malformed", "wrong_schema", "fenced", "empty", "no_candidates", "truncated".
+        answer: replaces the answer: "malformed", "wrong_schema", "empty", "no_candidates", "truncated", or a form of
+            tests/fake_gemini/wrong_shapes.py ("fenced", "twice", "trailing_comma", ...).
         thoughts: a text sent before the answer as a thought, and counted as one.
         no_media_tokens: the usage reports only text.
-        delay: seconds added before the answer; `hang` never answers; `reset` breaks the connection; `html` answers with the
-            HTML page of a proxy (`status`, by default 502).
+        delay: seconds added before the answer; `hold` answers only after `FakeGemini.release`; `hang` never answers;
+            `reset` breaks the connection; `html` answers with the HTML page of a proxy (`status`, by default 502).
     """
 
     first: int | None = None
@@ -70,6 +71,7 @@ class Fault:
     thoughts: str | None = None
     no_media_tokens: bool = False
     delay: float = 0.0
+    hold: bool = False
     hang: bool = False
     reset: bool = False
     html: bool = False

@@ -4,6 +4,8 @@ import json
 
 from starlette.responses import Response
 
+from tests.fake_gemini.wrong_shapes import WRONG_SHAPES
+
 
 class BrokenResponse(Response):
     """Declares more bytes than it sends, so that the server closes the connection."""
@@ -23,8 +25,8 @@ def apply_fault(text, fault):
         return text[: len(text) // 2] + " oops", reason
     if fault.answer == "wrong_schema":
         return json.dumps({"unexpected": [1]}), reason
-    if fault.answer == "fenced":
-        return f"```json\n{text}\n```", reason
+    if fault.answer in WRONG_SHAPES:
+        return WRONG_SHAPES[fault.answer](text), reason
     if fault.answer == "empty":
         return "", reason
     if fault.answer == "truncated":

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 import time
 from collections import Counter
 
@@ -96,6 +97,7 @@ class FakeService:
         self.retired = frozenset(retired)
         self.versions = dict(versions or {})
         self.files = FileStore("", processing_s, uploads_fail)
+        self.released = threading.Event()
         self._try_counts = Counter()
         self._instructions = Counter()
         self._random = random.Random(seed)
@@ -198,6 +200,8 @@ class FakeService:
             await asyncio.Event().wait()
         factor = self._random.lognormvariate(0, self.spread) if self.spread else 1.0
         await asyncio.sleep(self.latency_s * factor + fault.delay)
+        while fault.hold and not self.released.is_set():
+            await asyncio.sleep(0.02)
 
     def _error(self, entry, status, message, *, retry_after=None, fault=None, **details):
         self.ledger.end(entry, status, fault=fault)

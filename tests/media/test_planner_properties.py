@@ -102,17 +102,53 @@ def test_evidence_order_duplicates_and_outside_times_do_not_matter(
     )
 
 
-@given(st.integers(1, 2000 * SECOND), st.integers(1, 300), st.sampled_from(["video", "audio"]))
-@settings(max_examples=50)
+@st.composite
+def fixed_durations(draw: st.DrawFn) -> tuple[int, int]:
+    """(duration in microseconds, window in seconds), often with a remainder close to nothing, half a second or a window."""
+    window_s = draw(st.integers(1, 300))
+    windows = draw(st.integers(0, 2000 // window_s))
+    edge_us = draw(st.sampled_from([0, SECOND // 2, window_s * SECOND]))
+    remainder_us = draw(st.integers(0, window_s * SECOND) | st.integers(edge_us - 5000, edge_us + 5000))
+    return max(1, windows * window_s * SECOND + remainder_us), window_s
+
+
+@given(fixed_durations(), st.sampled_from(["video", "audio"]))
+@settings(max_examples=300)
 def test_fixed_windows_are_equal_except_the_last(
-    duration_us: int, window_s: int, media_type: Literal["video", "audio"]
+    duration_and_window: tuple[int, int], media_type: Literal["video", "audio"]
 ) -> None:
+    duration_us, window_s = duration_and_window
+    window_us, half_second_us = window_s * SECOND, SECOND // 2
     segmentation = SegmentationSettings("fixed", "fixed", window_s, window_s)
     plan = plan_segments(media_type, duration_us, [cut(1)], sound((0.5, 2)), segmentation)
-    assert [part.span.duration_us for part in plan[:-1]] == [window_s * SECOND] * (len(plan) - 1)
-    assert 0 < plan[-1].span.duration_us <= window_s * SECOND
+    assert plan[0].start == Boundary(0, "start", 1.0)
+    assert all(one.end == two.start for one, two in pairwise(plan))
+    assert [part.span.duration_us for part in plan[:-1]] == [window_us] * (len(plan) - 1)
+    assert min(duration_us, half_second_us) <= plan[-1].span.duration_us < window_us + half_second_us
     assert plan[-1].end == Boundary(duration_us, "end", 1.0)
     assert all(part.end == Boundary(part.end.time_us, "window", 1.0) for part in plan[:-1])
+    assert segmentation.segment_bounds(media_type, duration_us) == (len(plan), len(plan))
+
+
+@pytest.mark.parametrize("media_type", ["video", "audio"])
+@pytest.mark.parametrize(
+    ("duration_us", "window_s", "count", "last_us"),
+    [
+        (30_003_000, 1, 30, 1_003_000),
+        (30_499_999, 1, 30, 1_499_999),
+        (30_500_000, 1, 31, 500_000),
+        (30_000_000, 1, 30, 1_000_000),
+        (60_040_000, 30, 2, 30_040_000),
+        (3_000, 1, 1, 3_000),
+    ],
+)
+def test_remainder_under_half_a_second_joins_the_last_window(
+    media_type: Literal["video", "audio"], duration_us: int, window_s: int, count: int, last_us: int
+) -> None:
+    segmentation = SegmentationSettings("fixed", "fixed", window_s, window_s)
+    plan = plan_segments(media_type, duration_us, [], SILENT, segmentation)
+    assert (len(plan), plan[-1].span.duration_us) == (count, last_us)
+    assert segmentation.segment_bounds(media_type, duration_us) == (count, count)
 
 
 @pytest.mark.parametrize("segmentation", [SMART, SHOTS, SegmentationSettings("fixed", "fixed", 5, 5)])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -169,6 +170,63 @@ def test_newest_valid_answer_is_used(text):
     assert resumed(recorded('{"n": 3}', '{"n": 4}', text))[0].metadata == {"n": 4}
     answer, counted, calls = resumed(recorded(text))
     assert (answer.metadata, counted.attempts, calls) == ({"n": 99}, 1, 1)
+
+
+def checked_records(*answers):
+    """The records of an earlier attempt that checked these answers, newest first."""
+
+    async def scenario():
+        model = ScriptedModel(*answers)
+        with suppress(ModelError):
+            await generate_checked(model, policy_for(model, sink), REQUEST, SUBJECT, tally())
+
+    sink = MemorySink()
+    asyncio.run(scenario())
+    return sink.ended[::-1]
+
+
+def test_record_of_a_call_has_the_verdict_on_its_answer():
+    repaired, invalid = checked_records('{"n": "three"}', '```{"n": 3}```')
+    assert (invalid.status, invalid.code, invalid.response_text) == ("error", "schema_invalid", '{"n": "three"}')
+    assert "at n: 'three' is not of type 'integer'" in invalid.message
+    assert (repaired.status, repaired.code, repaired.answer_repair) == ("success", None, "fence")
+
+
+@pytest.mark.parametrize("text", ['{"n": "three"}', "no JSON"])
+def test_resume_continues_after_an_answer_recorded_as_unusable(text):
+    first_of_two = checked_records(text, "no JSON")[1:]
+    model = ScriptedModel({"n": 5})
+
+    async def scenario():
+        policy = policy_for(model, MemorySink(first_of_two))
+        return await generate_checked(model, policy, REQUEST, SUBJECT, tally())
+
+    assert asyncio.run(scenario()).metadata == {"n": 5}
+    assert "could not be used" in model.requests[0].text
+    # After both tries, a resume starts again, without the note.
+    answer, _, calls = resumed(checked_records(text))
+    assert (answer.metadata, calls) == ({"n": 99}, 1)
+
+
+def test_recorded_answer_that_is_readable_now_is_used():
+    (record,) = recorded('{"n": 3,}')
+    unread = replace(record, status="error", code="answer_not_json", message="the answer is not JSON")
+    answer, counted, calls = resumed([unread])
+    assert (answer.metadata, answer.repair, counted.attempts, calls) == ({"n": 3}, "trailing_comma", 0, 0)
+
+
+def test_answer_is_recorded_even_if_its_check_fails():
+    model, sink = ScriptedModel({"n": 3}), MemorySink()
+
+    def broken_check(answer):
+        raise RuntimeError("defect")
+
+    async def scenario():
+        await policy_for(model, sink).call(REQUEST, None, SUBJECT, tally(), broken_check)
+
+    with pytest.raises(RuntimeError, match="defect"):
+        asyncio.run(scenario())
+    assert [call.total_tokens for call in sink.ended] == [12]
 
 
 # The log

@@ -78,11 +78,11 @@ def test_resume_completes_a_failed_text_embedding(tmp_path, still):
     assert statuses(tmp_path, run_id) == ("completed", "completed", set())
 
 
-def test_item_with_only_a_transcript_is_partial(tmp_path, voice):
+def test_item_and_run_with_only_a_transcript_fail(tmp_path, voice):
     with FakeGemini() as server:
         whisper = make_whisper(tmp_path / "whisper")
         run_id = run_one(tmp_path, voice, server, [Fault(status=400)], whisper=whisper)
-    assert statuses(tmp_path, run_id) == ("completed_with_failures", "partial", {"field_extraction"})
+    assert statuses(tmp_path, run_id) == ("failed", "failed", {"field_extraction"})
 
 
 def test_item_and_run_fail_if_nothing_succeeds(tmp_path, voice):

@@ -1,5 +1,6 @@
 """Retries of failures: only the affected items are processed; nothing else changes or is called."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from promptreel.pipelines.runner import execute_run
@@ -18,6 +19,7 @@ from tests.pipeline_runs import (
     plain_rows,
     run_media,
     settings_for,
+    with_models,
 )
 from tests.prompts import NESTED
 
@@ -157,6 +159,22 @@ def test_retry_of_a_cancelled_run_leaves_it_cancelled(server, media, tmp_path):
     assert retry(data, run_id, (video_id, video_id)).status == "cancelled"
     rows = check_counts(data, run_id)
     assert {row["video_id"] for row in rows["results"]} == {video_id}
+
+
+def test_retry_copies_rows_written_before_a_column_was_added(server, media, tmp_path):
+    data = tmp_path / "data"
+    server.set_faults(*POISON)
+    run_id = run_media(data, media, with_models(settings_for(server)))
+    added = {"segments": ["warnings"], "media": ["synthesis", "warning_codes"]}
+    for part in manifest_of(data, run_id).parts:
+        if part.table in added:
+            file = data / "runs" / run_id / part.file
+            pq.write_table(pq.read_table(file).drop_columns(added[part.table]), file)
+    server.set_faults()
+    assert retry(data, run_id, failed_segments(data, run_id)[0]).number == 2
+    rows = check_counts(data, run_id)
+    assert all(row["warnings"] == [] for row in rows["segments"])
+    assert all(row["warning_codes"] == [] for row in rows["media"])
 
 
 def test_scope_is_stored_and_can_contain_entire_items(tmp_path):

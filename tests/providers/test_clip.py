@@ -226,6 +226,20 @@ def test_unknown_public_tag_is_reported_with_the_fix(monkeypatch, tmp_path):
         pull_weights("ViT-B-32:nonsense")
 
 
+def test_file_does_not_shadow_public_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("openai", "mine.safetensors", "datacomp_xl_s13b_b90k"):
+        (tmp_path / name).write_bytes(b"weights")
+    public = find_weights("ViT-B-32:openai")
+    assert (public.available, public.fix.endswith("; for the file openai write ./openai")) == (False, True)
+    default = find_weights(ImageEmbeddingSettings().model)
+    assert (default.available, default.fix.endswith("write ./datacomp_xl_s13b_b90k")) == (False, True)
+    unknown = find_weights("ViT-B-32:mine.safetensors")
+    assert (unknown.available, unknown.fix.endswith("write ./mine.safetensors")) == (False, True)
+    assert find_weights("ViT-B-32:./mine.safetensors").path == Path("mine.safetensors")
+
+
 def test_architecture_with_a_downloaded_tokenizer_is_unavailable(monkeypatch, tmp_path):
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     assert "needs a tokenizer" in find_weights("ViT-B-16-SigLIP:webli").reason

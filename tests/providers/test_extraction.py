@@ -10,7 +10,6 @@ from promptreel.providers.extraction import extraction_key, extraction_request, 
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.signals import SignalsProvider
-from promptreel.schemas.field_paths import leaf_fields, parse_schema
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import ModelSettings
@@ -39,7 +38,6 @@ TIMES = {
         },
     },
 }
-LEAVES = leaf_fields(parse_schema(TIMES))
 
 
 def media_of(start_us, end_us, media_type="video"):
@@ -69,18 +67,18 @@ SEGMENT = media_of(10_000_000, 20_000_000)
     ],
 )
 def test_all_media_times_are_converted_and_nothing_else(answer, converted):
-    assert to_item_times(answer, LEAVES, SEGMENT) == (converted, None)
+    assert to_item_times(answer, TIMES, SEGMENT) == (converted, None)
 
 
 @pytest.mark.parametrize(("time_s", "is_outside"), [(-1, False), (-1.01, True), (11, False), (11.01, True), (99, True)])
 def test_time_outside_the_segment_is_converted_with_a_warning(time_s, is_outside):
-    converted, warning = to_item_times({"at": time_s}, LEAVES, SEGMENT)
+    converted, warning = to_item_times({"at": time_s}, TIMES, SEGMENT)
     assert converted["at"] == pytest.approx(10 + time_s)
     assert warning == (f"times outside the segment's 10 s: at={time_s:g}" if is_outside else None)
 
 
 def test_warning_names_at_most_five_times():
-    _, warning = to_item_times({"all": [100 + n for n in range(20)]}, LEAVES, SEGMENT)
+    _, warning = to_item_times({"all": [100 + n for n in range(20)]}, TIMES, SEGMENT)
     assert warning.count("all=") == 5
 
 

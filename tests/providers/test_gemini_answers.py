@@ -119,15 +119,17 @@ GOOD_FORMS = {
     "half a surrogate pair": lambda text, rng: text[:-1] + ', "more": "x\\ud83dy"}',
     "a repeated field": lambda text, rng: text[:-1] + ', "summary": "last one counts"}',
     "numbers as floats": lambda text, rng: text[:-1] + ', "start_time": 1e3}',
-}
-BAD_FORMS = {
-    "truncated": lambda text, rng: text[: rng.randrange(1, len(text))],
     "prose before": lambda text, rng: f"Here it is: {text}",
     "prose after": lambda text, rng: f"{text}\nI hope that helps.",
     "two objects": lambda text, rng: text + text,
     "single quotes": lambda text, rng: text.replace('"', "'"),
     "a trailing comma": lambda text, rng: text[:-1] + ",}",
     "a comment": lambda text, rng: text[:-1] + "} // done",
+    "a list": lambda text, rng: f"[{text}]",
+    "control characters": lambda text, rng: text.replace("dock", "do\x00ck"),
+}
+BAD_FORMS = {
+    "truncated": lambda text, rng: text[: rng.randrange(1, len(text))],
     "not a number": lambda text, rng: text[:-1] + f', "start_time": {rng.choice(["NaN", "Infinity", "-Infinity"])}}}',
     "beyond floating point": lambda text, rng: text[:-1] + ', "start_time": 1e999}',
     "beyond 64 bits": lambda text, rng: (
@@ -137,7 +139,6 @@ BAD_FORMS = {
     "deep lists": lambda text, rng: text[:-1] + ', "extra": {"n": ' + "[" * 700 + "]" * 700 + "}}",
     "deep objects": lambda text, rng: text[:-1] + ', "extra": ' + '{"n":' * 400 + "1" + "}" * 400 + "}",
     "unclosed lists": lambda text, rng: "[" * rng.randrange(2_000, 50_000),
-    "a list": lambda text, rng: f"[{text}]",
     "null": lambda text, rng: "null",
     "a string": lambda text, rng: json.dumps(text),
     "an empty object": lambda text, rng: "{}",
@@ -147,7 +148,6 @@ BAD_FORMS = {
     "a list instead of an object": lambda text, rng: text[:-1] + ', "scene": []}',
     "a product without a name": lambda text, rng: text[:-1] + ', "products": [{"price": 1}]}',
     "an HTML page": lambda text, rng: "<html><body>502</body></html>",
-    "control characters": lambda text, rng: text.replace("dock", "do\x00ck"),
 }
 
 

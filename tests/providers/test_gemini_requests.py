@@ -7,7 +7,6 @@ import math
 import pytest
 
 from promptreel.providers import gemini
-from promptreel.providers.gemini import wire_schema
 from tests.analysed_media import segment_of
 from tests.fake_gemini import Fault
 from tests.models import SCHEMA
@@ -147,11 +146,6 @@ def test_media_time_format_is_removed_from_the_sent_schema(service):
     assert before.count("media-time") == 1
     assert json.loads(sent) == json.loads(before.replace(', "format": "media-time"', ""))
     assert json.dumps(NESTED.json_schema) == before
-
-
-def test_fields_named_like_keywords_stay_in_the_schema():
-    schema = {"type": "object", "$id": "x", "properties": {"$id": {"type": "string"}, "format": {"type": "string"}}}
-    assert wire_schema(schema) == {key: value for key, value in schema.items() if key != "$id"}
 
 
 def test_cached_tokens_are_recorded(service):

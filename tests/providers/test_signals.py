@@ -17,7 +17,7 @@ from promptreel.providers.base import ModelRequest
 from promptreel.providers.signals import MEASUREMENTS, SignalsProvider
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, VideoLevel
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 from tests.analysed_media import analyse, make_media, segment_of
 from tests.pipeline_runs import CHECKOUT, make_image, plain_rows, start
 from tests.voices import SAMPLE_RATE, draw_voice

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from promptreel.providers.text_embedding import (
 )
 from promptreel.providers.weights import MODELS_VARIABLE, is_installed
 from promptreel.schemas.errors import ModelError
-from promptreel.schemas.field_paths import leaf_fields, parse_schema
+from promptreel.schemas.field_paths import leaf_fields, parse_schema, render_text
 from tests.tiny_models import CLIP_CONFIG, make_clip_folder
 
 # Each pair is closer to each other than to any other line.
@@ -107,14 +108,23 @@ def test_each_text_has_its_field_and_instance():
     ]
 
 
-@pytest.mark.parametrize("path", ["people[].name", "tags", "tags[]", "title"])
-def test_disabled_field_is_not_embedded(path):
-    found = texts_of(METADATA, "m", "t", LEAVES, disabled=[path])
-    everything = texts_of(METADATA, "m", "t", LEAVES)
-    assert [text for text in everything if text not in found] == [
-        text for text in everything if text.field == path.removesuffix("[]")
-    ]
-    assert len(found) < len(everything)
+@pytest.mark.parametrize("path", ["people[].name", "people[].hats[]", "tags", "tags[]", "title", "shots"])
+def test_disabled_field_is_in_no_text(path):
+    complete = render_text(METADATA, LEAVES)
+    found = {text.instance: text.text for text in texts_of(METADATA, complete, "t", LEAVES, disabled=[path])}
+    everything = {text.instance: text.text for text in texts_of(METADATA, complete, "t", LEAVES)}
+    plain = path.removesuffix("[]")
+    left_out = [text.instance for text in texts_of(METADATA, "", "", LEAVES) if text.field == plain]
+    assert everything.keys() - found.keys() == set(left_out)
+    lines = [line for line in complete.splitlines() if not line.startswith(f"{plain}: ")]
+    assert len(lines) == len(LEAVES) - 1
+    assert found["metadata_text"].splitlines() == lines
+
+
+def test_result_with_all_fields_disabled_has_no_text_but_its_transcript():
+    disabled = [leaf.path for leaf in LEAVES]
+    found = texts_of(METADATA, render_text(METADATA, LEAVES), "t", LEAVES, disabled)
+    assert [text.field for text in found] == ["transcription"]
 
 
 def test_blank_texts_are_not_embedded():
@@ -288,6 +298,36 @@ def test_sentence_transformer_folder_is_named_by_its_content(tmp_path):
     (folder / "model.safetensors").write_bytes(b"two!")
     assert SentenceTransformersEmbedder(str(folder)).name != first
     assert first.startswith("sentence-transformers:mine-")
+
+
+def test_folder_does_not_shadow_a_sentence_transformer(monkeypatch, tmp_path, offline):
+    monkeypatch.setattr(text_embedding, "is_installed", lambda package: True)
+    monkeypatch.setattr(local_models, "_models", {})
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.safetensors").write_bytes(b"one")
+    loaded = []
+    library = types.SimpleNamespace(SentenceTransformer=lambda name, **_: loaded.append(name) or OneVector())
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    found = find_text_weights("sentence-transformers:tiny")
+    assert (found.available, found.fix.endswith("; for the folder tiny write ./tiny")) == (False, True)
+    snapshot = tmp_path / "models" / "models--sentence-transformers--tiny" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "modules.json").write_text("[]")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    by_name, by_path = SentenceTransformersEmbedder("tiny"), SentenceTransformersEmbedder("./tiny")
+    assert by_name.name == "sentence-transformers:tiny"
+    assert by_path.name.startswith("sentence-transformers:tiny-")
+    by_name.embed(["a dog"])
+    by_path.embed(["a dog"])
+    assert [Path(name) for name in loaded] == [snapshot, Path("tiny")]
+
+
+class OneVector:
+    def encode(self, texts, **_):
+        return np.ones((len(texts), 1), np.float32)
 
 
 @pytest.mark.skipif(

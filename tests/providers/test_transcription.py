@@ -38,7 +38,7 @@ from promptreel.providers.transcription import (
     utterances_of,
 )
 from promptreel.schemas.media import SoundActivity, TimeSpan
-from promptreel.schemas.table_rows import Word
+from promptreel.schemas.speech_rows import Word
 
 SECOND = 1_000_000
 

@@ -83,6 +83,35 @@ def test_pulled_model_is_found_by_name_offline(offline, monkeypatch, tmp_path, t
     assert tuple(word.text for word in model.transcribe(noise, spans((40, 46)), 90 * SECOND).words) == WORDS
 
 
+def test_folder_does_not_shadow_a_public_model(offline, monkeypatch, tmp_path, tiny):
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()  # e.g. of media
+    found = find_weights("base")
+    assert found.reason == "the weights of whisper model 'base' are not on this machine"
+    assert found.fix == "run: promptreel models pull whisper:base; for the folder base write ./base"
+    assert find_weights("./base").reason.startswith("base lacks model.bin")
+    snapshot = tmp_path / "models" / "models--Systran--faster-whisper-base" / "snapshots" / ("0" * 40)
+    shutil.copytree(tiny, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    assert find_weights("base").path == snapshot
+    shutil.copytree(tiny, tmp_path / "base", dirs_exist_ok=True)
+    assert find_weights("base").path == snapshot
+    assert transcriber("base").name == "whisper:base"
+    assert (find_weights("./base").source, transcriber("./base").name[:13]) == ("path", "whisper:base-")
+
+
+def test_unknown_name_of_a_folder_says_how_to_use_the_folder(offline, monkeypatch, tmp_path, tiny):
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny, tmp_path / "mine")
+    found = find_weights("mine")
+    assert not found.available
+    assert "for the folder mine write ./mine" in found.fix
+    assert find_weights("./mine").available
+
+
 def test_local_weights_are_identified_by_content(tmp_path, tiny):
     folder = shutil.copytree(tiny, tmp_path / "tiny")
     assert transcriber(folder).name == transcriber(tiny).name

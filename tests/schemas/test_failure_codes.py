@@ -56,12 +56,26 @@ def test_retryable_in_sources_matches_the_table():
     ("is_selected", "codes"),
     [
         (lambda code: code.halts_run, {"quota_exhausted", "model_auth", "model_not_found"}),
-        (lambda code: code.is_paid_answer, {"model_blocked", "model_truncated", "model_stopped"}),
+        (
+            lambda code: code.is_paid_answer,
+            {
+                "model_blocked",
+                "model_truncated",
+                "model_stopped",
+                "answer_not_json",
+                "schema_invalid",
+                "media_not_seen",
+            },
+        ),
+        (
+            lambda code: code.found_by_check,
+            {"model_empty", "answer_not_json", "schema_invalid", "media_not_seen"},
+        ),
         (lambda code: code.second_try == "repair", {"answer_not_json", "schema_invalid"}),
         (lambda code: code.second_try == "larger_budget", {"model_truncated"}),
         (lambda code: code.second_try == "same", {"model_empty", "media_not_seen", "model_stopped"}),
     ],
-    ids=["halts_run", "is_paid_answer", "repair", "larger_budget", "same"],
+    ids=["halts_run", "is_paid_answer", "found_by_check", "repair", "larger_budget", "same"],
 )
 def test_codes_by_handling(is_selected, codes):
     assert {code.code for code in FAILURE_CODES.values() if is_selected(code)} == codes

@@ -52,7 +52,7 @@ POSITIONS = {
     "if": lambda part: {"if": part},
     "dependentSchemas": lambda part: {"dependentSchemas": {"a": part}},
     "propertyNames": lambda part: {"propertyNames": part},
-    "additionalProperties": lambda part: {"additionalProperties": part},
+    "additionalProperties": lambda part: {"properties": {"a": {"type": "object", "additionalProperties": part}}},
     "prefixItems": lambda part: {"properties": {"a": {"type": "array", "prefixItems": [part]}}},
     "contains": lambda part: {"properties": {"a": {"type": "array", "contains": part}}},
     "definitions": lambda part: {"$defs": {"d": part}},
@@ -80,9 +80,10 @@ def test_references_outside_the_schema_are_rejected(position, canary, tmp_path):
     [
         ({"allOf": [{"$ref": "#/nope"}]}, "points to nothing"),
         ({"allOf": [{"$ref": "#/title"}], "title": "t"}, "does not point to a schema"),
-        ({"allOf": [{"$ref": "#/x/y"}], "x": {"y": {"$ref": "http://h/"}}}, "does not point to a schema"),
+        ({"allOf": [{"$ref": "#/x/y"}], "x": {"y": {"$ref": "http://h/"}}}, "is not local"),
+        ({"properties": {"a": {"not": {"$ref": "#/x/y"}}}, "x": {"y": {}}}, "does not point to a schema"),
         ({"allOf": [{"$ref": "#"}]}, "circular"),
-        ({"allOf": [{"properties": {"b": {"$ref": "#"}}}]}, "circular"),
+        ({"properties": {"a": {"anyOf": [{"properties": {"b": {"$ref": "#"}}}, {}]}}}, "field 'a.b': .* circular"),
         ({"$defs": {"b": {"not": {"allOf": [{"$ref": "#/$defs/b"}]}}}, "if": {"$ref": "#/$defs/b"}}, "circular"),
         ({"not": {"$dynamicRef": "#x"}}, r"\$dynamicRef"),
         ({"not": {"$id": "http://h/x"}}, r"\$id"),
@@ -119,7 +120,24 @@ def test_expanded_references_are_bounded():
 
     check_json_schema(doubled(8), "json_schema")
     with pytest.raises(PromptError, match=str(MAX_EXPANDED)):
-        check_json_schema(doubled(40), "json_schema")
+        check_json_schema(doubled(20), "json_schema")
+
+
+@pytest.mark.parametrize("link", ["not", "allOf", "anyOf"])
+def test_chain_of_references_is_bounded(link):
+    def chained(times):
+        def refer(number):
+            part = {"$ref": f"#/$defs/d{number}"}
+            return {link: part if link == "not" else [part, {"minLength": 1}]}
+
+        return object_with(
+            properties={"a": refer(0), "b": {"type": "object", **refer(0)}},
+            **{"$defs": {**{f"d{n}": refer(n + 1) for n in range(times)}, f"d{times}": {}}},
+        )
+
+    check_json_schema(chained(20), "json_schema")
+    with pytest.raises(PromptError, match="nested deeper"):
+        check_json_schema(chained(800), "json_schema")
 
 
 def test_backtracking_pattern_matches_in_linear_time():

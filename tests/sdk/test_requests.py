@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from promptreel.schemas.wire.prompt_runs import ExecuteRun, VideosTarget
+from promptreel.schemas.wire.prompt_runs import ExecuteRun
+from promptreel.schemas.wire.run_targets import VideosTarget
 from promptreel.sdk import resources
 from promptreel.sdk.calls import api_keys, indexes, playground, prompt_runs, prompts, service, videos
 from promptreel.sdk.events import stream_request
@@ -81,12 +82,13 @@ def test_requests_match_the_openapi_description(real_service, call):
     assert set(request.params) <= {entry["name"] for entry in parameters if entry["in"] == "query"}
     accepts_key = any(entry["name"] == "Idempotency-Key" for entry in parameters)
     assert (request.idempotency is not None) == accepts_key
-    content = matches[0].get("requestBody", {}).get("content", {})
+    described = matches[0].get("requestBody", {})
+    content = described.get("content", {})
     if request.json is not None:
         body = content["application/json"]["schema"]["$ref"].split("/")[-1]
         assert set(request.json) <= set(description["components"]["schemas"][body]["properties"])
     else:
-        assert not content or request.file is not None
+        assert not described.get("required") or request.file is not None
     if isinstance(call, Listing):
         assert "cursor" in request.params
 

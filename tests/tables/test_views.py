@@ -120,6 +120,32 @@ def test_field_with_two_types_retains_both_values(tmp_path, first, second):
         assert (json.loads(value) if as_json else value) == expected
 
 
+JSON_FIELDS = prompt_of(
+    {
+        "size": {"type": ["integer", "string"]},
+        "box": {"type": "array", "items": [{"type": "integer"}, {"type": "string"}]},
+        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "events": {"type": "array", "items": {"oneOf": [{"type": "integer"}, {"type": "string"}]}},
+    }
+)
+JSON_ANSWERS = [{"size": 2, "box": [1, "x"], "counts": {"dogs": 2}, "events": [1, "x"]}, {"size": "large"}]
+
+
+def test_unions_tuples_and_dictionaries_are_json_columns(tmp_path):
+    storage = open_storage(tmp_path)
+    changed = [{**JSON_ANSWERS[0], "counts": {"dogs": 3}}, {"size": 3}]
+    answers = (JSON_ANSWERS, changed)
+    before, after = (committed_run(storage, make_run(storage, {"v": side}, JSON_FIELDS)) for side in answers)
+    select = "SELECT size, box ->> '$[1]' AS word, counts ->> '$.dogs' AS dogs, events FROM fields ORDER BY start_time"
+    with connect(storage, before) as connection:
+        assert query(connection, select).to_pylist() == [
+            {"size": "2", "word": "x", "dogs": "2", "events": ["1", '"x"']},
+            {"size": '"large"', "word": None, "dogs": None, "events": None},
+        ]
+    changes = [(row.field, row.before, row.after) for _, row in RunDiff(storage, before, after).rows()]
+    assert changes == [("counts", {"dogs": 2}, {"dogs": 3}), ("size", "large", 3)]
+
+
 @pytest.mark.parametrize("limit", [1, 3, 50, 51])
 def test_filter_order_and_limit_on_a_field(tmp_path, limit):
     prompt = prompt_of({"seconds": {"type": "number"}})

@@ -201,9 +201,10 @@ def test_missing_weights_skip_embedding_with_a_warning(media, tmp_path):
     assert warning.startswith("no image_embedding: /nowhere/clip has no open_clip_config.json")
     rows = check_counts(tmp_path, summary["run_id"])
     assert {row["name"]: row["warnings"] for row in rows["media"]} == {
-        "film.mp4": [warning], "still.png": [warning], "tone.flac": [],
+        "film.mp4": [warning], "still.png": [warning],
+        "tone.flac": ["no image_embedding: the item has no pictures"],
     }  # fmt: skip
-    assert {row["image_embedding"] for row in rows["segments"]} == {None}
+    assert {row["image_embedding"] for row in rows["segments"]} == {None, "unavailable"}
     code, out, err = promptreel(*words, *missing, "--strict-models")
     assert (code, out) == (2, "")
     assert "strict_models: no image_embedding: /nowhere/clip has no" in err

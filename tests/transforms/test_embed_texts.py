@@ -99,8 +99,9 @@ def expected_texts(rows, disabled=()):
         for path, instance, text in texts_in(json.loads(row["metadata"])):
             if path not in disabled and not path.startswith("extra"):
                 found.append((segment_id, path, instance, text))
-        if row["metadata_text"].strip():
-            found.append((segment_id, "metadata_text", "metadata_text", row["metadata_text"]))
+        lines = [line for line in row["metadata_text"].splitlines() if line.partition(": ")[0] not in disabled]
+        if lines:
+            found.append((segment_id, "metadata_text", "metadata_text", "\n".join(lines)))
     for row in rows["transcripts"]:
         if row["text"]:
             found.append((row["segment_id"], "transcription", "transcription", row["text"]))

@@ -155,7 +155,8 @@ def test_transcription_only_applies_to_items_with_sound(transcribed):
     assert set(outcomes["mute.mp4"]) == set(outcomes["still.png"]) == {None}
     for name in ("talk.mp4", "voice.flac", "quiet.flac"):
         assert set(outcomes[name]) == {"succeeded"}
-    assert not any(row["warnings"] for row in rows["media"])
+    warnings = {row["name"]: row["warnings"] for row in rows["media"] if row["warnings"]}
+    assert warnings == {name: ["no transcription: the item has no sound"] for name in ("mute.mp4", "still.png")}
     assert {name for name in names.values() if not of_item(rows, "transcripts", media[name])} == {
         "mute.mp4",
         "still.png",

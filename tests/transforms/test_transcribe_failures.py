@@ -37,9 +37,11 @@ def test_missing_weights_skip_transcription_with_a_warning(media, tmp_path):
     assert warning == "no transcription: /nowhere/whisper does not exist; check the path"
     rows = check_counts(tmp_path, summary["run_id"])
     assert {row["name"]: row["warnings"] for row in rows["media"]} == {
-        "talk.mp4": [warning], "voice.flac": [warning], "quiet.flac": [warning], "mute.mp4": [], "still.png": [],
+        "talk.mp4": [warning], "voice.flac": [warning], "quiet.flac": [warning],
+        "mute.mp4": ["no transcription: the item has no sound"],
+        "still.png": ["no transcription: the item has no sound"],
     }  # fmt: skip
-    assert {row["transcription"] for row in rows["segments"]} == {None}
+    assert {row["transcription"] for row in rows["segments"]} == {None, "unavailable"}
     assert rows["transcripts"] == []
 
     code, out, err = promptreel(*words, *missing, "--strict-models")

@@ -12,6 +12,7 @@ def counts_of(table: str, row: Row) -> dict[str, int]:
             "media.total": 1,
             f"media.{row['status']}": 1,
             f"media.{row['media_type'] or 'unread'}.{row['status']}": 1,
+            **({f"synthesis.{row['synthesis']}": 1} if row.get("synthesis") else {}),
         }
     if table == "segments":
         operations = ("field_extraction", "transcription", "image_embedding")

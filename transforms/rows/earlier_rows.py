@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Final
 
 from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.manifest import newest_manifest
@@ -12,6 +14,12 @@ from promptreel.tables.part_files import part_paths
 from promptreel.tables.storage import Storage
 from promptreel.transforms.rows.counts import counts_of
 from promptreel.transforms.rows.source import Row
+
+# The columns of each table that were added after the first release, with their defaults.
+_ADDED_COLUMNS: Final[dict[str, Row]] = {
+    table: {part.name: part.default for part in fields(record) if part.default is not MISSING}
+    for table, record in TABLES.items()
+}
 
 
 class EarlierRows:
@@ -27,11 +35,13 @@ class EarlierRows:
         self.video_ids = frozenset(self._rows["media"].video_ids())
 
     def of_item(self, video_id: str) -> Iterator[tuple[str, Row]]:
-        """Yield (table, row) of one item in every table except `llm_calls`, whose rows come from the call log."""
+        """Yield (table, row) of one item in every table except `llm_calls`, whose rows come from the call log.
+
+        Columns that were added after the rows were written have their defaults."""
         for table, rows in self._rows.items():
             if table != "llm_calls":
                 for row in rows.of(video_id):
-                    yield table, row
+                    yield table, {**_ADDED_COLUMNS[table], **row}
 
     def counts(self) -> Counter[str]:
         """Return the shard's contribution to the manifest's counts."""

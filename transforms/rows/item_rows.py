@@ -20,9 +20,9 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
     """Yield (table, row) of one item in every table except `llm_calls`, each table in its sort order."""
     key = item.plan.analysis_key
     analysis = read_analysis(source.storage, key)[0] if key is not None else None
-    yield "media", row_of(media_row(item, analysis, source.run_id))
+    yield "media", row_of(media_row(item, analysis, source.run_id, has_video_level=source.item_fields is not None))
     for segment in item.segments:
-        yield "segments", row_of(segment_row(segment, source.run_id))
+        yield "segments", row_of(segment_row(segment, source.run_id, item.warnings))
         for row in result_rows(segment, source):
             yield "results", row
         for row in transcript_rows(item, segment, source):

@@ -6,11 +6,16 @@ from collections import Counter
 
 from promptreel.media.analysis import MediaAnalysis
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.table_rows import ItemStatus, MediaRow
+from promptreel.schemas.outcomes import Outcome
+from promptreel.schemas.table_rows import MediaRow
+from promptreel.schemas.uris import public_uri
 from promptreel.transforms.elements import ItemOutcome
+from promptreel.transforms.rows.statuses import item_status
 
 
-def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) -> MediaRow:
+def media_row(
+    item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str, *, has_video_level: bool = False
+) -> MediaRow:
     """Build the row of an item; `analysis` is None if the media could not be read."""
     media = item.plan.item
     info = analysis.info if analysis is not None else None
@@ -26,8 +31,8 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         run_id=run_id,
         video_id=media.video_id,
         name=media.name,
-        uri=media.uri,
-        other_uris=media.other_uris,
+        uri=public_uri(media.uri),
+        other_uris=tuple(map(public_uri, media.other_uris)),
         status=item_status(item),
         media_type=info.media_type if info is not None else None,
         container=info.container if info is not None else None,
@@ -49,7 +54,7 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         succeeded_segments=statuses["succeeded"],
         failed_segments=statuses["failed"],
         cancelled_segments=statuses["cancelled"],
-        warnings=(*(warning.message for warning in warnings), *item.warnings),
+        warnings=(*(warning.message for warning in warnings), *(part.text for part in item.warnings)),
         warning_codes=tuple(dict.fromkeys(warning.code for warning in warnings)),
         decoded_duration_us=decoded_us,
         decoded_duration_seconds=None if decoded_us is None else seconds_from_us(decoded_us),
@@ -57,24 +62,16 @@ def media_row(item: ItemOutcome, analysis: MediaAnalysis | None, run_id: str) ->
         concealed_frames=analysis.concealed_frames if analysis is not None else None,
         damaged_share=analysis.damaged_share if analysis is not None else None,
         start_offset_us=info.start_us if info is not None else None,
+        synthesis=_synthesis_outcome(item) if has_video_level else None,
     )
 
 
-def item_status(item: ItemOutcome) -> ItemStatus:
-    """Derive an item's status.
-
-    Completed if every operation succeeded; partial if some failed and some succeeded; failed if none succeeded;
-    cancelled if the run was stopped before the item was finished.
-    """
-    if item.plan.failure is not None:
-        return "failed"
-    if item.plan.cancelled:
-        return "cancelled"
-    of_item = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
-    ended = {outcome.outcome for outcome in of_item}
-    ended.update(outcome.outcome for segment in item.segments for outcome in segment.outcomes)
-    if "cancelled" in ended:
-        return "cancelled"
-    if "succeeded" not in ended:
-        return "failed"
-    return "partial" if "failed" in ended else "completed"
+def _synthesis_outcome(item: ItemOutcome) -> Outcome | None:
+    """Return how an item's synthesis ended: without any result to read, like the segments; None if it gets none."""
+    if item.synthesis is not None:
+        return item.synthesis.outcome
+    extractions = [segment.outcome_of("field_extraction") for segment in item.segments]
+    ended = {extraction.outcome if extraction is not None else None for extraction in extractions}
+    if not ended or not ended <= {"failed", "cancelled"} or item.segments[0].task.media_type == "image":
+        return None
+    return "cancelled" if "cancelled" in ended else "failed"

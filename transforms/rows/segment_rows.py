@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from promptreel.media.analysis import MediaAnalysis, frames_of_span
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
-from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.key_order import ordered_json
 from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.outcomes import OperationStatus
 from promptreel.schemas.table_rows import FrameRow, ResultRow, SegmentRow
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.table_schemas import FIELDS, typed_fields
 from promptreel.transforms.elements import SegmentOutcome
+from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.rows.source import Row, RowSource
 
 
-def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
-    """Build the row of a segment: its span, the reasons for its boundaries, and the outcomes of its operations."""
+def segment_row(segment: SegmentOutcome, run_id: str, warnings: Sequence[NotRun] = ()) -> SegmentRow:
+    """Build the row of a segment: its span, the reasons for its boundaries, and the outcomes of its operations.
+
+    Args:
+        warnings: the requested operations that did not run for the item.
+    """
     task, span = segment.task, segment.task.planned.span
     start, end = task.planned.start, task.planned.end
-    outcomes = {outcome.operation: outcome for outcome in segment.outcomes}
+    ended: dict[str, OperationStatus] = {part.operation: "unavailable" for part in warnings if not part.lacks}
+    ended |= {outcome.operation: outcome.outcome for outcome in segment.outcomes}
     return SegmentRow(
         run_id=run_id,
         video_id=task.video_id,
@@ -36,10 +43,8 @@ def segment_row(segment: SegmentOutcome, run_id: str) -> SegmentRow:
         end_reason=end.reason,
         end_score=end.score,
         status=segment.status,
-        **{
-            name: outcomes[name].outcome if name in outcomes else None
-            for name in ("field_extraction", "transcription", "image_embedding")
-        },
+        **{name: ended.get(name) for name in ("field_extraction", "transcription", "image_embedding")},  # type: ignore[arg-type]
+        warnings=tuple(part.text for part in warnings),
     )
 
 
@@ -61,13 +66,15 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         end_us=span.end_us,
         start_time=seconds_from_us(span.start_us),
         end_time=seconds_from_us(span.end_us),
-        metadata=canonical_json(result["metadata"]),
+        metadata=ordered_json(result["metadata"], source.prompt.json_schema),
         metadata_text=render_text(result["metadata"], source.fields.leaves),
         warning=result["warning"],
         reused=outcome.reused,
         operation_key=outcome.key,
         llm_call_ids=tuple(result["llm_call_ids"]),
         executed_at=result["executed_at"],
+        model_version=result.get("model_version"),
+        answer_repair=result.get("answer_repair"),
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
 

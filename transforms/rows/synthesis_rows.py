@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
-from promptreel.schemas.ids import canonical_json
+from promptreel.schemas.key_order import ordered_json
 from promptreel.schemas.table_rows import VideoResultRow
 from promptreel.tables.table_schemas import FIELDS, typed_fields
 from promptreel.transforms.elements import ItemOutcome
@@ -15,10 +15,11 @@ from promptreel.transforms.rows.source import Row, RowSource
 
 def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the result of an item's synthesis if it succeeded."""
-    outcome, fields = item.synthesis, source.item_fields
+    outcome, fields, level = item.synthesis, source.item_fields, source.prompt.video_level
     if outcome is None or outcome.outcome != "succeeded":
         return
     assert fields is not None
+    assert level is not None
     result = source.result_of(outcome)
     row = VideoResultRow(
         run_id=source.run_id,
@@ -26,7 +27,7 @@ def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
         prompt_id=source.prompt.prompt_id,
         model=result["model"],
         media_type=item.segments[0].task.media_type,
-        metadata=canonical_json(result["metadata"]),
+        metadata=ordered_json(result["metadata"], level.json_schema),
         metadata_text=render_text(result["metadata"], fields.leaves),
         warning=result["warning"],
         segment_count=result["segment_count"],
@@ -40,5 +41,7 @@ def video_result_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
         operation_key=outcome.key,
         llm_call_ids=tuple(result["llm_call_ids"]),
         executed_at=result["executed_at"],
+        model_version=result.get("model_version"),
+        answer_repair=result.get("answer_repair"),
     )
     yield {**row_of(row), FIELDS: typed_fields(fields.node, result["metadata"])}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from promptreel.providers.transcript import Transcript, Utterance, dominant_language, text_of, utterances_of_span
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.table_rows import TranscriptRow, UtteranceRow
+from promptreel.schemas.speech_rows import TranscriptRow, UtteranceRow
 from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
 from promptreel.transforms.transcribe import load_transcript, segment_words

@@ -7,19 +7,17 @@ from typing import Any, TypedDict, Unpack
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
-    IndexTarget,
     LlmCallBody,
-    PlaygroundTarget,
     PromptRunBody,
-    RetryableOperation,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
     VideoResult,
-    VideosTarget,
 )
+from promptreel.schemas.wire.retries import RetryableOperation
+from promptreel.schemas.wire.run_targets import IndexTarget, PlaygroundTarget, VideosTarget
 from promptreel.sdk.request import SLOW_REQUEST_TIMEOUT_S, Call, Listing, Request, key_for, omit_none, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget

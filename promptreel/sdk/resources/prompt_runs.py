@@ -8,16 +8,16 @@ from typing import Any
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
-    FailedSegments,
     LlmCallBody,
     PromptRunBody,
-    RetryableOperation,
     RunEstimateBody,
     SegmentResult,
     SegmentRetry,
     VideoResult,
 )
+from promptreel.schemas.wire.retries import RetryableOperation
 from promptreel.sdk.calls import prompt_runs as calls
 from promptreel.sdk.calls.prompt_runs import Target
 from promptreel.sdk.pages import AsyncDiffPage, AsyncPage, DiffPage, Page

@@ -31,7 +31,7 @@ class Prompts(Resource):
             prompt_text: instructions applied to every segment.
             json_schema: schema of the response; the root type must be "object".
             video_level: synthesis over each item: `instructions_text`, `included_segment_fields` and `json_schema`.
-            semantic_indexing: fields to leave out of embeddings: `disabled_segment_fields` and
+            semantic_indexing: fields to leave out of search: `disabled_segment_fields` and
                 `disabled_video_level_fields`.
         """
         return self._send(

@@ -1,0 +1,76 @@
+"""What a call record says about the request that was sent.
+
+A record has the text of its call. The instruction and the schema are the same for all calls of a run with one purpose, so
+a record has only their hashes, and they are derived again from the run's prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from promptreel.providers.base import ModelRequest
+from promptreel.providers.extraction import extraction_instruction
+from promptreel.providers.synthesis import synthesis_instruction
+from promptreel.schemas.ids import digest
+
+
+def describe_request(request: ModelRequest) -> str:
+    """Return a request as JSON text: the hashes of the shared instruction and schema, the media without its bytes."""
+    media = request.media
+    described: dict[str, Any] = {
+        "instruction_sha256": digest(request.instruction),
+        "text": request.text,
+        "schema_sha256": digest(request.json_schema),
+        "media": None
+        if media is None
+        else {
+            "media_type": media.media_type,
+            "item": media.item_key,
+            "start_us": media.span.start_us,
+            "end_us": media.span.end_us,
+            "frames": len(media.frames),
+            "has_audio": media.audio_file is not None,
+        },
+    }
+    if request.texts:
+        described["texts"] = request.texts
+    return json.dumps(described, ensure_ascii=False)
+
+
+class SentRequests:
+    """The requests of one run, from its call records.
+
+    Args:
+        definition: the run's prompt as in `Prompt.to_dict`.
+    """
+
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        self._instructions: dict[str, str] = {"metadata_extraction": extraction_instruction(definition["prompt_text"])}
+        self._schemas: dict[str, Any] = {"metadata_extraction": definition["json_schema"]}
+        if level := definition.get("video_level"):
+            self._instructions["video_level_synthesis"] = synthesis_instruction(level["instructions_text"])
+            self._schemas["video_level_synthesis"] = level["json_schema"]
+        self._hashes = {purpose: digest(instruction) for purpose, instruction in self._instructions.items()}
+
+    def instruction(self, purpose: str, request: str) -> str | None:
+        """Return the instruction of a recorded call.
+
+        None for an embedding, and if the hash in the record differs: another version of promptreel, which words its
+        instructions differently, made the call.
+        """
+        is_same = self._hashes.get(purpose, "") == json.loads(request).get("instruction_sha256")
+        return self._instructions[purpose] if is_same else None
+
+    def json_schema(self, purpose: str) -> Mapping[str, Any] | None:
+        """Return the schema that answers of a purpose must fit; None for embeddings."""
+        return self._schemas.get(purpose)
+
+    def prompt_text(self, purpose: str, request: str) -> str | None:
+        """Return the instruction and the text of a recorded call, or the texts of an embedding; None if not known."""
+        recorded = json.loads(request)
+        if purpose == "text_embedding":
+            return "\n\n".join(recorded["texts"]) if "texts" in recorded else None
+        instruction = self.instruction(purpose, request)
+        return None if instruction is None else f"{instruction}\n\n{recorded['text']}"
