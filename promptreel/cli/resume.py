@@ -56,6 +56,7 @@ RESUME_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_media_hours": ("limits.max_duration_s", lambda hours: hours * 3600),
     "max_image_megapixels": ("limits.max_image_pixels", lambda megapixels: round(megapixels * 1e6)),
     "max_damage": ("limits.max_damaged_share", _same),
+    "commit_interval": ("commit_interval_s", _same),
     "strict_models": ("strict_models", _same),
 }
 
