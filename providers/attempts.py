@@ -75,7 +75,7 @@ class OperationAttempts:
         if ticket is not None:
             self._failed_calls.append(ticket.number)
         is_of_service = error.code in FAULT_CODES and ticket is not None and self._settings.max_outage_s > 0
-        if is_of_service and self._health.has_given_up:
+        if is_of_service and self._health.has_given_up_on(self._operation):
             raise error
         if self._faults < self._settings.max_attempts:
             return
