@@ -261,7 +261,8 @@ class ServiceHealth:
         self._down_since = since
         self._suspect = None
         self._first_probe_number = self._next_number
-        self._probe_interval_s = FIRST_PROBE_S
+        # The calls since the first failure were probes too, so their intervals go on growing.
+        self._probe_interval_s = max(FIRST_PROBE_S, min(self._clock() - since, MAX_PROBE_INTERVAL_S))
         requested = min((error.retry_after_s if error is not None else None) or 0.0, MAX_REQUESTED_WAIT_S)
         self._schedule_probe(max(requested, self._jittered_interval()))
         self._publish_down()

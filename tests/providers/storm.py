@@ -32,6 +32,7 @@ class Script:
         fault_share: share of the calls that fail outside of outages, drawn for each operation and try.
         outages: (start, end): every call that arrives in between fails.
         quotas: (start, calls per second): the quota from then on; None grants every call.
+        latency_s: range of the seconds until an answer.
         poison, rejected: operations that always fail with a 500 or a 400.
     """
 
@@ -39,6 +40,7 @@ class Script:
     fault_share: float = 0.3
     outages: tuple[tuple[float, float], ...] = ()
     quotas: tuple[tuple[float, float | None], ...] = ((0.0, None),)
+    latency_s: tuple[float, float] = (1, 4)
     poison: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
 
@@ -89,7 +91,7 @@ class StormyModel(Provider):
         if error is not None:
             await asyncio.sleep(FAULT_LATENCY_S)
             raise error
-        await asyncio.sleep(self._random.uniform(1, 4))
+        await asyncio.sleep(self._random.uniform(*self.script.latency_s))
         self.answered.append((now, asyncio.get_running_loop().time()))
         return ModelAnswer('{"n": 1}', "STOP", Usage(total_tokens=1))
 
