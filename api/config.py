@@ -85,6 +85,8 @@ class ApiConfig(BaseModel):
         max_image_megapixels: maximum width x height of an image, in millions of pixels.
         max_media_damage: maximum share of an item, 0 to 1, that may be missing or concealed; 1 accepts any damage.
         run_deadline_s: seconds after which a run makes no further calls; None means no limit.
+        max_outage_s: seconds that a run waits for a model service that is down or grants no call, before it halts; 0 does
+            not wait.
         commit_interval_s: seconds between commits of finished segments during a run; 0 commits only at its end.
         heartbeat_s: seconds between a supervisor's heartbeats; its leases expire after five missed ones.
         supervise: whether this process executes runs, or only serves requests.
@@ -119,6 +121,7 @@ class ApiConfig(BaseModel):
     run_deadline_s: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
     ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")
+    max_outage_s: float = Field(default=600.0, ge=0, le=7 * 86_400, validation_alias=f"{PREFIX}MAX_OUTAGE")
     commit_interval_s: float = Field(default=5.0, ge=0, le=3600, validation_alias=f"{PREFIX}COMMIT_INTERVAL")
     heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, validation_alias=f"{PREFIX}HEARTBEAT")
     supervise: bool = True

@@ -50,8 +50,9 @@ class OperationAttempts:
         """
         if not error.retryable or FAILURE_CODES[error.code].halts_run:
             raise error
-        if self._health.is_down and error.code in (*FAULT_CODES, "rate_limited"):
+        if self._outages != self._health.outages:
             self._forgive()
+        if self._health.is_down and error.code in (*FAULT_CODES, "rate_limited"):
             return self._jitter.uniform(0, _SPREAD_S)
         if (error.retry_after_s or 0) > MAX_RETRY_AFTER_S:
             raise error
@@ -70,13 +71,11 @@ class OperationAttempts:
             raise error
 
     def _count_fault(self, error: ModelError, ticket: CallTicket | None) -> None:
-        if self._outages != self._health.outages:
-            self._forgive()
         self._faults += 1
         if ticket is not None:
             self._failed_calls.append(ticket.number)
         is_of_service = error.code in FAULT_CODES and ticket is not None and self._settings.max_outage_s > 0
-        if is_of_service and self._health.has_given_up:
+        if is_of_service and self._health.has_given_up_on(self._operation):
             raise error
         if self._faults < self._settings.max_attempts:
             return

@@ -130,7 +130,7 @@ class CallPolicy:
         self._queue = asyncio.Lock()
         clock = asyncio.get_running_loop().time
         self._health = health or ServiceHealth(settings.max_outage_s, clock=clock, jitter=self._jitter)
-        self._reopenings = self._health.reopenings
+        self._outages = self._health.outages
 
     async def prepare(self, request: ModelRequest, subject: CallSubject | None = None) -> Any:
         """Let the provider build what is sent; a failed upload is retried like a call.
@@ -217,8 +217,8 @@ class CallPolicy:
                 while (wait := self._health.wait_s()) > 0:
                     self.check_halted()
                     await asyncio.sleep(min(wait, CHECK_INTERVAL_S))
-                if self._reopenings != self._health.reopenings:
-                    self._reopenings = self._health.reopenings
+                if self._outages != self._health.outages:
+                    self._outages = self._health.outages
                     self._limit.restart()
                 await self._limit.acquire(self.check_halted)
                 ticket = self._health.begin(operation)

@@ -6,6 +6,7 @@ connection errors or time-outs, one call at a time probes the service, and the o
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -28,15 +29,18 @@ RECENT_CALLS: Final = 15
 DOWN_CALLS: Final = 14
 # An operation that always fails must not look like a service that is down.
 DOWN_OPERATIONS: Final = 3
-# If fewer operations than that are left, they wait no longer than this.
-FEW_OPERATIONS_PATIENCE_S: Final = 120.0
+# Fewer calls are enough if all failed and few failed before: so many that chance does not explain them. The share of calls
+# that fail by chance is never estimated lower or higher than this.
+MIN_FAULT_SHARE: Final = 0.1
+MAX_FAULT_SHARE: Final = 0.37
 FIRST_PROBE_S: Final = 1.0
 MAX_PROBE_INTERVAL_S: Final = 30.0
 # The wait that a service may request between probes.
 MAX_REQUESTED_WAIT_S: Final = 120.0
 # The quota of a minute may be used up by others for a minute.
 MIN_RATE_LIMIT_PATIENCE_S: Final = 120.0
-NO_QUOTA_ANSWERS: Final = 3
+# A quota of 0 does not refill; only the owner of the project can raise it.
+NO_QUOTA_PATIENCE_S: Final = 60.0
 REMEMBERED_CALLS: Final = 100
 # An operation keeps failing by chance, not by its own fault, with a probability above this.
 CHANCE: Final = 1e-6
@@ -61,6 +65,11 @@ class ServiceHealth:
         patience_s: how long calls wait while none succeeds; 0 disables waiting.
         clock: monotonic, in seconds.
         on_change: receives the state of the service when it changes; None while calls succeed.
+
+    Attributes:
+        grants: calls that were answered.
+        outages: outages that ended.
+        halt: the error that halted all calls.
     """
 
     def __init__(
@@ -74,21 +83,22 @@ class ServiceHealth:
         self.patience_s = patience_s
         self.grants = 0
         self.outages = 0
-        self.reopenings = 0
         self.halt: ModelError | None = None
-        self.has_given_up = False
         self._clock = clock
+        self._wall_offset_s = time.time() - clock()
         self._jitter = jitter or random.Random()
         self._on_change = on_change
         self._calls: deque[CallTicket] = deque(maxlen=REMEMBERED_CALLS)
         self._next_number = 0
         self._failing: set[str] = set()
+        self._given_up: frozenset[str] = frozenset()
+        self._reopened_number = 0
         self._failing_since: float | None = None
         self._first_failing_number = 0
         self._last_answered_number = -1
         self._limited_since: float | None = None
-        self._no_quota_answers = 0
         self._down_since: float | None = None
+        self._suspect: tuple[str, tuple[int, ...]] | None = None  # what `wait_for_service` received
         self._first_probe_number = 0
         self._probe: CallTicket | None = None
         self._probe_interval_s = FIRST_PROBE_S
@@ -152,6 +162,7 @@ class ServiceHealth:
                 self._record_rejection(ticket, error)
             is_new = ticket.number >= self._first_probe_number
             if ticket.result != "fault" and is_new and self.is_down and self.halt is None:
+                self._reopened_number = ticket.number
                 self._reopen()
 
     def wait_for_service(self, operation: str, faults: Sequence[int]) -> bool:
@@ -164,14 +175,23 @@ class ServiceHealth:
             whether calls wait now.
         """
         with self._lock:
-            if self.patience_s <= 0 or self.has_given_up or self._failing_since is None:
+            if self.patience_s <= 0 or self._given_up or self._failing_since is None:
                 return False
-            own = sum(number < self._last_answered_number for number in faults)  # the service answered later calls
-            if own and self._fault_share(operation) ** own <= CHANCE:
+            if self._are_own(operation, faults):
                 return False
             if not self.is_down:
                 self._go_down(self._failing_since)
+                self._suspect = operation, tuple(faults)
             return True
+
+    def _are_own(self, operation: str, faults: Sequence[int]) -> bool:
+        """Whether calls that the service answered show that faults are those of their operation alone."""
+        own = sum(number < self._last_answered_number for number in faults)
+        return own > 0 and self._fault_share(operation) ** own <= CHANCE
+
+    def has_given_up_on(self, operation: str) -> bool:
+        """Return whether the patience ended while only this operation and few others failed."""
+        return operation in self._given_up
 
     def may_be_chance(self, operation: str, faults: int) -> bool:
         """Return whether the share of failing calls of other operations explains an operation's faults in a row."""
@@ -189,18 +209,20 @@ class ServiceHealth:
         with self._lock:
             if self.halt is None:
                 self.halt = error
-                self._publish(ServiceState("halted", time.time(), error.message, code=error.code))
+                self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=error.code))
 
     def _record_answer(self, ticket: CallTicket) -> None:
         self.grants += 1
         self._last_answered_number = max(self._last_answered_number, ticket.number)
         self._limited_since = None
-        self._no_quota_answers = 0
         if ticket.number >= self._first_failing_number:  # an older call may have been accepted before the failures
             self._failing.clear()
             self._failing_since = None
-            self.has_given_up = False
-        if not self.is_down and self.halt is None:
+            self._given_up = frozenset()
+        is_older = ticket.number < self._first_probe_number
+        if self.is_down and is_older and self._suspect is not None and self._are_own(*self._suspect):
+            self._reopen(was_down=False)
+        elif not self.is_down and self.halt is None:
             self._publish(None)
 
     def _record_fault(self, ticket: CallTicket, error: ModelError) -> None:
@@ -227,24 +249,28 @@ class ServiceHealth:
     def _failed_in_a_row(self) -> list[CallTicket]:
         """Return the recent calls that failed if these are nearly all; otherwise nothing."""
         newest = max((call.number for call in self._calls if call.result == "fault"), default=-1)
-        recent = [call for call in self._calls if call.number <= newest][-RECENT_CALLS:]
-        failed = [call for call in recent if call.result == "fault"]
-        are_many = len(failed) >= DOWN_CALLS and len({call.operation for call in failed}) >= DOWN_OPERATIONS
+        # Calls of an earlier outage say nothing about the time since.
+        calls = [call for call in self._calls if self._reopened_number <= call.number <= newest]
+        failed = [call for call in calls[-RECENT_CALLS:] if call.result == "fault"]
+        if len(failed) < DOWN_CALLS:
+            failed = _failed_against_chance(calls)
+        are_many = len({call.operation for call in failed}) >= DOWN_OPERATIONS
         return sorted(failed, key=lambda call: call.ended_at) if are_many else []
 
     def _go_down(self, since: float, error: ModelError | None = None) -> None:
         self._down_since = since
-        self.outages += 1
+        self._suspect = None
         self._first_probe_number = self._next_number
-        self._probe_interval_s = FIRST_PROBE_S
+        # The calls since the first failure were probes too, so their intervals go on growing.
+        self._probe_interval_s = max(FIRST_PROBE_S, min(self._clock() - since, MAX_PROBE_INTERVAL_S))
         requested = min((error.retry_after_s if error is not None else None) or 0.0, MAX_REQUESTED_WAIT_S)
         self._schedule_probe(max(requested, self._jittered_interval()))
         self._publish_down()
 
-    def _reopen(self) -> None:
+    def _reopen(self, *, was_down: bool = True) -> None:
         self._down_since = None
         self._probe = None
-        self.reopenings += 1
+        self.outages += was_down
         self._publish(None)
 
     def _schedule_probe(self, wait_s: float) -> None:
@@ -253,21 +279,17 @@ class ServiceHealth:
     def _bounded(self, probe_at: float) -> float:
         """Return the time of a probe, at the latest when the patience ends: that call may find the service back."""
         assert self._down_since is not None
-        return max(self._clock(), min(probe_at, self._down_since + self._patience()))
+        return max(self._clock(), min(probe_at, self._down_since + self.patience_s))
 
     def _jittered_interval(self) -> float:
         return self._probe_interval_s * self._jitter.uniform(0.75, 1.25)
 
-    def _patience(self) -> float:
-        are_few = len(self._failing) < DOWN_OPERATIONS
-        return min(self.patience_s, FEW_OPERATIONS_PATIENCE_S) if are_few else self.patience_s
-
     def _is_patience_over(self) -> bool:
-        return self._down_since is not None and self._clock() - self._down_since >= self._patience()
+        return self._down_since is not None and self._clock() - self._down_since >= self.patience_s
 
     def _give_up(self, error: ModelError) -> None:
         if len(self._failing) < DOWN_OPERATIONS:
-            self.has_given_up = True  # the operations fail; others still try
+            self._given_up = frozenset(self._failing)  # these fail; others still try
             self._reopen()
         else:
             self._halt("model_unavailable", f"no call succeeded for {self.patience_s:g} s", error)
@@ -275,11 +297,10 @@ class ServiceHealth:
     def _record_rate_limit(self, error: ModelError) -> None:
         now = self._clock()
         self._limited_since = now if self._limited_since is None else self._limited_since
-        self._no_quota_answers += error.has_no_quota
-        if self._no_quota_answers >= NO_QUOTA_ANSWERS:
+        waited = now - self._limited_since
+        if error.has_no_quota and waited >= min(self.patience_s, NO_QUOTA_PATIENCE_S):
             self._halt("quota_exhausted", "the quota for this model is 0", error)
             return
-        waited = now - self._limited_since
         if self.patience_s > 0 and waited >= max(self.patience_s, MIN_RATE_LIMIT_PATIENCE_S):
             self._halt("quota_exhausted", f"the rate limit granted no call for {waited:.0f} s", error)
             return
@@ -297,7 +318,7 @@ class ServiceHealth:
     def _halt(self, code: str, reason: str, error: ModelError) -> None:
         if self.halt is None:
             self.halt = ModelError(code, f"{reason}: {error.message}", retryable=True)
-            self._publish(ServiceState("halted", time.time(), error.message, code=code))
+            self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=code))
 
     def _publish_down(self) -> None:
         if self._down_since is None or self.halt is not None:
@@ -314,7 +335,17 @@ class ServiceHealth:
             self._on_change(state)
 
     def _wall(self, moment: float) -> float:
-        return time.time() + moment - self._clock()
+        """Return seconds since the epoch, always the same for a moment, so that an equal state stays equal."""
+        return self._wall_offset_s + moment
+
+
+def _failed_against_chance(calls: Sequence[CallTicket]) -> list[CallTicket]:
+    """Return the newest calls if all failed, and so many that the share of failures before does not explain them."""
+    failed = list(itertools.takewhile(lambda call: call.result == "fault", reversed(calls)))
+    before = [call.result == "fault" for call in calls[: len(calls) - len(failed)] if call.result]
+    share = (sum(before) + 1) / (len(before) + 2)
+    share = max(MIN_FAULT_SHARE, min(share, MAX_FAULT_SHARE))
+    return failed if share ** len(failed) <= CHANCE else []
 
 
 def _result_of(error: ModelError | None) -> CallResult:

@@ -44,6 +44,12 @@ A resume can change the limits of a run and the address of its model, e.g. `--ma
 If a limit that caused a failure is now larger, the resume retries the failure even if it is not
 retryable, and requests nothing else again. If the fix is another setting or prompt, start a new
 run; it reuses the results that the change does not affect.
+
+While the model's service is down or its rate limit grants no call, all calls wait and one at a time
+probes it. The progress shows why, in the service's own words: "service overloaded since 14:02, next
+probe in 20 s: HTTP 503 ...". After ten minutes without an answer (`--max-outage SECONDS`), after a
+minute with a quota of 0, or when several operations in a row get the same permanent error, the run
+makes no further calls. What failed for such a reason is retryable.
 """
 
 WARNINGS = """

@@ -9,7 +9,9 @@ from typing import Final
 import apache_beam as beam
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
+from promptreel.schemas.service_state import ServiceState
 from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
+from promptreel.tables.progress import read_service_states
 from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
@@ -66,7 +68,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         counts=dict(sorted(counts.items())),
         parts=parts,
         shards=context.shards,
-        error_message=_error_message(status, counts),
+        error_message=_error_message(status, counts, read_service_states(storage, context.run_id, context.attempt)),
         warnings=sorted(warnings),
     )
     _write_newest_views(storage, context, manifest)
@@ -90,13 +92,17 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
         written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
 
 
-def _error_message(status: RunStatus, counts: Mapping[str, int]) -> str | None:
-    """Summarize a run's failure codes, most frequent first; None if it completed or was cancelled."""
+def _error_message(status: RunStatus, counts: Mapping[str, int], states: Iterable[ServiceState]) -> str | None:
+    """Summarize a run's failure codes, most frequent first, and why its calls were halted, in the service's own words.
+
+    None if it completed or was cancelled.
+    """
     if status not in ("failed", "completed_with_failures"):
         return None
     codes = {name.removeprefix(_CODE): count for name, count in counts.items() if name.startswith(_CODE)}
     ordered = sorted(codes.items(), key=lambda pair: (-pair[1], pair[0]))
-    return "; ".join(f"{count} x {code} ({_meaning(code)})" for code, count in ordered)
+    halts = [state.describe() for state in states if state.status == "halted"]
+    return "; ".join([*(f"{count} x {code} ({_meaning(code)})" for code, count in ordered), *halts])
 
 
 def _meaning(code: str) -> str:

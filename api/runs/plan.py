@@ -98,7 +98,11 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 audio_duration_s=body.audio_segment_duration if body.audio_segmentation_type == "fixed" else None,
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
-            calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
+            calls=CallSettings(
+                max_outage_s=config.max_outage_s,
+                max_total_tokens=config.max_run_tokens,
+                run_deadline_s=config.run_deadline_s,
+            ),
             limits=limits_of(config),
             **local_model_settings(
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding

@@ -50,7 +50,7 @@ class RunProgress:
 
     def print(self, text: str) -> None:
         """Print one permanent line."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)  # a line of a log stays one line
 
     def update(self) -> None:
         """Show the current counters, if the update interval has passed."""

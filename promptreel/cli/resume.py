@@ -50,11 +50,13 @@ RESUME_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_calls_per_second": ("calls.max_calls_per_second", _same),
     "call_deadline": ("calls.deadline_s", _same),
     "max_attempts": ("calls.max_attempts", _same),
+    "max_outage": ("calls.max_outage_s", _same),
     "max_tokens": ("calls.max_total_tokens", _same),
     "run_deadline": ("calls.run_deadline_s", _same),
     "max_media_hours": ("limits.max_duration_s", lambda hours: hours * 3600),
     "max_image_megapixels": ("limits.max_image_pixels", lambda megapixels: round(megapixels * 1e6)),
     "max_damage": ("limits.max_damaged_share", _same),
+    "commit_interval": ("commit_interval_s", _same),
     "strict_models": ("strict_models", _same),
 }
 

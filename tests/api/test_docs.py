@@ -33,7 +33,7 @@ def test_every_setting_is_read_from_the_environment():
         "ALLOWED_MODELS": "signals", "MODEL_ALIASES": "a=signals", "MODEL_BASE_URL": "http://x", "MAX_RUNNING": "9",
         "MAX_RESUMES": "9", "MAX_UPLOAD_BYTES": "9", "MAX_MEDIA_SECONDS": "9", "MAX_RUN_ITEMS": "9",
         "MAX_RUN_SEGMENTS": "9", "MAX_RUN_TOKENS": "9", "RUN_DEADLINE": "9", "HEARTBEAT": "9", "SUPERVISE": "0",
-        "COMMIT_INTERVAL": "9",
+        "COMMIT_INTERVAL": "9", "MAX_OUTAGE": "9",
         "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
         "TRANSCRIPTION_MODEL": "tiny", "TRANSCRIPTION_LANGUAGE": "en, de", "IMAGE_EMBEDDING_MODEL": "local-dir:d",

@@ -1,16 +1,20 @@
 """A resume accepts the settings that cannot change a finished answer, and retries what they may fix."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
+from promptreel.cli.resume import RESUME_OPTIONS
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.schemas.settings import CallSettings
 from tests.cli.in_process import invoke
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_video, plain_rows, promptreel
 
 SECONDS = 4
 TRUNCATED = Fault(text="segment is 0:01.00 to 0:02.00", answer="truncated")
+ONE_ATTEMPT = ("--max-attempts", 1, "--max-outage", 0)
 BLOCKED = Fault(text="segment is 0:02.00 to 0:03.00", finish_reason="SAFETY")
 
 
@@ -55,7 +59,7 @@ def test_larger_budget_retries_only_truncated_answers(tmp_path, film):
 
 def test_changed_settings_apply_to_later_resumes_too(tmp_path, film):
     with FakeGemini(faults=[TRUNCATED, Fault(text="segment is 0:02.00 to 0:03.00", status=503)]) as server:
-        run_id = run(tmp_path, server, film, "--max-output-tokens", 100, "--max-attempts", 1)["run_id"]
+        run_id = run(tmp_path, server, film, "--max-output-tokens", 100, *ONE_ATTEMPT)["run_id"]
         code, summary, err = resume(tmp_path, run_id, "--max-output-tokens", 4000)
         assert code == 3, err
         assert "max_output_tokens: 100 -> 4000" in err
@@ -112,6 +116,11 @@ def test_other_settings_are_rejected_with_those_that_can_change(words, expected)
     assert (code, expected in err) == (2, True), err
     assert "a resume can change" in err
     assert "remove --max-tokens" not in err
+
+
+def test_every_setting_of_calls_and_commits_can_be_changed():
+    changeable = {path for path, _ in RESUME_OPTIONS.values()}
+    assert {"commit_interval_s", *(f"calls.{part.name}" for part in fields(CallSettings))} <= changeable
 
 
 def test_invalid_changed_setting_starts_no_attempt(tmp_path, film):

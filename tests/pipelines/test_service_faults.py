@@ -74,15 +74,15 @@ def test_run_survives_an_outage_longer_than_its_attempts(tmp_path, film, fault):
     check_counts(tmp_path, run_id)
 
 
-@pytest.mark.parametrize("in_flight", [1, 8])
-@pytest.mark.parametrize("name", REJECTIONS)
+@pytest.mark.parametrize(("name", "in_flight"), [*((name, 8) for name in REJECTIONS), ("schema", 1), ("quota 0", 1)])
 def test_resume_does_everything_after_the_cause_is_fixed(tmp_path, film, name, in_flight):
     with FakeGemini(faults=[REJECTIONS[name]]) as server:
-        run_id = run_media(tmp_path, film, settings(server, max_in_flight=in_flight))
+        run_id = run_media(tmp_path, film, settings(server, max_in_flight=in_flight, max_outage_s=1))
         assert len(server.ledger.calls()) <= 2 + in_flight
         rows = check_counts(tmp_path, run_id)
         assert len([row for row in rows["failures"] if row["segment_id"]]) == SEGMENTS
         assert {row["retryable"] for row in rows["failures"]} == {True}
+        assert (REJECTIONS[name].message or "RESOURCE_EXHAUSTED") in manifest_of(tmp_path, run_id).error_message
         server.set_faults()
         code, _, err = promptreel("run", "--resume", run_id, "--data-dir", tmp_path)
         assert code == 0, err
@@ -110,16 +110,32 @@ def test_rejection_of_one_segment_stays_final(tmp_path, film):
     assert [(row["code"], row["retryable"]) for row in failures] == [("model_bad_request", False)]
 
 
-def test_outage_beyond_the_patience_halts_the_run(tmp_path, film):
-    words = ["--model", "gemini-3-flash-preview", "--media-input", "frames", "--max-outage", 4]
+def run_command(server, data, film, *words):
+    """Run a film in segments of 2 s; return (exit code, summary, lines of progress)."""
+    words = ["--model", "gemini-3-flash-preview", "--media-input", "frames", *words]
     words += ["--video-segmentation", "fixed", "--video-segment-seconds", 2]
+    code, out, err = promptreel("run", film, *words, "--base-url", server.base_url, "--data-dir", data, "--json")
+    return code, json.loads(out), err.splitlines()
+
+
+def failures_of(summary):
+    return {(row["code"], row["retryable"]) for row in summary["failures"] if row["segment_id"]}
+
+
+def test_outage_beyond_the_patience_halts_the_run(tmp_path, film):
     with FakeGemini(faults=[Fault(status=503, message="The model is overloaded.")]) as server:
-        base = ["--base-url", server.base_url, "--data-dir", tmp_path]
-        code, out, err = promptreel("run", film, *words, *base, "--json")
-        assert code == 1
-        failures = json.loads(out)["failures"]
-        assert {(row["code"], row["retryable"]) for row in failures if row["segment_id"]} == {
-            ("model_unavailable", True)
-        }
-        assert "calls halted: HTTP 503 UNAVAILABLE: The model is overloaded." in err
+        code, summary, lines = run_command(server, tmp_path, film, "--max-outage", 4)
+        assert (code, failures_of(summary)) == (1, {("model_unavailable", True)})
+        halted = "calls halted: HTTP 503 UNAVAILABLE: The model is overloaded."
+        assert any(halted in line for line in lines)
+        assert halted in summary["error_message"]
         assert len(server.ledger.calls()) <= 40
+
+
+def test_quota_of_zero_is_named_while_waiting_and_at_the_end(tmp_path, film):
+    with FakeGemini(faults=[Fault(status=429, message=QUOTA, retry_delay=0.1)]) as server:
+        code, summary, lines = run_command(server, tmp_path, film, "--max-outage", 4)
+        assert (code, failures_of(summary)) == (1, {("quota_exhausted", True)})
+        named = f"HTTP 429 RESOURCE_EXHAUSTED: {QUOTA}"
+        assert any("; rate limited since " in line and line.endswith(named) for line in lines)
+        assert f"calls halted: {named}" in summary["error_message"]

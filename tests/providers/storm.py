@@ -32,6 +32,7 @@ class Script:
         fault_share: share of the calls that fail outside of outages, drawn for each operation and try.
         outages: (start, end): every call that arrives in between fails.
         quotas: (start, calls per second): the quota from then on; None grants every call.
+        latency_s: range of the seconds until an answer.
         poison, rejected: operations that always fail with a 500 or a 400.
     """
 
@@ -39,6 +40,7 @@ class Script:
     fault_share: float = 0.3
     outages: tuple[tuple[float, float], ...] = ()
     quotas: tuple[tuple[float, float | None], ...] = ((0.0, None),)
+    latency_s: tuple[float, float] = (1, 4)
     poison: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
 
@@ -89,7 +91,7 @@ class StormyModel(Provider):
         if error is not None:
             await asyncio.sleep(FAULT_LATENCY_S)
             raise error
-        await asyncio.sleep(self._random.uniform(1, 4))
+        await asyncio.sleep(self._random.uniform(*self.script.latency_s))
         self.answered.append((now, asyncio.get_running_loop().time()))
         return ModelAnswer('{"n": 1}', "STOP", Usage(total_tokens=1))
 
@@ -150,14 +152,12 @@ def run_storm(script, operations=600, **settings):
         loop = asyncio.get_running_loop()
         model, states = StormyModel(script), []
         calls = CallSettings(**settings)
-        jitter = random.Random(script.seed)
+        jitter, started = random.Random(script.seed), time.time()
         health = ServiceHealth(
             calls.max_outage_s,
             clock=loop.time,
             jitter=jitter,
-            on_change=lambda state: states.append(
-                (loop.time(), state, state and loop.time() + state.since - time.time())
-            ),
+            on_change=lambda state: states.append((loop.time(), state, state and state.since - started)),
         )
         policy = CallPolicy(model, calls, MemorySink(), jitter=jitter, health=health)
         window = asyncio.Semaphore(calls.max_in_flight * 5 // 4)

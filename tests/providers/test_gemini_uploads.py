@@ -90,7 +90,7 @@ def test_unreadable_upload_fails_with_the_reason(service, film):
 def test_upload_that_never_becomes_ready_times_out(service, film, monkeypatch):
     monkeypatch.setattr(gemini, "UPLOAD_TIMEOUT_S", 0.3)
     service.service.files.processing_s = 1000
-    one_attempt = CallSettings(max_attempts=1)
+    one_attempt = CallSettings(max_attempts=1, max_outage_s=0)
     failure, _ = call_model(service, build_request(segment_of(film, 0, 2)), media_input="files", calls=one_attempt)
     assert (failure.code, failure.retryable) == ("model_timeout", True)
 

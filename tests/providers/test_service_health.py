@@ -7,7 +7,7 @@ import pytest
 
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.repeated_errors import REPEATS
-from promptreel.providers.service_health import NO_QUOTA_ANSWERS, ServiceHealth
+from promptreel.providers.service_health import NO_QUOTA_PATIENCE_S, ServiceHealth
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.service_state import ServiceState, error_identity
 from promptreel.schemas.settings import CallSettings
@@ -38,11 +38,11 @@ class TimedModel(ScriptedModel):
         return await super().call(request, prepared)
 
 
-def run_operations(error_at, count=24, **settings):
+def run_operations(error_at, count=24, latency_s=0.5, **settings):
     """Make the calls of `count` operations, named by number; return (outcomes, model, published states, seconds)."""
 
     async def scenario():
-        model, states = TimedModel(error_at), []
+        model, states = TimedModel(error_at, latency_s), []
         calls, clock = CallSettings(**settings), asyncio.get_running_loop().time
         health = ServiceHealth(calls.max_outage_s, clock=clock, on_change=states.append)
         policy = CallPolicy(model, calls, MemorySink(), health=health)
@@ -96,6 +96,20 @@ def test_operation_that_always_fails_has_its_own_attempts():
     assert states == []
 
 
+@pytest.mark.parametrize(("count", "attempts"), [(4, 1), (4, 5), (24, 1)])
+def test_answers_to_later_calls_end_the_wait_for_one_operation(count, attempts):
+    """The others were called after operation 1 and answered after its attempts were used up, so the service is up."""
+    outcomes, model, states, seconds = run_operations(
+        lambda name, now: UNAVAILABLE if name == "1" else None, count=count, max_attempts=attempts, latency_s=30
+    )
+    assert [getattr(outcome, "code", None) for outcome in outcomes] == [None, "model_unavailable"] + [None] * (
+        count - 2
+    )
+    assert seconds < 90
+    assert [name for _, name in model.times].count("1") <= attempts + 7
+    assert states[-1] is None
+
+
 @pytest.mark.parametrize("count", [2, 24])
 def test_patience_ends_with_retryable_failures(count):
     outcomes, model, states, seconds = run_operations(lambda name, now: UNAVAILABLE, count=count, max_outage_s=90)
@@ -109,13 +123,25 @@ def test_patience_ends_with_retryable_failures(count):
         assert (states[-1].status, states[-1].code) == ("halted", "model_unavailable")
 
 
-def test_quota_of_zero_halts_after_a_few_answers():
-    outcomes, model, states, seconds = run_operations(lambda name, now: NO_QUOTA, max_in_flight=1)
+@pytest.mark.parametrize("patience_s", [0, 30, 600])
+def test_quota_of_zero_is_shown_and_then_halts_calls(patience_s):
+    outcomes, model, states, seconds = run_operations(
+        lambda name, now: NO_QUOTA, max_in_flight=1, max_outage_s=patience_s
+    )
     assert codes(outcomes) == {"quota_exhausted"}
-    assert "limit: 0" in outcomes[0].message
-    assert len(model.times) == NO_QUOTA_ANSWERS
-    assert seconds < 60
-    assert states[-1].status == "halted"
+    assert all(isinstance(outcome, Halted) or outcome.retryable for outcome in outcomes)
+    assert "the quota for this model is 0: HTTP 429: limit: 0" in outcomes[1].message
+    assert len(model.times) <= 5
+    expected_s = min(patience_s, NO_QUOTA_PATIENCE_S)
+    assert expected_s <= seconds <= expected_s + 30
+    assert [state.status for state in states] == (["rate limited"] if patience_s else []) + ["halted"]
+    assert {state.message for state in states} == {NO_QUOTA.message}
+
+
+def test_quota_that_is_raised_in_time_loses_nothing():
+    outcomes, _, states, _ = run_operations(lambda name, now: NO_QUOTA if now < 40 else None)
+    assert not codes(outcomes)
+    assert [state and state.status for state in states] == ["rate limited", None]
 
 
 def test_rate_limit_that_grants_nothing_halts_with_its_message():

@@ -4,9 +4,13 @@ A patient caller calls each operation until it answers, so it loses only what ne
 such a caller needs if it also wastes nothing: for each operation its answer and the faults that the script draws for it;
 for each outage the calls that arrive before its first failure can be known, and one probe per MAX_PROBE_INTERVAL_S; no
 call beyond a quota. Operations that never answer count with the calls that were made.
+
+The bound holds for runs of some length: an outage costs the calls that show it, whether 24 or 600 operations are left.
 """
 
+import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +87,30 @@ def test_storm_loses_nothing_and_wastes_few_calls(name, seed):
 @pytest.mark.parametrize(("name", "seed"), SLOW)
 def test_storm_of_every_seed_loses_nothing(name, seed):
     check_storm(name, seed)
+
+
+SHAPES = list(itertools.product([24, 200, 600], [1, 4, 16, 64], [(0.2, 0.6), (10, 30)]))
+
+
+def check_shape(name, operations, in_flight, latency_s, seeds):
+    for seed in seeds:
+        script = replace(STORMS[name](seed), latency_s=latency_s)
+        result = run_storm(script, operations, max_in_flight=in_flight)
+        assert result.lost() <= script.poison | script.rejected, seed
+        if operations >= 600:
+            assert result.model.calls <= WASTE * minimum_calls(result), seed
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_slow_storm_of_few_calls_at_once_loses_nothing(name):
+    check_shape(name, 24, 1, (10, 30), [0, 8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("operations", "in_flight", "latency_s"), SHAPES)
+@pytest.mark.parametrize("name", STORMS)
+def test_storm_of_every_shape_loses_nothing(name, operations, in_flight, latency_s):
+    check_shape(name, operations, in_flight, latency_s, SEEDS)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 24])
