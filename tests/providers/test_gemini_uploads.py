@@ -14,7 +14,6 @@ from tests.fake_gemini import Fault
 from tests.fake_gemini.faults import error_body
 from tests.models import MemorySink
 from tests.providers.gemini_calls import (
-    NoJitter,
     build_request,
     call_all,
     call_model,
