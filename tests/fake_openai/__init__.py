@@ -1,7 +1,7 @@
 """A fake OpenAI-compatible server for tests: chat completions over HTTP with made-up answers and scripted faults.
 
-    with FakeOpenAI(supports=Supports(structures=("json_object",))) as server:
-        ...  # point the client at server.base_url
+with FakeOpenAI(supports=Supports(structures=("json_object",))) as server:
+    ...  # point the client at server.base_url
 """
 
 import socket

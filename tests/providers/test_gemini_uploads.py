@@ -23,6 +23,7 @@ from tests.providers.gemini_calls import (
     request_text,
     sound_length,
 )
+from tests.providers.provider_calls import NoJitter
 
 
 def test_concurrent_segments_share_one_upload_with_different_offsets(service, film):
