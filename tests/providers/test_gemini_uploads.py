@@ -14,7 +14,6 @@ from tests.fake_gemini import Fault
 from tests.fake_gemini.faults import error_body
 from tests.models import MemorySink
 from tests.providers.gemini_calls import (
-    NoJitter,
     build_request,
     call_all,
     call_model,
@@ -24,6 +23,7 @@ from tests.providers.gemini_calls import (
     request_text,
     sound_length,
 )
+from tests.providers.provider_calls import NoJitter
 
 
 def test_concurrent_segments_share_one_upload_with_different_offsets(service, film):
