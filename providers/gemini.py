@@ -28,7 +28,7 @@ from promptreel.providers.media_labels import SOUND_LABEL, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.settings import ModelSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings
 
 # A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
 MAX_INLINE_BYTES: Final = 14_000_000
@@ -96,6 +96,7 @@ class GeminiProvider(Provider):
         return min(MAX_OUTPUT_TOKENS, self._settings.max_output_tokens * request.output_token_factor)
 
     def check_access(self) -> None:
+        check_thinking(self._settings)
         require_access(self.name, self._settings, "use the built-in model signals")
         if self._settings.vertex_project and self._settings.media_input == "files":
             raise SettingsError("media_input is 'files', but Vertex AI has no Files API; use clips or frames")
@@ -273,6 +274,11 @@ class GeminiProvider(Provider):
                     names = [self._uploaded.pop() for _ in range(min(MAX_CONCURRENT_DELETES, len(self._uploaded)))]
                     deletions = [self._client.aio.files.delete(name=name) for name in names]
                     await asyncio.gather(*deletions, return_exceptions=True)
+
+
+def build_provider(settings: RunSettings) -> GeminiProvider:
+    """Return the provider of a run's Gemini model; an entry point (`promptreel.providers.plugins`)."""
+    return GeminiProvider(settings.model, settings.sampling.frames_per_second)
 
 
 def check_thinking(settings: ModelSettings) -> None:

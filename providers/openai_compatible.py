@@ -15,13 +15,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
-from promptreel.providers.gemini import wire_schema
+from promptreel.providers.gemini_schema import wire_schema
 from promptreel.providers.openai_answer import message_of, model_error_of, read_answer
 from promptreel.providers.openai_dialect import Dialect, response_format
 from promptreel.providers.openai_media import media_parts
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import ModelSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings
 
 PREFIX: Final = "openai:"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
@@ -30,6 +30,11 @@ MEDIA_VERSION: Final = 1  # part of every operation's key; raise it when the par
 # Models that hear, by parts of their names. All others read the transcript.
 _HEARING_NAMES: Final = ("audio", "omni", "gemini", "voxtral", "ultravox")
 _MAX_DIALECTS: Final = 6  # one request tries at most this many
+
+
+def build_provider(settings: RunSettings) -> OpenAIProvider:
+    """Return the provider of a run's model; an entry point (`promptreel.providers.plugins`)."""
+    return OpenAIProvider(settings.model)
 
 
 class OpenAIProvider(Provider):

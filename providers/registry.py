@@ -7,12 +7,10 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
-from promptreel.providers.gemini import GeminiProvider, check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
-from promptreel.providers.openai_compatible import PREFIX as OPENAI_PREFIX
-from promptreel.providers.openai_compatible import OpenAIProvider
+from promptreel.providers.plugins import build_from_plugin, installed_plugins, package_of
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -26,6 +24,7 @@ from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
+BUILT_IN: Final = frozenset({"gemini", "openai", "signals"})
 
 
 def provider_of(settings: RunSettings) -> Provider:
@@ -35,16 +34,35 @@ def provider_of(settings: RunSettings) -> Provider:
         SettingsError: no provider has a model of that name.
     """
     name = settings.model.model
-    if name == SignalsProvider.name:
-        return SignalsProvider()
-    if is_gemini(name):
-        return GeminiProvider(settings.model, settings.sampling.frames_per_second)
-    if name.startswith(OPENAI_PREFIX):
-        return OpenAIProvider(settings.model)
-    raise SettingsError(
-        f"no provider for model {name!r}; use 'signals', a Gemini name such as {DEFAULT_GEMINI_MODEL!r}, or "
-        f"'{OPENAI_PREFIX}NAME' for a model of an OpenAI-compatible server"
-    )
+    provider = build_from_plugin(plugin_name(name), settings)
+    if provider is None:
+        raise unknown_model(name)
+    return provider
+
+
+def plugin_name(model: str) -> str:
+    """Return the name of the plug-in that has a model: the part of the model's name before a colon.
+
+    Gemini's models have the names that the service gives them, without a prefix.
+    """
+    return "gemini" if is_gemini(model) else model.partition(":")[0]
+
+
+def unknown_model(name: str) -> SettingsError:
+    """Return the error for a model that no installed provider has; it names the valid forms."""
+    plugins = installed_plugins()
+    if SignalsProvider.name not in plugins:
+        return SettingsError(
+            f"no provider for model {name!r}: promptreel's own providers are not registered; install promptreel again, "
+            "in a checkout with pip install -e ."
+        )
+    forms = [
+        f"{SignalsProvider.name!r}",
+        f"a Gemini name such as {DEFAULT_GEMINI_MODEL!r}",
+        "'openai:NAME' for a model of an OpenAI-compatible server",
+        *(f"'{prefix}:NAME' ({package_of(plugins[prefix][0])})" for prefix in sorted(plugins.keys() - BUILT_IN)),
+    ]
+    return SettingsError(f"no provider for model {name!r}; use {', '.join(forms[:-1])} or {forms[-1]}")
 
 
 def check_run(prompt: Prompt, settings: RunSettings) -> None:
@@ -55,7 +73,6 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
         InvalidInput: names the problem and its fix.
     """
     provider_of(settings).check_prompt(prompt)
-    check_thinking(settings.model)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
