@@ -98,6 +98,7 @@ class ModelAnswer:
         warning: a warning for readers of the answer.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
         model_version: the model that answered, as the service names it; None if it reports none.
+        request_form: which optional parts of a request the service supports, if that was found out; for the call record.
         max_output_tokens: of an answer from a call record, the limit under which it was requested; None if unknown.
     """
 
@@ -108,6 +109,7 @@ class ModelAnswer:
     warning: str | None = None
     vectors: NDArray[np.float32] | None = None
     model_version: str | None = None
+    request_form: str | None = None
     max_output_tokens: int | None = None
 
 

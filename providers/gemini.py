@@ -65,6 +65,11 @@ class _UploadedPart:
     span: TimeSpan | None
 
 
+def build_provider(settings: RunSettings) -> GeminiProvider:
+    """Return the provider of a run's Gemini model; an entry point (`promptreel.providers.plugins`)."""
+    return GeminiProvider(settings.model, settings.sampling.frames_per_second)
+
+
 class GeminiProvider(Provider):
     """A Gemini model at Google's service, on Vertex AI, or at any base URL."""
 
@@ -96,7 +101,6 @@ class GeminiProvider(Provider):
         return min(MAX_OUTPUT_TOKENS, self._settings.max_output_tokens * request.output_token_factor)
 
     def check_access(self) -> None:
-        check_thinking(self._settings)
         require_access(self.name, self._settings, "use the built-in model signals")
         if self._settings.vertex_project and self._settings.media_input == "files":
             raise SettingsError("media_input is 'files', but Vertex AI has no Files API; use clips or frames")
@@ -274,11 +278,6 @@ class GeminiProvider(Provider):
                     names = [self._uploaded.pop() for _ in range(min(MAX_CONCURRENT_DELETES, len(self._uploaded)))]
                     deletions = [self._client.aio.files.delete(name=name) for name in names]
                     await asyncio.gather(*deletions, return_exceptions=True)
-
-
-def build_provider(settings: RunSettings) -> GeminiProvider:
-    """Return the provider of a run's Gemini model; an entry point (`promptreel.providers.plugins`)."""
-    return GeminiProvider(settings.model, settings.sampling.frames_per_second)
 
 
 def check_thinking(settings: ModelSettings) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -71,6 +72,9 @@ class OpenAIProvider(Provider):
             "thinking_level": settings.thinking_level,
         }
 
+    def output_budget(self, request: ModelRequest) -> int:
+        return self._settings.max_output_tokens * request.output_token_factor
+
     def reads_transcript(self, prompt: Prompt) -> bool:
         return not self.takes_sound
 
@@ -123,7 +127,7 @@ class OpenAIProvider(Provider):
                 if (failure := model_error_of(error, self._model)) is None:
                     raise
                 raise failure from error
-            answer = read_answer(response)
+            answer = replace(read_answer(response), request_form=str(dialect))
             if answer.failure is None and answer.text.strip():
                 self._adopt(dialect.after_ignored_schema(answer.text, schema), dialect)
             return answer
@@ -154,7 +158,7 @@ class OpenAIProvider(Provider):
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": content}],
-            dialect.token_limit: settings.max_output_tokens * request.output_token_factor,
+            dialect.token_limit: self.output_budget(request),
         }
         if dialect.takes_temperature:
             body["temperature"] = settings.temperature

@@ -26,6 +26,13 @@ class Dialect:
     takes_temperature: bool = True
     takes_effort: bool = True
 
+    def __str__(self) -> str:
+        """Return the form of a request for readers, e.g. "json_object, max_tokens, no temperature"."""
+        parts = [self.structure, self.token_limit]
+        parts += [] if self.takes_temperature else ["no temperature"]
+        parts += [] if self.takes_effort else ["no reasoning_effort"]
+        return ", ".join(parts)
+
     def after_rejection(self, message: str) -> Dialect | None:
         """Return the dialect to try after a rejected request; None if the rejection has another cause.
 

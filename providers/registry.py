@@ -7,6 +7,7 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
+from promptreel.providers.gemini import check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
@@ -73,6 +74,8 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
         InvalidInput: names the problem and its fix.
     """
     provider_of(settings).check_prompt(prompt)
+    if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
+        check_thinking(settings.model)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")

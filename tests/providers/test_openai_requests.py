@@ -94,17 +94,21 @@ def test_other_models_get_the_words_with_their_times(chat, tone):
 
 
 @pytest.mark.parametrize(
-    ("supports", "rejected"),
+    ("supports", "rejected", "form"),
     [
-        (Supports(), 0),
-        (Supports(structures=("json_object",)), 1),
-        (Supports(structures=()), 2),
-        (Supports(token_limits=("max_completion_tokens",)), 1),
-        (Supports(temperature=False), 1),
-        (Supports(structures=(), token_limits=("max_completion_tokens",), temperature=False), 4),
+        (Supports(), 0, "json_schema, max_tokens"),
+        (Supports(structures=("json_object",)), 1, "json_object, max_tokens"),
+        (Supports(structures=()), 2, "prompt, max_tokens"),
+        (Supports(token_limits=("max_completion_tokens",)), 1, "json_schema, max_completion_tokens"),
+        (Supports(temperature=False), 1, "json_schema, max_tokens, no temperature"),
+        (
+            Supports(structures=(), token_limits=("max_completion_tokens",), temperature=False),
+            4,
+            "prompt, max_completion_tokens, no temperature",
+        ),
     ],
 )
-def test_supported_form_is_found_once(chat, caplog, supports, rejected):
+def test_supported_form_is_found_once_and_recorded(chat, caplog, supports, rejected, form):
     caplog.set_level(logging.WARNING)
     chat.service.supports = supports
     chat.service.answer = None
@@ -113,6 +117,7 @@ def test_supported_form_is_found_once(chat, caplog, supports, rejected):
     assert all(isinstance(outcome.metadata["n"], int) for outcome in outcomes)
     assert len(chat.service.bodies) == len(calls) == 5
     assert len(chat.ledger.calls()) == 5 + rejected
+    assert {(call.request_form, call.max_output_tokens) for call in calls} == {(form, 8192)}
     assert caplog.text.count("requests are now sent as") == rejected
 
 
