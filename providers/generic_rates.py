@@ -24,4 +24,6 @@ def picture_tokens(sampling: SamplingSettings) -> int:
 
 def generic_rates_note(model: str) -> str:
     """Return the note for an estimate with these rates."""
-    return f"Input tokens use generic rates, because those of model {model!r} are unknown; actual counts may differ much."
+    return (
+        f"Input tokens use generic rates, because those of model {model!r} are unknown; actual counts may differ much."
+    )

@@ -13,9 +13,9 @@ from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.settings import CallSettings, ModelSettings
+from promptreel.testing.calls import call_provider
 from tests.analysed_media import run_ffmpeg
 from tests.models import SCHEMA
-from tests.providers.provider_calls import call_provider
 
 MODEL = DEFAULT_GEMINI_MODEL
 

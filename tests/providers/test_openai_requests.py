@@ -12,12 +12,12 @@ from promptreel.providers.openai_compatible import OpenAIProvider
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.settings import ModelSettings
 from promptreel.schemas.speech_rows import Word
+from promptreel.testing.calls import call_provider
 from tests.analysed_media import segment_of
 from tests.fake_gemini import Fault
 from tests.fake_openai import FakeOpenAI, Supports
 from tests.fake_openai.server import parts_of
 from tests.providers.gemini_calls import build_request
-from tests.providers.provider_calls import call_provider
 
 
 @pytest.fixture(scope="module")

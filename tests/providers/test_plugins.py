@@ -62,7 +62,11 @@ def test_unknown_prefix_is_rejected_with_the_installed_ones(install):
 @pytest.mark.parametrize(
     ("source", "value", "cause"),
     [
-        ("import not_installed_here", "broken_models:build", "ModuleNotFoundError: No module named 'not_installed_here'"),
+        (
+            "import not_installed_here",
+            "broken_models:build",
+            "ModuleNotFoundError: No module named 'not_installed_here'",
+        ),
         ("1 / 0", "broken_models:build", "ZeroDivisionError: division by zero"),
         ("", "broken_models:build", "AttributeError: module 'broken_models' has no attribute 'build'"),
         ("build = 3", "broken_models:build", "'broken_models:build' is not callable"),
