@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 # "json_schema" enforces the schema, "json_object" enforces JSON; in "prompt" the model only reads the schema.
 Structure = Literal["json_schema", "json_object", "prompt"]
+TokenLimit = Literal["max_completion_tokens", "max_tokens"]
 _STRUCTURE_WORDS: Final = ("response_format", "json_schema", "json_object", "guided", "structured output", "grammar")
 _UNSUPPORTED_WORDS: Final = ("support", "unknown", "unrecogni", "unexpected", "extra", "not permitted")
 
@@ -22,13 +23,13 @@ class Dialect:
     """The optional parts of a request that a server supports."""
 
     structure: Structure = "json_schema"
-    token_limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    token_limit: TokenLimit = "max_completion_tokens"
     takes_temperature: bool = True
     takes_effort: bool = True
 
     def __str__(self) -> str:
         """Return the form of a request for readers, e.g. "json_object, max_tokens, no temperature"."""
-        parts = [self.structure, self.token_limit]
+        parts: list[str] = [self.structure, self.token_limit]
         parts += [] if self.takes_temperature else ["no temperature"]
         parts += [] if self.takes_effort else ["no reasoning_effort"]
         return ", ".join(parts)
@@ -41,7 +42,7 @@ class Dialect:
         """
         text = message.lower()
         if self.token_limit in text:
-            other = "max_tokens" if self.token_limit == "max_completion_tokens" else "max_completion_tokens"
+            other: TokenLimit = "max_tokens" if self.token_limit == "max_completion_tokens" else "max_completion_tokens"
             # Any other message about the limit concerns its value, e.g. more tokens than the model's context.
             is_unsupported = any(word in text for word in _UNSUPPORTED_WORDS)
             return replace(self, token_limit=other) if is_unsupported else None

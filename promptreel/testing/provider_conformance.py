@@ -142,7 +142,7 @@ class ServiceConformance(ProviderConformance):
         service.script(Reply())
 
     @pytest.fixture
-    def settings(self, service: FaultServer) -> RunSettings:  # type: ignore[override]
+    def settings(self, service: FaultServer) -> RunSettings:
         return self.settings_with(service)
 
     def settings_with(self, service: FaultServer, **changes: Any) -> RunSettings:

@@ -9,6 +9,7 @@ from promptreel.providers import gemini
 from promptreel.providers.answers import generate_checked
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
 from promptreel.schemas.settings import CallSettings
+from promptreel.testing.calls import NoJitter
 from tests.analysed_media import segment_of
 from tests.fake_gemini import Fault
 from tests.fake_gemini.faults import error_body
@@ -23,7 +24,6 @@ from tests.providers.gemini_calls import (
     request_text,
     sound_length,
 )
-from tests.providers.provider_calls import NoJitter
 
 
 def test_concurrent_segments_share_one_upload_with_different_offsets(service, film):

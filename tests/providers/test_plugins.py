@@ -75,7 +75,7 @@ def test_unknown_prefix_is_rejected_with_the_installed_ones(install):
 )
 def test_plugin_that_cannot_be_used_is_named_with_its_package(install, source, value, cause):
     install("broken_models", source, broken=value)
-    with pytest.raises(SettingsError, match="'broken' of package broken_models 1.2 ") as caught:
+    with pytest.raises(SettingsError, match=r"'broken' of package broken_models 1\.2 ") as caught:
         provider_named("broken:x")
     assert cause in str(caught.value)
     assert "update or uninstall broken_models" in str(caught.value)
