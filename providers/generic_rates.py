@@ -1,8 +1,8 @@
 """Generic rates of input tokens, for models whose own rates promptreel does not know: all but Gemini.
 
 A picture counts one token for each patch of 28 x 28 pixels, as in Qwen2-VL and its successors; other models take between
-a quarter and twice that. Sound counts 25 tokens per second, as in Qwen2-Audio; others take 10 to 32. A transcript counts 4 tokens per
-second of media with sound, which is fast speech.
+a quarter and twice that. Sound counts 25 tokens per second, as in Qwen2-Audio; others take 10 to 32. A transcript counts
+4 tokens per second of media with sound, which is fast speech.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ def _status_error(error: Any, model: str) -> ModelError:
     message = f"HTTP {status}: {message_of(error)}"
     if status == HTTPStatus.PAYMENT_REQUIRED or error.code in _QUOTA_CODES or error.type in _QUOTA_CODES:
         return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and "input is not supported" in message:
+        return ModelError("model_bad_request", message)  # llama.cpp, about pictures and sound that a model does not take
     code, retryable = failure_of_status(status)
     if code == "model_not_found":
         message = f"the service does not have model {model!r}; check the name and the base URL ({message})"

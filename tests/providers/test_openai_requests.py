@@ -138,6 +138,19 @@ def test_usage_separates_reasoning_from_the_answer(chat):
     assert call.output_tokens == 2
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+        "audio input is not supported by this model",
+    ],
+)
+def test_input_that_a_model_does_not_take_is_no_outage(chat, message):
+    chat.set_faults(Fault(status=500, message=message))  # llama.cpp
+    failure, calls = call_model(chat)
+    assert (failure.code, failure.retryable, len(calls)) == ("model_bad_request", False, 1)
+
+
 def test_key_is_sent_if_set(chat, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "made-up")
     call_model(chat)
