@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from promptreel.providers.known_models import not_found_message
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
 
+# Ends of the names of the client's functions that parse responses.
+_PARSERS: Final = ("_from_mldev", "_from_vertex", "_from_response")
 KEY_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
 
@@ -157,6 +160,9 @@ def _is_unreadable_answer(error: Exception) -> bool:
     import pydantic
     from google.genai import errors
 
+    if isinstance(error, TypeError | AttributeError):  # the client's parser does not check the types of a response
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.name.endswith(_PARSERS) for frame in frames)
     return isinstance(
         error, errors.UnknownApiResponseError | pydantic.ValidationError | json.JSONDecodeError | UnicodeDecodeError
     )

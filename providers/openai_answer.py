@@ -25,14 +25,14 @@ def read_answer(response: Any) -> ModelAnswer:
         inner = getattr(response, "error", None)  # some proxies answer 200 with an error in the body
         detail = str(inner if inner is not None else response)[:_MESSAGE_CHARS]
         raise ModelError("model_unavailable", f"the response is not a chat completion: {detail}", retryable=True)
-    usage, version = _usage(getattr(response, "usage", None)), getattr(response, "model", None)
+    usage, version = _usage(getattr(response, "usage", None)), _string(getattr(response, "model", None))
     if not choices:
         return ModelAnswer("", None, usage, None, model_version=version)
     choice = choices[0]
-    message = choice.message
+    message = getattr(choice, "message", None)
     text = _text_of(getattr(message, "content", None))
-    reason = getattr(choice, "finish_reason", None)
-    refusal = getattr(message, "refusal", None)
+    reason = _string(getattr(choice, "finish_reason", None))
+    refusal = _string(getattr(message, "refusal", None))
     return ModelAnswer(text, reason, usage, _failure(reason, refusal), model_version=version)
 
 
@@ -41,7 +41,12 @@ def _text_of(content: Any) -> str:
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     # JSON can escape half a surrogate pair, which cannot be encoded in a file.
-    return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return (_string(content) or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _string(value: Any) -> str | None:
+    """Return a text; None for anything else, because the client does not check the types of a response."""
+    return value if isinstance(value, str) else None
 
 
 def _failure(reason: str | None, refusal: str | None) -> tuple[str, str] | None:

@@ -47,12 +47,13 @@ class Reply:
     Attributes:
         status: other than 200, the error body is sent, with Retry-After if it is 429.
         kind: "html" is the page of a proxy, "reset" breaks the connection, "hang" never answers, "cut" ends in the middle
-            of the body.
+            of the body, "raw" sends `body` as it is.
     """
 
     status: int = 200
-    kind: Literal["json", "html", "reset", "hang", "cut"] = "json"
+    kind: Literal["json", "html", "reset", "hang", "cut", "raw"] = "json"
     completion: Completion = Completion()
+    body: Any = None
 
 
 @dataclass(frozen=True, slots=True)

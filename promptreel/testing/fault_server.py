@@ -88,6 +88,8 @@ class FaultServer:
         status, kind = reply.status, "application/json"
         if reply.kind == "html":
             content, kind = f"<html><body>{status} from a proxy</body></html>".encode(), "text/html"
+        elif reply.kind == "raw":
+            content = json.dumps(reply.body).encode()
         elif status != 200:
             content = json.dumps(self._error_body(status)).encode()
         else:

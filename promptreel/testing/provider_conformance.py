@@ -22,6 +22,7 @@ from promptreel.providers.answers import CheckedAnswer
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.registry import provider_of
 from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
@@ -29,6 +30,7 @@ from promptreel.testing.calls import call_provider
 from promptreel.testing.fault_cases import CASES, Completion, Reply
 from promptreel.testing.fault_server import FaultServer
 from promptreel.testing.sample_media import sample_segment
+from promptreel.testing.wrong_shapes import wrong_shapes
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 TOKENS = ("input_tokens", "output_tokens", "thought_tokens", "cached_tokens", "total_tokens")
@@ -191,6 +193,38 @@ class ServiceConformance(ProviderConformance):
         assert all(record.total_tokens >= record.input_tokens + record.output_tokens for record in records)
         assert sum(record.total_tokens > 0 for record in records) == case.paid
         assert all(record.model == self.model for record in records)
+
+    @pytest.mark.parametrize("status", [200, 400, 429, 503])
+    def test_response_of_the_wrong_shape_is_no_defect(
+        self, provider: Provider, service: FaultServer, status: int
+    ) -> None:
+        """A response that violates the format is a failure, or an answer as far as it can be read."""
+        body = self.error_body(status) if status != 200 else self.completion_body(Completion('{"n": 1}'))
+
+        async def call_with(shape: Any) -> None:
+            service.script(Reply(status, "raw", body=shape))
+            try:
+                answer = await provider.call(self.request_with(), None)
+            except ModelError as error:
+                assert error.code in FAILURE_CODES
+                return
+            texts = (answer.text, answer.finish_reason or "", answer.model_version or "")
+            if status != 200 or not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"read as {answer}")
+
+        async def scenario() -> list[str]:
+            defects = []
+            await provider.open()
+            for change, shape in wrong_shapes(body):
+                try:
+                    await call_with(shape)
+                except Exception as error:
+                    defects.append(f"{change}: {type(error).__name__}: {str(error)[:100]}")
+            await provider.close()
+            return defects
+
+        defects = asyncio.run(scenario())
+        assert not defects, "\n".join(defects)
 
     def test_tokens_are_recorded_as_reported(self, provider: Provider) -> None:
         _, (record,) = call_provider(provider, [self.request_with()])
