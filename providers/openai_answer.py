@@ -14,17 +14,15 @@ _MESSAGE_CHARS: Final = 500
 _QUOTA_CODES: Final = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_credits")
 
 
-def read_answer(response: Any) -> ModelAnswer:
-    """Convert a chat completion.
+def read_answer(response: Any, model: str) -> ModelAnswer:
+    """Convert a chat completion of the model.
 
     Raises:
         ModelError: the response is not a chat completion, or contains an error instead of one.
     """
     choices = getattr(response, "choices", None)
     if not isinstance(choices, list):
-        inner = getattr(response, "error", None)  # some proxies answer 200 with an error in the body
-        detail = str(inner if inner is not None else response)[:_MESSAGE_CHARS]
-        raise ModelError("model_unavailable", f"the response is not a chat completion: {detail}", retryable=True)
+        raise _error_in(response, model)
     usage, version = _usage(getattr(response, "usage", None)), _string(getattr(response, "model", None))
     if not choices:
         return ModelAnswer("", None, usage, None, model_version=version)
@@ -34,6 +32,15 @@ def read_answer(response: Any) -> ModelAnswer:
     reason = _string(getattr(choice, "finish_reason", None))
     refusal = _string(getattr(message, "refusal", None))
     return ModelAnswer(text, reason, usage, _failure(reason, refusal), model_version=version)
+
+
+def _error_in(response: Any, model: str) -> ModelError:
+    """Return the error of a response that is not a completion: some services send status 200 with an error in the body."""
+    inner = getattr(response, "error", None)
+    detail = str(inner if inner is not None else response)[:_MESSAGE_CHARS]
+    status = inner.get("code") if isinstance(inner, Mapping) else None
+    is_status = isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST
+    return _error_of_status(status if is_status else None, f"the response is not a chat completion: {detail}", model)
 
 
 def _text_of(content: Any) -> str:
@@ -105,10 +112,19 @@ def model_error_of(error: Exception, model: str) -> ModelError | None:
 def _status_error(error: Any, model: str) -> ModelError:
     status, wait = error.status_code, retry_after_of(error.response.headers)
     message = f"HTTP {status}: {message_of(error)}"
-    if status == HTTPStatus.PAYMENT_REQUIRED or error.code in _QUOTA_CODES or error.type in _QUOTA_CODES:
+    if error.code in _QUOTA_CODES or error.type in _QUOTA_CODES:
         return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and "input is not supported" in message:
-        return ModelError("model_bad_request", message)  # llama.cpp, about pictures and sound that a model does not take
+        return ModelError(
+            "model_bad_request", message
+        )  # llama.cpp, about pictures and sound that a model does not take
+    return _error_of_status(status, message, model, wait)
+
+
+def _error_of_status(status: int | None, message: str, model: str, wait: float | None = None) -> ModelError:
+    """Return the error of an HTTP status; None if there is no status."""
+    if status == HTTPStatus.PAYMENT_REQUIRED:
+        return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
     code, retryable = failure_of_status(status)
     if code == "model_not_found":
         message = f"the service does not have model {model!r}; check the name and the base URL ({message})"

@@ -127,7 +127,7 @@ class OpenAIProvider(Provider):
                 if (failure := model_error_of(error, self._model)) is None:
                     raise
                 raise failure from error
-            answer = replace(read_answer(response), request_form=str(dialect))
+            answer = replace(read_answer(response, self._model), request_form=str(dialect))
             if answer.failure is None and answer.text.strip():
                 self._adopt(dialect.after_ignored_schema(answer.text, schema), dialect)
             return answer
