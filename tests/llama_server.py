@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests.pipeline_runs import wait_for
-from tests.tiny_gguf import write_tiny_gguf
+from tests.tiny_gguf import write_tiny_gguf, write_tiny_mmproj
 
 LLAMA_VARIABLE = "PROMPTREEL_TEST_LLAMA_SERVER"
 
@@ -25,10 +25,10 @@ def find_llama_server():
 
 
 class LlamaServer:
-    """Runs during the `with` block."""
+    """Runs during the `with` block. `sees`: the model takes pictures."""
 
-    def __init__(self, binary, folder):
-        self._binary, self._folder = binary, folder
+    def __init__(self, binary, folder, *, sees):
+        self._binary, self._folder, self._sees = binary, folder, sees
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -37,6 +37,8 @@ class LlamaServer:
     def __enter__(self):
         model = write_tiny_gguf(self._folder / "tiny.gguf")
         command = [self._binary, "-m", model, "--host", "127.0.0.1", "--port", self._port, "-t", 1, "--no-warmup"]
+        if self._sees:
+            command += ["--mmproj", write_tiny_mmproj(self._folder / "vision.gguf")]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen([str(word) for word in command], cwd=self._folder, **quiet)
         wait_for(self._answers, 60)

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
-REPLACEMENTS: Final = (None, True, 7, "text", [], ["text"], [None], {}, {"text": 1})
+REPLACEMENTS: Final[tuple[Any, ...]] = (None, True, 7, "text", [], ["text"], [None], {}, {"text": 1})
 
 
 def wrong_shapes(value: Any) -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,9 @@ from promptreel.schemas.speech_rows import Word
 from promptreel.testing.calls import call_provider
 from promptreel.testing.sample_media import sample_segment
 from tests.llama_server import LLAMA_VARIABLE, LlamaServer, find_llama_server
-from tests.pipeline_runs import make_audio, promptreel
+from tests.pipeline_runs import make_audio, make_image, make_video, promptreel
 from tests.providers.gemini_calls import build_request
+from tests.tiny_gguf import PICTURE_TOKENS
 
 CLOSED = {
     "type": "object",
@@ -24,17 +25,33 @@ CLOSED = {
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    binary = find_llama_server()
-    if binary is None:
+def binary():
+    found = find_llama_server()
+    if found is None:
         pytest.skip(f"llama-server not found: build it with tests/build_llama_server.sh or set {LLAMA_VARIABLE}")
-    with LlamaServer(binary, tmp_path_factory.mktemp("llama")) as server:
+    return found
+
+
+@pytest.fixture(scope="module")
+def llama(binary, tmp_path_factory):
+    with LlamaServer(binary, tmp_path_factory.mktemp("llama"), sees=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def blind_llama(binary, tmp_path_factory):
+    with LlamaServer(binary, tmp_path_factory.mktemp("llama"), sees=False) as server:
         yield server
 
 
 def call_model(llama, requests, **settings):
     provider = OpenAIProvider(ModelSettings(model="openai:tiny", base_url=llama.base_url, **settings))
     return call_provider(provider, requests)
+
+
+def tokens_of(text):
+    """Return the tokens of a text: its bytes, with spaces as the tokenizer writes them."""
+    return len(text.replace(" ", "▁").encode())
 
 
 def test_server_enforces_the_schema(llama):
@@ -61,12 +78,23 @@ def test_words_of_a_segment_reach_the_model(llama, tmp_path):
     )
     _, calls = call_model(llama, [silent, spoken])
     tokens = {call.segment_id: call.input_tokens for call in calls}
-    added = "\nWords spoken in the segment:\n0:00.00 Good morning.".replace(" ", "▁")  # as the tokenizer writes spaces
-    assert tokens["seg_1"] - tokens["seg_0"] == len(added.encode())
+    assert tokens["seg_1"] - tokens["seg_0"] == tokens_of("\nWords spoken in the segment:\n0:00.00 Good morning.")
 
 
-def test_model_without_vision_rejects_pictures_at_once(llama, tmp_path):
-    (outcome,), calls = call_model(llama, [build_request(sample_segment(tmp_path, "image"), schema=CLOSED)])
+def test_frames_of_a_segment_reach_the_model(llama, tmp_path):
+    segment = sample_segment(tmp_path, "video")
+    parts = [
+        build_request(dataclasses.replace(segment, frames=segment.frames[:count]), schema=CLOSED) for count in (1, 3)
+    ]
+    outcomes, calls = call_model(llama, parts)
+    assert all(outcome.metadata["mood"] in ("calm", "tense") for outcome in outcomes)
+    tokens = {call.segment_id: call.input_tokens for call in calls}
+    label = tokens_of("\nFrame at 0:01.00 of the segment:\n")
+    assert tokens["seg_1"] - tokens["seg_0"] == pytest.approx(2 * (PICTURE_TOKENS + label), abs=4)
+
+
+def test_model_without_vision_rejects_pictures_at_once(blind_llama, tmp_path):
+    (outcome,), calls = call_model(blind_llama, [build_request(sample_segment(tmp_path, "image"), schema=CLOSED)])
     assert (outcome.code, len(calls)) == ("model_bad_request", 1)
     assert "image input is not supported" in outcome.message
 
@@ -78,7 +106,11 @@ def test_prompt_longer_than_the_context_is_rejected_at_once(llama):
 
 
 def test_run_over_a_local_server_ends_with_typed_fields(llama, tmp_path):
-    media, data = make_audio(tmp_path / "a.flac", 5), tmp_path / "data"
+    media, data = tmp_path / "media", tmp_path / "data"
+    media.mkdir()
+    make_audio(media / "a.flac", 5)
+    make_video(media / "b.mp4", 5)
+    make_image(media / "c.png")
     prompt = tmp_path / "prompt.json"
     prompt.write_text(json.dumps({"name": "mood", "prompt_text": "Describe it.", "json_schema": CLOSED}))
     options = ["--prompt", prompt, "--model", "openai:tiny", "--base-url", llama.base_url, "--no-transcription"]
@@ -86,5 +118,5 @@ def test_run_over_a_local_server_ends_with_typed_fields(llama, tmp_path):
     assert code == 0, err
     code, out, _ = promptreel("sql", "SELECT mood, people FROM fields", "--data-dir", data, "--json")
     rows = json.loads(out)
-    assert len(rows) >= 1
+    assert len(rows) >= 3
     assert all(row["mood"] in ("calm", "tense") and isinstance(row["people"], int) for row in rows)
