@@ -27,7 +27,15 @@ setup(
         "promptreel.api.db.migrations": ["*.mako"],
         "promptreel.prompts": ["*.json"],
     },
-    entry_points={"console_scripts": ["promptreel = promptreel.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["promptreel = promptreel.cli.main:main"],
+        # The prefix of the models' names, and the function that returns the provider of a run's model.
+        "promptreel.providers": [
+            "gemini = promptreel.providers.gemini:build_provider",
+            "openai = promptreel.providers.openai_compatible:build_provider",
+            "signals = promptreel.providers.signals:build_provider",
+        ],
+    },
     install_requires=["click>=8.1,<9", "httpx2>=2.16,<3", "pydantic>=2.9,<3"],
     extras_require={
         "run": RUN,

@@ -28,6 +28,7 @@ from promptreel.providers.text_embedding import BATCH
 from promptreel.providers.token_estimate import (
     CHARS_PER_TOKEN,
     FINDING_TOKENS,
+    has_generic_rates,
     has_synthesis,
     input_tokens,
 )
@@ -86,10 +87,11 @@ class ItemEstimate:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """The estimate of a complete run."""
+    """The estimate of a complete run. `has_generic_rates`: the token rates of the model are unknown."""
 
     model: str
     items: tuple[ItemEstimate, ...]
+    has_generic_rates: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Convert totals and items to JSON values."""
@@ -107,6 +109,7 @@ class RunEstimate:
             "model_calls": [sum(item.calls[side] for item in readable) for side in (0, 1)],
             "reused_results": sum(item.reused for item in readable),
             "input_tokens": {**tokens, "total": sum(tokens.values())},
+            "token_rates": "generic" if self.has_generic_rates else "model",
             "exact": all(item.segments[0] == item.segments[1] for item in readable),
             "details": [asdict(item) for item in self.items],
         }
@@ -130,7 +133,7 @@ def estimate_run(
     """
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
     items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
-    return RunEstimate(provider.name, tuple(items))
+    return RunEstimate(provider.name, tuple(items), provider.is_called and has_generic_rates(settings))
 
 
 def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +69,11 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call as the service reports them; `media_reported` is true if it reports the input by modality."""
+    """Tokens of one call as the service reports them; `media_reported` is true if it reports the input by modality.
+
+    Services report wrong usage: a count that is not a number of 0 or more becomes 0, and a total that is less than its parts
+    becomes their sum, so that it counts towards the limits of a run.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -81,6 +85,14 @@ class Usage:
     video_tokens: int = 0
     audio_tokens: int = 0
     media_reported: bool = False
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            count = getattr(self, part.name)
+            if part.name != "media_reported" and not (isinstance(count, int) and count >= 0):
+                object.__setattr__(self, part.name, 0)
+        parts = self.input_tokens + self.output_tokens + self.thought_tokens
+        object.__setattr__(self, "total_tokens", max(self.total_tokens, parts))
 
     @property
     def media_tokens(self) -> int:
@@ -98,6 +110,7 @@ class ModelAnswer:
         warning: a warning for readers of the answer.
         vectors: float32[n, d], one row for each text of an embedding; None for every other purpose.
         model_version: the model that answered, as the service names it; None if it reports none.
+        request_form: which optional parts of a request the service supports, if that was found out; for the call record.
         max_output_tokens: of an answer from a call record, the limit under which it was requested; None if unknown.
     """
 
@@ -108,6 +121,7 @@ class ModelAnswer:
     warning: str | None = None
     vectors: NDArray[np.float32] | None = None
     model_version: str | None = None
+    request_form: str | None = None
     max_output_tokens: int | None = None
 
 

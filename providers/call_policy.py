@@ -317,6 +317,7 @@ class CallPolicy:
             response_text=answer.text if answer is not None else None,
             model_version=answer.model_version if answer is not None else None,
             answer_repair=verdict.repair,
+            request_form=answer.request_form if answer is not None else None,
         )
         self._spent_tokens += usage.total_tokens
         with self._storage_errors_as_failures():

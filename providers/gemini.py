@@ -24,10 +24,11 @@ from promptreel.providers.gemini_client import (
 )
 from promptreel.providers.gemini_schema import wire_schema
 from promptreel.providers.known_models import family_of
+from promptreel.providers.media_labels import SOUND_LABEL, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
-from promptreel.schemas.mediatime import format_timecode, seconds_from_us
-from promptreel.schemas.settings import ModelSettings
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.settings import ModelSettings, RunSettings
 
 # A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
 MAX_INLINE_BYTES: Final = 14_000_000
@@ -62,6 +63,11 @@ class _UploadedPart:
     uri: str
     mime_type: str
     span: TimeSpan | None
+
+
+def build_provider(settings: RunSettings) -> GeminiProvider:
+    """Return the provider of a run's Gemini model; an entry point (`promptreel.providers.plugins`)."""
+    return GeminiProvider(settings.model, settings.sampling.frames_per_second)
 
 
 class GeminiProvider(Provider):
@@ -202,14 +208,13 @@ class GeminiProvider(Provider):
         size = 0
         for frame in media.frames:
             if media.media_type != "image":
-                at = format_timecode(max(0, frame.time_us - media.span.start_us))
-                parts.append(types.Part(text=f"Frame at {at} of the segment:"))
+                parts.append(types.Part(text=frame_label(media, frame)))
             content = await asyncio.to_thread((media.folder / frame.file).read_bytes)
             parts.append(_inline_part(content, "image/jpeg", None))
             size += len(content)
         if media.audio_file is not None:
             clip, content = await self._clip(media.folder, (), media.audio_file, media.span)
-            parts += [types.Part(text="Sound of the segment:"), _inline_part(content, clip.mime_type, None)]
+            parts += [types.Part(text=SOUND_LABEL), _inline_part(content, clip.mime_type, None)]
             size += len(content)
         if size > MAX_INLINE_BYTES:
             raise _too_large(

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from promptreel.providers.http_errors import failure_of_status, retry_after_of
 from promptreel.providers.known_models import not_found_message
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
 
+# Ends of the names of the client's functions that parse responses.
+_PARSERS: Final = ("_from_mldev", "_from_vertex", "_from_response")
 KEY_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
 
@@ -99,16 +101,12 @@ def _service_error(error: Any, model: str | None) -> ModelError:
             return ModelError("quota_exhausted", message, retryable=True, retry_after_s=wait)
         no_quota = _has_no_quota(text, details)
         return ModelError("rate_limited", message, retryable=True, retry_after_s=wait, has_no_quota=no_quota)
-    if error.code in (401, 403) or _is_about_access(text):
+    if _is_about_access(text):
         return ModelError("model_auth", message, retryable=True)
-    if error.code == 404:
-        text = message if model is None else not_found_message(model, message)
-        return ModelError("model_not_found", text, retryable=True)
-    if error.code in (408, 499, 504):
-        return ModelError("model_timeout", message, retryable=True, retry_after_s=wait)
-    if error.code is None or error.code >= 500:
-        return ModelError("model_unavailable", message, retryable=True, retry_after_s=wait)
-    return ModelError("model_bad_request", message)
+    code, retryable = failure_of_status(error.code)
+    if code == "model_not_found" and model is not None:
+        message = not_found_message(model, message)
+    return ModelError(code, message, retryable=retryable, retry_after_s=wait if retryable else None)
 
 
 def _is_about_access(text: str) -> bool:
@@ -139,31 +137,13 @@ def _error_details(body: Any) -> list[Any]:
 
 
 def _retry_delay(details: list[Any], error: Any) -> float | None:
-    """Return the seconds from google.rpc.RetryInfo, otherwise from the Retry-After header.
-
-    A date in the header is compared with the response's own Date, because the clock of this machine may be wrong.
-    """
+    """Return the seconds from google.rpc.RetryInfo, otherwise from the Retry-After header."""
     for detail in details:
         if isinstance(detail, Mapping) and "retryDelay" in detail:
             match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail["retryDelay"]))
             if match:
                 return float(match.group(1))
-    # The headers are case-insensitive (httpx) or a plain dict (another library), so compare in lower case.
-    headers = {name.lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
-    value = headers.get("retry-after", "")
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    until, now = _parse_http_date(value), _parse_http_date(headers.get("date", "")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds()) if until is not None else None
-
-
-def _parse_http_date(value: str) -> datetime | None:
-    """Parse an HTTP date; None for any other text."""
-    try:
-        time = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return retry_after_of(getattr(error.response, "headers", None))
 
 
 def _connection_arguments() -> dict[str, Any]:
@@ -180,6 +160,9 @@ def _is_unreadable_answer(error: Exception) -> bool:
     import pydantic
     from google.genai import errors
 
+    if isinstance(error, TypeError | AttributeError):  # the client's parser does not check the types of a response
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.name.endswith(_PARSERS) for frame in frames)
     return isinstance(
         error, errors.UnknownApiResponseError | pydantic.ValidationError | json.JSONDecodeError | UnicodeDecodeError
     )

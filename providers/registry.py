@@ -7,10 +7,11 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
-from promptreel.providers.gemini import GeminiProvider, check_thinking
+from promptreel.providers.gemini import check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.providers.plugins import build_from_plugin, installed_plugins, package_of
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -24,43 +25,67 @@ from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
+BUILT_IN: Final = frozenset({"gemini", "openai", "signals"})
 
 
 def provider_of(settings: RunSettings) -> Provider:
-    """The provider that answers for the settings' model.
+    """Return the provider of the run's model.
 
     Raises:
-        SettingsError: no provider answers for that name.
+        SettingsError: no provider has a model of that name.
     """
     name = settings.model.model
-    if name == SignalsProvider.name:
-        return SignalsProvider()
-    if is_gemini(name):
-        return GeminiProvider(settings.model, settings.sampling.frames_per_second)
-    raise SettingsError(
-        f"no provider for model {name!r}; use 'signals' or a Gemini name such as {DEFAULT_GEMINI_MODEL!r}"
-    )
+    provider = build_from_plugin(plugin_name(name), settings)
+    if provider is None:
+        raise unknown_model(name)
+    return provider
+
+
+def plugin_name(model: str) -> str:
+    """Return the name of the plug-in that has a model: the part of the model's name before a colon.
+
+    Gemini's models have the names that the service gives them, without a prefix.
+    """
+    return "gemini" if is_gemini(model) else model.partition(":")[0]
+
+
+def unknown_model(name: str) -> SettingsError:
+    """Return the error for a model that no installed provider has; it names the valid forms."""
+    plugins = installed_plugins()
+    if SignalsProvider.name not in plugins:
+        return SettingsError(
+            f"no provider for model {name!r}: promptreel's own providers are not registered; install promptreel again, "
+            "in a checkout with pip install -e ."
+        )
+    forms = [
+        f"{SignalsProvider.name!r}",
+        f"a Gemini name such as {DEFAULT_GEMINI_MODEL!r}",
+        "'openai:NAME' for a model of an OpenAI-compatible server",
+        *(f"'{prefix}:NAME' ({package_of(plugins[prefix][0])})" for prefix in sorted(plugins.keys() - BUILT_IN)),
+    ]
+    return SettingsError(f"no provider for model {name!r}; use {', '.join(forms[:-1])} or {forms[-1]}")
 
 
 def check_run(prompt: Prompt, settings: RunSettings) -> None:
-    """Refuses what could not be run: models that nobody answers for, or without access, a prompt that cannot be filled, and
+    """Reject a run that could not work: an unknown model or one without access, a prompt that the model cannot answer, and
     (with `strict_models`) local models whose weights cannot be loaded.
 
     Raises:
-        InvalidInput: the message says what is wrong, and the fix.
+        InvalidInput: names the problem and its fix.
     """
     provider_of(settings).check_prompt(prompt)
-    check_thinking(settings.model)
+    if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
+        check_thinking(settings.model)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
 
 
 def check_access(settings: RunSettings) -> None:
-    """Refuses settings of which a model could not be asked: nobody answers for its name, or its service needs a key.
+    """Reject settings with a model that cannot be called: its name is unknown, or its service needs a key.
 
     Raises:
-        SettingsError: naming the model, and the fix.
+        SettingsError: names the model and the fix.
     """
     provider_of(settings).check_access()
     if settings.text_embedding.enabled:
@@ -68,13 +93,13 @@ def check_access(settings: RunSettings) -> None:
 
 
 def default_model() -> str:
-    """The model of a run that names none: PROMPTREEL_MODEL, else Gemini where a key is set, else the built-in one."""
+    """Return the default model: PROMPTREEL_MODEL, otherwise Gemini if a key is set, otherwise the built-in model."""
     named = os.environ.get(MODEL_VARIABLE)
     return named or (DEFAULT_GEMINI_MODEL if api_key() else SignalsProvider.name)
 
 
 def local_weights(settings: RunSettings) -> list[tuple[str, Weights]]:
-    """(operation, its weights) for each operation of a run that a local model performs. Looks, and loads nothing."""
+    """Return (operation, weights) of each operation of a run that uses a local model. Loads nothing."""
     found = []
     if settings.transcription.enabled:
         found.append(("transcription", whisper.find_weights(settings.transcription.model)))
@@ -86,17 +111,17 @@ def local_weights(settings: RunSettings) -> list[tuple[str, Weights]]:
 
 
 def text_weights(settings: RunSettings) -> Weights:
-    """The weights of a run's local text embedding model."""
+    """Return the weights of a run's local text embedding model."""
     if settings.text_embedding.model == "clip":
         return clip.find_weights(settings.image_embedding.model)
     return find_text_weights(settings.text_embedding.model)
 
 
 def text_embedder_of(settings: RunSettings) -> Provider:
-    """The model that embeds texts.
+    """Return the provider of the run's text embedding model.
 
     Raises:
-        SettingsError: no provider answers for that name.
+        SettingsError: no provider has a model of that name.
     """
     name = settings.text_embedding.model
     if name == "wordllama":
@@ -114,12 +139,12 @@ def text_embedder_of(settings: RunSettings) -> Provider:
 
 
 def is_gemini(name: str) -> bool:
-    """Whether a model's name is one of the Gemini family. Names are not listed, for new ones appear."""
+    """Return whether a name belongs to a Gemini model. Names are not listed because new ones appear."""
     return name.startswith(("gemini", "models/gemini", "text-embedding", "tunedModels/", "projects/"))
 
 
 def missing_models(settings: RunSettings) -> tuple[str, ...]:
-    """One warning for each operation that a run goes without, with its fix."""
+    """Return one warning, with its fix, for each operation whose model is missing."""
     return tuple(warning for warning in map(_warning_of, local_weights(settings)) if warning)
 
 

@@ -17,11 +17,12 @@ from promptreel.media.timeline import Timeline, load_timeline
 from promptreel.providers import on_screen_text
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput
 from promptreel.providers.transcript import text_of
-from promptreel.schemas.errors import PromptError
+from promptreel.schemas.errors import PromptError, SettingsError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.speech_rows import Word
 
 VERSION: Final = 1
@@ -62,6 +63,17 @@ class Measurement:
     meaning: str
     measure: Callable[[Material], Any]
     parts: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_provider(settings: RunSettings) -> SignalsProvider:
+    """Return the built-in provider; an entry point (`promptreel.providers.plugins`).
+
+    Raises:
+        SettingsError: the name is not exactly that of the one model.
+    """
+    if settings.model.model != SignalsProvider.name:
+        raise SettingsError(f"model {settings.model.model!r} has a name after the prefix; use {SignalsProvider.name!r}")
+    return SignalsProvider()
 
 
 class SignalsProvider(Provider):

@@ -1,7 +1,8 @@
 """Estimate the input tokens of calls before they are made.
 
 The rates are those that the Gemini API publishes: pictures by the model's family (an unknown model counts as the newest
-family), 32 tokens per second of sound, about 4 characters of text per token. The response schema is counted separately,
+family), 32 tokens per second of sound, about 4 characters of text per token. Models of other providers have generic rates
+(`generic_rates`). The response schema is counted separately,
 because not every service counts it. The input of a synthesis is a guess, because it does not exist yet.
 """
 
@@ -13,7 +14,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from promptreel.providers.extraction import PREAMBLE
+from promptreel.providers.generic_rates import SOUND_SECOND_TOKENS, TRANSCRIPT_SECOND_TOKENS, picture_tokens
 from promptreel.providers.known_models import NEWEST_FAMILY, family_of
+from promptreel.providers.registry import is_gemini, provider_of
 from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.prompt import Prompt
@@ -43,7 +46,7 @@ def input_tokens(
         syntheses: 1 if the item is synthesized, otherwise 0.
     """
     count = sum(lengths.values())
-    fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
+    fps, as_frames = settings.sampling.frames_per_second, sends_frames(settings)
     frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
     labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
     sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
@@ -56,12 +59,35 @@ def input_tokens(
         "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
         "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),
     }
+    if has_generic_rates(settings):
+        tokens |= _generic_media_tokens(prompt, settings, frames, sound_s, tokens["text"])
     if syntheses and prompt.video_level is not None:
         level = prompt.video_level
         findings = max(1, count) * FINDING_TOKENS
         tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
         tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
     return {name: number for name, number in tokens.items() if number}
+
+
+def has_generic_rates(settings: RunSettings) -> bool:
+    """Return whether the token rates of a run's model are unknown, so that generic ones are used."""
+    return not is_gemini(settings.model.model)
+
+
+def sends_frames(settings: RunSettings) -> bool:
+    """Return whether the media of a segment is sent as frames. Only Gemini takes clips and files."""
+    return has_generic_rates(settings) or settings.model.media_input == "frames"
+
+
+def _generic_media_tokens(
+    prompt: Prompt, settings: RunSettings, frames: int, sound_s: float, text: int
+) -> dict[str, int]:
+    """Return the tokens that depend on the media; `text` is the rest of the text, without a transcript."""
+    images = frames * picture_tokens(settings.sampling)
+    if not provider_of(settings).reads_transcript(prompt):
+        return {"image": images, "audio": math.ceil(sound_s * SOUND_SECOND_TOKENS)}
+    spoken_s = sound_s if settings.transcription.enabled else 0
+    return {"image": images, "audio": 0, "text": text + math.ceil(spoken_s * TRANSCRIPT_SECOND_TOKENS)}
 
 
 def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:

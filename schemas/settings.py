@@ -50,7 +50,7 @@ class ModelSettings:
     key.
 
     Attributes:
-        model: "signals" or a Gemini model name.
+        model: "signals", a Gemini model name, or "openai:NAME" for a model of an OpenAI-compatible server.
         media_input: "clips" sends a small proxy clip per segment, "frames" sends its sampled JPEGs, "files" uploads a
             proxy of the complete item once and refers to segments by offset.
         media_resolution: resolution at which the model processes frames; None uses the service's default.

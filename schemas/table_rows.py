@@ -285,6 +285,8 @@ class LlmCallRow:
         model_version: the model version reported by the service; None without an answer, or if it was not reported or
             not recorded.
         answer_repair: see `ResultRow`.
+        request_form: how the request was built for a server that supports only some of its parts, e.g. "json_object,
+            max_tokens, no temperature" (docs/models.md); None without an answer, and for services that support all.
         max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
         instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
         json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
@@ -320,6 +322,7 @@ class LlmCallRow:
     # Columns that came later have defaults, for logs and parts written before.
     model_version: str | None = None
     answer_repair: str | None = None
+    request_form: str | None = None
     max_output_tokens: int | None = None
     # Only in the table: all calls of a run with one purpose share them.
     instruction: str | None = None

@@ -46,6 +46,7 @@ def estimate_body(
         "reused_result_count": estimated["reused_results"],
         "media_seconds": estimated["media_seconds"],
         "input_tokens": estimated["input_tokens"],
+        "token_rates": estimated["token_rates"],
         "exact": estimated["exact"],
         "model": estimated["model"],
         "limits": limits,

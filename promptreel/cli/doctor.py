@@ -16,7 +16,9 @@ from promptreel.cli.output import print_json, print_table
 from promptreel.media.ffmpeg import VARIABLE, ffmpeg_candidates, find_ffmpeg
 from promptreel.providers import on_screen_text
 from promptreel.providers.gemini_client import KEY_VARIABLES, api_key
-from promptreel.providers.registry import default_model, local_weights
+from promptreel.providers.openai_compatible import KEY_VARIABLE
+from promptreel.providers.plugins import installed_plugins, package_of, plugin_error
+from promptreel.providers.registry import BUILT_IN, default_model, local_weights
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import ExpectedError
 from promptreel.schemas.settings import RunSettings
@@ -91,9 +93,28 @@ def _check_models() -> list[Check]:
     return [
         Check("model signals", "ok", "built in; needs no key and no network"),
         gemini,
+        _check_openai(),
+        *plugin_checks(),
         Check("default model", "ok", f"{default_model()} (used without --model)"),
         *(model_check(name, weights) for name, weights in default_weights()),
     ]
+
+
+def _check_openai() -> Check:
+    if os.environ.get(KEY_VARIABLE):
+        return Check("model openai:NAME", "ok", "a key is set (not verified)")
+    fix = f"export {KEY_VARIABLE}=..., or use --base-url for a server that needs no key"
+    return Check("model openai:NAME", "missing", "no key", fix)
+
+
+def plugin_checks() -> list[Check]:
+    """Check the providers that other packages register; importing them runs their code."""
+    checks = []
+    for prefix in sorted(installed_plugins().keys() - BUILT_IN):
+        name, package = f"model {prefix}:NAME", package_of(installed_plugins()[prefix][0])
+        error = plugin_error(prefix)
+        checks.append(Check(name, "missing", error) if error else Check(name, "ok", f"from package {package}"))
+    return checks
 
 
 def default_weights() -> list[tuple[str, Weights]]:

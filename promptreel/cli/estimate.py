@@ -10,6 +10,7 @@ from promptreel.cli.options import data_dir_option, json_option, load_prompt, op
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
+from promptreel.providers.generic_rates import generic_rates_note
 from promptreel.providers.registry import provider_of
 
 
@@ -63,6 +64,8 @@ def estimate(
         f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}; "
         f"maximum input tokens: {tokens}"
     )
+    if estimated["token_rates"] == "generic":
+        click.echo(generic_rates_note(estimated["model"]))
     if not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 

@@ -151,9 +151,13 @@ _SETTINGS = [
     click.option(
         "--thinking-level",
         type=click.Choice(["minimal", "low", "medium", "high"]),
-        help="Thinking level, for Gemini 3 and later. [default: the service's]",
+        help="Thinking level, for Gemini 3 and later and openai: models. [default: the service's]",
     ),
-    click.option("--base-url", metavar="URL", help="Address of the Gemini service, e.g. a proxy or a test server."),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="Address of the model service, e.g. http://127.0.0.1:8000/v1 for a local server.",
+    ),
     click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
     click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
     click.option(

@@ -312,6 +312,7 @@ class LlmCallBody(WireModel):
         prompt_text: the instruction and the text that were sent; null if not known.
         error_code: why there is no usable answer; null if there is one.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas.
+        request_form: how the request was built for a server that supports only some of its parts.
     """
 
     llm_call_id: str
@@ -344,3 +345,4 @@ class LlmCallBody(WireModel):
     error_message: str | None = None
     model_version: str | None = None
     answer_repair: str | None = None
+    request_form: str | None = None

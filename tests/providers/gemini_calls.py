@@ -4,29 +4,20 @@ import asyncio
 import base64
 import contextlib
 import io
-import random
 
 import av
 import pytest
 
-from promptreel.providers.answers import generate_checked
 from promptreel.providers.base import ModelRequest
-from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.settings import CallSettings, ModelSettings
+from promptreel.testing.calls import call_provider
 from tests.analysed_media import run_ffmpeg
-from tests.models import SCHEMA, MemorySink
+from tests.models import SCHEMA
 
 MODEL = DEFAULT_GEMINI_MODEL
-
-
-class NoJitter(random.Random):
-    """Draws the minimum, so that retries do not wait."""
-
-    def uniform(self, a, b):
-        return a
 
 
 def answer_with(server, value):
@@ -71,24 +62,8 @@ def call_all(
     **settings,
 ):
     """Call the model for each request; return (answers or failures, call records)."""
-    sink = MemorySink()
-
-    async def call_one(provider, policy, number, request):
-        subject = CallSubject("run_a", "vid_a", f"seg_{number}", f"key_{number}")
-        try:
-            return await generate_checked(provider, policy, request, subject, CallTally())
-        except (ModelError, Halted) as failure:
-            return failure
-
-    async def scenario():
-        async with open_provider(base_url, fps, **settings) as provider:
-            policy = CallPolicy(provider, calls, sink, jitter=NoJitter())
-            coroutines = [call_one(provider, policy, number, request) for number, request in enumerate(requests)]
-            if one_by_one:
-                return [await coroutine for coroutine in coroutines]
-            return list(await asyncio.gather(*coroutines))
-
-    return asyncio.run(scenario()), sink.ended
+    provider = GeminiProvider(ModelSettings(**{"model": MODEL, "base_url": base_url, **settings}), fps)
+    return call_provider(provider, requests, calls=calls, one_by_one=one_by_one)
 
 
 def call_model(service, request=None, **options):

@@ -9,12 +9,12 @@ from promptreel.providers import gemini
 from promptreel.providers.answers import generate_checked
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally
 from promptreel.schemas.settings import CallSettings
+from promptreel.testing.calls import NoJitter
 from tests.analysed_media import segment_of
 from tests.fake_gemini import Fault
 from tests.fake_gemini.faults import error_body
 from tests.models import MemorySink
 from tests.providers.gemini_calls import (
-    NoJitter,
     build_request,
     call_all,
     call_model,

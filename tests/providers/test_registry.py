@@ -54,7 +54,7 @@ def test_built_in_model_is_not_called():
 
 @pytest.mark.parametrize("name", ["gpt-5", "", "Signals", "my-gemini"])
 def test_unknown_name_is_rejected_with_valid_names(name):
-    with pytest.raises(SettingsError, match=f"{name!r}; use 'signals' or .*{DEFAULT_GEMINI_MODEL}"):
+    with pytest.raises(SettingsError, match=f"{name!r}; use 'signals', .*{DEFAULT_GEMINI_MODEL}"):
         provider_named(name)
 
 

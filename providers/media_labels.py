@@ -1,0 +1,16 @@
+"""The lines that tell a model what the pictures and the sound of a request are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from promptreel.providers.base import SegmentInput
+from promptreel.schemas.media import SampledFrame
+from promptreel.schemas.mediatime import format_timecode
+
+SOUND_LABEL: Final = "Sound of the segment:"
+
+
+def frame_label(media: SegmentInput, frame: SampledFrame) -> str:
+    """Return the line before a frame of a video."""
+    return f"Frame at {format_timecode(max(0, frame.time_us - media.span.start_us))} of the segment:"
