@@ -9,30 +9,33 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
 from promptreel.schemas.decoding import FORBID_UNKNOWN
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.media import MediaType
-from promptreel.schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.media import MediaType, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND, us_from_seconds
 from promptreel.schemas.strategies import (
     AUDIO_STRATEGIES,
     DEFAULT_AUDIO_STRATEGY,
     DEFAULT_VIDEO_STRATEGY,
     IMAGE_STRATEGY,
+    MAX_HOP_S,
     MAX_WINDOW_S,
+    MIN_HOP_S,
     MIN_WINDOW_S,
     VIDEO_STRATEGIES,
     AudioStrategy,
     Strategy,
     VideoStrategy,
 )
+from promptreel.schemas.windows import MIN_LENGTH_US, fixed_windows
 
 PLANNER_VERSION: Final = 1  # part of every segment id: increment it when the same input would be cut differently
 
-# A model may not sample a single frame of a shorter clip and answer anyway.
-_MIN_LENGTH_US: Final = US_PER_SECOND // 2
 _MAX_LENGTH_US: Final = MAX_WINDOW_S * US_PER_SECOND
 # At this ratio, any duration above the maximum can be cut into lengths within the bounds, with a choice of cuts.
 _MIN_RATIO: Final = 3
@@ -65,8 +68,8 @@ class LengthBounds:
                     f"segment length {bound.name} is {value!r}; it must be a whole number of microseconds, "
                     "such as 20000000 for 20 s"
                 )
-        if self.min_us < _MIN_LENGTH_US:
-            raise SettingsError(f"segment length min_us is {self.min_us}; it must be at least {_MIN_LENGTH_US}")
+        if self.min_us < MIN_LENGTH_US:
+            raise SettingsError(f"segment length min_us is {self.min_us}; it must be at least {MIN_LENGTH_US}")
         if self.max_us > _MAX_LENGTH_US:
             raise SettingsError(f"segment length max_us is {self.max_us}; it must be at most {_MAX_LENGTH_US}")
         if not self.min_us <= self.target_us <= self.max_us:
@@ -101,9 +104,13 @@ class SegmentationSettings:
         video_duration_s, audio_duration_s: window length in whole seconds, 1 to 300; required for the strategy "fixed",
             not allowed otherwise. The last window ends with the item; it is up to half a second longer, or shorter.
         smart_lengths, shot_lengths, pause_lengths: lengths for smart video, content_aware video and content_aware audio.
+        hop_s: whole seconds from the start of one fixed window to the next, 1 to 3600; None is the window's length. With
+            a shorter hop the windows overlap, with a longer one they leave gaps.
+        start_s, end_s: the part of each video and audio item to segment, in seconds; None is the item's end.
 
     Raises:
-        SettingsError: a strategy is unknown, or a window is missing, not allowed or out of range.
+        SettingsError: a strategy is unknown, a window is missing, not allowed or out of range, a hop has no fixed window,
+            or the range is shorter than half a second.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -115,10 +122,16 @@ class SegmentationSettings:
     smart_lengths: LengthBounds = SMART
     shot_lengths: LengthBounds = SHOTS
     pause_lengths: LengthBounds = PAUSES
+    hop_s: int | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
 
     def __post_init__(self) -> None:
         _check("video", self.video_strategy, VIDEO_STRATEGIES, self.video_duration_s)
         _check("audio", self.audio_strategy, AUDIO_STRATEGIES, self.audio_duration_s)
+        if self.hop_s is not None:
+            _check_hop(self.hop_s, (self.video_strategy, self.audio_strategy))
+        _check_range(self.start_s, self.end_s)
 
     def strategy_of(self, media_type: MediaType) -> Strategy:
         """Return the strategy for a media type; an image is one segment."""
@@ -126,10 +139,23 @@ class SegmentationSettings:
             return IMAGE_STRATEGY
         return self.video_strategy if media_type == "video" else self.audio_strategy
 
+    def range_of(self, duration_us: int) -> TimeSpan:
+        """Return the part of a video or audio item to segment; empty if the item ends before the range starts."""
+        start_us = min(us_from_seconds(self.start_s), duration_us)
+        return TimeSpan(start_us, duration_us if self.end_s is None else min(us_from_seconds(self.end_s), duration_us))
+
     def window_us(self, media_type: MediaType) -> int | None:
-        """Return the window in microseconds if the strategy is "fixed", otherwise None; see `window_ends`."""
+        """Return the window in microseconds if the strategy is "fixed", otherwise None."""
         window_s = {"video": self.video_duration_s, "audio": self.audio_duration_s}.get(media_type)
         return None if window_s is None else window_s * US_PER_SECOND
+
+    def windows(self, media_type: MediaType, duration_us: int) -> list[TimeSpan] | None:
+        """Return the windows of an item if the strategy is "fixed", otherwise None."""
+        window_us = self.window_us(media_type)
+        if window_us is None:
+            return None
+        hop_us = None if self.hop_s is None else self.hop_s * US_PER_SECOND
+        return fixed_windows(self.range_of(duration_us), window_us, hop_us)
 
     def bounds_of(self, media_type: MediaType) -> LengthBounds:
         """Return the length bounds of the smart or content_aware strategy for a media type."""
@@ -144,16 +170,34 @@ class SegmentationSettings:
         """
         if media_type == "image" or not duration_us:
             return 1, 1
-        window_us = self.window_us(media_type)
-        if window_us is not None:
-            count = 1 + len(window_ends(duration_us, window_us))
-            return count, count
+        windows = self.windows(media_type, duration_us)
+        if windows is not None:
+            return len(windows), len(windows)
+        length_us = self.range_of(duration_us).duration_us
         lengths = self.bounds_of(media_type)
-        minimum = -(-duration_us // lengths.max_us)
-        return minimum, max(minimum, duration_us // lengths.min_us)
+        minimum = -(-length_us // lengths.max_us)
+        return minimum, max(minimum, length_us // lengths.min_us)
+
+    def segment_lengths(
+        self, media_type: MediaType, duration_us: int | None, *, with_most: bool = True
+    ) -> dict[float, int]:
+        """Return the number of segments of each length in microseconds; exact for fixed windows, otherwise equal lengths.
+
+        Args:
+            with_most: assume the most segments that the item can have, otherwise the fewest.
+        """
+        windows = self.windows(media_type, duration_us) if duration_us else None
+        if windows is not None:
+            return dict(Counter(window.duration_us for window in windows))
+        count = self.segment_bounds(media_type, duration_us)[with_most]
+        timed_us = self.range_of(duration_us).duration_us if duration_us and media_type != "image" else duration_us
+        return {(timed_us or 0) / count: count} if count else {}
 
     def identity(self, media_type: MediaType) -> dict[str, Any]:
-        """Return exactly the settings that determine the segments of a media type; they are part of segment ids."""
+        """Return the settings that determine the segments of a media type besides their times; part of segment ids.
+
+        Hop and range are not among them: the same stretch of an item has the same id under any of them.
+        """
         if media_type == "image":
             return {"strategy": IMAGE_STRATEGY}
         window_us = self.window_us(media_type)
@@ -164,18 +208,6 @@ class SegmentationSettings:
             "strategy": self.strategy_of(media_type),
             **dataclasses.asdict(self.bounds_of(media_type)),
         }
-
-
-def window_ends(duration_us: int, window_us: int) -> range:
-    """Return the ends of the fixed windows of an item, in microseconds, without the last, which ends with the item.
-
-    A remainder shorter than half a second is not a segment of its own: it extends the last window.
-
-    >>> list(window_ends(30_003_000, 10_000_000))
-    [10000000, 20000000]
-    """
-    # This rule is not part of `PLANNER_VERSION`: the segments that it changes get new ids from their new times.
-    return range(window_us, duration_us - _MIN_LENGTH_US + 1, window_us)
 
 
 def _check(media_type: str, strategy: str, known: tuple[str, ...], duration_s: int | None) -> None:
@@ -196,4 +228,24 @@ def _check(media_type: str, strategy: str, known: tuple[str, ...], duration_s: i
         raise SettingsError(
             f"{media_type} segment length is {duration_s!r}; fixed segmentation needs {MIN_WINDOW_S} to {MAX_WINDOW_S} "
             "whole seconds"
+        )
+
+
+def _check_hop(hop_s: int, strategies: tuple[str, ...]) -> None:
+    if "fixed" not in strategies:
+        raise SettingsError(
+            f"hop_s is {hop_s!r}, but neither video nor audio segmentation is fixed; set a window length or remove the hop"
+        )
+    if isinstance(hop_s, bool) or not isinstance(hop_s, int) or not MIN_HOP_S <= hop_s <= MAX_HOP_S:
+        raise SettingsError(f"hop_s is {hop_s!r}; it must be {MIN_HOP_S} to {MAX_HOP_S} whole seconds")
+
+
+def _check_range(start_s: float, end_s: float | None) -> None:
+    for name, value in (("start_s", start_s), ("end_s", 0 if end_s is None else end_s)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise SettingsError(f"{name} is {value!r}; it must be a number of seconds, 0 or more")
+    least_s = MIN_LENGTH_US / US_PER_SECOND
+    if end_s is not None and end_s - start_s < least_s:
+        raise SettingsError(
+            f"the range ends at {end_s:g} s, but starts at {start_s:g} s; it must last at least {least_s:g} s"
         )

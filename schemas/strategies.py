@@ -19,3 +19,6 @@ IMAGE_STRATEGY: Final[ImageStrategy] = "image"
 # Window length of the strategy "fixed", in seconds.
 MIN_WINDOW_S: Final = 1
 MAX_WINDOW_S: Final = 300
+# Distance between the starts of fixed windows, in seconds.
+MIN_HOP_S: Final = 1
+MAX_HOP_S: Final = 3600

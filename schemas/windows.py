@@ -1,0 +1,35 @@
+"""Windows of one length over a span of time, which may overlap or leave gaps."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from promptreel.schemas.media import TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
+
+# A model may not sample a single frame of a shorter clip and answer anyway.
+MIN_LENGTH_US: Final = US_PER_SECOND // 2
+
+
+def fixed_windows(span: TimeSpan, window_us: int, hop_us: int | None = None) -> list[TimeSpan]:
+    """Return the windows of a span in order, one starting every hop.
+
+    The last window ends with the span, unless the hop exceeds the window. A remainder shorter than half a second is not a
+    window of its own: it extends the last one, or is left out if it does not touch it.
+
+    Args:
+        hop_us: distance between starts; shorter than the window, windows overlap, and longer, they leave gaps. None is
+            the window.
+
+    >>> [(part.start_us, part.end_us) for part in fixed_windows(TimeSpan(0, 20_003_000), 10_000_000, 5_000_000)]
+    [(0, 10000000), (5000000, 15000000), (10000000, 20003000)]
+    """
+    windows: list[TimeSpan] = []
+    for start_us in range(span.start_us, span.end_us, hop_us or window_us):
+        covered_us = windows[-1].end_us if windows else start_us
+        if windows and span.end_us - max(start_us, covered_us) < MIN_LENGTH_US:
+            if start_us <= covered_us:
+                windows[-1] = TimeSpan(windows[-1].start_us, span.end_us)
+            break
+        windows.append(TimeSpan(start_us, min(start_us + window_us, span.end_us)))
+    return windows
