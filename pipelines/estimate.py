@@ -34,7 +34,7 @@ from promptreel.providers.token_estimate import (
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.media import MediaInfo, MediaType
-from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.layout import analysis_folder
@@ -52,7 +52,7 @@ from promptreel.transforms.elements import (
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
 from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.read_media import fingerprint, merge_sources
-from promptreel.transforms.segment_media import plan_tasks
+from promptreel.transforms.segment_media import check_range, plan_tasks
 from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
 
@@ -152,9 +152,13 @@ def _estimate_item(
     try:
         analysis = _analysis(item, key, storage, settings, analyze)
         if analysis is not None:
+            check_range(item.name, analysis.info.media_type, analysis.duration_us, settings.segmentation)
             return _exact_estimate(item, key, analysis, OperationCache(storage), context, provider)
         with local_media(item.uri) as path:
-            return _bounded_estimate(item, probe_media(path, settings.limits), prompt, settings, provider)
+            info = probe_media(path, settings.limits)
+            if info.duration_us is not None:
+                check_range(item.name, info.media_type, info.duration_us, settings.segmentation)
+            return _bounded_estimate(item, info, prompt, settings, provider)
     except MediaError as error:
         return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=error.message)
 
@@ -298,12 +302,17 @@ def _bounded_estimate(
     minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
     synthesis = int(has_synthesis(prompt, info.media_type))
     model_calls = (minimum + synthesis, maximum + synthesis) if provider.is_called else (0, 0)
-    tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
+    lengths = _lengths_s(settings.segmentation.segment_lengths(info.media_type, info.duration_us))
+    tokens = _tokens(info, lengths, synthesis, prompt, settings) if provider.is_called else {}
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
     return ItemEstimate(
         item.name, info.media_type, seconds, (minimum, maximum), calls, 0, {**tokens, **embedded.tokens}
     )
+
+
+def _lengths_s(lengths_us: Mapping[float, int]) -> dict[float, int]:
+    return {length_us / US_PER_SECOND: count for length_us, count in lengths_us.items()}
 
 
 def _tokens(

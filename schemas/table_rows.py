@@ -82,6 +82,9 @@ class SegmentRow:
 
     Attributes:
         warnings: the requested operations that did not run, each with the reason.
+        overlap_us: time from the segment's start that earlier segments cover too. `end_us - start_us - overlap_us` counts
+            every moment once.
+        label: what the segment shows, if a model marked it by the user's definition.
     """
 
     run_id: str
@@ -101,7 +104,10 @@ class SegmentRow:
     field_extraction: Outcome | None
     transcription: OperationStatus | None
     image_embedding: OperationStatus | None
-    warnings: tuple[str, ...] = ()  # added later: parts of earlier versions lack it
+    # Columns that came later have defaults, for parts written before.
+    warnings: tuple[str, ...] = ()
+    overlap_us: int = 0
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptreel.schemas.media import MediaType, PlannedSegment
+from promptreel.schemas.media import MediaType, PlannedSegment, TimeSpan
 from promptreel.schemas.outcomes import Operation, Outcome, SegmentStatus
 from promptreel.transforms.not_run import NotRun
 
@@ -79,6 +79,12 @@ class ItemPlan:
     tasks: tuple[SegmentTask, ...] = ()
     failure: Failure | None = None
     cancelled: bool = False
+
+    @property
+    def span(self) -> TimeSpan:
+        """From the start of the first segment to the end of the last; there must be one."""
+        spans = [task.planned.span for task in self.tasks]
+        return TimeSpan(spans[0].start_us, max(span.end_us for span in spans))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,12 @@ from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
 from promptreel.schemas.errors import MediaError, StorageError
 from promptreel.schemas.ids import hash_file, segment_id_of
-from promptreel.schemas.media import PlannedSegment
+from promptreel.schemas.media import MediaType, PlannedSegment
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import MediaLimits, RunSettings
 from promptreel.schemas.uris import is_remote, public_uri
+from promptreel.schemas.windows import MIN_LENGTH_US
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
@@ -80,6 +83,7 @@ def segment_media(
         else:
             analysis = _analyze(item, storage, key, settings, stop)
         check_damage(item.name, analysis, settings.limits)
+        check_range(item.name, analysis.info.media_type, analysis.duration_us, settings.segmentation)
         tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
         return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
@@ -106,6 +110,18 @@ def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> Non
             f"{name}: {analysis.damaged_share:.0%} is damaged, more than the limit of {limits.max_damaged_share:.0%}"
         )
         raise MediaError("media_corrupt", f"{message} ({found}); copy the file again, or raise the limit")
+
+
+def check_range(name: str, media_type: MediaType, duration_us: int, segmentation: SegmentationSettings) -> None:
+    """Reject an item of which nothing, or less than half a second, is in the time range to segment.
+
+    Raises:
+        MediaError: code "outside_range".
+    """
+    span = segmentation.range_of(duration_us)
+    if media_type != "image" and segmentation.start_s > 0 and span.duration_us < MIN_LENGTH_US:
+        message = f"lasts {seconds_from_us(duration_us):g} s, but the range to segment starts at {segmentation.start_s:g} s"
+        raise MediaError("outside_range", f"{name}: {message}; start earlier, or leave out the item")
 
 
 def plan_tasks(
