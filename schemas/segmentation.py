@@ -23,9 +23,11 @@ from promptreel.schemas.strategies import (
     DEFAULT_AUDIO_STRATEGY,
     DEFAULT_VIDEO_STRATEGY,
     IMAGE_STRATEGY,
+    MAX_DEFINITION_CHARS,
     MAX_HOP_S,
     MAX_WINDOW_S,
     MIN_HOP_S,
+    MIN_RANGE_S,
     MIN_WINDOW_S,
     VIDEO_STRATEGIES,
     AudioStrategy,
@@ -92,6 +94,11 @@ SMART: Final = LengthBounds(4 * US_PER_SECOND, 12 * US_PER_SECOND, 40 * US_PER_S
 SHOTS: Final = LengthBounds(1 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
 # Audio has no shots. 30 s is the input window of Whisper models.
 PAUSES: Final = LengthBounds(5 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
+# Segments that a model marks: as long as what they show, but no shorter than the time between two sampled frames, and
+# no longer than one request about a segment may be.
+DEFINED: Final = LengthBounds(1 * US_PER_SECOND, 120 * US_PER_SECOND, _MAX_LENGTH_US)
+# The strategies that a definition can guide.
+DEFINED_STRATEGIES: Final[dict[str, Strategy]] = {"video": "smart", "audio": "content_aware"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +114,12 @@ class SegmentationSettings:
         hop_s: whole seconds from the start of one fixed window to the next, 1 to 3600; None is the window's length. With
             a shorter hop the windows overlap, with a longer one they leave gaps.
         start_s, end_s: the part of each video and audio item to segment, in seconds; None is the item's end.
+        segments_by: the user's words for what one segment is. A model marks such segments in smart video and
+            content_aware audio; what fits no segment belongs to none. None follows shots and pauses alone.
 
     Raises:
         SettingsError: a strategy is unknown, a window is missing, not allowed or out of range, a hop has no fixed window,
-            or the range is shorter than half a second.
+            the range is shorter than half a second, or a definition is blank, too long, or not for smart video.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -125,6 +134,7 @@ class SegmentationSettings:
     hop_s: int | None = None
     start_s: float = 0.0
     end_s: float | None = None
+    segments_by: str | None = None
 
     def __post_init__(self) -> None:
         _check("video", self.video_strategy, VIDEO_STRATEGIES, self.video_duration_s)
@@ -132,12 +142,18 @@ class SegmentationSettings:
         if self.hop_s is not None:
             _check_hop(self.hop_s, (self.video_strategy, self.audio_strategy))
         _check_range(self.start_s, self.end_s)
+        if self.segments_by is not None:
+            _check_definition(self.segments_by, self.video_strategy)
 
     def strategy_of(self, media_type: MediaType) -> Strategy:
         """Return the strategy for a media type; an image is one segment."""
         if media_type == "image":
             return IMAGE_STRATEGY
         return self.video_strategy if media_type == "video" else self.audio_strategy
+
+    def definition_of(self, media_type: MediaType) -> str | None:
+        """Return the definition by which a model marks the segments of a media type; None if it does not."""
+        return self.segments_by if self.strategy_of(media_type) == DEFINED_STRATEGIES.get(media_type) else None
 
     def range_of(self, duration_us: int) -> TimeSpan:
         """Return the part of a video or audio item to segment; empty if the item ends before the range starts."""
@@ -159,6 +175,8 @@ class SegmentationSettings:
 
     def bounds_of(self, media_type: MediaType) -> LengthBounds:
         """Return the length bounds of the smart or content_aware strategy for a media type."""
+        if self.definition_of(media_type) is not None:
+            return DEFINED
         if media_type == "audio":
             return self.pause_lengths
         return self.smart_lengths if self.video_strategy == "smart" else self.shot_lengths
@@ -175,6 +193,8 @@ class SegmentationSettings:
             return len(windows), len(windows)
         length_us = self.range_of(duration_us).duration_us
         lengths = self.bounds_of(media_type)
+        if self.definition_of(media_type) is not None:
+            return 0, max(int(length_us > 0), length_us // lengths.min_us)
         minimum = -(-length_us // lengths.max_us)
         return minimum, max(minimum, length_us // lengths.min_us)
 
@@ -203,10 +223,12 @@ class SegmentationSettings:
         window_us = self.window_us(media_type)
         if window_us is not None:
             return {"version": PLANNER_VERSION, "strategy": "fixed", "window_us": window_us}
+        definition = self.definition_of(media_type)
         return {
             "version": PLANNER_VERSION,
             "strategy": self.strategy_of(media_type),
             **dataclasses.asdict(self.bounds_of(media_type)),
+            **({} if definition is None else {"segments_by": definition}),
         }
 
 
@@ -244,8 +266,19 @@ def _check_range(start_s: float, end_s: float | None) -> None:
     for name, value in (("start_s", start_s), ("end_s", 0 if end_s is None else end_s)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise SettingsError(f"{name} is {value!r}; it must be a number of seconds, 0 or more")
-    least_s = MIN_LENGTH_US / US_PER_SECOND
-    if end_s is not None and end_s - start_s < least_s:
+    if end_s is not None and end_s - start_s < MIN_RANGE_S:
         raise SettingsError(
-            f"the range ends at {end_s:g} s, but starts at {start_s:g} s; it must last at least {least_s:g} s"
+            f"the range ends at {end_s:g} s, but starts at {start_s:g} s; it must last at least {MIN_RANGE_S:g} s"
+        )
+
+
+def _check_definition(segments_by: str, video_strategy: str) -> None:
+    if not isinstance(segments_by, str) or not segments_by.strip() or len(segments_by) > MAX_DEFINITION_CHARS:
+        raise SettingsError(
+            f"segments_by is {segments_by!r:.80}; say in 1 to {MAX_DEFINITION_CHARS} characters what one segment is, e.g. "
+            "'one segment per product shown'"
+        )
+    if video_strategy != "smart":
+        raise SettingsError(
+            f"segments_by is {segments_by!r:.80}, but video segmentation is {video_strategy!r}; use smart segmentation"
         )

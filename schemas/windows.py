@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from promptreel.schemas.media import TimeSpan
-from promptreel.schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.mediatime import us_from_seconds
+from promptreel.schemas.strategies import MIN_RANGE_S
 
 # A model may not sample a single frame of a shorter clip and answer anyway.
-MIN_LENGTH_US: Final = US_PER_SECOND // 2
+MIN_LENGTH_US: Final = us_from_seconds(MIN_RANGE_S)
 
 
 def fixed_windows(span: TimeSpan, window_us: int, hop_us: int | None = None) -> list[TimeSpan]:
