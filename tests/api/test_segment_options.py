@@ -1,6 +1,16 @@
 """Runs over the API with overlapping windows and a time range."""
 
+import pytest
+
 from tests.api_server import MEASURE, assert_error, ok_json
+
+pytest_plugins = ["tests.api_fixtures"]
+
+
+@pytest.fixture
+def caller(service):
+    """A caller with an account of its own."""
+    return service.caller()
 
 
 def test_hop_and_range_cut_the_segments_of_a_run(caller, api_media):
