@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, Protocol
 
@@ -34,7 +34,7 @@ from promptreel.media.speech import pauses as find_pauses
 from promptreel.schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
 from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
-__all__ = ["TransitionLike", "plan_segments"]
+__all__ = ["MIN_PAUSE_US", "STRONG_PAUSE_US", "TransitionLike", "plan_segments", "range_edges", "split_segment"]
 
 # A shorter gap in speech is a breath within a sentence. The detector ends speech after 300 ms of silence, then pads
 # the speech on both sides by 30 ms (`promptreel.media.speech.SpeechSettings`).
@@ -151,6 +151,23 @@ def range_edges(settings: SegmentationSettings, duration_us: int) -> tuple[Bound
         raise ValueError(f"the range of the settings leaves {span.duration_us} us of {duration_us} us")
     start = Boundary(span.start_us, "start" if span.start_us == 0 else "range", 1.0)
     return start, Boundary(span.end_us, "end" if span.end_us == duration_us else "range", 1.0)
+
+
+def split_segment(
+    segment: PlannedSegment,
+    media_type: MediaType,
+    duration_us: int,
+    transitions: Iterable[TransitionLike],
+    activity: SoundActivity,
+    bounds: LengthBounds,
+) -> tuple[PlannedSegment, ...]:
+    """Return a segment in parts within the bounds, cut like an item; unchanged if it does not exceed the maximum."""
+    if segment.span.duration_us <= bounds.max_us:
+        return (segment,)
+    sound = _Sound(activity, duration_us)
+    shots = [] if media_type == "audio" else _shots(transitions, duration_us)
+    parts = _segments(_best_boundaries(segment.start, segment.end, _candidates(shots, sound), sound, bounds))
+    return tuple(replace(part, label=segment.label) for part in parts)
 
 
 def _window_segments(windows: Iterable[TimeSpan], start: Boundary, end: Boundary) -> tuple[PlannedSegment, ...]:

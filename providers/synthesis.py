@@ -160,7 +160,11 @@ def _render_segment(prompt: Prompt, finding: SegmentFinding, fields: tuple[str, 
     else:
         leaves = tuple(leaf for leaf in prompt.leaves if leaf.path in selected)
     shared_until_us = min(covered_until_us, finding.end_us)
-    shared = f"; until {format_timecode(shared_until_us)} also in a segment above" if shared_until_us > finding.start_us else ""
+    shared = (
+        f"; until {format_timecode(shared_until_us)} also in a segment above"
+        if shared_until_us > finding.start_us
+        else ""
+    )
     lines = [f"[{format_timecode(finding.start_us)} to {format_timecode(finding.end_us)}{shared}]"]
     if leaves or "metadata_text" in fields:
         lines.append(render_text(finding.metadata, leaves))

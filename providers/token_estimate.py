@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from promptreel.media.marks import plan_stretches
 from promptreel.providers.extraction import PREAMBLE
 from promptreel.providers.known_models import NEWEST_FAMILY, family_of
+from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
-from promptreel.schemas.media import MediaType
+from promptreel.schemas.media import MediaType, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
@@ -43,18 +47,11 @@ def input_tokens(
         syntheses: 1 if the item is synthesized, otherwise 0.
     """
     count = sum(lengths.values())
-    fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
-    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
-    labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
-    sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
-    family = family_of(settings.model.model) or NEWEST_FAMILY
-    as_images = as_frames or media_type == "image"
-    tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
+    media, labels = _media_tokens(settings, media_type, lengths, has_pictures=has_pictures, has_sound=has_sound)
     tokens = {
         "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + labels,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
-        "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
-        "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),
+        **media,
     }
     if syntheses and prompt.video_level is not None:
         level = prompt.video_level
@@ -62,6 +59,49 @@ def input_tokens(
         tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
         tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
     return {name: number for name, number in tokens.items() if number}
+
+
+def marking_tokens(
+    settings: RunSettings,
+    media_type: MediaType,
+    duration_us: int | None,
+    *,
+    has_pictures: bool,
+    has_sound: bool,
+    stretches: Sequence[TimeSpan] | None = None,
+) -> dict[str, int]:
+    """Return the input tokens by modality of the calls that mark the segments which the user defines; empty without any.
+
+    Args:
+        stretches: the stretches of the item to mark; None marks all of them.
+    """
+    definition = settings.segmentation.definition_of(media_type)
+    if definition is None or not duration_us:
+        return {}
+    if stretches is None:
+        stretches = plan_stretches(settings.segmentation.range_of(duration_us))
+    lengths = Counter(span.duration_us / US_PER_SECOND for span in stretches)
+    media, labels = _media_tokens(settings, media_type, lengths, has_pictures=has_pictures, has_sound=has_sound)
+    count = len(stretches)
+    text = count * _text_tokens(marking_instruction(definition), 2 * _POSITION_TOKENS) + labels
+    tokens = {"text": text, "schema": count * _text_tokens(json.dumps(MARKS_SCHEMA)), **media}
+    return {name: number for name, number in tokens.items() if number}
+
+
+def _media_tokens(
+    settings: RunSettings, media_type: MediaType, lengths: Mapping[float, int], *, has_pictures: bool, has_sound: bool
+) -> tuple[dict[str, int], int]:
+    """Return the tokens of the media by modality, and of the lines between its frames."""
+    fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
+    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
+    labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
+    sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
+    family = family_of(settings.model.model) or NEWEST_FAMILY
+    as_images = as_frames or media_type == "image"
+    tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
+    picture_tokens = frames * tokens_per_picture[settings.model.media_resolution]
+    sound_tokens = math.ceil(sound_s * TOKENS_PER_SOUND_SECOND)
+    return {"image" if as_images else "video": picture_tokens, "audio": sound_tokens}, labels
 
 
 def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:

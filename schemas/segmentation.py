@@ -94,9 +94,9 @@ SMART: Final = LengthBounds(4 * US_PER_SECOND, 12 * US_PER_SECOND, 40 * US_PER_S
 SHOTS: Final = LengthBounds(1 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
 # Audio has no shots. 30 s is the input window of Whisper models.
 PAUSES: Final = LengthBounds(5 * US_PER_SECOND, 30 * US_PER_SECOND, 60 * US_PER_SECOND)
-# Segments that a model marks: as long as what they show, but no shorter than the time between two sampled frames, and
-# no longer than one request about a segment may be.
-DEFINED: Final = LengthBounds(1 * US_PER_SECOND, 120 * US_PER_SECOND, _MAX_LENGTH_US)
+# Segments that a model marks: as long as what they show, but no shorter than the error of both boundaries, which a model
+# that sees one frame a second places to about a second, and no longer than any other segment.
+DEFINED: Final = LengthBounds(2 * US_PER_SECOND, 120 * US_PER_SECOND, _MAX_LENGTH_US)
 # The strategies that a definition can guide.
 DEFINED_STRATEGIES: Final[dict[str, Strategy]] = {"video": "smart", "audio": "content_aware"}
 

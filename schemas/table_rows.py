@@ -281,8 +281,9 @@ class LlmCallRow:
     """One attempt of one model call.
 
     Attributes:
-        segment_id: None for a synthesis or an embedding.
-        purpose: "metadata_extraction", "video_level_synthesis" or "text_embedding".
+        segment_id: None for the marks of a stretch, a synthesis or an embedding.
+        purpose: "segmentation" (marks by the user's definition), "metadata_extraction", "video_level_synthesis" or
+            "text_embedding".
         status: "success" (an answer that fits the schema), "error" (no answer, or one that cannot be used), or
             "interrupted" (the process died before it stored an answer).
         code: failure code of an error.

@@ -31,7 +31,7 @@ from promptreel.transforms.elements import (
     OutcomeBatch,
     SegmentOutcome,
 )
-from promptreel.transforms.extract_fields import item_media_of
+from promptreel.transforms.extract_fields import media_of_span
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
 from promptreel.transforms.not_run import NotRun
@@ -76,7 +76,7 @@ def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) ->
     """Join one item's plan and outcomes into its segments, ordered by time. The synthesis is added later."""
     (plan,) = plans
     found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
-    warnings: list[NotRun] = []
+    warnings: list[NotRun] = [*plan.warnings]
     for batch in batches:
         warnings += batch.warnings
         for segment_id, outcome in batch.outcomes:
@@ -111,7 +111,7 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
         media = None
         if not session.provider.is_called:
             transcript = load_transcript(session.cache, input_transcript_key)
-            media = await asyncio.to_thread(item_media_of, session.storage, key, item.plan.span, transcript)
+            media = await asyncio.to_thread(media_of_span, session.storage, key, item.plan.span, transcript)
         answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
         overlap = _overlap_warning(source) if session.provider.is_called else None

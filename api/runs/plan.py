@@ -21,7 +21,7 @@ from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.known_models import retirement_warning
 from promptreel.providers.registry import check_run, default_model, provider_of
-from promptreel.providers.token_estimate import has_synthesis, input_tokens
+from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
@@ -191,6 +191,8 @@ def _estimated_tokens(
             prompt, settings, kind, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
         )
         total += sum(tokens.values())
+        marking = marking_tokens(settings, kind, video.duration_us, has_pictures=has_pictures, has_sound=has_sound)
+        total += sum(marking.values())
     return total
 
 

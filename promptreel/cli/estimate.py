@@ -10,7 +10,7 @@ from promptreel.cli.options import data_dir_option, json_option, load_prompt, op
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
-from promptreel.providers.registry import provider_of
+from promptreel.providers.registry import check_definition, provider_of
 
 
 @click.command()
@@ -33,6 +33,7 @@ def estimate(
     prompt, settings = load_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
+    check_definition(settings)
     warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
@@ -63,7 +64,9 @@ def estimate(
         f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}; "
         f"maximum input tokens: {tokens}"
     )
-    if not estimated["exact"]:
+    if not estimated["exact"] and settings.segmentation.segments_by is not None:
+        click.echo("Segment counts are bounds until a model has marked the segments.")
+    elif not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 
 

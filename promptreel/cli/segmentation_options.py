@@ -117,7 +117,9 @@ def _strategy_of(kind: str, options: Mapping[str, Any]) -> tuple[Any, int | None
     if window is None:
         return strategy, length
     context = click.get_current_context(silent=True)
-    is_chosen = context is not None and context.get_parameter_source(f"{kind}_segmentation") is ParameterSource.COMMANDLINE
+    is_chosen = (
+        context is not None and context.get_parameter_source(f"{kind}_segmentation") is ParameterSource.COMMANDLINE
+    )
     if is_chosen and strategy != "fixed":
         raise SettingsError(
             f"--window is {window}, but --{kind}-segmentation is {strategy!r}; a window is for fixed segmentation, so "

@@ -38,10 +38,10 @@ def test_hop_without_a_fixed_window_is_ignored_with_a_warning(caller, api_media)
     caller.video(api_media / "a.mp4")
     kinds = {"video_segmentation_type": "smart", "audio_segmentation_type": "content_aware"}
     kinds |= {"video_segment_duration": None, "audio_segment_duration": None}
-    run = ok_json(caller.execute(caller.prompt(MEASURE), {"type": "playground"}, segment_options={"hop": 3}, **kinds), 202)
-    assert run["warnings"] == [
-        "ignored: segment_options.hop is 3, but neither video nor audio segmentation is 'fixed'"
-    ]
+    run = ok_json(
+        caller.execute(caller.prompt(MEASURE), {"type": "playground"}, segment_options={"hop": 3}, **kinds), 202
+    )
+    assert run["warnings"] == ["ignored: segment_options.hop is 3, but neither video nor audio segmentation is 'fixed'"]
     assert run["segment_options"]["hop"] is None
 
 

@@ -90,7 +90,11 @@ def test_item_that_ends_before_the_range_fails_alone(tmp_path, film):
         settings = cut(settings_for(server, window_s=2), start_s=5)
         target = [film, short, image]
         estimated = estimate_run(
-            open_storage(tmp_path / "data"), NESTED, settings, provider_of(settings), expand_target(map(str, target)).items
+            open_storage(tmp_path / "data"),
+            NESTED,
+            settings,
+            provider_of(settings),
+            expand_target(map(str, target)).items,
         ).to_dict()
         rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", target, settings))
     (failure,) = rows["failures"]
@@ -98,12 +102,18 @@ def test_item_that_ends_before_the_range_fails_alone(tmp_path, film):
     assert failure["message"] == (
         "short.mp4: lasts 3 s, but the range to segment starts at 5 s; start earlier, or leave out the item"
     )
-    assert {row["name"]: row["segment_count"] for row in rows["media"]} == {"film.mp4": 2, "short.mp4": 0, "still.png": 1}
+    assert {row["name"]: row["segment_count"] for row in rows["media"]} == {
+        "film.mp4": 2,
+        "short.mp4": 0,
+        "still.png": 1,
+    }
     errors = [item["error"] for item in estimated["details"] if item["error"]]
     assert errors == [failure["message"]]
 
 
-@pytest.mark.parametrize("values", [{"hop_s": 1}, {"hop_s": 3}, {"start_s": 1.5, "end_s": 6}, {"hop_s": 1, "start_s": 4}])
+@pytest.mark.parametrize(
+    "values", [{"hop_s": 1}, {"hop_s": 3}, {"start_s": 1.5, "end_s": 6}, {"hop_s": 1, "start_s": 4}]
+)
 def test_estimate_knows_hop_and_range_before_decoding(tmp_path, film, values):
     with FakeGemini() as server:
         settings = cut(settings_for(server, window_s=2), **values)
@@ -141,14 +151,14 @@ def test_words_belong_to_each_segment_that_contains_them(tmp_path):
         for row in rows["transcripts"]:
             is_last = row["end_us"] == rows["media"][0]["duration_us"]
             middles = [((word["start_us"] + word["end_us"]) // 2, word) for word in words]
-            expected = [
-                word for at, word in middles if row["start_us"] <= at and (is_last or at < row["end_us"])
-            ]
+            expected = [word for at, word in middles if row["start_us"] <= at and (is_last or at < row["end_us"])]
             assert row["words"] == expected, (values, row["start_us"])
 
 
 def test_frames_of_overlapping_segments_are_embedded_for_each(tmp_path, film):
-    settings = with_models(cut(settings_for(window_s=4), hop_s=2), clip=f"local-dir:{make_clip_folder(tmp_path / 'clip')}")
+    settings = with_models(
+        cut(settings_for(window_s=4), hop_s=2), clip=f"local-dir:{make_clip_folder(tmp_path / 'clip')}"
+    )
     rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", film, settings, MEASURED))
     embedded = {row["segment_id"] for row in rows["image_embeddings"]}
     assert embedded == {row["segment_id"] for row in rows["segments"]}
