@@ -159,12 +159,9 @@ def _render_segment(prompt: Prompt, finding: SegmentFinding, fields: tuple[str, 
         leaves = prompt.leaves
     else:
         leaves = tuple(leaf for leaf in prompt.leaves if leaf.path in selected)
-    shared_until_us = min(covered_until_us, finding.end_us)
-    shared = (
-        f"; until {format_timecode(shared_until_us)} also in a segment above"
-        if shared_until_us > finding.start_us
-        else ""
-    )
+    until_us, shared = min(covered_until_us, finding.end_us), ""
+    if until_us > finding.start_us:
+        shared = f"; until {format_timecode(until_us)} also in a segment above"
     lines = [f"[{format_timecode(finding.start_us)} to {format_timecode(finding.end_us)}{shared}]"]
     if leaves or "metadata_text" in fields:
         lines.append(render_text(finding.metadata, leaves))

@@ -25,7 +25,7 @@ from promptreel.schemas.strategies import (
 _WINDOW_S = click.IntRange(MIN_WINDOW_S, MAX_WINDOW_S)
 
 
-class _Time(click.ParamType):
+class _Time(click.ParamType[float]):
     """A time of an item: seconds, m:ss or h:mm:ss."""
 
     name = "time"

@@ -19,7 +19,6 @@ from promptreel.schemas.wire.common import Marker, NullIsAbsent, WireModel
 from promptreel.schemas.wire.run_targets import Target
 from promptreel.schemas.wire.segment_options import SegmentOptions, integral
 
-
 # Window length in seconds.
 Window = Annotated[StrictInt, BeforeValidator(integral), Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
 

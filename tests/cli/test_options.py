@@ -26,7 +26,8 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
 
     changed = {
         "--video-segmentation": "fixed", "--video-segment-seconds": 7, "--audio-segmentation": "fixed",
-        "--audio-segment-seconds": 9, "--hop": 3, "--start": "1:30", "--end": 100.5, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
+        "--audio-segment-seconds": 9, "--hop": 3, "--start": "1:30",
+        "--end": 100.5, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
         "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2, "--max-outage": 30,
         "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,

@@ -1,5 +1,7 @@
 """Plans of overlapping windows, of windows with gaps, and of a part of an item."""
 
+from itertools import pairwise
+
 import pytest
 
 from promptreel.media.planner import plan_segments
@@ -41,7 +43,7 @@ def test_evidence_outside_the_range_is_ignored(strategy):
     assert (found[0][0], found[0][2]) == (20, "range")
     assert (found[-1][1], found[-1][3]) == (90, "range")
     assert {part[1] for part in found[:-1]} >= {30, 50, 75}
-    assert all(one[1] == two[0] for one, two in zip(found, found[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(found))
 
 
 def test_audio_range_is_cut_in_its_pauses():

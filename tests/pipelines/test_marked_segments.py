@@ -175,11 +175,11 @@ def answering(first, marks=MARKS):
     [
         (
             [(0, 4), (2, 9)],
-            "segments[0] ends at 4 s, but segments[1] starts at 2 s; list the segments in order of time",
+            "segments[0] is 0 to 4 s, but segments[1] starts at 2 s; list the segments in order of time",
         ),
         (
             [(5, 9), (0, 4)],
-            "segments[0] ends at 9 s, but segments[1] starts at 0 s; list the segments in order of time",
+            "segments[0] is 5 to 9 s, but segments[1] starts at 0 s; list the segments in order of time",
         ),
         ([(3, 60)], "segments[0] is 3 to 60 s; start and end must be in this order within the 14 s of the stretch"),
         ([(9, 3)], "segments[0] is 9 to 3 s; start and end must be in this order"),

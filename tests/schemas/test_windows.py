@@ -1,5 +1,7 @@
 """Fixed windows with a hop, and the time range of an item."""
 
+from itertools import pairwise
+
 import pytest
 
 from promptreel.schemas.errors import SettingsError
@@ -48,7 +50,7 @@ def test_no_window_but_a_lone_one_is_shorter_than_half_a_second(hop, length_ms):
     assert max(part.duration_us for part in found) < 10.5 * SECOND
     if hop <= 10:
         assert found[-1].end_us == length_ms * 1000
-        assert all(one.end_us >= two.start_us for one, two in zip(found, found[1:], strict=False))
+        assert all(one.end_us >= two.start_us for one, two in pairwise(found))
 
 
 def test_segment_bounds_know_hop_and_range():
