@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -25,7 +25,13 @@ from promptreel.schemas.strategies import (
 _WINDOW_S = click.IntRange(MIN_WINDOW_S, MAX_WINDOW_S)
 
 
-class _Time(click.ParamType[float]):
+if TYPE_CHECKING:
+    _TimeType = click.ParamType[float]
+else:
+    _TimeType = click.ParamType  # generic from click 8.4 on
+
+
+class _Time(_TimeType):
     """A time of an item: seconds, m:ss or h:mm:ss."""
 
     name = "time"

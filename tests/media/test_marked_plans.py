@@ -53,7 +53,7 @@ FIRST, SECOND_STRETCH, THIRD = (0, 180), (160, 340), (320, 500)
         ([(0, 3, "mug")], [], [(0, 3, "mug")]),
     ],
 )  # fmt: skip
-def test_two_views_of_the_same_time_are_joined_at_its_middle(before, after, expected):
+def test_two_views_of_shared_time_are_joined_at_its_middle(before, after, expected):
     assert stitched((FIRST, before), (SECOND_STRETCH, after)) == expected
 
 
@@ -109,7 +109,7 @@ def test_boundary_score_is_that_of_its_evidence():
     assert (second.end.reason, second.end.score) == ("definition", 0.0)
 
 
-def test_marks_close_to_each_other_or_to_an_edge_meet_it():
+def test_marks_close_to_each_other_or_an_edge_meet():
     assert planned([(0.9, 10, "a"), (10.9, 20, "b"), (21, 59.2, "c")]) == [
         (0, 10, "a"), (10, 20, "b"), (21, 60, "c"),
     ]  # fmt: skip
@@ -117,7 +117,7 @@ def test_marks_close_to_each_other_or_to_an_edge_meet_it():
     assert (only.start.reason, only.end.reason) == ("start", "end")
 
 
-def test_boundary_stays_where_moving_it_would_leave_too_short_a_segment():
+def test_boundary_stays_where_moving_would_shorten_a_segment_too_far():
     assert planned([(10, 12.2)], [cut(10.9)]) == [(10, 12.2, "x")]
     assert planned([(10, 12), (12, 14)], [cut(11.5), cut(12.9)]) == [(10, 12, "x"), (12, 14, "x")]
 
