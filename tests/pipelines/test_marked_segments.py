@@ -14,6 +14,7 @@ from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.retry_scope import RetryScope, write_retry
+from promptreel.tables.stop_signal import clear_stop, request_stop
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
 from tests.media_files import plain, tone, write_film
@@ -250,6 +251,23 @@ def test_killed_run_resumes_without_paying_for_marks_again(tmp_path, film):
             check_counts(data, run_id)
             assert server.ledger.repeated() == 0
             assert comparable_rows(data, run_id)["segments"] == comparable_rows(whole, expected)["segments"]
+
+
+def test_run_stopped_before_the_marks_is_resumed(tmp_path, film):
+    with FakeGemini(marks=MARKS) as server:
+        run_media(tmp_path, film, marked(server, reuse=False))  # stores the analysis
+        server.ledger.clear()
+        storage, run_id = open_storage(tmp_path), create_run(tmp_path, film, marked(server))
+        request_stop(storage, run_id, "test")
+        execute_run(str(tmp_path), run_id)
+        rows = check_counts(tmp_path, run_id)
+        assert server.ledger.calls() == []
+        (item,) = rows["media"]
+        assert (item["status"], item["synthesis"], item["segment_count"]) == ("cancelled", "cancelled", 0)
+        clear_stop(storage, run_id)
+        execute_run(str(tmp_path), run_id)
+        (item,) = check_counts(tmp_path, run_id)["media"]
+    assert (item["status"], item["synthesis"], item["segment_count"]) == ("completed", "succeeded", 3)
 
 
 def test_estimate_counts_the_stretches_until_they_are_marked(tmp_path, film):
