@@ -84,7 +84,7 @@ class SegmentRow:
         warnings: the requested operations that did not run, each with the reason.
         overlap_us: time from the segment's start that earlier segments cover too. `end_us - start_us - overlap_us` counts
             every moment once.
-        label: what the segment shows, if a model marked it by the user's definition.
+        segment_label: what the segment shows, if a model marked it by the user's definition.
     """
 
     run_id: str
@@ -107,7 +107,7 @@ class SegmentRow:
     # Columns that came later have defaults, for parts written before.
     warnings: tuple[str, ...] = ()
     overlap_us: int = 0
-    label: str | None = None
+    segment_label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.api_server import MEASURE, assert_error, ok_json
+from tests.api_server import DESCRIBE, MEASURE, MODEL, assert_error, ok_json
 
 pytest_plugins = ["tests.api_fixtures"]
 
@@ -52,3 +52,18 @@ def test_built_in_model_cannot_segment_by_a_definition(caller, api_media):
     response = caller.execute(caller.prompt(MEASURE), {"type": "playground"}, **kinds, **options)
     message = assert_error(response, 422, "validation_failed")["message"]
     assert "the built-in model signals cannot mark segments" in message
+
+
+def test_definition_lets_the_model_mark_the_segments(caller, api_media):
+    video_id = caller.video(api_media / "a.mp4")
+    kinds = {"video_segmentation_type": "smart", "video_segment_duration": None, "processing_model": MODEL}
+    options = {"segment_options": {"definition": "one segment per product shown"}}
+    run = ok_json(caller.execute(caller.prompt(DESCRIBE), {"type": "playground"}, **kinds, **options), 202)
+    ended = caller.wait(run["run_id"])
+    assert (ended["status"], ended["total_segments"]) == ("completed", 1)
+    (row,) = ok_json(caller.get(f"/prompt-runs/{run['run_id']}/results", params={"video_id": video_id}))["data"]
+    assert (row["start_time"], row["end_time"]) == (0, 3)
+    calls = ok_json(caller.get(f"/prompt-runs/{run['run_id']}/llm-calls"))
+    (call,) = [call for call in calls if call["purpose"] == "segmentation"]
+    assert "one segment per product shown" in call["prompt_text"]
+    assert call["segment_id"] is None

@@ -38,6 +38,11 @@ def schema_of(name, kind):
         (["--window", "5", "--hop", "0"], "Invalid value for '--hop': 0 is not in the range 1<=x<=3600"),
         (["--window", "5", "--video-segmentation", "smart"], "--window is 5, but --video-segmentation is 'smart'"),
         (["--window", "5", "--audio-segment-seconds", "6"], "--window is 5 and --audio-segment-seconds is 6; give one"),
+        (
+            ["--segments-by", "per shot", "--window", "5"],
+            "segments_by is 'per shot', but video segmentation is 'fixed'",
+        ),
+        (["--segments-by", "per shot", "--model", "signals"], "signals cannot mark segments by a definition"),
         (["--start", "later"], "'later' is not a time; use seconds or a clock time, e.g. 90, 1:30"),
         (["--start", "60", "--end", "1:00"], "the range ends at 60 s, but starts at 60 s; it must last at least 0.5 s"),
         (["--fps", "100"], "--fps"),

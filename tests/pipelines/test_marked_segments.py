@@ -53,7 +53,7 @@ def marked(server, definition=DEFINITION, **values):
 
 
 def segments(rows):
-    columns = ("start_time", "end_time", "start_reason", "end_reason", "label")
+    columns = ("start_time", "end_time", "start_reason", "end_reason", "segment_label")
     return [tuple(row[name] for name in columns) for row in rows["segments"]]
 
 
@@ -116,7 +116,7 @@ def test_audio_is_marked_and_images_are_not(tmp_path):
         assert len(marking_calls(server)) == 1
     found = {row["name"]: row["segment_count"] for row in rows["media"]}
     assert found == {"tone.flac": 2, "still.png": 1}
-    assert {row["label"] for row in rows["segments"]} == {"low", "high", None}
+    assert {row["segment_label"] for row in rows["segments"]} == {"low", "high", None}
 
 
 def test_marks_stay_in_the_range_of_the_item(tmp_path, film):
@@ -142,7 +142,7 @@ def test_long_item_is_marked_in_stretches_and_stitched(tmp_path, media_input):
     assert sorted(call.text.split("This stretch is ")[1][:18] for call in calls) == [
         "0:00.00 to 3:00.00", "2:40.00 to 5:40.00", "5:20.00 to 6:40.00",
     ]  # fmt: skip
-    assert [(row["start_time"], row["end_time"], row["label"]) for row in rows["segments"]] == marks
+    assert [(row["start_time"], row["end_time"], row["segment_label"]) for row in rows["segments"]] == marks
 
 
 def test_segment_longer_than_the_maximum_is_split_with_its_label(tmp_path):
@@ -151,7 +151,7 @@ def test_segment_longer_than_the_maximum_is_split_with_its_label(tmp_path):
         rows = check_counts(tmp_path / "data", run_media(tmp_path / "data", sound, marked(server)))
     lengths = [row["end_us"] - row["start_us"] for row in rows["segments"]]
     assert (sum(lengths), max(lengths) <= 300_000_000) == (400_000_000, True)
-    assert {row["label"] for row in rows["segments"]} == {"talk"}
+    assert {row["segment_label"] for row in rows["segments"]} == {"talk"}
 
 
 def answering(first, marks=MARKS):
@@ -194,7 +194,7 @@ def test_invalid_marks_are_requested_again_with_their_problem(tmp_path, film, ma
         rows = check_counts(tmp_path, run_media(tmp_path, film, marked(server)))
     assert len(asked) == 2
     assert problem in asked[1]
-    assert [row["label"] for row in rows["segments"]] == ["red card", "green card", "blue card"]
+    assert [row["segment_label"] for row in rows["segments"]] == ["red card", "green card", "blue card"]
     calls = [call for call in rows["llm_calls"] if call["purpose"] == "segmentation"]
     assert [(call["status"], call["code"]) for call in calls] == [("error", "schema_invalid"), ("success", None)]
 

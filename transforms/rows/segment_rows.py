@@ -49,7 +49,7 @@ def segment_row(
         **{name: ended.get(name) for name in ("field_extraction", "transcription", "image_embedding")},  # type: ignore[arg-type]
         warnings=tuple(part.text for part in warnings),
         overlap_us=max(0, min(covered_until_us, span.end_us) - span.start_us),
-        label=task.planned.label,
+        segment_label=task.planned.label,
     )
 
 
