@@ -34,7 +34,7 @@ from promptreel.schemas.strategies import (
     Strategy,
     VideoStrategy,
 )
-from promptreel.schemas.windows import MIN_LENGTH_US, fixed_windows
+from promptreel.schemas.windows import MIN_LENGTH_US, fixed_windows, window_starts
 
 PLANNER_VERSION: Final = 1  # part of every segment id: increment it when the same input would be cut differently
 
@@ -168,10 +168,12 @@ class SegmentationSettings:
     def windows(self, media_type: MediaType, duration_us: int) -> list[TimeSpan] | None:
         """Return the windows of an item if the strategy is "fixed", otherwise None."""
         window_us = self.window_us(media_type)
-        if window_us is None:
-            return None
-        hop_us = None if self.hop_s is None else self.hop_s * US_PER_SECOND
-        return fixed_windows(self.range_of(duration_us), window_us, hop_us)
+        return (
+            None if window_us is None else fixed_windows(self.range_of(duration_us), window_us, self._hop_us(window_us))
+        )
+
+    def _hop_us(self, window_us: int) -> int:
+        return window_us if self.hop_s is None else self.hop_s * US_PER_SECOND
 
     def bounds_of(self, media_type: MediaType) -> LengthBounds:
         """Return the length bounds of the smart or content_aware strategy for a media type."""
@@ -188,10 +190,11 @@ class SegmentationSettings:
         """
         if media_type == "image" or not duration_us:
             return 1, 1
-        windows = self.windows(media_type, duration_us)
-        if windows is not None:
-            return len(windows), len(windows)
-        length_us = self.range_of(duration_us).duration_us
+        window_us, span = self.window_us(media_type), self.range_of(duration_us)
+        if window_us is not None:
+            count = len(window_starts(span, window_us, self._hop_us(window_us)))
+            return count, count
+        length_us = span.duration_us
         lengths = self.bounds_of(media_type)
         if self.definition_of(media_type) is not None:
             return 0, max(int(length_us > 0), length_us // lengths.min_us)
@@ -206,12 +209,16 @@ class SegmentationSettings:
         Args:
             with_most: assume the most segments that the item can have, otherwise the fewest.
         """
-        windows = self.windows(media_type, duration_us) if duration_us else None
-        if windows is not None:
-            return dict(Counter(window.duration_us for window in windows))
         count = self.segment_bounds(media_type, duration_us)[with_most]
-        timed_us = self.range_of(duration_us).duration_us if duration_us and media_type != "image" else duration_us
-        return {(timed_us or 0) / count: count} if count else {}
+        if not count or not duration_us or media_type == "image":
+            return {(duration_us or 0): count} if count else {}
+        window_us, span = self.window_us(media_type), self.range_of(duration_us)
+        if window_us is None:
+            return {span.duration_us / count: count}
+        hop_us = self._hop_us(window_us)
+        left_us = span.duration_us - (count - 1) * hop_us
+        last_us = left_us if hop_us <= window_us else min(window_us, left_us)
+        return dict(Counter({window_us: count - 1}) + Counter({last_us: 1}))
 
     def identity(self, media_type: MediaType) -> dict[str, Any]:
         """Return the settings that determine the segments of a media type besides their times; part of segment ids.

@@ -15,7 +15,7 @@ SECOND = 1_000_000
 def windows_s(span, window, hop=None):
     """Return the windows in seconds."""
     first, last = (round(time * SECOND) for time in span)
-    found = fixed_windows(TimeSpan(first, last), window * SECOND, None if hop is None else hop * SECOND)
+    found = fixed_windows(TimeSpan(first, last), window * SECOND, (hop or window) * SECOND)
     return [(part.start_us / SECOND, part.end_us / SECOND) for part in found]
 
 
@@ -51,6 +51,18 @@ def test_only_a_lone_window_is_shorter_than_half_a_second(hop, length_ms):
     if hop <= 10:
         assert found[-1].end_us == length_ms * 1000
         assert all(one.end_us >= two.start_us for one, two in pairwise(found))
+
+
+@pytest.mark.parametrize("hop", [None, 1, 4, 10, 13, 60])
+@pytest.mark.parametrize("length_ms", [*range(600, 90_000, 1_370), 30_499, 30_500, 61_499, 61_500])
+def test_counts_and_lengths_are_those_of_the_windows(hop, length_ms):
+    settings, duration_us = fixed(hop=hop, start=0.1), length_ms * 1000
+    windows = settings.windows("video", duration_us)
+    assert settings.segment_bounds("video", duration_us) == (len(windows), len(windows))
+    lengths = {}
+    for window in windows:
+        lengths[window.duration_us] = lengths.get(window.duration_us, 0) + 1
+    assert settings.segment_lengths("video", duration_us) == lengths
 
 
 def test_segment_bounds_know_hop_and_range():
