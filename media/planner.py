@@ -1,9 +1,10 @@
 """The segment planner: a pure function from an item's detected transitions and sound activity to its segments.
 
-Invariants: segments cover [0, duration) without gaps or overlaps. No segment exceeds the maximum length, except the
-last of a fixed plan, by less than half a second. No segment is shorter than the minimum (half a second in a fixed
-plan), except an item shorter than that. An item without boundaries that fits the maximum is one segment. Adjacent
-segments share a `Boundary`. The order of the input does not matter.
+Invariants: segments cover the item, or the range of it in the settings, without gaps or overlaps, unless a fixed plan
+has a hop. No segment exceeds the maximum length, except the last of a fixed plan, by less than half a second. No
+segment is shorter than the minimum (half a second in a fixed plan), except an item shorter than that. An item without
+boundaries that fits the maximum is one segment. Adjacent segments share a `Boundary`. The order of the input does not
+matter.
 
 `content_aware` video selects shot boundaries by strength, skipping those that would leave a segment shorter than
 the minimum. `smart` video and `content_aware` audio select among all candidates by dynamic programming, the way
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, Protocol
 
@@ -31,9 +32,9 @@ from numpy.typing import NDArray
 
 from promptreel.media.speech import pauses as find_pauses
 from promptreel.schemas.media import Boundary, MediaType, PlannedSegment, SoundActivity, TimeSpan
-from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings, window_ends
+from promptreel.schemas.segmentation import LengthBounds, SegmentationSettings
 
-__all__ = ["TransitionLike", "plan_segments"]
+__all__ = ["MIN_PAUSE_US", "STRONG_PAUSE_US", "TransitionLike", "plan_segments", "range_edges", "split_segment"]
 
 # A shorter gap in speech is a breath within a sentence. The detector ends speech after 300 ms of silence, then pads
 # the speech on both sides by 30 ms (`promptreel.media.speech.SpeechSettings`).
@@ -120,24 +121,62 @@ def plan_segments(
         activity: spans of speech or sound in the item.
 
     Raises:
-        ValueError: the duration of a video or audio item is not positive.
+        ValueError: the duration of a video or audio item is not positive, or nothing of it is in the range.
     """
     if media_type == "image":
         return (PlannedSegment(Boundary(0, "start", 1.0), Boundary(0, "end", 1.0)),)
     if duration_us <= 0:
         raise ValueError(f"duration_us is {duration_us}; it must be positive for {media_type}")
-    start, end = Boundary(0, "start", 1.0), Boundary(duration_us, "end", 1.0)
-    window_us = settings.window_us(media_type)
-    if window_us is not None:
-        inner = [Boundary(at, "window", 1.0) for at in window_ends(duration_us, window_us)]
-        return _segments([start, *inner, end])
+    start, end = range_edges(settings, duration_us)
+    windows = settings.windows(media_type, duration_us)
+    if windows is not None:
+        return _window_segments(windows, start, end)
     bounds = settings.bounds_of(media_type)
     sound = _Sound(activity, duration_us)
     shots = [] if media_type == "audio" else _shots(transitions, duration_us)
     if media_type == "video" and settings.video_strategy == "content_aware":
-        inner = _select_strongest([shot.boundary for shot in shots], duration_us, bounds.min_us)
+        inner = _select_strongest([shot.boundary for shot in shots], start.time_us, end.time_us, bounds.min_us)
         return _segments(_split_long([start, *inner, end], _candidates([], sound), sound, bounds))
     return _segments(_best_boundaries(start, end, _candidates(shots, sound), sound, bounds))
+
+
+def range_edges(settings: SegmentationSettings, duration_us: int) -> tuple[Boundary, Boundary]:
+    """Return the first and the last boundary of an item's plan.
+
+    Raises:
+        ValueError: nothing of the item is in the range of the settings.
+    """
+    span = settings.range_of(duration_us)
+    if span.duration_us <= 0:
+        raise ValueError(f"the range of the settings leaves {span.duration_us} us of {duration_us} us")
+    start = Boundary(span.start_us, "start" if span.start_us == 0 else "range", 1.0)
+    return start, Boundary(span.end_us, "end" if span.end_us == duration_us else "range", 1.0)
+
+
+def split_segment(
+    segment: PlannedSegment,
+    media_type: MediaType,
+    duration_us: int,
+    transitions: Iterable[TransitionLike],
+    activity: SoundActivity,
+    bounds: LengthBounds,
+) -> tuple[PlannedSegment, ...]:
+    """Return a segment in parts within the bounds, cut like an item; unchanged if it does not exceed the maximum."""
+    if segment.span.duration_us <= bounds.max_us:
+        return (segment,)
+    sound = _Sound(activity, duration_us)
+    shots = [] if media_type == "audio" else _shots(transitions, duration_us)
+    parts = _segments(_best_boundaries(segment.start, segment.end, _candidates(shots, sound), sound, bounds))
+    return tuple(replace(part, label=segment.label) for part in parts)
+
+
+def _window_segments(windows: Iterable[TimeSpan], start: Boundary, end: Boundary) -> tuple[PlannedSegment, ...]:
+    at = {start.time_us: start, end.time_us: end}
+
+    def boundary(time_us: int) -> Boundary:
+        return at.setdefault(time_us, Boundary(time_us, "window", 1.0))
+
+    return tuple(PlannedSegment(boundary(part.start_us), boundary(part.end_us)) for part in windows)
 
 
 def _segments(boundaries: Sequence[Boundary]) -> tuple[PlannedSegment, ...]:
@@ -197,12 +236,13 @@ def _strength(shot: _Shot) -> tuple[float, str, int, int]:
     return (shot.boundary.score, shot.boundary.reason, -shot.first_us, shot.last_us)
 
 
-def _select_strongest(boundaries: Sequence[Boundary], duration_us: int, min_us: int) -> list[Boundary]:
+def _select_strongest(boundaries: Sequence[Boundary], first_us: int, last_us: int, min_us: int) -> list[Boundary]:
     """Select boundaries greedily by score, skipping those that would leave a segment shorter than the minimum; among
     equal scores the earlier one wins. Returns them in order of time."""
-    times = [0, duration_us]
+    times = [first_us, last_us]
     selected: list[Boundary] = []
-    for boundary in sorted(boundaries, key=lambda b: (-b.score, b.time_us)):
+    inside = (boundary for boundary in boundaries if first_us < boundary.time_us < last_us)
+    for boundary in sorted(inside, key=lambda b: (-b.score, b.time_us)):
         index = bisect_left(times, boundary.time_us)
         if boundary.time_us - times[index - 1] >= min_us and times[index] - boundary.time_us >= min_us:
             times.insert(index, boundary.time_us)

@@ -20,6 +20,7 @@ from promptreel.media.analysis import (
     analyze_media,
     load_analysis,
 )
+from promptreel.media.marks import plan_stretches
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
 from promptreel.providers.base import Provider
@@ -31,11 +32,12 @@ from promptreel.providers.token_estimate import (
     has_generic_rates,
     has_synthesis,
     input_tokens,
+    marking_tokens,
 )
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.field_paths import LeafField
-from promptreel.schemas.media import MediaInfo, MediaType
-from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.media import MediaInfo, MediaType, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.layout import analysis_folder
@@ -52,8 +54,9 @@ from promptreel.transforms.elements import (
 )
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
 from promptreel.transforms.extract_fields import operation_keys
+from promptreel.transforms.mark_segments import cached_plan
 from promptreel.transforms.read_media import fingerprint, merge_sources
-from promptreel.transforms.segment_media import plan_tasks
+from promptreel.transforms.segment_media import check_range, plan_tasks
 from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
 
@@ -155,9 +158,13 @@ def _estimate_item(
     try:
         analysis = _analysis(item, key, storage, settings, analyze)
         if analysis is not None:
+            check_range(item.name, analysis.info.media_type, analysis.duration_us, settings.segmentation)
             return _exact_estimate(item, key, analysis, OperationCache(storage), context, provider)
         with local_media(item.uri) as path:
-            return _bounded_estimate(item, probe_media(path, settings.limits), prompt, settings, provider)
+            info = probe_media(path, settings.limits)
+            if info.duration_us is not None:
+                check_range(item.name, info.media_type, info.duration_us, settings.segmentation)
+            return _bounded_estimate(item, info, prompt, settings, provider)
     except MediaError as error:
         return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=error.message)
 
@@ -187,10 +194,17 @@ def _exact_estimate(
     provider: Provider,
 ) -> ItemEstimate:
     prompt, settings = context.request.prompt, context.request.settings
-    tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
-    found = _cached_outcome(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
+    if settings.segmentation.definition_of(analysis.info.media_type) is not None:
+        plan, missing = cached_plan(ItemPlan(item, key, is_marked=False), analysis, context, cache, provider)
+        if plan is None:
+            info = replace(analysis.info, duration_us=analysis.duration_us)
+            return _bounded_estimate(item, info, prompt, settings, provider, missing)
+    else:
+        plan = ItemPlan(item, key, tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash)))
+    tasks = plan.tasks
+    found = _cached_outcome(plan, context, cache, provider)
     uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
-    needed_syntheses = int(has_synthesis(prompt, analysis.info.media_type))
+    needed_syntheses = int(bool(tasks) and has_synthesis(prompt, analysis.info.media_type))
     syntheses = needed_syntheses - int(found.synthesis is not None)
     reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
@@ -286,7 +300,7 @@ def _embedding_guess(
     tokens = (segments[1] + syntheses) * _EMBEDDED_TOKENS
     if has_speech:
         tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPEECH_TOKENS_PER_SECOND)
-    return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens})
+    return _Embedding((int(provider.is_called and segments[0] > 0), math.ceil(texts / BATCH)), {"embedding": tokens})
 
 
 def _texts_of_result(leaves: Iterable[LeafField]) -> int:
@@ -295,18 +309,50 @@ def _texts_of_result(leaves: Iterable[LeafField]) -> int:
 
 
 def _bounded_estimate(
-    item: MediaItem, info: MediaInfo, prompt: Prompt, settings: RunSettings, provider: Provider
+    item: MediaItem,
+    info: MediaInfo,
+    prompt: Prompt,
+    settings: RunSettings,
+    provider: Provider,
+    unmarked: Sequence[TimeSpan] | None = None,
 ) -> ItemEstimate:
+    """Estimate an item whose segments are not known.
+
+    Args:
+        unmarked: the stretches whose segments a model has yet to mark, if the user defines them; None is all of them.
+    """
     seconds = seconds_from_us(info.duration_us or 0)
     minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
     synthesis = int(has_synthesis(prompt, info.media_type))
-    model_calls = (minimum + synthesis, maximum + synthesis) if provider.is_called else (0, 0)
-    tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
+    if settings.segmentation.definition_of(info.media_type) is not None and info.duration_us:
+        span = settings.segmentation.range_of(info.duration_us)
+        unmarked = plan_stretches(span) if unmarked is None else unmarked
+    marking = len(unmarked or ())
+    least_syntheses = min(synthesis, minimum)  # an item without segments gets none
+    model_calls = (marking + minimum + least_syntheses, marking + maximum + synthesis) if provider.is_called else (0, 0)
+    lengths = _lengths_s(settings.segmentation.segment_lengths(info.media_type, info.duration_us))
+    tokens = Counter(_tokens(info, lengths, synthesis, prompt, settings) if provider.is_called else {})
+    if marking:
+        has_pictures, has_sound = info.video is not None, info.audio_index is not None
+        tokens += Counter(
+            marking_tokens(
+                settings,
+                info.media_type,
+                info.duration_us,
+                has_pictures=has_pictures,
+                has_sound=has_sound,
+                stretches=unmarked,
+            )
+        )
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
     return ItemEstimate(
         item.name, info.media_type, seconds, (minimum, maximum), calls, 0, {**tokens, **embedded.tokens}
     )
+
+
+def _lengths_s(lengths_us: Mapping[float, int]) -> dict[float, int]:
+    return {length_us / US_PER_SECOND: count for length_us, count in lengths_us.items()}
 
 
 def _tokens(

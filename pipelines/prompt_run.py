@@ -18,6 +18,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.embed_frames import EmbedFrames
 from promptreel.transforms.embed_texts import EmbedTexts
 from promptreel.transforms.extract_fields import ExtractFields
+from promptreel.transforms.mark_segments import MarkSegments
 from promptreel.transforms.read_media import ReadMedia
 from promptreel.transforms.segment_media import ITEMS, SEGMENTS, SegmentMedia
 from promptreel.transforms.synthesize_media import SynthesizeMedia
@@ -37,6 +38,8 @@ class PromptRun(beam.PTransform):
         context = self._context
         media = pbegin | "Target" >> beam.Create(self._target) | "ReadMedia" >> ReadMedia()
         segmented = media | "SegmentMedia" >> SegmentMedia(context)
+        if context.request.settings.segmentation.segments_by is not None:
+            segmented = segmented[ITEMS] | "MarkSegments" >> MarkSegments(context)
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
         # Only a model that reads the transcript waits for it.

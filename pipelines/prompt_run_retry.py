@@ -17,6 +17,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.embed_frames import EmbedFrames
 from promptreel.transforms.embed_texts import EmbedTexts
 from promptreel.transforms.extract_fields import ExtractFields
+from promptreel.transforms.mark_segments import MarkSegments
 from promptreel.transforms.read_media import ReadMedia
 from promptreel.transforms.segment_media import ITEMS, SegmentMedia
 from promptreel.transforms.synthesize_media import SynthesizeMedia
@@ -38,6 +39,8 @@ class PromptRunRetry(beam.PTransform):
         media = pbegin | "Target" >> beam.Create(self._target) | "ReadMedia" >> ReadMedia()
         affected = media | "Concerned" >> beam.Filter(lambda item: item.video_id in scope.video_ids)
         segmented = affected | "SegmentMedia" >> SegmentMedia(context)
+        if context.request.settings.segmentation.segments_by is not None:
+            segmented = segmented[ITEMS] | "MarkSegments" >> MarkSegments(context)
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
         retried, others = transcribed[SEGMENTS] | "In scope" >> beam.Partition(

@@ -191,6 +191,8 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         message = f"the answer does not fit the schema at {path or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
         raise AnswerFailed("schema_invalid", message, retryable=True, answer=answer.text)
+    if request.problem_of is not None and (problem := request.problem_of(metadata)) is not None:
+        raise AnswerFailed("schema_invalid", f"the answer is not valid: {problem}", retryable=True, answer=answer.text)
     warning = _with_repair(answer.warning, repair)
     return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.speech_rows import Word
 
-Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embedding"]
+Purpose = Literal["segmentation", "metadata_extraction", "video_level_synthesis", "text_embedding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class ModelRequest:
         output_token_factor: multiplies `max_output_tokens` of the settings.
         texts: the texts to embed; empty for every other purpose.
         is_query: the texts are search queries, not documents.
+        problem_of: returns what is wrong with an answer that fits the schema, or None; see `schema_invalid`.
     """
 
     purpose: Purpose
@@ -65,6 +66,7 @@ class ModelRequest:
     output_token_factor: int = 1
     texts: tuple[str, ...] = ()
     is_query: bool = False
+    problem_of: Callable[[Mapping[str, Any]], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

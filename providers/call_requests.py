@@ -12,6 +12,7 @@ from typing import Any
 
 from promptreel.providers.base import ModelRequest
 from promptreel.providers.extraction import extraction_instruction
+from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.synthesis import synthesis_instruction
 from promptreel.schemas.ids import digest
 
@@ -44,14 +45,18 @@ class SentRequests:
 
     Args:
         definition: the run's prompt as in `Prompt.to_dict`.
+        segments_by: see `promptreel.schemas.segmentation.SegmentationSettings`.
     """
 
-    def __init__(self, definition: Mapping[str, Any]) -> None:
+    def __init__(self, definition: Mapping[str, Any], segments_by: str | None = None) -> None:
         self._instructions: dict[str, str] = {"metadata_extraction": extraction_instruction(definition["prompt_text"])}
         self._schemas: dict[str, Any] = {"metadata_extraction": definition["json_schema"]}
         if level := definition.get("video_level"):
             self._instructions["video_level_synthesis"] = synthesis_instruction(level["instructions_text"])
             self._schemas["video_level_synthesis"] = level["json_schema"]
+        if segments_by is not None:
+            self._instructions["segmentation"] = marking_instruction(segments_by)
+            self._schemas["segmentation"] = MARKS_SCHEMA
         self._hashes = {purpose: digest(instruction) for purpose, instruction in self._instructions.items()}
 
     def instruction(self, purpose: str, request: str) -> str | None:

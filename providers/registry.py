@@ -76,9 +76,24 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
     provider_of(settings).check_prompt(prompt)
     if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
         check_thinking(settings.model)
+    check_definition(settings)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
+
+
+def check_definition(settings: RunSettings) -> None:
+    """Reject segments by the user's definition if the model cannot mark them.
+
+    Raises:
+        SettingsError: the model is built in.
+    """
+    provider = provider_of(settings)
+    if settings.segmentation.segments_by is not None and not provider.is_called:
+        raise SettingsError(
+            f"the built-in model {provider.name} cannot mark segments by a definition; choose another model, or remove "
+            "--segments-by"
+        )
 
 
 def check_access(settings: RunSettings) -> None:

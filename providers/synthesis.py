@@ -21,6 +21,10 @@ PREAMBLE: Final = (
 # About 100,000 tokens of English: well within the context of current models, at a bounded cost.
 MAX_RENDERED_CHARS: Final = 400_000
 _SEPARATOR: Final = "\n\n"
+# Before the findings, if segments overlap.
+OVERLAP_NOTE: Final = (
+    "Some segments overlap. What two of them report about the time that they share is one moment: count it once."
+)
 
 VERSION: Final = 2
 EARLIER_VERSION: Final = 1  # of `earlier_synthesis_key`
@@ -32,6 +36,7 @@ class SegmentFinding:
 
     Attributes:
         metadata: the segment's fields; None if its extraction failed.
+        transcript: the words spoken in it, without those that an earlier segment has.
     """
 
     segment_id: str
@@ -43,28 +48,36 @@ class SegmentFinding:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisSource:
-    """The input of a synthesis, with the ids of the segments that it covers and omits."""
+    """The input of a synthesis, with the ids of the segments that it covers and omits.
+
+    Attributes:
+        overlap_us: time of the item that more than one covered segment reports about.
+    """
 
     text: str
     covered: tuple[str, ...]
     omitted: tuple[str, ...]
     template_fields: tuple[str, ...]
     fingerprint: str
+    overlap_us: int = 0
 
 
 def render_source(prompt: Prompt, findings: Sequence[SegmentFinding]) -> SynthesisSource:
-    """Render the selected fields of the segments into one text; segments beyond the size limit are listed as omitted."""
+    """Render the selected fields of the segments into one text; segments beyond the size limit are listed as omitted.
+
+    A segment that overlaps earlier ones says until when, and a note at the start tells the model to count no moment twice.
+    """
     assert prompt.video_level is not None
     fields = prompt.video_level.included_segment_fields or ("metadata_text",)
     blocks: list[str] = []
     covered: list[str] = []
     omitted: list[str] = []
-    length = 0
+    length, covered_until_us, overlap_us = 0, 0, 0
     for finding in sorted(findings, key=lambda part: (part.start_us, part.segment_id)):
         if finding.metadata is None:
             omitted.append(finding.segment_id)
             continue
-        block = _render_segment(prompt, finding, fields)
+        block = _render_segment(prompt, finding, fields, covered_until_us)
         added = len(block) + (len(_SEPARATOR) if blocks else 0)
         if length + added > MAX_RENDERED_CHARS:
             omitted.append(finding.segment_id)
@@ -72,8 +85,10 @@ def render_source(prompt: Prompt, findings: Sequence[SegmentFinding]) -> Synthes
         blocks.append(block)
         covered.append(finding.segment_id)
         length += added
-    text = _SEPARATOR.join(blocks)
-    return SynthesisSource(text, tuple(covered), tuple(omitted), fields, digest([text, list(omitted)]))
+        overlap_us += max(0, min(covered_until_us, finding.end_us) - finding.start_us)
+        covered_until_us = max(covered_until_us, finding.end_us)
+    text = _SEPARATOR.join([OVERLAP_NOTE, *blocks] if overlap_us else blocks)
+    return SynthesisSource(text, tuple(covered), tuple(omitted), fields, digest([text, list(omitted)]), overlap_us)
 
 
 def synthesis_request(prompt: Prompt, source: SynthesisSource, item: SegmentInput | None) -> ModelRequest:
@@ -137,14 +152,17 @@ def earlier_synthesis_key(
     )
 
 
-def _render_segment(prompt: Prompt, finding: SegmentFinding, fields: tuple[str, ...]) -> str:
+def _render_segment(prompt: Prompt, finding: SegmentFinding, fields: tuple[str, ...], covered_until_us: int) -> str:
     assert finding.metadata is not None
     selected = {field.removesuffix("[]") for field in fields}
     if "metadata_text" in fields:
         leaves = prompt.leaves
     else:
         leaves = tuple(leaf for leaf in prompt.leaves if leaf.path in selected)
-    lines = [f"[{format_timecode(finding.start_us)} to {format_timecode(finding.end_us)}]"]
+    until_us, shared = min(covered_until_us, finding.end_us), ""
+    if until_us > finding.start_us:
+        shared = f"; until {format_timecode(until_us)} also in a segment above"
+    lines = [f"[{format_timecode(finding.start_us)} to {format_timecode(finding.end_us)}{shared}]"]
     if leaves or "metadata_text" in fields:
         lines.append(render_text(finding.metadata, leaves))
     if SYSTEM_FIELDS[0] in fields and finding.transcript:

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from promptreel.media.marks import plan_stretches
 from promptreel.providers.extraction import PREAMBLE
 from promptreel.providers.generic_rates import SOUND_SECOND_TOKENS, TRANSCRIPT_SECOND_TOKENS, picture_tokens
 from promptreel.providers.known_models import NEWEST_FAMILY, family_of
+from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.registry import is_gemini, provider_of
 from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
-from promptreel.schemas.media import MediaType
+from promptreel.schemas.media import MediaType, TimeSpan
+from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
@@ -46,21 +50,20 @@ def input_tokens(
         syntheses: 1 if the item is synthesized, otherwise 0.
     """
     count = sum(lengths.values())
-    fps, as_frames = settings.sampling.frames_per_second, sends_frames(settings)
-    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
-    labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
-    sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
-    family = family_of(settings.model.model) or NEWEST_FAMILY
-    as_images = as_frames or media_type == "image"
-    tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
+    reads_transcript = has_generic_rates(settings) and provider_of(settings).reads_transcript(prompt)
+    media, media_text = _media_tokens(
+        settings,
+        media_type,
+        lengths,
+        has_pictures=has_pictures,
+        has_sound=has_sound,
+        reads_transcript=reads_transcript,
+    )
     tokens = {
-        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + labels,
+        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + media_text,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
-        "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
-        "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),
+        **media,
     }
-    if has_generic_rates(settings):
-        tokens |= _generic_media_tokens(prompt, settings, frames, sound_s, tokens["text"])
     if syntheses and prompt.video_level is not None:
         level = prompt.video_level
         findings = max(1, count) * FINDING_TOKENS
@@ -79,15 +82,62 @@ def sends_frames(settings: RunSettings) -> bool:
     return has_generic_rates(settings) or settings.model.media_input == "frames"
 
 
-def _generic_media_tokens(
-    prompt: Prompt, settings: RunSettings, frames: int, sound_s: float, text: int
+def marking_tokens(
+    settings: RunSettings,
+    media_type: MediaType,
+    duration_us: int | None,
+    *,
+    has_pictures: bool,
+    has_sound: bool,
+    stretches: Sequence[TimeSpan] | None = None,
 ) -> dict[str, int]:
-    """Return the tokens that depend on the media; `text` is the rest of the text, without a transcript."""
-    images = frames * picture_tokens(settings.sampling)
-    if not provider_of(settings).reads_transcript(prompt):
-        return {"image": images, "audio": math.ceil(sound_s * SOUND_SECOND_TOKENS)}
-    spoken_s = sound_s if settings.transcription.enabled else 0
-    return {"image": images, "audio": 0, "text": text + math.ceil(spoken_s * TRANSCRIPT_SECOND_TOKENS)}
+    """Return the input tokens by modality of the calls that mark the segments which the user defines; empty without any.
+
+    Args:
+        stretches: the stretches of the item to mark; None marks all of them.
+    """
+    definition = settings.segmentation.definition_of(media_type)
+    if definition is None or not duration_us:
+        return {}
+    if stretches is None:
+        stretches = plan_stretches(settings.segmentation.range_of(duration_us))
+    lengths = Counter(span.duration_us / US_PER_SECOND for span in stretches)
+    media, labels = _media_tokens(settings, media_type, lengths, has_pictures=has_pictures, has_sound=has_sound)
+    count = len(stretches)
+    text = count * _text_tokens(marking_instruction(definition), 2 * _POSITION_TOKENS) + labels
+    tokens = {"text": text, "schema": count * _text_tokens(json.dumps(MARKS_SCHEMA)), **media}
+    return {name: number for name, number in tokens.items() if number}
+
+
+def _media_tokens(
+    settings: RunSettings,
+    media_type: MediaType,
+    lengths: Mapping[float, int],
+    *,
+    has_pictures: bool,
+    has_sound: bool,
+    reads_transcript: bool = False,
+) -> tuple[dict[str, int], int]:
+    """Return the tokens of the media by modality, and of the text with it: a line for each frame, a transcript.
+
+    Args:
+        reads_transcript: whether the model reads a transcript instead of the sound.
+    """
+    fps, as_frames = settings.sampling.frames_per_second, sends_frames(settings)
+    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
+    labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
+    sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
+    if has_generic_rates(settings):
+        images = frames * picture_tokens(settings.sampling)
+        if not reads_transcript:
+            return {"image": images, "audio": math.ceil(sound_s * SOUND_SECOND_TOKENS)}, labels
+        spoken_s = sound_s if settings.transcription.enabled else 0
+        return {"image": images}, labels + math.ceil(spoken_s * TRANSCRIPT_SECOND_TOKENS)
+    family = family_of(settings.model.model) or NEWEST_FAMILY
+    as_images = as_frames or media_type == "image"
+    tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
+    pictures = frames * tokens_per_picture[settings.model.media_resolution]
+    return {"image" if as_images else "video": pictures, "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND)}, labels
 
 
 def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:

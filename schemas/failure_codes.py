@@ -84,6 +84,13 @@ _CODES: Final = (
         raised_by=("limits.max_duration_s", "limits.max_image_pixels"),
     ),
     FailureCode(
+        "outside_range",
+        "the item ends before the time range that the run segments, or less than half a second into it",
+        "media",
+        "never",
+        "Start a run with an earlier `--start`, or leave out the item.",
+    ),
+    FailureCode(
         "media_no_streams",
         "the file has no decodable video or audio stream",
         "media",

@@ -147,7 +147,7 @@ class ChannelSound:
     activity: SoundActivity
 
 
-BoundaryReason = Literal["start", "end", "cut", "fade", "pause", "window", "limit"]
+BoundaryReason = Literal["start", "end", "range", "cut", "fade", "pause", "window", "definition", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,11 @@ class Boundary:
 
     Attributes:
         time_us: media time.
-        reason: "start" or "end" of the item, a hard "cut", a gradual "fade" (including dissolves), a "pause" in the
-            sound, the "window" of a fixed plan, or the length "limit".
-        score: strength of the evidence, 0..1; 1.0 for start, end and window, 0.0 for limit.
+        reason: "start" or "end" of the item, an edge of the "range" to segment, a hard "cut", a gradual "fade" (including
+            dissolves), a "pause" in the sound, the "window" of a fixed plan, the user's "definition" of a segment, or the
+            length "limit".
+        score: strength of the evidence, 0..1; 1.0 for start, end, range and window, 0.0 for limit; for definition, that of
+            the cut, fade or pause to which it was moved, otherwise 0.0.
     """
 
     time_us: int
@@ -168,10 +170,15 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSegment:
-    """A virtual segment [start.time_us, end.time_us) of an item."""
+    """A virtual segment [start.time_us, end.time_us) of an item.
+
+    Attributes:
+        label: what the segment shows, if a model marked it by the user's definition.
+    """
 
     start: Boundary
     end: Boundary
+    label: str | None = None
 
     @property
     def span(self) -> TimeSpan:

@@ -19,3 +19,10 @@ IMAGE_STRATEGY: Final[ImageStrategy] = "image"
 # Window length of the strategy "fixed", in seconds.
 MIN_WINDOW_S: Final = 1
 MAX_WINDOW_S: Final = 300
+# Distance between the starts of fixed windows, in seconds.
+MIN_HOP_S: Final = 1
+MAX_HOP_S: Final = 3600
+# Length of the part of an item to segment, in seconds.
+MIN_RANGE_S: Final = 0.5
+# Length of the user's words for what one segment is.
+MAX_DEFINITION_CHARS: Final = 2000

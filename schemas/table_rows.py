@@ -82,6 +82,9 @@ class SegmentRow:
 
     Attributes:
         warnings: the requested operations that did not run, each with the reason.
+        overlap_us: time from the segment's start that earlier segments cover too. `end_us - start_us - overlap_us` counts
+            every moment once.
+        segment_label: what the segment shows, if a model marked it by the user's definition.
     """
 
     run_id: str
@@ -101,7 +104,10 @@ class SegmentRow:
     field_extraction: Outcome | None
     transcription: OperationStatus | None
     image_embedding: OperationStatus | None
-    warnings: tuple[str, ...] = ()  # added later: parts of earlier versions lack it
+    # Columns that came later have defaults, for parts written before.
+    warnings: tuple[str, ...] = ()
+    overlap_us: int = 0
+    segment_label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +281,9 @@ class LlmCallRow:
     """One attempt of one model call.
 
     Attributes:
-        segment_id: None for a synthesis or an embedding.
-        purpose: "metadata_extraction", "video_level_synthesis" or "text_embedding".
+        segment_id: None for the marks of a stretch, a synthesis or an embedding.
+        purpose: "segmentation" (marks by the user's definition), "metadata_extraction", "video_level_synthesis" or
+            "text_embedding".
         status: "success" (an answer that fits the schema), "error" (no answer, or one that cannot be used), or
             "interrupted" (the process died before it stored an answer).
         code: failure code of an error.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptreel.schemas.media import MediaType, PlannedSegment
+from promptreel.schemas.media import MediaType, PlannedSegment, TimeSpan
 from promptreel.schemas.outcomes import Operation, Outcome, SegmentStatus
 from promptreel.transforms.not_run import NotRun
 
@@ -72,6 +72,9 @@ class ItemPlan:
         analysis_key: key of its analysis folder; None if it has no analysis.
         tasks: its segments, ordered by time.
         cancelled: the run was stopped before the item was segmented.
+        is_marked: False until a model has marked the segments that the user defines.
+        warnings: why the item has no segments, if nothing fits that definition.
+        attempts, failed_key: calls made to mark the segments, and the operation that failed, of a failure.
     """
 
     item: MediaItem
@@ -79,6 +82,16 @@ class ItemPlan:
     tasks: tuple[SegmentTask, ...] = ()
     failure: Failure | None = None
     cancelled: bool = False
+    is_marked: bool = True
+    warnings: tuple[NotRun, ...] = ()
+    attempts: int = 0
+    failed_key: str = ""
+
+    @property
+    def span(self) -> TimeSpan:
+        """From the start of the first segment to the end of the last; there must be one."""
+        spans = [task.planned.span for task in self.tasks]
+        return TimeSpan(spans[0].start_us, max(span.end_us for span in spans))
 
 
 @dataclass(frozen=True, slots=True)

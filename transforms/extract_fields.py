@@ -91,21 +91,17 @@ def _input_transcript_key(task: SegmentTask, context: RunContext, provider: Prov
 
 def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentInput:
     """Return one segment's frames, audio and words, as files on the local disk."""
-    analysis, folder = read_analysis(storage, task.analysis_key)
-    span = task.planned.span
+    return media_of_span(storage, task.analysis_key, task.planned.span, transcript)
+
+
+def media_of_span(storage: Storage, key: str, span: TimeSpan, transcript: Transcript | None = None) -> SegmentInput:
+    """Return the frames, audio and words of a part of an item, as files on the local disk."""
+    analysis, folder = read_analysis(storage, key)
     frames = frames_of_span(analysis.frames, span)
-    _fetch_files(storage, task.analysis_key, analysis, [frame.file for frame in frames])
+    _fetch_files(storage, key, analysis, [frame.file for frame in frames])
     is_last = span.end_us >= analysis.duration_us
     words = None if transcript is None else words_of_span(transcript.words, span, is_last)
-    return _segment_input(analysis, folder, task.analysis_key, span, frames, words)
-
-
-def item_media_of(storage: Storage, key: str, transcript: Transcript | None = None) -> SegmentInput:
-    """Return the complete item's frames, audio and words as local files, for a model that measures them."""
-    analysis, folder = read_analysis(storage, key)
-    _fetch_files(storage, key, analysis, [frame.file for frame in analysis.frames])
-    words = None if transcript is None else transcript.words
-    return _segment_input(analysis, folder, key, TimeSpan(0, analysis.duration_us), analysis.frames, words)
+    return _segment_input(analysis, folder, key, span, frames, words)
 
 
 def _segment_input(

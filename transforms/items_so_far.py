@@ -80,7 +80,7 @@ def _item(plan: ItemPlan, item: _Known, context: RunContext) -> ItemOutcome:
         tuple(segments),
         synthesis=item.item_outcomes.get("synthesis"),
         text_embedding=item.item_outcomes.get("text_embedding"),
-        warnings=tuple(sorted(item.warnings)),
+        warnings=tuple(sorted({*item.warnings, *plan.warnings})),
         is_finished=all(segment.is_finished for segment in segments)
         and all(_has_ended(operation, item) for operation in _item_operations(plan, segments, context)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +24,20 @@ from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
 from promptreel.schemas.errors import MediaError, StorageError
 from promptreel.schemas.ids import hash_file, segment_id_of
-from promptreel.schemas.media import PlannedSegment
+from promptreel.schemas.media import MediaType, PlannedSegment
+from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import MediaLimits, RunSettings
 from promptreel.schemas.uris import is_remote, public_uri
+from promptreel.schemas.windows import MIN_LENGTH_US
 from promptreel.tables.layout import analysis_folder
+from promptreel.tables.progress import ProgressBoard
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
 from promptreel.transforms.item_dofn import ItemDoFn
+from promptreel.transforms.outcome_log import OutcomeLog
 from promptreel.transforms.unfinished import unfinished_plan
 
 ITEMS: Final = "items"
@@ -54,17 +59,25 @@ class _SegmentMediaFn(ItemDoFn):
     def process(self, item: MediaItem) -> Iterator[Any]:
         plan = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
         plan = unfinished_plan(self._context, plan)
-        failed = int(plan.failure is not None)
-        self._progress.add(segments_planned=len(plan.tasks), items_read=1 + len(item.other_uris), items_failed=failed)
-        self._log.add_plan(plan)
+        if plan.is_marked:
+            count_plan(plan, self._progress, self._log)
         yield from plan.tasks  # first, so that model calls start while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
+
+
+def count_plan(plan: ItemPlan, progress: ProgressBoard, log: OutcomeLog) -> None:
+    """Count an item with its segments, and log its plan."""
+    failed = int(plan.failure is not None)
+    progress.add(segments_planned=len(plan.tasks), items_read=1 + len(plan.item.other_uris), items_failed=failed)
+    log.add_plan(plan)
 
 
 def segment_media(
     item: MediaItem, storage: Storage, settings: RunSettings, stop: StopSignal, progress: Any
 ) -> ItemPlan:
     """Plan one item from its stored analysis, decoding the item if it has none and the run is not stopped.
+
+    An item whose segments the user defines gets a plan without segments, to be marked; see `MarkSegments`.
 
     Never raises; any error becomes the item's failure.
     """
@@ -80,6 +93,9 @@ def segment_media(
         else:
             analysis = _analyze(item, storage, key, settings, stop)
         check_damage(item.name, analysis, settings.limits)
+        check_range(item.name, analysis.info.media_type, analysis.duration_us, settings.segmentation)
+        if settings.segmentation.definition_of(analysis.info.media_type) is not None:
+            return ItemPlan(item, key, is_marked=False)
         tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
         return ItemPlan(item, key, tuple(tasks))
     except MediaError as error:
@@ -108,6 +124,20 @@ def check_damage(name: str, analysis: MediaAnalysis, limits: MediaLimits) -> Non
         raise MediaError("media_corrupt", f"{message} ({found}); copy the file again, or raise the limit")
 
 
+def check_range(name: str, media_type: MediaType, duration_us: int, segmentation: SegmentationSettings) -> None:
+    """Reject an item of which nothing, or less than half a second, is in the time range to segment.
+
+    Raises:
+        MediaError: code "outside_range".
+    """
+    span = segmentation.range_of(duration_us)
+    if media_type != "image" and segmentation.start_s > 0 and span.duration_us < MIN_LENGTH_US:
+        message = (
+            f"lasts {seconds_from_us(duration_us):g} s, but the range to segment starts at {segmentation.start_s:g} s"
+        )
+        raise MediaError("outside_range", f"{name}: {message}; start earlier, or leave out the item")
+
+
 def plan_tasks(
     video_id: str, key: str, analysis: MediaAnalysis, settings: RunSettings, content_hash: str | None = None
 ) -> list[SegmentTask]:
@@ -115,7 +145,20 @@ def plan_tasks(
     segmentation = settings.segmentation
     media_type = analysis.info.media_type
     planned = plan_segments(media_type, analysis.duration_us, analysis.transitions, analysis.activity, segmentation)
-    identity = segmentation.identity(media_type)
+    return tasks_of(video_id, key, analysis, settings, planned, content_hash)
+
+
+def tasks_of(
+    video_id: str,
+    key: str,
+    analysis: MediaAnalysis,
+    settings: RunSettings,
+    planned: Sequence[PlannedSegment],
+    content_hash: str | None,
+) -> list[SegmentTask]:
+    """Return the tasks of planned segments, in order."""
+    media_type = analysis.info.media_type
+    identity = settings.segmentation.identity(media_type)
 
     def task(number: int, segment: PlannedSegment) -> SegmentTask:
         span = segment.span

@@ -19,6 +19,8 @@ from promptreel.providers.synthesis import (
     synthesis_key,
     synthesis_request,
 )
+from promptreel.schemas.ids import digest
+from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.outcomes import OPERATIONS
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.transforms.context import RunContext
@@ -29,7 +31,7 @@ from promptreel.transforms.elements import (
     OutcomeBatch,
     SegmentOutcome,
 )
-from promptreel.transforms.extract_fields import item_media_of
+from promptreel.transforms.extract_fields import media_of_span
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
 from promptreel.transforms.not_run import NotRun
@@ -74,7 +76,7 @@ def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) ->
     """Join one item's plan and outcomes into its segments, ordered by time. The synthesis is added later."""
     (plan,) = plans
     found: dict[str, list[OperationOutcome]] = {task.segment_id: [] for task in plan.tasks}
-    warnings: list[NotRun] = []
+    warnings: list[NotRun] = [*plan.warnings]
     for batch in batches:
         warnings += batch.warnings
         for segment_id, outcome in batch.outcomes:
@@ -109,10 +111,12 @@ async def synthesize_item(item: ItemOutcome, context: RunContext, session: Model
         media = None
         if not session.provider.is_called:
             transcript = load_transcript(session.cache, input_transcript_key)
-            media = await asyncio.to_thread(item_media_of, session.storage, key, transcript)
+            media = await asyncio.to_thread(media_of_span, session.storage, key, item.plan.span, transcript)
         answer = await session.generate(synthesis_request(prompt, source, media), subject, tally)
         coverage = _coverage(source, len(item.segments))
-        result = {"metadata": answer.metadata, "warning": answer.warning, "text": answer.text}
+        overlap = _overlap_warning(source) if session.provider.is_called else None
+        warnings = "; ".join(part for part in (answer.warning, overlap) if part)
+        result = {"metadata": answer.metadata, "warning": warnings or None, "text": answer.text}
         return {**result, **answer.origin(), **coverage}
 
     outcome = await session.run_operation("synthesis", operation_key, synthesize, earlier_key)
@@ -128,22 +132,41 @@ def synthesis_keys(
     """
     prompt, analysis_key = context.request.prompt, plan.analysis_key
     assert analysis_key is not None
-    item_key = plan.item.content_hash if provider.is_called and plan.item.content_hash else analysis_key
+    is_text_only = provider.is_called and plan.item.content_hash
+    item_key = str(plan.item.content_hash) if is_text_only else _measured_key(plan, analysis_key)
     key = synthesis_key(provider, prompt, source, item_key, transcript)
     earlier = earlier_synthesis_key(provider, prompt, source, analysis_key, transcript)
     return context.scoped(key), context.scoped(earlier)
 
 
+def _measured_key(plan: ItemPlan, analysis_key: str) -> str:
+    """Return the key of the part of an item that a model measures itself."""
+    if plan.tasks[0].planned.start.reason == "start" and plan.tasks[-1].planned.end.reason == "end":
+        return analysis_key
+    return digest([analysis_key, plan.span.start_us, plan.span.end_us])
+
+
+def _overlap_warning(source: SynthesisSource) -> str | None:
+    if not source.overlap_us:
+        return None
+    seconds = f"{seconds_from_us(source.overlap_us):g}"
+    return f"segments overlap: {seconds} s of the item are in more than one; the model was told which"
+
+
 def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> SynthesisSource:
     """Build the text that the item's synthesis reads, from the operation cache."""
     findings = []
+    heard_until_us = 0  # the words of overlapping segments are read once
     for segment in item.segments:
         span = segment.task.planned.span
         extraction = segment.outcome_of("field_extraction")
         succeeded = extraction is not None and extraction.outcome == "succeeded"
         stored = cache.get(extraction.key) if extraction is not None and succeeded else None
         metadata = None if stored is None else stored["metadata"]
-        spoken = spoken_text(segment_words(item, segment.task.number, cache))
+        words = segment_words(item, segment.task.number, cache) or ()
+        spoken = spoken_text(tuple(word for word in words if (word.start_us + word.end_us) // 2 >= heard_until_us))
+        if metadata is not None:
+            heard_until_us = max(heard_until_us, span.end_us)
         findings.append(SegmentFinding(segment.task.segment_id, span.start_us, span.end_us, metadata, spoken))
     return render_source(context.request.prompt, findings)
 

@@ -12,7 +12,7 @@ from promptreel.providers.transcript import Transcript, merge_channels, text_of,
 from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
-from promptreel.schemas.media import ChannelSound
+from promptreel.schemas.media import ChannelSound, PlannedSegment, TimeSpan
 from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder, operation_file
 from promptreel.tables.operation_cache import OperationCache
@@ -130,8 +130,12 @@ def segment_words(item: ItemOutcome, number: int, cache: OperationCache) -> tupl
     if outcome is None or outcome.outcome != "succeeded":
         return None
     transcript = load_transcript(cache, outcome.key)
-    is_last = number == len(item.segments) - 1
-    return None if transcript is None else words_of_span(transcript.words, segment.task.planned.span, is_last)
+    return None if transcript is None else words_of_span(transcript.words, *span_of_words(segment.task.planned))
+
+
+def span_of_words(planned: PlannedSegment) -> tuple[TimeSpan, bool]:
+    """Return a segment's span, and whether words that end after the item belong to it; see `words_of_span`."""
+    return planned.span, planned.end.reason == "end"
 
 
 def spoken_text(words: tuple[Word, ...] | None) -> str:

@@ -38,6 +38,12 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "image_segmentation_type": "image",
         "video_segment_duration": segmentation["video_duration_s"],
         "audio_segment_duration": segmentation["audio_duration_s"],
+        "segment_options": {
+            "hop": segmentation.get("hop_s"),
+            "start_time": segmentation.get("start_s", 0.0),
+            "end_time": segmentation.get("end_s"),
+            "definition": segmentation.get("segments_by"),
+        },
         "processing_model": run.settings["model"]["model"],
         "enable_transcription": run.settings["transcription"]["enabled"],
         "enable_image_embedding": run.settings["image_embedding"]["enabled"],

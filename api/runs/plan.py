@@ -21,10 +21,10 @@ from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.known_models import retirement_warning
 from promptreel.providers.registry import check_run, default_model, provider_of
-from promptreel.providers.token_estimate import has_synthesis, input_tokens
+from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.media import MediaType
-from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
@@ -96,6 +96,10 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 audio_strategy=body.audio_segmentation_type,
                 video_duration_s=body.video_segment_duration if body.video_segmentation_type == "fixed" else None,
                 audio_duration_s=body.audio_segment_duration if body.audio_segmentation_type == "fixed" else None,
+                hop_s=body.segment_options.hop if body.is_fixed else None,
+                start_s=body.segment_options.start_time,
+                end_s=body.segment_options.end_time,
+                segments_by=body.segment_options.definition,
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
             calls=CallSettings(
@@ -182,14 +186,16 @@ def _estimated_tokens(
     total = 0
     for video in videos:
         kind: MediaType = video.media_type  # type: ignore[assignment]
-        count = settings.segmentation.segment_bounds(kind, video.duration_us)[with_most_segments]
-        lengths = {seconds_from_us(video.duration_us or 0) / count: count}
+        by_length = settings.segmentation.segment_lengths(kind, video.duration_us, with_most=with_most_segments)
+        lengths = {length_us / US_PER_SECOND: count for length_us, count in by_length.items()}
         has_pictures, has_sound = kind != "audio", kind != "image"
         syntheses = int(has_synthesis(prompt, kind))
         tokens = input_tokens(
             prompt, settings, kind, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
         )
         total += sum(tokens.values())
+        marking = marking_tokens(settings, kind, video.duration_us, has_pictures=has_pictures, has_sound=has_sound)
+        total += sum(marking.values())
     return total
 
 

@@ -265,7 +265,7 @@ def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     if tables is None:
         return []
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}
-    sent = SentRequests(run.prompt)
+    sent = SentRequests(run.prompt, run.settings["segmentation"].get("segments_by"))
     return [
         _call_body(run, row, spans.get(row["segment_id"], (None, None)), sent) for row in tables.all_rows("llm_calls")
     ]

@@ -60,6 +60,8 @@ def _is_cancelled(run: RunRecord, media: Row | None) -> bool:
 def _cause(run: RunRecord, media: Row | None) -> str:
     if media is None:
         return run.error_message or "the run ended without a commit"
+    if media["segment_count"] == 0 and media["status"] == "completed":
+        return "nothing in the item fits the definition of a segment"
     if media["segment_count"] == 0:
         return "the item could not be read"
     return "no segment has a result to synthesize"

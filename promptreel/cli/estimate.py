@@ -11,7 +11,7 @@ from promptreel.cli.output import print_json, print_table
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
-from promptreel.providers.registry import provider_of
+from promptreel.providers.registry import check_definition, provider_of
 
 
 @click.command()
@@ -34,6 +34,7 @@ def estimate(
     prompt, settings = load_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
+    check_definition(settings)
     warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
@@ -66,7 +67,9 @@ def estimate(
     )
     if estimated["token_rates"] == "generic":
         click.echo(generic_rates_note(estimated["model"]))
-    if not estimated["exact"]:
+    if not estimated["exact"] and settings.segmentation.segments_by is not None:
+        click.echo("Segment counts are bounds until a model has marked the segments.")
+    elif not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 
 

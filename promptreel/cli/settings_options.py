@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from promptreel.cli.segmentation_options import SEGMENTATION_OPTIONS, segmentation_of
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
 from promptreel.providers.registry import default_model
-from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
@@ -20,18 +20,8 @@ from promptreel.schemas.settings import (
     TextEmbeddingSettings,
     TranscriptionSettings,
 )
-from promptreel.schemas.strategies import (
-    AUDIO_STRATEGIES,
-    DEFAULT_AUDIO_STRATEGY,
-    DEFAULT_VIDEO_STRATEGY,
-    MAX_WINDOW_S,
-    MIN_WINDOW_S,
-    VIDEO_STRATEGIES,
-)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_WINDOW_S = click.IntRange(MIN_WINDOW_S, MAX_WINDOW_S)
 
 _SETTINGS = [
     click.option(
@@ -40,32 +30,7 @@ _SETTINGS = [
         help="Model: signals (built in) or a Gemini name. "
         f"[default: PROMPTREEL_MODEL, otherwise {DEFAULT_GEMINI_MODEL} if a key is set, otherwise signals]",
     ),
-    click.option(
-        "--video-segmentation",
-        type=click.Choice(VIDEO_STRATEGIES),
-        default=DEFAULT_VIDEO_STRATEGY,
-        show_default=True,
-        help="Segmentation of videos.",
-    ),
-    click.option(
-        "--video-segment-seconds",
-        type=_WINDOW_S,
-        metavar="N",
-        help="Length of fixed video segments, in seconds. The last one is up to half a second longer, or shorter.",
-    ),
-    click.option(
-        "--audio-segmentation",
-        type=click.Choice(AUDIO_STRATEGIES),
-        default=DEFAULT_AUDIO_STRATEGY,
-        show_default=True,
-        help="Segmentation of audio.",
-    ),
-    click.option(
-        "--audio-segment-seconds",
-        type=_WINDOW_S,
-        metavar="N",
-        help="Length of fixed audio segments, in seconds, like those of video.",
-    ),
+    *SEGMENTATION_OPTIONS,
     click.option(
         "--transcription/--no-transcription",
         default=True,
@@ -248,12 +213,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         SettingsError: options contradict each other.
     """
     return RunSettings(
-        segmentation=SegmentationSettings(
-            video_strategy=options["video_segmentation"],
-            audio_strategy=options["audio_segmentation"],
-            video_duration_s=options["video_segment_seconds"],
-            audio_duration_s=options["audio_segment_seconds"],
-        ),
+        segmentation=segmentation_of(options),
         sampling=SamplingSettings(frames_per_second=options["fps"]),
         model=ModelSettings(
             model=options["model"] or default_model(),

@@ -17,15 +17,10 @@ from promptreel.schemas.strategies import (
 )
 from promptreel.schemas.wire.common import Marker, NullIsAbsent, WireModel
 from promptreel.schemas.wire.run_targets import Target
-
-
-def _integral(value: Any) -> Any:
-    """Convert 15.0, which JSON does not distinguish from 15. Text and booleans stay as they are, to be rejected."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
+from promptreel.schemas.wire.segment_options import SegmentOptions, integral
 
 # Window length in seconds.
-Window = Annotated[StrictInt, BeforeValidator(_integral), Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
+Window = Annotated[StrictInt, BeforeValidator(integral), Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)]
 
 
 class ExecuteRun(NullIsAbsent):
@@ -53,6 +48,16 @@ class ExecuteRun(NullIsAbsent):
     processing_model: str | None = None
     enable_transcription: bool = True
     enable_image_embedding: bool = True
+    segment_options: SegmentOptions = SegmentOptions()
+
+    @model_validator(mode="after")
+    def _check_definition(self) -> ExecuteRun:
+        if self.segment_options.definition is not None and self.video_segmentation_type != "smart":
+            raise ValueError(
+                "segment_options.definition is set, but video_segmentation_type is "
+                f"{self.video_segmentation_type!r}; use 'smart'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_durations(self) -> ExecuteRun:
@@ -61,6 +66,11 @@ class ExecuteRun(NullIsAbsent):
             if is_fixed and getattr(self, f"{kind}_segment_duration") is None:
                 raise ValueError(f"{kind}_segment_duration is required when {kind}_segmentation_type is 'fixed'")
         return self
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether video or audio is cut into fixed windows."""
+        return "fixed" in (self.video_segmentation_type, self.audio_segmentation_type)
 
     def warnings(self) -> list[str]:
         """Return a warning for each part of the request that has no effect."""
@@ -73,6 +83,11 @@ class ExecuteRun(NullIsAbsent):
                     f"ignored: {kind}_segment_duration is {duration}, but {kind}_segmentation_type is {strategy!r}; "
                     "it applies only to 'fixed'"
                 )
+        if self.segment_options.hop is not None and not self.is_fixed:
+            found.append(
+                f"ignored: segment_options.hop is {self.segment_options.hop}, but neither video nor audio segmentation is "
+                "'fixed'"
+            )
         if self.processing_model == "":
             found.append("ignored: processing_model is empty; the run uses the default model of the service")
         return found
@@ -94,6 +109,7 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
+        segment_options: hop, start_time, end_time and definition of the segments, as in the request.
         status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
             disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
@@ -144,6 +160,7 @@ class PromptRunBody(WireModel):
     image_segmentation_type: str = IMAGE_STRATEGY
     video_segment_duration: int | None = None
     audio_segment_duration: int | None = None
+    segment_options: dict[str, Any] = {}
     created_new_segments: bool = False
     processing_model: str | None = None
     total_video_seconds: float = 0.0

@@ -269,6 +269,11 @@ def test_execute_rejects_invalid_runs_and_stores_nothing(caller, service, api_me
         {"video_segment_duration": 1.5},
         {"audio_segmentation_type": "smart"},
         {"processing_model": "no-such-model"},
+        {"segment_options": {"hop": 0}},
+        {"segment_options": {"start_time": -1}},
+        {"segment_options": {"start_time": 5, "end_time": 5.2}},
+        {"segment_options": {"stop_time": 5}},
+        {"segment_options": {"definition": "one segment per shot"}},  # video segmentation is fixed
     ):
         error = assert_error(caller.execute(prompt_id, index, **settings), 422, "validation_failed")
         assert error["details"]["errors"][0]["message"]

@@ -1,5 +1,7 @@
 """Help and settings options of the commands."""
 
+import json
+
 from promptreel.cli.main import cli
 from promptreel.schemas.settings import RunSettings
 from tests.cli.in_process import invoke
@@ -24,7 +26,8 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
 
     changed = {
         "--video-segmentation": "fixed", "--video-segment-seconds": 7, "--audio-segmentation": "fixed",
-        "--audio-segment-seconds": 9, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
+        "--audio-segment-seconds": 9, "--hop": 3, "--start": "1:30",
+        "--end": 100.5, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
         "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2, "--max-outage": 30,
         "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,
@@ -45,10 +48,20 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         for key, value in settings.to_dict()[group].items()
         if value == defaults[group][key]
     }
-    # Lengths, frame size and decoder limits have no option; --thinking-budget excludes --thinking-level.
+    # Lengths, frame size and decoder limits have no option; --thinking-budget excludes
+    # --thinking-level, and --segments-by fixed segments.
     assert unchanged == {
         "segmentation.smart_lengths", "segmentation.shot_lengths", "segmentation.pause_lengths", "sampling.max_width",
         "sampling.max_height", "sampling.jpeg_quality", "limits.max_pixels", "limits.decode_memory_bytes",
-        "limits.decode_deadline_factor", "model.thinking_budget",
+        "limits.decode_deadline_factor", "model.thinking_budget", "segmentation.segments_by",
     }  # fmt: skip
     assert settings.reuse_results is False
+    assert (settings.segmentation.start_s, settings.segmentation.end_s) == (90, 100.5)
+
+
+def test_window_is_the_length_of_video_and_audio_segments(media, tmp_path):
+    words = ["--model", "signals", "--data-dir", tmp_path / "data", "--json"]
+    code, out, err = invoke("estimate", media, "--window", 2, "--hop", 1, "--start", "0:01", *words)
+    assert code == 0, err
+    by_type = {item["media_type"]: item["segments"] for item in json.loads(out)["details"]}
+    assert (by_type["video"], by_type["audio"]) == ([2, 2], [1, 1])

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from tests.fake_gemini.answers import answer_for, embedding_for
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
+from tests.fake_gemini.marks import is_marking, marks_for
 from tests.fake_gemini.request_body import content_hash, decode_base64, parts_of, text_of, with_camel_case_keys
 from tests.fake_gemini.response_body import BrokenResponse, apply_fault, usage_metadata
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
@@ -69,6 +70,7 @@ class FakeService:
 
     Args:
         answer: a function `answer(body, schema)` that replaces the built-in answers.
+        marks: (start, end, label) of the segments of every item, in seconds, for requests that mark segments.
         retired: names of models that get status 404.
         versions: maps a model to the version that its answers report; by default the model's name.
     """
@@ -84,6 +86,7 @@ class FakeService:
         processing_s=0.0,
         uploads_fail=False,
         answer=None,
+        marks=None,
         retired=RETIRED,
         versions=None,
         seed=0,
@@ -94,6 +97,7 @@ class FakeService:
         self.quota = Quota(rps) if rps else None
         self.faults = list(faults)
         self.answer = answer
+        self.marks = marks
         self.retired = frozenset(retired)
         self.versions = dict(versions or {})
         self.files = FileStore("", processing_s, uploads_fail)
@@ -247,6 +251,8 @@ class FakeService:
             counted = {"TEXT": counted.get("TEXT", 0)}
         if self.answer is not None:
             value = self.answer(body, schema)
+        elif is_marking(schema):
+            value = marks_for(text_of(body), self.marks)
         else:
             value = answer_for(schema, content_hash(model, {**body, "generationConfig": schema}))
         text = value if isinstance(value, str) else json.dumps(value)

@@ -130,3 +130,25 @@ def test_model_input_changes_the_key(change):
 )
 def test_anything_else_does_not_change_the_key(change):
     assert key_of(**change) == key_of()
+
+
+def window(number, start_s, end_s, **fields):
+    return SegmentFinding(f"seg_{number}", start_s * 1_000_000, end_s * 1_000_000, fields or None)
+
+
+def test_overlapping_segments_name_the_time_that_they_share():
+    prompt = prompt_with_fields("summary")
+    source = render_source(prompt, [window(0, 0, 10, summary="a"), window(1, 5, 15, summary="b")])
+    note, *blocks = source.text.split("\n\n")
+    assert note == synthesis.OVERLAP_NOTE
+    assert blocks == [
+        "[0:00.00 to 0:10.00]\nsummary: a",
+        "[0:05.00 to 0:15.00; until 0:10.00 also in a segment above]\nsummary: b",
+    ]
+    assert source.overlap_us == 5_000_000
+
+
+def test_overlap_with_an_omitted_segment_is_not_named():
+    source = render_source(prompt_with_fields("summary"), [window(0, 0, 10), window(1, 5, 15, summary="b")])
+    assert source.text == "[0:05.00 to 0:15.00]\nsummary: b"
+    assert source.overlap_us == 0

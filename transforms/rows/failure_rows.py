@@ -19,7 +19,8 @@ def segment_failure_rows(item: ItemOutcome, segment: SegmentOutcome, source: Row
 
 def item_failure_rows(item: ItemOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the failures of an item itself: its processing, synthesis and text embedding."""
-    processing = OperationOutcome("processing", "failed", "", failure=item.plan.failure)
+    plan = item.plan
+    processing = OperationOutcome("processing", "failed", plan.failed_key, attempts=plan.attempts, failure=plan.failure)
     for outcome in (processing, item.synthesis, item.text_embedding):
         if outcome is not None and outcome.failure is not None:
             yield _failure_row(item, None, outcome, source)

@@ -21,8 +21,11 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
     key = item.plan.analysis_key
     analysis = read_analysis(source.storage, key)[0] if key is not None else None
     yield "media", row_of(media_row(item, analysis, source.run_id, has_video_level=source.item_fields is not None))
+    covered_until_us = 0
+    frames: list[Row] = []
     for segment in item.segments:
-        yield "segments", row_of(segment_row(segment, source.run_id, item.warnings))
+        yield "segments", row_of(segment_row(segment, source.run_id, item.warnings, covered_until_us))
+        covered_until_us = max(covered_until_us, segment.task.planned.span.end_us)
         for row in result_rows(segment, source):
             yield "results", row
         for row in transcript_rows(item, segment, source):
@@ -32,8 +35,9 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
         for row in segment_failure_rows(item, segment, source):
             yield "failures", row
         if analysis is not None:
-            for row in frame_rows(segment, analysis, source.run_id):
-                yield "frames", row
+            frames += frame_rows(segment, analysis, source.run_id)
+    for row in sorted(frames, key=lambda frame: frame["time_us"]):  # segments may overlap
+        yield "frames", row
     for row in image_embedding_rows(item, source):
         yield "image_embeddings", row
     for row in text_embedding_rows(item, source):

@@ -62,14 +62,20 @@ def media_row(
         concealed_frames=analysis.concealed_frames if analysis is not None else None,
         damaged_share=analysis.damaged_share if analysis is not None else None,
         start_offset_us=info.start_us if info is not None else None,
-        synthesis=_synthesis_outcome(item) if has_video_level else None,
+        synthesis=_synthesis_outcome(item, has_time=bool(timed)) if has_video_level else None,
     )
 
 
-def _synthesis_outcome(item: ItemOutcome) -> Outcome | None:
-    """Return how an item's synthesis ended: without any result to read, like the segments; None if it gets none."""
+def _synthesis_outcome(item: ItemOutcome, *, has_time: bool) -> Outcome | None:
+    """Return how an item's synthesis ended: without any result to read, like the segments; None if it gets none.
+
+    Args:
+        has_time: the item was decoded and is not an image.
+    """
     if item.synthesis is not None:
         return item.synthesis.outcome
+    if item.plan.cancelled and has_time:  # stopped before a model marked its segments
+        return "cancelled"
     extractions = [segment.outcome_of("field_extraction") for segment in item.segments]
     ended = {extraction.outcome if extraction is not None else None for extraction in extractions}
     if not ended or not ended <= {"failed", "cancelled"} or item.segments[0].task.media_type == "image":

@@ -18,11 +18,14 @@ from promptreel.transforms.not_run import NotRun
 from promptreel.transforms.rows.source import Row, RowSource
 
 
-def segment_row(segment: SegmentOutcome, run_id: str, warnings: Sequence[NotRun] = ()) -> SegmentRow:
+def segment_row(
+    segment: SegmentOutcome, run_id: str, warnings: Sequence[NotRun] = (), covered_until_us: int = 0
+) -> SegmentRow:
     """Build the row of a segment: its span, the reasons for its boundaries, and the outcomes of its operations.
 
     Args:
         warnings: the requested operations that did not run for the item.
+        covered_until_us: the end of the earlier segments of the item.
     """
     task, span = segment.task, segment.task.planned.span
     start, end = task.planned.start, task.planned.end
@@ -45,6 +48,8 @@ def segment_row(segment: SegmentOutcome, run_id: str, warnings: Sequence[NotRun]
         status=segment.status,
         **{name: ended.get(name) for name in ("field_extraction", "transcription", "image_embedding")},  # type: ignore[arg-type]
         warnings=tuple(part.text for part in warnings),
+        overlap_us=max(0, min(covered_until_us, span.end_us) - span.start_us),
+        segment_label=task.planned.label,
     )
 
 

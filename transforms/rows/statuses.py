@@ -16,8 +16,9 @@ _ANSWERS: Final = frozenset({"field_extraction", "synthesis"})
 def item_status(item: ItemOutcome) -> ItemStatus:
     """Derive an item's status.
 
-    Processing while it is unfinished; cancelled if the run was stopped before the item was finished; failed if it has no
-    answer, whatever else succeeded; partial if an operation failed beside an answer; otherwise completed.
+    Processing while it is unfinished; cancelled if the run was stopped before the item was finished; completed if nothing in
+    it fits the user's definition of a segment; failed if it has no answer, whatever else succeeded; partial if an operation
+    failed beside an answer; otherwise completed.
     """
     if not item.is_finished:
         return "processing"
@@ -25,6 +26,8 @@ def item_status(item: ItemOutcome) -> ItemStatus:
         return "failed"
     if item.plan.cancelled:
         return "cancelled"
+    if not item.segments:
+        return "completed"
     outcomes = [outcome for outcome in (item.synthesis, item.text_embedding) if outcome is not None]
     outcomes += [outcome for segment in item.segments for outcome in segment.outcomes]
     ended = {outcome.outcome for outcome in outcomes}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from pydantic import BaseModel
+
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
 from promptreel.schemas.wire.failed_segments import FailedSegments
@@ -18,6 +20,7 @@ from promptreel.schemas.wire.prompt_runs import (
 )
 from promptreel.schemas.wire.retries import RetryableOperation
 from promptreel.schemas.wire.run_targets import IndexTarget, PlaygroundTarget, VideosTarget
+from promptreel.schemas.wire.segment_options import SegmentOptions
 from promptreel.sdk.request import SLOW_REQUEST_TIMEOUT_S, Call, Listing, Request, key_for, omit_none, path_of
 
 Target = IndexTarget | VideosTarget | PlaygroundTarget
@@ -33,6 +36,7 @@ class ExecuteOptions(TypedDict, total=False):
     processing_model: str | None
     enable_transcription: bool | None
     enable_image_embedding: bool | None
+    segment_options: SegmentOptions | Mapping[str, Any] | None
 
 
 def execute(
@@ -144,5 +148,10 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
 
 def _run_body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
     """Build an `ExecuteRun` without the settings that are None."""
-    target_body = dict(target) if isinstance(target, Mapping) else target.model_dump(mode="json", exclude_none=True)
-    return {"prompt_id": prompt_id, "target": target_body, **omit_none(**settings)}
+    body = {"prompt_id": prompt_id, "target": _plain(target), **omit_none(**settings)}
+    options = settings.get("segment_options")
+    return body if options is None else {**body, "segment_options": _plain(options)}
+
+
+def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else value.model_dump(mode="json", exclude_none=True)

@@ -18,6 +18,7 @@ from promptreel.schemas.wire.prompt_runs import (
     VideoResult,
 )
 from promptreel.schemas.wire.retries import RetryableOperation
+from promptreel.schemas.wire.segment_options import SegmentOptions
 from promptreel.sdk.calls import prompt_runs as calls
 from promptreel.sdk.calls.prompt_runs import Target
 from promptreel.sdk.pages import AsyncDiffPage, AsyncPage, DiffPage, Page
@@ -50,6 +51,7 @@ class PromptRuns(Resource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        segment_options: SegmentOptions | Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run. It is queued; settings that are None take the service's defaults.
@@ -59,6 +61,8 @@ class PromptRuns(Resource):
                 `index_id`, if any) or `{"type": "playground"}`.
             video_segment_duration, audio_segment_duration: segment length in seconds, 1 to 300; required with the
                 `fixed` strategy and allowed only there.
+            segment_options: `{"hop": seconds}` of `fixed` segments, `{"start_time": ..., "end_time": ...}` of each item to
+                segment, and `{"definition": ...}`, words for what one segment is.
             idempotency_key: identifies this request; repeating the key returns the same run.
         """
         return self._send(
@@ -72,6 +76,7 @@ class PromptRuns(Resource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                segment_options=segment_options,
                 idempotency_key=idempotency_key,
             )
         )
@@ -88,6 +93,7 @@ class PromptRuns(Resource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        segment_options: SegmentOptions | Mapping[str, Any] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return self._send(
@@ -101,6 +107,7 @@ class PromptRuns(Resource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                segment_options=segment_options,
             )
         )
 
@@ -233,6 +240,7 @@ class AsyncPromptRuns(AsyncResource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        segment_options: SegmentOptions | Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run; see `PromptRuns.execute`."""
@@ -247,6 +255,7 @@ class AsyncPromptRuns(AsyncResource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                segment_options=segment_options,
                 idempotency_key=idempotency_key,
             )
         )
@@ -263,6 +272,7 @@ class AsyncPromptRuns(AsyncResource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        segment_options: SegmentOptions | Mapping[str, Any] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return await self._send(
@@ -276,6 +286,7 @@ class AsyncPromptRuns(AsyncResource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                segment_options=segment_options,
             )
         )
 
