@@ -201,10 +201,12 @@ class ServiceConformance(ProviderConformance):
         """A response that violates the format is a failure, or an answer as far as it can be read."""
         body = self.error_body(status) if status != 200 else self.completion_body(Completion('{"n": 1}'))
 
-        async def call_with(shape: Any) -> None:
+        request = self.request_with()
+
+        async def call_with(shape: Any, prepared: Any) -> None:
             service.script(Reply(status, "raw", body=shape))
             try:
-                answer = await provider.call(self.request_with(), None)
+                answer = await provider.call(request, prepared)
             except ModelError as error:
                 if error.code not in FAILURE_CODES:
                     raise
@@ -216,9 +218,10 @@ class ServiceConformance(ProviderConformance):
         async def scenario() -> list[str]:
             defects = []
             await provider.open()
+            prepared = await provider.prepare(request)
             for change, shape in wrong_shapes(body):
                 try:
-                    await call_with(shape)
+                    await call_with(shape, prepared)
                 except Exception as error:
                     defects.append(f"{change}: {type(error).__name__}: {str(error)[:100]}")
             await provider.close()
