@@ -7,10 +7,12 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
-from promptreel.providers.gemini import GeminiProvider, check_thinking
+from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
-from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.providers.gemini_family_fields import check_family
+from promptreel.providers.known_models import DEFAULT_EMBEDDING_MODEL, DEFAULT_GEMINI_MODEL, known_model
+from promptreel.providers.model_names import check_use
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -36,6 +38,7 @@ def provider_of(settings: RunSettings) -> Provider:
     if name == SignalsProvider.name:
         return SignalsProvider()
     if is_gemini(name):
+        check_use(name, "answers")
         return GeminiProvider(settings.model, settings.sampling.frames_per_second)
     raise SettingsError(
         f"no provider for model {name!r}; use 'signals' or a Gemini name such as {DEFAULT_GEMINI_MODEL!r}"
@@ -50,7 +53,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
         InvalidInput: the message says what is wrong, and the fix.
     """
     provider_of(settings).check_prompt(prompt)
-    check_thinking(settings.model)
+    check_family(settings.model)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
@@ -106,16 +109,18 @@ def text_embedder_of(settings: RunSettings) -> Provider:
     if name.startswith("sentence-transformers:"):
         return SentenceTransformersEmbedder(name.removeprefix("sentence-transformers:"))
     if is_gemini(name):
+        check_use(name, "embeddings")
         return GeminiTextEmbedder(name, settings.model)
     raise SettingsError(
         f"no provider for text embedding model {name!r}; use wordllama, sentence-transformers:NAME, clip, or a Gemini "
-        "embedding model such as 'gemini-embedding-001'"
+        f"embedding model such as {DEFAULT_EMBEDDING_MODEL!r}"
     )
 
 
 def is_gemini(name: str) -> bool:
     """Whether a model's name is one of the Gemini family. Names are not listed, for new ones appear."""
-    return name.startswith(("gemini", "models/gemini", "text-embedding", "tunedModels/", "projects/"))
+    prefixes = ("gemini", "models/gemini", "text-embedding", "tunedModels/", "projects/")
+    return name.startswith(prefixes) or known_model(name) is not None
 
 
 def missing_models(settings: RunSettings) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Estimate the input tokens of calls before they are made.
 
-The rates are those that the Gemini API publishes: pictures by the model's family (an unknown model counts as the newest
-family), 32 tokens per second of sound, about 4 characters of text per token. The response schema is counted separately,
+The rates are those that the Gemini API publishes: pictures and sound by the model's family (an unknown model counts as the
+newest family), about 4 characters of text per token. The response schema is counted separately,
 because not every service counts it. The input of a synthesis is a guess, because it does not exist yet.
 """
 
@@ -19,7 +19,6 @@ from promptreel.schemas.media import MediaType
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
-TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # of one segment in the input of a synthesis
 _POSITION_TOKENS: Final = 20  # the line with the segment's position in the item
@@ -54,7 +53,7 @@ def input_tokens(
         "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + labels,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
         "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
-        "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),
+        "audio": math.ceil(sound_s * family.sound_second_tokens),
     }
     if syntheses and prompt.video_level is not None:
         level = prompt.video_level

@@ -123,7 +123,9 @@ async def _call(provider: Provider, request: ModelRequest) -> ModelAnswer:
 
 
 def _api_error(error: ModelError) -> ApiError:
-    if not error.retryable:
+    if (
+        not error.retryable or error.code == "model_not_found"
+    ):  # no retry helps a request until the service's settings change
         return ApiError(422, error.code, error.message)
     wait = max(1, round(error.retry_after_s or 5))
     return ApiError(429 if error.code == "rate_limited" else 503, error.code, error.message, None, wait)

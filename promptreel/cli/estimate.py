@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from promptreel.cli.model_messages import warn_of_models
 from promptreel.cli.options import data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json, print_table
-from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
+from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
 from promptreel.providers.registry import provider_of
 
@@ -33,7 +34,7 @@ def estimate(
     prompt, settings = load_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
-    warn_of_retirement(settings)
+    warn_of_models(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
     if skipped := expanded.skipped_text():
