@@ -29,6 +29,8 @@ from promptreel.providers.gemini_family_fields import (
     with_resolution,
 )
 from promptreel.providers.gemini_schema import wire_schema
+from promptreel.providers.gemini_version import ask_version
+from promptreel.providers.known_models import is_version_of, may_move
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
@@ -92,6 +94,15 @@ class GeminiProvider(Provider):
 
     def output_budget(self, request: ModelRequest) -> int:
         return min(MAX_OUTPUT_TOKENS, self._settings.max_output_tokens * request.output_token_factor)
+
+    def may_move(self, version: str) -> bool:
+        return may_move(self.name, version)
+
+    def is_served_by(self, version: str) -> bool:
+        return is_version_of(version, self.name)
+
+    async def served_version(self) -> str | None:
+        return await ask_version(self._client, self.name)
 
     def check_access(self) -> None:
         require_access(self.name, self._settings, "use the built-in model signals")
