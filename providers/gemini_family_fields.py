@@ -23,7 +23,7 @@ _PART_RESOLUTION_API_VERSION: Final = "v1beta"
 
 
 def check_family(settings: ModelSettings) -> None:
-    """Reject a thinking field or a resolution of another family. A model of an unknown family may have either thinking field.
+    """Reject a thinking field or a resolution of another family. An unknown family may have either thinking field.
 
     Raises:
         SettingsError: names what the model takes.

@@ -1,4 +1,4 @@
-"""The version of the model that answers: warnings if it is another model, and results that are never reused across versions."""
+"""The version that answers: warnings if it is another model, and results that are never reused across versions."""
 
 from dataclasses import replace
 
@@ -6,9 +6,12 @@ import pytest
 
 from promptreel.pipelines.runner import execute_run
 from promptreel.providers.answers import CheckedAnswer
+from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, KNOWN_MODELS
 from promptreel.schemas.errors import StorageError
+from promptreel.schemas.settings import ModelSettings
 from promptreel.tables.operation_cache import OperationCache
+from promptreel.transforms.rows.version_warnings import version_warnings
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import check_counts, create_run, make_video, manifest_of, run_media, settings_for
 from tests.prompts import NESTED
@@ -115,14 +118,12 @@ def test_result_without_a_version_is_reused(tmp_path, film, monkeypatch):
     assert (versions_of(rows), manifest.counts["results.reused"], calls) == ([None] * 3, 3, [])
 
 
-def test_run_that_mixes_versions_says_so(tmp_path, film):
-    serve(tmp_path, film, DEFAULT_GEMINI_MODEL, DEFAULT_GEMINI_MODEL)
-    longer = make_video(tmp_path / "media" / "other.mp4", seconds=2, sound=False, pattern="testsrc")
+def test_run_that_mixes_versions_says_so():
+    provider = GeminiProvider(ModelSettings(DEFAULT_GEMINI_MODEL), 1.0)
     newer = f"{DEFAULT_GEMINI_MODEL}-002"
-    _, manifest, _ = serve(tmp_path, [film, longer], DEFAULT_GEMINI_MODEL, newer)
-    both = f"{DEFAULT_GEMINI_MODEL}, {newer}"
-    if manifest.counts["results.reused"]:  # those that were looked up before the first answer
-        assert f"the results are answers of 2 versions of the model: {both}" in warnings_of(manifest)
+    counts = {f"served.{DEFAULT_GEMINI_MODEL}": 3, f"served.{newer}": 2, "served.gone": 0, "results.total": 5}
+    text = f"the results are answers of 2 versions of the model: {DEFAULT_GEMINI_MODEL}, {newer}"
+    assert version_warnings(provider, counts) == {text}
 
 
 def test_answer_of_a_killed_process_is_recovered_under_the_key_of_its_version(tmp_path, film, monkeypatch):
