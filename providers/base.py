@@ -146,6 +146,22 @@ class Provider(ABC):
         """Return the token limit of the answer to a request; None if the model has none."""
         return None
 
+    def may_move(self, version: str) -> bool:
+        """Return whether another version than this one may answer for the model's name now."""
+        return False
+
+    def is_served_by(self, version: str) -> bool:
+        """Return whether an answer of this version comes from the model that was asked for."""
+        return True
+
+    async def served_version(self) -> str | None:
+        """Ask the service for the version that answers now, at the cost of a few tokens; None if it does not say.
+
+        Raises:
+            ModelError: the service did not answer.
+        """
+        return None
+
     def check_prompt(self, prompt: Prompt) -> None:
         """Reject a prompt that this model cannot answer.
 

@@ -22,8 +22,15 @@ from promptreel.providers.gemini_client import (
     open_client,
     require_access,
 )
+from promptreel.providers.gemini_family_fields import (
+    api_version,
+    request_resolution,
+    thinking_config,
+    with_resolution,
+)
 from promptreel.providers.gemini_schema import wire_schema
-from promptreel.providers.known_models import family_of
+from promptreel.providers.gemini_version import ask_version
+from promptreel.providers.known_models import is_version_of, may_move
 from promptreel.providers.media_labels import SOUND_LABEL, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
@@ -48,12 +55,6 @@ CLIP_WORKERS: Final = max(1, os.cpu_count() or 1)
 CLIENTS: Final = 4
 
 CLIP_VERSION: Final = 1
-
-_RESOLUTIONS: Final = {
-    "low": "MEDIA_RESOLUTION_LOW",
-    "medium": "MEDIA_RESOLUTION_MEDIUM",
-    "high": "MEDIA_RESOLUTION_HIGH",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,15 @@ class GeminiProvider(Provider):
 
     def output_budget(self, request: ModelRequest) -> int:
         return min(MAX_OUTPUT_TOKENS, self._settings.max_output_tokens * request.output_token_factor)
+
+    def may_move(self, version: str) -> bool:
+        return may_move(self.name, version)
+
+    def is_served_by(self, version: str) -> bool:
+        return is_version_of(version, self.name)
+
+    async def served_version(self) -> str | None:
+        return await ask_version(self._client, self.name)
 
     def check_access(self) -> None:
         require_access(self.name, self._settings, "use the built-in model signals")
@@ -149,6 +159,7 @@ class GeminiProvider(Provider):
         from google.genai import types
 
         parts = [await self._part(part) for part in prepared or ()]
+        parts = [with_resolution(part, self._settings) for part in parts]
         contents = types.Content(role="user", parts=[*parts, types.Part(text=request.text)])
         try:
             self._turn += 1
@@ -178,13 +189,13 @@ class GeminiProvider(Provider):
         return types.GenerateContentConfig(
             system_instruction=request.instruction,
             response_mime_type="application/json",
-            http_options=types.HttpOptions(extra_body=_response_schema(request.json_schema)),
+            http_options=types.HttpOptions(
+                api_version=api_version(settings), extra_body=_response_schema(request.json_schema)
+            ),
             temperature=settings.temperature,
             max_output_tokens=self.output_budget(request),
-            media_resolution=types.MediaResolution(_RESOLUTIONS[settings.media_resolution])
-            if settings.media_resolution
-            else None,
-            thinking_config=_thinking(settings),
+            media_resolution=request_resolution(settings),
+            thinking_config=thinking_config(settings),
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
 
@@ -278,38 +289,6 @@ class GeminiProvider(Provider):
                     names = [self._uploaded.pop() for _ in range(min(MAX_CONCURRENT_DELETES, len(self._uploaded)))]
                     deletions = [self._client.aio.files.delete(name=name) for name in names]
                     await asyncio.gather(*deletions, return_exceptions=True)
-
-
-def check_thinking(settings: ModelSettings) -> None:
-    """Reject the thinking field of another family. A model of an unknown family may have either.
-
-    Raises:
-        SettingsError: names the field that the model takes.
-    """
-    family = family_of(settings.model)
-    if family is None:
-        return
-    if family.thinking == "thinking_level" and settings.thinking_budget is not None:
-        raise SettingsError(
-            f"model {settings.model!r} takes thinking_level, but thinking_budget is {settings.thinking_budget}; "
-            "use --thinking-level (minimal, low, medium or high) instead"
-        )
-    if family.thinking == "thinking_budget" and settings.thinking_level is not None:
-        raise SettingsError(
-            f"model {settings.model!r} takes thinking_budget, but thinking_level is {settings.thinking_level!r}; "
-            "use --thinking-budget (tokens) instead"
-        )
-
-
-def _thinking(settings: ModelSettings) -> Any:
-    """Return the thinking field of a request; settings never have both."""
-    from google.genai import types
-
-    if settings.thinking_level is not None:
-        return types.ThinkingConfig(thinking_level=types.ThinkingLevel(settings.thinking_level.upper()))
-    if settings.thinking_budget is not None:
-        return types.ThinkingConfig(thinking_budget=settings.thinking_budget)
-    return None
 
 
 def _response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:

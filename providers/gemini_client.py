@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from promptreel.providers.http_errors import failure_of_status, retry_after_of
-from promptreel.providers.known_models import not_found_message
+from promptreel.providers.model_names import not_found_message
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
 

@@ -43,7 +43,7 @@ class GeminiTextEmbedder(Provider):
         from google.genai import types
 
         config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY" if request.is_query else "RETRIEVAL_DOCUMENT")
-        # One content per text: models from gemini-embedding-2 on treat a list of strings as the parts of one content.
+        # One content per text: newer models treat a list of strings as the parts of one content.
         contents = [types.Content(parts=[types.Part(text=text)]) for text in request.texts]
         try:
             response = await self._client.aio.models.embed_content(model=self.name, contents=contents, config=config)

@@ -7,10 +7,11 @@ from typing import Final
 
 from promptreel.providers import clip, whisper
 from promptreel.providers.base import Provider
-from promptreel.providers.gemini import check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
-from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.providers.gemini_family_fields import check_family
+from promptreel.providers.known_models import DEFAULT_EMBEDDING_MODEL, DEFAULT_GEMINI_MODEL, known_model
+from promptreel.providers.model_names import check_use
 from promptreel.providers.plugins import build_from_plugin, installed_plugins, package_of
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
@@ -35,6 +36,8 @@ def provider_of(settings: RunSettings) -> Provider:
         SettingsError: no provider has a model of that name.
     """
     name = settings.model.model
+    if is_gemini(name):
+        check_use(name, "answers")
     provider = build_from_plugin(plugin_name(name), settings)
     if provider is None:
         raise unknown_model(name)
@@ -75,7 +78,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
     """
     provider_of(settings).check_prompt(prompt)
     if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
-        check_thinking(settings.model)
+        check_family(settings.model)
     check_definition(settings)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
@@ -146,16 +149,18 @@ def text_embedder_of(settings: RunSettings) -> Provider:
     if name.startswith("sentence-transformers:"):
         return SentenceTransformersEmbedder(name.removeprefix("sentence-transformers:"))
     if is_gemini(name):
+        check_use(name, "embeddings")
         return GeminiTextEmbedder(name, settings.model)
     raise SettingsError(
         f"no provider for text embedding model {name!r}; use wordllama, sentence-transformers:NAME, clip, or a Gemini "
-        "embedding model such as 'gemini-embedding-001'"
+        f"embedding model such as {DEFAULT_EMBEDDING_MODEL!r}"
     )
 
 
 def is_gemini(name: str) -> bool:
-    """Return whether a name belongs to a Gemini model. Names are not listed because new ones appear."""
-    return name.startswith(("gemini", "models/gemini", "text-embedding", "tunedModels/", "projects/"))
+    """Return whether a name belongs to a Gemini model. Not all names are known because new ones appear."""
+    prefixes = ("gemini", "models/gemini", "text-embedding", "tunedModels/", "projects/")
+    return name.startswith(prefixes) or known_model(name) is not None
 
 
 def missing_models(settings: RunSettings) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Estimate the input tokens of calls before they are made.
 
-The rates are those that the Gemini API publishes: pictures by the model's family (an unknown model counts as the newest
-family), 32 tokens per second of sound, about 4 characters of text per token. Models of other providers have generic rates
-(`generic_rates`). The response schema is counted separately,
+The rates are those that the Gemini API publishes: pictures and sound by the model's family (an unknown model counts as the
+newest family), about 4 characters of text per token. Models of other providers have generic rates (`generic_rates`). The
+response schema is counted separately,
 because not every service counts it. The input of a synthesis is a guess, because it does not exist yet.
 """
 
@@ -26,7 +26,6 @@ from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 
-TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # of one segment in the input of a synthesis
 _POSITION_TOKENS: Final = 20  # the line with the segment's position in the item
@@ -137,7 +136,10 @@ def _media_tokens(
     as_images = as_frames or media_type == "image"
     tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
     pictures = frames * tokens_per_picture[settings.model.media_resolution]
-    return {"image" if as_images else "video": pictures, "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND)}, labels
+    return {
+        "image" if as_images else "video": pictures,
+        "audio": math.ceil(sound_s * family.sound_second_tokens),
+    }, labels
 
 
 def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:

@@ -16,7 +16,7 @@ from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.segmentation import SegmentationSettings
 
 MediaInput = Literal["clips", "frames", "files"]
-MediaResolution = Literal["low", "medium", "high"]
+MediaResolution = Literal["low", "medium", "high", "ultra_high"]
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
 
@@ -53,7 +53,8 @@ class ModelSettings:
         model: "signals", a Gemini model name, or "openai:NAME" for a model of an OpenAI-compatible server.
         media_input: "clips" sends a small proxy clip per segment, "frames" sends its sampled JPEGs, "files" uploads a
             proxy of the complete item once and refers to segments by offset.
-        media_resolution: resolution at which the model processes frames; None uses the service's default.
+        media_resolution: resolution at which the model processes frames; None uses the service's default. "ultra_high" is
+            for images sent to models from Gemini 3 on; videos then have "high".
         temperature: 0 to 2.
         max_output_tokens: token limit of one answer; a truncated answer is requested once more with four times the limit.
         thinking_budget: thinking tokens, for models before Gemini 3; None uses the service's default, 0 disables thinking.
@@ -78,8 +79,8 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.media_input not in ("clips", "frames", "files"):
             raise SettingsError(f"media_input is {self.media_input!r}; use clips, frames or files")
-        if self.media_resolution not in (None, "low", "medium", "high"):
-            raise SettingsError(f"media_resolution is {self.media_resolution!r}; use low, medium or high")
+        if self.media_resolution not in (None, "low", "medium", "high", "ultra_high"):
+            raise SettingsError(f"media_resolution is {self.media_resolution!r}; use low, medium, high or ultra_high")
         if self.thinking_level not in (None, "minimal", "low", "medium", "high"):
             raise SettingsError(f"thinking_level is {self.thinking_level!r}; use minimal, low, medium or high")
         if self.thinking_level is not None and self.thinking_budget is not None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import apache_beam as beam
 
+from promptreel.providers.registry import provider_of
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.service_state import ServiceState
 from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
@@ -19,6 +20,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.not_run import run_warnings
 from promptreel.transforms.rows.earlier_rows import EarlierRows
 from promptreel.transforms.rows.statuses import run_status
+from promptreel.transforms.rows.version_warnings import version_warnings
 from promptreel.transforms.write_tables import WrittenShard
 
 _CODE: Final = "failures.code."
@@ -58,6 +60,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         warnings.update(earlier.warnings)
         stopped = stopped or earlier.status == "cancelled"
     warnings |= run_warnings((warning for shard in written for warning in shard.warnings), counts)
+    warnings |= version_warnings(provider_of(context.request.settings), counts)
     status = run_status(counts, stopped=stopped)
     manifest = commit_manifest(
         storage,
@@ -81,7 +84,8 @@ def _merge_counts(counts: Counter[str], earlier: Manifest, replaced: set[int], s
     for shard in replaced:
         total.subtract(EarlierRows(storage, earlier.run_id, shard).counts())
     total.update(counts)
-    return Counter({name: count for name, count in total.items() if count})
+    # A manifest of an earlier version lacks the newer counts of its rows.
+    return Counter({name: count for name, count in total.items() if count > 0})
 
 
 def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifest) -> None:

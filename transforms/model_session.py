@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
+from promptreel.transforms.served_model import ServedModel, key_of_version, version_mismatch
 from promptreel.transforms.spending import spending_of
 from promptreel.transforms.unfinished import unfinished
 
@@ -69,6 +71,8 @@ class ModelSession:
             spent_tokens=context.spent_tokens + self._spending.tokens,
             health=self._health,
         )
+        self._served = ServedModel(self.provider, self._policy.check_halted)
+        self._keys_of_versions: dict[str, str] = {}
 
     async def close(self) -> None:
         """Close the model's client and give up all claims."""
@@ -77,7 +81,11 @@ class ModelSession:
 
     async def generate(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
         """Call the model and validate its answer; see `promptreel.providers.answers.generate_checked`."""
-        return await generate_checked(self.provider, self._policy, request, subject, tally)
+        if (key := self._keys_of_versions.get(subject.operation_key)) is not None:
+            subject = replace(subject, operation_key=key, earlier_key=None)
+        answer = await generate_checked(self.provider, self._policy, request, subject, tally)
+        self._served.observe(answer.model_version)
+        return answer if (warning := self._version_warning(answer)) is None else replace(answer, warning=warning)
 
     async def embed(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> ModelAnswer:
         """Call an embedding model; its vectors need no validation.
@@ -107,6 +115,10 @@ class ModelSession:
         claim: Claim | None = None
         try:
             stored, claim = await self._find_or_claim(key, earlier_key)
+            if stored is not None and (version := await self._other_version(stored)) is not None:
+                asked_key, key = key, key_of_version(key, version)
+                self._keys_of_versions[asked_key] = key
+                stored, claim = await self._find_or_claim(key, None)
             if stored is not None:
                 reused = stored.get("run_id") != self._context.run_id
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
@@ -135,6 +147,21 @@ class ModelSession:
         if not self._shares_calls:
             return await asyncio.to_thread(find), None
         return await self._claims.find_or_claim(key, find, self._policy.check_halted)
+
+    async def _other_version(self, stored: dict[str, Any]) -> str | None:
+        """Return the version that answers now if a result of another run is of another version; None to reuse it."""
+        if stored.get("run_id") == self._context.run_id:
+            return None
+        try:
+            return await self._served.other_version(stored)
+        except Halted:  # no calls are made, so results of two versions cannot mix
+            return None
+
+    def _version_warning(self, answer: CheckedAnswer) -> str | None:
+        version = answer.model_version
+        if version is None or self.provider.is_served_by(version):
+            return None
+        return "; ".join(filter(None, (answer.warning, version_mismatch(self.provider.name, version))))
 
     def _check_run(self) -> None:
         if self.provider.is_called:

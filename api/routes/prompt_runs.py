@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
 from promptreel.api.runs.failures import failed_segments, failure_rows
-from promptreel.api.runs.plan import model_warnings, plan_run
+from promptreel.api.runs.plan import model_warnings, plan_run, run_settings
 from promptreel.api.runs.results import llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
@@ -21,6 +22,7 @@ from promptreel.api.runs.retries import (
     start_retry_of_failures,
 )
 from promptreel.api.runs.run_tables import readable_tables
+from promptreel.api.runs.service_models import look_up_models
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
 from promptreel.api.web.auth import Reader, Writer
@@ -55,6 +57,7 @@ async def execute_run(
     def start(session: Session) -> tuple[int, dict[str, Any]]:
         return 202, run_body(start_run(session, caller, body, config))
 
+    await look_up_models(lambda: run_settings(body, config))
     content = body.model_dump(mode="json")
     keyed = KeyedRequest(database, caller, "POST", request.url.path, key, content)
     return await database.run_write(answer_once, keyed, start)
@@ -63,6 +66,7 @@ async def execute_run(
 @router.post("/estimate", response_model=RunEstimateBody)
 def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
     """Estimate a run without starting it: items, segments, calls, tokens and reusable results."""
+    asyncio.run(look_up_models(lambda: run_settings(body, config)))
     with database.read() as session:
         prompt, settings, videos = plan_run(session, caller, body, config)
     estimate = estimate_body(storage, config, caller.account_id, prompt, settings, videos)

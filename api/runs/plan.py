@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
 from promptreel.api.runs.local_models import local_model_settings
+from promptreel.api.runs.service_models import check_known_models
 from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
-from promptreel.providers.known_models import retirement_warning
+from promptreel.providers.model_names import settings_warnings
 from promptreel.providers.registry import check_run, default_model, provider_of
 from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens
 from promptreel.schemas.errors import InvalidInput
@@ -63,6 +64,7 @@ def plan_run(
         check_run(prompt, settings)
     except InvalidInput as error:
         raise invalid(str(error), "processing_model") from error
+    check_known_models(body.processing_model, settings)
     videos = target_videos(session, caller, body)
     if len(videos) > config.max_run_items:
         message = f"target: {len(videos)} items exceed the limit of one run ({config.max_run_items}); split the target"
@@ -172,9 +174,8 @@ def first_summary(
 
 
 def model_warnings(settings: RunSettings) -> list[str]:
-    """Return the warning that the run's model is shut down or has a shutdown date, if so."""
-    warning = retirement_warning(settings.model)
-    return [] if warning is None else [warning]
+    """Return a warning for each model of a run that has a shutdown date."""
+    return settings_warnings(settings)
 
 
 def _estimated_tokens(

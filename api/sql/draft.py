@@ -12,6 +12,7 @@ from promptreel.api.sql.sandbox import SqlError
 from promptreel.api.web.errors import ApiError
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.gemini import GeminiProvider
+from promptreel.providers.model_names import check_use
 from promptreel.providers.registry import default_model, is_gemini
 from promptreel.schemas.errors import ModelError, SettingsError
 from promptreel.schemas.settings import ModelSettings
@@ -77,6 +78,7 @@ def _provider(config: ApiConfig) -> Provider:
         raise ApiError(422, "model_not_configured", message, {"model": model})
     provider = GeminiProvider(ModelSettings(model=model, base_url=config.model_base_url), 1.0)
     try:
+        check_use(model, "answers")
         provider.check_access()
     except SettingsError as error:
         raise ApiError(422, "model_not_configured", str(error), {"model": model}) from error
@@ -123,7 +125,9 @@ async def _call(provider: Provider, request: ModelRequest) -> ModelAnswer:
 
 
 def _api_error(error: ModelError) -> ApiError:
-    if not error.retryable:
+    if (
+        not error.retryable or error.code == "model_not_found"
+    ):  # no retry helps a request until the service's settings change
         return ApiError(422, error.code, error.message)
     wait = max(1, round(error.retry_after_s or 5))
     return ApiError(429 if error.code == "rate_limited" else 503, error.code, error.message, None, wait)

@@ -7,32 +7,23 @@ import importlib.util
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import click
 
+from promptreel.cli.checks import Check
+from promptreel.cli.doctor_models import check_gemini_models
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
 from promptreel.media.ffmpeg import VARIABLE, ffmpeg_candidates, find_ffmpeg
 from promptreel.providers import on_screen_text
-from promptreel.providers.gemini_client import KEY_VARIABLES, api_key
 from promptreel.providers.openai_compatible import KEY_VARIABLE
 from promptreel.providers.plugins import installed_plugins, package_of, plugin_error
-from promptreel.providers.registry import BUILT_IN, default_model, local_weights
+from promptreel.providers.registry import BUILT_IN, local_weights
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import ExpectedError
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.storage import LocalStorage
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding: `state` is ok, missing (an optional part is unavailable) or broken (runs will fail)."""
-
-    name: str
-    state: str
-    detail: str
-    fix: str = ""
 
 
 @click.command()
@@ -79,23 +70,11 @@ def _check_packages() -> list[Check]:
 
 
 def _check_models() -> list[Check]:
-    key = api_key()
-    gemini = (
-        Check("model gemini-*", "ok", "a key is set (not verified)")
-        if key
-        else Check(
-            "model gemini-*",
-            "missing",
-            "no key",
-            f"export {KEY_VARIABLES[0]}=..., or use --vertex-project and --vertex-location",
-        )
-    )
     return [
         Check("model signals", "ok", "built in; needs no key and no network"),
-        gemini,
+        *check_gemini_models(),
         _check_openai(),
         *plugin_checks(),
-        Check("default model", "ok", f"{default_model()} (used without --model)"),
         *(model_check(name, weights) for name, weights in default_weights()),
     ]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from promptreel.cli.model_messages import warn_of_models
 from promptreel.cli.options import data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json, print_table
-from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
+from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
 from promptreel.providers.registry import check_definition, provider_of
@@ -35,7 +36,7 @@ def estimate(
     provider = provider_of(settings)
     provider.check_prompt(prompt)
     check_definition(settings)
-    warn_of_retirement(settings)
+    warn_of_models(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
     if skipped := expanded.skipped_text():

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from promptreel.cli.settings_options import warn_of_retirement
+from promptreel.cli.model_messages import warn_of_missing
 from promptreel.providers.registry import check_access, check_run
 from promptreel.schemas.errors import InvalidInput, SettingsError
 from promptreel.schemas.uris import public_uri
@@ -102,7 +102,7 @@ def prepare_resume(storage: Storage, run_id: str, changes: Mapping[str, Any]) ->
         check_run(request.prompt, settings)
     else:
         check_access(settings)
-    warn_of_retirement(settings)
+    warn_of_missing(settings)
     deadline = time.monotonic() + _EARLIER_ATTEMPT_TIMEOUT_S
     while is_running(storage, run_id):
         if time.monotonic() > deadline:

@@ -14,12 +14,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from promptreel.cli.model_messages import check_model_names
 from promptreel.cli.options import command_line, data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.resume import changes_of, failures_of_ended, prepare_resume, write_retry_of
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
-from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
+from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.providers.registry import check_run
@@ -160,10 +161,10 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     prompt = load_prompt(prompt_name)
     settings = settings_of(options)
     check_run(prompt, settings)
-    warn_of_retirement(settings)
     target = expand_target(named)
     if skipped := target.skipped_text():
         click.echo(skipped, err=True)
+    check_model_names(settings)
     as_named = tuple(os.fsencode(public_uri(name)).decode("utf-8", "replace") for name in named)
     request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
     write_request(storage, request, target.items)

@@ -38,6 +38,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
 
     from promptreel.api.app import create_app
     from promptreel.api.runs.local_models import check_local_models
+    from promptreel.api.runs.service_models import setting_warnings
     from promptreel.api.web.http_protocol import server_options
     from promptreel.api.web.middleware import JsonFormatter
 
@@ -46,7 +47,7 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     _check_port(host, port)
-    warnings = check_local_models(config)
+    warnings = [*check_local_models(config), *setting_warnings(config)]
     with _database_errors(config.sqlalchemy_url):
         app = create_app(config)
     for warning in warnings:

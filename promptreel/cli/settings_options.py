@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from promptreel.cli.segmentation_options import SEGMENTATION_OPTIONS, segmentation_of
-from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
+from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.registry import default_model
 from promptreel.schemas.settings import (
     CallSettings,
@@ -96,7 +96,7 @@ _SETTINGS = [
     ),
     click.option(
         "--media-resolution",
-        type=click.Choice(["low", "medium", "high"]),
+        type=click.Choice(["low", "medium", "high", "ultra_high"]),
         help="Resolution at which the model processes frames. [default: the service's]",
     ),
     click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
@@ -191,12 +191,6 @@ _SETTINGS = [
         "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
     ),
 ]
-
-
-def warn_of_retirement(settings: RunSettings) -> None:
-    """Warn on standard error if the run's model is shut down or has a shutdown date."""
-    if (warning := retirement_warning(settings.model)) is not None:
-        click.echo(f"warning: {warning}", err=True)
 
 
 def settings_options(command: Command) -> Command:

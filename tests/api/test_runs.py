@@ -7,6 +7,7 @@ import time
 import pytest
 
 from promptreel.api.runs.statuses import FINAL
+from promptreel.providers.known_models import KNOWN_MODELS
 from tests.api_server import DESCRIBE, MODEL, ApiProcess, ApiServer, Caller, assert_error, ok_json
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import make_video, plain_rows, promptreel, wait_for
@@ -50,12 +51,15 @@ def held_gemini(monkeypatch):
 
 def test_run_of_a_shut_down_model_warns_before_and_after(tmp_path, film, api_media, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "any")
-    with FakeGemini() as gemini, ApiServer(tmp_path / "data", model_base_url=gemini.base_url) as server:
+    retired = "gemini-2.5-flash"
+    proxy = FakeGemini(has_models=False)  # cannot look up models
+    with proxy as gemini, ApiServer(tmp_path / "data", model_base_url=gemini.base_url) as server:
         caller = server.caller()
         target = {"type": "videos", "video_ids": [caller.video(film)]}
-        run_id = caller.start(caller.prompt(DESCRIBE), target, processing_model="gemini-2.5-flash")
+        run_id = caller.start(caller.prompt(DESCRIBE), target, processing_model=retired)
         before, after = caller.run(run_id), caller.wait(run_id)
-    warning = "model 'gemini-2.5-flash' has the shutdown date 2026-12-01; use gemini-3.5-flash-lite instead"
+    known = KNOWN_MODELS[retired]
+    warning = f"model '{retired}' has the shutdown date {known.shutdown_date}; use {known.successor} instead"
     assert (before["warnings"], after["warnings"]) == ([warning], [warning])
     assert after["status"] == "failed"
     assert len(gemini.ledger.calls()) < 12  # the first rejected call stops the calls for the other segments

@@ -30,8 +30,8 @@ class FakeGemini:
         ledger_file: file to which each call is also written; None stores the calls only in memory.
         options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
             processing_s (of uploads), uploads_fail, answer (a function of body and schema), marks (segments for
-            requests that mark them), retired (models that get
-            status 404), versions (maps a model to the version that its answers report), seed.
+            requests that mark them), retired (models that get status 404), versions (maps a model to the version that its
+            answers report), has_models (whether models can be looked up), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from promptreel.providers.known_models import KNOWN_MODELS
 from tests.fake_gemini.answers import answer_for, embedding_for
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
@@ -30,14 +31,7 @@ _QUOTA_MESSAGE = "You exceeded your current quota, please check your plan and bi
 _TOKEN = "made-up"  # for Vertex AI
 _QUOTA_ID = "GenerateRequestsPerMinutePerProjectPerModel"
 # Models that the service has shut down, or has closed to new users.
-RETIRED = (
-    "gemini-2.0-flash",
-    "gemini-2.0-flash-001",
-    "gemini-2.0-flash-lite",
-    "gemini-2.0-flash-lite-001",
-    "gemini-2.5-flash",
-    "gemini-2.5-pro",
-)
+RETIRED = tuple(name for name, model in KNOWN_MODELS.items() if (model.shutdown_date or "9") < "2027")
 
 
 class RejectedRequest(Exception):
@@ -73,6 +67,7 @@ class FakeService:
         marks: (start, end, label) of the segments of every item, in seconds, for requests that mark segments.
         retired: names of models that get status 404.
         versions: maps a model to the version that its answers report; by default the model's name.
+        has_models: False for a proxy that answers calls only, and cannot look up models.
     """
 
     def __init__(
@@ -89,6 +84,7 @@ class FakeService:
         marks=None,
         retired=RETIRED,
         versions=None,
+        has_models=True,
         seed=0,
     ):
         self.ledger = ledger
@@ -100,6 +96,8 @@ class FakeService:
         self.marks = marks
         self.retired = frozenset(retired)
         self.versions = dict(versions or {})
+        self.has_models = has_models
+        self.look_ups = []  # names of the models that clients looked up; "" for the list
         self.files = FileStore("", processing_s, uploads_fail)
         self.released = threading.Event()
         self._try_counts = Counter()
@@ -126,8 +124,8 @@ class FakeService:
         name = request.path_params["name"]
         if name.startswith("files/"):
             return self._file(request, name)
-        if request.method == "GET" and "models/" in name:
-            return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
+        if request.method == "GET":
+            return self._models(name)
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
         raw = await request.body()
         if len(raw) > _MAX_REQUEST_BYTES:
@@ -146,6 +144,19 @@ class FakeService:
         if name.startswith("projects/") and request.headers.get("authorization") != f"Bearer {_TOKEN}":
             return JSONResponse(error_body(401, "Vertex AI needs a token from /token"), status_code=401)
         return await self._call(method, model, body, request.url.path, handlers[method])
+
+    def _models(self, name):
+        model = name.rsplit("/", 1)[-1] if "/" in name else ""
+        self.look_ups.append(model)
+        if not self.has_models or not name.startswith(("models", "tunedModels")):
+            return JSONResponse({"detail": "Not Found"}, status_code=404)
+        if not model:
+            listed = [known for known in KNOWN_MODELS if known not in self.retired]
+            return JSONResponse({"models": [{"name": f"models/{known}"} for known in listed]})
+        if model in self.retired:
+            message = f"{name} is not found for API version v1, or is not supported for generateContent."
+            return JSONResponse(error_body(404, message), status_code=404)
+        return JSONResponse({"name": name, "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536})
 
     async def _call(self, method, model, body, path, handler):
         """Handle one call with quota, faults and ledger; `handler` returns its answer and the facts for the ledger."""
@@ -288,9 +299,14 @@ class FakeService:
                 content, mime_type = stored.content, stored.mime_type
             else:
                 continue
+            part_level = part.get("mediaResolution", {}).get("level", "").removeprefix("MEDIA_RESOLUTION_")
+            if part_level and model.startswith("gemini-2"):
+                raise RejectedRequest(400, f"Media resolution of a part is not supported by {model}.")
             try:
                 counted.update(
-                    media_tokens(facts_of(content, mime_type), part.get("videoMetadata", {}), model, resolution)
+                    media_tokens(
+                        facts_of(content, mime_type), part.get("videoMetadata", {}), model, part_level or resolution
+                    )
                 )
             except BadMedia as error:
                 raise RejectedRequest(400, f"Unable to process input {mime_type.split('/')[0]}: {error}") from error

@@ -1,9 +1,9 @@
 """Count the tokens of a request from the bytes received.
 
 The rates are from the documentation of the Gemini API. Before Gemini 3: 258 per frame or image, 66 at low resolution. From
-Gemini 3 on: 70 per video frame, 280 at high resolution; 1120 per image, 560 at medium and 280 at low resolution. All
-models: 32 per second of sound, one frame per second unless `videoMetadata.fps` is set, and about four characters of text
-per token.
+Gemini 3 on: 70 per video frame, 280 at high resolution; 1120 per image, 560 at medium, 280 at low and 2240 at ultra-high
+resolution. All models: 32 per second of sound, one frame per second unless `videoMetadata.fps` is set, and about four
+characters of text per token.
 """
 
 import hashlib
@@ -79,7 +79,7 @@ def image_tokens(model, resolution):
     """Return the tokens of one image."""
     if _is_before_gemini_3(model):
         return 66 if resolution == "LOW" else 258
-    return {"LOW": 280, "MEDIUM": 560}.get(resolution, 1120)
+    return {"LOW": 280, "MEDIUM": 560, "ULTRA_HIGH": 2240}.get(resolution, 1120)
 
 
 def _is_before_gemini_3(model):

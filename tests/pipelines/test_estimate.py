@@ -75,7 +75,14 @@ def test_fixed_windows_are_exact_without_decoding(tmp_path, media, prompt):
 
 @pytest.mark.parametrize(
     ("model", "resolution"),
-    [(MODEL, None), (MODEL, "high"), (MODEL, "low"), ("gemini-2.5-flash-lite", None), ("gemini-2.5-flash-lite", "low")],
+    [
+        (MODEL, None),
+        (MODEL, "high"),
+        (MODEL, "low"),
+        (MODEL, "ultra_high"),
+        ("gemini-2.5-flash-lite", None),
+        ("gemini-2.5-flash-lite", "low"),
+    ],
 )
 def test_input_tokens_are_within_ten_percent(tmp_path, media, model, resolution):
     with FakeGemini() as server:

@@ -115,9 +115,6 @@ def test_instruction_schema_and_text_are_sent_in_the_expected_fields(service):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"media_resolution": "low"}, {"mediaResolution": "MEDIA_RESOLUTION_LOW"}),
-        ({"media_resolution": "medium"}, {"mediaResolution": "MEDIA_RESOLUTION_MEDIUM"}),
-        ({"media_resolution": "high"}, {"mediaResolution": "MEDIA_RESOLUTION_HIGH"}),
         ({"thinking_level": "low"}, {"thinkingConfig": {"thinkingLevel": "LOW"}}),
         ({"temperature": 0.7}, {"temperature": 0.7}),
         ({"max_output_tokens": 300}, {"maxOutputTokens": 300}),

@@ -1,6 +1,9 @@
 """The default model, models with a shutdown date, and the request fields of each family."""
 
 import json
+import re
+from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -8,13 +11,16 @@ from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import (
     DEFAULT_GEMINI_MODEL,
     FAMILIES,
-    RETIRED,
+    KNOWN_MODELS,
     family_of,
-    retirement_warning,
+    is_version_of,
+    known_model,
+    may_move,
 )
+from promptreel.providers.model_names import check_use, name_warning, settings_warnings
 from promptreel.providers.registry import check_run
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.settings import ModelSettings, RunSettings, settings_from_dict
+from promptreel.schemas.settings import ModelSettings, RunSettings, TextEmbeddingSettings, settings_from_dict
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import check_counts, make_video, promptreel, run_media, settings_for
 from tests.prompts import NESTED
@@ -62,13 +68,13 @@ def bodies():
 
 @pytest.fixture
 def server(bodies):
-    """A service with the same retired models as the real one; `bodies` holds the request bodies."""
+    """A proxy that cannot look up models, with the retired models of the real service; `bodies` holds the requests."""
 
     def answer(body, schema):
         bodies.append(body)
         return {"summary": "a film"}
 
-    with FakeGemini(answer=answer) as running:
+    with FakeGemini(answer=answer, has_models=False) as running:
         yield running
 
 
@@ -97,15 +103,13 @@ def test_retired_model_fails_with_one_message_naming_its_successor(tmp_path, cli
     ]
     code, out, err = promptreel("run", clip, *words, "--json")
     assert code == 1
-    successor = RETIRED[RETIRED_MODEL].successor
+    retired = KNOWN_MODELS[RETIRED_MODEL]
     assert err.count("warning: ") == 1
-    assert f"warning: {retirement_warning(ModelSettings(RETIRED_MODEL))}\n" in err
+    assert f"warning: {name_warning(RETIRED_MODEL)}\n" in err
     (failure,) = json.loads(out)["failures"]
     assert failure["code"] == "model_not_found"
-    message = (
-        f"the service does not have model '{RETIRED_MODEL}' (shutdown date {RETIRED[RETIRED_MODEL].shutdown_date}); "
-    )
-    assert failure["message"].startswith(f"{message}use {successor} instead (HTTP 404 NOT_FOUND: ")
+    message = f"the service does not have model '{RETIRED_MODEL}' (shutdown date {retired.shutdown_date}); "
+    assert failure["message"].startswith(f"{message}use {retired.successor} instead (HTTP 404 NOT_FOUND: ")
     assert len(server.ledger.calls()) == 1
 
 
@@ -120,7 +124,7 @@ def test_only_the_first_segment_is_called(tmp_path, server):
 
 
 def test_unknown_name_is_sent_and_named_in_the_404(tmp_path, clip, prompt):
-    with FakeGemini(retired=["gemini-9-of-tomorrow"]) as server:
+    with FakeGemini(retired=["gemini-9-of-tomorrow"], has_models=False) as server:
         words = ["--model", "gemini-9-of-tomorrow", "--base-url", server.base_url, *SHORT_RUN]
         code, out, err = promptreel("run", clip, "--prompt", prompt, *words, "--data-dir", tmp_path, "--json")
     (failure,) = json.loads(out)["failures"]
@@ -132,12 +136,12 @@ def test_unknown_name_is_sent_and_named_in_the_404(tmp_path, clip, prompt):
 def test_estimate_warns_about_a_shutdown(tmp_path, clip, prompt):
     words = ["--prompt", prompt, "--model", RETIRED_MODEL, "--data-dir", tmp_path]
     code, _, err = promptreel("estimate", clip, *words)
-    assert (code, err) == (0, f"warning: {retirement_warning(ModelSettings(RETIRED_MODEL))}\n")
+    assert (code, err) == (0, f"warning: {name_warning(RETIRED_MODEL)}\n")
 
 
 @pytest.mark.parametrize("name", [RETIRED_MODEL, f"models/{RETIRED_MODEL}"])
 def test_warning_has_the_shutdown_date_and_successor(name):
-    warning = retirement_warning(ModelSettings(name))
+    (warning,) = settings_warnings(RunSettings(model=ModelSettings(name)))
     assert warning == f"model '{name}' has the shutdown date 2026-12-01; use {DEFAULT_GEMINI_MODEL} instead"
 
 
@@ -148,11 +152,47 @@ def test_warning_has_the_shutdown_date_and_successor(name):
     ids=lambda settings: f"{settings.model} {settings.vertex_project or ''}",
 )  # fmt: skip
 def test_no_warning_for_other_models_or_on_vertex_ai(settings):
-    assert retirement_warning(settings) is None
+    assert settings_warnings(RunSettings(model=settings)) == []
 
 
-def test_default_and_successors_are_not_retired():
-    assert not {DEFAULT_GEMINI_MODEL, *(retirement.successor for retirement in RETIRED.values())} & set(RETIRED)
+def test_default_and_successors_are_known_and_have_no_date():
+    successors = {model.successor for model in KNOWN_MODELS.values() if model.shutdown_date is not None}
+    named = [KNOWN_MODELS[name] for name in {DEFAULT_GEMINI_MODEL, *successors}]
+    assert [model.name for model in named if model.shutdown_date is not None] == []
+    assert {model.family for model in KNOWN_MODELS.values() if model.use == "answers"} <= set(FAMILIES)
+
+
+def test_status_follows_the_shutdown_date():
+    model = known_model(f"models/{RETIRED_MODEL}")
+    assert model.status(date(2026, 11, 30)) == "deprecated"
+    assert model.status(date(2026, 12, 1)) == "shut_down"
+    assert KNOWN_MODELS[DEFAULT_GEMINI_MODEL].status(date(2030, 1, 1)) == "current"
+
+
+def test_warning_of_a_text_embedding_model_names_its_use():
+    settings = RunSettings(text_embedding=TextEmbeddingSettings(model="text-embedding-004"))
+    warning = (
+        "text embedding model 'text-embedding-004' has the shutdown date 2026-01-14; use gemini-embedding-001 instead"
+    )
+    assert settings_warnings(settings) == [warning]
+    assert settings_warnings(settings, known=["text-embedding-004"]) == []
+
+
+def test_unknown_model_has_no_restricted_use():
+    for use in ("answers", "embeddings"):
+        check_use("gemini-9-of-tomorrow", use)
+
+
+def test_only_the_table_names_versions_of_gemini():
+    root = Path(__file__).parents[2]
+    folders = ("api", "media", "pipelines", "promptreel", "providers", "schemas", "tables", "transforms", "benchmarks")
+    found = {
+        path.relative_to(root).as_posix()
+        for folder in folders
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"gemini-\d|text-embedding-\d|gemini-embedding-\d", path.read_text())
+    }
+    assert found == {"providers/known_models.py"}
 
 
 # The thinking field of each family
@@ -234,6 +274,35 @@ def test_unknown_family_accepts_either_field():
 
 
 # The version of the model
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "is_same"),
+    [
+        ("gemini-3.5-flash-lite", "gemini-3.5-flash-lite", True),
+        ("models/gemini-3.5-flash-lite", "gemini-3.5-flash-lite-001", True),
+        ("gemini-3-flash", "gemini-3-flash-preview-12-2025", True),
+        ("gemini-3.5-flash", "gemini-3.5-flash-lite", False),
+        ("gemini-2.5-flash", "gemini-3.5-flash-lite", False),
+        ("gemini-flash-latest", "gemini-3.8-flash-001", True),
+        ("tunedModels/mine", "gemini-3.8-flash", True),
+    ],
+)
+def test_version_of_another_model_is_recognized(name, version, is_same):
+    assert is_version_of(version, name) is is_same
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "moves"),
+    [
+        (DEFAULT_GEMINI_MODEL, DEFAULT_GEMINI_MODEL, False),
+        (DEFAULT_GEMINI_MODEL, f"{DEFAULT_GEMINI_MODEL}-001", True),
+        (RETIRED_MODEL, RETIRED_MODEL, True),
+        ("gemini-flash-latest", "gemini-3.8-flash", True),
+    ],
+)
+def test_name_that_is_its_version_is_fixed_without_a_date(name, version, moves):
+    assert may_move(name, version) is moves
 
 
 def test_call_records_the_version_of_the_model(tmp_path, clip):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from promptreel.transforms.rows.source import Row
+
+SERVED: Final = "served."  # prefix of the counts of results by the version that answered
 
 
 def counts_of(table: str, row: Row) -> dict[str, int]:
@@ -19,7 +23,9 @@ def counts_of(table: str, row: Row) -> dict[str, int]:
         outcomes = {f"{name}.{row[name]}": 1 for name in operations if row[name] is not None}
         return {"segments.total": 1, f"segments.{row['status']}": 1, **outcomes}
     if table in ("results", "video_results"):
-        return {f"{table}.total": 1, f"{table}.reused": int(row["reused"])}
+        version = row.get("model_version")
+        served = {} if version is None else {f"{SERVED}{version}": 1}
+        return {f"{table}.total": 1, f"{table}.reused": int(row["reused"]), **served}
     if table == "failures":
         return {
             "failures.total": 1,
