@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import Tier
 from promptreel.schemas.speech_rows import Word
 
 Purpose = Literal["metadata_extraction", "video_level_synthesis", "text_embedding"]
@@ -55,6 +56,7 @@ class ModelRequest:
         output_token_factor: multiplies `max_output_tokens` of the settings.
         texts: the texts to embed; empty for every other purpose.
         is_query: the texts are search queries, not documents.
+        tier: service tier of the call; set by the call policy.
     """
 
     purpose: Purpose
@@ -65,6 +67,7 @@ class ModelRequest:
     output_token_factor: int = 1
     texts: tuple[str, ...] = ()
     is_query: bool = False
+    tier: Tier = "standard"
 
 
 @dataclass(frozen=True, slots=True)

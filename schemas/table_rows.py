@@ -286,6 +286,7 @@ class LlmCallRow:
             not recorded.
         answer_repair: see `ResultRow`.
         max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
+        tier: service tier of the call: "standard", "flex" or "batch"; None in logs of earlier versions.
         instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
         json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
@@ -321,6 +322,7 @@ class LlmCallRow:
     model_version: str | None = None
     answer_repair: str | None = None
     max_output_tokens: int | None = None
+    tier: str | None = None
     # Only in the table: all calls of a run with one purpose share them.
     instruction: str | None = None
     json_schema: str | None = None
