@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from promptreel.providers.batch_jobs import BatchJobs
 from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import Tier
@@ -120,6 +121,7 @@ class Provider(ABC):
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
     uploads_media: bool = False  # `prepare` calls the service
+    tiers: tuple[Tier, ...] = ("standard",)  # those that calls may have
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
@@ -168,6 +170,21 @@ class Provider(ABC):
             ModelError: the build or the upload failed.
         """
         return None
+
+    def batch_jobs(self) -> BatchJobs | None:
+        """Return the batch jobs of the service, after `open`; None if it has none."""
+        return None
+
+    async def batch_request(self, request: ModelRequest, prepared: Any) -> Mapping[str, Any]:
+        """Return a request as JSON values for a batch job.
+
+        Args:
+            prepared: what `prepare` returned for it.
+
+        Raises:
+            ModelError: the request cannot be built.
+        """
+        raise NotImplementedError(f"model {self.name!r} has no batch jobs")
 
     @abstractmethod
     async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:

@@ -18,6 +18,7 @@ from promptreel.providers.text_embedding import (
     WordLlamaEmbedder,
     find_text_weights,
 )
+from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import Prompt
@@ -62,7 +63,9 @@ def check_access(settings: RunSettings) -> None:
     Raises:
         SettingsError: naming the model, and the fix.
     """
-    provider_of(settings).check_access()
+    provider = provider_of(settings)
+    check_tier(provider, settings)
+    provider.check_access()
     if settings.text_embedding.enabled:
         text_embedder_of(settings).check_access()
 

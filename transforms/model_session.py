@@ -11,7 +11,7 @@ from typing import Any
 
 from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
-from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
+from promptreel.providers.call_policy import CallSubject, CallTally, Halted
 from promptreel.schemas.errors import ModelError, StorageError
 from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
@@ -19,6 +19,7 @@ from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
+from promptreel.transforms.call_lanes import CallLane
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
 from promptreel.transforms.spending import spending_of
@@ -44,6 +45,7 @@ class ModelSession:
             lambda state: self._progress.set_service_state(provider.name, state),
         )
         self._stop = context.stop_signal(self.storage)
+        self._lane: CallLane | None = None
         self._calls = CallLog(
             self.storage,
             context.run_id,
@@ -58,9 +60,10 @@ class ModelSession:
         if self._shares_calls:
             await self._claims.open()
         context = self._context
-        self._policy = CallPolicy(
+        self._lane = CallLane(
+            context,
+            self.storage,
             self.provider,
-            context.request.settings.calls,
             self._calls,
             stopped=self._stop.is_set,
             check_run=self._check_run,
@@ -69,11 +72,20 @@ class ModelSession:
             spent_tokens=context.spent_tokens + self._spending.tokens,
             health=self._health,
         )
+        self._policy = self._lane.policy
+        await self._lane.open()
 
     async def close(self) -> None:
         """Close the model's client and give up all claims."""
+        if self._lane is not None:
+            await self._lane.close()
         await self._claims.close()
         await self.provider.close()
+
+    def expect_more(self, is_expected: bool) -> None:
+        """Set whether further operations arrive; calls that wait for company are otherwise sent. Thread-safe."""
+        if self._lane is not None:
+            self._lane.expect_more(is_expected)
 
     async def generate(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
         """Call the model and validate its answer; see `promptreel.providers.answers.generate_checked`."""

@@ -1,0 +1,199 @@
+"""The Batch API of Gemini: request bodies, jobs, and their answers.
+
+A job gets its requests in the call that creates it, or in an uploaded file if they are too large for one call. The rules of
+the service are from the public reference of the Gemini API (batchGenerateContent, files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from promptreel.providers.base import ModelAnswer
+from promptreel.providers.batch_jobs import BatchJobs, JobState
+from promptreel.providers.gemini_answer import read_answer
+from promptreel.providers.gemini_client import model_error_of
+from promptreel.schemas.errors import ModelError
+
+Value = TypeVar("Value")
+
+# A call that creates a job is limited to 20 MB, as any other call.
+MAX_INLINE_JOB_BYTES: Final = 14_000_000
+CALL_TIMEOUT_S: Final = 120.0
+# An uploaded or downloaded file may have 2 GB.
+FILE_TIMEOUT_S: Final = 3600.0
+PAGE_SIZE: Final = 100
+
+_STATES: Final[Mapping[str, JobState]] = {
+    "JOB_STATE_SUCCEEDED": "ended",
+    "JOB_STATE_PARTIALLY_SUCCEEDED": "ended",
+    "JOB_STATE_CANCELLED": "ended",
+    "JOB_STATE_EXPIRED": "expired",
+    "JOB_STATE_FAILED": "failed",
+}
+# Fields of a configuration that a request has beside its `generationConfig`.
+_REQUEST_FIELDS: Final = ("cachedContent", "labels", "safetySettings", "serviceTier", "toolConfig", "tools")
+_CANCELLED: Final = 1
+# HTTP status of a google.rpc.Code, which errors of single requests have.
+_HTTP_STATUSES: Final = {
+    2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 15: 500,
+    16: 401,
+}  # fmt: skip
+
+
+def wire_body(contents: Any, config: Any) -> dict[str, Any]:
+    """Return a request in the JSON form of the service, from the client's types."""
+    fields = config.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude={"http_options", "automatic_function_calling"}
+    )
+    body: dict[str, Any] = {"contents": [contents.model_dump(mode="json", by_alias=True, exclude_none=True)]}
+    if instruction := fields.pop("systemInstruction", None):
+        body["systemInstruction"] = {"parts": [{"text": instruction}], "role": "user"}
+    body |= {name: fields.pop(name) for name in _REQUEST_FIELDS if name in fields}
+    extra = (config.http_options.extra_body or {}) if config.http_options is not None else {}
+    return {**body, "generationConfig": {**fields, **extra.get("generationConfig", {})}}
+
+
+class GeminiBatchJobs(BatchJobs):
+    """Batch jobs of one model.
+
+    Args:
+        client: an open google-genai client.
+    """
+
+    def __init__(self, client: Any, model: str) -> None:
+        self._client = client
+        self._model = model
+
+    async def submit(self, display_name: str, requests: Path) -> str:
+        size = await asyncio.to_thread(lambda: requests.stat().st_size)
+        if size <= MAX_INLINE_JOB_BYTES:
+            source: Any = [_inlined(line) for line in await asyncio.to_thread(_read_lines, requests)]
+        else:
+            config = {"display_name": display_name, "mime_type": "jsonl"}
+            upload = self._client.aio.files.upload(file=str(requests), config=config)
+            source = (await self._call(upload, FILE_TIMEOUT_S)).name
+        creation = self._client.aio.batches.create(model=self._model, src=source, config={"display_name": display_name})
+        return str((await self._call(creation)).name)
+
+    async def find(self, display_name: str) -> str | None:
+        async def search() -> str | None:
+            async for job in await self._client.aio.batches.list(config={"page_size": PAGE_SIZE}):
+                if job.display_name == display_name:
+                    return str(job.name)
+            return None
+
+        return await self._call(search())
+
+    async def state(self, job: str) -> JobState:
+        found = await self._get(job)
+        return "lost" if found is None else _STATES.get(found.state.name if found.state else "", "active")
+
+    async def results(self, job: str) -> Mapping[str, ModelAnswer | ModelError]:
+        found = await self._get(job)
+        answers = None if found is None else found.dest
+        if answers is None:
+            return {}
+        if answers.file_name:
+            content = await self._call(self._client.aio.files.download(file=answers.file_name), FILE_TIMEOUT_S)
+            return dict(self._read_file(content))
+        return dict(self._read_inlined(answers.inlined_responses or ()))
+
+    async def cancel(self, job: str) -> None:
+        try:
+            await self._call(self._client.aio.batches.cancel(name=job))
+        except ModelError as error:
+            if error.code not in ("model_bad_request", "model_not_found"):  # it has ended
+                raise
+
+    async def _get(self, job: str) -> Any:
+        """Return a job; None if the service does not know it."""
+        try:
+            return await self._call(self._client.aio.batches.get(name=job))
+        except ModelError as error:
+            if error.code == "model_not_found":
+                return None
+            raise
+
+    async def _call(self, call: Awaitable[Value], timeout_s: float = CALL_TIMEOUT_S) -> Value:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call
+        except TimeoutError as error:
+            raise ModelError("model_timeout", f"batch job: no answer within {timeout_s:g} s", retryable=True) from error
+        except Exception as error:
+            failure = model_error_of(error)
+            # The client raises a bare KeyError or ValueError if the service violates the upload protocol.
+            if failure is None and isinstance(error, KeyError | ValueError):
+                failure = ModelError("model_unavailable", f"batch job: {type(error).__name__}: {error}", retryable=True)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _read_inlined(self, responses: Iterable[Any]) -> Iterable[tuple[str, ModelAnswer | ModelError]]:
+        for part in responses:
+            key = (part.metadata or {}).get("key")
+            if key is None:
+                continue
+            if part.response is not None:
+                yield key, read_answer(part.response)
+            elif part.error is not None and part.error.code != _CANCELLED:
+                yield key, self._error(part.error.code, part.error.message, part.error.details or [])
+
+    def _read_file(self, content: bytes) -> Iterable[tuple[str, ModelAnswer | ModelError]]:
+        for line in content.splitlines():
+            try:
+                part = json.loads(line)
+                key = part["key"]
+            except (ValueError, KeyError, TypeError):
+                continue  # the request is missing in the answers, and is sent again
+            error = part.get("error")
+            if "response" in part:
+                yield key, read_answer(_Fields(part["response"]))
+            elif isinstance(error, Mapping) and error.get("code") != _CANCELLED:
+                yield key, self._error(error.get("code"), error.get("message"), error.get("details") or [])
+
+    def _error(self, code: int | None, message: str | None, details: list[Any]) -> ModelError:
+        """Convert the error of one request as that of a call."""
+        from google.genai import errors
+
+        status = _HTTP_STATUSES.get(code or 2, code or 500)
+        body = {"error": {"code": status, "message": message or f"error {code}", "details": details}}
+        failure = model_error_of(errors.APIError(status, body), self._model)
+        assert failure is not None
+        return failure
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def _inlined(line: bytes) -> Any:
+    """Return a line of a request file as the client's request."""
+    from google.genai import types
+
+    entry = json.loads(line)
+    body = entry["request"]
+    config = {name: value for name, value in body.items() if name not in ("contents", "generationConfig")}
+    return types.InlinedRequest(
+        contents=[types.Content.model_validate(content) for content in body["contents"]],
+        config=types.GenerateContentConfig.model_validate({**config, **body["generationConfig"]}),
+        metadata={"key": entry["key"]},
+    )
+
+
+class _Fields:
+    """A JSON object whose fields are read like attributes of the client's types: in snake case, None if missing."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._values.get(re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name))
+        if isinstance(value, list):
+            return [_Fields(part) if isinstance(part, dict) else part for part in value]
+        return _Fields(value) if isinstance(value, dict) else value
