@@ -30,7 +30,11 @@ def call_key(operation_key: str, request: ModelRequest) -> str:
 
 
 class _NotBuilt(Exception):
-    """A request could not be built; the cause is the final ModelError."""
+    """A request could not be built, after all attempts."""
+
+    def __init__(self, error: ModelError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class BatchPolicy(CallPolicy):
@@ -81,8 +85,7 @@ class BatchPolicy(CallPolicy):
                 prepared = await self._live.prepare(request, subject)
                 return await self._live.call(request, prepared, subject, tally, check)
             except _NotBuilt as failure:
-                assert failure.__cause__ is not None
-                raise failure.__cause__ from None
+                raise failure.error from None
             except ModelError as error:
                 if FAILURE_CODES[error.code].halts_run:
                     self._health.halt_calls(error)
@@ -106,7 +109,7 @@ class BatchPolicy(CallPolicy):
                 prepared = await CallPolicy.prepare(self, request, subject)
                 body = await self._provider.batch_request(request, prepared)
             except ModelError as error:
-                raise _NotBuilt from error
+                raise _NotBuilt(error) from error
             return json.dumps({"key": key, "request": body}, ensure_ascii=False).encode("utf-8", "replace")
 
         answer = await self._lane.answer(key, build)

@@ -7,11 +7,13 @@ the service are from the public reference of the Gemini API (batchGenerateConten
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from promptreel.providers.base import ModelAnswer
 from promptreel.providers.batch_jobs import BatchJobs, JobState
@@ -29,11 +31,11 @@ FILE_TIMEOUT_S: Final = 3600.0
 PAGE_SIZE: Final = 100
 
 _STATES: Final[Mapping[str, JobState]] = {
-    "JOB_STATE_SUCCEEDED": "ended",
-    "JOB_STATE_PARTIALLY_SUCCEEDED": "ended",
-    "JOB_STATE_CANCELLED": "ended",
-    "JOB_STATE_EXPIRED": "expired",
-    "JOB_STATE_FAILED": "failed",
+    "STATE_SUCCEEDED": "ended",
+    "STATE_PARTIALLY_SUCCEEDED": "ended",
+    "STATE_CANCELLED": "ended",
+    "STATE_EXPIRED": "expired",
+    "STATE_FAILED": "failed",
 }
 # Fields of a configuration that a request has beside its `generationConfig`.
 _REQUEST_FIELDS: Final = ("cachedContent", "labels", "safetySettings", "serviceTier", "toolConfig", "tools")
@@ -81,27 +83,26 @@ class GeminiBatchJobs(BatchJobs):
         return str((await self._call(creation)).name)
 
     async def find(self, display_name: str) -> str | None:
-        async def search() -> str | None:
-            async for job in await self._client.aio.batches.list(config={"page_size": PAGE_SIZE}):
-                if job.display_name == display_name:
-                    return str(job.name)
-            return None
-
-        return await self._call(search())
+        page_token = ""
+        while True:
+            page = await self._read(f"batches?{urlencode({'pageSize': PAGE_SIZE, 'pageToken': page_token})}")
+            for job in page.get("operations", []):
+                if job.get("metadata", {}).get("displayName") == display_name:
+                    return str(job["name"])
+            page_token = page.get("nextPageToken", "")
+            if not page_token:
+                return None
 
     async def state(self, job: str) -> JobState:
         found = await self._get(job)
-        return "lost" if found is None else _STATES.get(found.state.name if found.state else "", "active")
+        return "lost" if found is None else _STATES.get(found.get("state", "").removeprefix("BATCH_"), "active")
 
     async def results(self, job: str) -> Mapping[str, ModelAnswer | ModelError]:
-        found = await self._get(job)
-        answers = None if found is None else found.dest
-        if answers is None:
-            return {}
-        if answers.file_name:
-            content = await self._call(self._client.aio.files.download(file=answers.file_name), FILE_TIMEOUT_S)
-            return dict(self._read_file(content))
-        return dict(self._read_inlined(answers.inlined_responses or ()))
+        output = (await self._get(job) or {}).get("output", {})
+        if file_name := output.get("responsesFile"):
+            content = await self._call(self._client.aio.files.download(file=file_name), FILE_TIMEOUT_S)
+            return dict(self._read_parts(_parse_lines(content)))
+        return dict(self._read_parts(output.get("inlinedResponses", {}).get("inlinedResponses", [])))
 
     async def cancel(self, job: str) -> None:
         try:
@@ -110,14 +111,28 @@ class GeminiBatchJobs(BatchJobs):
             if error.code not in ("model_bad_request", "model_not_found"):  # it has ended
                 raise
 
-    async def _get(self, job: str) -> Any:
-        """Return a job; None if the service does not know it."""
+    async def _get(self, job: str) -> dict[str, Any] | None:
+        """Return what the service says about a job; None if it does not know the job."""
         try:
-            return await self._call(self._client.aio.batches.get(name=job))
+            return dict((await self._read(job)).get("metadata", {}))
         except ModelError as error:
             if error.code == "model_not_found":
                 return None
             raise
+
+    async def _read(self, path: str) -> dict[str, Any]:
+        """Return a resource as JSON values.
+
+        `batches.get` and `batches.list` of the client reject a job, with all its answers, if the error of one request has
+        details.
+        """
+        response = await self._call(self._client.aio.batches._api_client.async_request("get", path, {}))
+        try:
+            return dict(json.loads(response.body))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                "model_unavailable", f"batch job: the response is not JSON: {error}", retryable=True
+            ) from error
 
     async def _call(self, call: Awaitable[Value], timeout_s: float = CALL_TIMEOUT_S) -> Value:
         try:
@@ -134,27 +149,15 @@ class GeminiBatchJobs(BatchJobs):
                 raise
             raise failure from error
 
-    def _read_inlined(self, responses: Iterable[Any]) -> Iterable[tuple[str, ModelAnswer | ModelError]]:
-        for part in responses:
-            key = (part.metadata or {}).get("key")
+    def _read_parts(self, parts: Iterable[Any]) -> Iterable[tuple[str, ModelAnswer | ModelError]]:
+        for part in parts:
+            key = part.get("key") or part.get("metadata", {}).get("key")
+            error = part.get("error")
             if key is None:
                 continue
-            if part.response is not None:
-                yield key, read_answer(part.response)
-            elif part.error is not None and part.error.code != _CANCELLED:
-                yield key, self._error(part.error.code, part.error.message, part.error.details or [])
-
-    def _read_file(self, content: bytes) -> Iterable[tuple[str, ModelAnswer | ModelError]]:
-        for line in content.splitlines():
-            try:
-                part = json.loads(line)
-                key = part["key"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the request is missing in the answers, and is sent again
-            error = part.get("error")
             if "response" in part:
                 yield key, read_answer(_Fields(part["response"]))
-            elif isinstance(error, Mapping) and error.get("code") != _CANCELLED:
+            elif error is not None and error.get("code") != _CANCELLED:
                 yield key, self._error(error.get("code"), error.get("message"), error.get("details") or [])
 
     def _error(self, code: int | None, message: str | None, details: list[Any]) -> ModelError:
@@ -170,6 +173,14 @@ class GeminiBatchJobs(BatchJobs):
 
 def _read_lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines()
+
+
+def _parse_lines(content: bytes) -> Iterable[Any]:
+    """Yield the JSON objects of a file; a request whose line is damaged is missing, and is sent again."""
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(part := json.loads(line), dict):
+                yield part
 
 
 def _inlined(line: bytes) -> Any:

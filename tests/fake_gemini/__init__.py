@@ -30,7 +30,8 @@ class FakeGemini:
         ledger_file: file to which each call is also written; None stores the calls only in memory.
         options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
             processing_s (of uploads), uploads_fail, answer (a function of body and schema), retired (models that get
-            status 404), versions (maps a model to the version that its answers report), seed.
+            status 404), versions (maps a model to the version that its answers report), batch_s (duration of batch jobs),
+            seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):
