@@ -40,11 +40,24 @@ _STATES: Final[Mapping[str, JobState]] = {
 # Fields of a configuration that a request has beside its `generationConfig`.
 _REQUEST_FIELDS: Final = ("cachedContent", "labels", "safetySettings", "serviceTier", "toolConfig", "tools")
 _CANCELLED: Final = 1
-# HTTP status of a google.rpc.Code, which errors of single requests have.
-_HTTP_STATUSES: Final = {
-    2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 15: 500,
-    16: 401,
-}  # fmt: skip
+# HTTP status and name of a google.rpc.Code, which errors of single requests have.
+_RPC_CODES: Final[Mapping[int, tuple[int, str]]] = {
+    2: (500, "UNKNOWN"),
+    3: (400, "INVALID_ARGUMENT"),
+    4: (504, "DEADLINE_EXCEEDED"),
+    5: (404, "NOT_FOUND"),
+    6: (409, "ALREADY_EXISTS"),
+    7: (403, "PERMISSION_DENIED"),
+    8: (429, "RESOURCE_EXHAUSTED"),
+    9: (400, "FAILED_PRECONDITION"),
+    10: (409, "ABORTED"),
+    11: (400, "OUT_OF_RANGE"),
+    12: (501, "UNIMPLEMENTED"),
+    13: (500, "INTERNAL"),
+    14: (503, "UNAVAILABLE"),
+    15: (500, "DATA_LOSS"),
+    16: (401, "UNAUTHENTICATED"),
+}
 
 
 def wire_body(contents: Any, config: Any) -> dict[str, Any]:
@@ -164,8 +177,8 @@ class GeminiBatchJobs(BatchJobs):
         """Convert the error of one request as that of a call."""
         from google.genai import errors
 
-        status = _HTTP_STATUSES.get(code or 2, code or 500)
-        body = {"error": {"code": status, "message": message or f"error {code}", "details": details}}
+        status, name = _RPC_CODES.get(code or 2, (code or 500, ""))
+        body = {"error": {"code": status, "status": name, "message": message or f"error {code}", "details": details}}
         failure = model_error_of(errors.APIError(status, body), self._model)
         assert failure is not None
         return failure
