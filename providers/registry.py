@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 from promptreel.providers import clip, whisper
@@ -22,7 +23,7 @@ from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.settings import RunSettings, Tier
 
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
 
@@ -74,6 +75,17 @@ def default_model() -> str:
     """The model of a run that names none: PROMPTREEL_MODEL, else Gemini where a key is set, else the built-in one."""
     named = os.environ.get(MODEL_VARIABLE)
     return named or (DEFAULT_GEMINI_MODEL if api_key() else SignalsProvider.name)
+
+
+def with_tier(settings: RunSettings, tier: Tier) -> RunSettings:
+    """Return the settings with a service tier if their model has it, otherwise unchanged.
+
+    Raises:
+        SettingsError: no provider has the model.
+    """
+    if tier not in provider_of(settings).tiers:
+        return settings
+    return replace(settings, model=replace(settings.model, tier=tier))
 
 
 def local_weights(settings: RunSettings) -> list[tuple[str, Weights]]:

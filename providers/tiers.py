@@ -21,13 +21,13 @@ FLEX_PAUSE_S: Final = 300.0
 
 
 def check_tier(provider: Provider, settings: RunSettings) -> None:
-    """Reject a tier that the run's model does not have.
+    """Reject a tier that the run's model does not have. A built-in model makes no calls, so a tier has no effect.
 
     Raises:
         SettingsError: names the tiers of the model.
     """
     tier = settings.model.tier
-    if tier not in provider.tiers:
+    if provider.is_called and tier not in provider.tiers:
         service = " on Vertex AI" if settings.model.vertex_project else ""
         raise SettingsError(f"model {provider.name!r}{service} has no tier {tier!r}; use {' or '.join(provider.tiers)}")
 

@@ -20,7 +20,7 @@ from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.known_models import retirement_warning
-from promptreel.providers.registry import check_run, default_model, provider_of
+from promptreel.providers.registry import check_run, default_model, provider_of, with_tier
 from promptreel.providers.token_estimate import has_synthesis, input_tokens
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.media import MediaType
@@ -90,7 +90,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             f"processing_model: {named!r} is not allowed on this service; use one of {allowed}", "processing_model"
         )
     try:
-        return RunSettings(
+        settings = RunSettings(
             segmentation=SegmentationSettings(
                 video_strategy=body.video_segmentation_type,
                 audio_strategy=body.audio_segmentation_type,
@@ -98,7 +98,12 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 audio_duration_s=body.audio_segment_duration if body.audio_segmentation_type == "fixed" else None,
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
-            calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
+            calls=CallSettings(
+                max_total_tokens=config.max_run_tokens,
+                run_deadline_s=config.run_deadline_s,
+                flex_fallback=config.flex_fallback,
+                batch_deadline_s=config.batch_deadline_s,
+            ),
             limits=limits_of(config),
             **local_model_settings(
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
@@ -106,6 +111,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
         )
+        return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:
         raise invalid(str(error)) from error
 

@@ -11,6 +11,7 @@ from promptreel.cli.output import print_json, print_table
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.target import expand_target
 from promptreel.providers.registry import provider_of
+from promptreel.providers.tiers import check_tier
 
 
 @click.command()
@@ -33,6 +34,7 @@ def estimate(
     prompt, settings = load_prompt(prompt_name), settings_of(options)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
+    check_tier(provider, settings)
     warn_of_retirement(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
@@ -56,7 +58,8 @@ def estimate(
         for item in estimated["details"]
     ]
     columns = ["name", "type", "seconds", "segments", "calls", "reused", "input tokens", "would fail"]
-    print_table(f"Estimate with {estimated['model']}", columns, rows)
+    tier = "" if estimated["tier"] == "standard" else f" at the tier {estimated['tier']}"
+    print_table(f"Estimate with {estimated['model']}{tier}", columns, rows)
     tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
     click.echo(
         f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, "
