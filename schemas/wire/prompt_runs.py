@@ -312,6 +312,7 @@ class LlmCallBody(WireModel):
         prompt_text: the instruction and the text that were sent; null if not known.
         error_code: why there is no usable answer; null if there is one.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas.
+        tier: service tier of the call: "standard", "flex" or "batch"; null in runs of earlier versions.
     """
 
     llm_call_id: str
@@ -344,3 +345,4 @@ class LlmCallBody(WireModel):
     error_message: str | None = None
     model_version: str | None = None
     answer_repair: str | None = None
+    tier: str | None = None
