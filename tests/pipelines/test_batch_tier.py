@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,31 @@ def test_batch_gives_the_results_of_live_calls_for_half_the_price(tmp_path, film
         assert {job.is_file for job in server.service.batches.jobs.values()} == {inline_bytes == 1}
         assert server.ledger.repeated() == 0
     assert {call["tier"] for call in check_counts(tmp_path, run_id)["llm_calls"]} == {"batch"}
+
+
+@pytest.mark.parametrize("media_input", ["clips", "files"])
+def test_batch_sends_the_media_of_live_calls(tmp_path, film, media_input):
+    sent = {}
+    for tier in ("standard", "batch"):
+        with FakeGemini() as server:
+            settings = batch_settings(server, tier=tier)
+            settings = replace(settings, model=replace(settings.model, media_input=media_input))
+            run_id = run_media(tmp_path / tier, film, settings)
+            calls = [entry for entry in server.ledger.answered() if "segment is" in entry.text]
+            sent[tier] = sorted((call.text, call.input_tokens) for call in calls)
+        assert manifest_of(tmp_path / tier, run_id).status == "completed"
+    assert sent["batch"] == sent["standard"]
+    assert len(sent["batch"]) == SECONDS
+
+
+def test_failed_answer_is_read_from_its_job_only_once(tmp_path, film):
+    with FakeGemini(faults=[Fault(text="0:01.00 to 0:02.00", answer="empty")]) as server:
+        run_id = run_media(tmp_path, film, batch_settings(server))
+        assert manifest_of(tmp_path, run_id).status == "completed_with_failures"
+        server.set_faults()
+        execute_run(str(tmp_path), run_id)
+        assert manifest_of(tmp_path, run_id).status == "completed"
+        assert len(plain_rows(tmp_path, run_id, "llm_calls")) == len(server.ledger.answered())
 
 
 def test_full_groups_are_sent_as_several_jobs(tmp_path, film, standard, monkeypatch):
