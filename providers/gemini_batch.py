@@ -93,7 +93,7 @@ class GeminiBatchJobs(BatchJobs):
             upload = self._client.aio.files.upload(file=str(requests), config=config)
             source = (await self._call(upload, FILE_TIMEOUT_S)).name
         creation = self._client.aio.batches.create(model=self._model, src=source, config={"display_name": display_name})
-        return str((await self._call(creation)).name)
+        return str((await self._call(creation, model=self._model)).name)
 
     async def find(self, display_name: str) -> str | None:
         page_token = ""
@@ -147,14 +147,14 @@ class GeminiBatchJobs(BatchJobs):
                 "model_unavailable", f"batch job: the response is not JSON: {error}", retryable=True
             ) from error
 
-    async def _call(self, call: Awaitable[Value], timeout_s: float = CALL_TIMEOUT_S) -> Value:
+    async def _call(self, call: Awaitable[Value], timeout_s: float = CALL_TIMEOUT_S, model: str | None = None) -> Value:
         try:
             async with asyncio.timeout(timeout_s):
                 return await call
         except TimeoutError as error:
             raise ModelError("model_timeout", f"batch job: no answer within {timeout_s:g} s", retryable=True) from error
         except Exception as error:
-            failure = model_error_of(error)
+            failure = model_error_of(error, model)
             # The client raises a bare KeyError or ValueError if the service violates the upload protocol.
             if failure is None and isinstance(error, KeyError | ValueError):
                 failure = ModelError("model_unavailable", f"batch job: {type(error).__name__}: {error}", retryable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from promptreel.providers.registry import provider_of
+from promptreel.providers.tiers import tier_of
 from promptreel.schemas.settings import CallSettings, RunSettings
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.model_session import ModelSession
@@ -24,7 +25,8 @@ BATCH_WINDOW: Final = 5000
 
 def window_of_run(settings: RunSettings) -> int:
     """Return the number of concurrent operations of a run."""
-    return BATCH_WINDOW if settings.model.tier == "batch" else window_of(settings.calls)
+    is_batch = tier_of(provider_of(settings), settings) == "batch"
+    return BATCH_WINDOW if is_batch else window_of(settings.calls)
 
 
 def window_of(calls: CallSettings) -> int:
