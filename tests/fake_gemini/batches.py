@@ -42,6 +42,7 @@ class BatchService:
     Attributes:
         duration_s: from the creation of a job to its end.
         outcome: the state in which jobs end: "SUCCEEDED", "FAILED" or "EXPIRED"; a failed job executes nothing.
+        stuck_after: jobs execute this many requests and then neither continue nor end; None disables it.
         page_size: maximum number of jobs in one page of the list.
     """
 
@@ -49,6 +50,7 @@ class BatchService:
         self._service = service
         self.duration_s = duration_s
         self.outcome = "SUCCEEDED"
+        self.stuck_after = None
         self.page_size = 3
         self.jobs = {}
         self._random = random.Random(1)
@@ -131,12 +133,18 @@ class BatchService:
         if self.outcome == "FAILED":
             job.ended = "FAILED" if is_over else None
             return
+        if self.stuck_after is not None:
+            self._execute_until(job, self.stuck_after)
+            return
         due = len(job.requests) if is_over else int(len(job.requests) * elapsed / self.duration_s)
         due = due // 2 if self.outcome == "EXPIRED" else due
-        for key, body in job.requests[len(job.answers) : due]:
-            job.answers[key] = self._execute_one(job.model, body)
+        self._execute_until(job, due)
         if is_over:
             job.ended = self.outcome
+
+    def _execute_until(self, job, due):
+        for key, body in job.requests[len(job.answers) : due]:
+            job.answers[key] = self._execute_one(job.model, body)
 
     def _execute_one(self, model, body):
         service = self._service

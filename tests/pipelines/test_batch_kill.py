@@ -54,9 +54,10 @@ def test_killed_run_resumes_its_job_and_pays_nothing_twice(tmp_path, film, stand
 
 @pytest.mark.usefixtures("_short_waits")
 def test_job_killed_and_resumed_at_the_standard_tier_is_cancelled_and_its_answers_used(tmp_path, film):
-    with FakeGemini(batch_s=4.0) as server:
+    with FakeGemini() as server:
+        server.service.batches.stuck_after = 2
         run_id = create_run(tmp_path, film, batch_settings(server))
-        kill_runner_at(f"{JOBS}:state:after:12", tmp_path, run_id)  # about half of the job is done
+        kill_runner_at(f"{JOBS}:state:after:2", tmp_path, run_id)
         store_changes(open_storage(tmp_path), run_id, {"model.tier": "standard"})
         execute_run(str(tmp_path), run_id)
         assert manifest_of(tmp_path, run_id).status == "completed"

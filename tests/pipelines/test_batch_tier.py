@@ -166,9 +166,10 @@ def test_rejected_key_halts_the_run(tmp_path, film):
 
 
 def test_after_the_deadline_the_remaining_calls_are_live(tmp_path, film):
-    with FakeGemini(batch_s=4.0) as server:
+    with FakeGemini() as server:
+        server.service.batches.stuck_after = 2
         run_id = run_media(tmp_path, film, batch_settings(server, batch_deadline_s=2.0))
-        assert {job.ended for job in server.service.batches.jobs.values()} == {"CANCELLED"}
+        assert "CANCELLED" in {job.ended for job in server.service.batches.jobs.values()}
         assert server.ledger.repeated() == 0
         paid = Counter(entry.tier for entry in server.ledger.answered())
     recorded = Counter(call["tier"] for call in plain_rows(tmp_path, run_id, "llm_calls"))
@@ -178,7 +179,8 @@ def test_after_the_deadline_the_remaining_calls_are_live(tmp_path, film):
 
 
 def test_stopped_run_cancels_its_job_and_uses_what_is_finished(tmp_path, film):
-    with FakeGemini(batch_s=4.0) as server:
+    with FakeGemini() as server:
+        server.service.batches.stuck_after = 2
         run_id = create_run(tmp_path, film, batch_settings(server))
         runner = threading.Thread(target=execute_run, args=(str(tmp_path), run_id))
         runner.start()
@@ -188,9 +190,8 @@ def test_stopped_run_cancels_its_job_and_uses_what_is_finished(tmp_path, film):
         (job,) = server.service.batches.jobs.values()
         assert job.ended == "CANCELLED"
         assert manifest_of(tmp_path, run_id).status == "cancelled"
-        answered = len(server.ledger.answered())
-        assert 2 <= len(plain_rows(tmp_path, run_id, "results")) == answered < SECONDS
-        server.service.batches.duration_s = 0.0
+        assert len(plain_rows(tmp_path, run_id, "results")) == len(server.ledger.answered()) == 2
+        server.service.batches.stuck_after = None
         clear_stop(open_storage(tmp_path), run_id)
         execute_run(str(tmp_path), run_id)
         assert manifest_of(tmp_path, run_id).status == "completed"
