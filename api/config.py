@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, TranscriptionSettings
+from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, Tier, TranscriptionSettings
 
 PREFIX: Final = "PROMPTREEL_"
 
@@ -78,6 +78,8 @@ class ApiConfig(BaseModel):
         models: models that a run may use; empty allows all models of all providers.
         model_aliases: alternative model names, e.g. those of the hosted product.
         model_base_url: URL of the model service; None uses the client library's default.
+        tier: service tier of the calls of runs whose model has it; other runs have the tier "standard".
+        flex_fallback, batch_deadline_s: as in `CallSettings`.
         max_running: maximum number of concurrent runs; others wait.
         max_resumes: how often a dead runner is restarted to continue; then one last start only commits what is stored.
         max_upload_bytes, max_media_seconds, max_run_items, max_run_segments, max_run_tokens: limits of one upload, item
@@ -109,6 +111,11 @@ class ApiConfig(BaseModel):
     models: CommaSeparated = Field(default=(), validation_alias=f"{PREFIX}ALLOWED_MODELS")
     model_aliases: Annotated[Mapping[str, str], NoDecode, BeforeValidator(_parse_pairs)] = Field(default_factory=dict)
     model_base_url: str | None = None
+    tier: Tier = "standard"
+    flex_fallback: bool = False
+    batch_deadline_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
+    ] = Field(default=None, validation_alias=f"{PREFIX}BATCH_DEADLINE")
     max_running: Annotated[int, Field(ge=1, le=1000)] = 2
     max_resumes: Annotated[int, Field(ge=0, le=100)] = 3
     max_upload_bytes: Count = 4 << 30

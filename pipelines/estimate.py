@@ -26,6 +26,7 @@ from promptreel.media.source import local_media
 from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
 from promptreel.providers.text_embedding import BATCH
+from promptreel.providers.tiers import tier_of
 from promptreel.providers.token_estimate import (
     CHARS_PER_TOKEN,
     FINDING_TOKENS,
@@ -39,7 +40,7 @@ from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.media import MediaInfo, MediaType, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.settings import RunSettings, Tier
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.request import RunRequest, TargetItem
@@ -90,11 +91,17 @@ class ItemEstimate:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """The estimate of a complete run. `has_generic_rates`: the token rates of the model are unknown."""
+    """The estimate of a complete run.
+
+    Attributes:
+        has_generic_rates: the token rates of the model are unknown.
+        tier: service tier of its calls.
+    """
 
     model: str
     items: tuple[ItemEstimate, ...]
     has_generic_rates: bool = False
+    tier: Tier = "standard"
 
     def to_dict(self) -> dict[str, Any]:
         """Convert totals and items to JSON values."""
@@ -105,6 +112,7 @@ class RunEstimate:
         readable = [item for item in self.items if item.error is None]
         return {
             "model": self.model,
+            "tier": self.tier,
             "items": len(self.items),
             "eligible_items": len(readable),
             "media_seconds": round(sum(item.duration_seconds or 0 for item in readable), 3),
@@ -136,7 +144,8 @@ def estimate_run(
     """
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
     items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
-    return RunEstimate(provider.name, tuple(items), provider.is_called and has_generic_rates(settings))
+    is_generic = provider.is_called and has_generic_rates(settings)
+    return RunEstimate(provider.name, tuple(items), is_generic, tier_of(provider, settings))
 
 
 def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:

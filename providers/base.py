@@ -11,8 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from promptreel.providers.batch_jobs import BatchJobs
 from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.settings import Tier
 from promptreel.schemas.speech_rows import Word
 
 Purpose = Literal["segmentation", "metadata_extraction", "video_level_synthesis", "text_embedding"]
@@ -56,6 +58,7 @@ class ModelRequest:
         texts: the texts to embed; empty for every other purpose.
         is_query: the texts are search queries, not documents.
         problem_of: returns what is wrong with an answer that fits the schema, or None; see `schema_invalid`.
+        tier: service tier of the call; set by the call policy.
     """
 
     purpose: Purpose
@@ -67,6 +70,7 @@ class ModelRequest:
     texts: tuple[str, ...] = ()
     is_query: bool = False
     problem_of: Callable[[Mapping[str, Any]], str | None] | None = None
+    tier: Tier = "standard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Provider(ABC):
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
     uploads_media: bool = False  # `prepare` calls the service
+    tiers: tuple[Tier, ...] = ("standard",)  # those that calls may have
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
@@ -197,6 +202,21 @@ class Provider(ABC):
             ModelError: the build or the upload failed.
         """
         return None
+
+    def batch_jobs(self) -> BatchJobs | None:
+        """Return the batch jobs of the service, after `open`; None if it has none."""
+        return None
+
+    async def batch_request(self, request: ModelRequest, prepared: Any) -> Mapping[str, Any]:
+        """Return a request as JSON values for a batch job.
+
+        Args:
+            prepared: what `prepare` returned for it.
+
+        Raises:
+            ModelError: the request cannot be built.
+        """
+        raise NotImplementedError(f"model {self.name!r} has no batch jobs")
 
     @abstractmethod
     async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:

@@ -8,20 +8,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from promptreel.providers.attempts import MAX_RETRY_AFTER_S, OperationAttempts
-from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
-from promptreel.providers.call_requests import describe_request
+from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
+from promptreel.providers.call_records import answer_of, ended_call, started_call
 from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
 from promptreel.providers.service_health import CallTicket, ServiceHealth
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
-from promptreel.schemas.ids import call_id_of
-from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.settings import CallSettings
+from promptreel.schemas.settings import CallSettings, Tier
 from promptreel.schemas.table_rows import LlmCallRow
+
+# The service may let a flex call wait for minutes.
+FLEX_DEADLINE_FACTOR: Final = 5
 
 
 class CallSink(Protocol):
@@ -100,6 +100,7 @@ class CallPolicy:
         deadline: `time.time()` after which no call is made.
         spent_tokens: tokens used by earlier attempts at the run.
         health: the health of the service, shared with other policies of the run; None creates one.
+        tier: service tier of the calls.
     """
 
     def __init__(
@@ -115,8 +116,10 @@ class CallPolicy:
         spent_tokens: int = 0,
         jitter: random.Random | None = None,
         health: ServiceHealth | None = None,
+        tier: Tier = "standard",
     ) -> None:
         self._provider = provider
+        self._tier = tier
         self._settings = settings
         self._sink = sink
         self._stopped = stopped
@@ -165,7 +168,7 @@ class CallPolicy:
         """
         keys = [subject.operation_key, *([subject.earlier_key] if subject.earlier_key else [])]
         calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
-        return [(call.llm_call_id, _answer_of(call)) for call in calls]
+        return [(call.llm_call_id, answer_of(call)) for call in calls]
 
     async def call(
         self,
@@ -260,35 +263,36 @@ class CallPolicy:
         check: Callable[[ModelAnswer], Verdict],
     ) -> ModelAnswer:
         tally.attempts += 1
-        started_call = _started_call(self._provider, request, subject, tally.attempts)
-        tally.call_ids += (started_call.llm_call_id,)
+        deadline_s = self._settings.deadline_s * (FLEX_DEADLINE_FACTOR if self._tier == "flex" else 1)
+        call = started_call(self._provider, request, subject, tally.attempts, self._tier)
+        tally.call_ids += (call.llm_call_id,)
         with self._storage_errors_as_failures():
-            self._sink.begin(started_call)
+            self._sink.begin(call)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.deadline_s):
-                answer = await self._provider.call(request, prepared)
+            async with asyncio.timeout(deadline_s):
+                answer = await self._provider.call(replace(request, tier=self._tier), prepared)
         except TimeoutError as error:
             timeout = ModelError(
                 "model_timeout",
-                f"no answer within {self._settings.deadline_s:g} s, the deadline of one call",
+                f"no answer within {deadline_s:g} s, the deadline of one call",
                 retryable=True,
             )
-            self._end(started_call, started, error=timeout)
+            self._end(call, started, error=timeout)
             raise timeout from error
         except ModelError as error:
-            self._end(started_call, started, error=error)
+            self._end(call, started, error=error)
             raise
         verdict = unchecked(answer)
         try:
             verdict = check(answer)
         finally:  # the record of a paid answer is written even if the check has a defect
-            self._end(started_call, started, answer=answer, verdict=verdict)
+            self._end(call, started, answer=answer, verdict=verdict)
         return answer
 
     def _end(
         self,
-        started_call: LlmCallRow,
+        call: LlmCallRow,
         started: float,
         *,
         answer: ModelAnswer | None = None,
@@ -296,30 +300,9 @@ class CallPolicy:
         error: ModelError | None = None,
     ) -> None:
         failure = (error.code, error.message) if error is not None else verdict.failure
-        usage = answer.usage if answer is not None else Usage()
-        ended = replace(
-            started_call,
-            status="success" if failure is None else "error",
-            code=failure[0] if failure else None,
-            message=failure[1] if failure else None,
-            finish_reason=answer.finish_reason if answer is not None else None,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            thought_tokens=usage.thought_tokens,
-            cached_tokens=usage.cached_tokens,
-            total_tokens=usage.total_tokens,
-            text_tokens=usage.text_tokens,
-            image_tokens=usage.image_tokens,
-            video_tokens=usage.video_tokens,
-            audio_tokens=usage.audio_tokens,
-            completed_at=_now(),
-            duration_ms=round((time.monotonic() - started) * 1000),
-            response_text=answer.text if answer is not None else None,
-            model_version=answer.model_version if answer is not None else None,
-            answer_repair=verdict.repair,
-            request_form=answer.request_form if answer is not None else None,
-        )
-        self._spent_tokens += usage.total_tokens
+        duration_ms = round((time.monotonic() - started) * 1000)
+        ended = ended_call(call, answer, failure, verdict.repair, duration_ms)
+        self._spent_tokens += ended.total_tokens
         with self._storage_errors_as_failures():
             self._sink.end(ended)
         self._on_call(ended)
@@ -332,69 +315,3 @@ class CallPolicy:
             yield
         except StorageError as error:
             raise ModelError("storage_failed", str(error), retryable=True) from error
-
-
-def _answer_of(call: LlmCallRow) -> ModelAnswer:
-    """Return a recorded answer as the provider returned it."""
-    usage = Usage(
-        input_tokens=call.input_tokens,
-        output_tokens=call.output_tokens,
-        thought_tokens=call.thought_tokens,
-        cached_tokens=call.cached_tokens,
-        total_tokens=call.total_tokens,
-        text_tokens=call.text_tokens,
-        image_tokens=call.image_tokens,
-        video_tokens=call.video_tokens,
-        audio_tokens=call.audio_tokens,
-        media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
-    )
-    failure = None if call.code is None else (call.code, call.message or "")
-    if failure is not None and FAILURE_CODES[failure[0]].found_by_check:
-        failure = None  # the caller checks the answer again, as one that an earlier version recorded without a check
-    return ModelAnswer(
-        call.response_text or "",
-        call.finish_reason,
-        usage,
-        failure,
-        model_version=call.model_version,
-        max_output_tokens=call.max_output_tokens,
-    )
-
-
-def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:
-    invoked_at = _now()
-    media = request.media
-    return LlmCallRow(
-        llm_call_id=call_id_of(subject.operation_key, subject.run_id, invoked_at, attempt),
-        run_id=subject.run_id,
-        video_id=subject.video_id,
-        segment_id=subject.segment_id,
-        operation_key=subject.operation_key,
-        model=provider.name,
-        purpose=request.purpose,
-        status="interrupted",
-        attempt=attempt,
-        code=None,
-        message=None,
-        finish_reason=None,
-        input_tokens=0,
-        output_tokens=0,
-        thought_tokens=0,
-        cached_tokens=0,
-        total_tokens=0,
-        text_tokens=0,
-        image_tokens=0,
-        video_tokens=0,
-        audio_tokens=0,
-        video_seconds=seconds_from_us(media.span.duration_us) if media is not None else 0.0,
-        invoked_at=invoked_at,
-        completed_at=None,
-        duration_ms=0,
-        request=describe_request(request),
-        response_text=None,
-        max_output_tokens=provider.output_budget(request),
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

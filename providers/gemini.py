@@ -16,6 +16,7 @@ from typing import Any, Final
 from promptreel.media.clips import Clip, make_clip
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, SegmentInput
 from promptreel.providers.gemini_answer import read_answer
+from promptreel.providers.gemini_batch import GeminiBatchJobs, wire_body
 from promptreel.providers.gemini_client import (
     is_lost_file,
     model_error_of,
@@ -35,7 +36,7 @@ from promptreel.providers.media_labels import SOUND_LABEL, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.settings import ModelSettings, RunSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings, Tier
 
 # A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
 MAX_INLINE_BYTES: Final = 14_000_000
@@ -131,6 +132,11 @@ class GeminiProvider(Provider):
             self._client = None
 
     @property
+    def tiers(self) -> tuple[Tier, ...]:  # type: ignore[override]
+        """Batch jobs of Vertex AI read and write Cloud Storage, not requests."""
+        return ("standard", "flex") if self._settings.vertex_project else ("standard", "flex", "batch")
+
+    @property
     def uploads_media(self) -> bool:  # type: ignore[override]
         return self._settings.media_input == "files"
 
@@ -156,11 +162,7 @@ class GeminiProvider(Provider):
         return [_file_part(await self._upload(content, clip.mime_type, None), fps)]
 
     async def call(self, request: ModelRequest, prepared: Any) -> ModelAnswer:
-        from google.genai import types
-
-        parts = [await self._part(part) for part in prepared or ()]
-        parts = [with_resolution(part, self._settings) for part in parts]
-        contents = types.Content(role="user", parts=[*parts, types.Part(text=request.text)])
+        contents = await self._contents(request, prepared)
         try:
             self._turn += 1
             client = self._clients[self._turn % CLIENTS]
@@ -169,15 +171,28 @@ class GeminiProvider(Provider):
             )
         except Exception as error:
             if is_lost_file(error):
-                self._drop_upload(request.media, parts)
+                self._drop_upload(request.media, contents.parts)
             if (failure := model_error_of(error, self.name)) is None:
                 raise
             raise failure from error
         return read_answer(response)
 
+    def batch_jobs(self) -> GeminiBatchJobs:
+        return GeminiBatchJobs(self._client, self.name)
+
+    async def batch_request(self, request: ModelRequest, prepared: Any) -> dict[str, Any]:
+        return wire_body(await self._contents(request, prepared), self._config(request))
+
+    async def _contents(self, request: ModelRequest, prepared: Any) -> Any:
+        from google.genai import types
+
+        parts = [await self._part(part) for part in prepared or ()]
+        parts = [with_resolution(part, self._settings) for part in parts]
+        return types.Content(role="user", parts=[*parts, types.Part(text=request.text)])
+
     def _config(self, request: ModelRequest) -> Any:
         """Return the configuration of a request, cached because most requests of a run share one."""
-        cache_key = (request.instruction, request.json_schema, request.output_token_factor)
+        cache_key = (request.instruction, request.json_schema, request.output_token_factor, request.tier)
         if self._configured is None or self._configured[0] != cache_key:
             self._configured = (cache_key, self._build_config(request))
         return self._configured[1]
@@ -196,6 +211,7 @@ class GeminiProvider(Provider):
             max_output_tokens=self.output_budget(request),
             media_resolution=request_resolution(settings),
             thinking_config=thinking_config(settings),
+            service_tier=types.ServiceTier.FLEX if request.tier == "flex" else None,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 from promptreel.providers import clip, whisper
@@ -20,10 +21,11 @@ from promptreel.providers.text_embedding import (
     WordLlamaEmbedder,
     find_text_weights,
 )
+from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.settings import RunSettings, Tier
 
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
 BUILT_IN: Final = frozenset({"gemini", "openai", "signals"})
@@ -105,7 +107,9 @@ def check_access(settings: RunSettings) -> None:
     Raises:
         SettingsError: names the model and the fix.
     """
-    provider_of(settings).check_access()
+    provider = provider_of(settings)
+    check_tier(provider, settings)
+    provider.check_access()
     if settings.text_embedding.enabled:
         text_embedder_of(settings).check_access()
 
@@ -114,6 +118,17 @@ def default_model() -> str:
     """Return the default model: PROMPTREEL_MODEL, otherwise Gemini if a key is set, otherwise the built-in model."""
     named = os.environ.get(MODEL_VARIABLE)
     return named or (DEFAULT_GEMINI_MODEL if api_key() else SignalsProvider.name)
+
+
+def with_tier(settings: RunSettings, tier: Tier) -> RunSettings:
+    """Return the settings with a service tier if their model has it, otherwise unchanged.
+
+    Raises:
+        SettingsError: no provider has the model.
+    """
+    if tier not in provider_of(settings).tiers:
+        return settings
+    return replace(settings, model=replace(settings.model, tier=tier))
 
 
 def local_weights(settings: RunSettings) -> list[tuple[str, Weights]]:

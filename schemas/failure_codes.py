@@ -131,14 +131,16 @@ _CODES: Final = (
         "model call",
         "always",
         "Check the network and the service's status page, then resume the run. If the service is down for longer than "
-        "`--max-outage`, the run makes no further calls.",
+        "`--max-outage`, the run makes no further calls. Flex calls are rejected while the service is busy: resume with "
+        "`--flex-fallback` or `--tier standard` to pay the standard price for them.",
     ),
     FailureCode(
         "rate_limited",
         "the service kept rejecting calls because of its rate limit",
         "model call",
         "always",
-        "Resume the run later, or with a lower `--max-calls-per-second` or `--max-in-flight`.",
+        "Resume the run later, or with a lower `--max-calls-per-second` or `--max-in-flight`; flex calls also with "
+        "`--flex-fallback` or `--tier standard`.",
     ),
     FailureCode(
         "quota_exhausted",

@@ -18,6 +18,7 @@ from promptreel.schemas.segmentation import SegmentationSettings
 MediaInput = Literal["clips", "frames", "files"]
 MediaResolution = Literal["low", "medium", "high", "ultra_high"]
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
+Tier = Literal["standard", "flex", "batch"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The model and its parameters. All fields except `max_output_tokens` and the access fields are part of an operation's
-    key.
+    """The model and its parameters. All fields except `max_output_tokens`, `tier` and the access fields are part of an
+    operation's key.
 
     Attributes:
         model: "signals", a Gemini model name, or "openai:NAME" for a model of an OpenAI-compatible server.
@@ -59,6 +60,8 @@ class ModelSettings:
         max_output_tokens: token limit of one answer; a truncated answer is requested once more with four times the limit.
         thinking_budget: thinking tokens, for models before Gemini 3; None uses the service's default, 0 disables thinking.
         thinking_level: thinking level, for models from Gemini 3; None uses the service's default.
+        tier: service tier of the calls: "flex" and "batch" cost half the standard price and may take longer. Flex calls are
+            answered directly if the service has capacity; batch calls are collected into jobs of the Batch API.
         base_url: address of the service; None uses the client library's default.
         vertex_project, vertex_location: use Vertex AI with this project and region instead of an API key.
     """
@@ -72,6 +75,7 @@ class ModelSettings:
     max_output_tokens: int = 8192
     thinking_budget: int | None = None
     thinking_level: ThinkingLevel | None = None
+    tier: Tier = "standard"
     base_url: str | None = None
     vertex_project: str | None = None
     vertex_location: str | None = None
@@ -87,6 +91,8 @@ class ModelSettings:
             raise SettingsError(
                 f"thinking_budget is {self.thinking_budget} and thinking_level is {self.thinking_level!r}; give one of them"
             )
+        if self.tier not in ("standard", "flex", "batch"):
+            raise SettingsError(f"tier is {self.tier!r}; use standard, flex or batch")
         _in_range("temperature", self.temperature, 0, 2)
         _in_range("max_output_tokens", self.max_output_tokens, 1, 65_536)
         if bool(self.vertex_project) != bool(self.vertex_location):
@@ -172,7 +178,10 @@ class CallSettings:
     Attributes:
         max_in_flight: maximum concurrent calls per worker.
         max_calls_per_second: maximum call rate; None adapts to the service's own limit.
-        deadline_s: timeout of one attempt in seconds.
+        deadline_s: timeout of one attempt in seconds; five times as long for a flex call, and not used for a batch.
+        flex_fallback: make a flex call that the service keeps rejecting for lack of capacity at the standard tier.
+        batch_deadline_s: seconds after which an unfinished batch job is cancelled and its remaining calls are made at the
+            standard tier; None waits for the job.
         max_attempts: maximum attempts per operation, including the first. Faults that the service returns to nearly all
             calls do not count, and while it fails many, an operation has up to four times as many.
         max_outage_s: seconds that calls wait while the service is down or its rate limit grants none; then the run halts.
@@ -186,6 +195,8 @@ class CallSettings:
     max_in_flight: int = 64
     max_calls_per_second: float | None = None
     deadline_s: float = 180.0
+    flex_fallback: bool = False
+    batch_deadline_s: float | None = None
     max_attempts: int = 5
     max_outage_s: float = 600.0
     max_total_tokens: int | None = None
@@ -196,7 +207,7 @@ class CallSettings:
         _in_range("max_attempts", self.max_attempts, 1, 20)
         _in_range("max_outage_s", self.max_outage_s, 0, 7 * 86_400)
         _positive("deadline_s", self.deadline_s)
-        for name in ("max_calls_per_second", "max_total_tokens", "run_deadline_s"):
+        for name in ("max_calls_per_second", "max_total_tokens", "run_deadline_s", "batch_deadline_s"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
 

@@ -295,6 +295,7 @@ class LlmCallRow:
         request_form: how the request was built for a server that supports only some of its parts, e.g. "json_object,
             max_tokens, no temperature" (docs/models.md); None without an answer, and for services that support all.
         max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
+        tier: service tier of the call: "standard", "flex" or "batch"; None in logs of earlier versions.
         instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
         json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
@@ -331,6 +332,7 @@ class LlmCallRow:
     answer_repair: str | None = None
     request_form: str | None = None
     max_output_tokens: int | None = None
+    tier: str | None = None
     # Only in the table: all calls of a run with one purpose share them.
     instruction: str | None = None
     json_schema: str | None = None

@@ -7,6 +7,8 @@ runs/<run_id>/
     settings/<n>.json       settings that a resume changed; the newest has all changes
     stop                    exists once a stop has been requested
     progress/<worker>.json  current counters of one worker
+    batches/<group>.json    a group of calls that is sent as one batch job, stored before the job is created
+    batches/<group>/<worker>.jsonl  one line for each call of the group whose answer is in the call records
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
     outcomes/<shard>/<worker>.jsonl one line for each plan of an item and each finished operation
     retries/<retry_id>.json which failures of the run are retried
@@ -99,6 +101,10 @@ def progress_folder(run_id: str) -> str:
 
 def calls_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/calls"
+
+
+def batches_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/batches"
 
 
 def table_folder(run_id: str, table: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
-from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
+from promptreel.providers.call_policy import CallSubject, CallTally, Halted
 from promptreel.schemas.errors import ModelError, StorageError
 from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
@@ -20,6 +20,7 @@ from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
+from promptreel.transforms.call_lanes import CallLane
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
 from promptreel.transforms.served_model import ServedModel, key_of_version, version_mismatch
@@ -46,6 +47,7 @@ class ModelSession:
             lambda state: self._progress.set_service_state(provider.name, state),
         )
         self._stop = context.stop_signal(self.storage)
+        self._lane: CallLane | None = None
         self._calls = CallLog(
             self.storage,
             context.run_id,
@@ -60,9 +62,10 @@ class ModelSession:
         if self._shares_calls:
             await self._claims.open()
         context = self._context
-        self._policy = CallPolicy(
+        self._lane = CallLane(
+            context,
+            self.storage,
             self.provider,
-            context.request.settings.calls,
             self._calls,
             stopped=self._stop.is_set,
             check_run=self._check_run,
@@ -71,13 +74,22 @@ class ModelSession:
             spent_tokens=context.spent_tokens + self._spending.tokens,
             health=self._health,
         )
+        self._policy = self._lane.policy
+        await self._lane.open()
         self._served = ServedModel(self.provider, self._policy.check_halted)
         self._keys_of_versions: dict[str, str] = {}
 
     async def close(self) -> None:
         """Close the model's client and give up all claims."""
+        if self._lane is not None:
+            await self._lane.close()
         await self._claims.close()
         await self.provider.close()
+
+    def expect_more(self, is_expected: bool) -> None:
+        """Set whether further operations arrive; calls that wait for company are otherwise sent. Thread-safe."""
+        if self._lane is not None:
+            self._lane.expect_more(is_expected)
 
     async def generate(self, request: ModelRequest, subject: CallSubject, tally: CallTally) -> CheckedAnswer:
         """Call the model and validate its answer; see `promptreel.providers.answers.generate_checked`."""

@@ -49,6 +49,9 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
     async def close(self) -> None:
         """Close what `open` opened."""
 
+    def expect_more(self, is_expected: bool) -> None:
+        """Note whether further elements arrive in this bundle; called at its start and its end, in Beam's thread."""
+
     def setup(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)
@@ -59,6 +62,7 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
 
     def start_bundle(self) -> None:
         self._reset_bundle()
+        self.expect_more(True)
 
     def process(self, element: In) -> Iterator[Out]:
         yield from self._finished_outputs()
@@ -67,6 +71,7 @@ class SlidingWindowDoFn(beam.DoFn, Generic[In, Out]):
         self._schedule(element)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        self.expect_more(False)
         while self._scheduled:
             yield GlobalWindows.windowed_value(self._take(self._finished.get()))
 

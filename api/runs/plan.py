@@ -21,7 +21,7 @@ from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.model_names import settings_warnings
-from promptreel.providers.registry import check_run, default_model, provider_of
+from promptreel.providers.registry import check_run, default_model, provider_of, with_tier
 from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.media import MediaType
@@ -92,7 +92,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             f"processing_model: {named!r} is not allowed on this service; use one of {allowed}", "processing_model"
         )
     try:
-        return RunSettings(
+        settings = RunSettings(
             segmentation=SegmentationSettings(
                 video_strategy=body.video_segmentation_type,
                 audio_strategy=body.audio_segmentation_type,
@@ -108,6 +108,8 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 max_outage_s=config.max_outage_s,
                 max_total_tokens=config.max_run_tokens,
                 run_deadline_s=config.run_deadline_s,
+                flex_fallback=config.flex_fallback,
+                batch_deadline_s=config.batch_deadline_s,
             ),
             limits=limits_of(config),
             **local_model_settings(
@@ -116,6 +118,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
         )
+        return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:
         raise invalid(str(error)) from error
 

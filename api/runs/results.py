@@ -315,4 +315,5 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "model_version": row.get("model_version"),
         "answer_repair": row.get("answer_repair"),
         "request_form": row.get("request_form"),
+        "tier": row.get("tier"),
     }

@@ -13,6 +13,7 @@ from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
 from promptreel.providers.registry import check_definition, provider_of
+from promptreel.providers.tiers import check_tier
 
 
 @click.command()
@@ -36,6 +37,7 @@ def estimate(
     provider = provider_of(settings)
     provider.check_prompt(prompt)
     check_definition(settings)
+    check_tier(provider, settings)
     warn_of_models(settings)
     storage = open_data_dir(data_dir)
     expanded = expand_target(target)
@@ -59,7 +61,8 @@ def estimate(
         for item in estimated["details"]
     ]
     columns = ["name", "type", "seconds", "segments", "calls", "reused", "input tokens", "would fail"]
-    print_table(f"Estimate with {estimated['model']}", columns, rows)
+    tier = "" if estimated["tier"] == "standard" else f" at the tier {estimated['tier']}"
+    print_table(f"Estimate with {estimated['model']}{tier}", columns, rows)
     tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
     click.echo(
         f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, "

@@ -43,6 +43,9 @@ def _same(value: Any) -> Any:
 # contains these settings, so finished results stay valid.
 RESUME_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_output_tokens": ("model.max_output_tokens", _same),
+    "tier": ("model.tier", _same),
+    "flex_fallback": ("calls.flex_fallback", _same),
+    "batch_deadline": ("calls.batch_deadline_s", _same),
     "base_url": ("model.base_url", _same),
     "vertex_project": ("model.vertex_project", _same),
     "vertex_location": ("model.vertex_location", _same),

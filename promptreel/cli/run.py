@@ -79,8 +79,8 @@ def run(
 
     Ctrl-C stops the run: calls in progress finish, and all finished work is committed. `--resume` continues a run that
     was stopped or killed without repeating, or paying for, finished work. On a run that has ended it retries the
-    retryable failures. Limits of calls and media, the output budget and the model's address can be changed; a failure that
-    the changed limit caused is retried.
+    retryable failures. Limits of calls and media, the output budget, the service tier and the model's address can be
+    changed; a failure that the changed limit caused is retried.
     """
     named, beam_options = _parse_words(target, runner)
     beam_options += _parse_runner_options(runner_options, runner)

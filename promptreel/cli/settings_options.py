@@ -10,6 +10,7 @@ import click
 from promptreel.cli.segmentation_options import SEGMENTATION_OPTIONS, segmentation_of
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.registry import default_model
+from promptreel.providers.tiers import check_tier_options
 from promptreel.schemas.settings import (
     CallSettings,
     ImageEmbeddingSettings,
@@ -123,6 +124,26 @@ _SETTINGS = [
         metavar="URL",
         help="Address of the model service, e.g. http://127.0.0.1:8000/v1 for a local server.",
     ),
+    click.option(
+        "--tier",
+        type=click.Choice(["standard", "flex", "batch"]),
+        default="standard",
+        show_default=True,
+        help="Service tier of the calls. flex and batch cost half as much: flex calls may be rejected while the service "
+        "is busy, batch calls wait for a job of the Batch API (at most 48 hours).",
+    ),
+    click.option(
+        "--flex-fallback",
+        is_flag=True,
+        help="Make flex calls that the service keeps rejecting at the standard tier, at its price.",
+    ),
+    click.option(
+        "--batch-deadline",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Cancel a batch job that is unfinished after this time, and make its remaining calls at the standard tier, at "
+        "its price. [default: wait for the job]",
+    ),
     click.option("--vertex-project", metavar="PROJECT", help="Use Vertex AI in this project."),
     click.option("--vertex-location", metavar="REGION", help="Region of Vertex AI."),
     click.option(
@@ -144,7 +165,7 @@ _SETTINGS = [
         default=180.0,
         show_default=True,
         metavar="SECONDS",
-        help="Timeout of one attempt at a call.",
+        help="Timeout of one attempt at a call; five times as long for flex calls.",
     ),
     click.option(
         "--max-attempts",
@@ -206,7 +227,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
     Raises:
         SettingsError: options contradict each other.
     """
-    return RunSettings(
+    settings = RunSettings(
         segmentation=segmentation_of(options),
         sampling=SamplingSettings(frames_per_second=options["fps"]),
         model=ModelSettings(
@@ -217,6 +238,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_output_tokens=options["max_output_tokens"],
             thinking_budget=options["thinking_budget"],
             thinking_level=options["thinking_level"],
+            tier=options["tier"],
             base_url=options["base_url"],
             vertex_project=options["vertex_project"],
             vertex_location=options["vertex_location"],
@@ -225,6 +247,8 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_in_flight=options["max_in_flight"],
             max_calls_per_second=options["max_calls_per_second"],
             deadline_s=options["call_deadline"],
+            flex_fallback=options["flex_fallback"],
+            batch_deadline_s=options["batch_deadline"],
             max_attempts=options["max_attempts"],
             max_outage_s=options["max_outage"],
             max_total_tokens=options["max_tokens"],
@@ -246,3 +270,5 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         reuse_results=not options["fresh"],
         commit_interval_s=options["commit_interval"],
     )
+    check_tier_options(settings)
+    return settings

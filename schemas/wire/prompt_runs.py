@@ -330,6 +330,7 @@ class LlmCallBody(WireModel):
         error_code: why there is no usable answer; null if there is one.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas.
         request_form: how the request was built for a server that supports only some of its parts.
+        tier: service tier of the call: "standard", "flex" or "batch"; null in runs of earlier versions.
     """
 
     llm_call_id: str
@@ -363,3 +364,4 @@ class LlmCallBody(WireModel):
     model_version: str | None = None
     answer_repair: str | None = None
     request_form: str | None = None
+    tier: str | None = None

@@ -37,7 +37,7 @@ def test_every_setting_is_read_from_the_environment():
         "RATE_SEARCH": "9", "RATE_READ": "9", "RATE_WRITE": "9", "RATE_UPLOAD": "9", "PUBLIC_URL": "http://y/",
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
         "TRANSCRIPTION_MODEL": "tiny", "TRANSCRIPTION_LANGUAGE": "en, de", "IMAGE_EMBEDDING_MODEL": "local-dir:d",
-        "TEXT_EMBEDDING_MODEL": "clip",
+        "TEXT_EMBEDDING_MODEL": "clip", "TIER": "flex", "FLEX_FALLBACK": "1", "BATCH_DEADLINE": "9",
     }  # fmt: skip
     config = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
     with_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})

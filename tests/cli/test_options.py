@@ -32,14 +32,14 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2, "--max-outage": 30,
         "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,
         "--max-damage": 0.5, "--model": "gemini-x",
-        "--vertex-project": "p", "--vertex-location": "l",
+        "--vertex-project": "p", "--vertex-location": "l", "--tier": "flex",
     }  # fmt: skip
     import click
 
     parsed = []
     command = click.command()(options_module.settings_options(lambda **o: parsed.append(options_module.settings_of(o))))
     words = [str(word) for pair in changed.items() for word in pair]
-    command.main([*words, "--fresh"], standalone_mode=False)
+    command.main([*words, "--fresh", "--flex-fallback"], standalone_mode=False)
     (settings,) = parsed
     defaults = RunSettings().to_dict()
     unchanged = {
@@ -48,12 +48,12 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         for key, value in settings.to_dict()[group].items()
         if value == defaults[group][key]
     }
-    # Lengths, frame size and decoder limits have no option; --thinking-budget excludes
-    # --thinking-level, and --segments-by fixed segments.
+    # Lengths, frame size and decoder limits have no option; --thinking-budget excludes --thinking-level, --segments-by fixed
+    # segments, and --batch-deadline needs another tier.
     assert unchanged == {
         "segmentation.smart_lengths", "segmentation.shot_lengths", "segmentation.pause_lengths", "sampling.max_width",
         "sampling.max_height", "sampling.jpeg_quality", "limits.max_pixels", "limits.decode_memory_bytes",
-        "limits.decode_deadline_factor", "model.thinking_budget", "segmentation.segments_by",
+        "limits.decode_deadline_factor", "model.thinking_budget", "segmentation.segments_by", "calls.batch_deadline_s",
     }  # fmt: skip
     assert settings.reuse_results is False
     assert (settings.segmentation.start_s, settings.segmentation.end_s) == (90, 100.5)

@@ -31,7 +31,7 @@ class FakeGemini:
         options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
             processing_s (of uploads), uploads_fail, answer (a function of body and schema), marks (segments for
             requests that mark them), retired (models that get status 404), versions (maps a model to the version that its
-            answers report), has_models (whether models can be looked up), seed.
+            answers report), has_models (whether models can be looked up), batch_s (duration of batch jobs), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):

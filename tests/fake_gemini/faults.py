@@ -28,8 +28,10 @@ class Fault:
         probability, seed: a share of the requests, the same for the same seed and request number.
         text: a pattern to search for in the request's texts.
         model: a pattern to search for in the model's name.
+        tier: only requests of this service tier; "batch" for those that a batch job executes.
         method: by default "generateContent"; "embedContent" and "batchEmbedContents" support the effects on the call but
-            not those on the answer; "countTokens" and "upload" (its start) support only `status`.
+            not those on the answer; "countTokens" and "upload" (its start) support only `status`, and
+            "batchGenerateContent", "getBatch", "listBatches", "cancelBatch" and "download" also `delay` and `applies`.
     Effect:
         status: HTTP error with Google's error body; `retry_delay` (seconds) sets RetryInfo, `retry_after` (seconds, or any
             text) the header, `quota_id` a QuotaFailure with `quota_value` as its limit, `reason` an ErrorInfo; `status_name`
@@ -40,6 +42,7 @@ class Fault:
             tests/fake_gemini/wrong_shapes.py ("fenced", "twice", "trailing_comma", ...).
         thoughts: a text sent before the answer as a thought, and counted as one.
         no_media_tokens: the usage reports only text.
+        applies: an error of a call whose effect the service applied: the job exists.
         delay: seconds added before the answer; `hold` answers only after `FakeGemini.release`; `hang` never answers;
             `reset` breaks the connection; `html` answers with the HTML page of a proxy (`status`, by default 502).
     """
@@ -55,6 +58,7 @@ class Fault:
     seed: int = 0
     text: str | None = None
     model: str | None = None
+    tier: str | None = None
     method: str = "generateContent"
     status: int | None = None
     message: str | None = None
@@ -70,6 +74,7 @@ class Fault:
     answer: str | None = None
     thoughts: str | None = None
     no_media_tokens: bool = False
+    applies: bool = False
     delay: float = 0.0
     hold: bool = False
     hang: bool = False
@@ -103,6 +108,8 @@ class Fault:
         if self.text is not None and not re.search(self.text, entry.text):
             return False
         if self.model is not None and not re.search(self.model, entry.model):
+            return False
+        if self.tier is not None and self.tier != entry.tier:
             return False
         return self.probability is None or random.Random(f"{self.seed}:{number}").random() < self.probability
 

@@ -15,6 +15,7 @@ class Entry:
         content: hash of the model and body, the same for every try of the same request.
         in_flight: requests in flight at its arrival, including itself.
         path: of the URL, to distinguish Vertex AI and the Gemini API.
+        tier: service tier; "batch" for a request that a batch job executed.
         status: HTTP status; 0 if the connection was broken or the request never answered.
     """
 
@@ -32,6 +33,7 @@ class Entry:
     output_tokens: int = 0
     text: str = ""
     path: str = ""
+    tier: str = "standard"
 
 
 class Ledger:
@@ -74,6 +76,11 @@ class Ledger:
     def repeated(self, method="generateContent"):
         """Return the number of answers beyond the first to the same request: the calls paid more than once."""
         return sum(count - 1 for count in Counter(entry.content for entry in self.answered(method)).values())
+
+    def bill(self):
+        """Return the price of all answers, in tokens at the standard price; other tiers cost half."""
+        answered = self.answered()
+        return sum((e.input_tokens + e.output_tokens) * (1.0 if e.tier == "standard" else 0.5) for e in answered)
 
     def max_in_flight(self):
         """Return the maximum number of requests in flight."""

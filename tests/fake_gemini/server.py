@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from promptreel.providers.known_models import KNOWN_MODELS
 from tests.fake_gemini.answers import answer_for, embedding_for
+from tests.fake_gemini.batches import BatchService
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.marks import is_marking, marks_for
@@ -68,6 +69,7 @@ class FakeService:
         retired: names of models that get status 404.
         versions: maps a model to the version that its answers report; by default the model's name.
         has_models: False for a proxy that answers calls only, and cannot look up models.
+        batch_s: duration of a batch job.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class FakeService:
         retired=RETIRED,
         versions=None,
         has_models=True,
+        batch_s=0.0,
         seed=0,
     ):
         self.ledger = ledger
@@ -99,6 +102,7 @@ class FakeService:
         self.has_models = has_models
         self.look_ups = []  # names of the models that clients looked up; "" for the list
         self.files = FileStore("", processing_s, uploads_fail)
+        self.batches = BatchService(self, batch_s)
         self.released = threading.Event()
         self._try_counts = Counter()
         self._instructions = Counter()
@@ -116,12 +120,15 @@ class FakeService:
                 Route("/upload/{version}/files", self.start_upload, methods=["POST"]),
                 Route("/upload/{version}/continue/{name:path}", self.receive_upload, methods=["POST", "PUT"]),
                 Route("/{version}/files", self.list_files),
+                Route("/{version}/batches", self.batches.list),
                 Route("/{version}/{name:path}", self.dispatch, methods=["GET", "POST", "DELETE"]),
             ]
         )
 
     async def dispatch(self, request):
         name = request.path_params["name"]
+        if name.endswith(":download") or name.startswith("batches/"):
+            return await self.batches.handle(name)
         if name.startswith("files/"):
             return self._file(request, name)
         if request.method == "GET":
@@ -132,6 +139,8 @@ class FakeService:
             message = f"Request payload size exceeds the limit: {_MAX_REQUEST_BYTES} bytes."
             return JSONResponse(error_body(400, message), status_code=400)
         body = with_camel_case_keys(json.loads(raw))
+        if method == "batchGenerateContent":
+            return await self.batches.create(model, body)
         if method == "countTokens":
             return self._count(model, body)
         handlers = {
@@ -163,8 +172,8 @@ class FakeService:
         content = content_hash(model, body)
         text = text_of(body)
         entry = self.ledger.begin(method, model, content, text, path)
-        self._try_counts[content] += 1
-        fault = self._fault(entry, self._try_counts[content])
+        entry.tier = body.get("serviceTier", "standard").lower()
+        fault = self._fault(entry, self._count_try(content))
         answered = False
         try:
             wait = self.quota.acquire() if self.quota is not None else 0.0
@@ -201,6 +210,10 @@ class FakeService:
         finally:
             if not answered:  # the client disconnected while waiting
                 self.ledger.end(entry, 0, fault=fault.label or "client left")
+
+    def _count_try(self, content):
+        self._try_counts[content] += 1
+        return self._try_counts[content]
 
     def _fault(self, entry, try_number=1):
         elapsed_s = entry.arrived_at - self.ledger.entries[0].arrived_at
@@ -390,6 +403,7 @@ class FakeService:
         self.ledger.clear()
         self.files.files.clear()
         self.files.deleted.clear()
+        self.batches.jobs.clear()
         self._try_counts.clear()
         self._instructions.clear()
         for fault in self.faults:
