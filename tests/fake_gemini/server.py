@@ -17,6 +17,7 @@ from tests.fake_gemini.batches import BatchService
 from tests.fake_gemini.faults import Fault, error_body, read_faults
 from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.marks import is_marking, marks_for
+from tests.fake_gemini.quota import Quota
 from tests.fake_gemini.request_body import content_hash, decode_base64, parts_of, text_of, with_camel_case_keys
 from tests.fake_gemini.response_body import BrokenResponse, apply_fault, usage_metadata
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
@@ -41,23 +42,6 @@ class RejectedRequest(Exception):
     def __init__(self, status, message, **details):
         super().__init__(message)
         self.status, self.message, self.details = status, message, details
-
-
-class Quota:
-    """A token bucket of `rate` calls per second that holds the tokens of one second."""
-
-    def __init__(self, rate):
-        self.rate, self._tokens, self._last = rate, rate, time.monotonic()
-
-    def acquire(self):
-        """Return 0 if the call is accepted, otherwise the seconds until one would be."""
-        now = time.monotonic()
-        self._tokens = min(self.rate, self._tokens + (now - self._last) * self.rate)
-        self._last = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self.rate
 
 
 class FakeService:
