@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from promptreel.cli.label_options import label_filters, labels_of
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
@@ -33,12 +35,18 @@ _DEFAULT_SQL_ROWS = 1000
 @click.option(
     "--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Maximum number of runs."
 )
+@label_filters
+@click.option("--prompt", "prompt_name", metavar="NAME", help="Show only runs of prompts with this name.")
 @data_dir_option
 @json_option
-def runs(limit: int, data_dir: str, as_json: bool) -> None:
+def runs(
+    limit: int, run_name: str | None, tags: tuple[str, ...], prompt_name: str | None, data_dir: str, as_json: bool
+) -> None:
     """List runs, newest first."""
     storage = open_data_dir(data_dir)
-    listed = [_run_row(storage, run_id) for run_id in islice(iter_run_ids(storage), limit)]
+    wanted = labels_of(run_name, tags)
+    found = (run_id for run_id in iter_run_ids(storage) if _is_shown(storage, run_id, wanted, prompt_name))
+    listed = [_run_row(storage, run_id) for run_id in islice(found, limit)]
     for row in listed:
         if row["damage"] is not None:
             click.echo(f"run {row['run_id']} is damaged: {row['damage']}", err=True)
@@ -46,7 +54,16 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
         print_json(listed)
         return
     columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
-    shown = [{**row, "warnings": len(row["warnings"])} for row in listed]
+    columns[1:1] = [label for label in ("name", "tags") if any(row[label] for row in listed)]
+    shown = [
+        {
+            **row,
+            "warnings": len(row["warnings"]),
+            "tags": ", ".join(f"{key}={value}" for key, value in sorted(row["tags"].items())),
+            "prompt": f"{row['prompt']} v{row['prompt_version']}" if row["prompt_version"] else row["prompt"],
+        }
+        for row in listed
+    ]
     print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
     for row in listed:
         for warning in row["warnings"]:
@@ -204,6 +221,17 @@ def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
     return run
 
 
+def _is_shown(storage: Storage, run_id: str, wanted: RunLabels, prompt_name: str | None) -> bool:
+    """Whether a run passes the filters; a run whose request is not readable passes only if there are none."""
+    if wanted == RunLabels() and prompt_name is None:
+        return True
+    try:
+        request = read_request(storage, run_id)
+    except RunDamaged:
+        return False
+    return request.labels.matches(wanted) and prompt_name in (None, request.prompt.name)
+
+
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     """Return one row of the list of runs; for a damaged run, only what is readable."""
     request, manifest, damage = None, None, None
@@ -216,7 +244,11 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "status": _status(storage, run_id, manifest) if damage is None else "damaged",
+        "name": request.labels.name if request is not None else None,
+        "tags": dict(request.labels.tags) if request is not None else {},
         "prompt": request.prompt.name if request is not None else None,
+        "prompt_version": request.prompt_version if request is not None else None,
+        "prompt_content_id": request.prompt.prompt_id if request is not None else None,
         "model": request.settings.model.model if request is not None else None,
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from promptreel.cli.label_options import label_options, labels_of
 from promptreel.cli.options import command_line, data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
@@ -28,6 +29,7 @@ from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.prompt_versions import register_version
 from promptreel.tables.request import RunRequest, read_target, write_request
 from promptreel.tables.runner_command import runner_command
 from promptreel.tables.runner_log import last_runner_error, open_runner_log
@@ -43,6 +45,7 @@ _POLL_INTERVAL_S = 0.2
 @click.argument("target", nargs=-1, type=click.UNPROCESSED)
 @prompt_option
 @settings_options
+@label_options
 @click.option(
     "--resume",
     metavar="RUN_ID",
@@ -158,6 +161,7 @@ def _option_names(context: click.Context) -> list[str]:
 
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
     prompt = load_prompt(prompt_name)
+    labels = labels_of(options["run_name"], options["tags"])
     settings = settings_of(options)
     check_run(prompt, settings)
     warn_of_retirement(settings)
@@ -165,7 +169,11 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     if skipped := target.skipped_text():
         click.echo(skipped, err=True)
     as_named = tuple(os.fsencode(public_uri(name)).decode("utf-8", "replace") for name in named)
-    request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    version = register_version(storage, prompt)
+    request = RunRequest(
+        new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version
+    )
     write_request(storage, request, target.items)
     return request.run_id
 
