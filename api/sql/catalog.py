@@ -61,6 +61,11 @@ def examples(views: AnalystViews) -> list[dict[str, str]]:
             "SELECT video_id, segment_id, run_id, start_us / 1e6 AS start_time, end_us / 1e6 AS end_time, text "
             "FROM transcripts WHERE text ILIKE '%the%' ORDER BY video_id, start_us LIMIT 50",
         ),
+        _example(
+            "Newest answers by prompt and version",
+            "SELECT prompt_name, prompt_version, count(*) AS segments, max(executed_at) AS newest FROM current_results "
+            "GROUP BY prompt_name, prompt_version ORDER BY prompt_name, prompt_version",
+        ),
     ]
     for types, build in (
         (("VARCHAR", "BOOLEAN"), _most_frequent_values),

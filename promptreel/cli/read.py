@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from promptreel.schemas.mediatime import format_timecode
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.json_values import json_value
@@ -29,6 +32,7 @@ from promptreel.tables.storage import Storage
 
 _DEFAULT_ROWS = 50
 _DEFAULT_SQL_ROWS = 1000
+_CURRENT = re.compile(rf"\b({CURRENT_RESULTS}|{CURRENT_FIELDS})\b", re.IGNORECASE)
 
 
 @click.command()
@@ -147,7 +151,7 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     "run_ids",
     multiple=True,
     metavar="RUN_ID",
-    help="Run to read; repeatable. [default: the newest]",
+    help="Run to read; repeatable. [default: the newest; all if the query names a current_ view]",
 )
 @click.option("--limit", type=click.IntRange(1), help="Maximum number of rows. [default: 1000; all with --out]")
 @click.option(
@@ -166,10 +170,14 @@ def sql(
     \b
     Tables: media, segments (with the prompt's fields), results, transcripts, utterances, frames, video_results,
             failures, llm_calls.
-    Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID.
+    Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID;
+            current_results and current_fields (the newest answer of each segment, for each prompt, across runs).
     """
     storage = open_data_dir(data_dir)
-    selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
+    if not run_ids and _CURRENT.search(statement):
+        selected = list(_intact_runs(storage))
+    else:
+        selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
     with connect_views(storage, selected) as connection:
         if out is not None:
             count = export_rows(connection, statement, out, limit)
@@ -195,16 +203,27 @@ def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
     """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
     if run_id is not None:
         return _with_note(storage, readable_run(storage, run_id))
+    run = next(_intact_runs(storage, "; reading the run before it"), None)
+    if run is None:
+        raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+    return run
+
+
+def _intact_runs(storage: Storage, instead: str = "") -> Iterator[CommittedRun]:
+    """Yield the runs with tables, newest first, without damaged ones; say which have not ended or are damaged.
+
+    Args:
+        instead: what happens instead of reading a damaged run, for its warning.
+    """
     for candidate in iter_run_ids(storage):
         try:
             if newest_readable(storage, candidate) is not None:
                 run = readable_run(storage, candidate)
                 with reading(run.manifest):
                     check_parts(storage, run.manifest)
-                return _with_note(storage, run)
+                yield _with_note(storage, run)
         except RunDamaged as error:
-            click.echo(f"warning: {error}; reading the run before it", err=True)
-    raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+            click.echo(f"warning: {error}{instead}", err=True)
 
 
 def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:

@@ -171,9 +171,7 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     as_named = tuple(os.fsencode(public_uri(name)).decode("utf-8", "replace") for name in named)
     created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     version = register_version(storage, prompt)
-    request = RunRequest(
-        new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version
-    )
+    request = RunRequest(new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version)
     write_request(storage, request, target.items)
     return request.run_id
 

@@ -58,6 +58,8 @@ def test_labels_of_a_finished_run_cannot_change_on_resume(data):
 
 def test_invalid_tag_stops_the_run_before_it_exists(tmp_path):
     make_image(tmp_path / "a.png")
-    code, _, err = invoke("run", tmp_path / "a.png", "--tag", "red", "--data-dir", tmp_path / "data", "--model", "signals")
+    code, _, err = invoke(
+        "run", tmp_path / "a.png", "--tag", "red", "--data-dir", tmp_path / "data", "--model", "signals"
+    )
     assert (code, "tag is 'red'; give it as key=value" in err) == (2, True)
     assert not (tmp_path / "data" / "runs").exists()

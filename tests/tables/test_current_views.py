@@ -55,10 +55,8 @@ def test_each_segment_has_its_newest_successful_answer(storage):
     ]
     for runs in ([new, old], [old, new]):
         assert current(storage, runs, fields) == expected
-        results = "SELECT metadata->>'title', prompt_name, prompt_content_id FROM current_results ORDER BY start_time"
-        assert current(storage, runs, results) == [
-            ("A", "scenes", SECOND.prompt_id), ("b", "scenes", FIRST.prompt_id), ("c", "scenes", FIRST.prompt_id),
-        ]  # fmt: skip
+        results = "SELECT metadata->>'title', prompt_name, prompt_version FROM current_results ORDER BY start_time"
+        assert current(storage, runs, results) == [("A", "scenes", 2), ("b", "scenes", 1), ("c", "scenes", 1)]
 
 
 def test_an_old_answer_reused_by_a_newer_run_is_not_newest(storage):
