@@ -47,6 +47,9 @@ class RunLabels:
         return has_name and all(self.tags.get(key) == value for key, value in wanted.tags.items())
 
 
+NO_LABELS: Final = RunLabels()
+
+
 def parse_tags(texts: Iterable[str]) -> dict[str, str]:
     """Parse tags in the form `key=value`.
 

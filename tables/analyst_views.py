@@ -14,7 +14,6 @@ import duckdb
 import pyarrow as pa
 
 from promptreel.schemas.arrow import arrow_schema
-from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.current_views import current_views
 from promptreel.tables.interim import reading

@@ -55,7 +55,8 @@ _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 def is_private(name: str) -> bool:
     """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, run
-    requests and prompts, which contain accounts and settings, and run targets, which contain URLs with signatures and passwords."""
+    requests and prompts, which contain accounts and settings, and run targets, which contain URLs with signatures and
+    passwords."""
     return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 

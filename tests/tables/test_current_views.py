@@ -47,7 +47,8 @@ def current(storage, runs, statement):
 def test_each_segment_has_its_newest_successful_answer(storage):
     old = run_of(storage, FIRST, [{"title": "a"}, {"title": "b"}, {"title": "c"}], 0, 1, RunLabels("base"))
     new = run_of(storage, SECOND, [{"title": "A", "run_id": 7, "score": 0.5}, None, None], 1, 2, RunLabels("better"))
-    fields = 'SELECT title, "metadata.run_id", score, run_id, prompt_version, run_name FROM current_fields ORDER BY start_time'
+    columns = 'title, "metadata.run_id", score, run_id, prompt_version, run_name'
+    fields = f"SELECT {columns} FROM current_fields ORDER BY start_time"
     expected = [
         ("A", 7, 0.5, new.run_id, 2, "better"),
         ("b", None, None, old.run_id, 1, "base"),

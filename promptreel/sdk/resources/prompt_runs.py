@@ -50,6 +50,8 @@ class PromptRuns(Resource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run. It is queued; settings that are None take the service's defaults.
@@ -59,6 +61,7 @@ class PromptRuns(Resource):
                 `index_id`, if any) or `{"type": "playground"}`.
             video_segment_duration, audio_segment_duration: segment length in seconds, 1 to 300; required with the
                 `fixed` strategy and allowed only there.
+            name, tags: labels of the run, by which `list` finds it.
             idempotency_key: identifies this request; repeating the key returns the same run.
         """
         return self._send(
@@ -72,6 +75,8 @@ class PromptRuns(Resource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                name=name,
+                tags=tags,
                 idempotency_key=idempotency_key,
             )
         )
@@ -108,9 +113,11 @@ class PromptRuns(Resource):
         """Get a run and its status."""
         return self._send(calls.retrieve(run_id))
 
-    def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """List the newest runs, up to `limit` (at most 200)."""
-        return self._send(calls.list_runs(limit=limit))
+    def list(
+        self, *, limit: int | None = None, name: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> builtins.list[PromptRunBody]:
+        """List the newest runs with this name and all of these tags, up to `limit` (at most 200)."""
+        return self._send(calls.list_runs(limit=limit, name=name, tags=tags))
 
     def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> Page[SegmentResult]:
         """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
@@ -233,6 +240,8 @@ class AsyncPromptRuns(AsyncResource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run; see `PromptRuns.execute`."""
@@ -247,6 +256,8 @@ class AsyncPromptRuns(AsyncResource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                name=name,
+                tags=tags,
                 idempotency_key=idempotency_key,
             )
         )
@@ -283,9 +294,11 @@ class AsyncPromptRuns(AsyncResource):
         """Get a run and its status."""
         return await self._send(calls.retrieve(run_id))
 
-    async def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """List the newest runs, up to `limit` (at most 200)."""
-        return await self._send(calls.list_runs(limit=limit))
+    async def list(
+        self, *, limit: int | None = None, name: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> builtins.list[PromptRunBody]:
+        """List the newest runs with this name and all of these tags, up to `limit` (at most 200)."""
+        return await self._send(calls.list_runs(limit=limit, name=name, tags=tags))
 
     async def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> AsyncPage[SegmentResult]:
         """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
