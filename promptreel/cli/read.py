@@ -23,6 +23,7 @@ from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.interim import newest_readable, reading
+from promptreel.tables.item_names import names_of
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
@@ -89,7 +90,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     run = _committed(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
-    selected = [row["video_id"] for row in items if media is None or media in _names_of(row)]
+    selected = [row["video_id"] for row in items if media is None or media in names_of(row)]
     if not selected:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
@@ -191,12 +192,6 @@ def sql(
         print_json(json_value(answer.to_pylist()))
         return
     print_table(f"{answer.num_rows} rows", answer.column_names, (list(row.values()) for row in answer.to_pylist()))
-
-
-def _names_of(item: dict[str, Any]) -> set[str]:
-    """Return every name that selects an item: its ID, name and URI, and those of files with the same bytes."""
-    others = (uri.rsplit("/", 1)[-1] for uri in item["other_uris"])
-    return {item["video_id"], item["name"], item["uri"], *item["other_uris"], *others}
 
 
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:

@@ -93,6 +93,8 @@ class PromptRuns(Resource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return self._send(
@@ -106,6 +108,8 @@ class PromptRuns(Resource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                name=name,
+                tags=tags,
             )
         )
 
@@ -274,6 +278,8 @@ class AsyncPromptRuns(AsyncResource):
         processing_model: str | None = None,
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return await self._send(
@@ -287,6 +293,8 @@ class AsyncPromptRuns(AsyncResource):
                 processing_model=processing_model,
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
+                name=name,
+                tags=tags,
             )
         )
 
