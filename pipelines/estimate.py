@@ -52,6 +52,7 @@ from promptreel.transforms.elements import (
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
 from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.read_media import fingerprint, merge_sources
+from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.segment_media import plan_tasks
 from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
@@ -184,10 +185,11 @@ def _exact_estimate(
     provider: Provider,
 ) -> ItemEstimate:
     prompt, settings = context.request.prompt, context.request.settings
-    tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
-    found = _cached_outcome(ItemPlan(item, key, tuple(tasks)), context, cache, provider)
+    plan = sampled_plan(item, key, plan_tasks(item.video_id, key, analysis, settings, item.content_hash), settings)
+    tasks = plan.tasks
+    found = _cached_outcome(plan, context, cache, provider)
     uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
-    needed_syntheses = int(has_synthesis(prompt, analysis.info.media_type))
+    needed_syntheses = int(plan.sampled_from is None and has_synthesis(prompt, analysis.info.media_type))
     syntheses = needed_syntheses - int(found.synthesis is not None)
     reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
@@ -222,7 +224,12 @@ def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, 
     item = ItemOutcome(plan, tuple(segments))
     is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
     prompt = context.request.prompt
-    if not is_complete or not segments or not has_synthesis(prompt, segments[0].task.media_type):
+    if (
+        not is_complete
+        or not segments
+        or plan.sampled_from is not None
+        or not has_synthesis(prompt, segments[0].task.media_type)
+    ):
         return item
     transcript = transcription if provider.reads_transcript(prompt) else None
     keys = synthesis_keys(plan, source_of(item, context, cache), context, provider, transcript)
@@ -296,9 +303,12 @@ def _bounded_estimate(
 ) -> ItemEstimate:
     seconds = seconds_from_us(info.duration_us or 0)
     minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
+    length = seconds / maximum
     synthesis = int(has_synthesis(prompt, info.media_type))
+    if item.sample_segments is not None and item.sample_segments < maximum:
+        minimum, maximum, synthesis = min(minimum, item.sample_segments), item.sample_segments, 0
     model_calls = (minimum + synthesis, maximum + synthesis) if provider.is_called else (0, 0)
-    tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
+    tokens = _tokens(info, {length: maximum}, synthesis, prompt, settings) if provider.is_called else {}
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
     return ItemEstimate(

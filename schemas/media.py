@@ -174,5 +174,10 @@ class PlannedSegment:
     end: Boundary
 
     @property
+    def is_last(self) -> bool:
+        """Whether it ends with its item."""
+        return self.end.reason == "end"
+
+    @property
     def span(self) -> TimeSpan:
         return TimeSpan(self.start.time_us, self.end.time_us)

@@ -74,11 +74,13 @@ class TargetItem:
         uri: local path, or a URL that fsspec can read, with its secrets; show `promptreel.schemas.uris.public_uri` of it.
         name: short display name.
         video_id: id from a catalogue; None derives it from the content.
+        sample_segments: number of its segments in a sample of segments; None for all.
     """
 
     uri: str
     name: str
     video_id: str | None = None
+    sample_segments: int | None = None
 
 
 @dataclass(frozen=True)

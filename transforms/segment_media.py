@@ -33,6 +33,7 @@ from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
 from promptreel.transforms.item_dofn import ItemDoFn
+from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.unfinished import unfinished_plan
 
 ITEMS: Final = "items"
@@ -81,7 +82,7 @@ def segment_media(
             analysis = _analyze(item, storage, key, settings, stop)
         check_damage(item.name, analysis, settings.limits)
         tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
-        return ItemPlan(item, key, tuple(tasks))
+        return sampled_plan(item, key, tasks, settings)
     except MediaError as error:
         if error.code == "cancelled":
             return ItemPlan(item, None, cancelled=True)

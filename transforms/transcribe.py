@@ -20,7 +20,7 @@ from promptreel.tables.progress import ProgressBoard
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
-from promptreel.transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
+from promptreel.transforms.elements import ItemPlan, OutcomeBatch, SegmentOutcome
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.local_operation import run_local_operation
 from promptreel.transforms.not_run import NotRun
@@ -123,15 +123,14 @@ def _read_transcript(cache: OperationCache, key: str) -> Transcript:
     return transcript_from_dict(stored["transcript"])
 
 
-def segment_words(item: ItemOutcome, number: int, cache: OperationCache) -> tuple[Word, ...] | None:
-    """Return the words spoken in segment `number` of an item; None without a transcript."""
-    segment = item.segments[number]
+def segment_words(segment: SegmentOutcome, cache: OperationCache) -> tuple[Word, ...] | None:
+    """Return the words spoken in a segment; None without a transcript."""
     outcome = segment.outcome_of("transcription")
     if outcome is None or outcome.outcome != "succeeded":
         return None
     transcript = load_transcript(cache, outcome.key)
-    is_last = number == len(item.segments) - 1
-    return None if transcript is None else words_of_span(transcript.words, segment.task.planned.span, is_last)
+    planned = segment.task.planned
+    return None if transcript is None else words_of_span(transcript.words, planned.span, planned.is_last)
 
 
 def spoken_text(words: tuple[Word, ...] | None) -> str:

@@ -34,16 +34,12 @@ def register_version(session: Session, account_id: str, prompt: Prompt) -> int:
     for attempt in range(_ATTEMPTS):
         if (known := session.scalar(_VERSION, content)) is not None:
             return int(known)
-        values = {
-            **content,
-            "version": (session.scalar(newest) or 0) + 1,
-            "definition": prompt.to_dict(),
-            "created_at": now(),
-        }
+        version: int = (session.scalar(newest) or 0) + 1
+        values = {**content, "version": version, "definition": prompt.to_dict(), "created_at": now()}
         try:
             with session.begin_nested():
                 session.execute(insert(PromptVersionRecord), values)
-            return int(values["version"])
+            return version
         except IntegrityError:
             if attempt == _ATTEMPTS - 1:
                 raise

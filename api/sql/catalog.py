@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from promptreel.api.sql.scope import RunScope
-from promptreel.tables.analyst_views import AnalystView, AnalystViews
+from promptreel.tables.analyst_views import AnalystViews
 from promptreel.tables.run_views import quoted
+from promptreel.tables.view_columns import AnalystView
 
 _CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
     "video_id": (str,),

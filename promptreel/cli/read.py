@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     except RunDamaged as error:
         damage = f"{error.file} {error.cause}"
     counts = manifest.counts if manifest is not None else {}
+    sample = request.settings.sample if request is not None else None
     return {
         "run_id": run_id,
         "status": _status(storage, run_id, manifest) if damage is None else "damaged",
@@ -264,6 +266,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "prompt_version": request.prompt_version if request is not None else None,
         "prompt_content_id": request.prompt.prompt_id if request is not None else None,
         "model": request.settings.model.model if request is not None else None,
+        "sample": asdict(sample) if sample is not None else None,
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,

@@ -20,6 +20,7 @@ from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.resume import changes_of, failures_of_ended, prepare_resume, write_retry_of
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
+from promptreel.cli.sampling import sample_target
 from promptreel.cli.settings_options import settings_of, settings_options, warn_of_retirement
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
@@ -172,7 +173,7 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     version = register_version(storage, prompt)
     request = RunRequest(new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version)
-    write_request(storage, request, target.items)
+    write_request(storage, request, sample_target(target.items, settings))
     return request.run_id
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from promptreel.cli.sampling import SAMPLE_OPTIONS, sample_of
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
 from promptreel.providers.registry import default_model
 from promptreel.schemas.segmentation import SegmentationSettings
@@ -232,7 +233,7 @@ def warn_of_retirement(settings: RunSettings) -> None:
 
 def settings_options(command: Command) -> Command:
     """Add every option that is frozen into a run's settings."""
-    for option in reversed(_SETTINGS):
+    for option in reversed([*_SETTINGS, *SAMPLE_OPTIONS]):
         command = option(command)
     return command
 
@@ -287,4 +288,5 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         reuse_results=not options["fresh"],
         commit_interval_s=options["commit_interval"],
+        sample=sample_of(options),
     )

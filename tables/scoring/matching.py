@@ -66,7 +66,7 @@ def match_labels(storage: Storage, run: CommittedRun, labels: Sequence[Label]) -
     """
     items = _items_by_name(read_rows(storage, run, "media"))
     chosen = sorted({str(row["video_id"]) for label in labels for row in items.get(label.item, ())[:1]})
-    segments = defaultdict(list)
+    segments: dict[str, list[Row]] = defaultdict(list)
     for row in read_rows(storage, run, "segments", "list_contains($chosen, video_id)", chosen=chosen):
         segments[row["video_id"]].append(row)
     of_segments = _metadata(storage, run, "results", "segment_id", chosen)

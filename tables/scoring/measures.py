@@ -92,10 +92,9 @@ def summarize(measure: Measure, comparisons: Sequence[Comparison]) -> dict[str, 
 
 
 def _compare_numbers(expected: Any, answer: Any, tolerance: float) -> Comparison:
-    numbers = [_number(expected), _number(answer)]
-    if numbers[0] is None or numbers[1] is None:
+    wanted, found = _number(expected), _number(answer)
+    if wanted is None or found is None:
         return Comparison(0.0)
-    wanted, found = numbers
     error = abs(found - wanted)
     relative = error / abs(wanted) if wanted else (0.0 if error == 0 else None)
     return Comparison(float(relative is not None and relative <= tolerance + 1e-12), error, relative)

@@ -63,3 +63,15 @@ def test_invalid_tag_stops_the_run_before_it_exists(tmp_path):
     )
     assert (code, "tag is 'red'; give it as key=value" in err) == (2, True)
     assert not (tmp_path / "data" / "runs").exists()
+
+
+def test_sample_is_shown_by_the_summary_and_the_list_of_runs(data, tmp_path):
+    folder = data.parent
+    words = ["--prompt", folder / "one.json", "--sample", 3, "--sample-of", "items", "--sample-seed", 4]
+    code, out, err = promptreel("run", folder / "a.png", *words, "--data-dir", tmp_path, "--model", "signals")
+    assert code == 0, err
+    assert "sample   3 items of the target, seed 4" in out
+    _, out, _ = invoke("runs", "--data-dir", tmp_path, "--json")
+    assert json.loads(out)[0]["sample"] == {"count": 3, "unit": "items", "seed": 4}
+    code, _, err = invoke("run", folder / "a.png", "--sample", 0, "--data-dir", tmp_path)
+    assert (code, "--sample" in err) == (2, True)

@@ -25,9 +25,9 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
         yield "segments", row_of(segment_row(segment, source.run_id, item.warnings))
         for row in result_rows(segment, source):
             yield "results", row
-        for row in transcript_rows(item, segment, source):
+        for row in transcript_rows(segment, source):
             yield "transcripts", row
-        for row in utterance_rows(item, segment, source):
+        for row in utterance_rows(segment, source):
             yield "utterances", row
         for row in segment_failure_rows(item, segment, source):
             yield "failures", row

@@ -8,19 +8,19 @@ from promptreel.providers.transcript import Transcript, Utterance, dominant_lang
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.speech_rows import TranscriptRow, UtteranceRow
-from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
+from promptreel.transforms.elements import SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
 from promptreel.transforms.transcribe import load_transcript, segment_words
 
 
-def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+def transcript_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the transcript of a segment, if the item was transcribed."""
-    words = segment_words(item, segment.task.number, source.cache)
+    words = segment_words(segment, source.cache)
     if words is None:
         return
     transcript = _transcript_of(segment, source)
     task, span = segment.task, segment.task.planned.span
-    language = dominant_language(_utterances(item, segment, transcript))
+    language = dominant_language(_utterances(segment, transcript))
     yield row_of(
         TranscriptRow(
             run_id=source.run_id,
@@ -37,12 +37,12 @@ def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSourc
     )
 
 
-def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+def utterance_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the utterances of a segment, including those without words."""
-    if segment_words(item, segment.task.number, source.cache) is None:
+    if segment_words(segment, source.cache) is None:
         return
     task = segment.task
-    for utterance in _utterances(item, segment, _transcript_of(segment, source)):
+    for utterance in _utterances(segment, _transcript_of(segment, source)):
         yield row_of(
             UtteranceRow(
                 run_id=source.run_id,
@@ -71,6 +71,6 @@ def _transcript_of(segment: SegmentOutcome, source: RowSource) -> Transcript:
     return transcript
 
 
-def _utterances(item: ItemOutcome, segment: SegmentOutcome, transcript: Transcript) -> tuple[Utterance, ...]:
-    is_last = segment.task.number == len(item.segments) - 1
-    return utterances_of_span(transcript.utterances, segment.task.planned.span, is_last)
+def _utterances(segment: SegmentOutcome, transcript: Transcript) -> tuple[Utterance, ...]:
+    planned = segment.task.planned
+    return utterances_of_span(transcript.utterances, planned.span, planned.is_last)
