@@ -23,9 +23,6 @@ _ROW_COLUMNS: Final = (
     "run_id", "video_id", "segment_id", "media_type", "start_time", "end_time", "model", "executed_at",
 )  # fmt: skip
 _EMPTY_RUN: Final = 'NULL::VARCHAR AS "prompt_name", NULL::BIGINT AS "prompt_version", NULL::VARCHAR AS "run_name"'
-_NEWEST: Final = (
-    "QUALIFY row_number() OVER (PARTITION BY prompt_name, segment_id ORDER BY executed_at DESC, run_id DESC) = 1"
-)
 
 
 def current_views(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> list[AnalystView]:
@@ -46,7 +43,7 @@ def _current_results(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str
         for run in runs
     ]
     described = [ViewColumn(name, kind, None) for name, kind in describe(empty)]
-    return _view(CURRENT_RESULTS, selects, empty, described, runs)
+    return _view(CURRENT_RESULTS, selects, empty, described, runs, files)
 
 
 def _current_fields(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:
@@ -62,15 +59,35 @@ def _current_fields(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str]
             "ON r.segment_id = p.segment_id"
         )
     described = [ViewColumn(name, kind, None) for name, kind in describe(empty)]
-    return _view(CURRENT_FIELDS, selects, empty, [*described, *fields.columns()], runs)
+    return _view(CURRENT_FIELDS, selects, empty, [*described, *fields.columns()], runs, files)
 
 
 def _view(
-    name: str, selects: Sequence[str], empty: str, columns: Sequence[ViewColumn], runs: Sequence[CommittedRun]
+    name: str,
+    selects: Sequence[str],
+    empty: str,
+    columns: Sequence[ViewColumn],
+    runs: Sequence[CommittedRun],
+    files: Mapping[tuple[str, str], Sequence[str]],
 ) -> AnalystView:
-    answers = " UNION ALL BY NAME ".join(selects) if selects else empty
-    most = sum(run.manifest.rows_of(_RESULTS) for run in runs)
-    return AnalystView(name, f"SELECT * FROM ({answers}) {_NEWEST}", tuple(columns), None, most)
+    """Build a view of the newest of the selected answers.
+
+    A join with the newest keys needs memory only for the keys; a window over the rows would need it for all their columns.
+    """
+    keys = [
+        f'SELECT {_text(run.prompt.name)} AS "prompt_name", segment_id, executed_at, run_id '
+        f"FROM ({part_sql(_RESULTS, run.prompt, files[run.run_id, _RESULTS])})"
+        for run in runs
+    ]
+    sql = empty
+    if selects:
+        sql = (
+            f"SELECT a.* FROM ({' UNION ALL BY NAME '.join(selects)}) AS a JOIN ("
+            'SELECT prompt_name, segment_id, max({"at": executed_at, "run_id": run_id}) AS newest '
+            f"FROM ({' UNION ALL BY NAME '.join(keys)}) GROUP BY prompt_name, segment_id) AS n "
+            "ON a.prompt_name = n.prompt_name AND a.segment_id = n.segment_id AND a.run_id = n.newest.run_id"
+        )
+    return AnalystView(name, sql, tuple(columns), None, sum(run.manifest.rows_of(_RESULTS) for run in runs))
 
 
 def _run_values(run: CommittedRun) -> str:
