@@ -33,7 +33,7 @@ def make_run(storage, answers, prompt=NESTED, *, run_id=None, prompt_version=Non
 
 def commit(
     storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None,
-    executed_at="2026-04-20T10:00:00Z",
+    executed_at="2026-04-20T10:00:00Z", syntheses=None,
 ):  # fmt: skip
     """Commit a manifest of a run.
 
@@ -42,12 +42,15 @@ def commit(
         cut: part of the segment ids; runs with the same value have the same segment ids.
         spoken: transcripts by segment id.
         executed_at: when the answers were given.
+        syntheses: answers for items by video id.
     """
     schemas, node = table_schemas(prompt), parse_schema(prompt.json_schema)
     parts = []
     for shard in range(shards):
         with shard_writer(storage, run_id, shard, schemas) as writer:
             for video_id in sorted(video_id for video_id in answers if shard_of(video_id, shards) == shard):
+                if syntheses and video_id in syntheses:
+                    _write_synthesis(writer, schemas, run_id, prompt, video_id, syntheses[video_id])
                 _write_item(
                     writer,
                     schemas,
@@ -102,6 +105,20 @@ def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window
                   fields=typed_fields(node, answer))  # fmt: skip
         if spoken and position["segment_id"] in spoken:
             write("transcripts", **position, text=spoken[position["segment_id"]])
+
+
+def _write_synthesis(writer, schemas, run_id, prompt, video_id, answer):
+    schema = schemas["video_results"]
+    defaults = {column.name: None if column.nullable else _filler(column.type) for column in schema}
+    fields = typed_fields(parse_schema(prompt.video_level.json_schema), answer)
+    row = {
+        "run_id": run_id,
+        "video_id": video_id,
+        "media_type": "video",
+        "metadata": json.dumps(answer),
+        "fields": fields,
+    }
+    writer.write("video_results", {**defaults, **row})
 
 
 def _filler(kind):

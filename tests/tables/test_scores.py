@@ -130,6 +130,26 @@ def test_label_at_the_end_of_an_item_fits_its_last_segment(storage, tmp_path):
     assert found.runs[0].fields[0].values[0].position.segment_id == segment_id("v", 2)
 
 
+def test_label_without_time_is_for_synthesis_or_only_segment(storage, tmp_path):
+    level = {
+        "instructions_text": "Sum up.", "included_segment_fields": ["title"],
+        "json_schema": {"type": "object", "properties": {"topic": {"type": "string"}, "title": {"type": "string"}}},
+    }  # fmt: skip
+    with_level = prompt_from_dict({**PROMPT.to_dict(), "video_level": level})
+    run_id = make_run(
+        storage, {"v": FIRST, "w": FIRST}, with_level, syntheses={"v": {"topic": "harbour", "title": "a day"}}
+    )
+    rows = [{"name": f"{name}.mp4", "topic": "harbour", "title": "a day"} for name in "vw"]
+    rows.append({"name": "v.mp4", "time": 1, "title": "a ship"})
+    path = write_json(tmp_path / "l.jsonl", rows)
+    (found,) = score_runs(storage, [committed_run(storage, run_id)], read_labels(path)).runs
+    shown = [(part.field, part.level, part.labels, part.unanswered, part.figures["score"]) for part in found.fields]
+    assert shown == [("title", "segment", 1, 0, 1), ("topic", "item", 2, 1, 0.5), ("title", "item", 2, 1, 0.5)]
+    only = run_of(storage, FIRST[:1])
+    (scored,) = scores_of(storage, [only], write_json(tmp_path / "l.jsonl", [{"name": "v.mp4", "title": "a ship"}]))
+    assert (scored["title"]["level"], scored["title"]["score"]) == ("segment", 1)
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
