@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,8 @@ def _compare_sets(expected: set[str], answer: set[str]) -> Comparison:
 
 
 def _similarity(expected: Any, answer: Any) -> float:
-    texts = [value if isinstance(value, str) else canonical_json(value) for value in (expected, answer)]
+    values = (expected, answer)
+    texts = [value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str) for value in values]
     prepared = [utils.default_process(unicodedata.normalize("NFC", text)) for text in texts]
     if not any(prepared):  # only punctuation: compare it as it is
         prepared = texts
@@ -128,16 +130,21 @@ def _key(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return canonical_json(value)
     if isinstance(value, int | float):
-        return f"number:{float(value)!r}"
+        is_whole = isinstance(value, int) or value.is_integer()
+        return f"number:{int(value) if is_whole else value!r}"
     if isinstance(value, Mapping):
         return canonical_json({str(name): _key(part) for name, part in value.items()})
     return canonical_json([_key(part) for part in value]) if isinstance(value, list | tuple) else f"other:{value}"
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -65,7 +65,7 @@ def test_invalid_tag_stops_the_run_before_it_exists(tmp_path):
     assert not (tmp_path / "data" / "runs").exists()
 
 
-def test_sample_is_shown_by_the_summary_and_the_list_of_runs(data, tmp_path):
+def test_sample_is_shown_by_summary_and_list_of_runs(data, tmp_path):
     folder = data.parent
     words = ["--prompt", folder / "one.json", "--sample", 3, "--sample-of", "items", "--sample-seed", 4]
     code, out, err = promptreel("run", folder / "a.png", *words, "--data-dir", tmp_path, "--model", "signals")

@@ -60,7 +60,7 @@ def test_each_segment_has_its_newest_successful_answer(storage):
         assert current(storage, runs, results) == [("A", "scenes", 2), ("b", "scenes", 1), ("c", "scenes", 1)]
 
 
-def test_an_old_answer_reused_by_a_newer_run_is_not_newest(storage):
+def test_old_answer_reused_by_a_newer_run_is_not_newest(storage):
     reused = run_of(storage, FIRST, [{"title": "old"}], 0)
     fresh = run_of(storage, FIRST, [{"title": "new"}], 1)
     later = run_of(storage, FIRST, [{"title": "old"}], 0)  # reuses the answer of day 0

@@ -1,7 +1,7 @@
 """Measures of answers against labels, against figures computed by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promptreel.schemas.field_paths import LeafField
@@ -74,6 +74,10 @@ VALUES = st.recursive(
 )
 
 
+@example("text", float("nan"), "x")
+@example("text", {"a": [float("inf")]}, 10**400)
+@example("numeric", 10**400, 1)
+@example("exact", 10**400, 1)
 @given(st.sampled_from(MEASURES), VALUES, VALUES)
 def test_every_comparison_has_a_score_between_0_and_1(measure, expected, answer):
     assert 0 <= compare(measure, expected, answer, 0.1).score <= 1

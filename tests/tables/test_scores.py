@@ -123,7 +123,7 @@ def test_only_labels_that_every_run_covers_are_scored(storage, tmp_path):
     ]  # fmt: skip
 
 
-def test_label_at_the_end_of_an_item_fits_its_last_segment(storage, tmp_path):
+def test_label_at_the_end_of_an_item_is_matched(storage, tmp_path):
     rows = [{"item": "v", "time": time, "title": "x"} for time in (15.0, 15.1, -1)]
     found = score_runs(storage, [run_of(storage, SECOND)], read_labels(write_json(tmp_path / "l.jsonl", rows)))
     assert (found.common, dict(found.runs[0].unmatched)) == (1, {"the item has no segment at that time": 2})
