@@ -57,6 +57,7 @@ from promptreel.transforms.embed_texts import batch_keys, texts_of_item
 from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.mark_segments import cached_plan
 from promptreel.transforms.read_media import fingerprint, merge_sources
+from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.segment_media import check_range, plan_tasks
 from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
@@ -209,11 +210,14 @@ def _exact_estimate(
             info = replace(analysis.info, duration_us=analysis.duration_us)
             return _bounded_estimate(item, info, prompt, settings, provider, missing)
     else:
-        plan = ItemPlan(item, key, tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash)))
+        tasks = tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash))
+        plan = sampled_plan(ItemPlan(item, key, tasks), settings)
     tasks = plan.tasks
     found = _cached_outcome(plan, context, cache, provider)
     uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
-    needed_syntheses = int(bool(tasks) and has_synthesis(prompt, analysis.info.media_type))
+    needed_syntheses = int(
+        bool(tasks) and plan.sampled_from is None and has_synthesis(prompt, analysis.info.media_type)
+    )
     syntheses = needed_syntheses - int(found.synthesis is not None)
     reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
@@ -248,7 +252,12 @@ def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, 
     item = ItemOutcome(plan, tuple(segments))
     is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
     prompt = context.request.prompt
-    if not is_complete or not segments or not has_synthesis(prompt, segments[0].task.media_type):
+    if (
+        not is_complete
+        or not segments
+        or plan.sampled_from is not None
+        or not has_synthesis(prompt, segments[0].task.media_type)
+    ):
         return item
     transcript = transcription if provider.reads_transcript(prompt) else None
     keys = synthesis_keys(plan, source_of(item, context, cache), context, provider, transcript)
@@ -333,13 +342,16 @@ def _bounded_estimate(
     seconds = seconds_from_us(info.duration_us or 0)
     minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
     synthesis = int(has_synthesis(prompt, info.media_type))
+    lengths = _lengths_s(settings.segmentation.segment_lengths(info.media_type, info.duration_us))
+    if item.sample_segments is not None and item.sample_segments < maximum:
+        lengths = Counter({seconds / maximum: item.sample_segments})
+        minimum, maximum, synthesis = min(minimum, item.sample_segments), item.sample_segments, 0
     if settings.segmentation.definition_of(info.media_type) is not None and info.duration_us:
         span = settings.segmentation.range_of(info.duration_us)
         unmarked = plan_stretches(span) if unmarked is None else unmarked
     marking = len(unmarked or ())
     least_syntheses = min(synthesis, minimum)  # an item without segments gets none
     model_calls = (marking + minimum + least_syntheses, marking + maximum + synthesis) if provider.is_called else (0, 0)
-    lengths = _lengths_s(settings.segmentation.segment_lengths(info.media_type, info.duration_us))
     tokens = Counter(_tokens(info, lengths, synthesis, prompt, settings) if provider.is_called else {})
     if marking:
         has_pictures, has_sound = info.video is not None, info.audio_index is not None

@@ -181,5 +181,10 @@ class PlannedSegment:
     label: str | None = None
 
     @property
+    def is_last(self) -> bool:
+        """Whether it ends with its item."""
+        return self.end.reason == "end"
+
+    @property
     def span(self) -> TimeSpan:
         return TimeSpan(self.start.time_us, self.end.time_us)

@@ -17,6 +17,7 @@ runs/<run_id>/
     interim/<n>.json        the same during the run, before its first manifest; superseded ones are removed
     tables.sql              views over the newest manifest, for any DuckDB
     runner.log
+prompts/<name>/<n>.json     version n of a prompt; the folder is a hash of its name
 cache/operations/           finished operations, by key
 cache/claims/               operations that a run computes now, and heartbeats of their owners
 cache/analysis/             decoded items: frames, sound, timeline
@@ -49,13 +50,15 @@ PRIVATE_FILES: Final = (
     f"{RUNS}/*/request.json",
     f"{RUNS}/*/media.parquet",
     f"{RUNS}/*/settings/*",
+    "prompts/*/*",
 )
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def is_private(name: str) -> bool:
     """Whether only the user that runs promptreel may read a file: the secret for signed URLs, uploaded media, run
-    requests, which contain accounts and settings, and run targets, which contain URLs with signatures and passwords."""
+    requests and prompts, which contain accounts and settings, and run targets, which contain URLs with signatures and
+    passwords."""
     return any(fnmatchcase(name, pattern) for pattern in PRIVATE_FILES)
 
 
@@ -133,6 +136,10 @@ def views_file(run_id: str) -> str:
 
 def log_file(run_id: str) -> str:
     return f"{run_folder(run_id)}/runner.log"
+
+
+def prompt_folder(name_digest: str) -> str:
+    return f"prompts/{name_digest[:24]}"
 
 
 def operation_file(key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.table_rows import SORT_KEYS, TABLES
 from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
-from promptreel.tables.request import read_request
+from promptreel.tables.request import RunRequest, read_request
 from promptreel.tables.run_views import quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import table_schemas
@@ -29,6 +30,12 @@ class CommittedRun:
     run_id: str
     prompt: Prompt
     manifest: Manifest
+    labels: RunLabels = field(default_factory=RunLabels)
+    prompt_version: int | None = None
+
+    @classmethod
+    def of(cls, request: RunRequest, manifest: Manifest) -> CommittedRun:
+        return cls(request.run_id, request.prompt, manifest, request.labels, request.prompt_version)
 
 
 def committed_run(storage: Storage, run_id: str) -> CommittedRun:
@@ -43,7 +50,7 @@ def committed_run(storage: Storage, run_id: str) -> CommittedRun:
     manifest = newest_manifest(storage, run_id)
     if manifest is None:
         raise RunError(f"run {run_id} has not committed a table yet; finish it with `promptreel run --resume {run_id}`")
-    return CommittedRun(run_id, request.prompt, manifest)
+    return CommittedRun.of(request, manifest)
 
 
 def readable_run(storage: Storage, run_id: str) -> CommittedRun:
@@ -56,7 +63,7 @@ def readable_run(storage: Storage, run_id: str) -> CommittedRun:
     """
     request = read_request(storage, run_id)
     manifest = newest_readable(storage, run_id)
-    return committed_run(storage, run_id) if manifest is None else CommittedRun(run_id, request.prompt, manifest)
+    return committed_run(storage, run_id) if manifest is None else CommittedRun.of(request, manifest)
 
 
 def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from promptreel.schemas.arrow import arrow_schema, to_table
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunError, RunNotFound
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.settings import RunSettings, settings_from_dict
 from promptreel.tables import layout
 from promptreel.tables.run_files import load_run_file
@@ -30,6 +31,8 @@ class RunRequest:
         target: the target as the caller specified it, with the public form of URLs.
         created_at: ISO-8601 in UTC.
         owner: the account whose operation cache the run uses; runs with None share one cache.
+        labels: the name and tags that the user gave the run.
+        prompt_version: version number of the prompt's content among those of its name; None in runs of earlier versions.
     """
 
     run_id: str
@@ -38,6 +41,8 @@ class RunRequest:
     target: tuple[str, ...]
     created_at: str
     owner: str | None = None
+    labels: RunLabels = field(default_factory=RunLabels)
+    prompt_version: int | None = None
 
     def scoped(self, key: str) -> str:
         """The cache key of an operation in this run: scoped to the owner, or to the run if results must not be reused."""
@@ -55,6 +60,9 @@ class RunRequest:
             "target": list(self.target),
             "created_at": self.created_at,
             "owner": self.owner,
+            "name": self.labels.name,
+            "tags": dict(self.labels.tags),
+            "prompt_version": self.prompt_version,
         }
 
 
@@ -66,11 +74,13 @@ class TargetItem:
         uri: local path, or a URL that fsspec can read, with its secrets; show `promptreel.schemas.uris.public_uri` of it.
         name: short display name.
         video_id: id from a catalogue; None derives it from the content.
+        sample_segments: number of its segments in a sample of segments; None for all.
     """
 
     uri: str
     name: str
     video_id: str | None = None
+    sample_segments: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,9 @@ class _StoredRequest:
     target: tuple[str, ...]
     created_at: str
     owner: str | None = None
+    name: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    prompt_version: int | None = None
 
 
 _STORED: Final = TypeAdapter(_StoredRequest)
@@ -124,6 +137,8 @@ def read_request(storage: Storage, run_id: str) -> RunRequest:
             target=stored.target,
             created_at=stored.created_at,
             owner=stored.owner,
+            labels=RunLabels(stored.name, stored.tags),
+            prompt_version=stored.prompt_version,
         )
     except FileNotFoundError as error:
         raise RunNotFound(f"run {run_id} not found in {storage.root}; list runs with `promptreel runs`") from error

@@ -7,6 +7,7 @@ from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.schemas.field_paths import parse_schema, render_text
 from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.manifest import commit_manifest
 from promptreel.tables.parts import shard_writer
@@ -19,29 +20,50 @@ WINDOW_US = 5_000_000
 FIRST_TIME = datetime(2026, 4, 20, 10, tzinfo=UTC)
 
 
-def make_run(storage, answers, prompt=NESTED, *, run_id=None, **options):
+def make_run(storage, answers, prompt=NESTED, *, run_id=None, prompt_version=None, labels=RunLabels(), **options):
     """Create a run folder with one committed manifest (see `commit`); return the run id."""
     run_id = run_id or new_run_id()
-    request = RunRequest(run_id, prompt, RunSettings(), ("x",), FIRST_TIME.isoformat())
+    request = RunRequest(
+        run_id, prompt, RunSettings(), ("x",), FIRST_TIME.isoformat(), labels=labels, prompt_version=prompt_version
+    )
     write_request(storage, request, [TargetItem("/x/a.mp4", "a.mp4")])
     commit(storage, run_id, answers, prompt, **options)
     return run_id
 
 
-def commit(storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None):
+def commit(
+    storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None,
+    executed_at="2026-04-20T10:00:00Z", syntheses=None,
+):  # fmt: skip
     """Commit a manifest of a run.
 
     Args:
         answers: answers of the segments by video id, in time order; None is a failed segment.
         cut: part of the segment ids; runs with the same value have the same segment ids.
         spoken: transcripts by segment id.
+        executed_at: when the answers were given.
+        syntheses: answers for items by video id.
     """
     schemas, node = table_schemas(prompt), parse_schema(prompt.json_schema)
     parts = []
     for shard in range(shards):
         with shard_writer(storage, run_id, shard, schemas) as writer:
             for video_id in sorted(video_id for video_id in answers if shard_of(video_id, shards) == shard):
-                _write_item(writer, schemas, run_id, prompt, node, video_id, answers[video_id], window_us, cut, spoken)
+                if syntheses and video_id in syntheses:
+                    _write_synthesis(writer, schemas, run_id, prompt, video_id, syntheses[video_id])
+                _write_item(
+                    writer,
+                    schemas,
+                    run_id,
+                    prompt,
+                    node,
+                    video_id,
+                    answers[video_id],
+                    window_us,
+                    cut,
+                    spoken,
+                    executed_at,
+                )
             parts += writer.commit()
     return commit_manifest(
         storage, run_id, attempt=attempt, token=f"t{attempt}", status="completed", counts={}, parts=parts, shards=shards
@@ -53,7 +75,7 @@ def segment_id(video_id, number, cut="a"):
     return f"seg_{video_id}_{cut}_{number}"
 
 
-def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken):
+def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken, executed_at):
     def write(table, **values):
         defaults = {column.name: None if column.nullable else _filler(column.type) for column in schemas[table]}
         known = {name: value for name, value in values.items() if name in defaults}
@@ -79,10 +101,24 @@ def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window
             )
         else:
             write("results", **position, prompt_id="p", model="m", metadata=json.dumps(answer),
-                  metadata_text=render_text(answer, prompt.leaves), executed_at="2026-04-20T10:00:00Z",
+                  metadata_text=render_text(answer, prompt.leaves), executed_at=executed_at,
                   fields=typed_fields(node, answer))  # fmt: skip
         if spoken and position["segment_id"] in spoken:
             write("transcripts", **position, text=spoken[position["segment_id"]])
+
+
+def _write_synthesis(writer, schemas, run_id, prompt, video_id, answer):
+    schema = schemas["video_results"]
+    defaults = {column.name: None if column.nullable else _filler(column.type) for column in schema}
+    fields = typed_fields(parse_schema(prompt.video_level.json_schema), answer)
+    row = {
+        "run_id": run_id,
+        "video_id": video_id,
+        "media_type": "video",
+        "metadata": json.dumps(answer),
+        "fields": fields,
+    }
+    writer.write("video_results", {**defaults, **row})
 
 
 def _filler(kind):

@@ -33,11 +33,16 @@ class SourceFile:
     video_id: str
     content_hash: str | None
     failure: Failure | None = None
+    sample_segments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """One distinct media item; files with the same bytes are the same item."""
+    """One distinct media item; files with the same bytes are the same item.
+
+    Attributes:
+        sample_segments: number of its segments in a sample of segments; None for all.
+    """
 
     video_id: str
     name: str
@@ -45,6 +50,7 @@ class MediaItem:
     other_uris: tuple[str, ...]
     content_hash: str | None
     failure: Failure | None = None
+    sample_segments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class SegmentTask:
     """One segment, ready for its operations.
 
     Attributes:
+        number: position among all segments of its item, from 0.
         pictures_key: identity of the frames and the sound that a model service receives for it; None if unknown.
     """
 
@@ -72,6 +79,7 @@ class ItemPlan:
         analysis_key: key of its analysis folder; None if it has no analysis.
         tasks: its segments, ordered by time.
         cancelled: the run was stopped before the item was segmented.
+        sampled_from: number of all its segments, if `tasks` is a sample of them; None if `tasks` has all.
         is_marked: False until a model has marked the segments that the user defines.
         warnings: why the item has no segments, if nothing fits that definition.
         attempts, failed_key: calls made to mark the segments, and the operation that failed, of a failure.
@@ -82,6 +90,7 @@ class ItemPlan:
     tasks: tuple[SegmentTask, ...] = ()
     failure: Failure | None = None
     cancelled: bool = False
+    sampled_from: int | None = None
     is_marked: bool = True
     warnings: tuple[NotRun, ...] = ()
     attempts: int = 0

@@ -133,7 +133,7 @@ def texts_of_item(item: ItemOutcome, context: RunContext, cache: OperationCache)
         texts = texts_of(
             metadata,
             render_text(metadata, prompt.leaves) if stored is not None else "",
-            spoken_text(segment_words(item, segment.task.number, cache)),
+            spoken_text(segment_words(segment, cache)),
             prompt.leaves,
             disabled,
         )

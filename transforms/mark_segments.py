@@ -24,6 +24,7 @@ from promptreel.transforms.extract_fields import media_of_span
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
 from promptreel.transforms.not_run import NotRun
+from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.segment_media import ITEMS, SEGMENTS, count_plan, read_analysis, tasks_of
 
 # Clips of this many stretches are in memory at once.
@@ -146,7 +147,8 @@ def marked_plan(
         settings.segmentation,
     )
     tasks = tasks_of(plan.item.video_id, plan.analysis_key, analysis, settings, planned, plan.item.content_hash)
-    return replace(plan, is_marked=True, tasks=tuple(tasks), warnings=() if tasks else (NOTHING_FITS,))
+    marked = replace(plan, is_marked=True, tasks=tuple(tasks), warnings=() if tasks else (NOTHING_FITS,))
+    return sampled_plan(marked, settings)
 
 
 def cached_plan(

@@ -38,12 +38,15 @@ def fingerprint(target: TargetItem) -> SourceFile:
     except MediaError as error:
         failure = Failure(error.code, error.message, error.retryable)
         video_id = target.video_id or video_id_of_unread(target.uri)
-        return SourceFile(target.uri, target.name, video_id, None, failure)
-    return SourceFile(target.uri, target.name, target.video_id or video_id_of_content(content_hash), content_hash)
+        return SourceFile(target.uri, target.name, video_id, None, failure, target.sample_segments)
+    video_id = target.video_id or video_id_of_content(content_hash)
+    return SourceFile(target.uri, target.name, video_id, content_hash, sample_segments=target.sample_segments)
 
 
 def merge_sources(sources: Iterable[SourceFile]) -> MediaItem:
-    """Merge files with the same bytes into one item, named after the first by URI."""
+    """Merge files with the same bytes into one item, named after the first by URI. Their shares of a sample add up."""
     first, *others = sorted(sources, key=lambda source: source.uri)
     other_uris = tuple(source.uri for source in others)
-    return MediaItem(first.video_id, first.name, first.uri, other_uris, first.content_hash, first.failure)
+    shares = [source.sample_segments for source in (first, *others) if source.sample_segments is not None]
+    sample = sum(shares) if shares else None
+    return MediaItem(first.video_id, first.name, first.uri, other_uris, first.content_hash, first.failure, sample)

@@ -38,6 +38,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.outcome_log import OutcomeLog
+from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.unfinished import unfinished_plan
 
 ITEMS: Final = "items"
@@ -97,7 +98,7 @@ def segment_media(
         if settings.segmentation.definition_of(analysis.info.media_type) is not None:
             return ItemPlan(item, key, is_marked=False)
         tasks = plan_tasks(item.video_id, key, analysis, settings, item.content_hash)
-        return ItemPlan(item, key, tuple(tasks))
+        return sampled_plan(ItemPlan(item, key, tuple(tasks)), settings)
     except MediaError as error:
         if error.code == "cancelled":
             return ItemPlan(item, None, cancelled=True)

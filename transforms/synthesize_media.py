@@ -93,13 +93,15 @@ def assemble_item(plans: Iterable[ItemPlan], batches: Iterable[OutcomeBatch]) ->
 async def synthesize_item(item: ItemOutcome, context: RunContext, session: ModelSession) -> ItemOutcome:
     """Synthesize one item.
 
-    Skipped if the prompt has no video level, for an image (its one segment covers everything), and if no segment
-    succeeded.
+    Skipped if the prompt has no video level, for an image (its one segment covers everything), for a sample of the item's
+    segments, which would misrepresent it, and if no segment succeeded.
     """
     prompt, key = context.request.prompt, item.plan.analysis_key
     is_image = any(segment.task.media_type == "image" for segment in item.segments)
     if prompt.video_level is None or is_image or key is None:
         return item
+    if item.plan.sampled_from is not None:
+        return replace(item, warnings=(*item.warnings, NotRun("synthesis", "the run samples the segments of items")))
     source = await asyncio.to_thread(source_of, item, context, session.cache)
     if not source.covered:
         return item
@@ -163,7 +165,7 @@ def source_of(item: ItemOutcome, context: RunContext, cache: OperationCache) -> 
         succeeded = extraction is not None and extraction.outcome == "succeeded"
         stored = cache.get(extraction.key) if extraction is not None and succeeded else None
         metadata = None if stored is None else stored["metadata"]
-        words = segment_words(item, segment.task.number, cache) or ()
+        words = segment_words(segment, cache) or ()
         spoken = spoken_text(tuple(word for word in words if (word.start_us + word.end_us) // 2 >= heard_until_us))
         if metadata is not None:
             heard_until_us = max(heard_until_us, span.end_us)

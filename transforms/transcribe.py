@@ -12,7 +12,7 @@ from promptreel.providers.transcript import Transcript, merge_channels, text_of,
 from promptreel.providers.transcription import speech_of
 from promptreel.providers.whisper import WhisperTranscriber, find_weights
 from promptreel.schemas.ids import digest
-from promptreel.schemas.media import ChannelSound, PlannedSegment, TimeSpan
+from promptreel.schemas.media import ChannelSound
 from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder, operation_file
 from promptreel.tables.operation_cache import OperationCache
@@ -20,7 +20,7 @@ from promptreel.tables.progress import ProgressBoard
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
-from promptreel.transforms.elements import ItemOutcome, ItemPlan, OutcomeBatch
+from promptreel.transforms.elements import ItemPlan, OutcomeBatch, SegmentOutcome
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.local_operation import run_local_operation
 from promptreel.transforms.not_run import NotRun
@@ -123,19 +123,14 @@ def _read_transcript(cache: OperationCache, key: str) -> Transcript:
     return transcript_from_dict(stored["transcript"])
 
 
-def segment_words(item: ItemOutcome, number: int, cache: OperationCache) -> tuple[Word, ...] | None:
-    """Return the words spoken in segment `number` of an item; None without a transcript."""
-    segment = item.segments[number]
+def segment_words(segment: SegmentOutcome, cache: OperationCache) -> tuple[Word, ...] | None:
+    """Return the words spoken in a segment; None without a transcript."""
     outcome = segment.outcome_of("transcription")
     if outcome is None or outcome.outcome != "succeeded":
         return None
     transcript = load_transcript(cache, outcome.key)
-    return None if transcript is None else words_of_span(transcript.words, *span_of_words(segment.task.planned))
-
-
-def span_of_words(planned: PlannedSegment) -> tuple[TimeSpan, bool]:
-    """Return a segment's span, and whether words that end after the item belong to it; see `words_of_span`."""
-    return planned.span, planned.end.reason == "end"
+    planned = segment.task.planned
+    return None if transcript is None else words_of_span(transcript.words, planned.span, planned.is_last)
 
 
 def spoken_text(words: tuple[Word, ...] | None) -> str:

@@ -83,6 +83,23 @@ class PromptRecord(Base):
     updated_at: Mapped[datetime]
 
 
+class PromptVersionRecord(Base):
+    """A content that the prompts of one name had. The versions of a name are numbered from 1 in the order of first use.
+
+    Attributes:
+        content_id: id derived from the definition.
+    """
+
+    __tablename__ = "prompt_versions"
+    __table_args__ = (Index("version_of_content", "account_id", "name", "content_id", unique=True),)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content_id: Mapped[str]
+    definition: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class Video(Base):
     """A media item of any type. `media_uri` locates its bytes; `video_uri` is shown to the caller."""
 
@@ -113,6 +130,8 @@ class RunRecord(Base):
             owner, and one that rises with each heartbeat. Other supervisors time heartbeats by their own monotonic
             clocks, so clocks need not agree.
         manifest_number: the committed manifest that `summary` was derived from.
+        name, tags: labels of the run; None without, and in runs of earlier versions.
+        prompt_version: see `PromptVersionRecord`.
     """
 
     __tablename__ = "prompt_runs"
@@ -145,6 +164,9 @@ class RunRecord(Base):
     lease_beat: Mapped[int] = mapped_column(BigInteger, default=0)
     starts: Mapped[int] = mapped_column(default=0)
     manifest_number: Mapped[int | None]
+    name: Mapped[str | None]
+    tags: Mapped[dict[str, Any] | None]
+    prompt_version: Mapped[int | None]
 
 
 class RunItem(Base):

@@ -18,6 +18,7 @@ from promptreel.api.runs.run_tables import run_tables
 from promptreel.api.runs.statuses import SEGMENT_OPERATIONS
 from promptreel.api.runs.unstarted import counters_without_results
 from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.settings import settings_from_dict
 from promptreel.tables.attempts import last_attempt
 from promptreel.tables.layout import request_file
@@ -170,6 +171,8 @@ def write_run_folder(session: Session, storage: Storage, run: RunRecord) -> None
         target=(json.dumps(run.target),),
         created_at=required_time(run.created_at),
         owner=run.account_id,
+        labels=RunLabels(run.name, run.tags or {}),
+        prompt_version=run.prompt_version,
     )
     write_request(storage, request, items)
 

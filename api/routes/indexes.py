@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.runs.label_filter import LabelFilter
 from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.store import runs_page
 from promptreel.api.uploads.index_rows import owned_index
@@ -87,12 +88,17 @@ def list_index_videos(
 
 @router.get("/{index_id}/prompt-runs", response_model=Page[PromptRunBody])
 def list_index_runs(
-    index_id: str, caller: Reader, database: Db, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    index_id: str,
+    caller: Reader,
+    database: Db,
+    labels: LabelFilter,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> JsonResponse:
     """List the runs over an index or its media items, newest first."""
     with database.read() as session:
         owned_index(session, caller, index_id)
-        return JsonResponse(runs_page(session, caller, index_id, limit, cursor))
+        return JsonResponse(runs_page(session, caller, index_id, limit, cursor, labels))
 
 
 @router.delete("/{index_id}", response_model=DeletionStatus)

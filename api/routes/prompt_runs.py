@@ -13,6 +13,7 @@ from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
 from promptreel.api.runs.failures import failed_segments, failure_rows
+from promptreel.api.runs.label_filter import LabelFilter
 from promptreel.api.runs.plan import model_warnings, plan_run, run_settings
 from promptreel.api.runs.results import llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
@@ -74,10 +75,12 @@ def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config,
 
 
 @router.get("", response_model=list[PromptRunBody])
-def list_runs(caller: Reader, database: Db, limit: Annotated[int, Query(ge=1, le=200)] = 200) -> JsonResponse:
+def list_runs(
+    caller: Reader, database: Db, labels: LabelFilter, limit: Annotated[int, Query(ge=1, le=200)] = 200
+) -> JsonResponse:
     """List the newest runs."""
     with database.read() as session:
-        return JsonResponse([run_body(run) for run in session.scalars(runs_of(caller).limit(limit))])
+        return JsonResponse([run_body(run) for run in session.scalars(runs_of(caller, labels).limit(limit))])
 
 
 @router.get("/{run_id}", response_model=PromptRunBody)

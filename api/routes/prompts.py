@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import PromptRecord, RunRecord
+from promptreel.api.runs.prompt_versions import known_versions, register_version
 from promptreel.api.web.auth import Admin, Principal, Reader, Writer
 from promptreel.api.web.dependencies import Db
 from promptreel.api.web.errors import ApiError, invalid, not_found
@@ -19,6 +21,7 @@ from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.errors import PromptError
+from promptreel.schemas.ids import prompt_id_of
 from promptreel.schemas.media_times import read_time_texts
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.validation import check_is_small, validator_of
@@ -54,7 +57,7 @@ def create_prompt(
             updated_at=created_at,
         )
         session.add(record)
-        return 201, prompt_body(record)
+        return 201, prompt_body(record, register_version(session, caller.account_id, prompt))
 
     return answer_once(
         KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), create
@@ -67,8 +70,11 @@ def list_prompts(caller: Reader, database: Db, active_only: bool = True, include
     with database.read() as session:
         prompts = select(PromptRecord).where(PromptRecord.account_id == caller.account_id)
         records = session.scalars(prompts.order_by(PromptRecord.created_at.desc(), PromptRecord.prompt_id.desc())).all()
+        versions = known_versions(session, caller.account_id, {record.definition["name"] for record in records})
     active = sum(record.is_active for record in records)
-    shown = [prompt_body(record) for record in records if record.is_active or not active_only]
+    shown = [
+        prompt_body(record, _version(record, versions)) for record in records if record.is_active or not active_only
+    ]
     return JsonResponse({"prompts": shown, "total_count": len(records), "active_count": active})
 
 
@@ -92,7 +98,9 @@ def test_schema(body: TestSchema, caller: Writer) -> JsonResponse:
 def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
     """Get a prompt."""
     with database.read() as session:
-        return JsonResponse(prompt_body(owned_prompt(session, caller, prompt_id)))
+        record = owned_prompt(session, caller, prompt_id)
+        versions = known_versions(session, caller.account_id, [record.definition["name"]])
+        return JsonResponse(prompt_body(record, _version(record, versions)))
 
 
 @router.put("/{prompt_id}", response_model=PromptBody)
@@ -104,11 +112,12 @@ def update_prompt(
 
     def update(session: Session) -> tuple[int, dict[str, Any]]:
         record = owned_prompt(session, caller, prompt_id, to_write=True)
-        record.definition = _checked(_changed(record.definition, changes)).to_dict()
+        prompt = _checked(_changed(record.definition, changes))
+        record.definition = prompt.to_dict()
         if changes.get("is_active") is not None:
             record.is_active = changes["is_active"]
         record.updated_at = now()
-        return 200, prompt_body(record)
+        return 200, prompt_body(record, register_version(session, caller.account_id, prompt))
 
     return answer_once(KeyedRequest(database, caller, "PUT", request.url.path, key, changes), update)
 
@@ -159,7 +168,7 @@ def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_writ
     return record
 
 
-def prompt_body(record: PromptRecord) -> dict[str, Any]:
+def prompt_body(record: PromptRecord, version: int | None) -> dict[str, Any]:
     """Render a prompt as JSON values."""
     return {
         "prompt_id": record.prompt_id,
@@ -167,7 +176,13 @@ def prompt_body(record: PromptRecord) -> dict[str, Any]:
         **record.definition,
         "is_active": record.is_active,
         "created_at": required_time(record.created_at),
+        "version": version,
+        "content_id": prompt_id_of(record.definition),
     }
+
+
+def _version(record: PromptRecord, versions: Mapping[tuple[str, str], int]) -> int | None:
+    return versions.get((record.definition["name"], prompt_id_of(record.definition)))
 
 
 def _checked(definition: dict[str, Any]) -> Prompt:

@@ -61,6 +61,9 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
         "marker": NO_MARKER,
         "started_at": wire_time(run.started_at),
         "completed_at": wire_time(run.completed_at),
+        "name": run.name,
+        "tags": run.tags or {},
+        "prompt_version": run.prompt_version,
     }
 
 

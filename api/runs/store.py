@@ -15,10 +15,12 @@ from promptreel.api.db.engine import Database
 from promptreel.api.db.models import RunItem, RunRecord
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.plan import check_limits, first_summary, plan_run
+from promptreel.api.runs.prompt_versions import register_version
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import none_found, not_found
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.run_labels import NO_LABELS, RunLabels
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
 
 # The most frequent statements. They are built once and return plain rows: building a statement, and objects from its
@@ -51,6 +53,9 @@ def start_run(session: Session, caller: Principal, body: ExecuteRun, config: Api
         "status": "pending",
         "summary": first_summary(prompt, settings, videos, body.warnings()),
         "created_at": now(),
+        "name": body.name,
+        "tags": body.tags,
+        "prompt_version": register_version(session, caller.account_id, prompt),
     }
     items = [
         {"run_id": values["run_id"], "video_id": video.video_id, "position": position}
@@ -102,17 +107,23 @@ async def look_up_run(database: Database, caller: Principal, run_id: str) -> Row
     return found
 
 
-def runs_of(caller: Principal) -> Select[RunRecord]:
-    """Select the caller's runs, newest first."""
+def runs_of(caller: Principal, labels: RunLabels = NO_LABELS) -> Select[RunRecord]:
+    """Select the caller's runs with this name, if any, and these tags, newest first."""
     mine = select(RunRecord).where(RunRecord.account_id == caller.account_id)
+    if labels.name is not None:
+        mine = mine.where(RunRecord.name == labels.name)
+    for key, value in labels.tags.items():
+        mine = mine.where(RunRecord.tags[key].as_string() == value)
     return mine.order_by(RunRecord.created_at.desc(), RunRecord.run_id.desc())
 
 
-def runs_page(session: Session, caller: Principal, index_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """Return one page of the runs over an index, newest first."""
-    scope = ("runs", caller.account_id, index_id)
+def runs_page(
+    session: Session, caller: Principal, index_id: str, limit: int, cursor: str | None, labels: RunLabels = NO_LABELS
+) -> dict[str, Any]:
+    """Return one page of the runs with these labels over an index, newest first."""
+    scope = ("runs", caller.account_id, index_id, *([] if labels == NO_LABELS else [labels.name, dict(labels.tags)]))
     position = decode_cursor(cursor, scope, (datetime, str))
-    rows = runs_of(caller).where(RunRecord.index_id == index_id)
+    rows = runs_of(caller, labels).where(RunRecord.index_id == index_id)
     if position is not None:
         created_at, run_id = position
         is_older = RunRecord.created_at < created_at

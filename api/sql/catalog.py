@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from promptreel.api.sql.scope import RunScope
-from promptreel.tables.analyst_views import AnalystView, AnalystViews
+from promptreel.tables.analyst_views import AnalystViews
 from promptreel.tables.run_views import quoted
+from promptreel.tables.view_columns import AnalystView
 
 _CONTEXT: Final[Mapping[str, tuple[type, ...]]] = {
     "video_id": (str,),
@@ -60,6 +61,11 @@ def examples(views: AnalystViews) -> list[dict[str, str]]:
             "Segments in which a word is spoken",
             "SELECT video_id, segment_id, run_id, start_us / 1e6 AS start_time, end_us / 1e6 AS end_time, text "
             "FROM transcripts WHERE text ILIKE '%the%' ORDER BY video_id, start_us LIMIT 50",
+        ),
+        _example(
+            "Newest answers by prompt and version",
+            "SELECT prompt_name, prompt_version, count(*) AS segments, max(executed_at) AS newest FROM current_results "
+            "GROUP BY prompt_name, prompt_version ORDER BY prompt_name, prompt_version",
         ),
     ]
     for types, build in (

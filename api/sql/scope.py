@@ -114,7 +114,7 @@ def _committed(storage: Storage, record: RunRecord) -> CommittedRun | None:
     try:
         manifest = newest_readable(storage, run_id)
         if manifest is not None:
-            return CommittedRun(run_id, read_request(storage, run_id).prompt, manifest)
+            return CommittedRun.of(read_request(storage, run_id), manifest)
     except RunNotFound as error:
         raise not_found("run", run_id) from error
     if record.status not in FINAL:

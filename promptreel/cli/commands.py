@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     ),
     "sql": LazyCommand("promptreel.cli.read:sql", "run", "Query the tables of runs with one SELECT."),
     "diff": LazyCommand("promptreel.cli.diff:diff", "run", "Compare two runs field by field."),
+    "score": LazyCommand("promptreel.cli.score:score", "run", "Score runs against labelled values, and compare them."),
     "doctor": LazyCommand("promptreel.cli.doctor:doctor", "run", "Show which ffmpeg, models and keys are in use."),
     "models": LazyCommand("promptreel.cli.models:models", "run", "List model weights, and download them."),
     "sample-film": LazyCommand("promptreel.cli.sample:sample_film", "run", "Generate a short sample film."),

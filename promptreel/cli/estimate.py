@@ -9,6 +9,7 @@ import click
 from promptreel.cli.model_messages import warn_of_models
 from promptreel.cli.options import data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json, print_table
+from promptreel.cli.sampling import sample_target
 from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
@@ -43,7 +44,8 @@ def estimate(
     expanded = expand_target(target)
     if skipped := expanded.skipped_text():
         click.echo(skipped, err=True)
-    estimated = estimate_run(storage, prompt, settings, provider, expanded.items, analyze=analyze).to_dict()
+    items = sample_target(expanded.items, settings)
+    estimated = estimate_run(storage, prompt, settings, provider, items, analyze=analyze).to_dict()
     if as_json:
         print_json(estimated)
         return

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
+from promptreel.cli.label_options import label_filters, labels_of
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.interim import newest_readable, reading
+from promptreel.tables.item_names import names_of
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
@@ -27,18 +34,25 @@ from promptreel.tables.storage import Storage
 
 _DEFAULT_ROWS = 50
 _DEFAULT_SQL_ROWS = 1000
+_CURRENT = re.compile(rf"\b({CURRENT_RESULTS}|{CURRENT_FIELDS})\b", re.IGNORECASE)
 
 
 @click.command()
 @click.option(
     "--limit", type=click.IntRange(1), default=_DEFAULT_ROWS, show_default=True, help="Maximum number of runs."
 )
+@label_filters
+@click.option("--prompt", "prompt_name", metavar="NAME", help="Show only runs of prompts with this name.")
 @data_dir_option
 @json_option
-def runs(limit: int, data_dir: str, as_json: bool) -> None:
+def runs(
+    limit: int, run_name: str | None, tags: tuple[str, ...], prompt_name: str | None, data_dir: str, as_json: bool
+) -> None:
     """List runs, newest first."""
     storage = open_data_dir(data_dir)
-    listed = [_run_row(storage, run_id) for run_id in islice(iter_run_ids(storage), limit)]
+    wanted = labels_of(run_name, tags)
+    found = (run_id for run_id in iter_run_ids(storage) if _is_shown(storage, run_id, wanted, prompt_name))
+    listed = [_run_row(storage, run_id) for run_id in islice(found, limit)]
     for row in listed:
         if row["damage"] is not None:
             click.echo(f"run {row['run_id']} is damaged: {row['damage']}", err=True)
@@ -46,7 +60,16 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
         print_json(listed)
         return
     columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
-    shown = [{**row, "warnings": len(row["warnings"])} for row in listed]
+    columns[1:1] = [label for label in ("name", "tags") if any(row[label] for row in listed)]
+    shown = [
+        {
+            **row,
+            "warnings": len(row["warnings"]),
+            "tags": ", ".join(f"{key}={value}" for key, value in sorted(row["tags"].items())),
+            "prompt": f"{row['prompt']} v{row['prompt_version']}" if row["prompt_version"] else row["prompt"],
+        }
+        for row in listed
+    ]
     print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
     for row in listed:
         for warning in row["warnings"]:
@@ -68,7 +91,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     run = _committed(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
-    selected = [row["video_id"] for row in items if media is None or media in _names_of(row)]
+    selected = [row["video_id"] for row in items if media is None or media in names_of(row)]
     if not selected:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
     table = "video_results" if video_level else "results"
@@ -130,7 +153,7 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     "run_ids",
     multiple=True,
     metavar="RUN_ID",
-    help="Run to read; repeatable. [default: the newest]",
+    help="Run to read; repeatable. [default: the newest; all if the query names a current_ view]",
 )
 @click.option("--limit", type=click.IntRange(1), help="Maximum number of rows. [default: 1000; all with --out]")
 @click.option(
@@ -149,10 +172,14 @@ def sql(
     \b
     Tables: media, segments (with the prompt's fields), results, transcripts, utterances, frames, video_results,
             failures, llm_calls.
-    Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID.
+    Views:  fields (the run's prompt fields, one typed column each), also available under the run's ID;
+            current_results and current_fields (the newest answer of each segment, for each prompt, across runs).
     """
     storage = open_data_dir(data_dir)
-    selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
+    if not run_ids and _CURRENT.search(statement):
+        selected = list(_intact_runs(storage))
+    else:
+        selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
     with connect_views(storage, selected) as connection:
         if out is not None:
             count = export_rows(connection, statement, out, limit)
@@ -168,26 +195,31 @@ def sql(
     print_table(f"{answer.num_rows} rows", answer.column_names, (list(row.values()) for row in answer.to_pylist()))
 
 
-def _names_of(item: dict[str, Any]) -> set[str]:
-    """Return every name that selects an item: its ID, name and URI, and those of files with the same bytes."""
-    others = (uri.rsplit("/", 1)[-1] for uri in item["other_uris"])
-    return {item["video_id"], item["name"], item["uri"], *item["other_uris"], *others}
-
-
 def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
     """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
     if run_id is not None:
         return _with_note(storage, readable_run(storage, run_id))
+    run = next(_intact_runs(storage, "; reading the run before it"), None)
+    if run is None:
+        raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+    return run
+
+
+def _intact_runs(storage: Storage, instead: str = "") -> Iterator[CommittedRun]:
+    """Yield the runs with tables, newest first, without damaged ones; say which have not ended or are damaged.
+
+    Args:
+        instead: what happens instead of reading a damaged run, for its warning.
+    """
     for candidate in iter_run_ids(storage):
         try:
             if newest_readable(storage, candidate) is not None:
                 run = readable_run(storage, candidate)
                 with reading(run.manifest):
                     check_parts(storage, run.manifest)
-                return _with_note(storage, run)
+                yield _with_note(storage, run)
         except RunDamaged as error:
-            click.echo(f"warning: {error}; reading the run before it", err=True)
-    raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
+            click.echo(f"warning: {error}{instead}", err=True)
 
 
 def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
@@ -204,6 +236,17 @@ def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
     return run
 
 
+def _is_shown(storage: Storage, run_id: str, wanted: RunLabels, prompt_name: str | None) -> bool:
+    """Whether a run passes the filters; a run whose request is not readable passes only if there are none."""
+    if wanted == RunLabels() and prompt_name is None:
+        return True
+    try:
+        request = read_request(storage, run_id)
+    except RunDamaged:
+        return False
+    return request.labels.matches(wanted) and prompt_name in (None, request.prompt.name)
+
+
 def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     """Return one row of the list of runs; for a damaged run, only what is readable."""
     request, manifest, damage = None, None, None
@@ -213,11 +256,17 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     except RunDamaged as error:
         damage = f"{error.file} {error.cause}"
     counts = manifest.counts if manifest is not None else {}
+    sample = request.settings.sample if request is not None else None
     return {
         "run_id": run_id,
         "status": _status(storage, run_id, manifest) if damage is None else "damaged",
+        "name": request.labels.name if request is not None else None,
+        "tags": dict(request.labels.tags) if request is not None else {},
         "prompt": request.prompt.name if request is not None else None,
+        "prompt_version": request.prompt_version if request is not None else None,
+        "prompt_content_id": request.prompt.prompt_id if request is not None else None,
         "model": request.settings.model.model if request is not None else None,
+        "sample": asdict(sample) if sample is not None else None,
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,

@@ -14,12 +14,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from promptreel.cli.label_options import label_options, labels_of
 from promptreel.cli.model_messages import check_model_names
 from promptreel.cli.options import command_line, data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
 from promptreel.cli.output import print_json
 from promptreel.cli.progress import RunProgress
 from promptreel.cli.resume import changes_of, failures_of_ended, prepare_resume, write_retry_of
 from promptreel.cli.runner_options import is_option, nearest_option, split_words
+from promptreel.cli.sampling import sample_target
 from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
@@ -29,6 +31,7 @@ from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
+from promptreel.tables.prompt_versions import register_version
 from promptreel.tables.request import RunRequest, read_target, write_request
 from promptreel.tables.runner_command import runner_command
 from promptreel.tables.runner_log import last_runner_error, open_runner_log
@@ -44,6 +47,7 @@ _POLL_INTERVAL_S = 0.2
 @click.argument("target", nargs=-1, type=click.UNPROCESSED)
 @prompt_option
 @settings_options
+@label_options
 @click.option(
     "--resume",
     metavar="RUN_ID",
@@ -159,6 +163,7 @@ def _option_names(context: click.Context) -> list[str]:
 
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
     prompt = load_prompt(prompt_name)
+    labels = labels_of(options["run_name"], options["tags"])
     settings = settings_of(options)
     check_run(prompt, settings)
     target = expand_target(named)
@@ -166,8 +171,10 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
         click.echo(skipped, err=True)
     check_model_names(settings)
     as_named = tuple(os.fsencode(public_uri(name)).decode("utf-8", "replace") for name in named)
-    request = RunRequest(new_run_id(), prompt, settings, as_named, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    write_request(storage, request, target.items)
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    version = register_version(storage, prompt)
+    request = RunRequest(new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version)
+    write_request(storage, request, sample_target(target.items, settings))
     return request.run_id
 
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from promptreel.cli.output import print_table
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run, read_rows
+from promptreel.tables.request import read_request
 from promptreel.tables.resume_settings import newest_number, read_changes
 from promptreel.tables.storage import LocalStorage, Storage
 
@@ -27,6 +29,7 @@ def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
     """Return the summary of a committed run as JSON values."""
     run = committed_run(storage, run_id)
     manifest = run.manifest
+    sample = read_request(storage, run_id).settings.sample
     return {
         "run_id": run_id,
         "status": manifest.status,
@@ -34,6 +37,7 @@ def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
         "prompt": run.prompt.name,
         "manifest": manifest.number,
         "folder": f"{storage.root}/{run_folder(run_id)}",
+        "sample": None if sample is None else asdict(sample),
         "changed_settings": read_changes(storage, run_id, newest_number(storage, run_id)),
         "counts": dict(manifest.counts),
         "warnings": list(manifest.warnings),
@@ -54,6 +58,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"\nrun      {summary['run_id']}: {summary['status']}")
     if summary["error_message"]:
         click.echo(f"error    {summary['error_message']}")
+    if sample := summary["sample"]:
+        click.echo(f"sample   {sample['count']} {sample['unit']} of the target, seed {sample['seed']}")
     copies = sum(len(row["other_uris"]) for row in summary["media"])
     if copies:
         click.echo(f"copies   {copies} files are copies of others and share their items")

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
+from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.strategies import (
     DEFAULT_AUDIO_STRATEGY,
     DEFAULT_VIDEO_STRATEGY,
@@ -49,6 +51,8 @@ class ExecuteRun(NullIsAbsent):
     enable_transcription: bool = True
     enable_image_embedding: bool = True
     segment_options: SegmentOptions = SegmentOptions()
+    name: str | None = Field(default=None, description="Name of the run; runs can be listed by it.")
+    tags: dict[str, str] = Field(default={}, description="Tags of the run; runs can be listed by them.")
 
     @model_validator(mode="after")
     def _check_definition(self) -> ExecuteRun:
@@ -57,6 +61,14 @@ class ExecuteRun(NullIsAbsent):
                 "segment_options.definition is set, but video_segmentation_type is "
                 f"{self.video_segmentation_type!r}; use 'smart'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> ExecuteRun:
+        try:
+            RunLabels(self.name, self.tags)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
         return self
 
     @model_validator(mode="after")
@@ -119,6 +131,9 @@ class PromptRunBody(WireModel):
             14:03:10 UTC: HTTP 503 ..."; null while calls succeed and after the run. `warnings` has it too.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
+        name, tags: labels that the caller gave the run.
+        prompt_version: number of the prompt's content among those that prompts of this name had; null in runs of earlier
+            versions.
     """
 
     run_id: str
@@ -186,6 +201,9 @@ class PromptRunBody(WireModel):
     model_calls: int = 0
     estimated_input_tokens: int | None = None
     actual_tokens: dict[str, int] = {}
+    name: str | None = None
+    tags: dict[str, str] = {}
+    prompt_version: int | None = None
 
 
 class RunEstimateBody(WireModel):

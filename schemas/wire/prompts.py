@@ -41,7 +41,13 @@ class SemanticIndexingBody(ClosedModel):
 
 
 class PromptBody(WireModel):
-    """A stored prompt."""
+    """A stored prompt.
+
+    Attributes:
+        version: number of this content among those that prompts of this name had, from 1; null if the prompt is older than
+            version numbers and has not been used or changed since.
+        content_id: hash of the content; prompts with equal content have the same one.
+    """
 
     prompt_id: str
     user_id: str
@@ -53,6 +59,8 @@ class PromptBody(WireModel):
     semantic_indexing: SemanticIndexingBody
     is_active: bool
     created_at: str
+    version: int | None = None
+    content_id: str | None = None
 
 
 class PromptList(WireModel):

@@ -210,7 +210,8 @@ def test_only_the_sent_fields_of_a_prompt_change(caller):
     prompt_id = caller.prompt({**DESCRIBE, "semantic_indexing": {"disabled_video_level_fields": ["topic"]}})
     before = ok_json(caller.get(f"/prompts/{prompt_id}"))
     after = ok_json(caller.put(f"/prompts/{prompt_id}", json={"name": "renamed", "video_level": None}))
-    assert after == {**before, "name": "renamed"}
+    assert after == {**before, "name": "renamed", "content_id": after["content_id"]}
+    assert after["content_id"] != before["content_id"]
     cleared = ok_json(caller.put(f"/prompts/{prompt_id}", json={"description": "", "clear_video_level": True}))
     assert cleared["description"] == ""
     assert cleared["video_level"] is None

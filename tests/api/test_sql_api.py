@@ -28,7 +28,7 @@ def test_catalog_lists_run_tables_and_common_tables(sql_service):
     tables = {table["name"]: table for table in body["tables"]}
     assert list(tables) == [
         SECOND_RUN, FIRST_RUN, "segments", "media", "results", "transcripts", "utterances", "video_results", "failures",
-        "frames",
+        "frames", "current_results", "current_fields",
     ]  # fmt: skip
     first = tables[FIRST_RUN]
     assert (first["run_id"], first["prompt_id"], first["row_count"]) == (FIRST_RUN, "prompt_nested", SEGMENTS - 3)
@@ -57,7 +57,7 @@ def test_catalog_columns_and_counts_agree_with_queries(sql_service):
 
 def test_catalog_examples_run(sql_service):
     shown = sql_service.post("idx_mine/catalog").json()["examples"]
-    assert len(shown) == 8
+    assert len(shown) == 9
     for example in shown:
         assert sql_service.rows(example["query"])["rows"], example
 
@@ -107,6 +107,20 @@ def test_segments_combine_runs_and_unify_field_types(sql_service):
         assert row["metadata.status"] == ("good" if done else None)
         assert json.loads(row["summary"] or "[]") == (["a word", str(number)] if done else [])
         assert row["metadata.start_time"] == (number if done else None)
+
+
+def test_current_views_have_each_segment_of_a_prompt_once(sql_service):
+    answers = sql_service.rows(
+        "SELECT prompt_name, count(*) AS n, count(DISTINCT segment_id) AS d FROM current_results GROUP BY 1 ORDER BY 1"
+    )["rows"]
+    assert answers == [{"prompt_name": name, "n": 9, "d": 9} for name in ("nested", "second")]
+    rows = sql_service.rows("SELECT * FROM current_fields WHERE segment_id = 'seg_2' ORDER BY prompt_name")
+    assert [(row["run_id"], row["count"], row["metadata.start_time"]) for row in rows["rows"]] == [
+        (FIRST_RUN, None, 2.5), (SECOND_RUN, 2, 2.0),
+    ]  # fmt: skip
+    assert [context["segment_id"] for context in rows["row_context"]] == ["seg_2", "seg_2"]
+    tables = {table["name"]: table for table in sql_service.post("idx_mine/catalog").json()["tables"]}
+    assert tables["current_results"]["row_count"] == 18
 
 
 def test_result_limit_is_applied_and_reported(sql_service):

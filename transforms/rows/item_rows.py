@@ -28,9 +28,9 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
         covered_until_us = max(covered_until_us, segment.task.planned.span.end_us)
         for row in result_rows(segment, source):
             yield "results", row
-        for row in transcript_rows(item, segment, source):
+        for row in transcript_rows(segment, source):
             yield "transcripts", row
-        for row in utterance_rows(item, segment, source):
+        for row in utterance_rows(segment, source):
             yield "utterances", row
         for row in segment_failure_rows(item, segment, source):
             yield "failures", row

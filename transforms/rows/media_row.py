@@ -78,6 +78,7 @@ def _synthesis_outcome(item: ItemOutcome, *, has_time: bool) -> Outcome | None:
         return "cancelled"
     extractions = [segment.outcome_of("field_extraction") for segment in item.segments]
     ended = {extraction.outcome if extraction is not None else None for extraction in extractions}
-    if not ended or not ended <= {"failed", "cancelled"} or item.segments[0].task.media_type == "image":
+    is_synthesized = item.plan.sampled_from is None and bool(ended) and item.segments[0].task.media_type != "image"
+    if not is_synthesized or not ended <= {"failed", "cancelled"}:
         return None
     return "cancelled" if "cancelled" in ended else "failed"

@@ -8,14 +8,14 @@ from promptreel.providers.transcript import Transcript, Utterance, dominant_lang
 from promptreel.schemas.arrow import row_of
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.speech_rows import TranscriptRow, UtteranceRow
-from promptreel.transforms.elements import ItemOutcome, SegmentOutcome
+from promptreel.transforms.elements import SegmentOutcome
 from promptreel.transforms.rows.source import Row, RowSource
-from promptreel.transforms.transcribe import load_transcript, segment_words, span_of_words
+from promptreel.transforms.transcribe import load_transcript, segment_words
 
 
-def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+def transcript_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the transcript of a segment, if the item was transcribed."""
-    words = segment_words(item, segment.task.number, source.cache)
+    words = segment_words(segment, source.cache)
     if words is None:
         return
     transcript = _transcript_of(segment, source)
@@ -37,9 +37,9 @@ def transcript_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSourc
     )
 
 
-def utterance_rows(item: ItemOutcome, segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
+def utterance_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
     """Yield the utterances of a segment, including those without words."""
-    if segment_words(item, segment.task.number, source.cache) is None:
+    if segment_words(segment, source.cache) is None:
         return
     task = segment.task
     for utterance in _utterances(segment, _transcript_of(segment, source)):
@@ -72,4 +72,5 @@ def _transcript_of(segment: SegmentOutcome, source: RowSource) -> Transcript:
 
 
 def _utterances(segment: SegmentOutcome, transcript: Transcript) -> tuple[Utterance, ...]:
-    return utterances_of_span(transcript.utterances, *span_of_words(segment.task.planned))
+    planned = segment.task.planned
+    return utterances_of_span(transcript.utterances, planned.span, planned.is_last)

@@ -37,6 +37,8 @@ class ExecuteOptions(TypedDict, total=False):
     enable_transcription: bool | None
     enable_image_embedding: bool | None
     segment_options: SegmentOptions | Mapping[str, Any] | None
+    name: str | None
+    tags: Mapping[str, str] | None
 
 
 def execute(
@@ -67,9 +69,12 @@ def retrieve(run_id: str) -> Call[PromptRunBody]:
     return Call(Request("GET", path_of("prompt-runs", run_id)), PromptRunBody)
 
 
-def list_runs(*, limit: int | None = None) -> Call[list[PromptRunBody]]:
-    """List the newest runs, up to `limit` (at most 200)."""
-    return Call(Request("GET", "/prompt-runs", omit_none(limit=limit)), list[PromptRunBody])
+def list_runs(
+    *, limit: int | None = None, name: str | None = None, tags: Mapping[str, str] | None = None
+) -> Call[list[PromptRunBody]]:
+    """List the newest runs with this name and all of these tags, up to `limit` (at most 200)."""
+    tag = None if tags is None else [f"{key}={value}" for key, value in tags.items()]
+    return Call(Request("GET", "/prompt-runs", omit_none(limit=limit, name=name, tag=tag)), list[PromptRunBody])
 
 
 def list_results(run_id: str, video_id: str, *, limit: int | None = None) -> Listing[SegmentResult]:

@@ -52,6 +52,8 @@ class PromptRuns(Resource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run. It is queued; settings that are None take the service's defaults.
@@ -63,6 +65,7 @@ class PromptRuns(Resource):
                 `fixed` strategy and allowed only there.
             segment_options: `{"hop": seconds}` of `fixed` segments, `{"start_time": ..., "end_time": ...}` of each item to
                 segment, and `{"definition": ...}`, words for what one segment is.
+            name, tags: labels of the run, by which `list` finds it.
             idempotency_key: identifies this request; repeating the key returns the same run.
         """
         return self._send(
@@ -77,6 +80,8 @@ class PromptRuns(Resource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                name=name,
+                tags=tags,
                 idempotency_key=idempotency_key,
             )
         )
@@ -94,6 +99,8 @@ class PromptRuns(Resource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return self._send(
@@ -108,6 +115,8 @@ class PromptRuns(Resource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                name=name,
+                tags=tags,
             )
         )
 
@@ -115,9 +124,11 @@ class PromptRuns(Resource):
         """Get a run and its status."""
         return self._send(calls.retrieve(run_id))
 
-    def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """List the newest runs, up to `limit` (at most 200)."""
-        return self._send(calls.list_runs(limit=limit))
+    def list(
+        self, *, limit: int | None = None, name: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> builtins.list[PromptRunBody]:
+        """List the newest runs with this name and all of these tags, up to `limit` (at most 200)."""
+        return self._send(calls.list_runs(limit=limit, name=name, tags=tags))
 
     def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> Page[SegmentResult]:
         """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""
@@ -241,6 +252,8 @@ class AsyncPromptRuns(AsyncResource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptRunBody:
         """Start a run; see `PromptRuns.execute`."""
@@ -256,6 +269,8 @@ class AsyncPromptRuns(AsyncResource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                name=name,
+                tags=tags,
                 idempotency_key=idempotency_key,
             )
         )
@@ -273,6 +288,8 @@ class AsyncPromptRuns(AsyncResource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
         """Estimate a run without starting it. `breakdown` holds the counts; arguments as for `execute`."""
         return await self._send(
@@ -287,6 +304,8 @@ class AsyncPromptRuns(AsyncResource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                name=name,
+                tags=tags,
             )
         )
 
@@ -294,9 +313,11 @@ class AsyncPromptRuns(AsyncResource):
         """Get a run and its status."""
         return await self._send(calls.retrieve(run_id))
 
-    async def list(self, *, limit: int | None = None) -> builtins.list[PromptRunBody]:
-        """List the newest runs, up to `limit` (at most 200)."""
-        return await self._send(calls.list_runs(limit=limit))
+    async def list(
+        self, *, limit: int | None = None, name: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> builtins.list[PromptRunBody]:
+        """List the newest runs with this name and all of these tags, up to `limit` (at most 200)."""
+        return await self._send(calls.list_runs(limit=limit, name=name, tags=tags))
 
     async def list_results(self, run_id: str, video_id: str, *, limit: int | None = None) -> AsyncPage[SegmentResult]:
         """Page through a media item's segments in a run, including failed ones, in time order, `limit` per page."""

@@ -1,0 +1,1 @@
+"""Score runs against labelled values."""
