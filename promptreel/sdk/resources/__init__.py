@@ -1,11 +1,12 @@
 """The resources of both clients, one module per group of API routes."""
 
 from promptreel.sdk.resources.api_keys import ApiKeys, AsyncApiKeys
+from promptreel.sdk.resources.async_prompt_runs import AsyncPromptRuns
 from promptreel.sdk.resources.base import AsyncResource, Resource
 from promptreel.sdk.resources.events import AsyncEvents, Events
 from promptreel.sdk.resources.indexes import AsyncIndexes, Indexes
 from promptreel.sdk.resources.playground import AsyncPlayground, Playground
-from promptreel.sdk.resources.prompt_runs import AsyncPromptRuns, PromptRuns
+from promptreel.sdk.resources.prompt_runs import PromptRuns
 from promptreel.sdk.resources.prompts import AsyncPrompts, Prompts
 from promptreel.sdk.resources.search import AsyncSearch, Search
 from promptreel.sdk.resources.service import AsyncAuth, AsyncRateLimits, Auth, RateLimits
