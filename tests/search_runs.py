@@ -10,10 +10,12 @@ from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, RunItem, RunRecord, Video
 from promptreel.api.runs.plan import first_summary
 from promptreel.providers.text_embedding import WordLlamaEmbedder, texts_of
+from promptreel.schemas.arrow import row_of
 from promptreel.schemas.field_paths import render_text
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.table_rows import SegmentRow
 from promptreel.tables.manifest import commit_manifest, newest_manifest
 from promptreel.tables.parts import shard_writer
 from promptreel.tables.request import RunRequest, TargetItem, write_request
@@ -120,12 +122,13 @@ def _rows_of_item(run_id, video_id, segments, prompt, topic):
     head = {"run_id": run_id, "video_id": video_id}
     for number, segment in enumerate(segments):
         position = {**head, "segment_id": segment_id(video_id, number), "start_us": number * 10 * SECOND}
-        yield "segments", {
+        segment_row = SegmentRow(**{
             **position, "media_type": "video", "segment_number": number, "end_us": position["start_us"] + 10 * SECOND,
             "start_time": number * 10.0, "end_time": number * 10.0 + 10, "start_reason": "cut", "start_score": 1.0,
             "end_reason": "cut", "end_score": 1.0, "status": "succeeded", "field_extraction": "succeeded",
-            "transcription": "succeeded", "image_embedding": "succeeded", "warnings": [],
-        }  # fmt: skip
+            "transcription": "succeeded", "image_embedding": "succeeded",
+        })  # fmt: skip
+        yield "segments", row_of(segment_row)
         text = render_text(segment.metadata, prompt.leaves)
         yield "results", {
             **position, "prompt_id": "prompt_1", "model": "m", "media_type": "video",

@@ -11,11 +11,11 @@ import logging
 import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from promptreel.schemas.outcomes import Operation
+from promptreel.schemas.uris import public_uri
 from promptreel.tables import layout
 from promptreel.tables.shards import shard_of
 from promptreel.tables.storage import Storage
@@ -60,7 +60,7 @@ class OutcomeLog:
     def add_plan(self, plan: ItemPlan) -> None:
         """Log the segments of an item."""
         item = plan.item
-        public = replace(item, uri=_public(item.uri), other_uris=tuple(map(_public, item.other_uris)))
+        public = replace(item, uri=public_uri(item.uri), other_uris=tuple(map(public_uri, item.other_uris)))
         self._add(LogEntry(item.video_id, plan=replace(plan, item=public)))
 
     def add_batch(self, operation: Operation, batch: OutcomeBatch) -> None:
@@ -91,17 +91,6 @@ def read_outcomes(storage: Storage, run_id: str, shard: int) -> list[tuple[int, 
         except (ValueError, ValidationError):
             continue
     return found
-
-
-def _public(uri: str) -> str:
-    """An http(s) URL without user, query and fragment, which may contain secrets; other URIs unchanged."""
-    if not uri.lower().startswith(("http://", "https://")):
-        return uri
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # the item fails; its plan must still be logged
-        return uri.partition("://")[0] + "://"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _log_of(storage: Storage, run_id: str, attempt: int) -> BufferedLog:

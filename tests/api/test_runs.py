@@ -184,13 +184,13 @@ def test_run_whose_items_all_fail_is_failed_with_an_error(world):
     )
 
 
-def test_run_whose_calls_are_all_rejected_is_failed(world, api_media):
+def test_run_whose_calls_are_all_rejected_is_failed(world, caller, api_media):
     """The media is readable, but all its segments fail."""
-    caller = world.caller
+    video_id = caller.video(api_media / "b.flac")
     prompt_id = caller.prompt({**DESCRIBE, "name": "refused", "prompt_text": "Refuse to say anything at all."})
     world.gemini.set_faults(Fault(text="Refuse to say", status=400), *world.gemini.service.faults)
     try:
-        target = {"type": "videos", "video_ids": [world.audio_id], "index_id": world.index_id}
+        target = {"type": "videos", "video_ids": [video_id]}
         run = caller.wait(caller.start(prompt_id, target, processing_model=MODEL))
     finally:
         world.gemini.set_faults(*world.gemini.service.faults[1:])

@@ -138,7 +138,7 @@ def recorded(*answers):
 
     async def scenario():
         for answer in answers:
-            policy = policy_for(ScriptedModel(answer), sink, settings=CallSettings(max_attempts=1))
+            policy = policy_for(ScriptedModel(answer), sink, settings=CallSettings(max_attempts=1, max_outage_s=0))
             with suppress(ModelError):
                 await policy.call(REQUEST, None, SUBJECT, tally())
 

@@ -127,9 +127,10 @@ def test_secrets_of_urls_are_not_logged(tmp_path):
     item = replace(
         MEDIA,
         uri="https://me:pass@host/a.mp4?Signature=abc",
-        other_uris=("http://host/b.mp4#token", "http://[me:pass@host/c.mp4"),
+        other_uris=("http://host/b.mp4#token", "http://[me:pass@host/c.mp4", "nosuch://me:pass@host/d.mp4?sig=1"),
     )
     OutcomeLog(storage, "run_a", 1, 1, enabled=True).add_plan(ItemPlan(item, "key"))
     wait_for(lambda: storage.list_names(shard_folder(outcomes_folder("run_a"), 0)))
     ((_, entry),) = read_outcomes(storage, "run_a", 0)
-    assert (entry.plan.item.uri, entry.plan.item.other_uris) == ("https://host/a.mp4", ("http://host/b.mp4", "http://"))
+    others = ("http://host/b.mp4", "http://host/c.mp4", "nosuch://host/d.mp4")
+    assert (entry.plan.item.uri, entry.plan.item.other_uris) == ("https://host/a.mp4", others)
