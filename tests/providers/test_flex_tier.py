@@ -10,9 +10,10 @@ from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally,
 from promptreel.providers.tiers import FlexWithFallback
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.settings import CallSettings
+from promptreel.testing.calls import NoJitter
 from tests.fake_gemini import Fault
 from tests.models import MemorySink
-from tests.providers.gemini_calls import NoJitter, build_request, open_provider
+from tests.providers.gemini_calls import build_request, open_provider
 
 
 @pytest.fixture(autouse=True)
