@@ -29,7 +29,7 @@ _SETTINGS = [
     click.option(
         "--model",
         metavar="NAME",
-        help="Model: signals (built in) or a Gemini name. "
+        help="Model: signals (built in), a Gemini name, or openai:NAME. "
         f"[default: PROMPTREEL_MODEL, otherwise {DEFAULT_GEMINI_MODEL} if a key is set, otherwise signals]",
     ),
     *SEGMENTATION_OPTIONS,
