@@ -266,7 +266,7 @@ def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, 
 
 
 def _cached_key(cache: OperationCache, keys: Iterable[str]) -> str | None:
-    """The first key under which a result is cached; None if there is none."""
+    """The first key under which a result is cached; None if all are missing."""
     return next((key for key in keys if cache.get(key) is not None), None)
 
 

@@ -56,7 +56,7 @@ def look_up_model(name: str, access: ModelSettings, clock: Callable[[], float] =
 
 
 def known_look_up(name: str, access: ModelSettings, clock: Callable[[], float] = time.monotonic) -> LookUp | None:
-    """Return an earlier answer without a request; None if there is none, or it is too old."""
+    """Return an earlier answer without a request; None if it is missing or too old."""
     with _lock:
         found = _cache.get(_key(name, access))
     return found[0] if found is not None and clock() < found[1] else None

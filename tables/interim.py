@@ -68,7 +68,7 @@ def commit_interim(
 
 
 def newest_interim(storage: Storage, run_id: str, known: Manifest | None = None) -> Manifest | None:
-    """The newest interim state; None if there is none.
+    """The newest interim state; None before the first.
 
     Args:
         known: an earlier result, returned if it is still the newest.

@@ -182,7 +182,7 @@ def live_summary(summary: dict[str, Any], progress: Mapping[str, int], counts: M
 
     Args:
         progress: counters of the newest attempt, which starts at 0.
-        counts: counts of the newest interim state; empty if there is none.
+        counts: counts of the newest interim state; empty before the first.
     """
     other_failures = progress.get("transcription.failed", 0) + progress.get("image_embedding.failed", 0)
     completed = max(

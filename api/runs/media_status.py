@@ -94,7 +94,7 @@ class _TablesOfRuns:
             self._tables[run.run_id] = readable_tables(self._storage, run.run_id)
         return self._tables[run.run_id]
 
-    def forget(self, run: RunRecord) -> None:
+    def discard(self, run: RunRecord) -> None:
         """Read the tables of a run again the next time: a newer state has replaced them."""
         self._tables.pop(run.run_id, None)
 
@@ -104,7 +104,7 @@ def _run_status(tables_of: _TablesOfRuns, run: RunRecord, video: Video, with_seg
     try:
         return _newest_status(tables_of, run, video, with_segments)
     except StateExpired:
-        tables_of.forget(run)
+        tables_of.discard(run)
         return _newest_status(tables_of, run, video, with_segments)
     except RunDamaged as error:
         report_skipped(error)
