@@ -18,7 +18,7 @@ from promptreel.providers.base import ModelAnswer, Usage
 from promptreel.schemas.decoding import first_problem
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prices import NANOS_PER_UNIT, ModelPrice, Tier
-from promptreel.schemas.settings import ModelSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings
 
 PRICES_VARIABLE: Final = "PROMPTREEL_PRICES"
 # Above this many input tokens, a call has the prices `long_input` and `long_output`.
@@ -117,6 +117,14 @@ def tier_of(settings: ModelSettings, answer: ModelAnswer | None = None) -> Tier:
     """Return the tier in which a call is billed: that of its answer, if it says so, otherwise that of the settings."""
     tier: Tier = getattr(answer, "tier", None) or getattr(settings, "tier", None) or "standard"
     return tier
+
+
+def cost_of_answer(model: str, answer: ModelAnswer, settings: RunSettings) -> tuple[float, str] | None:
+    """Return (cost, currency) of an answer at today's price; None if the price of the model is unknown."""
+    price = price_of(model, settings.prices)
+    if price is None:
+        return None
+    return cost_nanos(price, answer.usage, tier_of(settings.model, answer)) / NANOS_PER_UNIT, price.currency
 
 
 def cost_nanos(price: ModelPrice, usage: Usage, tier: Tier = "standard") -> int:

@@ -11,6 +11,7 @@ from promptreel.providers.gemini import GeminiProvider, check_thinking
 from promptreel.providers.gemini_client import api_key
 from promptreel.providers.gemini_embedding import GeminiTextEmbedder
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.providers.prices import check_cost_limit
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -57,14 +58,17 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
 
 
 def check_access(settings: RunSettings) -> None:
-    """Refuses settings of which a model could not be asked: nobody answers for its name, or its service needs a key.
+    """Refuses settings of which a model could not be asked: nobody answers for its name, its service needs a key, or its
+    price is unknown although the cost is limited.
 
     Raises:
         SettingsError: naming the model, and the fix.
     """
-    provider_of(settings).check_access()
-    if settings.text_embedding.enabled:
-        text_embedder_of(settings).check_access()
+    providers = [provider_of(settings), *([text_embedder_of(settings)] if settings.text_embedding.enabled else [])]
+    for provider in providers:
+        provider.check_access()
+    called = [provider.name for provider in providers if provider.is_called]
+    check_cost_limit(settings.calls.max_cost, settings.prices, called)
 
 
 def default_model() -> str:

@@ -12,7 +12,9 @@ from typing import Any
 from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
+from promptreel.providers.prices import cost_of_answer
 from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.money import cost_counts, total_nanos
 from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables.call_log import CallLog
@@ -67,6 +69,7 @@ class ModelSession:
             on_call=self._count_call,
             deadline=context.deadline,
             spent_tokens=context.spent_tokens + self._spending.tokens,
+            cost_of=self._cost_of,
             health=self._health,
         )
 
@@ -139,6 +142,7 @@ class ModelSession:
     def _check_run(self) -> None:
         if self.provider.is_called:
             self._spending.check_halted()
+            self._spending.check_cost(self._context.request.settings.calls.max_cost, self._context.spent_nanos)
 
     def _store(self, key: str, value: dict[str, Any], claim: Claim | None) -> None:
         """Persist the records of an operation's calls, then its result; then give up the claim."""
@@ -167,8 +171,13 @@ class ModelSession:
         self._progress.add_outcomes(operation, "failed")
         return OperationOutcome(operation, "failed", key, attempts=tally.attempts, failure=failure)
 
+    def _cost_of(self, answer: ModelAnswer) -> tuple[float, str] | None:
+        settings = self._context.request.settings
+        return cost_of_answer(self.provider.name, answer, settings)
+
     def _count_call(self, call: LlmCallRow) -> None:
-        self._spending.add(call.total_tokens)
+        cost = cost_counts(call.cost, call.currency, call.total_tokens)
+        self._spending.add(call.total_tokens, total_nanos(cost))
         self._progress.add(
             calls=1,
             calls_failed=int(call.status != "success"),
@@ -177,4 +186,5 @@ class ModelSession:
             thought_tokens=call.thought_tokens,
             cached_tokens=call.cached_tokens,
             total_tokens=call.total_tokens,
+            **cost,
         )

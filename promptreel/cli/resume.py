@@ -51,6 +51,7 @@ RESUME_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "call_deadline": ("calls.deadline_s", _same),
     "max_attempts": ("calls.max_attempts", _same),
     "max_tokens": ("calls.max_total_tokens", _same),
+    "max_cost": ("calls.max_cost", _same),
     "run_deadline": ("calls.run_deadline_s", _same),
     "max_media_hours": ("limits.max_duration_s", lambda hours: hours * 3600),
     "max_image_megapixels": ("limits.max_image_pixels", lambda megapixels: round(megapixels * 1e6)),

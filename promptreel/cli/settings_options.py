@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, retirement_warning
+from promptreel.providers.prices import PRICES_VARIABLE, load_prices
 from promptreel.providers.registry import default_model
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import (
@@ -193,6 +194,18 @@ _SETTINGS = [
         help="Wait this long for a service that is down or grants no call, then halt; 0 does not wait.",
     ),
     click.option("--max-tokens", type=int, metavar="N", help="Make no further calls after this many tokens."),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="AMOUNT",
+        help="Make no further calls after this cost, in the currency of the model's price; calls in flight finish.",
+    ),
+    click.option(
+        "--prices",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help=f"JSON file with prices of models, instead of the published ones. [default: {PRICES_VARIABLE}]",
+    ),
     click.option("--run-deadline", type=float, metavar="SECONDS", help="Make no further calls after this time."),
     click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Reject longer items."),
     click.option(
@@ -270,6 +283,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_attempts=options["max_attempts"],
             max_outage_s=options["max_outage"],
             max_total_tokens=options["max_tokens"],
+            max_cost=options["max_cost"],
             run_deadline_s=options["run_deadline"],
         ),
         transcription=TranscriptionSettings(
@@ -287,4 +301,5 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         reuse_results=not options["fresh"],
         commit_interval_s=options["commit_interval"],
+        prices=load_prices(options["prices"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from promptreel.schemas.money import cost_counts
 from promptreel.transforms.rows.source import Row
 
 
@@ -36,5 +37,6 @@ def counts_of(table: str, row: Row) -> dict[str, int]:
             "tokens.thought": row["thought_tokens"],
             "tokens.cached": row["cached_tokens"],
             "tokens.total": row["total_tokens"],
+            **cost_counts(row.get("cost"), row.get("currency"), row["total_tokens"]),
         }
     return {}
