@@ -14,6 +14,7 @@ from promptreel.cli.output import print_json, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.money import Money, format_money, money_of
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
@@ -45,8 +46,8 @@ def runs(limit: int, data_dir: str, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
-    shown = [{**row, "warnings": len(row["warnings"])} for row in listed]
+    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "cost", "warnings", "created_at"]
+    shown = [{**row, "warnings": len(row["warnings"]), "cost": format_money(Money(**row["cost"]))} for row in listed]
     print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
     for row in listed:
         for warning in row["warnings"]:
@@ -221,6 +222,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
+        "cost": money_of(counts).to_dict(),
         "warnings": list(manifest.warnings) if manifest is not None else [],
         "created_at": request.created_at if request is not None else None,
         "damage": damage,
