@@ -90,7 +90,9 @@ def load_prices(file: str | os.PathLike[str] | None) -> tuple[ModelPrice, ...]:
     except (OSError, ValueError) as error:
         raise SettingsError(f"prices {os.fspath(name)}: {error}; use a JSON file such as in docs/money.md") from error
     if not isinstance(models, dict):
-        raise SettingsError(f"prices {os.fspath(name)}: is a JSON {type(models).__name__}; use an object of model names")
+        raise SettingsError(
+            f"prices {os.fspath(name)}: is a JSON {type(models).__name__}; use an object of model names"
+        )
     found: list[ModelPrice] = []
     for model, entry in models.items():
         for price in entry if isinstance(entry, list) else [entry]:

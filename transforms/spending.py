@@ -42,7 +42,9 @@ class Spending:
             earlier_nanos: cost of earlier attempts at the run.
         """
         if limit is not None and self.cost_nanos + earlier_nanos >= nanos_of(limit):
-            raise Halted("budget_exhausted", f"the run reached its cost limit of {limit:g}; raise it and resume the run")
+            raise Halted(
+                "budget_exhausted", f"the run reached its cost limit of {limit:g}; raise it and resume the run"
+            )
 
     def health_of(
         self, model: str, patience_s: float, on_change: Callable[[ServiceState | None], None]

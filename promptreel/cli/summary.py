@@ -66,7 +66,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
         f"{reused} reused from earlier runs"
     )
     if changed := summary["changed_settings"]:
-        click.echo(f"settings {', '.join(f'{path} {setting_text(value)}' for path, value in changed.items())} (changed by a resume)")
+        shown = ", ".join(f"{path} {setting_text(value)}" for path, value in changed.items())
+        click.echo(f"settings {shown} (changed by a resume)")
     for warning in summary["warnings"]:
         click.echo(f"warning  {warning}")
     if flawed := Counter(code for row in summary["media"] for code in row["warning_codes"]):

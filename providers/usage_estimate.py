@@ -1,0 +1,187 @@
+"""Estimate the usage and the cost of a run's calls before they are made, each with its spread.
+
+The calls of one kind are estimated together: those for the segments of an item, its synthesis, and its embeddings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from promptreel.providers.answer_estimate import CHARS_PER_TOKEN, LIST_LENGTH, TEXT_CHARS, answer_tokens, thought_tokens
+from promptreel.providers.base import Usage
+from promptreel.providers.extraction import extraction_instruction
+from promptreel.providers.prices import cost_nanos
+from promptreel.providers.synthesis import synthesis_instruction
+from promptreel.providers.token_estimate import input_tokens
+from promptreel.schemas.media import MediaType
+from promptreel.schemas.prices import NANOS_PER_UNIT, ModelPrice, Tier
+from promptreel.schemas.prompt import SYSTEM_FIELDS, Prompt
+from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.spread import ZERO, Spread, total
+
+CallKind = Literal["video", "audio", "image", "synthesis", "embedding"]
+# Maps the length of segments in seconds to their number: with the fewest, the expected and the most segments.
+Lengths = tuple[Mapping[float, int], Mapping[float, int], Mapping[float, int]]
+
+# A service caches a shared instruction of at least this length by itself, if it caches at all.
+_MIN_CACHED_TOKENS: Final = 1024
+_FINDING_HEAD_CHARS: Final = 24  # the line with the times of a segment in the input of a synthesis
+_SPEECH_TOKENS_PER_SECOND: Final = Spread(0, 2, 4)
+_ROUNDED: Final[tuple[Callable[[float], float], ...]] = (math.floor, float, math.ceil)
+
+
+@dataclass(frozen=True, slots=True)
+class CallUsage:
+    """The estimated usage of all calls of one kind.
+
+    Attributes:
+        calls: number of calls.
+        input: input tokens of all calls, with those of sound, without the response schema.
+        audio: input tokens of sound.
+        schema_tokens: tokens of the response schema in one call; not every service counts them.
+        instruction_tokens: tokens that all calls share.
+        output, thoughts: output and thought tokens of one call.
+        cached_share: share of the input that the service reads from its cache; None if it is unknown.
+    """
+
+    kind: CallKind
+    calls: Spread
+    input: Spread
+    audio: Spread = ZERO
+    schema_tokens: float = 0.0
+    instruction_tokens: float = 0.0
+    output: Spread = ZERO
+    thoughts: Spread = ZERO
+    cached_share: float | None = None
+
+    def total_input(self) -> Spread:
+        """Return the input tokens of all calls; the highest value includes the response schema."""
+        return self.input + Spread(0, 0, self.schema_tokens * self.calls.high)
+
+    def total_output(self) -> Spread:
+        """Return the output tokens of all calls, including thoughts, which are billed as output."""
+        return self.calls * (self.output + self.thoughts)
+
+    def cost(self, price: ModelPrice, tier: Tier) -> Spread:
+        """Return the cost of all calls in units of the price's currency."""
+        bounds = (
+            self.calls.bounds(),
+            self.total_input().bounds(),
+            self.audio.bounds(),
+            (self._cached_low(), *([(self.cached_share or 0) * value for value in self.input.bounds()][1:])),
+            self.total_output().bounds(),
+        )
+        return Spread(*(_cost(price, tier, *values) for values in zip(*bounds, strict=True)))
+
+    def _cached_low(self) -> float:
+        if self.cached_share is not None:
+            return self.cached_share * self.input.low
+        is_cached = self.instruction_tokens >= _MIN_CACHED_TOKENS
+        return self.instruction_tokens * self.calls.low if is_cached else 0.0
+
+
+def segment_usage(
+    prompt: Prompt,
+    settings: RunSettings,
+    media_type: MediaType,
+    lengths: Lengths,
+    *,
+    has_pictures: bool,
+    has_sound: bool,
+) -> CallUsage:
+    """Estimate the calls for segments of an item."""
+    tokens = [
+        input_tokens(
+            prompt,
+            settings,
+            media_type,
+            counts,
+            0,
+            has_pictures=has_pictures,
+            has_sound=has_sound,
+            round_frames=rounded,
+        )
+        for counts, rounded in zip(lengths, _ROUNDED, strict=True)
+    ]
+    calls = Spread(*(sum(counts.values()) for counts in lengths))
+    return CallUsage(
+        media_type,
+        calls,
+        Spread(*(sum(counts.values()) - counts.get("schema", 0) for counts in tokens)),
+        Spread(*(counts.get("audio", 0) for counts in tokens)),
+        tokens[2].get("schema", 0) / max(1.0, calls.high),
+        len(extraction_instruction(prompt.prompt_text)) / CHARS_PER_TOKEN,
+        answer_tokens(prompt.json_schema, settings.model.max_output_tokens),
+        thought_tokens(settings.model),
+    )
+
+
+def synthesis_usage(prompt: Prompt, settings: RunSettings, segments: Spread, seconds: float, count: int) -> CallUsage:
+    """Estimate the syntheses of an item.
+
+    Args:
+        segments: number of segments that each synthesis reads.
+        seconds: duration of the item.
+        count: number of syntheses.
+    """
+    assert prompt.video_level is not None
+    level = prompt.video_level
+    fields = level.included_segment_fields or ("metadata_text",)
+    instruction = len(synthesis_instruction(level.instructions_text)) / CHARS_PER_TOKEN
+    read = segments * _finding_chars(prompt, fields).scaled(1 / CHARS_PER_TOKEN)
+    if SYSTEM_FIELDS[0] in fields:
+        read = read + _SPEECH_TOKENS_PER_SECOND.scaled(seconds)
+    schema = input_tokens(prompt, settings, "video", {}, 1, has_pictures=False, has_sound=False).get("schema", 0)
+    return CallUsage(
+        "synthesis",
+        Spread.exactly(count),
+        (read + Spread.exactly(instruction)).scaled(count),
+        schema_tokens=schema,
+        instruction_tokens=instruction,
+        output=answer_tokens(level.json_schema, settings.model.max_output_tokens),
+        thoughts=thought_tokens(settings.model),
+    )
+
+
+def cost_of_calls(
+    usages: Iterable[CallUsage], prices: Mapping[CallKind, ModelPrice | None], tier: Tier
+) -> Spread | None:
+    """Return the cost of calls of several kinds; None if a price that is needed is unknown."""
+    costs = []
+    for usage in usages:
+        price = prices[usage.kind]
+        if price is None:
+            return None
+        costs.append(usage.cost(price, "standard" if usage.kind == "embedding" else tier))
+    return total(costs)
+
+
+def _finding_chars(prompt: Prompt, fields: tuple[str, ...]) -> Spread:
+    """Return the characters of one segment in the input of a synthesis: a line for each leaf."""
+    selected = {field.removesuffix("[]") for field in fields}
+    chars = Spread.exactly(_FINDING_HEAD_CHARS)
+    for leaf in prompt.leaves:
+        if "metadata_text" in fields or leaf.path in selected or leaf.path.removesuffix("[]") in selected:
+            value = TEXT_CHARS if leaf.type == "string" else Spread.exactly(5)
+            for _ in range(leaf.list_depth):
+                value = value * LIST_LENGTH
+            chars = chars + value + Spread.exactly(len(leaf.path) + 3)
+    return chars
+
+
+def _cost(
+    price: ModelPrice, tier: Tier, calls: float, input: float, audio: float, cached: float, output: float
+) -> float:
+    """Return the cost of calls that each use the same tokens, because the price can depend on the tokens of one call."""
+    if calls <= 0:
+        return 0.0
+    usage = Usage(
+        input_tokens=round(input / calls),
+        audio_tokens=round(audio / calls),
+        cached_tokens=round(cached / calls),
+        output_tokens=round(output / calls),
+    )
+    return cost_nanos(price, usage, tier) * calls / NANOS_PER_UNIT
