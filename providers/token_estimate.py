@@ -22,7 +22,8 @@ from promptreel.schemas.settings import RunSettings
 TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # of one segment in the input of a synthesis
-_POSITION_TOKENS: Final = 20  # the line with the segment's position in the item
+_POSITION_TOKENS: Final = 18  # the line with the segment's position in the item
+_IMAGE_LINE_TOKENS: Final = 5
 _LABEL_TOKENS: Final = 9  # the line before each frame, if frames are sent
 
 
@@ -51,10 +52,11 @@ def input_tokens(
     labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
     sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
     family = family_of(settings.model.model) or NEWEST_FAMILY
+    line = _IMAGE_LINE_TOKENS if media_type == "image" else _POSITION_TOKENS
     as_images = as_frames or media_type == "image"
     tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
     tokens: dict[str, float] = {
-        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + labels,
+        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, line) + labels,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
         "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
         "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),

@@ -30,6 +30,7 @@ Lengths = tuple[Mapping[float, int], Mapping[float, int], Mapping[float, int]]
 _MIN_CACHED_TOKENS: Final = 1024
 _FINDING_HEAD_CHARS: Final = 24  # the line with the times of a segment in the input of a synthesis
 _SPEECH_TOKENS_PER_SECOND: Final = Spread(0, 2, 4)
+_TEXT_ERROR: Final = 0.15  # of tokens estimated from characters
 _ROUNDED: Final[tuple[Callable[[float], float], ...]] = (math.floor, float, math.ceil)
 
 
@@ -71,16 +72,17 @@ class CallUsage:
             self.calls.bounds(),
             self.total_input().bounds(),
             self.audio.bounds(),
-            (self._cached_low(), *([(self.cached_share or 0) * value for value in self.input.bounds()][1:])),
+            self._cached().bounds(),
             self.total_output().bounds(),
         )
         return Spread(*(_cost(price, tier, *values) for values in zip(*bounds, strict=True)))
 
-    def _cached_low(self) -> float:
+    def _cached(self) -> Spread:
+        """Return the cached input tokens; without records, at best the shared instruction is cached."""
         if self.cached_share is not None:
-            return self.cached_share * self.input.low
-        is_cached = self.instruction_tokens >= _MIN_CACHED_TOKENS
-        return self.instruction_tokens * self.calls.low if is_cached else 0.0
+            return self.input.scaled(self.cached_share)
+        may_be_cached = self.instruction_tokens >= _MIN_CACHED_TOKENS
+        return Spread(self.instruction_tokens * self.calls.low) if may_be_cached else ZERO
 
 
 def segment_usage(
@@ -110,7 +112,12 @@ def segment_usage(
     return CallUsage(
         media_type,
         calls,
-        Spread(*(sum(counts.values()) - counts.get("schema", 0) for counts in tokens)),
+        Spread(
+            *(
+                sum(counts.values()) - counts.get("schema", 0) + error * counts.get("text", 0)
+                for counts, error in zip(tokens, (-_TEXT_ERROR, 0.0, _TEXT_ERROR), strict=True)
+            )
+        ),
         Spread(*(counts.get("audio", 0) for counts in tokens)),
         tokens[2].get("schema", 0) / max(1.0, calls.high),
         len(extraction_instruction(prompt.prompt_text)) / CHARS_PER_TOKEN,

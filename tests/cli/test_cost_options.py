@@ -84,4 +84,6 @@ def test_progress_line_shows_money_or_that_it_is_unknown():
     counts = {"calls": 3, "total_tokens": 900}
     assert "cost" not in describe(counts, 1)
     assert describe({**counts, "cost_nanos.USD": 1_250_000_000}, 1).endswith("tokens 900, cost 1.25 USD")
-    assert describe({**counts, "calls.unpriced": 3}, 1).endswith("cost unknown (3 calls of a model without a known price)")
+    assert describe({**counts, "calls.unpriced": 3}, 1).endswith(
+        "cost unknown (3 calls of a model without a known price)"
+    )

@@ -18,8 +18,9 @@ import uvicorn
 from tests.fake_gemini.faults import Fault, read_faults
 from tests.fake_gemini.ledger import Ledger
 from tests.fake_gemini.server import FakeService
+from tests.fake_gemini.usage_style import TALKATIVE, UsageStyle
 
-__all__ = ["FakeGemini", "Fault", "Ledger", "read_faults"]
+__all__ = ["TALKATIVE", "FakeGemini", "Fault", "Ledger", "UsageStyle", "read_faults"]
 
 
 class FakeGemini:
@@ -30,7 +31,7 @@ class FakeGemini:
         ledger_file: file to which each call is also written; None stores the calls only in memory.
         options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
             processing_s (of uploads), uploads_fail, answer (a function of body and schema), retired (models that get
-            status 404), versions (maps a model to the version that its answers report), seed.
+            status 404), versions (maps a model to the version that its answers report), usage (a UsageStyle), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):

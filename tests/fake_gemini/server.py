@@ -17,6 +17,7 @@ from tests.fake_gemini.files import FileStore
 from tests.fake_gemini.request_body import content_hash, decode_base64, parts_of, text_of, with_camel_case_keys
 from tests.fake_gemini.response_body import BrokenResponse, apply_fault, usage_metadata
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
+from tests.fake_gemini.usage_style import UsageStyle
 
 _MAX_OUTPUT_TOKENS = 65_536
 _MAX_REQUEST_BYTES = 20 * 1024 * 1024
@@ -71,6 +72,7 @@ class FakeService:
         answer: a function `answer(body, schema)` that replaces the built-in answers.
         retired: names of models that get status 404.
         versions: maps a model to the version that its answers report; by default the model's name.
+        usage: how much the models write and think, and how the service counts; None writes little and never thinks.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class FakeService:
         answer=None,
         retired=RETIRED,
         versions=None,
+        usage=None,
         seed=0,
     ):
         self.ledger = ledger
@@ -96,6 +99,7 @@ class FakeService:
         self.answer = answer
         self.retired = frozenset(retired)
         self.versions = dict(versions or {})
+        self.usage = usage or UsageStyle()
         self.files = FileStore("", processing_s, uploads_fail)
         self.released = threading.Event()
         self._try_counts = Counter()
@@ -248,13 +252,15 @@ class FakeService:
         if self.answer is not None:
             value = self.answer(body, schema)
         else:
-            value = answer_for(schema, content_hash(model, {**body, "generationConfig": schema}))
+            seed = content_hash(model, {**body, "generationConfig": schema})
+            value = answer_for(schema, seed, self.usage.words, self.usage.entries)
         text = value if isinstance(value, str) else json.dumps(value)
         text, reason = apply_fault(text, fault)
         output = text_tokens(text)
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        usage = usage_metadata(counted, output, self._cached(body), text_tokens(fault.thoughts or ""))
+        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, content_hash(model, body))
+        usage = usage_metadata(self.usage.counted(counted), output, self._cached(body), thoughts)
         if fault.block_reason:
             return {
                 "promptFeedback": {"blockReason": fault.block_reason},
