@@ -270,9 +270,9 @@ def _bounded_estimate(
     tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
-    expected = _expected_segments(info, minimum, maximum, settings)
-    lengths = tuple({seconds / count: count} for count in (minimum, expected, maximum))
-    usages = _usages(info, lengths, expected, synthesis, prompt, settings, provider)
+    counts = settings.segmentation.segment_counts(info.media_type, info.duration_us)
+    lengths = [{seconds / count: count} for count in counts]
+    usages = _usages(info, lengths, counts[1], synthesis, prompt, settings, provider)
     return ItemEstimate(
         item.name,
         info.media_type,
@@ -283,14 +283,6 @@ def _bounded_estimate(
         {**tokens, **embedded.tokens},
         usages=(*usages, *embedded.usages()),
     )
-
-
-def _expected_segments(info: MediaInfo, minimum: int, maximum: int, settings: RunSettings) -> int:
-    """Return the number of segments of the target length, within the bounds."""
-    if minimum == maximum:
-        return minimum
-    target_us = settings.segmentation.bounds_of(info.media_type).target_us
-    return min(maximum, max(minimum, round((info.duration_us or 0) / target_us)))
 
 
 def _usages(

@@ -152,6 +152,14 @@ class SegmentationSettings:
         minimum = -(-duration_us // lengths.max_us)
         return minimum, max(minimum, duration_us // lengths.min_us)
 
+    def segment_counts(self, media_type: MediaType, duration_us: int | None) -> tuple[int, int, int]:
+        """Return the minimum, the expected and the maximum number of segments of an item."""
+        minimum, maximum = self.segment_bounds(media_type, duration_us)
+        if minimum == maximum:
+            return minimum, minimum, minimum
+        expected = round((duration_us or 0) / self.bounds_of(media_type).target_us)
+        return minimum, min(maximum, max(minimum, expected)), maximum
+
     def identity(self, media_type: MediaType) -> dict[str, Any]:
         """Return exactly the settings that determine the segments of a media type; they are part of segment ids."""
         if media_type == "image":

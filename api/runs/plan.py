@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
+from promptreel.api.runs.costs import estimated_cost
 from promptreel.api.runs.local_models import local_model_settings
 from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
 from promptreel.api.uploads.media_rows import owned_videos
@@ -98,13 +99,18 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
                 audio_duration_s=body.audio_segment_duration if body.audio_segmentation_type == "fixed" else None,
             ),
             model=ModelSettings(model=model, base_url=config.model_base_url),
-            calls=CallSettings(max_total_tokens=config.max_run_tokens, run_deadline_s=config.run_deadline_s),
+            calls=CallSettings(
+                max_total_tokens=config.max_run_tokens,
+                max_cost=config.max_run_cost,
+                run_deadline_s=config.run_deadline_s,
+            ),
             limits=limits_of(config),
             **local_model_settings(
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
             ),
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
+            prices=config.prices,
         )
     except InvalidInput as error:
         raise invalid(str(error)) from error
@@ -159,6 +165,7 @@ def first_summary(
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed_items if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
+        "estimated_cost": estimated_cost(prompt, settings, videos),
         "warnings": [*request_warnings, *model_warnings(settings)],
         REQUEST_WARNINGS: list(request_warnings),
     }
@@ -208,5 +215,13 @@ def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetM
             message = (
                 f"target: at least about {tokens} input tokens exceed the limit of one run ({config.max_run_tokens}); "
                 "split the target (POST /prompt-runs/estimate lists the tokens of each item)"
+            )
+            raise invalid(message, "target")
+    if config.max_run_cost is not None:
+        cost = estimated_cost(prompt, settings, videos)
+        if cost is not None and cost["low"] > config.max_run_cost:
+            message = (
+                f"target: at least about {cost['low']:.4f} {cost['currency']} exceed the cost limit of one run "
+                f"({config.max_run_cost:g}); split the target (POST /prompt-runs/estimate lists the cost of each item)"
             )
             raise invalid(message, "target")

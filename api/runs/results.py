@@ -314,4 +314,6 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "error_message": row["message"],
         "model_version": row.get("model_version"),
         "answer_repair": row.get("answer_repair"),
+        "cost": row.get("cost"),
+        "currency": row.get("currency"),
     }

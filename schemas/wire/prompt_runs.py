@@ -88,6 +88,28 @@ class StopState(WireModel):
     completed_at: str | None = None
 
 
+class CostSpread(WireModel):
+    """An estimated cost in units of the currency, which is null for the built-in model."""
+
+    low: float
+    expected: float
+    high: float
+    currency: str | None = None
+
+
+class CostSoFar(WireModel):
+    """The cost of calls in units of the currency.
+
+    Attributes:
+        amount: null without a call, or if the price of the model is unknown.
+        unpriced_calls: calls that are not in the amount, because the price of their model is unknown.
+    """
+
+    amount: float | None = None
+    currency: str | None = None
+    unpriced_calls: int = 0
+
+
 class PromptRunBody(WireModel):
     """One prompt run.
 
@@ -102,6 +124,8 @@ class PromptRunBody(WireModel):
         service_state: why calls of the model wait or were halted, e.g. "service overloaded since 14:02 UTC, next probe at
             14:03:10 UTC: HTTP 503 ..."; null while calls succeed and after the run. `warnings` has it too.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
+        estimated_cost: if no earlier results are reused; null if the price of the model is unknown.
+        actual_cost: of all calls so far.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
     """
 
@@ -168,6 +192,8 @@ class PromptRunBody(WireModel):
     reused_results: int = 0
     model_calls: int = 0
     estimated_input_tokens: int | None = None
+    estimated_cost: CostSpread | None = None
+    actual_cost: CostSoFar = CostSoFar()
     actual_tokens: dict[str, int] = {}
 
 
@@ -312,6 +338,7 @@ class LlmCallBody(WireModel):
         prompt_text: the instruction and the text that were sent; null if not known.
         error_code: why there is no usable answer; null if there is one.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas.
+        cost: in units of `currency`; null if the price of the model was unknown.
     """
 
     llm_call_id: str
@@ -344,3 +371,5 @@ class LlmCallBody(WireModel):
     error_message: str | None = None
     model_version: str | None = None
     answer_repair: str | None = None
+    cost: float | None = None
+    currency: str | None = None
