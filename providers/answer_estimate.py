@@ -85,9 +85,9 @@ def _chars(schema: Any, root: Mapping[str, Any], depth: int) -> Spread:
         entry = _chars(schema.get("items", {"type": "string"}), root, depth + 1)
         return length * (entry + Spread.exactly(_SEPARATOR_CHARS)) + Spread.exactly(2)
     if kind == "string":
-        length = _FORMAT_CHARS.get(schema.get("format", ""))
-        if length is not None:
-            return Spread.exactly(length)
+        fixed = _FORMAT_CHARS.get(schema.get("format", ""))
+        if fixed is not None:
+            return Spread.exactly(fixed)
         return _within(TEXT_CHARS, schema.get("minLength"), schema.get("maxLength")) + Spread.exactly(2)
     return _SCALAR_CHARS.get(kind, _OPEN_OBJECT_CHARS)
 

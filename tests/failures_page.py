@@ -40,7 +40,7 @@ row in the table `failures` has the `code`, a `message` with the invalid value, 
 (whether an unchanged retry may succeed; codes marked "sometimes" depend on the cause).
 
 A resume can change the limits of a run and the address of its model, e.g. `--max-output-tokens`,
-`--max-tokens`, `--call-deadline` or `--max-media-hours`. The change also applies to later resumes.
+`--max-cost`, `--call-deadline` or `--max-media-hours`. The change also applies to later resumes.
 If a limit that caused a failure is now larger, the resume retries the failure even if it is not
 retryable, and requests nothing else again. If the fix is another setting or prompt, start a new
 run; it reuses the results that the change does not affect.
