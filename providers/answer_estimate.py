@@ -113,6 +113,9 @@ def _either(options: Sequence[Spread]) -> Spread:
 
 
 def _within(spread: Spread, minimum: float | None, maximum: float | None) -> Spread:
-    low, expected, high = (max(value, minimum or 0) for value in spread.bounds())
+    """Return a spread within the bounds of a schema; a model writes more than a minimum, and never above a maximum."""
+    low, expected, high = (
+        max(value, (minimum or 0) * factor) for value, factor in zip(spread.bounds(), (1, 1.2, 2), strict=True)
+    )
     most = float("inf") if maximum is None else maximum
     return Spread(min(low, most), min(expected, most), min(high, most))

@@ -22,6 +22,7 @@ from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
+from promptreel.tables.progress import read_progress
 from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.storage import Storage
@@ -222,11 +223,18 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
-        "cost": money_of(counts).to_dict(),
+        "cost": _cost_so_far(storage, run_id, manifest).to_dict(),
         "warnings": list(manifest.warnings) if manifest is not None else [],
         "created_at": request.created_at if request is not None else None,
         "damage": damage,
     }
+
+
+def _cost_so_far(storage: Storage, run_id: str, manifest: Manifest | None) -> Money:
+    """Return the cost of all attempts at a run: of a run that has not ended, from its progress, which is newer."""
+    has_ended = manifest is not None and _status(storage, run_id, manifest) == manifest.status
+    counts = manifest.counts if manifest is not None and has_ended else read_progress(storage, run_id)
+    return money_of(counts)
 
 
 def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
