@@ -126,7 +126,9 @@ def cost_of_answer(model: str, answer: ModelAnswer, settings: RunSettings) -> tu
     price = price_of(model, settings.prices)
     if price is None:
         return None
-    return cost_nanos(price, answer.usage, tier_of(settings.model, answer)) / NANOS_PER_UNIT, price.currency
+    # The tier is a setting of the run's model; its texts are embedded in the standard tier.
+    tier = tier_of(settings.model, answer) if model == settings.model.model else "standard"
+    return cost_nanos(price, answer.usage, tier) / NANOS_PER_UNIT, price.currency
 
 
 def cost_nanos(price: ModelPrice, usage: Usage, tier: Tier = "standard") -> int:

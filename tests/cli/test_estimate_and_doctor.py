@@ -37,7 +37,7 @@ def test_estimate_shows_money_its_price_and_that_it_is_uncalibrated(tmp_path, me
     assert "not calibrated" in out
 
 
-def test_estimate_says_that_a_price_is_unknown_until_it_is_given(tmp_path, media):
+def test_estimate_says_that_a_price_is_unknown_until_given(tmp_path, media):
     words = ["estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--no-text-embedding", "--model", "gemini-x"]
     code, out, _ = invoke(*words, "--json")
     assert (code, json.loads(out)["cost"]) == (0, None)
