@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from promptreel.media.analysis import (
@@ -22,10 +22,8 @@ from promptreel.media.analysis import (
 )
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
-from promptreel.pipelines.calibration import Calibration, calibrate
-from promptreel.pipelines.run_estimate import ItemEstimate, RunEstimate, prices_of_calls
+from promptreel.pipelines.estimated_money import MoneyBasis, embedding_usage, money_basis, usages_of_item
 from promptreel.providers.base import Provider
-from promptreel.providers.prices import tier_of
 from promptreel.providers.registry import text_embedder_of
 from promptreel.providers.text_embedding import BATCH
 from promptreel.providers.token_estimate import (
@@ -34,14 +32,13 @@ from promptreel.providers.token_estimate import (
     has_synthesis,
     input_tokens,
 )
-from promptreel.providers.usage_estimate import CallUsage, segment_usage, synthesis_usage
+from promptreel.providers.usage_estimate import CallUsage
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.field_paths import LeafField
-from promptreel.schemas.media import MediaInfo
+from promptreel.schemas.media import MediaInfo, MediaType
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
-from promptreel.schemas.spread import Spread
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.request import RunRequest, TargetItem
@@ -62,9 +59,68 @@ from promptreel.transforms.synthesize_media import source_of, synthesis_keys
 from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
-_EMBEDDED_SHARE: Final = Spread(0.2, 0.5, 1)  # of the maximum, while the texts do not exist
 _SPEECH_TOKENS_PER_SECOND: Final = 4
 _LIST_LENGTH: Final = 3  # assumed length of a list in a result
+
+
+@dataclass(frozen=True)
+class ItemEstimate:
+    """The estimate of one item.
+
+    Attributes:
+        segments: minimum and maximum; equal if the segments are known.
+        calls: minimum and maximum number of calls for segments, the synthesis, and batches of texts to embed with a remote
+            model.
+        reused: number of results (including the synthesis) in the operation cache.
+        tokens: maximum input tokens by modality; "embedding" is for the texts to embed.
+        error: why the item would fail; None if it is readable.
+        usages: the expected usage of its calls, by kind.
+    """
+
+    name: str
+    media_type: MediaType | None
+    duration_seconds: float | None
+    segments: tuple[int, int]
+    calls: tuple[int, int]
+    reused: int
+    tokens: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+    usages: tuple[CallUsage, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """The estimate of a complete run."""
+
+    model: str
+    items: tuple[ItemEstimate, ...]
+    money: MoneyBasis = field(default_factory=MoneyBasis)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert totals and items to JSON values."""
+        tokens: dict[str, int] = {}
+        for item in self.items:
+            for name, count in item.tokens.items():
+                tokens[name] = tokens.get(name, 0) + count
+        readable = [item for item in self.items if item.error is None]
+        return {
+            "model": self.model,
+            "items": len(self.items),
+            "eligible_items": len(readable),
+            "media_seconds": round(sum(item.duration_seconds or 0 for item in readable), 3),
+            "segments": [sum(item.segments[side] for item in readable) for side in (0, 1)],
+            "model_calls": [sum(item.calls[side] for item in readable) for side in (0, 1)],
+            "reused_results": sum(item.reused for item in readable),
+            "input_tokens": {**tokens, "total": sum(tokens.values())},
+            "exact": all(item.segments[0] == item.segments[1] for item in readable),
+            **self.money.to_dict(usage for item in readable for usage in item.usages),
+            "calibration": self.money.calibration.to_dict(),
+            "details": [self._details(item) for item in self.items],
+        }
+
+    def _details(self, item: ItemEstimate) -> dict[str, Any]:
+        values = {part.name: getattr(item, part.name) for part in fields(item) if part.name != "usages"}
+        return {**values, **self.money.to_dict(item.usages)}
 
 
 def estimate_run(
@@ -85,8 +141,7 @@ def estimate_run(
     """
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
     items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
-    calibration = calibrate(storage, prompt, settings, owner) if provider.is_called else Calibration()
-    return RunEstimate(provider.name, tuple(items), prices_of_calls(settings), tier_of(settings.model), calibration)
+    return RunEstimate(provider.name, tuple(items), money_basis(storage, prompt, settings, provider, owner))
 
 
 def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:
@@ -163,8 +218,8 @@ def _exact_estimate(
         reused,
         {**tokens, **embedded.tokens},
         usages=(
-            *_usages(analysis.info, (lengths,) * 3, len(tasks), syntheses, prompt, settings, provider),
-            *embedded.usages(),
+            *usages_of_item(analysis.info, (lengths,) * 3, len(tasks), syntheses, prompt, settings, provider),
+            *embedding_usage(embedded.calls, embedded.tokens, is_guess=bool(uncached or syntheses)),
         ),
     )
 
@@ -201,15 +256,6 @@ class _Embedding:
 
     calls: tuple[int, int] = (0, 0)
     tokens: dict[str, int] = field(default_factory=dict)
-    is_exact: bool = True
-
-    def usages(self) -> tuple[CallUsage, ...]:
-        """Return the estimated usage; a guess of the texts is a maximum."""
-        if not self.tokens:
-            return ()
-        share = Spread.exactly(1) if self.is_exact else _EMBEDDED_SHARE
-        calls = Spread(self.calls[0], sum(self.calls) / 2, self.calls[1])
-        return (CallUsage("embedding", calls, share.scaled(self.tokens["embedding"])),)
 
 
 def _embedder(settings: RunSettings) -> Provider | None:
@@ -252,7 +298,7 @@ def _embedding_guess(
     tokens = (segments[1] + syntheses) * _EMBEDDED_TOKENS
     if has_speech:
         tokens += math.ceil(seconds_from_us(info.duration_us or 0) * _SPEECH_TOKENS_PER_SECOND)
-    return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens}, is_exact=False)
+    return _Embedding((int(provider.is_called), math.ceil(texts / BATCH)), {"embedding": tokens})
 
 
 def _texts_of_result(leaves: Iterable[LeafField]) -> int:
@@ -270,9 +316,12 @@ def _bounded_estimate(
     tokens = _tokens(info, {seconds / maximum: maximum}, synthesis, prompt, settings) if provider.is_called else {}
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
-    counts = settings.segmentation.segment_counts(info.media_type, info.duration_us)
-    lengths = [{seconds / count: count} for count in counts]
-    usages = _usages(info, lengths, counts[1], synthesis, prompt, settings, provider)
+    least, expected, most = settings.segmentation.segment_counts(info.media_type, info.duration_us)
+    lengths = ({seconds / least: least}, {seconds / expected: expected}, {seconds / most: most})
+    usages = (
+        *usages_of_item(info, lengths, expected, synthesis, prompt, settings, provider),
+        *embedding_usage(embedded.calls, embedded.tokens, is_guess=True),
+    )
     return ItemEstimate(
         item.name,
         info.media_type,
@@ -281,45 +330,8 @@ def _bounded_estimate(
         calls,
         0,
         {**tokens, **embedded.tokens},
-        usages=(*usages, *embedded.usages()),
+        usages=usages,
     )
-
-
-def _usages(
-    info: MediaInfo,
-    lengths: Sequence[Mapping[float, int]],
-    segments: int,
-    syntheses: int,
-    prompt: Prompt,
-    settings: RunSettings,
-    provider: Provider,
-) -> list[CallUsage]:
-    """Estimate the calls of an item.
-
-    Args:
-        lengths: of the segments to extract: the fewest, the expected and the most.
-        segments: expected number of segments that a synthesis reads.
-    """
-    if not provider.is_called:
-        return []
-    found = []
-    if any(lengths):
-        low, expected, high = lengths
-        has_pictures, has_sound = info.video is not None, info.audio_index is not None
-        found.append(
-            segment_usage(
-                prompt,
-                settings,
-                info.media_type,
-                (low, expected, high),
-                has_pictures=has_pictures,
-                has_sound=has_sound,
-            )
-        )
-    if syntheses:
-        seconds = seconds_from_us(info.duration_us or 0)
-        found.append(synthesis_usage(prompt, settings, Spread.exactly(segments), seconds, syntheses))
-    return found
 
 
 def _tokens(

@@ -15,7 +15,6 @@ from promptreel.providers.attempts import MAX_RETRY_AFTER_S, OperationAttempts
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.call_requests import describe_request
 from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
-from promptreel.providers.recorded_answers import recorded_answer
 from promptreel.providers.service_health import CallTicket, ServiceHealth
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
@@ -100,7 +99,6 @@ class CallPolicy:
         on_call: receives the record of every call when it ends.
         deadline: `time.time()` after which no call is made.
         spent_tokens: tokens used by earlier attempts at the run.
-        cost_of: returns (cost, currency) of an answer; None if the price of the model is unknown.
         health: the health of the service, shared with other policies of the run; None creates one.
     """
 
@@ -115,7 +113,6 @@ class CallPolicy:
         on_call: Callable[[LlmCallRow], None] = lambda call: None,
         deadline: float | None = None,
         spent_tokens: int = 0,
-        cost_of: Callable[[ModelAnswer], tuple[float, str] | None] = lambda answer: None,
         jitter: random.Random | None = None,
         health: ServiceHealth | None = None,
     ) -> None:
@@ -127,7 +124,6 @@ class CallPolicy:
         self._on_call = on_call
         self._deadline = deadline
         self._spent_tokens = spent_tokens
-        self._cost_of = cost_of
         self._jitter = jitter or random.Random()
         self._limit = AdaptiveRateLimit(settings.max_calls_per_second)
         self._in_flight = asyncio.Semaphore(settings.max_in_flight)
@@ -169,7 +165,7 @@ class CallPolicy:
         """
         keys = [subject.operation_key, *([subject.earlier_key] if subject.earlier_key else [])]
         calls = [call for key in keys for call in await self._sink.answers(subject.video_id, subject.segment_id, key)]
-        return [(call.llm_call_id, recorded_answer(call)) for call in calls]
+        return [(call.llm_call_id, _answer_of(call)) for call in calls]
 
     async def call(
         self,
@@ -301,7 +297,6 @@ class CallPolicy:
     ) -> None:
         failure = (error.code, error.message) if error is not None else verdict.failure
         usage = answer.usage if answer is not None else Usage()
-        cost = self._cost_of(answer) if answer is not None else None
         ended = replace(
             started_call,
             status="success" if failure is None else "error",
@@ -322,8 +317,6 @@ class CallPolicy:
             response_text=answer.text if answer is not None else None,
             model_version=answer.model_version if answer is not None else None,
             answer_repair=verdict.repair,
-            cost=cost[0] if cost is not None else None,
-            currency=cost[1] if cost is not None else None,
         )
         self._spent_tokens += usage.total_tokens
         with self._storage_errors_as_failures():
@@ -338,6 +331,33 @@ class CallPolicy:
             yield
         except StorageError as error:
             raise ModelError("storage_failed", str(error), retryable=True) from error
+
+
+def _answer_of(call: LlmCallRow) -> ModelAnswer:
+    """Return a recorded answer as the provider returned it."""
+    usage = Usage(
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        thought_tokens=call.thought_tokens,
+        cached_tokens=call.cached_tokens,
+        total_tokens=call.total_tokens,
+        text_tokens=call.text_tokens,
+        image_tokens=call.image_tokens,
+        video_tokens=call.video_tokens,
+        audio_tokens=call.audio_tokens,
+        media_reported=bool(call.text_tokens + call.image_tokens + call.video_tokens + call.audio_tokens),
+    )
+    failure = None if call.code is None else (call.code, call.message or "")
+    if failure is not None and FAILURE_CODES[failure[0]].found_by_check:
+        failure = None  # the caller checks the answer again, as one that an earlier version recorded without a check
+    return ModelAnswer(
+        call.response_text or "",
+        call.finish_reason,
+        usage,
+        failure,
+        model_version=call.model_version,
+        max_output_tokens=call.max_output_tokens,
+    )
 
 
 def _started_call(provider: Provider, request: ModelRequest, subject: CallSubject, attempt: int) -> LlmCallRow:

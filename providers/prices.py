@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from promptreel.providers.base import ModelAnswer, Usage
+from promptreel.providers.base import Usage
 from promptreel.schemas.decoding import first_problem
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prices import NANOS_PER_UNIT, ModelPrice, Tier
 from promptreel.schemas.settings import ModelSettings, RunSettings
+from promptreel.schemas.table_rows import LlmCallRow
 
 PRICES_VARIABLE: Final = "PROMPTREEL_PRICES"
 # Above this many input tokens, a call has the prices `long_input` and `long_output`.
@@ -115,20 +117,25 @@ def _own_price(file: str, model: str, price: Any) -> ModelPrice:
 _MODEL_PRICE: Final = TypeAdapter(ModelPrice)
 
 
-def tier_of(settings: ModelSettings, answer: ModelAnswer | None = None) -> Tier:
-    """Return the tier in which a call is billed: that of its answer, if it says so, otherwise that of the settings."""
-    tier: Tier = getattr(answer, "tier", None) or getattr(settings, "tier", None) or "standard"
+def billed_tier(settings: ModelSettings, call: LlmCallRow | None = None) -> Tier:
+    """Return the tier in which a call is billed: that of its record, if it has one, otherwise that of the settings."""
+    tier: Tier = getattr(call, "tier", None) or getattr(settings, "tier", None) or "standard"
     return tier
 
 
-def cost_of_answer(model: str, answer: ModelAnswer, settings: RunSettings) -> tuple[float, str] | None:
-    """Return (cost, currency) of an answer at today's price; None if the price of the model is unknown."""
-    price = price_of(model, settings.prices)
-    if price is None:
-        return None
-    # The tier is a setting of the run's model; its texts are embedded in the standard tier.
-    tier = tier_of(settings.model, answer) if model == settings.model.model else "standard"
-    return cost_nanos(price, answer.usage, tier) / NANOS_PER_UNIT, price.currency
+def with_cost(call: LlmCallRow, settings: RunSettings) -> LlmCallRow:
+    """Return the record of an ended call with its cost at today's price.
+
+    The record is unchanged if the price of the model is unknown, or if the call used no tokens.
+    """
+    price = price_of(call.model, settings.prices)
+    if price is None or not call.total_tokens:
+        return call
+    usage = Usage(call.input_tokens, call.output_tokens, call.thought_tokens, call.cached_tokens, call.total_tokens)
+    # The tier is a setting of the run's model; texts are embedded in the standard tier.
+    tier = billed_tier(settings.model, call) if call.model == settings.model.model else "standard"
+    nanos = cost_nanos(price, replace(usage, audio_tokens=call.audio_tokens), tier)
+    return replace(call, cost=nanos / NANOS_PER_UNIT, currency=price.currency)
 
 
 def cost_nanos(price: ModelPrice, usage: Usage, tier: Tier = "standard") -> int:

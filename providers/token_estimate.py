@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from promptreel.providers.extraction import PREAMBLE
@@ -22,8 +22,7 @@ from promptreel.schemas.settings import RunSettings
 TOKENS_PER_SOUND_SECOND: Final = 32
 CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # of one segment in the input of a synthesis
-_POSITION_TOKENS: Final = 18  # the line with the segment's position in the item
-_IMAGE_LINE_TOKENS: Final = 5
+_POSITION_TOKENS: Final = 20  # the line with the segment's position in the item
 _LABEL_TOKENS: Final = 9  # the line before each frame, if frames are sent
 
 
@@ -36,27 +35,23 @@ def input_tokens(
     *,
     has_pictures: bool,
     has_sound: bool,
-    round_frames: Callable[[float], float] = math.ceil,
 ) -> dict[str, int]:
     """Return the input tokens by modality of one call for each segment of an item, and of its synthesis.
 
     Args:
         lengths: maps the length of segments in seconds to the number of segments of that length.
         syntheses: 1 if the item is synthesized, otherwise 0.
-        round_frames: converts seconds times frames per second to frames; rounding up gives the maximum.
     """
     count = sum(lengths.values())
     fps, as_frames = settings.sampling.frames_per_second, settings.model.media_input == "frames"
-    per_length = (max(1, round_frames(length * fps)) * times for length, times in lengths.items())
-    frames = sum(per_length) if has_pictures else 0
+    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
     labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
     sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
     family = family_of(settings.model.model) or NEWEST_FAMILY
-    line = _IMAGE_LINE_TOKENS if media_type == "image" else _POSITION_TOKENS
     as_images = as_frames or media_type == "image"
     tokens_per_picture = family.image_tokens if as_images else family.video_frame_tokens
-    tokens: dict[str, float] = {
-        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, line) + labels,
+    tokens = {
+        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + labels,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
         "image" if as_images else "video": frames * tokens_per_picture[settings.model.media_resolution],
         "audio": math.ceil(sound_s * TOKENS_PER_SOUND_SECOND),
@@ -66,7 +61,7 @@ def input_tokens(
         findings = max(1, count) * FINDING_TOKENS
         tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
         tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
-    return {name: math.ceil(number) for name, number in tokens.items() if number}
+    return {name: number for name, number in tokens.items() if number}
 
 
 def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:

@@ -6,7 +6,8 @@ The calls of one kind are estimated together: those for the segments of an item,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,7 +32,6 @@ _MIN_CACHED_TOKENS: Final = 1024
 _FINDING_HEAD_CHARS: Final = 24  # the line with the times of a segment in the input of a synthesis
 _SPEECH_TOKENS_PER_SECOND: Final = Spread(0, 2, 4)
 _TEXT_ERROR: Final = 0.15  # of tokens estimated from characters
-_ROUNDED: Final[tuple[Callable[[float], float], ...]] = (math.floor, float, math.ceil)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,35 +95,58 @@ def segment_usage(
     has_sound: bool,
 ) -> CallUsage:
     """Estimate the calls for segments of an item."""
-    tokens = [
-        input_tokens(
+
+    def tokens_of(counts: Mapping[float, float]) -> dict[str, int]:
+        return input_tokens(
             prompt,
             settings,
             media_type,
-            counts,
+            counts,  # type: ignore[arg-type]
             0,
             has_pictures=has_pictures,
             has_sound=has_sound,
-            round_frames=rounded,
         )
-        for counts, rounded in zip(lengths, _ROUNDED, strict=True)
-    ]
+
+    fps = settings.sampling.frames_per_second
+    audio = Spread(*(tokens_of(counts).get("audio", 0) for counts in lengths))
+    tokens = [tokens_of(counts) for counts in _with_frames(lengths, fps)]
     calls = Spread(*(sum(counts.values()) for counts in lengths))
+    errors = (-_TEXT_ERROR, 0.0, _TEXT_ERROR)
+    without_sound = Spread(
+        *(
+            sum(count for name, count in counts.items() if name not in ("schema", "audio"))
+            + error * counts.get("text", 0)
+            for counts, error in zip(tokens, errors, strict=True)
+        )
+    )
     return CallUsage(
         media_type,
         calls,
-        Spread(
-            *(
-                sum(counts.values()) - counts.get("schema", 0) + error * counts.get("text", 0)
-                for counts, error in zip(tokens, (-_TEXT_ERROR, 0.0, _TEXT_ERROR), strict=True)
-            )
-        ),
-        Spread(*(counts.get("audio", 0) for counts in tokens)),
+        without_sound + audio,
+        audio,
         tokens[2].get("schema", 0) / max(1.0, calls.high),
         len(extraction_instruction(prompt.prompt_text)) / CHARS_PER_TOKEN,
         answer_tokens(prompt.json_schema, settings.model.max_output_tokens),
         thought_tokens(settings.model),
     )
+
+
+def _with_frames(lengths: Lengths, fps: float) -> tuple[Mapping[float, float], ...]:
+    """Return lengths whose rounded-up number of frames is that of the lengths rounded down, on average, and rounded up."""
+    fewest, expected = Counter[float](), Counter[float]()
+    for length, count in lengths[0].items():
+        fewest[_length_of(math.floor(length * fps), fps)] += count
+    for length, count in lengths[1].items():
+        frames = max(1.0, length * fps)
+        share = frames - math.floor(frames)
+        for whole, part in ((math.floor(frames), 1 - share), (math.ceil(frames), share)):
+            expected[_length_of(whole, fps)] += part * count  # type: ignore[assignment]
+    return fewest, expected, lengths[2]
+
+
+def _length_of(frames: int, fps: float) -> float:
+    """Return a length in seconds that has a number of frames, in the middle between two roundings."""
+    return max(0.0, frames - 0.5) / fps
 
 
 def synthesis_usage(prompt: Prompt, settings: RunSettings, segments: Spread, seconds: float, count: int) -> CallUsage:

@@ -39,6 +39,10 @@ class Spread:
         """Return (low, expected, high)."""
         return self.low, self.expected, self.high
 
+    def amounts(self) -> dict[str, float]:
+        """Return amounts of money as JSON values, in units of their currency."""
+        return {"low": round(self.low, 9), "expected": round(self.expected, 9), "high": round(self.high, 9)}
+
     def rounded(self) -> dict[str, int]:
         """Return whole numbers as JSON values."""
         return {"low": round(self.low), "expected": round(self.expected), "high": round(self.high)}

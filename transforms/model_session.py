@@ -12,17 +12,17 @@ from typing import Any
 from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
-from promptreel.providers.prices import cost_of_answer
+from promptreel.providers.prices import with_cost
 from promptreel.schemas.errors import ModelError, StorageError
 from promptreel.schemas.money import cost_counts, total_nanos
 from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
-from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
+from promptreel.transforms.priced_calls import PricedCallLog
 from promptreel.transforms.spending import spending_of
 from promptreel.transforms.unfinished import unfinished
 
@@ -46,7 +46,8 @@ class ModelSession:
             lambda state: self._progress.set_service_state(provider.name, state),
         )
         self._stop = context.stop_signal(self.storage)
-        self._calls = CallLog(
+        self._calls = PricedCallLog(
+            context.request.settings,
             self.storage,
             context.run_id,
             context.attempt,
@@ -69,7 +70,6 @@ class ModelSession:
             on_call=self._count_call,
             deadline=context.deadline,
             spent_tokens=context.spent_tokens + self._spending.tokens,
-            cost_of=self._cost_of,
             health=self._health,
         )
 
@@ -171,11 +171,8 @@ class ModelSession:
         self._progress.add_outcomes(operation, "failed")
         return OperationOutcome(operation, "failed", key, attempts=tally.attempts, failure=failure)
 
-    def _cost_of(self, answer: ModelAnswer) -> tuple[float, str] | None:
-        settings = self._context.request.settings
-        return cost_of_answer(self.provider.name, answer, settings)
-
     def _count_call(self, call: LlmCallRow) -> None:
+        call = with_cost(call, self._context.request.settings)
         cost = cost_counts(call.cost, call.currency, call.total_tokens)
         self._spending.add(call.total_tokens, total_nanos(cost))
         self._progress.add(

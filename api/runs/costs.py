@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from promptreel.providers.prices import price_of, tier_of
+from promptreel.providers.prices import billed_tier, price_of
 from promptreel.providers.registry import provider_of
 from promptreel.providers.token_estimate import has_synthesis
 from promptreel.providers.usage_estimate import CallUsage, segment_usage, synthesis_usage
@@ -35,9 +35,8 @@ def estimated_cost(prompt: Prompt, settings: RunSettings, videos: Sequence[Any])
     if price is None:
         return None
     usages = [usage for kind in _MEDIA_TYPES for usage in _usages_of_type(prompt, settings, videos, kind)]
-    cost = total(usage.cost(price, tier_of(settings.model)) for usage in usages)
-    low, expected, high = (round(value, 9) for value in cost.bounds())
-    return {"low": low, "expected": expected, "high": high, "currency": price.currency}
+    cost = total(usage.cost(price, billed_tier(settings.model)) for usage in usages)
+    return {**cost.amounts(), "currency": price.currency}
 
 
 def _usages_of_type(

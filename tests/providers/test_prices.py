@@ -6,20 +6,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from promptreel.providers.base import ModelAnswer, Usage
+from promptreel.providers.base import Usage
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, RETIRED
 from promptreel.providers.prices import (
     PRICES,
+    billed_tier,
     check_cost_limit,
     cost_nanos,
-    cost_of_answer,
     load_prices,
     price_of,
-    tier_of,
+    with_cost,
 )
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prices import ModelPrice
 from promptreel.schemas.settings import ModelSettings, RunSettings
+from tests.tables.run_tables import call_row
 
 SIMPLE = ModelPrice("m", input=1.0, output=10.0, cached_input=0.1, audio_input=2.0)
 
@@ -127,17 +128,20 @@ def test_long_prompts_have_their_own_price():
 
 
 def test_tier_is_standard_unless_settings_or_answer_say_otherwise():
-    assert tier_of(ModelSettings("gemini-3.5-flash")) == "standard"
-    assert tier_of(SimpleNamespace(tier="batch")) == "batch"
-    assert tier_of(SimpleNamespace(tier="flex"), SimpleNamespace(tier="standard")) == "standard"
-    assert tier_of(SimpleNamespace(tier="flex"), SimpleNamespace(tier=None)) == "flex"
+    assert billed_tier(ModelSettings("gemini-3.5-flash")) == "standard"
+    assert billed_tier(SimpleNamespace(tier="batch")) == "batch"
+    assert billed_tier(SimpleNamespace(tier="flex"), SimpleNamespace(tier="standard")) == "standard"
+    assert billed_tier(SimpleNamespace(tier="flex"), SimpleNamespace(tier=None)) == "flex"
 
 
-def test_cost_of_an_answer_is_that_of_the_price_today():
+def test_record_of_a_call_gets_its_cost_if_it_used_tokens():
     settings = RunSettings(model=ModelSettings("m"), prices=(SIMPLE,))
-    answer = ModelAnswer("", usage=Usage(input_tokens=1000, output_tokens=10))
-    assert cost_of_answer("m", answer, settings) == (0.0011, "USD")
-    assert cost_of_answer("unknown", answer, settings) is None
+    used = {"input_tokens": 1000, "output_tokens": 10, "audio_tokens": 100, "total_tokens": 1010}
+    called = with_cost(call_row(1, model="m", **used), settings)
+    assert (called.cost, called.currency) == (0.0012, "USD")
+    for unchanged in (call_row(1, model="unknown", **used), call_row(1, model="m", total_tokens=0)):
+        assert with_cost(unchanged, settings) == unchanged
+        assert unchanged.cost is None
 
 
 def test_cost_limit_needs_known_prices_in_one_currency():
