@@ -259,7 +259,7 @@ class FakeService:
         output = text_tokens(text)
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, content_hash(model, body))
+        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, text_of(body))
         usage = usage_metadata(self.usage.counted(counted), output, self._cached(body), thoughts)
         if fault.block_reason:
             return {

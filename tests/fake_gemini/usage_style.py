@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 # Thought tokens of one answer by level. Flash-Lite models think only on request, others by default.
 _THOUGHTS = {"MINIMAL": 0, "LOW": 200, "MEDIUM": 500, "HIGH": 1000}
-_SPREAD = 0.25  # sigma of the lognormal factor of thoughts
+_SPREAD = 0.15  # sigma of the lognormal factor of thoughts
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class UsageStyle:
         return {name: math.ceil(count * self.factors.get(name, 1)) for name, count in tokens.items()}
 
     def thoughts(self, model, config, seed):
-        """Return the thought tokens of one answer."""
+        """Return the thought tokens of one answer; `seed` is the text of its request, which no address is part of."""
         if not self.thinks:
             return 0
         thinking = config.get("thinkingConfig", {})
@@ -43,4 +43,4 @@ class UsageStyle:
 
 
 # Sentences instead of a few words, and thoughts: what models write about media.
-TALKATIVE = UsageStyle(words=(7, 12), entries=4, thinks=True)
+TALKATIVE = UsageStyle(words=(8, 13), entries=4, thinks=True)

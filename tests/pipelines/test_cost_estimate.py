@@ -18,7 +18,7 @@ from tests.pipeline_runs import (
     MODEL,
     create_run,
     make_audio,
-    make_image,
+    make_media,
     make_video,
     manifest_of,
     run_media,
@@ -36,7 +36,7 @@ DESCRIBE = prompt_from_dict(
             "properties": {
                 "summary": {"type": "string"},
                 "place": {"type": "string"},
-                "people": {"type": "array", "items": {"type": "string"}},
+                "people": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
                 "indoors": {"type": "boolean"},
             },
             "required": ["summary", "place", "people"],
@@ -50,6 +50,11 @@ DESCRIBE = prompt_from_dict(
 )
 
 
+def make_still(path, number):
+    """Generate an image; each number has its own colour."""
+    return make_media(path, f"color=c=0x{15 * number:02x}8060:size=160x90:rate=1:duration=1", "-frames:v", "1")
+
+
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("media")
@@ -57,17 +62,15 @@ def media(tmp_path_factory):
     make_video(folder / "silent.mp4", 24, sound=False)
     make_audio(folder / "talk.flac", 24)
     for number in range(2):
-        make_image(folder / f"{number}.png").touch()
-    (folder / "1.png").write_bytes((folder / "0.png").read_bytes() + b"another file")
+        make_still(folder / f"{number}.png", number)
     return folder
 
 
 @pytest.fixture(scope="module")
 def stills(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stills")
-    first = make_image(folder / "0.png").read_bytes()
-    for number in range(1, 12):
-        (folder / f"{number}.png").write_bytes(first + str(number).encode())
+    for number in range(16):
+        make_still(folder / f"{number}.png", number)
     return folder
 
 
