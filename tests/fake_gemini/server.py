@@ -259,7 +259,7 @@ class FakeService:
         output = text_tokens(text)
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, text_of(body))
+        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, self._seed(model, body))
         usage = usage_metadata(self.usage.counted(counted), output, self._cached(body), thoughts)
         if fault.block_reason:
             return {
@@ -273,6 +273,12 @@ class FakeService:
         parts += [{"text": text}] if text else []
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": version}
+
+    @staticmethod
+    def _seed(model, body):
+        """Return a text that is the same for the same request to another server, whose files have other addresses."""
+        has_files = any("fileData" in part for part in parts_of(body))
+        return text_of(body) if has_files else content_hash(model, body)
 
     def _count_input(self, model, body):
         resolution = body.get("generationConfig", {}).get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_")

@@ -32,7 +32,7 @@ class UsageStyle:
         return {name: math.ceil(count * self.factors.get(name, 1)) for name, count in tokens.items()}
 
     def thoughts(self, model, config, seed):
-        """Return the thought tokens of one answer; `seed` is the text of its request, which no address is part of."""
+        """Return the thought tokens of one answer, generated from a seed string."""
         if not self.thinks:
             return 0
         thinking = config.get("thinkingConfig", {})
