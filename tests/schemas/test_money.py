@@ -20,7 +20,13 @@ def test_calls_without_a_price_are_unknown_not_free():
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0.0, "0.00 USD"), (12.345, "12.35 USD"), (1234.5, "1,234.50 USD"), (0.01234, "0.0123 USD"), (4e-5, "0.0000400 USD")],
+    [
+        (0.0, "0.00 USD"),
+        (12.345, "12.35 USD"),
+        (1234.5, "1,234.50 USD"),
+        (0.01234, "0.0123 USD"),
+        (4e-5, "0.0000400 USD"),
+    ],
 )
 def test_small_amounts_are_not_rounded_to_nothing(amount, text):
     assert format_amount(amount, "USD") == text
