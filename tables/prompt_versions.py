@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt
 from promptreel.tables import layout
 from promptreel.tables.storage import Storage
+
+_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,21 @@ def register_version(storage: Storage, prompt: Prompt) -> int:
     content_id = prompt.prompt_id
     while True:
         # One listing for both: a version that appears after it takes the number, so that it is read before the next try.
-        files = storage.list_names(_folder(prompt.name))
+        files = _files(storage, prompt.name)
         for known in _read_versions(storage, prompt.name, files):
             if known.content_id == content_id:
                 return known.version
-        version = 1 + max(map(_number_of, files), default=0)
+        version = 1 + max((int(file.removesuffix(_SUFFIX)) for file in files), default=0)
         entry = {"name": prompt.name, "version": version, "content_id": content_id, "prompt": prompt.to_dict()}
         content = json.dumps(entry, indent=2, ensure_ascii=False).encode()
-        if storage.create_exclusive(f"{_folder(prompt.name)}/{version:06d}.json", content):
+        if storage.create_exclusive(f"{_folder(prompt.name)}/{version:06d}{_SUFFIX}", content):
             return version  # otherwise another process has just created it, perhaps with the same content
 
 
 def versions_of(storage: Storage, name: str) -> list[PromptVersion]:
     """Return the versions of a prompt name, oldest first. A file that is not readable is left out; its number stays
     taken."""
-    return list(_read_versions(storage, name, storage.list_names(_folder(name))))
+    return list(_read_versions(storage, name, _files(storage, name)))
 
 
 def _read_versions(storage: Storage, name: str, files: Iterable[str]) -> Iterator[PromptVersion]:
@@ -68,9 +71,13 @@ def _read_versions(storage: Storage, name: str, files: Iterable[str]) -> Iterato
         yield version
 
 
-def _number_of(file: str) -> int:
-    stem = file.partition(".")[0]
-    return int(stem) if stem.isdecimal() else 0
+def _files(storage: Storage, name: str) -> list[str]:
+    """List the files of versions, without files that are being written: their number may go to another writer."""
+    return [
+        file
+        for file in storage.list_names(_folder(name))
+        if file.endswith(_SUFFIX) and file.removesuffix(_SUFFIX).isdecimal()
+    ]
 
 
 def _folder(name: str) -> str:
