@@ -27,14 +27,14 @@ PRICES_VARIABLE: Final = "PROMPTREEL_PRICES"
 LONG_INPUT_TOKENS: Final = 200_000
 _PER_TOKEN: Final = NANOS_PER_UNIT / 1_000_000
 
-_READ: Final = "2026-10-15"
+READ: Final = "2026-10-15"  # the day on which the published prices were read
 _SOURCE: Final = "ai.google.dev/gemini-api/docs/pricing"
 # The introductory prices of these models end on this day.
 _AFTER_INTRODUCTION: Final = "2027-01-01"
 
 
 def _price(model: str, input: float, output: float, cached_input: float | None = None, **more: Any) -> ModelPrice:
-    return ModelPrice(model, input, output, cached_input, date=_READ, source=_SOURCE, **more)
+    return ModelPrice(model, input, output, cached_input, date=READ, source=_SOURCE, **more)
 
 
 PRICES: Final = (

@@ -6,9 +6,10 @@ from datetime import date
 import pytest
 
 from promptreel.providers.base import Usage
-from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL, RETIRED
+from promptreel.providers.known_models import KNOWN_MODELS
 from promptreel.providers.prices import (
     PRICES,
+    READ,
     check_cost_limit,
     cost_nanos,
     load_prices,
@@ -32,9 +33,13 @@ def test_published_prices_have_a_date_and_a_source():
     assert all(price.date and price.source and price.currency == "USD" for price in PRICES)
 
 
-@pytest.mark.parametrize("model", [DEFAULT_GEMINI_MODEL, *sorted({old.successor for old in RETIRED.values()})])
-def test_default_model_and_successors_have_a_price(model):
-    assert price_of(model) is not None
+@pytest.mark.parametrize("model", KNOWN_MODELS.values(), ids=lambda model: model.name)
+def test_every_known_model_has_a_price_until_its_shutdown(model):
+    assert (price_of(model.name) is None) == (model.status(date.fromisoformat(READ)) == "shut_down")
+
+
+def test_every_price_is_that_of_a_known_model():
+    assert {price.model for price in PRICES} <= set(KNOWN_MODELS)
 
 
 def test_unknown_model_has_no_price():
