@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 
 from promptreel.schemas.errors import RunError
 from promptreel.tables import layout
+from promptreel.tables.numbered_files import numbered_name, numbers_in
 from promptreel.tables.runner_command import RUNNER_MODULE
 from promptreel.tables.storage import LocalStorage, Storage
 
@@ -102,12 +103,11 @@ def kill_runner(storage: Storage, run_id: str) -> bool:
 
 def last_attempt(storage: Storage, run_id: str) -> int:
     """Number of the newest attempt; 0 before the first."""
-    names = storage.list_names(layout.attempts_folder(run_id))  # may include temporary files
-    return max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()), default=0)
+    return max(numbers_in(storage, layout.attempts_folder(run_id)), default=0)
 
 
 def _attempt_file(run_id: str, number: int) -> str:
-    return f"{layout.attempts_folder(run_id)}/{number:06d}.json"
+    return numbered_name(layout.attempts_folder(run_id), number)
 
 
 def _try_lock(file: IO[bytes], kind: int) -> bool:

@@ -19,9 +19,9 @@ from promptreel.tables.manifest import (
     encode_manifest,
     load_manifest,
     newest_manifest,
-    numbered_files,
     read_manifest,
 )
+from promptreel.tables.numbered_files import numbered_name, numbers_in
 from promptreel.tables.parts import Part
 from promptreel.tables.storage import Storage
 
@@ -76,13 +76,13 @@ def newest_interim(storage: Storage, run_id: str, known: Manifest | None = None)
     Raises:
         RunDamaged: it is unreadable.
     """
-    numbers = numbered_files(storage, layout.interim_folder(run_id))
+    numbers = numbers_in(storage, layout.interim_folder(run_id))
     if not numbers or (known is not None and known.number == -max(numbers)):
         return known if numbers else None
     try:
         return load_manifest(storage, run_id, _interim_file(run_id, -max(numbers)))
     except RunDamaged:
-        if not numbered_files(storage, layout.interim_folder(run_id)):
+        if not numbers_in(storage, layout.interim_folder(run_id)):
             return None  # removed since it was listed, because the run has committed its manifest
         raise
 
@@ -106,7 +106,7 @@ def read_state(storage: Storage, run_id: str, number: int) -> Manifest:
     """
     if number >= 0:
         return read_manifest(storage, run_id, number)
-    if -number not in numbered_files(storage, layout.interim_folder(run_id)):
+    if -number not in numbers_in(storage, layout.interim_folder(run_id)):
         raise StateExpired(run_id)
     return load_manifest(storage, run_id, _interim_file(run_id, number))
 
@@ -124,7 +124,7 @@ def reading(manifest: Manifest) -> Iterator[None]:
 
 def interim_states(storage: Storage, run_id: str) -> list[Manifest]:
     """All interim states that have not been removed, oldest first."""
-    numbers = sorted(numbered_files(storage, layout.interim_folder(run_id)))
+    numbers = numbers_in(storage, layout.interim_folder(run_id))
     return [load_manifest(storage, run_id, _interim_file(run_id, -number)) for number in numbers]
 
 
@@ -143,4 +143,4 @@ def remove_interim(storage: Storage, states: Iterable[Manifest], remaining: Iter
 
 
 def _interim_file(run_id: str, number: int) -> str:
-    return f"{layout.interim_folder(run_id)}/{-number:06d}.json"
+    return numbered_name(layout.interim_folder(run_id), -number)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from promptreel.schemas.errors import CommitConflict, RunDamaged
 from promptreel.schemas.table_rows import TABLES
 from promptreel.tables import layout
+from promptreel.tables.numbered_files import numbered_name, numbers_in
 from promptreel.tables.parts import Part
 from promptreel.tables.run_files import load_run_file
 from promptreel.tables.shards import shard_of
@@ -122,7 +123,7 @@ def newest_manifest(storage: Storage, run_id: str) -> Manifest | None:
     Raises:
         RunDamaged: it is unreadable.
     """
-    numbers = numbered_files(storage, layout.manifests_folder(run_id))
+    numbers = numbers_in(storage, layout.manifests_folder(run_id))
     return read_manifest(storage, run_id, max(numbers)) if numbers else None
 
 
@@ -152,16 +153,10 @@ def load_manifest(storage: Storage, run_id: str, name: str) -> Manifest:
     return manifest
 
 
-def numbered_files(storage: Storage, folder: str) -> list[int]:
-    """Numbers of the `<number>.json` files in a folder."""
-    names = storage.list_names(folder)  # may include temporary files
-    return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
-
-
 def encode_manifest(manifest: Manifest) -> bytes:
     """Encode a manifest; `load_manifest` decodes it."""
     return json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
 
 
 def _manifest_file(run_id: str, number: int) -> str:
-    return f"{layout.manifests_folder(run_id)}/{number:06d}.json"
+    return numbered_name(layout.manifests_folder(run_id), number)

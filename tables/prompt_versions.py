@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt
 from promptreel.tables import layout
+from promptreel.tables.numbered_files import numbered_name, numbers_in
 from promptreel.tables.storage import Storage
-
-_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True)
@@ -40,44 +38,35 @@ def register_version(storage: Storage, prompt: Prompt) -> int:
     Raises:
         StorageError: the data folder cannot be read or written.
     """
-    content_id = prompt.prompt_id
+    content_id, folder = prompt.prompt_id, _folder(prompt.name)
     while True:
         # One listing for both: a version that appears after it takes the number, so that it is read before the next try.
-        files = _files(storage, prompt.name)
-        for known in _read_versions(storage, prompt.name, files):
+        numbers = numbers_in(storage, folder)
+        for known in _read_versions(storage, folder, numbers):
             if known.content_id == content_id:
                 return known.version
-        version = 1 + max((int(file.removesuffix(_SUFFIX)) for file in files), default=0)
+        version = 1 + max(numbers, default=0)
         entry = {"name": prompt.name, "version": version, "content_id": content_id, "prompt": prompt.to_dict()}
         content = json.dumps(entry, indent=2, ensure_ascii=False).encode()
-        if storage.create_exclusive(f"{_folder(prompt.name)}/{version:06d}{_SUFFIX}", content):
+        if storage.create_exclusive(numbered_name(folder, version), content):
             return version  # otherwise another process has just created it, perhaps with the same content
 
 
 def versions_of(storage: Storage, name: str) -> list[PromptVersion]:
     """Return the versions of a prompt name, oldest first. A file that is not readable is left out; its number stays
     taken."""
-    return list(_read_versions(storage, name, _files(storage, name)))
-
-
-def _read_versions(storage: Storage, name: str, files: Iterable[str]) -> Iterator[PromptVersion]:
     folder = _folder(name)
-    for file in files:
+    return list(_read_versions(storage, folder, numbers_in(storage, folder)))
+
+
+def _read_versions(storage: Storage, folder: str, numbers: Iterable[int]) -> Iterator[PromptVersion]:
+    for number in numbers:
         try:
-            stored = json.loads(storage.read_bytes(f"{folder}/{file}"))
+            stored = json.loads(storage.read_bytes(numbered_name(folder, number)))
             version = PromptVersion(stored["name"], stored["version"], stored["content_id"])
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             continue
         yield version
-
-
-def _files(storage: Storage, name: str) -> list[str]:
-    """List the files of versions, without files that are being written: their number may go to another writer."""
-    return [
-        file
-        for file in storage.list_names(_folder(name))
-        if file.endswith(_SUFFIX) and file.removesuffix(_SUFFIX).isdecimal()
-    ]
 
 
 def _folder(name: str) -> str:

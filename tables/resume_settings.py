@@ -15,6 +15,7 @@ from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.settings import RunSettings, settings_from_dict
 from promptreel.tables import layout
 from promptreel.tables.attempts import read_attempt
+from promptreel.tables.numbered_files import numbered_name, numbers_in
 from promptreel.tables.request import RunRequest, read_request
 from promptreel.tables.storage import Storage
 
@@ -85,8 +86,7 @@ def store_changes(storage: Storage, run_id: str, changes: Mapping[str, Any]) -> 
 
 def newest_number(storage: Storage, run_id: str) -> int:
     """Number of the newest changes; 0 if the settings never changed."""
-    names = storage.list_names(layout.settings_folder(run_id))  # may include temporary files
-    return max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()), default=0)
+    return max(numbers_in(storage, layout.settings_folder(run_id)), default=0)
 
 
 def may_be_fixed(code: str, before: RunSettings, now: RunSettings) -> bool:
@@ -104,4 +104,4 @@ def value_at(settings: RunSettings, path: str) -> Any:
 
 
 def _file(run_id: str, number: int) -> str:
-    return f"{layout.settings_folder(run_id)}/{number:06d}.json"
+    return numbered_name(layout.settings_folder(run_id), number)
