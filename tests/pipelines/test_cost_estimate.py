@@ -202,3 +202,43 @@ def test_texts_to_embed_have_the_price_of_their_model(tmp_path, stills):
         without = estimate(tmp_path, stills, quick(settings_for(server)))["cost"]
         with_embedding = estimate(tmp_path, stills, settings)["cost"]
         assert with_embedding["expected"] > without["expected"]
+
+
+def test_tier_of_the_calls_halves_estimate_and_bill(tmp_path, stills):
+    with FakeGemini(usage=TALKATIVE) as server:
+        settings = quick(settings_for(server))
+        standard = estimate(tmp_path, stills, settings)
+        flex = replace(settings, model=replace(settings.model, tier="flex"))
+        estimated = estimate(tmp_path, stills, flex)
+        assert (standard["cost"]["tier"], estimated["cost"]["tier"]) == ("standard", "flex")
+        assert estimated["cost"]["expected"] == pytest.approx(standard["cost"]["expected"] / 2)
+        check_estimate(estimated, manifest_of(tmp_path, run_media(tmp_path, stills, flex, DESCRIBE)).counts)
+
+
+def test_calls_that_mark_segments_are_estimated_and_calibrate(tmp_path, media):
+    with FakeGemini(usage=TALKATIVE, marks=[(0, 20, "first"), (20, 60, "second")]) as server:
+        segmentation = SegmentationSettings("smart", segments_by="one segment per scene")
+        model = ModelSettings(MODEL, base_url=server.base_url)
+        settings = quick(RunSettings(segmentation=segmentation, model=model))
+        film = media / "film.mp4"
+        estimated = estimate(tmp_path, film, settings)
+        counts = manifest_of(tmp_path, run_media(tmp_path, film, settings, DESCRIBE)).counts
+        spread = estimated["expected_tokens"]["input"]
+        assert spread["low"] <= counts["tokens.input"] <= spread["high"]
+        assert estimated["cost"]["low"] <= money_of(counts).amount <= estimated["cost"]["high"]
+        other = make_video(tmp_path / "other.mp4", 60, pattern="testsrc")
+        assert "segmentation" in estimate(tmp_path, other, settings)["calibration"]["kinds"]
+
+
+def test_sample_costs_at_most_its_share_of_segments(tmp_path, media):
+    with FakeGemini(usage=TALKATIVE) as server:
+        settings = quick(settings_for(server, window_s=4))
+        film = media / "film.mp4"
+        complete = estimate(tmp_path, film, settings)["expected_tokens"]["input"]
+        (item,) = expand_target([str(film)]).items
+        sampled = replace(item, sample_segments=3)
+        found = estimate_run(open_storage(tmp_path), DESCRIBE, settings, provider_of(settings), [sampled]).to_dict()
+        spread = found["expected_tokens"]["input"]
+        assert found["segments"] == [3, 3]
+        assert 0 < spread["low"] <= spread["expected"] <= spread["high"]
+        assert spread["expected"] == pytest.approx(complete["expected"] * 3 / 15, rel=0.1)  # without a synthesis
