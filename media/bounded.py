@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
-from promptreel.schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError, StorageError
 
 _STDERR_TAIL_BYTES: Final = 8192
 _READ_BYTES: Final = 1 << 20
@@ -22,6 +23,8 @@ _BATCH_DELAY_S: Final = 0.004  # lets output accumulate before each read: a tent
 
 # How programs report failed allocations; the last one appears when a thread cannot be started.
 _OUT_OF_MEMORY: Final = ("Cannot allocate memory", "bad_alloc", "Resource temporarily unavailable")
+# How programs report that a disk is full, or the user's share of it.
+_DISK_FULL: Final = re.compile("No space left on device|Disk quota exceeded")
 
 # glibc reserves 64 MiB of address space for each arena, by default up to eight per core. Under the limit on address space,
 # success would depend on the number of cores and on which threads allocate at the same time.
@@ -72,6 +75,7 @@ def run_bounded(
     Raises:
         DeadlinePassed: the command did not exit in time.
         Stopped: `should_stop` returned True.
+        StorageError: the command failed because the disk is full.
     """
     output: list[bytes] = []
     process = _start(command, limits, stdout=subprocess.PIPE)
@@ -102,6 +106,7 @@ def stream_bounded(
     Raises:
         DeadlinePassed: the command did not exit in time.
         Stopped: `should_stop` returned True.
+        StorageError: a command failed because the disk is full.
         Exception: any exception of a sink; the child is killed.
     """
     pipes = {name: _wide_pipe() for name in sinks}
@@ -222,6 +227,9 @@ def _supervise(
             _terminate(process)
     failed = [process.returncode for process in processes if process.returncode != 0]
     messages = "".join(tail.text() for tail in reversed(tails.values()))
+    disk_full = next((tail.disk_full for tail in tails.values() if tail.disk_full), None)
+    if failed and disk_full is not None:
+        raise StorageError(f"cannot write what was decoded: {disk_full}; free space, then resume")
     is_out_of_memory = any(tail.is_out_of_memory for tail in tails.values())
     return Completed(failed[0] if failed else 0, messages, is_out_of_memory)
 
@@ -284,10 +292,13 @@ class _Tail:
         self._tail = b""
         self._on_block = on_block
         self.is_out_of_memory = False
+        self.disk_full: str | None = None
 
     def add(self, block: bytes) -> None:
         self._tail = (self._tail + block)[-_STDERR_TAIL_BYTES:]
         self.is_out_of_memory = self.is_out_of_memory or _is_out_of_memory(self.text())
+        if found := _DISK_FULL.search(self.text()):
+            self.disk_full = found[0]
         if self._on_block is not None:
             self._on_block(block)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,10 +38,10 @@ from promptreel.media.decoder_log import DecoderLog
 from promptreel.media.speech import SAMPLE_RATE
 from promptreel.media.stills import decode_still, is_still
 from promptreel.media.timestamps import Clock, read_clock
-from promptreel.schemas.errors import MediaError
+from promptreel.schemas.errors import MediaError, StorageError
 from promptreel.schemas.media import MediaInfo, SampledFrame
 from promptreel.schemas.media_warnings import MediaWarning
-from promptreel.schemas.mediatime import US_PER_SECOND
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.settings import MediaLimits, SamplingSettings
 
 # Codecs whose unreferenced frames can be skipped without damage to the others.
@@ -51,6 +52,7 @@ _UNTIMED_CONTAINERS: Final = frozenset({"h264", "hevc", "m4v", "mpegvideo"})
 _MAX_GAP_US: Final = 180_000
 _DEFAULT_STEP_US: Final = 40_000  # display time of a single frame without a frame rate
 _TRIAL_S: Final = 2.0
+_JPEG_END: Final = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def decode_media(
 
     Raises:
         MediaError: nothing could be decoded, a limit was reached, or (code "cancelled") the pass was stopped.
+        StorageError: the disk is full.
     """
     (folder / FRAMES_FOLDER).mkdir(exist_ok=True)
     skip = _can_skip_unreferenced(info, limits, should_stop)
@@ -203,7 +206,7 @@ def _decoded(
         raise MediaError(
             "media_corrupt", f"{info.path}: all timestamps are zero; convert it with: ffmpeg -i FILE out.mp4"
         )
-    frames = _stored_frames(folder, sinks.sample_times.values)
+    frames = _stored_frames(info, folder, sinks.sample_times.values, ended_early)
     is_image = info.media_type == "image"
     return DecodedMedia(
         duration_us=verdict.duration_us,
@@ -252,11 +255,29 @@ def _can_skip_unreferenced(info: MediaInfo, limits: MediaLimits, should_stop: Ca
     return len(gaps) > 0 and float(np.percentile(gaps, 95)) <= _MAX_GAP_US
 
 
-def _stored_frames(folder: Path, times_us: list[int]) -> tuple[SampledFrame, ...]:
-    """Return the sampled frames on disk with their times, without a frame that was left incomplete."""
+def _stored_frames(info: MediaInfo, folder: Path, times_us: list[int], ended_early: bool) -> tuple[SampledFrame, ...]:
+    """Return the sampled frames on disk with their times. The last ones may be incomplete if the decoder ended early.
+
+    Raises:
+        StorageError: a frame is incomplete although the decoder ended normally: it ignores some errors of the disk.
+    """
     frames = []
     for number, time_us in enumerate(times_us, start=1):
         name = f"{FRAMES_FOLDER}/{number:08d}.jpg"
-        if (folder / name).is_file() and (folder / name).stat().st_size > 0:
+        if _is_complete(folder / name):
             frames.append(SampledFrame(max(0, time_us), name))
+        elif not ended_early:
+            raise StorageError(
+                f"cannot write the frame at {seconds_from_us(time_us):.3f} s of {info.path}: the disk may be full; "
+                "free space, then resume"
+            )
     return tuple(frames)
+
+
+def _is_complete(jpeg: Path) -> bool:
+    try:
+        with jpeg.open("rb") as file:
+            file.seek(-len(_JPEG_END), os.SEEK_END)
+            return file.read() == _JPEG_END
+    except OSError:  # it is missing, or shorter than the marker
+        return False

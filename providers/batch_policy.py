@@ -14,7 +14,7 @@ from promptreel.providers.batch_watch import BatchDeadlinePassed
 from promptreel.providers.call_policy import CallPolicy, CallSink, CallSubject, CallTally, Verdict, unchecked
 from promptreel.providers.call_records import started_call
 from promptreel.providers.call_requests import describe_request
-from promptreel.schemas.errors import ModelError
+from promptreel.schemas.errors import ModelError, PicklableError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import digest
 from promptreel.schemas.settings import CallSettings
@@ -29,7 +29,7 @@ def call_key(operation_key: str, request: ModelRequest) -> str:
     return digest([operation_key, describe_request(request), request.output_token_factor])
 
 
-class _NotBuilt(Exception):
+class _NotBuilt(PicklableError):
     """A request could not be built, after all attempts."""
 
     def __init__(self, error: ModelError) -> None:

@@ -7,12 +7,16 @@ database of the service.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt
 from promptreel.tables import layout
 from promptreel.tables.storage import Storage
+
+_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True)
@@ -38,33 +42,42 @@ def register_version(storage: Storage, prompt: Prompt) -> int:
     """
     content_id = prompt.prompt_id
     while True:
-        for known in versions_of(storage, prompt.name):
+        # One listing for both: a version that appears after it takes the number, so that it is read before the next try.
+        files = _files(storage, prompt.name)
+        for known in _read_versions(storage, prompt.name, files):
             if known.content_id == content_id:
                 return known.version
-        version = 1 + max(map(_number_of, storage.list_names(_folder(prompt.name))), default=0)
+        version = 1 + max((int(file.removesuffix(_SUFFIX)) for file in files), default=0)
         entry = {"name": prompt.name, "version": version, "content_id": content_id, "prompt": prompt.to_dict()}
         content = json.dumps(entry, indent=2, ensure_ascii=False).encode()
-        if storage.create_exclusive(f"{_folder(prompt.name)}/{version:06d}.json", content):
+        if storage.create_exclusive(f"{_folder(prompt.name)}/{version:06d}{_SUFFIX}", content):
             return version  # otherwise another process has just created it, perhaps with the same content
 
 
 def versions_of(storage: Storage, name: str) -> list[PromptVersion]:
     """Return the versions of a prompt name, oldest first. A file that is not readable is left out; its number stays
     taken."""
-    found = []
+    return list(_read_versions(storage, name, _files(storage, name)))
+
+
+def _read_versions(storage: Storage, name: str, files: Iterable[str]) -> Iterator[PromptVersion]:
     folder = _folder(name)
-    for file in storage.list_names(folder):
+    for file in files:
         try:
             stored = json.loads(storage.read_bytes(f"{folder}/{file}"))
-            found.append(PromptVersion(stored["name"], stored["version"], stored["content_id"]))
+            version = PromptVersion(stored["name"], stored["version"], stored["content_id"])
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             continue
-    return found
+        yield version
 
 
-def _number_of(file: str) -> int:
-    stem = file.partition(".")[0]
-    return int(stem) if stem.isdecimal() else 0
+def _files(storage: Storage, name: str) -> list[str]:
+    """List the files of versions, without files that are being written: their number may go to another writer."""
+    return [
+        file
+        for file in storage.list_names(_folder(name))
+        if file.endswith(_SUFFIX) and file.removesuffix(_SUFFIX).isdecimal()
+    ]
 
 
 def _folder(name: str) -> str:

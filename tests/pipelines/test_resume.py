@@ -3,10 +3,7 @@ uninterrupted run."""
 
 import fcntl
 import json
-import os
 import random
-import shutil
-import subprocess
 import threading
 
 import pytest
@@ -35,6 +32,7 @@ from tests.pipeline_runs import (
     wait_for,
 )
 from tests.pipelines.conftest import frame_settings
+from tests.small_disk import fill, mounted
 
 IN_FLIGHT = 4
 
@@ -206,22 +204,8 @@ def small_disk(tmp_path):
     """A separate file system of 6 MB, mounted during the test."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("cannot mount a file system here, so a full disk is not tested")
-    try:
+    with mounted(disk, 6):
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def fill(disk, free_bytes):
-    """Fill the disk up to `free_bytes`; return the file that does."""
-    ballast = disk / "ballast"
-    stat = os.statvfs(disk)
-    with ballast.open("wb") as file:
-        file.write(b"x" * max(0, stat.f_bavail * stat.f_frsize - free_bytes))
-    return ballast
 
 
 @pytest.mark.parametrize(

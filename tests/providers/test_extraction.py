@@ -113,6 +113,7 @@ CHANGES_THE_ANSWER = {
 }
 KEEPS_THE_ANSWER = {
     "max_output_tokens": 100,
+    "tier": "batch",
     "base_url": "http://127.0.0.1:1",
     "vertex_project": "p",
     "vertex_location": "l",
