@@ -11,8 +11,11 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from promptreel.providers.prices import load_prices
 from promptreel.schemas.errors import SettingsError
-from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, Tier, TranscriptionSettings
+from promptreel.schemas.prices import ModelPrice
+from promptreel.schemas.settings import ImageEmbeddingSettings, TextEmbeddingSettings, TranscriptionSettings
+from promptreel.schemas.tiers import Tier
 
 PREFIX: Final = "PROMPTREEL_"
 
@@ -30,6 +33,14 @@ def _parse_pairs(value: Any) -> Any:
     if wrong := [part for part in parts if "=" not in part]:
         raise ValueError(f"{wrong[0]!r} must have the form name=model")
     return dict(part.split("=", 1) for part in parts)
+
+
+def _load_prices(value: Any) -> Any:
+    """Load the prices of a file."""
+    try:
+        return load_prices(value) if isinstance(value, str) else value
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
 
 
 def _none_if_zero(value: Any) -> Any:
@@ -84,6 +95,9 @@ class ApiConfig(BaseModel):
         max_resumes: how often a dead runner is restarted to continue; then one last start only commits what is stored.
         max_upload_bytes, max_media_seconds, max_run_items, max_run_segments, max_run_tokens: limits of one upload, item
             and run; None for `max_run_tokens` means no limit.
+        max_run_cost: cost after which a run makes no further calls, in the currency of the model's price; None means no
+            limit.
+        prices: prices that replace the published ones, from a file; see `promptreel.providers.prices`.
         max_image_megapixels: maximum width x height of an image, in millions of pixels.
         max_media_damage: maximum share of an item, 0 to 1, that may be missing or concealed; 1 accepts any damage.
         run_deadline_s: seconds after which a run makes no further calls; None means no limit.
@@ -125,6 +139,10 @@ class ApiConfig(BaseModel):
     max_run_items: Count = 10_000
     max_run_segments: Count = 1_000_000
     max_run_tokens: Annotated[Count | None, BeforeValidator(_none_if_zero)] = None
+    max_run_cost: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
+    ] = None
+    prices: Annotated[tuple[ModelPrice, ...], NoDecode, BeforeValidator(_load_prices)] = ()
     run_deadline_s: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_zero)
     ] = Field(default=None, validation_alias=f"{PREFIX}RUN_DEADLINE")

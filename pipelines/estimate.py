@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from promptreel.media.analysis import (
@@ -20,13 +20,12 @@ from promptreel.media.analysis import (
     analyze_media,
     load_analysis,
 )
-from promptreel.media.marks import plan_stretches
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
+from promptreel.pipelines.estimated_money import MoneyBasis, embedding_usage, money_basis, usages_of_item
 from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
 from promptreel.providers.text_embedding import BATCH
-from promptreel.providers.tiers import tier_of
 from promptreel.providers.token_estimate import (
     CHARS_PER_TOKEN,
     FINDING_TOKENS,
@@ -34,13 +33,15 @@ from promptreel.providers.token_estimate import (
     has_synthesis,
     input_tokens,
     marking_tokens,
+    stretches_to_mark,
 )
+from promptreel.providers.usage_estimate import CallUsage, sampled_lengths, segment_lengths_s
 from promptreel.schemas.errors import MediaError
 from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.media import MediaInfo, MediaType, TimeSpan
-from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
+from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import RunSettings, Tier
+from promptreel.schemas.settings import RunSettings
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.request import RunRequest, TargetItem
@@ -78,6 +79,7 @@ class ItemEstimate:
         reused: number of results (including the synthesis) in the operation cache.
         tokens: maximum input tokens by modality; "embedding" is for the texts to embed.
         error: why the item would fail; None if it is readable.
+        usages: the expected usage of its calls, by kind.
     """
 
     name: str
@@ -88,6 +90,7 @@ class ItemEstimate:
     reused: int
     tokens: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    usages: tuple[CallUsage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,13 @@ class RunEstimate:
 
     Attributes:
         has_generic_rates: the token rates of the model are unknown.
-        tier: service tier of its calls.
+        money: its prices, service tier and calibration.
     """
 
     model: str
     items: tuple[ItemEstimate, ...]
     has_generic_rates: bool = False
-    tier: Tier = "standard"
+    money: MoneyBasis = field(default_factory=MoneyBasis)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert totals and items to JSON values."""
@@ -113,7 +116,7 @@ class RunEstimate:
         readable = [item for item in self.items if item.error is None]
         return {
             "model": self.model,
-            "tier": self.tier,
+            "tier": self.money.tier,
             "items": len(self.items),
             "eligible_items": len(readable),
             "media_seconds": round(sum(item.duration_seconds or 0 for item in readable), 3),
@@ -123,8 +126,14 @@ class RunEstimate:
             "input_tokens": {**tokens, "total": sum(tokens.values())},
             "token_rates": "generic" if self.has_generic_rates else "model",
             "exact": all(item.segments[0] == item.segments[1] for item in readable),
-            "details": [asdict(item) for item in self.items],
+            **self.money.to_dict(usage for item in readable for usage in item.usages),
+            "calibration": self.money.calibration.to_dict(),
+            "details": [self._details(item) for item in self.items],
         }
+
+    def _details(self, item: ItemEstimate) -> dict[str, Any]:
+        values = {part.name: getattr(item, part.name) for part in fields(item) if part.name != "usages"}
+        return {**values, **self.money.to_dict(item.usages)}
 
 
 def estimate_run(
@@ -146,7 +155,8 @@ def estimate_run(
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
     items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
     is_generic = provider.is_called and has_generic_rates(settings)
-    return RunEstimate(provider.name, tuple(items), is_generic, tier_of(provider, settings))
+    money = money_basis(storage, prompt, settings, provider, owner)
+    return RunEstimate(provider.name, tuple(items), is_generic, money)
 
 
 def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:
@@ -236,6 +246,10 @@ def _exact_estimate(
         (model_calls + embedded.calls[0], model_calls + embedded.calls[1]),
         reused,
         {**tokens, **embedded.tokens},
+        usages=(
+            *usages_of_item(analysis.info, (lengths,) * 3, syntheses, prompt, settings, provider, segments=len(tasks)),
+            *embedding_usage(embedded.calls, embedded.tokens, is_guess=bool(uncached or syntheses)),
+        ),
     )
 
 
@@ -339,47 +353,47 @@ def _bounded_estimate(
     Args:
         unmarked: the stretches whose segments a model has yet to mark, if the user defines them; None is all of them.
     """
-    seconds = seconds_from_us(info.duration_us or 0)
-    minimum, maximum = settings.segmentation.segment_bounds(info.media_type, info.duration_us)
+    segmentation, is_called = settings.segmentation, provider.is_called
+    lengths = segment_lengths_s(segmentation, info.media_type, info.duration_us)
+    minimum, maximum = segmentation.segment_bounds(info.media_type, info.duration_us)
     synthesis = int(has_synthesis(prompt, info.media_type))
-    lengths = _lengths_s(settings.segmentation.segment_lengths(info.media_type, info.duration_us))
     if item.sample_segments is not None and item.sample_segments < maximum:
-        lengths = Counter({seconds / maximum: item.sample_segments})
+        lengths = sampled_lengths(lengths, item.sample_segments)
         minimum, maximum, synthesis = min(minimum, item.sample_segments), item.sample_segments, 0
-    if settings.segmentation.definition_of(info.media_type) is not None and info.duration_us:
-        span = settings.segmentation.range_of(info.duration_us)
-        unmarked = plan_stretches(span) if unmarked is None else unmarked
-    marking = len(unmarked or ())
+    if unmarked is None:
+        unmarked = stretches_to_mark(segmentation, info.media_type, info.duration_us)
     least_syntheses = min(synthesis, minimum)  # an item without segments gets none
-    model_calls = (marking + minimum + least_syntheses, marking + maximum + synthesis) if provider.is_called else (0, 0)
-    tokens = Counter(_tokens(info, lengths, synthesis, prompt, settings) if provider.is_called else {})
-    if marking:
-        has_pictures, has_sound = info.video is not None, info.audio_index is not None
-        tokens += Counter(
-            marking_tokens(
-                settings,
-                info.media_type,
-                info.duration_us,
-                has_pictures=has_pictures,
-                has_sound=has_sound,
-                stretches=unmarked,
-            )
-        )
+    marked = len(unmarked)
+    model_calls = (marked + minimum + least_syntheses, marked + maximum + synthesis) if is_called else (0, 0)
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
-    calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
-    return ItemEstimate(
-        item.name, info.media_type, seconds, (minimum, maximum), calls, 0, {**tokens, **embedded.tokens}
+    usages = (
+        *usages_of_item(info, lengths, synthesis, prompt, settings, provider, unmarked),
+        *embedding_usage(embedded.calls, embedded.tokens, is_guess=True),
     )
-
-
-def _lengths_s(lengths_us: Mapping[float, int]) -> dict[float, int]:
-    return {length_us / US_PER_SECOND: count for length_us, count in lengths_us.items()}
+    tokens = _tokens(info, lengths[2], synthesis, prompt, settings, unmarked) if is_called else {}
+    return ItemEstimate(
+        item.name,
+        info.media_type,
+        seconds_from_us(info.duration_us or 0),
+        (minimum, maximum),
+        (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1]),
+        0,
+        {**tokens, **embedded.tokens},
+        usages=usages,
+    )
 
 
 def _tokens(
-    info: MediaInfo, lengths: Mapping[float, int], syntheses: int, prompt: Prompt, settings: RunSettings
+    info: MediaInfo,
+    lengths: Mapping[float, float],
+    syntheses: int,
+    prompt: Prompt,
+    settings: RunSettings,
+    unmarked: Sequence[TimeSpan] = (),
 ) -> dict[str, int]:
     has_pictures, has_sound = info.video is not None, info.audio_index is not None
-    return input_tokens(
+    tokens = input_tokens(
         prompt, settings, info.media_type, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
     )
+    marking = marking_tokens(settings, info.media_type, unmarked, has_pictures=has_pictures, has_sound=has_sound)
+    return dict(Counter(tokens) + Counter(marking))

@@ -22,8 +22,9 @@ from promptreel.media.ffmpeg import find_ffmpeg
 from promptreel.pipelines.beam_runners import LOCAL_RUNNER, create_pipeline, is_local
 from promptreel.providers.registry import check_access
 from promptreel.schemas.errors import ExpectedError, MediaError
+from promptreel.schemas.money import total_nanos
 from promptreel.tables.attempts import begin_attempt, runner_lock
-from promptreel.tables.call_log import spent_tokens
+from promptreel.tables.call_log import read_spent
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
 from promptreel.tables.request import read_target
 from promptreel.tables.resume_settings import SETTINGS_NUMBER, current_request
@@ -60,6 +61,7 @@ def execute_run(
     target = read_target(storage, run_id)
     with runner_lock(storage, run_id):
         attempt = begin_attempt(storage, run_id, {"ffmpeg": _ffmpeg_in_use(), SETTINGS_NUMBER: settings_number})
+        spent = read_spent(storage, run_id)
         limit_s = request.settings.calls.run_deadline_s
         context = RunContext(
             data_root=storage.root,
@@ -67,11 +69,13 @@ def execute_run(
             attempt=attempt,
             shards=shards_for(len(target)),
             deadline=None if limit_s is None else time.time() + limit_s,
-            spent_tokens=spent_tokens(storage, run_id),
+            spent_tokens=spent.tokens,
+            spent_nanos=total_nanos(spent.money),
             distributed=not is_local(runner),
             retry=read_retry(storage, run_id, retry_id) if retry_id is not None else None,
             commit_only=commit_only,
         )
+        context.progress(storage).add(**spent.money)  # money so far is that of the run, not of the attempt
         from promptreel.pipelines.interim_commits import interim_commits
         from promptreel.pipelines.prompt_run import PromptRun
         from promptreel.pipelines.prompt_run_retry import PromptRunRetry

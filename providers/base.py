@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from promptreel.providers.batch_jobs import BatchJobs
 from promptreel.schemas.media import MediaType, SampledFrame, TimeSpan
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import Tier
 from promptreel.schemas.speech_rows import Word
+from promptreel.schemas.tiers import Tier
 
 Purpose = Literal["segmentation", "metadata_extraction", "video_level_synthesis", "text_embedding"]
 

@@ -17,8 +17,9 @@ from promptreel.providers.rate_limit import CHECK_INTERVAL_S, AdaptiveRateLimit
 from promptreel.providers.service_health import CallTicket, ServiceHealth
 from promptreel.schemas.errors import ModelError, PicklableError, StorageError
 from promptreel.schemas.failure_codes import FAILURE_CODES
-from promptreel.schemas.settings import CallSettings, Tier
+from promptreel.schemas.settings import CallSettings
 from promptreel.schemas.table_rows import LlmCallRow
+from promptreel.schemas.tiers import Tier
 
 # The service may let a flex call wait for minutes.
 FLEX_DEADLINE_FACTOR: Final = 5

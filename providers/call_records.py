@@ -11,8 +11,8 @@ from promptreel.providers.call_requests import describe_request
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import call_id_of
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.settings import Tier
 from promptreel.schemas.table_rows import LlmCallRow
+from promptreel.schemas.tiers import Tier
 
 if TYPE_CHECKING:
     from promptreel.providers.call_policy import CallSubject

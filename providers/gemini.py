@@ -36,7 +36,8 @@ from promptreel.providers.media_labels import SOUND_LABEL, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.mediatime import seconds_from_us
-from promptreel.schemas.settings import ModelSettings, RunSettings, Tier
+from promptreel.schemas.settings import ModelSettings, RunSettings
+from promptreel.schemas.tiers import Tier
 
 # A request is limited to 20 MB; base64 turns three bytes into four, and the text needs room too.
 MAX_INLINE_BYTES: Final = 14_000_000

@@ -122,8 +122,11 @@ def family_of(name: str) -> ModelFamily | None:
 
 
 def short_name(name: str) -> str:
-    """Return a name without its resource prefix: models/..., projects/.../publishers/google/models/..."""
-    return name.rpartition("/")[2]
+    """Return a Gemini name without its resource prefix: models/..., projects/.../publishers/google/models/...
+
+    The name of another provider's model (openai:NAME) is not changed.
+    """
+    return name if ":" in name else name.rpartition("/")[2]
 
 
 def is_version_of(version: str, name: str) -> bool:

@@ -14,6 +14,7 @@ from promptreel.providers.gemini_family_fields import check_family
 from promptreel.providers.known_models import DEFAULT_EMBEDDING_MODEL, DEFAULT_GEMINI_MODEL, known_model
 from promptreel.providers.model_names import check_use
 from promptreel.providers.plugins import build_from_plugin, installed_plugins, package_of
+from promptreel.providers.prices import check_cost_limit
 from promptreel.providers.signals import SignalsProvider
 from promptreel.providers.text_embedding import (
     ClipTextEmbedder,
@@ -25,7 +26,8 @@ from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import Prompt
-from promptreel.schemas.settings import RunSettings, Tier
+from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.tiers import Tier
 
 MODEL_VARIABLE: Final = "PROMPTREEL_MODEL"
 BUILT_IN: Final = frozenset({"gemini", "openai", "signals"})
@@ -102,16 +104,19 @@ def check_definition(settings: RunSettings) -> None:
 
 
 def check_access(settings: RunSettings) -> None:
-    """Reject settings with a model that cannot be called: its name is unknown, or its service needs a key.
+    """Reject settings with a model that cannot be called: its name is unknown, its service needs a key, or its price is
+    unknown although the cost is limited.
 
     Raises:
         SettingsError: names the model and the fix.
     """
-    provider = provider_of(settings)
-    check_tier(provider, settings)
-    provider.check_access()
-    if settings.text_embedding.enabled:
-        text_embedder_of(settings).check_access()
+    model = provider_of(settings)
+    check_tier(model, settings)
+    providers = [model, *([text_embedder_of(settings)] if settings.text_embedding.enabled else [])]
+    for provider in providers:
+        provider.check_access()
+    called = [provider.name for provider in providers if provider.is_called]
+    check_cost_limit(settings.calls.max_cost, settings.prices, called)
 
 
 def default_model() -> str:

@@ -10,8 +10,9 @@ from typing import Any, Final
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallPolicy, CallSink, CallSubject, CallTally, Halted, Verdict, unchecked
 from promptreel.schemas.errors import ModelError, SettingsError
-from promptreel.schemas.settings import CallSettings, RunSettings, Tier
+from promptreel.schemas.settings import CallSettings, RunSettings
 from promptreel.schemas.table_rows import LlmCallRow
+from promptreel.schemas.tiers import Tier
 
 # How the service rejects flex calls that it has no capacity for.
 SHED_CODES: Final = frozenset({"model_unavailable", "rate_limited", "model_timeout", "quota_exhausted"})

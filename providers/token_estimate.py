@@ -24,6 +24,7 @@ from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
 from promptreel.schemas.media import MediaType, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prompt import Prompt
+from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import RunSettings
 
 CHARS_PER_TOKEN: Final = 4
@@ -36,7 +37,7 @@ def input_tokens(
     prompt: Prompt,
     settings: RunSettings,
     media_type: MediaType,
-    lengths: Mapping[float, int],
+    lengths: Mapping[float, float],
     syntheses: int,
     *,
     has_pictures: bool,
@@ -45,10 +46,10 @@ def input_tokens(
     """Return the input tokens by modality of one call for each segment of an item, and of its synthesis.
 
     Args:
-        lengths: maps the length of segments in seconds to the number of segments of that length.
+        lengths: maps the length of segments in seconds to the (expected) number of segments of that length.
         syntheses: 1 if the item is synthesized, otherwise 0.
     """
-    count = sum(lengths.values())
+    count: float = sum(lengths.values())
     reads_transcript = has_generic_rates(settings) and provider_of(settings).reads_transcript(prompt)
     media, media_text = _media_tokens(
         settings,
@@ -58,7 +59,7 @@ def input_tokens(
         has_sound=has_sound,
         reads_transcript=reads_transcript,
     )
-    tokens = {
+    tokens: dict[str, float] = {
         "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + media_text,
         "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
         **media,
@@ -68,7 +69,7 @@ def input_tokens(
         findings = max(1, count) * FINDING_TOKENS
         tokens["text"] += syntheses * _text_tokens(SYNTHESIS_PREAMBLE + level.instructions_text, findings)
         tokens["schema"] += syntheses * _text_tokens(json.dumps(level.json_schema))
-    return {name: number for name, number in tokens.items() if number}
+    return {name: math.ceil(number) for name, number in tokens.items() if number}
 
 
 def has_generic_rates(settings: RunSettings) -> bool:
@@ -81,51 +82,59 @@ def sends_frames(settings: RunSettings) -> bool:
     return has_generic_rates(settings) or settings.model.media_input == "frames"
 
 
+def stretches_to_mark(
+    segmentation: SegmentationSettings, media_type: MediaType, duration_us: int | None
+) -> list[TimeSpan]:
+    """Return the stretches of an item in which a model marks the segments that the user defines; empty if it does not."""
+    if segmentation.definition_of(media_type) is None or not duration_us:
+        return []
+    return plan_stretches(segmentation.range_of(duration_us))
+
+
 def marking_tokens(
     settings: RunSettings,
     media_type: MediaType,
-    duration_us: int | None,
+    stretches: Sequence[TimeSpan],
     *,
     has_pictures: bool,
     has_sound: bool,
-    stretches: Sequence[TimeSpan] | None = None,
 ) -> dict[str, int]:
     """Return the input tokens by modality of the calls that mark the segments which the user defines; empty without any.
 
     Args:
-        stretches: the stretches of the item to mark; None marks all of them.
+        stretches: the parts of the item to mark, see `stretches_to_mark`.
     """
     definition = settings.segmentation.definition_of(media_type)
-    if definition is None or not duration_us:
+    if definition is None or not stretches:
         return {}
-    if stretches is None:
-        stretches = plan_stretches(settings.segmentation.range_of(duration_us))
     lengths = Counter(span.duration_us / US_PER_SECOND for span in stretches)
     media, labels = _media_tokens(settings, media_type, lengths, has_pictures=has_pictures, has_sound=has_sound)
     count = len(stretches)
     text = count * _text_tokens(marking_instruction(definition), 2 * _POSITION_TOKENS) + labels
     tokens = {"text": text, "schema": count * _text_tokens(json.dumps(MARKS_SCHEMA)), **media}
-    return {name: number for name, number in tokens.items() if number}
+    return {name: math.ceil(number) for name, number in tokens.items() if number}
 
 
 def _media_tokens(
     settings: RunSettings,
     media_type: MediaType,
-    lengths: Mapping[float, int],
+    lengths: Mapping[float, float],
     *,
     has_pictures: bool,
     has_sound: bool,
     reads_transcript: bool = False,
-) -> tuple[dict[str, int], int]:
+) -> tuple[dict[str, float], float]:
     """Return the tokens of the media by modality, and of the text with it: a line for each frame, a transcript.
 
     Args:
         reads_transcript: whether the model reads a transcript instead of the sound.
     """
     fps, as_frames = settings.sampling.frames_per_second, sends_frames(settings)
-    frames = sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
-    labels = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
-    sound_s = sum(length * times for length, times in lengths.items()) if has_sound else 0
+    frames: float = (
+        sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
+    )
+    labels: float = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
+    sound_s: float = sum(length * times for length, times in lengths.items()) if has_sound else 0
     if has_generic_rates(settings):
         images = frames * picture_tokens(settings.sampling)
         if not reads_transcript:
@@ -147,5 +156,5 @@ def has_synthesis(prompt: Prompt, media_type: MediaType) -> bool:
     return prompt.video_level is not None and media_type != "image"
 
 
-def _text_tokens(text: str, extra: int = 0) -> int:
+def _text_tokens(text: str, extra: float = 0) -> float:
     return math.ceil(len(text) / CHARS_PER_TOKEN) + extra

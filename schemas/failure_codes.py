@@ -297,10 +297,10 @@ _CODES: Final = (
     ),
     FailureCode(
         "budget_exhausted",
-        "the run reached its token limit before this operation started",
+        "the run reached its token or cost limit before this operation started",
         "run control",
         "always",
-        "Resume the run with a larger `--max-tokens`.",
+        "Resume the run with a larger `--max-tokens` or `--max-cost`.",
     ),
     FailureCode(
         "deadline_exceeded",

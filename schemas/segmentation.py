@@ -201,15 +201,20 @@ class SegmentationSettings:
         minimum = -(-length_us // lengths.max_us)
         return minimum, max(minimum, length_us // lengths.min_us)
 
-    def segment_lengths(
-        self, media_type: MediaType, duration_us: int | None, *, with_most: bool = True
-    ) -> dict[float, int]:
+    def expected_segments(self, media_type: MediaType, duration_us: int | None) -> int:
+        """Return the number of segments of an item whose segments have their target length."""
+        least, most = self.segment_bounds(media_type, duration_us)
+        if least == most or not duration_us:
+            return least
+        count = round(self.range_of(duration_us).duration_us / self.bounds_of(media_type).target_us)
+        return min(most, max(least, count))
+
+    def segment_lengths(self, media_type: MediaType, duration_us: int | None, count: int) -> dict[float, int]:
         """Return the number of segments of each length in microseconds; exact for fixed windows, otherwise equal lengths.
 
         Args:
-            with_most: assume the most segments that the item can have, otherwise the fewest.
+            count: number of segments, see `segment_bounds` and `expected_segments`.
         """
-        count = self.segment_bounds(media_type, duration_us)[with_most]
         if not count or not duration_us or media_type == "image":
             return {(duration_us or 0): count} if count else {}
         window_us, span = self.window_us(media_type), self.range_of(duration_us)

@@ -13,13 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptreel.schemas.decoding import FORBID_UNKNOWN, first_problem
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.prices import ModelPrice
 from promptreel.schemas.sampling import SampleSettings
 from promptreel.schemas.segmentation import SegmentationSettings
+from promptreel.schemas.tiers import Tier
 
 MediaInput = Literal["clips", "frames", "files"]
 MediaResolution = Literal["low", "medium", "high", "ultra_high"]
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
-Tier = Literal["standard", "flex", "batch"]
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ class CallSettings:
         max_outage_s: seconds that calls wait while the service is down or its rate limit grants none; then the run halts.
             0 disables waiting.
         max_total_tokens: token count after which the run makes no more calls; None means no limit.
+        max_cost: cost of all calls after which the run makes no more calls, in the currency of the model's price; None
+            means no limit.
         run_deadline_s: seconds after which the run makes no more calls; None means no limit.
     """
 
@@ -201,6 +204,7 @@ class CallSettings:
     max_attempts: int = 5
     max_outage_s: float = 600.0
     max_total_tokens: int | None = None
+    max_cost: float | None = None
     run_deadline_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -208,7 +212,7 @@ class CallSettings:
         _in_range("max_attempts", self.max_attempts, 1, 20)
         _in_range("max_outage_s", self.max_outage_s, 0, 7 * 86_400)
         _positive("deadline_s", self.deadline_s)
-        for name in ("max_calls_per_second", "max_total_tokens", "run_deadline_s", "batch_deadline_s"):
+        for name in ("max_calls_per_second", "max_total_tokens", "max_cost", "run_deadline_s", "batch_deadline_s"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
 
@@ -259,6 +263,7 @@ class RunSettings:
             to ten times the duration of a commit; 0 commits only at the end.
         strict_models: reject the run if a transcription or embedding model cannot be loaded, instead of skipping that
             operation with a warning.
+        prices: prices of the user, which replace the published ones; see `promptreel.providers.prices`.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -276,6 +281,7 @@ class RunSettings:
     strict_models: bool = False
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None
+    prices: tuple[ModelPrice, ...] = ()
 
     def __post_init__(self) -> None:
         _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)

@@ -299,6 +299,8 @@ class LlmCallRow:
             max_tokens, no temperature" (docs/models.md); None without an answer, and for services that support all.
         max_output_tokens: token limit of the answer; None if the request has none, or in logs of earlier versions.
         tier: service tier of the call: "standard", "flex" or "batch"; None in logs of earlier versions.
+        cost: in units of `currency`, by the price on the day of the call; None if the price of the model is unknown, or
+            not recorded.
         instruction: the instruction that was sent; None for an embedding, or if another version sent a different one.
         json_schema: the schema that the answer must fit, as JSON text; None for an embedding.
     """
@@ -336,6 +338,8 @@ class LlmCallRow:
     request_form: str | None = None
     max_output_tokens: int | None = None
     tier: str | None = None
+    cost: float | None = None
+    currency: str | None = None
     # Only in the table: all calls of a run with one purpose share them.
     instruction: str | None = None
     json_schema: str | None = None

@@ -8,11 +8,13 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from promptreel.schemas.failure_codes import FAILURE_CODES
+from promptreel.schemas.money import cost_counts
 from promptreel.schemas.table_rows import LlmCallRow
 from promptreel.tables import layout
 from promptreel.tables.storage import LocalStorage, Storage, storage_errors
@@ -112,10 +114,26 @@ def uncached_answers(storage: Storage, run_id: str, shard: int) -> dict[str, lis
     return {key: calls for key, calls in found.items() if not storage.exists(layout.operation_file(key))}
 
 
-def spent_tokens(storage: Storage, run_id: str) -> int:
-    """Total tokens used by all calls of a run so far."""
-    shards = storage.list_names(layout.calls_folder(run_id))
-    return sum(call.total_tokens for shard in shards for call in read_calls(storage, run_id, int(shard)).values())
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What all calls of a run have used so far.
+
+    Attributes:
+        money: counters of the cost, see `promptreel.schemas.money`.
+    """
+
+    tokens: int
+    money: Mapping[str, int]
+
+
+def read_spent(storage: Storage, run_id: str) -> Spent:
+    """Sum up the call records of a run."""
+    tokens, money = 0, Counter[str]()
+    for shard in storage.list_names(layout.calls_folder(run_id)):
+        for call in read_calls(storage, run_id, int(shard)).values():
+            tokens += call.total_tokens
+            money.update(cost_counts(call.cost, call.currency, call.total_tokens))
+    return Spent(tokens, money)
 
 
 def _has_answer(call: LlmCallRow) -> bool:

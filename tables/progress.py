@@ -27,8 +27,9 @@ class ProgressBoard:
     """Counters of one worker process for one attempt at a run. Thread-safe.
 
     Counters: items_read, items_failed, segments_planned, analyses_reused, calls, calls_failed, input_tokens,
-    output_tokens, thought_tokens, cached_tokens, total_tokens; from `add_outcomes`: operations_done, operations_reused,
-    operations_failed, operations_cancelled, and `<operation>.<outcome>`, e.g. field_extraction.succeeded.
+    output_tokens, thought_tokens, cached_tokens, total_tokens; the cost of all attempts, see `promptreel.schemas.money`;
+    from `add_outcomes`: operations_done, operations_reused, operations_failed, operations_cancelled, and
+    `<operation>.<outcome>`, e.g. field_extraction.succeeded.
     """
 
     def __init__(self, storage: Storage, run_id: str, attempt: int) -> None:

@@ -40,7 +40,7 @@ row in the table `failures` has the `code`, a `message` with the invalid value, 
 (whether an unchanged retry may succeed; codes marked "sometimes" depend on the cause).
 
 A resume can change the limits of a run, its tier and the address of its model, e.g.
-`--max-output-tokens`, `--max-tokens`, `--tier` or `--max-media-hours`. The change also applies to
+`--max-output-tokens`, `--max-cost`, `--tier` or `--max-media-hours`. The change also applies to
 later resumes.
 If a limit that caused a failure is now larger, the resume retries the failure even if it is not
 retryable, and requests nothing else again. If the fix is another setting or prompt, start a new

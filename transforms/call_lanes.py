@@ -13,7 +13,7 @@ from promptreel.providers.batch_policy import BatchPolicy
 from promptreel.providers.batch_watch import BatchWatch
 from promptreel.providers.call_policy import CallPolicy, CallSink
 from promptreel.providers.tiers import FlexWithFallback, tier_of
-from promptreel.schemas.settings import Tier
+from promptreel.schemas.tiers import Tier
 from promptreel.tables.batch_groups import BatchGroups
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext

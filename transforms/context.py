@@ -21,7 +21,7 @@ class RunContext:
         attempt: number of this start of the runner.
         shards: number of shards of each table; the hash of the video id selects one.
         deadline: time (`time.time`) after which no call is made; None for no limit.
-        spent_tokens: tokens that earlier attempts used.
+        spent_tokens, spent_nanos: tokens that earlier attempts used, and their cost in billionths of the currency.
         retry: the failures to retry; None executes the complete run.
         commit_only: reason why this attempt starts no new work and only commits what is stored; unfinished operations
             fail with this message. None for a normal attempt.
@@ -34,6 +34,7 @@ class RunContext:
     shards: int
     deadline: float | None = None
     spent_tokens: int = 0
+    spent_nanos: int = 0
     distributed: bool = False
     retry: RetryScope | None = None
     commit_only: str | None = None

@@ -13,16 +13,18 @@ from typing import Any
 from promptreel.providers.answers import CheckedAnswer, generate_checked
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider
 from promptreel.providers.call_policy import CallSubject, CallTally, Halted
+from promptreel.providers.prices import with_cost
 from promptreel.schemas.errors import ModelError, StorageError
+from promptreel.schemas.money import cost_counts, total_nanos
 from promptreel.schemas.outcomes import Operation
 from promptreel.schemas.table_rows import LlmCallRow
-from promptreel.tables.call_log import CallLog
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.operation_claims import Claim, OperationClaims
 from promptreel.tables.shards import shard_of
 from promptreel.transforms.call_lanes import CallLane
 from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import Failure, OperationOutcome
+from promptreel.transforms.priced_calls import PricedCallLog
 from promptreel.transforms.served_model import ServedModel, key_of_version, version_mismatch
 from promptreel.transforms.spending import spending_of
 from promptreel.transforms.unfinished import unfinished
@@ -48,7 +50,8 @@ class ModelSession:
         )
         self._stop = context.stop_signal(self.storage)
         self._lane: CallLane | None = None
-        self._calls = CallLog(
+        self._calls = PricedCallLog(
+            context.request.settings.prices,
             self.storage,
             context.run_id,
             context.attempt,
@@ -193,6 +196,7 @@ class ModelSession:
     def _check_run(self) -> None:
         if self.provider.is_called:
             self._spending.check_halted()
+            self._spending.check_cost(self._context.request.settings.calls.max_cost, self._context.spent_nanos)
 
     def _store(self, key: str, value: dict[str, Any], claim: Claim | None) -> None:
         """Persist the records of an operation's calls, then its result; then give up the claim."""
@@ -222,7 +226,9 @@ class ModelSession:
         return OperationOutcome(operation, "failed", key, attempts=tally.attempts, failure=failure)
 
     def _count_call(self, call: LlmCallRow) -> None:
-        self._spending.add(call.total_tokens)
+        call = with_cost(call, self._context.request.settings.prices)
+        cost = cost_counts(call.cost, call.currency, call.total_tokens)
+        self._spending.add(call.total_tokens, total_nanos(cost))
         self._progress.add(
             calls=1,
             calls_failed=int(call.status != "success"),
@@ -231,4 +237,5 @@ class ModelSession:
             thought_tokens=call.thought_tokens,
             cached_tokens=call.cached_tokens,
             total_tokens=call.total_tokens,
+            **cost,
         )

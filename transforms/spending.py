@@ -1,4 +1,4 @@
-"""The tokens that one process used in an attempt of a run, and the health of the services that it called.
+"""The tokens and the money that one process used in an attempt of a run, and the health of the services that it called.
 
 All stages of the process share both, although each stage has its own session.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from promptreel.providers.call_policy import Halted
 from promptreel.providers.service_health import ServiceHealth
+from promptreel.schemas.money import nanos_of
 from promptreel.schemas.service_state import ServiceState
 
 _spendings: dict[tuple[str, str, int], Spending] = {}
@@ -21,13 +22,29 @@ class Spending:
 
     def __init__(self) -> None:
         self.tokens = 0
+        self.cost_nanos = 0
         self._healths: dict[str, ServiceHealth] = {}
         self._lock = threading.Lock()
 
-    def add(self, tokens: int) -> None:
-        """Add the tokens of one call."""
+    def add(self, tokens: int, cost_nanos: int = 0) -> None:
+        """Add the tokens of one call, and its cost in billionths of the currency."""
         with self._lock:
             self.tokens += tokens
+            self.cost_nanos += cost_nanos
+
+    def check_cost(self, limit: float | None, earlier_nanos: int) -> None:
+        """Raise Halted once all calls of the run have cost as much as the limit.
+
+        The calls of all models of the process count, so the limit is exceeded at most by the calls in flight.
+
+        Args:
+            limit: in units of the currency; None means no limit.
+            earlier_nanos: cost of earlier attempts at the run.
+        """
+        if limit is not None and self.cost_nanos + earlier_nanos >= nanos_of(limit):
+            raise Halted(
+                "budget_exhausted", f"the run reached its cost limit of {limit:g}; raise it and resume the run"
+            )
 
     def health_of(
         self, model: str, patience_s: float, on_change: Callable[[ServiceState | None], None]

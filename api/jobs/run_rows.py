@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.events import record_event
 from promptreel.api.db.models import RetryRecord, RunItem, RunRecord, Video
+from promptreel.api.runs.costs import cost_so_far
 from promptreel.api.runs.finish import item_counters
 from promptreel.api.runs.retries import RETRY_FINAL
 from promptreel.api.runs.run_tables import run_tables
@@ -202,6 +203,7 @@ def live_summary(summary: dict[str, Any], progress: Mapping[str, int], counts: M
         **{f"{operation}_failures": progress.get(f"{operation}.failed", 0) for operation in SEGMENT_OPERATIONS},
         "reused_results": progress.get("operations_reused", 0),
         "model_calls": progress.get("calls", 0),
+        "actual_cost": cost_so_far(progress, summary),
         "actual_tokens": {kind: progress.get(f"{kind}_tokens", 0) for kind in _TOKENS},
     }
 

@@ -323,6 +323,7 @@ class Supervisor(WorkerLoop):
             held = leased_run(session, job.lease)
             if held is None:
                 return
+            counted = held.summary.get("actual_cost"), summary.get("actual_cost")
             held.summary = summary
             if stop:
                 held.stop_observed_at = now()
@@ -334,6 +335,7 @@ class Supervisor(WorkerLoop):
                 index_id=held.index_id,
                 payload={key: summary[key] for key in ("total_segments", "completed_segments", "model_calls")},
             )
+        self._metrics.count_cost(run.settings["model"]["model"], *counted)
 
     # ------------------------------------------------------------------------------------------- ending
 
@@ -347,7 +349,10 @@ class Supervisor(WorkerLoop):
             if run is None:
                 self._drop(job)
                 return
+            before = run.summary.get("actual_cost")
             finish_run(session, run, values)
+            counted = before, run.summary["actual_cost"]
+            model = run.settings["model"]["model"]
             if job.retry_id is not None:
                 retry = session.get(RetryRecord, job.retry_id)
                 assert retry is not None
@@ -357,6 +362,7 @@ class Supervisor(WorkerLoop):
             status = run.status
         self._jobs.pop(job.lease.run_id, None)
         self._metrics.ended.labels(status).inc()
+        self._metrics.count_cost(model, *counted)
         _log.info("run ended: %s", status, extra={"run_id": job.lease.run_id, "retry_id": job.retry_id})
 
     def _outcome_of_retry(self, job: Job) -> tuple[dict[str, bool | None], str | None]:

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from promptreel.api.db.clock import required_time, wire_time
 from promptreel.api.db.models import RunRecord
+from promptreel.api.runs.costs import NO_COST
 from promptreel.api.runs.service_status import shown_service_state
 from promptreel.api.runs.status_text import status_text
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
@@ -82,5 +83,7 @@ _INITIAL_COUNTERS: Final[dict[str, Any]] = {
     "reused_results": 0,
     "model_calls": 0,
     "estimated_input_tokens": None,
+    "estimated_cost": None,
+    "actual_cost": NO_COST,
     "actual_tokens": {},
 }

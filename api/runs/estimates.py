@@ -27,15 +27,18 @@ def estimate_body(
 
     target = [TargetItem(video.media_uri, video.title, video.video_id) for video in videos]
     estimated = estimate_run(storage, prompt, settings, provider_of(settings), target, owner=account_id).to_dict()
+    cost = estimated["cost"]
     within = {
         "items": estimated["items"] <= config.max_run_items,
         "segments": estimated["segments"][1] <= config.max_run_segments,
+        "cost": config.max_run_cost is None or cost is None or cost["low"] <= config.max_run_cost,
         "tokens": config.max_run_tokens is None or estimated["input_tokens"]["total"] <= config.max_run_tokens,
     }
     limits = {
         "max_items": config.max_run_items,
         "max_segments": config.max_run_segments,
         "max_tokens": config.max_run_tokens,
+        "max_cost": config.max_run_cost,
         "within": within,
     }
     counts = {
@@ -47,6 +50,9 @@ def estimate_body(
         "media_seconds": estimated["media_seconds"],
         "input_tokens": estimated["input_tokens"],
         "token_rates": estimated["token_rates"],
+        "expected_tokens": estimated["expected_tokens"],
+        "cost": cost,
+        "calibration": estimated["calibration"],
         "exact": estimated["exact"],
         "model": estimated["model"],
         "limits": limits,

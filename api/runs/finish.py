@@ -13,6 +13,7 @@ from promptreel.api.db.models import RunRecord
 from promptreel.api.runs.plan import model_warnings
 from promptreel.api.runs.statuses import ITEM_OUTCOMES, MEDIA_TYPES, REQUEST_WARNINGS, SEGMENT_OPERATIONS
 from promptreel.api.runs.synthesis_status import synthesis_counters
+from promptreel.schemas.money import money_of
 from promptreel.schemas.settings import settings_from_dict
 
 
@@ -74,6 +75,7 @@ def summary_of_counts(counts: Mapping[str, int], before: Mapping[str, Any]) -> d
         "created_new_segments": counts.get("results.reused", 0) < counts.get("segments.total", 0),
         "reused_results": reused,
         "model_calls": counts.get("calls.total", 0),
+        "actual_cost": money_of(counts).to_dict(),
         "actual_tokens": {
             name.removeprefix("tokens."): count for name, count in counts.items() if name.startswith("tokens.")
         },

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, PromptRecord, Video
+from promptreel.api.runs.costs import estimated_cost
 from promptreel.api.runs.local_models import local_model_settings
 from promptreel.api.runs.service_models import check_known_models
 from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
@@ -22,10 +23,11 @@ from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.model_names import settings_warnings
 from promptreel.providers.registry import check_run, default_model, provider_of, with_tier
-from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens
+from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens, stretches_to_mark
+from promptreel.providers.usage_estimate import segment_lengths_s
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.media import MediaType
-from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
+from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
@@ -107,6 +109,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             calls=CallSettings(
                 max_outage_s=config.max_outage_s,
                 max_total_tokens=config.max_run_tokens,
+                max_cost=config.max_run_cost,
                 run_deadline_s=config.run_deadline_s,
                 flex_fallback=config.flex_fallback,
                 batch_deadline_s=config.batch_deadline_s,
@@ -117,6 +120,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             ),
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
+            prices=config.prices,
         )
         return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:
@@ -171,6 +175,7 @@ def first_summary(
         "video_level_enabled": prompt.video_level is not None,
         "video_level_total_items": timed_items if prompt.video_level is not None else 0,
         "estimated_input_tokens": _estimated_tokens(prompt, settings, videos),
+        "estimated_cost": estimated_cost(prompt, settings, videos),
         "warnings": [*request_warnings, *model_warnings(settings)],
         REQUEST_WARNINGS: list(request_warnings),
     }
@@ -190,15 +195,16 @@ def _estimated_tokens(
     total = 0
     for video in videos:
         kind: MediaType = video.media_type  # type: ignore[assignment]
-        by_length = settings.segmentation.segment_lengths(kind, video.duration_us, with_most=with_most_segments)
-        lengths = {length_us / US_PER_SECOND: count for length_us, count in by_length.items()}
+        fewest, _, most = segment_lengths_s(settings.segmentation, kind, video.duration_us)
+        lengths = most if with_most_segments else fewest
         has_pictures, has_sound = kind != "audio", kind != "image"
         syntheses = int(has_synthesis(prompt, kind))
         tokens = input_tokens(
             prompt, settings, kind, lengths, syntheses, has_pictures=has_pictures, has_sound=has_sound
         )
         total += sum(tokens.values())
-        marking = marking_tokens(settings, kind, video.duration_us, has_pictures=has_pictures, has_sound=has_sound)
+        stretches = stretches_to_mark(settings.segmentation, kind, video.duration_us)
+        marking = marking_tokens(settings, kind, stretches, has_pictures=has_pictures, has_sound=has_sound)
         total += sum(marking.values())
     return total
 
@@ -221,5 +227,13 @@ def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetM
             message = (
                 f"target: at least about {tokens} input tokens exceed the limit of one run ({config.max_run_tokens}); "
                 "split the target (POST /prompt-runs/estimate lists the tokens of each item)"
+            )
+            raise invalid(message, "target")
+    if config.max_run_cost is not None:
+        cost = estimated_cost(prompt, settings, videos)
+        if cost is not None and cost["low"] > config.max_run_cost:
+            message = (
+                f"target: at least about {cost['low']:.4f} {cost['currency']} exceed the cost limit of one run "
+                f"({config.max_run_cost:g}); split the target (POST /prompt-runs/estimate lists the cost of each item)"
             )
             raise invalid(message, "target")

@@ -316,4 +316,6 @@ def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None]
         "answer_repair": row.get("answer_repair"),
         "request_form": row.get("request_form"),
         "tier": row.get("tier"),
+        "cost": row.get("cost"),
+        "currency": row.get("currency"),
     }

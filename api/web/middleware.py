@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -37,7 +37,28 @@ class Metrics:
         )
         self.running = Gauge("promptreel_runs_running", "Runs executed by this process", registry=self.registry)
         self.ended = Counter("promptreel_runs_ended_total", "Runs ended", ["status"], registry=self.registry)
+        self.cost = Counter(
+            "promptreel_model_cost_total", "Cost of model calls", ["model", "currency"], registry=self.registry
+        )
+        self.unpriced = Counter(
+            "promptreel_unpriced_calls_total",
+            "Model calls whose cost is unknown, because the price of their model is",
+            ["model"],
+            registry=self.registry,
+        )
         self.restarts = Counter("promptreel_runner_restarts_total", "Runners restarted", registry=self.registry)
+
+    def count_cost(self, model: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> None:
+        """Count what the cost of a run has grown by.
+
+        Args:
+            before, now: `CostSoFar` as JSON values.
+        """
+        old, new = before or {}, now or {}
+        if (grown := (new.get("amount") or 0.0) - (old.get("amount") or 0.0)) > 0:
+            self.cost.labels(model, new["currency"]).inc(grown)
+        if (grown := new.get("unpriced_calls", 0) - old.get("unpriced_calls", 0)) > 0:
+            self.unpriced.labels(model).inc(grown)
 
 
 class RequestMiddleware:

@@ -1,4 +1,4 @@
-"""`promptreel estimate`: estimate the segments, calls and tokens of a run."""
+"""`promptreel estimate`: estimate the segments, calls, tokens and money of a run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
 from promptreel.providers.registry import check_definition, provider_of
 from promptreel.providers.tiers import check_tier
+from promptreel.schemas.money import format_amount
 
 
 @click.command()
@@ -31,7 +32,7 @@ from promptreel.providers.tiers import check_tier
 def estimate(
     target: tuple[str, ...], prompt_name: str, analyze: bool, data_dir: str, as_json: bool, **options: Any
 ) -> None:
-    """Estimate a run over TARGET: segments, calls, tokens, and what is already done. Calls no model."""
+    """Estimate a run over TARGET: segments, calls, tokens, money, and what is already done. Calls no model."""
     from promptreel.pipelines.estimate import estimate_run
 
     prompt, settings = load_prompt(prompt_name), settings_of(options)
@@ -57,26 +58,63 @@ def estimate(
             _span(item["segments"]),
             _span(item["calls"]),
             item["reused"],
-            sum(item["tokens"].values()),
+            _spread(item["expected_tokens"]["input"]),
+            _spread(item["expected_tokens"]["output"]),
+            _cost(item["cost"]),
             item["error"],
         ]
         for item in estimated["details"]
     ]
-    columns = ["name", "type", "seconds", "segments", "calls", "reused", "input tokens", "would fail"]
+    columns = ["name", "type", "seconds", "segments", "calls", "reused", "input", "output", "cost", "would fail"]
     tier = "" if estimated["tier"] == "standard" else f" at the tier {estimated['tier']}"
     print_table(f"Estimate with {estimated['model']}{tier}", columns, rows)
-    tokens = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
     click.echo(
         f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, "
-        f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}; "
-        f"maximum input tokens: {tokens}"
+        f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}"
     )
+    _print_money(estimated)
     if estimated["token_rates"] == "generic":
         click.echo(generic_rates_note(estimated["model"]))
     if not estimated["exact"] and settings.segmentation.segments_by is not None:
         click.echo("Segment counts are bounds until a model has marked the segments.")
     elif not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
+
+
+def _print_money(estimated: dict[str, Any]) -> None:
+    """Print the expected tokens and money, where the prices are from, and what the figures rest on."""
+    tokens, cost, calibration = estimated["expected_tokens"], estimated["cost"], estimated["calibration"]
+    most = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
+    click.echo(f"tokens: input {_spread(tokens['input'])}, output {_spread(tokens['output'])}; maximum input: {most}")
+    if cost is None:
+        click.echo(
+            f"cost: unknown, because the price of {estimated['model']} or of the embedding model is unknown; "
+            "give it with --prices FILE"
+        )
+    elif cost["currency"] is not None:
+        source = ", ".join(part for part in (cost["price_source"], cost["price_date"]) if part)
+        click.echo(f"cost: {_cost(cost)}, tier {cost['tier']}" + (f", prices of {source}" if source else ""))
+    if calibration is not None:
+        runs = f"{calibration['runs']} earlier {'run' if calibration['runs'] == 1 else 'runs'}"
+        click.echo(
+            f"calibrated by {calibration['calls']:,} calls of {runs} with this model and media input "
+            f"({', '.join(calibration['kinds'])})"
+        )
+    elif any(estimated["model_calls"]):
+        click.echo("not calibrated: the data folder has no calls of earlier runs with this model and media input")
+
+
+def _spread(spread: dict[str, int]) -> str:
+    """Render the expected value and, if it is uncertain, the lowest and the highest."""
+    low, expected, high = spread["low"], spread["expected"], spread["high"]
+    return f"{expected:,}" + (f" ({low:,}–{high:,})" if low != high else "")
+
+
+def _cost(cost: dict[str, Any] | None) -> str:
+    if cost is None or cost["currency"] is None:
+        return ""
+    low, expected, high = (format_amount(cost[name], cost["currency"]) for name in ("low", "expected", "high"))
+    return expected + (f" ({low.split()[0]}–{high.split()[0]})" if low != high else "")
 
 
 def _span(bounds: list[int] | tuple[int, int]) -> str:

@@ -42,6 +42,13 @@ def cell(value: Any) -> str:
     return text if len(text) <= _MAX_CELL_CHARS else f"{text[: _MAX_CELL_CHARS - 1]}…"
 
 
+def setting_text(value: Any) -> str:
+    """Render the value of a setting; a list by its length."""
+    if isinstance(value, list | tuple):
+        return f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
+    return str(value)
+
+
 def _finite(value: Any) -> Any:
     """Replace infinities and NaN, which JSON lacks, by None."""
     if isinstance(value, float) and not math.isfinite(value):

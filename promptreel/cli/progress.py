@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from promptreel.schemas.money import format_money, money_of
 from promptreel.schemas.service_state import ServiceState
 from promptreel.tables.progress import read_progress, read_service_states
 from promptreel.tables.storage import Storage
@@ -99,4 +100,6 @@ def describe(counts: Mapping[str, int], item_count: int) -> str:
     if counts.get("calls"):
         parts.append(f"calls {counts['calls']}")
         parts.append(f"tokens {counts.get('total_tokens', 0):,}")
+    if (cost := format_money(money_of(counts))) is not None:
+        parts.append(f"cost {cost}")
     return ", ".join(parts)

@@ -18,6 +18,7 @@ from promptreel.cli.output import print_json, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.money import Money, format_money, money_of
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
 from promptreel.tables.attempts import is_running, last_attempt
@@ -28,6 +29,7 @@ from promptreel.tables.item_names import names_of
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
+from promptreel.tables.progress import read_progress
 from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.storage import Storage
@@ -59,12 +61,13 @@ def runs(
     if as_json:
         print_json(listed)
         return
-    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "warnings", "created_at"]
+    columns = ["run_id", "status", "prompt", "model", "media", "results", "failures", "cost", "warnings", "created_at"]
     columns[1:1] = [label for label in ("name", "tags") if any(row[label] for row in listed)]
     shown = [
         {
             **row,
             "warnings": len(row["warnings"]),
+            "cost": format_money(Money(**row["cost"])),
             "tags": ", ".join(f"{key}={value}" for key, value in sorted(row["tags"].items())),
             "prompt": f"{row['prompt']} v{row['prompt_version']}" if row["prompt_version"] else row["prompt"],
         }
@@ -270,10 +273,18 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
         "media": counts.get("media.total"),
         "results": counts.get("results.total"),
         "failures": counts.get("failures.total", 0) if manifest is not None else None,
+        "cost": _cost_so_far(storage, run_id, manifest).to_dict(),
         "warnings": list(manifest.warnings) if manifest is not None else [],
         "created_at": request.created_at if request is not None else None,
         "damage": damage,
     }
+
+
+def _cost_so_far(storage: Storage, run_id: str, manifest: Manifest | None) -> Money:
+    """Return the cost of all attempts at a run: of a run that has not ended, from its progress, which is newer."""
+    has_ended = manifest is not None and _status(storage, run_id, manifest) == manifest.status
+    counts = manifest.counts if manifest is not None and has_ended else read_progress(storage, run_id)
+    return money_of(counts)
 
 
 def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:

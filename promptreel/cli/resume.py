@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from promptreel.cli.model_messages import warn_of_missing
+from promptreel.cli.output import setting_text
+from promptreel.providers.prices import load_prices, price_of
 from promptreel.providers.registry import check_access, check_run
 from promptreel.schemas.errors import InvalidInput, SettingsError
+from promptreel.schemas.money import money_of
+from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.call_log import read_spent
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import committed_run, read_rows
 from promptreel.tables.request import RunRequest, read_request
@@ -55,6 +61,8 @@ RESUME_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_attempts": ("calls.max_attempts", _same),
     "max_outage": ("calls.max_outage_s", _same),
     "max_tokens": ("calls.max_total_tokens", _same),
+    "max_cost": ("calls.max_cost", _same),
+    "prices": ("prices", lambda file: [asdict(price) for price in load_prices(file)]),
     "run_deadline": ("calls.run_deadline_s", _same),
     "max_media_hours": ("limits.max_duration_s", lambda hours: hours * 3600),
     "max_image_megapixels": ("limits.max_image_pixels", lambda megapixels: round(megapixels * 1e6)),
@@ -105,6 +113,8 @@ def prepare_resume(storage: Storage, run_id: str, changes: Mapping[str, Any]) ->
         check_run(request.prompt, settings)
     else:
         check_access(settings)
+    if "prices" in changes:
+        _check_currency(storage, request, settings)
     warn_of_missing(settings)
     deadline = time.monotonic() + _EARLIER_ATTEMPT_TIMEOUT_S
     while is_running(storage, run_id):
@@ -114,11 +124,27 @@ def prepare_resume(storage: Storage, run_id: str, changes: Mapping[str, Any]) ->
     if changes:
         store_changes(storage, run_id, changes)
         shown = (
-            f"{path.split('.')[-1]}: {value_at(request.settings, path)} -> {value}" for path, value in changes.items()
+            f"{path.split('.')[-1]}: {setting_text(value_at(request.settings, path))} -> {setting_text(value)}"
+            for path, value in changes.items()
         )
         click.echo(f"changed settings: {', '.join(shown)}", err=True)
     clear_stop(storage, run_id)
     return current_request(storage, run_id)[0]
+
+
+def _check_currency(storage: Storage, request: RunRequest, settings: RunSettings) -> None:
+    """Reject prices in another currency than the costs so far, because the two cannot be added.
+
+    Raises:
+        SettingsError: names both.
+    """
+    price = price_of(settings.model.model, settings.prices)
+    before = money_of(read_spent(storage, request.run_id).money).currency
+    if price is not None and before is not None and price.currency != before:
+        raise SettingsError(
+            f"run {request.run_id} has costs in {before}, but the price of {settings.model.model} is in {price.currency}; "
+            f"give it in {before}"
+        )
 
 
 def failures_of_ended(storage: Storage, request: RunRequest) -> list[dict[str, Any]]:

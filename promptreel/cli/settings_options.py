@@ -10,6 +10,7 @@ import click
 from promptreel.cli.sampling import SAMPLE_OPTIONS, sample_of
 from promptreel.cli.segmentation_options import SEGMENTATION_OPTIONS, segmentation_of
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
+from promptreel.providers.prices import PRICES_VARIABLE, load_prices
 from promptreel.providers.registry import default_model
 from promptreel.providers.tiers import check_tier_options
 from promptreel.schemas.settings import (
@@ -184,6 +185,18 @@ _SETTINGS = [
         help="Wait this long for a service that is down or grants no call, then halt; 0 does not wait.",
     ),
     click.option("--max-tokens", type=int, metavar="N", help="Make no further calls after this many tokens."),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="AMOUNT",
+        help="Make no further calls after this cost, in the currency of the model's price; calls in flight finish.",
+    ),
+    click.option(
+        "--prices",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help=f"JSON file with prices of models, instead of the published ones. [default: {PRICES_VARIABLE}]",
+    ),
     click.option("--run-deadline", type=float, metavar="SECONDS", help="Make no further calls after this time."),
     click.option("--max-media-hours", type=float, default=12.0, show_default=True, help="Reject longer items."),
     click.option(
@@ -258,6 +271,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_attempts=options["max_attempts"],
             max_outage_s=options["max_outage"],
             max_total_tokens=options["max_tokens"],
+            max_cost=options["max_cost"],
             run_deadline_s=options["run_deadline"],
         ),
         transcription=TranscriptionSettings(
@@ -277,6 +291,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         reuse_fields=not options["no_field_reuse"],
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
+        prices=load_prices(options["prices"]),
     )
     check_tier_options(settings)
     return settings

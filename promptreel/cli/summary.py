@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from promptreel.cli.options import command_line
-from promptreel.cli.output import print_table
+from promptreel.cli.output import print_table, setting_text
 from promptreel.schemas.mediatime import format_timecode
+from promptreel.schemas.money import format_money, money_of
 from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run, read_rows
 from promptreel.tables.request import read_request
@@ -40,6 +41,7 @@ def summary_of(storage: Storage, run_id: str) -> dict[str, Any]:
         "sample": None if sample is None else asdict(sample),
         "changed_settings": read_changes(storage, run_id, newest_number(storage, run_id)),
         "counts": dict(manifest.counts),
+        "cost": money_of(manifest.counts).to_dict(),
         "warnings": list(manifest.warnings),
         "media": read_rows(storage, run, "media"),
         "failures": read_rows(storage, run, "failures"),
@@ -70,7 +72,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
         f"{reused} reused from earlier runs"
     )
     if changed := summary["changed_settings"]:
-        click.echo(f"settings {', '.join(f'{path} {value}' for path, value in changed.items())} (changed by a resume)")
+        shown = ", ".join(f"{path} {setting_text(value)}" for path, value in changed.items())
+        click.echo(f"settings {shown} (changed by a resume)")
     for warning in summary["warnings"]:
         click.echo(f"warning  {warning}")
     if flawed := Counter(code for row in summary["media"] for code in row["warning_codes"]):
@@ -81,6 +84,8 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
             f"calls    {_outcomes(counts, 'calls', ('success', 'error', 'interrupted'))}; tokens "
             f"{counts.get('tokens.input', 0):,} in, {counts.get('tokens.output', 0) + counts.get('tokens.thought', 0):,} out"
         )
+    if (cost := format_money(money_of(counts))) is not None:
+        click.echo(f"cost     {cost}")
     click.echo(f"tables   {summary['folder']}/tables (named by manifest {summary['manifest']})")
     _print_next(storage, summary)
 

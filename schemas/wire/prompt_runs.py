@@ -115,6 +115,28 @@ class StopState(WireModel):
     completed_at: str | None = None
 
 
+class CostSpread(WireModel):
+    """An estimated cost in units of the currency, which is null for the built-in model."""
+
+    low: float
+    expected: float
+    high: float
+    currency: str | None = None
+
+
+class CostSoFar(WireModel):
+    """The cost of calls in units of the currency.
+
+    Attributes:
+        amount: null without a call, or if the price of the model is unknown.
+        unpriced_calls: calls that are not in the amount, because the price of their model is unknown.
+    """
+
+    amount: float | None = None
+    currency: str | None = None
+    unpriced_calls: int = 0
+
+
 class PromptRunBody(WireModel):
     """One prompt run.
 
@@ -130,6 +152,8 @@ class PromptRunBody(WireModel):
         service_state: why calls of the model wait or were halted, e.g. "service overloaded since 14:02 UTC, next probe at
             14:03:10 UTC: HTTP 503 ..."; null while calls succeed and after the run. `warnings` has it too.
         estimated_input_tokens: maximum input tokens if no earlier results are reused; 0 for the built-in model.
+        estimated_cost: if no earlier results are reused; null if the price of the model is unknown.
+        actual_cost: of all calls so far.
         actual_tokens: tokens used by all calls: input, output, cached, thought and total.
         name, tags: labels that the caller gave the run.
         prompt_version: number of the prompt's content among those that prompts of this name had; null in runs of earlier
@@ -200,6 +224,8 @@ class PromptRunBody(WireModel):
     reused_results: int = 0
     model_calls: int = 0
     estimated_input_tokens: int | None = None
+    estimated_cost: CostSpread | None = None
+    actual_cost: CostSoFar = CostSoFar()
     actual_tokens: dict[str, int] = {}
     name: str | None = None
     tags: dict[str, str] = {}
@@ -349,6 +375,7 @@ class LlmCallBody(WireModel):
         answer_repair: the repairs that the JSON of the answer needed, joined by commas.
         request_form: how the request was built for a server that supports only some of its parts.
         tier: service tier of the call: "standard", "flex" or "batch"; null in runs of earlier versions.
+        cost: in units of `currency`; null if the price of the model was unknown.
     """
 
     llm_call_id: str
@@ -383,3 +410,5 @@ class LlmCallBody(WireModel):
     answer_repair: str | None = None
     request_form: str | None = None
     tier: str | None = None
+    cost: float | None = None
+    currency: str | None = None

@@ -27,7 +27,9 @@ def test_no_unknown_setting_is_documented():
     assert set(re.findall(r"`(PROMPTREEL_[A-Z_]+|DATABASE_URL)`", table)) == set(variables().values())
 
 
-def test_every_setting_is_read_from_the_environment():
+def test_every_setting_is_read_from_the_environment(tmp_path):
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"m": {"input": 1, "output": 1}}')
     values = {
         "DATA": "d", "MEDIA_ROOTS": "/a,/b", "MEDIA_BUCKETS": "gs://b", "ALLOW_HTTPS": "no", "MODEL": "signals",
         "ALLOWED_MODELS": "signals", "MODEL_ALIASES": "a=signals", "MODEL_BASE_URL": "http://x", "MAX_RUNNING": "9",
@@ -38,6 +40,7 @@ def test_every_setting_is_read_from_the_environment():
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
         "TRANSCRIPTION_MODEL": "tiny", "TRANSCRIPTION_LANGUAGE": "en, de", "IMAGE_EMBEDDING_MODEL": "local-dir:d",
         "TEXT_EMBEDDING_MODEL": "clip", "TIER": "flex", "FLEX_FALLBACK": "1", "BATCH_DEADLINE": "9",
+        "MAX_RUN_COST": "9", "PRICES": str(prices),
     }  # fmt: skip
     config = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
     with_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
@@ -60,6 +63,8 @@ def test_every_setting_is_read_from_the_environment():
         ("MAX_MEDIA_SECONDS", "nan"),
         ("MAX_MEDIA_SECONDS", "inf"),
         ("RUN_DEADLINE", "-5"),
+        ("MAX_RUN_COST", "-5"),
+        ("PRICES", "no-such.json"),
         ("RATE_READ", "0"),
         ("MODEL_ALIASES", "fast"),
         ("SUPERVISE", "perhaps"),

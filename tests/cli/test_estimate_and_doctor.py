@@ -22,3 +22,27 @@ def test_doctor_checks_ffmpeg_and_models(tmp_path):
     assert checks["ffmpeg"]["state"] == "ok"
     assert "export GEMINI_API_KEY" in checks["model gemini-*"]["fix"] or os.environ.get("GOOGLE_API_KEY")
     assert code == (1 if any(check["state"] == "broken" for check in checks.values()) else 0)
+
+
+def test_estimate_shows_money_its_price_and_that_it_is_uncalibrated(tmp_path, media):
+    words = ["estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--no-text-embedding"]
+    code, out, _ = invoke(*words, "--model", "gemini-3.5-flash-lite", "--json")
+    cost = json.loads(out)["cost"]
+    assert code == 0
+    assert 0 < cost["low"] < cost["expected"] < cost["high"]
+    assert (cost["currency"], cost["tier"], cost["price_date"]) == ("USD", "standard", "2026-10-15")
+    code, out, _ = invoke(*words, "--model", "gemini-3.5-flash-lite")
+    assert f"cost: {cost['expected']:.4f} USD (" in out
+    assert "prices of ai.google.dev/gemini-api/docs/pricing, 2026-10-15" in out
+    assert "not calibrated" in out
+
+
+def test_estimate_says_that_a_price_is_unknown_until_given(tmp_path, media):
+    words = ["estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--no-text-embedding", "--model", "gemini-x"]
+    code, out, _ = invoke(*words, "--json")
+    assert (code, json.loads(out)["cost"]) == (0, None)
+    assert "cost: unknown, because the price of gemini-x" in invoke(*words)[1]
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"gemini-x": {"input": 1, "output": 2, "currency": "EUR"}}')
+    code, out, _ = invoke(*words, "--prices", prices, "--json")
+    assert (code, json.loads(out)["cost"]["currency"]) == (0, "EUR")

@@ -30,7 +30,7 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         "--end": 100.5, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
         "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2, "--max-outage": 30,
-        "--max-tokens": 1000, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,
+        "--max-tokens": 1000, "--max-cost": 2.5, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,
         "--max-damage": 0.5, "--model": "gemini-x",
         "--vertex-project": "p", "--vertex-location": "l", "--tier": "flex",
     }  # fmt: skip

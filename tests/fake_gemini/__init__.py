@@ -12,9 +12,10 @@ From a shell: `python -m tests.fake_gemini --help`.
 from tests.fake_gemini.faults import Fault, read_faults
 from tests.fake_gemini.ledger import Ledger
 from tests.fake_gemini.server import FakeService
+from tests.fake_gemini.usage_style import TALKATIVE, UsageStyle
 from tests.server_thread import ServerThread
 
-__all__ = ["FakeGemini", "Fault", "Ledger", "read_faults"]
+__all__ = ["TALKATIVE", "FakeGemini", "Fault", "Ledger", "UsageStyle", "read_faults"]
 
 
 class FakeGemini(ServerThread):
@@ -26,7 +27,8 @@ class FakeGemini(ServerThread):
         options: latency_s, spread (sigma of a lognormal factor of the latency), rps (accepted calls per second), faults,
             processing_s (of uploads), uploads_fail, answer (a function of body and schema), marks (segments for
             requests that mark them), retired (models that get status 404), versions (maps a model to the version that its
-            answers report), has_models (whether models can be looked up), batch_s (duration of batch jobs), seed.
+            answers report), has_models (whether models can be looked up), batch_s (duration of batch jobs),
+            usage (a UsageStyle), seed.
     """
 
     def __init__(self, *, port=0, ledger_file=None, **options):

@@ -9,9 +9,15 @@ _MAX_DEPTH = 12
 _DEFAULT_DIMENSION = 48  # of vectors
 
 
-def answer_for(schema, seed):
-    """Return a value that fits a JSON Schema (or the OpenAPI form with upper-case types), generated from a seed string."""
+def answer_for(schema, seed, words=(1, 4), entries=3):
+    """Return a value that fits a JSON Schema (or the OpenAPI form with upper-case types), generated from a seed string.
+
+    Args:
+        words: minimum and maximum words of a text.
+        entries: entries that a list can have beyond its minimum.
+    """
     rng = random.Random(hashlib.sha256(seed.encode()).hexdigest())
+    rng.words, rng.entries = words, entries
     return _value(schema or {"type": "string"}, schema or {}, rng, 0)
 
 
@@ -59,10 +65,10 @@ def _array(schema, root, rng, depth):
     if "prefixItems" in schema:
         return [_value(part, root, rng, depth + 1) for part in schema["prefixItems"]]
     low = int(schema.get("minItems", 0))
-    high = int(schema.get("maxItems", max(low, 3)))
+    high = int(schema.get("maxItems", max(low, rng.entries)))
     return [
         _value(schema.get("items", {}), root, rng, depth + 1)
-        for _ in range(rng.randint(low, max(low, min(high, low + 3))))
+        for _ in range(rng.randint(low, max(low, min(high, low + rng.entries))))
     ]
 
 
@@ -71,7 +77,7 @@ def _string(schema, root, rng, depth):
         return f"2024-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
     if schema.get("format") == "date-time":
         return f"2024-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}T{rng.randint(0, 23):02d}:00:00Z"
-    text = " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 4)))
+    text = " ".join(rng.choice(_WORDS) for _ in range(rng.randint(*rng.words)))
     while len(text) < int(schema.get("minLength", 0)):
         text += " " + rng.choice(_WORDS)
     return text[: int(schema.get("maxLength", 10_000))]

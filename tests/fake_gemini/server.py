@@ -21,6 +21,7 @@ from tests.fake_gemini.quota import Quota
 from tests.fake_gemini.request_body import content_hash, decode_base64, parts_of, text_of, with_camel_case_keys
 from tests.fake_gemini.response_body import BrokenResponse, apply_fault, usage_metadata
 from tests.fake_gemini.tokens import BadMedia, facts_of, media_tokens, text_tokens
+from tests.fake_gemini.usage_style import UsageStyle
 
 _MAX_OUTPUT_TOKENS = 65_536
 _MAX_REQUEST_BYTES = 20 * 1024 * 1024
@@ -54,6 +55,7 @@ class FakeService:
         versions: maps a model to the version that its answers report; by default the model's name.
         has_models: False for a proxy that answers calls only, and cannot look up models.
         batch_s: duration of a batch job.
+        usage: how much the models write and think, and how the service counts; None writes little and never thinks.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class FakeService:
         versions=None,
         has_models=True,
         batch_s=0.0,
+        usage=None,
         seed=0,
     ):
         self.ledger = ledger
@@ -85,6 +88,7 @@ class FakeService:
         self.versions = dict(versions or {})
         self.has_models = has_models
         self.look_ups = []  # names of the models that clients looked up; "" for the list
+        self.usage = usage or UsageStyle()
         self.files = FileStore("", processing_s, uploads_fail)
         self.batches = BatchService(self, batch_s)
         self.released = threading.Event()
@@ -262,13 +266,15 @@ class FakeService:
         elif is_marking(schema):
             value = marks_for(text_of(body), self.marks)
         else:
-            value = answer_for(schema, content_hash(model, {**body, "generationConfig": schema}))
+            seed = content_hash(model, {**body, "generationConfig": schema})
+            value = answer_for(schema, seed, self.usage.words, self.usage.entries)
         text = value if isinstance(value, str) else json.dumps(value)
         text, reason = apply_fault(text, fault)
         output = text_tokens(text)
         if budget is not None and output > budget and reason == "STOP":
             text, reason, output = text[: budget * 4], "MAX_TOKENS", budget
-        usage = usage_metadata(counted, output, self._cached(body), text_tokens(fault.thoughts or ""))
+        thoughts = text_tokens(fault.thoughts or "") + self.usage.thoughts(model, config, self._seed(model, body))
+        usage = usage_metadata(self.usage.counted(counted), output, self._cached(body), thoughts)
         if fault.block_reason:
             return {
                 "promptFeedback": {"blockReason": fault.block_reason},
@@ -281,6 +287,12 @@ class FakeService:
         parts += [{"text": text}] if text else []
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": version}
+
+    @staticmethod
+    def _seed(model, body):
+        """Return a text that is the same for the same request to another server, whose files have other addresses."""
+        has_files = any("fileData" in part for part in parts_of(body))
+        return text_of(body) if has_files else content_hash(model, body)
 
     def _count_input(self, model, body):
         resolution = body.get("generationConfig", {}).get("mediaResolution", "").removeprefix("MEDIA_RESOLUTION_")

@@ -62,7 +62,7 @@ def test_counts_and_lengths_are_those_of_the_windows(hop, length_ms):
     lengths = {}
     for window in windows:
         lengths[window.duration_us] = lengths.get(window.duration_us, 0) + 1
-    assert settings.segment_lengths("video", duration_us) == lengths
+    assert settings.segment_lengths("video", duration_us, len(windows)) == lengths
 
 
 def test_segment_bounds_know_hop_and_range():
@@ -76,10 +76,10 @@ def test_segment_bounds_know_hop_and_range():
 
 
 def test_segment_lengths_sum_overlaps_and_the_range():
-    assert fixed(hop=5).segment_lengths("video", 22 * SECOND) == {10 * SECOND: 3, 7 * SECOND: 1}
-    assert fixed(hop=30).segment_lengths("video", 65 * SECOND) == {10 * SECOND: 2, 5 * SECOND: 1}
-    assert SegmentationSettings(start_s=20, end_s=60).segment_lengths("video", 99 * SECOND) == {4 * SECOND: 10}
-    assert SegmentationSettings(start_s=20).segment_lengths("video", 9 * SECOND) == {}
+    assert fixed(hop=5).segment_lengths("video", 22 * SECOND, 4) == {10 * SECOND: 3, 7 * SECOND: 1}
+    assert fixed(hop=30).segment_lengths("video", 65 * SECOND, 3) == {10 * SECOND: 2, 5 * SECOND: 1}
+    assert SegmentationSettings(start_s=20, end_s=60).segment_lengths("video", 99 * SECOND, 10) == {4 * SECOND: 10}
+    assert SegmentationSettings(start_s=20).segment_lengths("video", 9 * SECOND, 0) == {}
 
 
 def test_hop_and_range_leave_the_identity_of_a_window_unchanged():

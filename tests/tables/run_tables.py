@@ -55,6 +55,6 @@ def call_row(number, **changes):
     text = dict.fromkeys(
         ("run_id", "video_id", "operation_key", "model", "purpose", "status", "invoked_at", "request"), "x"
     )
-    values |= dict.fromkeys(("answer_repair", "request_form", "instruction", "json_schema", "tier"))
+    values |= dict.fromkeys(("answer_repair", "request_form", "instruction", "json_schema", "tier", "cost", "currency"))
     values |= text | {"llm_call_id": f"llm_{number}", "segment_id": None, "status": "interrupted", "total_tokens": 5}
     return LlmCallRow(**{**values, **changes})

@@ -3,7 +3,7 @@
 import json
 
 from promptreel.tables import layout
-from promptreel.tables.call_log import CallLog, read_calls, spent_tokens
+from promptreel.tables.call_log import CallLog, read_calls, read_spent
 from promptreel.tables.storage import open_storage
 from tests.tables.run_tables import RUN, call_row
 
@@ -15,7 +15,7 @@ def test_call_without_end_is_interrupted(storage):
     log.begin(call_row(2))
     calls = read_calls(storage, RUN, 0)
     assert {key: value.status for key, value in calls.items()} == {"llm_1": "success", "llm_2": "interrupted"}
-    assert spent_tokens(storage, RUN) == 10
+    assert read_spent(storage, RUN).tokens == 10
 
 
 def test_truncated_last_line_loses_only_itself(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from promptreel.schemas.money import cost_counts
 from promptreel.transforms.rows.source import Row
 
 SERVED: Final = "served."  # prefix of the counts of results by the version that answered
@@ -42,5 +43,6 @@ def counts_of(table: str, row: Row) -> dict[str, int]:
             "tokens.thought": row["thought_tokens"],
             "tokens.cached": row["cached_tokens"],
             "tokens.total": row["total_tokens"],
+            **cost_counts(row.get("cost"), row.get("currency"), row["total_tokens"]),
         }
     return {}
