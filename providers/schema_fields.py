@@ -8,6 +8,7 @@ from typing import Any, Final
 from promptreel.providers.key_material import schema_material
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.ids import digest
+from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.references import look_up
 from promptreel.schemas.subschemas import DEFINITIONS, map_subschemas, named_subschemas
 
@@ -58,6 +59,11 @@ def schema_of_fields(json_schema: Mapping[str, Any], names: Collection[str]) -> 
         elif keyword != "examples":  # of answers with all fields
             reduced[keyword] = value
     return reduced
+
+
+def prompt_of_fields(prompt: Prompt, names: Collection[str]) -> Prompt:
+    """Return the prompt that requests only some of a prompt's fields for each segment."""
+    return Prompt(prompt.name, prompt.prompt_text, schema_of_fields(prompt.json_schema, names))
 
 
 def _needed_definitions(properties: Mapping[str, Any], root: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -19,7 +19,7 @@ from promptreel.providers.call_policy import CallSubject, CallTally
 from promptreel.providers.earlier_fields import EarlierSchema, FieldSearch, earlier_schemas
 from promptreel.providers.extraction import asked_schemas_key, extraction_request, to_item_times_of
 from promptreel.providers.key_material import schema_material
-from promptreel.providers.schema_fields import field_definitions, schema_of_fields
+from promptreel.providers.schema_fields import field_definitions, prompt_of_fields
 from promptreel.schemas.errors import InvalidInput, StorageError
 from promptreel.schemas.ids import digest
 from promptreel.schemas.media import TimeSpan
@@ -46,7 +46,7 @@ class EarlierAnswers:
     def __init__(self, storage: Storage, context: RunContext, provider: Provider, key_of: KeyOf) -> None:
         prompt, settings = context.request.prompt, context.request.settings
         self._json_schema = prompt.json_schema
-        self._provider = provider
+        self.provider = provider
         self._key_of = key_of
         self._contexts: list[tuple[EarlierSchema, RunContext]] = []
         self._storage = storage
@@ -72,7 +72,7 @@ class EarlierAnswers:
     def key(self, task: SegmentTask, schema: EarlierSchema) -> str:
         """Return the operation key of a segment's earlier answer."""
         context = next(context for known, context in self._contexts if known is schema)
-        return self._key_of(task, context, self._provider)[0]
+        return self._key_of(task, context, self.provider)[0]
 
 
 def merged_result(search: FieldSearch, span: TimeSpan, answer: CheckedAnswer | None) -> dict[str, Any] | None:
@@ -91,11 +91,6 @@ def merged_result(search: FieldSearch, span: TimeSpan, answer: CheckedAnswer | N
     warnings = dict.fromkeys([answer.warning if answer is not None else None, outside, *search.warnings()])
     warning = "; ".join(part for part in warnings if part)
     return {"metadata": metadata, "warning": warning or None, **search.result(merged, answer)}
-
-
-def prompt_of_fields(prompt: Prompt, names: tuple[str, ...]) -> Prompt:
-    """Return the prompt that requests only some of a prompt's fields for each segment."""
-    return Prompt(prompt.name, prompt.prompt_text, schema_of_fields(prompt.json_schema, names))
 
 
 class FieldReuse:
@@ -145,7 +140,7 @@ class FieldReuse:
     async def _request(
         self, names: tuple[str, ...], subject: CallSubject, tally: CallTally, media: SegmentInput
     ) -> CheckedAnswer:
-        """Request some fields. The call has a key of its own, so that its recorded answer is not taken for a complete one."""
+        """Request some fields; the key of the call tells its recorded answer from a complete one."""
         prompt = prompt_of_fields(self._context.request.prompt, names)
         request = replace(extraction_request(prompt, media), fields=names)
         return await self._session.generate(request, _subject_of_part(subject, names), tally)
