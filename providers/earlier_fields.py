@@ -22,6 +22,8 @@ from promptreel.schemas.validation import validator_of
 
 MAX_LOOK_UPS: Final = 8  # of earlier answers for one segment
 
+_LEFT_OUT: Final = object()
+
 Stored = Mapping[str, Any]  # a result as the operation cache stores it
 
 
@@ -55,7 +57,7 @@ class FieldSearch:
     sources: list[dict[str, Any]] = field(default_factory=list)
     used: list[Stored] = field(default_factory=list)
     _found: set[str] = field(default_factory=set)
-    _looked_up: list[EarlierSchema] = field(default_factory=list)
+    _looked_up: set[int] = field(default_factory=set)  # positions in `earlier`
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -65,12 +67,14 @@ class FieldSearch:
     def next(self) -> EarlierSchema | None:
         """Return the schema whose answer to look up next: that with most of the missing fields; None ends the search."""
         missing = frozenset(self.missing)
-        left = [schema for schema in self.earlier if schema not in self._looked_up and schema.shared & missing]
-        if not left or len(self._looked_up) >= MAX_LOOK_UPS:
+        counts = {
+            at: len(schema.shared & missing) for at, schema in enumerate(self.earlier) if at not in self._looked_up
+        }
+        best = max(counts, key=lambda at: counts[at], default=None)  # the newest of equal ones
+        if best is None or not counts[best] or len(self._looked_up) >= MAX_LOOK_UPS:
             return None
-        best = max(left, key=lambda schema: len(schema.shared & missing))  # the newest of equal ones
-        self._looked_up.append(best)
-        return best
+        self._looked_up.add(best)
+        return self.earlier[best]
 
     def use(self, schema: EarlierSchema, key: str, stored: Stored) -> None:
         """Take the missing fields from an earlier result; values that are not valid are not taken.
@@ -79,13 +83,10 @@ class FieldSearch:
             key: the operation key of the result.
         """
         wanted = schema.shared.intersection(self.missing)
-        values = _valid_fields(stored, schema_of_fields(self.json_schema, wanted))
-        if values is None:
-            return
-        found = {name for name in wanted if name in values or name not in self.json_schema.get("required", ())}
+        found = _valid_fields(stored, schema_of_fields(self.json_schema, wanted))
         if found:
-            self.values |= values
-            self._found |= found
+            self.values |= {name: value for name, value in found.items() if value is not _LEFT_OUT}
+            self._found |= set(found)
             self.sources += _sources_of(stored, key, found)
             self.used.append(stored)
 
@@ -148,20 +149,22 @@ def earlier_schemas(json_schema: Mapping[str, Any], asked: Sequence[Mapping[str,
     return found
 
 
-def _valid_fields(stored: Stored, json_schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the valid fields of a stored answer; None if it cannot be read.
+def _valid_fields(stored: Stored, json_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a schema that a stored answer has; `_LEFT_OUT` for optional ones that it left out.
 
     The fields of the schema are independent, so an error concerns the field at which its path starts.
     """
     try:
         answer, _ = parse_answer(stored["text"])
     except (AnswerFailed, KeyError, TypeError):
-        return None
+        return {}
     values = {name: answer[name] for name in json_schema["properties"] if name in answer}
     values = read_time_texts(values, json_schema)
     errors = _validator(canonical_json(json_schema)).iter_errors(values)
     invalid = {error.absolute_path[0] for error in errors if error.absolute_path}
-    return {name: value for name, value in values.items() if name not in invalid}
+    valid = {name: value for name, value in values.items() if name not in invalid}
+    optional = set(json_schema["properties"]).difference(json_schema.get("required", ()), answer)
+    return valid | dict.fromkeys(optional, _LEFT_OUT)
 
 
 def _sources_of(stored: Stored, key: str, names: Collection[str]) -> list[dict[str, Any]]:
