@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from promptreel.pipelines.runner import execute_run
+from promptreel.providers.gemini import GeminiProvider
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.storage import open_storage
@@ -226,3 +227,18 @@ def test_corrupt_earlier_results_are_requested_again(service, tmp_path, film):
     cache.put(keys[1], {**cache.get(keys[1]), "text": '{"mood": 3}'})
     run(service, tmp_path, film, prompt_of("mood", "who"))
     assert sorted(service.take(), key=len) == [{"who"}, ALL, ALL]
+
+
+def test_version_that_only_the_answer_tells_is_not_merged(tmp_path, film, monkeypatch):
+    async def unknown(provider):
+        return None
+
+    monkeypatch.setattr(GeminiProvider, "served_version", unknown)
+    for version, names in (("gemini-3.8-flash-001", ["mood"]), ("gemini-3.8-flash-002", ["mood", "who"])):
+        with Service(versions={"gemini-flash-latest": version}) as service:
+            settings = frame_settings(service)
+            settings = replace(settings, model=replace(settings.model, model="gemini-flash-latest"))
+            results = results_of(tmp_path, run_media(tmp_path, film, settings, prompt_of(*names)))
+    assert {row["model_version"] for row in results.values()} == {"gemini-3.8-flash-002"}
+    assert {row["merged_from"] for row in results.values()} == {None}
+    assert service.take().count(ALL) == SECONDS

@@ -6,9 +6,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from promptreel.providers.key_material import schema_material
 from promptreel.providers.schema_fields import field_definitions, schema_of_fields
 from promptreel.schemas.prompt import check_json_schema
 from promptreel.schemas.validation import validator_of
+from tests.brought_schemas import cases
 from tests.prompts import NESTED
 
 TEXT = {"type": "string"}
@@ -160,3 +162,19 @@ def test_parts_that_fit_their_schemas_make_an_answer_that_fits(schema, names, va
     ]
     known = halves[0] | halves[1]
     assert validator_of(schema).is_valid(known) == all(fits)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases(), st.data())
+def test_fields_of_brought_schemas_keep_their_definitions_alone(case, data):
+    """A stored schema has the key of the original, and a reduced one is accepted, with unchanged definitions."""
+    schema = check_json_schema(case.schema, "schema")
+    material = schema_material(schema)
+    assert schema_material(check_json_schema(material, "schema")) == material
+    definitions = field_definitions(schema)
+    assert field_definitions(material) == definitions
+    if definitions is not None:
+        names = data.draw(st.sets(st.sampled_from(sorted(definitions)), min_size=1))
+        reduced = schema_of_fields(schema, names)
+        assert check_json_schema(reduced, "reduced") == reduced
+        assert field_definitions(reduced) == {name: definitions[name] for name in definitions if name in names}
