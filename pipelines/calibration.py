@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
+from promptreel.providers.schema_fields import prompt_of_fields
 from promptreel.providers.usage_estimate import CallKind, CallUsage, marking_usage, segment_usage, synthesis_usage
 from promptreel.schemas.errors import RunDamaged, RunNotFound
 from promptreel.schemas.media import TimeSpan
@@ -196,8 +197,9 @@ def _estimate_of(request: RunRequest, call: LlmCallRow) -> CallUsage | None:
         if call.purpose != "metadata_extraction":
             return None
         lengths = {seconds_from_us(span.duration_us): 1}
+        names = tuple(sent.get("fields", ()))
         return segment_usage(
-            request.prompt,
+            prompt_of_fields(request.prompt, names) if names else request.prompt,
             request.settings,
             media_type,
             (lengths, lengths, lengths),

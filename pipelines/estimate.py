@@ -22,6 +22,7 @@ from promptreel.media.analysis import (
 )
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
+from promptreel.pipelines.cached_results import MergedCache, cached_outcome
 from promptreel.pipelines.estimated_money import MoneyBasis, embedding_usage, money_basis, usages_of_item
 from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
@@ -51,17 +52,14 @@ from promptreel.transforms.elements import (
     ItemOutcome,
     ItemPlan,
     MediaItem,
-    OperationOutcome,
-    SegmentOutcome,
 )
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
 from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.mark_segments import cached_plan
 from promptreel.transforms.read_media import fingerprint, merge_sources
+from promptreel.transforms.reuse_fields import EarlierAnswers
 from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.segment_media import check_range, plan_tasks
-from promptreel.transforms.synthesize_media import source_of, synthesis_keys
-from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
 _SPEECH_TOKENS_PER_SECOND: Final = 4
@@ -153,7 +151,8 @@ def estimate_run(
         owner: account whose operation cache the run would reuse, see `RunRequest`.
     """
     context = RunContext(storage.root, RunRequest("estimate", prompt, settings, (), "", owner), attempt=1, shards=1)
-    items = [_estimate_item(item, storage, context, provider, analyze) for item in _distinct(target)]
+    answers = EarlierAnswers(storage, context, provider, operation_keys)
+    items = [_estimate_item(item, storage, context, answers, analyze) for item in _distinct(target)]
     is_generic = provider.is_called and has_generic_rates(settings)
     money = money_basis(storage, prompt, settings, provider, owner)
     return RunEstimate(provider.name, tuple(items), is_generic, money)
@@ -168,9 +167,9 @@ def _distinct(target: Iterable[TargetItem]) -> list[MediaItem]:
 
 
 def _estimate_item(
-    item: MediaItem, storage: Storage, context: RunContext, provider: Provider, analyze: bool
+    item: MediaItem, storage: Storage, context: RunContext, answers: EarlierAnswers, analyze: bool
 ) -> ItemEstimate:
-    prompt, settings = context.request.prompt, context.request.settings
+    prompt, settings, provider = context.request.prompt, context.request.settings, answers.provider
     if item.failure is not None or item.content_hash is None:
         error = item.failure.message if item.failure is not None else None
         return ItemEstimate(item.name, None, None, (0, 0), (0, 0), 0, error=error)
@@ -179,7 +178,7 @@ def _estimate_item(
         analysis = _analysis(item, key, storage, settings, analyze)
         if analysis is not None:
             check_range(item.name, analysis.info.media_type, analysis.duration_us, settings.segmentation)
-            return _exact_estimate(item, key, analysis, OperationCache(storage), context, provider)
+            return _exact_estimate(item, key, analysis, MergedCache(storage, answers), context, provider)
         with local_media(item.uri) as path:
             info = probe_media(path, settings.limits)
             if info.duration_us is not None:
@@ -209,7 +208,7 @@ def _exact_estimate(
     item: MediaItem,
     key: str,
     analysis: MediaAnalysis,
-    cache: OperationCache,
+    cache: MergedCache,
     context: RunContext,
     provider: Provider,
 ) -> ItemEstimate:
@@ -223,7 +222,7 @@ def _exact_estimate(
         tasks = tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash))
         plan = sampled_plan(ItemPlan(item, key, tasks), settings)
     tasks = plan.tasks
-    found = _cached_outcome(plan, context, cache, provider)
+    found = cached_outcome(plan, context, cache, provider)
     uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
     needed_syntheses = int(
         bool(tasks) and plan.sampled_from is None and has_synthesis(prompt, analysis.info.media_type)
@@ -231,8 +230,11 @@ def _exact_estimate(
     syntheses = needed_syntheses - int(found.synthesis is not None)
     reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
-    lengths = Counter(seconds_from_us(task.planned.span.duration_us) for task in uncached)
-    tokens = _tokens(analysis.info, lengths, syntheses, prompt, settings) if model_calls else {}
+    tokens, usages = Counter[str](), list[CallUsage]()
+    for part, lengths in cache.requests(uncached, prompt) if model_calls else ():
+        count = syntheses if part is prompt else 0
+        tokens.update(_tokens(analysis.info, lengths, count, part, settings))
+        usages += usages_of_item(analysis.info, (lengths,) * 3, count, part, settings, provider, segments=len(tasks))
     if uncached or syntheses:
         embedded = _embedding_guess(analysis.info, (len(tasks),) * 2, needed_syntheses, prompt, settings, provider)
     else:
@@ -247,41 +249,10 @@ def _exact_estimate(
         reused,
         {**tokens, **embedded.tokens},
         usages=(
-            *usages_of_item(analysis.info, (lengths,) * 3, syntheses, prompt, settings, provider, segments=len(tasks)),
+            *usages,
             *embedding_usage(embedded.calls, embedded.tokens, is_guess=bool(uncached or syntheses)),
         ),
     )
-
-
-def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, provider: Provider) -> ItemOutcome:
-    """The outcome of an item as far as its operations are cached."""
-    assert plan.analysis_key is not None
-    transcription = transcript_key(plan.analysis_key, context)
-    transcribed = () if transcription is None else (OperationOutcome("transcription", "succeeded", transcription),)
-    segments = []
-    for task in plan.tasks:
-        key = _cached_key(cache, operation_keys(task, context, provider))
-        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if key is not None else ()
-        segments.append(SegmentOutcome(task, (*extracted, *transcribed)))
-    item = ItemOutcome(plan, tuple(segments))
-    is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
-    prompt = context.request.prompt
-    if (
-        not is_complete
-        or not segments
-        or plan.sampled_from is not None
-        or not has_synthesis(prompt, segments[0].task.media_type)
-    ):
-        return item
-    transcript = transcription if provider.reads_transcript(prompt) else None
-    keys = synthesis_keys(plan, source_of(item, context, cache), context, provider, transcript)
-    key = _cached_key(cache, keys)
-    return item if key is None else replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key))
-
-
-def _cached_key(cache: OperationCache, keys: Iterable[str]) -> str | None:
-    """The first key under which a result is cached; None if all are missing."""
-    return next((key for key in keys if cache.get(key) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

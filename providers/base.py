@@ -59,6 +59,7 @@ class ModelRequest:
         is_query: the texts are search queries, not documents.
         problem_of: returns what is wrong with an answer that fits the schema, or None; see `schema_invalid`.
         tier: service tier of the call; set by the call policy.
+        fields: the top-level fields that are requested; empty if these are all fields of the prompt.
     """
 
     purpose: Purpose
@@ -71,6 +72,7 @@ class ModelRequest:
     is_query: bool = False
     problem_of: Callable[[Mapping[str, Any]], str | None] | None = None
     tier: Tier = "standard"
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from promptreel.providers.base import ModelRequest
 from promptreel.providers.extraction import extraction_instruction
 from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
+from promptreel.providers.schema_fields import schema_of_fields
 from promptreel.providers.synthesis import synthesis_instruction
 from promptreel.schemas.ids import digest
 
@@ -35,6 +36,8 @@ def describe_request(request: ModelRequest) -> str:
             "has_audio": media.audio_file is not None,
         },
     }
+    if request.fields:
+        described["fields"] = request.fields
     if request.texts:
         described["texts"] = request.texts
     return json.dumps(described, ensure_ascii=False)
@@ -68,9 +71,10 @@ class SentRequests:
         is_same = self._hashes.get(purpose, "") == json.loads(request).get("instruction_sha256")
         return self._instructions[purpose] if is_same else None
 
-    def json_schema(self, purpose: str) -> Mapping[str, Any] | None:
-        """Return the schema that answers of a purpose must fit; None for embeddings."""
-        return self._schemas.get(purpose)
+    def json_schema(self, purpose: str, request: str) -> Mapping[str, Any] | None:
+        """Return the schema that the answer to a recorded call must fit; None for embeddings."""
+        schema, fields = self._schemas.get(purpose), json.loads(request).get("fields")
+        return schema if schema is None or fields is None else schema_of_fields(schema, fields)
 
     def prompt_text(self, purpose: str, request: str) -> str | None:
         """Return the instruction and the text of a recorded call, or the texts of an embedding; None if not known."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from promptreel.providers.base import ModelRequest, Provider, SegmentInput
 from promptreel.providers.key_material import schema_material, text_material
 from promptreel.schemas.ids import digest
+from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.media_times import Location, change_at, time_locations
 from promptreel.schemas.mediatime import format_timecode, seconds_from_us
 from promptreel.schemas.prompt import Prompt
@@ -19,6 +20,7 @@ PREAMBLE: Final = (
     "instruction to you. A time in your answer is in seconds from the start of the segment."
 )
 _TIME_TOLERANCE_S: Final = 1.0  # models sample about one frame a second
+TIMES_OUTSIDE: Final = "times outside the segment"
 
 VERSION: Final = 2  # part of every operation's key; raise it when the request for the same inputs changes
 EARLIER_VERSION: Final = 1  # of `earlier_extraction_key`
@@ -64,6 +66,18 @@ def extraction_key(
     )
 
 
+def asked_schemas_key(provider: Provider, prompt: Prompt) -> str:
+    """Return the key of all schemas whose answers have the same instructions and model as a prompt's."""
+    return digest(
+        {
+            "operation": "asked_schemas",
+            "version": VERSION,
+            "prompt_text": text_material(prompt.prompt_text),
+            "provider": provider.fingerprint(),
+        }
+    )
+
+
 def earlier_extraction_key(
     provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
 ) -> str:
@@ -87,8 +101,15 @@ def to_item_times(
     metadata: Mapping[str, Any], json_schema: Mapping[str, Any], media: SegmentInput
 ) -> tuple[dict[str, Any], str | None]:
     """Convert the answer's media times to seconds of the item; return a warning that names those outside the segment."""
-    start_s = seconds_from_us(media.span.start_us)
-    length_s = seconds_from_us(media.span.duration_us)
+    return to_item_times_of(metadata, json_schema, media.span)
+
+
+def to_item_times_of(
+    metadata: Mapping[str, Any], json_schema: Mapping[str, Any], span: TimeSpan
+) -> tuple[dict[str, Any], str | None]:
+    """Do what `to_item_times` does for the segment with a span."""
+    start_s = seconds_from_us(span.start_us)
+    length_s = seconds_from_us(span.duration_us)
     outside: list[str] = []
 
     def to_item_time(time_s: float, at: Location) -> float:
@@ -99,7 +120,7 @@ def to_item_times(
     converted = change_at(dict(metadata), time_locations(metadata, json_schema), to_item_time)
     if not outside:
         return converted, None
-    return converted, f"times outside the segment's {length_s:g} s: {', '.join(outside[:5])}"
+    return converted, f"{TIMES_OUTSIDE}'s {length_s:g} s: {', '.join(outside[:5])}"
 
 
 def _path_of(at: Location) -> str:

@@ -257,6 +257,7 @@ class RunSettings:
 
     Attributes:
         reuse_results: reuse finished operations of earlier runs from the cache.
+        reuse_fields: reuse the fields of earlier answers too if the schema has changed, and request only the others.
         sample: process only a sample of the target; None processes all of it.
         commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
             to ten times the duration of a commit; 0 commits only at the end.
@@ -276,6 +277,7 @@ class RunSettings:
     image_embedding: ImageEmbeddingSettings = field(default_factory=ImageEmbeddingSettings)
     text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
+    reuse_fields: bool = True
     strict_models: bool = False
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None

@@ -125,6 +125,8 @@ class ResultRow:
         llm_call_ids: the calls that produced the answer, in this or an earlier run; empty for the built-in model.
         model_version: the model version that answered, as the service reports it.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas; null for strict JSON.
+        merged_from: the earlier answers that top-level fields were taken from, as a JSON array of objects with `fields`,
+            `run_id`, `operation_key` and `llm_call_ids`; null if all fields are of one answer.
     """
 
     run_id: str
@@ -147,6 +149,7 @@ class ResultRow:
     # Columns that came later have defaults, for parts written before.
     model_version: str | None = None
     answer_repair: str | None = None
+    merged_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ runs/<run_id>/
     runner.log
 prompts/<name>/<n>.json     version n of a prompt; the folder is a hash of its name
 cache/operations/           finished operations, by key
+cache/schemas/              schemas that answers were requested for, by instructions and model
 cache/claims/               operations that a run computes now, and heartbeats of their owners
 cache/analysis/             decoded items: frames, sound, timeline
 tmp/                        temporary files
@@ -144,6 +145,10 @@ def prompt_folder(name_digest: str) -> str:
 
 def operation_file(key: str) -> str:
     return f"cache/operations/{key[:2]}/{key}.json"
+
+
+def asked_schemas_folder(key: str) -> str:
+    return f"cache/schemas/{key[:2]}/{key}"
 
 
 def claim_file(key: str, generation: int) -> str:

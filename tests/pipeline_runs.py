@@ -1,5 +1,6 @@
 """Test helpers for runs: generate media, run it with a fake service, and read the tables as rows."""
 
+import json
 import os
 import signal
 import subprocess
@@ -188,7 +189,9 @@ def check_counts(data, run_id):
     assert len(rows["results"]) == len(succeeded)
     call_ids = {call["llm_call_id"] for call in rows["llm_calls"]}
     for row in rows["results"]:
-        assert row["reused"] or set(row["llm_call_ids"]) <= call_ids
+        sources = json.loads(row["merged_from"] or "[]")
+        earlier = {call_id for source in sources for call_id in source["llm_call_ids"]}
+        assert row["reused"] or set(row["llm_call_ids"]) - earlier <= call_ids
     return rows
 
 

@@ -26,6 +26,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import OutcomeBatch, SegmentTask
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.reuse_fields import FieldReuse
 from promptreel.transforms.segment_media import read_analysis
 from promptreel.transforms.transcribe import load_transcript, transcript_key
 
@@ -44,23 +45,33 @@ class ExtractFields(beam.PTransform):
 
 
 class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
+    async def open(self) -> None:
+        await super().open()
+        self._reuse = FieldReuse(self._context, self._session, operation_keys)
+
     async def handle(self, task: SegmentTask) -> OutcomeBatch:
-        batch = await extract_fields(task, self._context, self._session)
+        batch = await extract_fields(task, self._context, self._session, self._reuse)
         self._log.add_batch("field_extraction", batch)
         return batch
 
 
-async def extract_fields(task: SegmentTask, context: RunContext, session: ModelSession) -> OutcomeBatch:
+async def extract_fields(
+    task: SegmentTask, context: RunContext, session: ModelSession, reuse: FieldReuse
+) -> OutcomeBatch:
     """Extract the prompt's fields of one segment."""
     prompt = context.request.prompt
     input_transcript_key = _input_transcript_key(task, context, session.provider)
     key, earlier_key = operation_keys(task, context, session.provider)
     subject = CallSubject(context.run_id, task.video_id, task.segment_id, key, earlier_key)
 
+    async def load_media() -> SegmentInput:
+        transcript = load_transcript(session.cache, input_transcript_key)
+        return await asyncio.to_thread(segment_media_of, session.storage, task, transcript)
+
     async def extract(tally: CallTally) -> dict[str, Any]:
-        media = await asyncio.to_thread(
-            segment_media_of, session.storage, task, load_transcript(session.cache, input_transcript_key)
-        )
+        if (merged := await reuse.result(task, subject, tally, load_media)) is not None:
+            return merged
+        media = await load_media()
         answer = await session.generate(extraction_request(prompt, media), subject, tally)
         metadata, warning = to_item_times(answer.metadata, prompt.json_schema, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)

@@ -123,7 +123,8 @@ class ModelSession:
         """Run one operation to exactly one outcome; a result is durable before the operation counts as succeeded.
 
         Args:
-            compute: returns the result to cache and counts its calls; called only if no result is cached.
+            compute: returns the result to cache and counts its calls; called only if no result is cached. A result that
+                earlier runs produced has their `run_id` and `executed_at`.
             earlier_key: key under which an earlier version stored the result.
         """
         tally = CallTally()
@@ -139,9 +140,11 @@ class ModelSession:
                 self._progress.add_outcomes(operation, "succeeded", reused=True)
                 return OperationOutcome(operation, "succeeded", key, reused=reused)
             result = await compute(tally)
-            await asyncio.to_thread(self._store, key, {**result, **self._provenance(tally)}, claim)
-            self._progress.add_outcomes(operation, "succeeded")
-            return OperationOutcome(operation, "succeeded", key, attempts=tally.attempts)
+            result = {**self._provenance(tally), **result}
+            await asyncio.to_thread(self._store, key, result, claim)
+            reused = result["run_id"] != self._context.run_id
+            self._progress.add_outcomes(operation, "succeeded", reused=reused)
+            return OperationOutcome(operation, "succeeded", key, reused=reused, attempts=tally.attempts)
         except Halted as halt:
             return self._halted(operation, key, tally, halt)
         except ModelError as error:
@@ -155,6 +158,18 @@ class ModelSession:
         finally:
             if self._claims.holds(claim):
                 await asyncio.to_thread(self._claims.release, claim)
+
+    async def find_earlier(self, key: str) -> tuple[str, dict[str, Any]] | None:
+        """Return the key and the value of a cached result of the version that answers now; None if it is missing.
+
+        Raises:
+            StorageError: storage is unavailable.
+        """
+        stored = await asyncio.to_thread(self.cache.get, key)
+        if stored is not None and (version := await self._other_version(stored)) is not None:
+            key = key_of_version(key, version)
+            stored = await asyncio.to_thread(self.cache.get, key)
+        return None if stored is None else (key, stored)
 
     async def _find_or_claim(self, key: str, earlier_key: str | None) -> tuple[dict[str, Any] | None, Claim | None]:
         """Return the cached result, or the claim to compute it, after waiting for another run that computes it now."""

@@ -104,7 +104,7 @@ def _shard_rows(
 
 
 def _with_shared_parts(call: LlmCallRow, sent: SentRequests) -> LlmCallRow:
-    schema = sent.json_schema(call.purpose)
+    schema = sent.json_schema(call.purpose, call.request)
     return replace(
         call,
         instruction=sent.instruction(call.purpose, call.request),

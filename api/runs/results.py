@@ -282,7 +282,7 @@ def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:
 
 
 def _call_body(run: RunRecord, row: Row, span: tuple[float | None, float | None], sent: SentRequests) -> Row:
-    schema = sent.json_schema(row["purpose"])
+    schema = sent.json_schema(row["purpose"], row["request"])
     return {
         "llm_call_id": row["llm_call_id"],
         "prompt_run_id": run.run_id,

@@ -225,6 +225,11 @@ _SETTINGS = [
     click.option(
         "--fresh", is_flag=True, help="Do not reuse results of earlier runs: make (and pay for) every call again."
     ),
+    click.option(
+        "--no-field-reuse",
+        is_flag=True,
+        help="After a change of the schema, request all fields again instead of only the new ones.",
+    ),
 ]
 
 
@@ -283,6 +288,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_damaged_share=options["max_damage"],
         ),
         reuse_results=not options["fresh"],
+        reuse_fields=not options["no_field_reuse"],
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
         prices=load_prices(options["prices"]),

@@ -39,7 +39,7 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
     parsed = []
     command = click.command()(options_module.settings_options(lambda **o: parsed.append(options_module.settings_of(o))))
     words = [str(word) for pair in changed.items() for word in pair]
-    command.main([*words, "--fresh", "--flex-fallback"], standalone_mode=False)
+    command.main([*words, "--fresh", "--no-field-reuse", "--flex-fallback"], standalone_mode=False)
     (settings,) = parsed
     defaults = RunSettings().to_dict()
     unchanged = {
@@ -55,7 +55,7 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         "sampling.max_height", "sampling.jpeg_quality", "limits.max_pixels", "limits.decode_memory_bytes",
         "limits.decode_deadline_factor", "model.thinking_budget", "segmentation.segments_by", "calls.batch_deadline_s",
     }  # fmt: skip
-    assert settings.reuse_results is False
+    assert (settings.reuse_results, settings.reuse_fields) == (False, False)
     assert (settings.segmentation.start_s, settings.segmentation.end_s) == (90, 100.5)
 
 

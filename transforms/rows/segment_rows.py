@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from promptreel.media.analysis import MediaAnalysis, frames_of_span
@@ -80,6 +81,7 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         executed_at=result["executed_at"],
         model_version=result.get("model_version"),
         answer_repair=result.get("answer_repair"),
+        merged_from=json.dumps(result["merged_from"]) if result.get("merged_from") else None,
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
 
