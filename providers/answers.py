@@ -15,6 +15,7 @@ import jsonschema
 from promptreel.providers.answer_json import AnswerNotJson, read_answer_json
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Verdict
+from promptreel.providers.evidence_format import split_answer
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
@@ -34,11 +35,12 @@ class CheckedAnswer:
     """An answer that fits its schema.
 
     Attributes:
-        metadata: the parsed answer.
+        metadata: the parsed answer, without its evidence.
         text: the answer as the model wrote it.
         warning: a warning for readers of the answer.
         repair: codes of `promptreel.providers.answer_json.REPAIRS`, joined by commas; None for strict JSON.
         model_version: see `ModelAnswer`.
+        evidence: the evidence in the answer as the model wrote it, which may be malformed; None without any.
     """
 
     metadata: dict[str, Any]
@@ -47,6 +49,7 @@ class CheckedAnswer:
     warning: str | None = None
     repair: str | None = None
     model_version: str | None = None
+    evidence: Any = None
 
     def origin(self) -> dict[str, str | None]:
         """Return what a cached result says about its answer."""
@@ -185,8 +188,10 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             answer=answer.text,
         )
     metadata, repair = parse_answer(answer.text)
-    metadata = read_time_texts(metadata, request.json_schema)
-    error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
+    metadata, evidence = split_answer(metadata, request)
+    json_schema = request.answer_schema or request.json_schema
+    metadata = read_time_texts(metadata, json_schema)
+    error = jsonschema.exceptions.best_match(_validator(canonical_json(json_schema)).iter_errors(metadata))
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         message = f"the answer does not fit the schema at {path or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
@@ -194,7 +199,7 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
     if request.problem_of is not None and (problem := request.problem_of(metadata)) is not None:
         raise AnswerFailed("schema_invalid", f"the answer is not valid: {problem}", retryable=True, answer=answer.text)
     warning = _with_repair(answer.warning, repair)
-    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version)
+    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, evidence)
 
 
 def _with_repair(warning: str | None, repair: str | None) -> str | None:
