@@ -83,8 +83,8 @@ def read_claim(evidence: Any, field: str, facts: SegmentFacts) -> Claim | None:
     quoted = (quote, source) if quote else (None, None)
     if facts.is_image:
         return Claim(None, None, *quoted)
-    start_s, end_s = _seconds(part.get("start")), _seconds(part.get("end"))
-    start_s, end_s = (end_s if start_s is None else start_s), (start_s if end_s is None else end_s)
+    given = [_seconds(part[name]) for name in ("start", "end") if part.get(name) is not None]
+    start_s, end_s = (given[0], given[-1]) if given else (None, None)  # one time alone is an instant
     if start_s is None or end_s is None or start_s > end_s:
         return None
     first_us = facts.span.start_us
