@@ -187,8 +187,9 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             retryable=True,
             answer=answer.text,
         )
-    metadata, repair = parse_answer(answer.text)
-    metadata, evidence = split_answer(metadata, request)
+    value, repair = _read_object(answer.text)
+    value, evidence = split_answer(value, request)
+    metadata = _storable_object(value, answer.text)
     json_schema = request.answer_schema or request.json_schema
     metadata = read_time_texts(metadata, json_schema)
     error = jsonschema.exceptions.best_match(_validator(canonical_json(json_schema)).iter_errors(metadata))
@@ -199,7 +200,7 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
     if request.problem_of is not None and (problem := request.problem_of(metadata)) is not None:
         raise AnswerFailed("schema_invalid", f"the answer is not valid: {problem}", retryable=True, answer=answer.text)
     warning = _with_repair(answer.warning, repair)
-    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, evidence)
+    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, _storable_or_none(evidence))
 
 
 def _with_repair(warning: str | None, repair: str | None) -> str | None:
@@ -216,6 +217,19 @@ def parse_answer(text: str) -> tuple[dict[str, Any], str | None]:
         AnswerFailed: `answer_not_json`; `schema_invalid` if it is JSON but not an object, or holds a value that no table
             can store.
     """
+    value, repair = _read_object(text)
+    return _storable_object(value, text), repair
+
+
+def _storable_or_none(value: Any) -> Any:
+    """Return a JSON value that files can store; None if it holds one that they cannot."""
+    try:
+        return _storable(value)
+    except _NotStorable:
+        return None
+
+
+def _read_object(text: str) -> tuple[dict[str, Any], str | None]:
     try:
         value, repair = read_answer_json(text)
     except AnswerNotJson as error:
@@ -226,8 +240,12 @@ def parse_answer(text: str) -> tuple[dict[str, Any], str | None]:
         raise AnswerFailed(
             "schema_invalid", f"the answer is a JSON {type(value).__name__}, not an object", retryable=True, answer=text
         )
+    return value, repair
+
+
+def _storable_object(value: dict[str, Any], text: str) -> dict[str, Any]:
     try:
-        return dict(_storable(value)), repair
+        return dict(_storable(value))
     except _NotStorable as error:
         raise AnswerFailed("schema_invalid", f"the answer {error}", retryable=True, answer=text) from error
 

@@ -23,7 +23,7 @@ _MAX_SECONDS: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class EvidenceClaim:
     """The evidence that a model gives for one field.
 
     Attributes:
@@ -57,7 +57,7 @@ class SegmentFacts:
 class CheckedEvidence:
     """The evidence for one field with its verdict; see `promptreel.schemas.evidence.FieldEvidenceRow`."""
 
-    claim: Claim
+    claim: EvidenceClaim
     verdict: EvidenceVerdict
     frame_us: int | None = None
     quote_score: float | None = None
@@ -68,7 +68,7 @@ def has_value(value: Any) -> bool:
     return value is not None and value not in ("", [], {})
 
 
-def read_claim(evidence: Any, field: str, facts: SegmentFacts) -> Claim | None:
+def read_claim(evidence: Any, field: str, facts: SegmentFacts) -> EvidenceClaim | None:
     """Read the evidence of one field from an answer; None if it is missing or malformed.
 
     Args:
@@ -82,16 +82,16 @@ def read_claim(evidence: Any, field: str, facts: SegmentFacts) -> Claim | None:
     source: QuoteSource = "screen" if part.get("quote_source") == "screen" else "speech"
     quoted = (quote, source) if quote else (None, None)
     if facts.is_image:
-        return Claim(None, None, *quoted)
+        return EvidenceClaim(None, None, *quoted)
     given = [_seconds(part[name]) for name in ("start", "end") if part.get(name) is not None]
     start_s, end_s = (given[0], given[-1]) if given else (None, None)  # one time alone is an instant
     if start_s is None or end_s is None or start_s > end_s:
         return None
     first_us = facts.span.start_us
-    return Claim(first_us + round(start_s * US_PER_SECOND), first_us + round(end_s * US_PER_SECOND), *quoted)
+    return EvidenceClaim(first_us + round(start_s * US_PER_SECOND), first_us + round(end_s * US_PER_SECOND), *quoted)
 
 
-def check_claim(claim: Claim | None, facts: SegmentFacts, screen_words: Sequence[str] | None) -> CheckedEvidence:
+def check_claim(claim: EvidenceClaim | None, facts: SegmentFacts, screen_words: Sequence[str] | None) -> CheckedEvidence:
     """Check the evidence of one field.
 
     A span may exceed its segment by `TOLERANCE_US`, and a quote may lie outside its span by as much.
@@ -100,7 +100,7 @@ def check_claim(claim: Claim | None, facts: SegmentFacts, screen_words: Sequence
         screen_words: the words shown in the span; None if they were not read.
     """
     if claim is None:
-        return CheckedEvidence(Claim(), "missing")
+        return CheckedEvidence(EvidenceClaim(), "missing")
     if is_outside(claim, facts.span):
         return CheckedEvidence(claim, "outside_segment")
     frame_us = nearest_frame(claim, facts)
@@ -113,14 +113,14 @@ def check_claim(claim: Claim | None, facts: SegmentFacts, screen_words: Sequence
     return CheckedEvidence(claim, "confirmed" if score >= MIN_QUOTE_SCORE else "not_found", frame_us, score)
 
 
-def is_outside(claim: Claim, span: TimeSpan) -> bool:
+def is_outside(claim: EvidenceClaim, span: TimeSpan) -> bool:
     """Return whether the time span of a claim exceeds its segment by more than the tolerance."""
     if claim.start_us is None or claim.end_us is None:
         return False
     return claim.start_us < span.start_us - TOLERANCE_US or claim.end_us > span.end_us + TOLERANCE_US
 
 
-def nearest_frame(claim: Claim, facts: SegmentFacts) -> int | None:
+def nearest_frame(claim: EvidenceClaim, facts: SegmentFacts) -> int | None:
     """Return the time of the sampled frame closest to the middle of a claim's span; None if none is near the span.
 
     A span between two frames has the frame that is within the tolerance of it.
@@ -136,7 +136,7 @@ def nearest_frame(claim: Claim, facts: SegmentFacts) -> int | None:
     return None
 
 
-def _spoken_words(claim: Claim, facts: SegmentFacts) -> list[str] | None:
+def _spoken_words(claim: EvidenceClaim, facts: SegmentFacts) -> list[str] | None:
     if facts.words is None or claim.start_us is None or claim.end_us is None:
         return None
     low, high = claim.start_us - TOLERANCE_US, claim.end_us + TOLERANCE_US

@@ -13,7 +13,7 @@ from typing import Any, Final
 from promptreel.providers import on_screen_text
 from promptreel.providers.answers import CheckedAnswer
 from promptreel.providers.base import SegmentInput
-from promptreel.providers.evidence_checks import TOLERANCE_US, Claim, SegmentFacts, is_outside, read_claim
+from promptreel.providers.evidence_checks import TOLERANCE_US, EvidenceClaim, SegmentFacts, is_outside, read_claim
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.media import SampledFrame
 
@@ -42,7 +42,7 @@ def evidence_of(answer: CheckedAnswer, media: SegmentInput, fields: Sequence[str
     }
 
 
-def _words_shown(claim: Claim, media: SegmentInput) -> list[str] | None:
+def _words_shown(claim: EvidenceClaim, media: SegmentInput) -> list[str] | None:
     """Return the words in the frames of a claim's span; None if they cannot be read."""
     frames = _spread(_frames_of(claim, media.frames))
     if not frames or not on_screen_text.is_available():
@@ -55,7 +55,7 @@ def _words_shown(claim: Claim, media: SegmentInput) -> list[str] | None:
     return [word for line in lines for word in line.text.split()]
 
 
-def _frames_of(claim: Claim, frames: Sequence[SampledFrame]) -> list[SampledFrame]:
+def _frames_of(claim: EvidenceClaim, frames: Sequence[SampledFrame]) -> list[SampledFrame]:
     if claim.start_us is None or claim.end_us is None:
         return list(frames)
     low, high = claim.start_us - TOLERANCE_US, claim.end_us + TOLERANCE_US

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptreel.providers.evidence_checks import Claim, SegmentFacts, check_claim, has_value, read_claim
+from promptreel.providers.evidence_checks import EvidenceClaim, SegmentFacts, check_claim, has_value, read_claim
 from promptreel.providers.quote_match import quote_score
 from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.speech_rows import Word
@@ -71,7 +71,7 @@ def test_verdict_follows_span_and_quote(part, facts, screen, verdict):
 )
 def test_malformed_evidence_is_missing(part):
     found = checked(part)
-    assert (found.verdict, found.claim, found.frame_us) == ("missing", Claim(), None)
+    assert (found.verdict, found.claim, found.frame_us) == ("missing", EvidenceClaim(), None)
 
 
 @pytest.mark.parametrize("evidence", [None, "nothing", [], 3, {"other": spoken("leaves")}])

@@ -104,6 +104,13 @@ def test_malformed_evidence_does_not_fail_the_answer(evidence):
     assert check({"answer": {"title": "A", "seen": 1}, "evidence": evidence}).metadata == {"title": "A", "seen": 1}
 
 
+@pytest.mark.parametrize("number", ["1e400", "9" * 30])
+def test_evidence_that_no_file_can_store_is_dropped(number):
+    text = f'{{"answer": {{"title": "A", "seen": 1}}, "evidence": {{"title": {{"start": {number}}}}}}}'
+    found = check(text)
+    assert (found.metadata, found.evidence) == ({"title": "A", "seen": 1}, None)
+
+
 def test_answer_without_envelope_is_accepted():
     found = check({"title": "A", "seen": 1})
     assert (found.metadata, found.evidence) == ({"title": "A", "seen": 1}, None)
