@@ -200,7 +200,8 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
     if request.problem_of is not None and (problem := request.problem_of(metadata)) is not None:
         raise AnswerFailed("schema_invalid", f"the answer is not valid: {problem}", retryable=True, answer=answer.text)
     warning = _with_repair(answer.warning, repair)
-    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, _storable_or_none(evidence))
+    evidence = _storable_or_none(evidence)
+    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, evidence)
 
 
 def _with_repair(warning: str | None, repair: str | None) -> str | None:

@@ -91,7 +91,9 @@ def read_claim(evidence: Any, field: str, facts: SegmentFacts) -> EvidenceClaim 
     return EvidenceClaim(first_us + round(start_s * US_PER_SECOND), first_us + round(end_s * US_PER_SECOND), *quoted)
 
 
-def check_claim(claim: EvidenceClaim | None, facts: SegmentFacts, screen_words: Sequence[str] | None) -> CheckedEvidence:
+def check_claim(
+    claim: EvidenceClaim | None, facts: SegmentFacts, screen_words: Sequence[str] | None
+) -> CheckedEvidence:
     """Check the evidence of one field.
 
     A span may exceed its segment by `TOLERANCE_US`, and a quote may lie outside its span by as much.

@@ -81,7 +81,9 @@ def check_evidence_fields(json_schema: Mapping[str, Any], evidence: EvidenceSett
         return
     names = [name for name, _ in parse_schema(json_schema).fields]
     if not names:
-        raise SettingsError("evidence: the prompt's json_schema has no named fields; add properties, or remove evidence")
+        raise SettingsError(
+            "evidence: the prompt's json_schema has no named fields; add properties, or remove evidence"
+        )
     if unknown := [name for name in evidence.fields if name not in names]:
         raise SettingsError(
             f"evidence: {', '.join(map(repr, unknown))} is not a top-level field of the prompt; use {', '.join(names)}"

@@ -190,7 +190,9 @@ def test_views_have_columns_for_the_evidence_of_each_field(tmp_path, film, whisp
         (2.0, "two", 3.0, 3.5, 3.0, "the train is late", "not_found"),
         (4.0, "two", None, None, None, None, "missing"),
     ]
-    columns = ", ".join(f"pier_evidence_{name}" for name in ("start_time", "end_time", "frame_time", "quote", "verdict"))
+    columns = ", ".join(
+        f"pier_evidence_{name}" for name in ("start_time", "end_time", "frame_time", "quote", "verdict")
+    )
     for connection in (connect(storage, runs[0]), connect_views(storage, runs)):
         with connection:
             query = f'SELECT start_time, pier, {columns} FROM "{run_id}" ORDER BY start_time'
@@ -265,4 +267,3 @@ def test_built_in_model_rejects_evidence():
     prompt = prompt_from_dict({"name": "measure", "prompt_text": "Measure the segment.", "json_schema": schema})
     with pytest.raises(SettingsError, match="evidence: the model signals gives none; choose another model"):
         check_run(prompt, settings)
-
