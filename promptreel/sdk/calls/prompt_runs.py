@@ -156,10 +156,8 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
 def _run_body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
     """Build an `ExecuteRun` without the settings that are None."""
     body = {"prompt_id": prompt_id, "target": _plain(target), **omit_none(**settings)}
-    for name in ("segment_options", "evidence"):
-        if (options := settings.get(name)) is not None:
-            body[name] = _plain(options)
-    return body
+    groups = {"segment_options": settings.get("segment_options"), "evidence": settings.get("evidence")}
+    return {**body, **{name: _plain(options) for name, options in groups.items() if options is not None}}
 
 
 def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
