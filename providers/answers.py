@@ -15,6 +15,7 @@ import jsonschema
 from promptreel.providers.answer_json import AnswerNotJson, read_answer_json
 from promptreel.providers.base import ModelAnswer, ModelRequest, Provider, Usage
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Verdict
+from promptreel.providers.evidence_format import split_answer
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.ids import canonical_json
@@ -34,11 +35,12 @@ class CheckedAnswer:
     """An answer that fits its schema.
 
     Attributes:
-        metadata: the parsed answer.
+        metadata: the parsed answer, without its evidence.
         text: the answer as the model wrote it.
         warning: a warning for readers of the answer.
         repair: codes of `promptreel.providers.answer_json.REPAIRS`, joined by commas; None for strict JSON.
         model_version: see `ModelAnswer`.
+        evidence: the evidence in the answer as the model wrote it, which may be malformed; None without any.
     """
 
     metadata: dict[str, Any]
@@ -47,6 +49,7 @@ class CheckedAnswer:
     warning: str | None = None
     repair: str | None = None
     model_version: str | None = None
+    evidence: Any = None
 
     def origin(self) -> dict[str, str | None]:
         """Return what a cached result says about its answer."""
@@ -184,9 +187,12 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
             retryable=True,
             answer=answer.text,
         )
-    metadata, repair = parse_answer(answer.text)
-    metadata = read_time_texts(metadata, request.json_schema)
-    error = jsonschema.exceptions.best_match(_validator(canonical_json(request.json_schema)).iter_errors(metadata))
+    value, repair = _read_object(answer.text)
+    value, evidence = split_answer(value, request)
+    metadata = _storable_object(value, answer.text)
+    json_schema = request.answer_schema or request.json_schema
+    metadata = read_time_texts(metadata, json_schema)
+    error = jsonschema.exceptions.best_match(_validator(canonical_json(json_schema)).iter_errors(metadata))
     if error is not None:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         message = f"the answer does not fit the schema at {path or 'its root'}: {error.message[:_MESSAGE_CHARS]}"
@@ -194,7 +200,8 @@ def check_answer(answer: ModelAnswer, request: ModelRequest) -> CheckedAnswer:
     if request.problem_of is not None and (problem := request.problem_of(metadata)) is not None:
         raise AnswerFailed("schema_invalid", f"the answer is not valid: {problem}", retryable=True, answer=answer.text)
     warning = _with_repair(answer.warning, repair)
-    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version)
+    evidence = _storable_or_none(evidence)
+    return CheckedAnswer(metadata, answer.text, answer.usage, warning, repair, answer.model_version, evidence)
 
 
 def _with_repair(warning: str | None, repair: str | None) -> str | None:
@@ -211,6 +218,19 @@ def parse_answer(text: str) -> tuple[dict[str, Any], str | None]:
         AnswerFailed: `answer_not_json`; `schema_invalid` if it is JSON but not an object, or holds a value that no table
             can store.
     """
+    value, repair = _read_object(text)
+    return _storable_object(value, text), repair
+
+
+def _storable_or_none(value: Any) -> Any:
+    """Return a JSON value that files can store; None if it holds one that they cannot."""
+    try:
+        return _storable(value)
+    except _NotStorable:
+        return None
+
+
+def _read_object(text: str) -> tuple[dict[str, Any], str | None]:
     try:
         value, repair = read_answer_json(text)
     except AnswerNotJson as error:
@@ -221,8 +241,12 @@ def parse_answer(text: str) -> tuple[dict[str, Any], str | None]:
         raise AnswerFailed(
             "schema_invalid", f"the answer is a JSON {type(value).__name__}, not an object", retryable=True, answer=text
         )
+    return value, repair
+
+
+def _storable_object(value: dict[str, Any], text: str) -> dict[str, Any]:
     try:
-        return dict(_storable(value)), repair
+        return dict(_storable(value))
     except _NotStorable as error:
         raise AnswerFailed("schema_invalid", f"the answer {error}", retryable=True, answer=text) from error
 

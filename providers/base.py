@@ -53,6 +53,8 @@ class ModelRequest:
         instruction: shared by all segments of a run; sent as the system instruction so that a service can cache it.
         text: specific to this segment or item.
         json_schema: JSON Schema of the answer; its root is an object.
+        answer_schema: the user's part of `json_schema`, if evidence is requested too; see
+            `promptreel.providers.evidence_format`.
         media: None for a synthesis.
         output_token_factor: multiplies `max_output_tokens` of the settings.
         texts: the texts to embed; empty for every other purpose.
@@ -73,6 +75,7 @@ class ModelRequest:
     problem_of: Callable[[Mapping[str, Any]], str | None] | None = None
     tier: Tier = "standard"
     fields: tuple[str, ...] = ()
+    answer_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ class Provider(ABC):
     name: str
     is_called: bool = True  # False for a model built into this process: no policy, no call records
     uploads_media: bool = False  # `prepare` calls the service
+    gives_evidence: bool = True  # False for a model that does not read the schema of its answer
     tiers: tuple[Tier, ...] = ("standard",)  # those that calls may have
 
     @abstractmethod

@@ -7,10 +7,11 @@ a record has only their hashes, and they are derived again from the run's prompt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptreel.providers.base import ModelRequest
+from promptreel.providers.evidence_format import instruction_with_evidence, schema_with_evidence
 from promptreel.providers.extraction import extraction_instruction
 from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.schema_fields import schema_of_fields
@@ -49,11 +50,17 @@ class SentRequests:
     Args:
         definition: the run's prompt as in `Prompt.to_dict`.
         segments_by: see `promptreel.schemas.segmentation.SegmentationSettings`.
+        evidence_fields: the fields for which the run requests evidence.
     """
 
-    def __init__(self, definition: Mapping[str, Any], segments_by: str | None = None) -> None:
-        self._instructions: dict[str, str] = {"metadata_extraction": extraction_instruction(definition["prompt_text"])}
-        self._schemas: dict[str, Any] = {"metadata_extraction": definition["json_schema"]}
+    def __init__(
+        self, definition: Mapping[str, Any], segments_by: str | None = None, evidence_fields: Sequence[str] = ()
+    ) -> None:
+        instruction = instruction_with_evidence(extraction_instruction(definition["prompt_text"]), evidence_fields)
+        self._instructions: dict[str, str] = {"metadata_extraction": instruction}
+        self._schemas: dict[str, Any] = {
+            "metadata_extraction": schema_with_evidence(definition["json_schema"], evidence_fields)
+        }
         if level := definition.get("video_level"):
             self._instructions["video_level_synthesis"] = synthesis_instruction(level["instructions_text"])
             self._schemas["video_level_synthesis"] = level["json_schema"]

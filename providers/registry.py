@@ -25,6 +25,7 @@ from promptreel.providers.text_embedding import (
 from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.evidence import check_evidence_fields
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.tiers import Tier
@@ -84,6 +85,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
     if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
         check_family(settings.model)
     check_definition(settings)
+    check_evidence(prompt, settings)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
@@ -101,6 +103,22 @@ def check_definition(settings: RunSettings) -> None:
             f"the built-in model {provider.name} cannot mark segments by a definition; choose another model, or remove "
             "--segments-by"
         )
+
+
+def check_evidence(prompt: Prompt, settings: RunSettings) -> None:
+    """Reject evidence that the model cannot give, and for fields that the prompt does not have.
+
+    Raises:
+        SettingsError: names the model or the fields.
+    """
+    if settings.evidence is None:
+        return
+    provider = provider_of(settings)
+    if not provider.gives_evidence:
+        raise SettingsError(
+            f"evidence: the model {provider.name} gives none; choose another model, or remove the request for evidence"
+        )
+    check_evidence_fields(prompt.json_schema, settings.evidence)
 
 
 def check_access(settings: RunSettings) -> None:

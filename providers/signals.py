@@ -81,6 +81,7 @@ class SignalsProvider(Provider):
 
     name = "signals"
     is_called = False
+    gives_evidence = False
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"provider": "signals", "version": VERSION}

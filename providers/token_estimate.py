@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from promptreel.media.marks import plan_stretches
+from promptreel.providers.evidence_format import instruction_with_evidence, schema_with_evidence
 from promptreel.providers.extraction import PREAMBLE
 from promptreel.providers.generic_rates import SOUND_SECOND_TOKENS, TRANSCRIPT_SECOND_TOKENS, picture_tokens
 from promptreel.providers.known_models import NEWEST_FAMILY, family_of
 from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.registry import is_gemini, provider_of
 from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
+from promptreel.schemas.evidence import evidence_fields
 from promptreel.schemas.media import MediaType, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prompt import Prompt
@@ -59,9 +61,11 @@ def input_tokens(
         has_sound=has_sound,
         reads_transcript=reads_transcript,
     )
+    evidence = evidence_fields(prompt.json_schema, settings.evidence)
+    instruction = instruction_with_evidence(PREAMBLE + prompt.prompt_text, evidence)
     tokens: dict[str, float] = {
-        "text": count * _text_tokens(PREAMBLE + prompt.prompt_text, _POSITION_TOKENS) + media_text,
-        "schema": count * _text_tokens(json.dumps(prompt.json_schema)),
+        "text": count * _text_tokens(instruction, _POSITION_TOKENS) + media_text,
+        "schema": count * _text_tokens(json.dumps(schema_with_evidence(prompt.json_schema, evidence))),
         **media,
     }
     if syntheses and prompt.video_level is not None:

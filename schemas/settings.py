@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptreel.schemas.decoding import FORBID_UNKNOWN, first_problem
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.prices import ModelPrice
 from promptreel.schemas.sampling import SampleSettings
 from promptreel.schemas.segmentation import SegmentationSettings
@@ -259,6 +260,7 @@ class RunSettings:
         reuse_results: reuse finished operations of earlier runs from the cache.
         reuse_fields: reuse the fields of earlier answers too if the schema has changed, and request only the others.
         sample: process only a sample of the target; None processes all of it.
+        evidence: request evidence with the fields of segments; None requests none.
         commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
             to ten times the duration of a commit; 0 commits only at the end.
         strict_models: reject the run if a transcription or embedding model cannot be loaded, instead of skipping that
@@ -282,6 +284,7 @@ class RunSettings:
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None
     prices: tuple[ModelPrice, ...] = ()
+    evidence: EvidenceSettings | None = None
 
     def __post_init__(self) -> None:
         _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)

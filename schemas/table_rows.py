@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from promptreel.schemas.evidence import FieldEvidenceRow
 from promptreel.schemas.media import BoundaryReason, MediaType
 from promptreel.schemas.outcomes import ItemStatus, Operation, OperationStatus, Outcome, SegmentStatus
 from promptreel.schemas.speech_rows import TranscriptRow, UtteranceRow
@@ -349,6 +350,7 @@ TABLES: Final[dict[str, type]] = {
     "media": MediaRow,
     "segments": SegmentRow,
     "results": ResultRow,
+    "field_evidence": FieldEvidenceRow,
     "transcripts": TranscriptRow,
     "utterances": UtteranceRow,
     "frames": FrameRow,
@@ -364,6 +366,7 @@ SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "media": ("video_id",),
     "segments": ("video_id", "start_us", "segment_id"),
     "results": ("video_id", "start_us", "segment_id"),
+    "field_evidence": ("video_id", "start_us", "segment_id", "field"),
     "transcripts": ("video_id", "start_us", "segment_id"),
     "utterances": ("video_id", "start_us", "segment_id"),
     "frames": ("video_id", "time_us"),

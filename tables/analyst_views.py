@@ -16,6 +16,7 @@ import pyarrow as pa
 from promptreel.schemas.arrow import arrow_schema
 from promptreel.schemas.table_rows import TABLES
 from promptreel.tables.current_views import current_views
+from promptreel.tables.evidence_views import FIELD_EVIDENCE, evidence_columns
 from promptreel.tables.interim import reading
 from promptreel.tables.part_files import part_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
@@ -24,7 +25,9 @@ from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
 from promptreel.tables.view_columns import AnalystView, ViewColumn, common_fields, describe, part_sql, run_columns
 
-ANALYST_TABLES: Final = ("media", "results", "transcripts", "utterances", "video_results", "failures", "frames")
+ANALYST_TABLES: Final = (
+    "media", "results", FIELD_EVIDENCE, "transcripts", "utterances", "video_results", "failures", "frames",
+)  # fmt: skip
 _SEGMENTS: Final = "segments"
 # Callers of the service must not see where it stores media.
 _URI_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
@@ -48,7 +51,7 @@ def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, include_uri
         RunDamaged: a part file of a run is missing or truncated.
     """
     files = _files(storage, runs, (*ANALYST_TABLES, _SEGMENTS))
-    views = [_run_view(run, files[run.run_id, "results"]) for run in runs]
+    views = [_run_view(run, files[run.run_id, "results"], files[run.run_id, FIELD_EVIDENCE]) for run in runs]
     views.append(_segments_view(runs, files))
     views += [
         _table_view(table, runs, files, () if include_uris else _URI_COLUMNS.get(table, ())) for table in ANALYST_TABLES
@@ -87,9 +90,20 @@ def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]
     return found
 
 
-def _run_view(run: CommittedRun, files: Sequence[str]) -> AnalystView:
-    sql = run_view_sql(run.prompt, f"({part_sql('results', run.prompt, files)})")
-    return AnalystView(run.run_id, sql, run_columns(run.prompt), run, run.manifest.rows_of("results"))
+def _run_view(run: CommittedRun, files: Sequence[str], evidence_files: Sequence[str]) -> AnalystView:
+    results, evidence = (
+        f"({part_sql(table, run.prompt, paths)})"
+        for table, paths in (("results", files), (FIELD_EVIDENCE, evidence_files))
+    )
+    columns = run_columns(run.prompt)
+    added = evidence_columns([column.name for column in columns], run.evidence_fields)
+    return AnalystView(
+        run.run_id,
+        run_view_sql(run.prompt, results, run.evidence_fields, evidence),
+        (*columns, *(ViewColumn(name, kind, None) for name, kind in added)),
+        run,
+        run.manifest.rows_of("results"),
+    )
 
 
 def _segments_view(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:

@@ -14,6 +14,7 @@ from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.table_rows import SORT_KEYS, TABLES
+from promptreel.tables.evidence_views import FIELD_EVIDENCE
 from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
@@ -25,17 +26,24 @@ from promptreel.tables.table_schemas import table_schemas
 
 @dataclass(frozen=True)
 class CommittedRun:
-    """A run with a committed manifest."""
+    """A run with a committed manifest.
+
+    Attributes:
+        evidence_fields: the top-level fields of the prompt with evidence.
+    """
 
     run_id: str
     prompt: Prompt
     manifest: Manifest
     labels: RunLabels = field(default_factory=RunLabels)
     prompt_version: int | None = None
+    evidence_fields: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: RunRequest, manifest: Manifest) -> CommittedRun:
-        return cls(request.run_id, request.prompt, manifest, request.labels, request.prompt_version)
+        return cls(
+            request.run_id, request.prompt, manifest, request.labels, request.prompt_version, request.evidence_fields
+        )
 
 
 def committed_run(storage: Storage, run_id: str) -> CommittedRun:
@@ -85,7 +93,7 @@ def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
     schemas = table_schemas(run.prompt)
     for table in TABLES:
         connection.execute(f"CREATE VIEW {quoted(table)} AS {table_view_sql(table, paths[table], schemas[table])}")
-    view = run_view_sql(run.prompt, quoted("results"))
+    view = run_view_sql(run.prompt, quoted("results"), run.evidence_fields, quoted(FIELD_EVIDENCE))
     connection.execute(f"CREATE VIEW {quoted(run.run_id)} AS {view}")
     connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM {quoted(run.run_id)}')
     return connection

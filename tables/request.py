@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from promptreel.schemas.arrow import arrow_schema, to_table
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunError, RunNotFound
+from promptreel.schemas.evidence import evidence_fields
 from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
 from promptreel.schemas.run_labels import RunLabels
@@ -43,6 +44,11 @@ class RunRequest:
     owner: str | None = None
     labels: RunLabels = field(default_factory=RunLabels)
     prompt_version: int | None = None
+
+    @property
+    def evidence_fields(self) -> tuple[str, ...]:
+        """The top-level fields of the prompt with evidence."""
+        return evidence_fields(self.prompt.json_schema, self.settings.evidence)
 
     def scoped(self, key: str) -> str:
         """The cache key of an operation in this run: scoped to the owner, or to the run if results must not be reused."""

@@ -13,6 +13,7 @@ from promptreel.schemas.field_paths import Node, parse_schema
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.table_rows import TABLES
 from promptreel.tables import layout
+from promptreel.tables.evidence_views import FIELD_EVIDENCE, with_evidence_columns
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
@@ -42,20 +43,24 @@ def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema) -> str:
     return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
 
 
-def run_view_sql(prompt: Prompt, source: str) -> str:
+def run_view_sql(prompt: Prompt, source: str, evidence: Sequence[str] = (), evidence_source: str = "") -> str:
     """Build a SELECT with one typed column per leaf field, named by its canonical path.
 
     A leaf below an array of objects is a list. A name that is already in use (ignoring case, as SQL does) gets the prefix
     `metadata.`, and a number if that is in use too.
+
+    Args:
+        evidence: top-level fields whose evidence gets columns, from `evidence_source`.
     """
     columns = [quoted(name) for name in RUN_VIEW_COLUMNS]
     taken = {name.lower() for name in RUN_VIEW_COLUMNS}
     for path, expression in leaf_columns(prompt):
         columns.append(f"{expression} AS {quoted(_free_name(path, taken))}")
-    return f"SELECT {', '.join(columns)} FROM {source}"
+    view = f"SELECT {', '.join(columns)} FROM {source}"
+    return with_evidence_columns(view, sorted(taken), evidence, evidence_source)
 
 
-def views_sql(prompt: Prompt, manifest: Manifest) -> str:
+def views_sql(prompt: Prompt, manifest: Manifest, evidence: Sequence[str] = ()) -> str:
     """Render the views of a committed run as a script for a DuckDB that is started in the run folder."""
     schemas = table_schemas(prompt)
     lines = [
@@ -65,15 +70,15 @@ def views_sql(prompt: Prompt, manifest: Manifest) -> str:
     for table in TABLES:
         select = table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table])
         lines.append(f"CREATE OR REPLACE VIEW {quoted(table)} AS {select};")
-    view = run_view_sql(prompt, quoted("results"))
+    view = run_view_sql(prompt, quoted("results"), evidence, quoted(FIELD_EVIDENCE))
     lines.append(f"CREATE OR REPLACE VIEW {quoted(manifest.run_id)} AS {view};")
     lines.append(f'CREATE OR REPLACE VIEW "fields" AS SELECT * FROM {quoted(manifest.run_id)};')
     return "\n".join(lines) + "\n"
 
 
-def write_views(storage: Storage, prompt: Prompt, manifest: Manifest) -> None:
+def write_views(storage: Storage, prompt: Prompt, manifest: Manifest, evidence: Sequence[str] = ()) -> None:
     """Write `tables.sql` for a committed manifest."""
-    storage.write_atomic(layout.views_file(manifest.run_id), views_sql(prompt, manifest).encode())
+    storage.write_atomic(layout.views_file(manifest.run_id), views_sql(prompt, manifest, evidence).encode())
 
 
 def duckdb_type(kind: pa.DataType) -> str:

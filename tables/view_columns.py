@@ -20,7 +20,7 @@ class ViewColumn:
 
     Attributes:
         type: DuckDB type name.
-        field_path: path of the prompt's leaf field in this column; None for a column that every run has.
+        field_path: path of the prompt's leaf field in this column; None for other columns.
     """
 
     name: str

@@ -92,7 +92,7 @@ def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifes
     """Write the views of the newest manifest, even if another attempt commits concurrently."""
     written = None
     while written != manifest.number:
-        write_views(storage, context.request.prompt, manifest)
+        write_views(storage, context.request.prompt, manifest, context.evidence_fields)
         written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
 
 

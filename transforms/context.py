@@ -43,6 +43,10 @@ class RunContext:
     def run_id(self) -> str:
         return self.request.run_id
 
+    @property
+    def evidence_fields(self) -> tuple[str, ...]:
+        return self.request.evidence_fields
+
     def repeat_failed_until(self, video_id: str, segment_id: str | None) -> int:
         """Return the last attempt whose permanently failed calls are repeated for a segment, or for an item itself if
         `segment_id` is None; see `RetryScope`."""

@@ -11,6 +11,7 @@ import apache_beam as beam
 from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
 from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
+from promptreel.providers.evidence_format import evidence_key, with_evidence
 from promptreel.providers.extraction import (
     earlier_extraction_key,
     extraction_key,
@@ -26,6 +27,7 @@ from promptreel.transforms.context import RunContext
 from promptreel.transforms.elements import OutcomeBatch, SegmentTask
 from promptreel.transforms.model_dofn import ModelDoFn
 from promptreel.transforms.model_session import ModelSession
+from promptreel.transforms.read_evidence import evidence_of
 from promptreel.transforms.reuse_fields import FieldReuse
 from promptreel.transforms.segment_media import read_analysis
 from promptreel.transforms.transcribe import load_transcript, transcript_key
@@ -72,10 +74,18 @@ async def extract_fields(
         if (merged := await reuse.result(task, subject, tally, load_media)) is not None:
             return merged
         media = await load_media()
-        answer = await session.generate(extraction_request(prompt, media), subject, tally)
+        request = with_evidence(extraction_request(prompt, media), context.evidence_fields)
+        answer = await session.generate(request, subject, tally)
         metadata, warning = to_item_times(answer.metadata, prompt.json_schema, media)
         warnings = "; ".join(part for part in (answer.warning, warning) if part)
-        return {"metadata": metadata, "warning": warnings or None, "text": answer.text, **answer.origin()}
+        evidence = await asyncio.to_thread(evidence_of, answer, media, context.evidence_fields)
+        return {
+            "metadata": metadata,
+            "warning": warnings or None,
+            "text": answer.text,
+            **answer.origin(),
+            **evidence,
+        }
 
     outcome = await session.run_operation("field_extraction", key, extract, earlier_key)
     return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
@@ -87,7 +97,8 @@ def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -
     transcript = _input_transcript_key(task, context, provider)
     key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript)
     earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript)
-    return context.scoped(key), context.scoped(earlier)
+    fields = context.evidence_fields
+    return context.scoped(evidence_key(key, fields)), context.scoped(evidence_key(earlier, fields))
 
 
 def _item_key(task: SegmentTask, provider: Provider) -> str:

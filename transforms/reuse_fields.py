@@ -51,7 +51,8 @@ class EarlierAnswers:
         self._contexts: list[tuple[EarlierSchema, RunContext]] = []
         self._storage = storage
         self._key = context.scoped(asked_schemas_key(provider, prompt))
-        is_reused = provider.is_called and settings.reuse_results and settings.reuse_fields
+        # Earlier answers have no evidence for the fields of this run.
+        is_reused = provider.is_called and settings.reuse_results and settings.reuse_fields and not settings.evidence
         self._is_enabled = is_reused and field_definitions(prompt.json_schema) is not None
         if self._is_enabled:
             asked = other_asked_schemas(storage, self._key, schema_material(prompt.json_schema))

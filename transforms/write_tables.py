@@ -98,7 +98,8 @@ def _shard_rows(
         else:
             assert earlier is not None
             yield from earlier.of_item(video_id)
-    sent = SentRequests(source.prompt.to_dict(), source.context.request.settings.segmentation.segments_by)
+    segments_by = source.context.request.settings.segmentation.segments_by
+    sent = SentRequests(source.prompt.to_dict(), segments_by, source.context.evidence_fields)
     for call in sorted(calls, key=lambda call: (call.video_id, call.invoked_at, call.llm_call_id)):
         yield "llm_calls", row_of(_with_shared_parts(call, sent))
 

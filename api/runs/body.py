@@ -45,6 +45,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
             "end_time": segmentation.get("end_s"),
             "definition": segmentation.get("segments_by"),
         },
+        "evidence": run.settings.get("evidence"),
         "processing_model": run.settings["model"]["model"],
         "enable_transcription": run.settings["transcription"]["enabled"],
         "enable_image_embedding": run.settings["image_embedding"]["enabled"],

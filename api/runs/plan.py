@@ -22,10 +22,11 @@ from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
 from promptreel.providers.model_names import settings_warnings
-from promptreel.providers.registry import check_run, default_model, provider_of, with_tier
+from promptreel.providers.registry import check_evidence, check_run, default_model, provider_of, with_tier
 from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens, stretches_to_mark
 from promptreel.providers.usage_estimate import segment_lengths_s
 from promptreel.schemas.errors import InvalidInput
+from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
@@ -62,6 +63,10 @@ def plan_run(
         raise invalid(f"prompt_id: prompt {body.prompt_id} is deactivated; activate it or choose another", "prompt_id")
     settings = run_settings(body, config)
     prompt = _checked_prompt(json.dumps(record.definition))
+    try:
+        check_evidence(prompt, settings)
+    except InvalidInput as error:
+        raise invalid(str(error), "evidence") from error
     try:
         check_run(prompt, settings)
     except InvalidInput as error:
@@ -121,6 +126,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
             prices=config.prices,
+            evidence=None if body.evidence is None else EvidenceSettings(tuple(dict.fromkeys(body.evidence.fields))),
         )
         return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:

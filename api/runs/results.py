@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from promptreel.api.db.clock import required_time, wire_text
 from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.field_evidence import evidence_bodies, evidence_rows_of, requested_fields
 from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
 from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
@@ -97,12 +98,14 @@ class SegmentView:
 
     Attributes:
         failures: failures by operation.
+        evidence: its rows of the table `field_evidence`.
     """
 
     segment: Row
     result: Row | None
     transcript: Row | None
     failures: Mapping[str, Row]
+    evidence: Sequence[Row] = ()
 
 
 def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> list[SegmentView]:
@@ -112,12 +115,17 @@ def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> 
     span = (segments[0]["start_us"], segments[-1]["start_us"])
     results = {row["segment_id"]: row for row in tables.rows("results", video_id, *span)}
     transcripts = {row["segment_id"]: row for row in tables.rows("transcripts", video_id, *span)}
+    evidence = evidence_rows_of(tables, video_id, span)
     failures: dict[str, dict[str, Row]] = {}
     for row in tables.rows("failures", video_id, *span):
         failures.setdefault(row["segment_id"], {})[row["operation"]] = row
     return [
         SegmentView(
-            row, results.get(row["segment_id"]), transcripts.get(row["segment_id"]), failures.get(row["segment_id"], {})
+            row,
+            results.get(row["segment_id"]),
+            transcripts.get(row["segment_id"]),
+            failures.get(row["segment_id"], {}),
+            evidence.get(row["segment_id"], ()),
         )
         for row in segments
     ]
@@ -143,6 +151,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         **operation_flags(view),
         "field_extraction_succeeded": segment["field_extraction"] == "succeeded",
         "transcript": view.transcript["text"] if view.transcript is not None else None,
+        "evidence": evidence_bodies(run, view.evidence),
         **_NO_MARKERS,
     }
 
@@ -265,7 +274,7 @@ def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     if tables is None:
         return []
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in tables.all_rows("segments")}
-    sent = SentRequests(run.prompt, run.settings["segmentation"].get("segments_by"))
+    sent = SentRequests(run.prompt, run.settings["segmentation"].get("segments_by"), requested_fields(run))
     return [
         _call_body(run, row, spans.get(row["segment_id"], (None, None)), sent) for row in tables.all_rows("llm_calls")
     ]

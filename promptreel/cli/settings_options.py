@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from promptreel.cli.evidence_options import EVIDENCE_OPTIONS, evidence_of
 from promptreel.cli.sampling import SAMPLE_OPTIONS, sample_of
 from promptreel.cli.segmentation_options import SEGMENTATION_OPTIONS, segmentation_of
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
@@ -235,7 +236,7 @@ _SETTINGS = [
 
 def settings_options(command: Command) -> Command:
     """Add every option that is frozen into a run's settings."""
-    for option in reversed([*_SETTINGS, *SAMPLE_OPTIONS]):
+    for option in reversed([*_SETTINGS, *SAMPLE_OPTIONS, *EVIDENCE_OPTIONS]):
         command = option(command)
     return command
 
@@ -292,6 +293,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
         prices=load_prices(options["prices"]),
+        evidence=evidence_of(options),
     )
     check_tier_options(settings)
     return settings

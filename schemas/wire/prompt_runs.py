@@ -18,6 +18,7 @@ from promptreel.schemas.strategies import (
     VideoStrategy,
 )
 from promptreel.schemas.wire.common import Marker, NullIsAbsent, WireModel
+from promptreel.schemas.wire.evidence import EvidenceOptions, FieldEvidence
 from promptreel.schemas.wire.run_targets import Target
 from promptreel.schemas.wire.segment_options import SegmentOptions, integral
 
@@ -51,6 +52,9 @@ class ExecuteRun(NullIsAbsent):
     enable_transcription: bool = True
     enable_image_embedding: bool = True
     segment_options: SegmentOptions = SegmentOptions()
+    evidence: EvidenceOptions | None = Field(
+        default=None, description="Request evidence for fields, and check it; `{}` requests it for all."
+    )
     name: str | None = Field(default=None, description="Name of the run; runs can be listed by it.")
     tags: dict[str, str] = Field(default={}, description="Tags of the run; runs can be listed by them.")
 
@@ -144,6 +148,7 @@ class PromptRunBody(WireModel):
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
         segment_options: hop, start_time, end_time and definition of the segments, as in the request.
+        evidence: the fields for which evidence is requested (empty for all); null without evidence.
         status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is
             disabled or does not apply, was cancelled, or its outcome is not known yet; false also if its model is missing.
@@ -200,6 +205,7 @@ class PromptRunBody(WireModel):
     video_segment_duration: int | None = None
     audio_segment_duration: int | None = None
     segment_options: dict[str, Any] = {}
+    evidence: dict[str, Any] | None = None
     created_new_segments: bool = False
     processing_model: str | None = None
     total_video_seconds: float = 0.0
@@ -262,6 +268,7 @@ class SegmentResult(MediaUris):
     Attributes:
         field_extraction_error: starts with `cancelled: ` if the run was stopped before the operation was done; so do
             the errors of the other operations.
+        evidence: by field, its checked evidence; null if the run requests none. A field without a value has none.
     """
 
     result_type: str = "segment"
@@ -287,6 +294,7 @@ class SegmentResult(MediaUris):
     transcription_error: str | None = None
     image_embedding_error: str | None = None
     transcript: str | None = None
+    evidence: dict[str, FieldEvidence] | None = None
     marker: Marker = Marker()
     extracted_metadata_markers: dict[str, Marker] = {}
     metadata_markers: dict[str, Marker] = {}

@@ -42,7 +42,7 @@ class GenerateSql(SqlScope):
 
 
 class SqlColumn(WireModel):
-    """A column of a table. `field_path` is the prompt field in the column; null for a column common to all runs."""
+    """A column of a table. `field_path` is the prompt field in the column; null for other columns."""
 
     name: str
     type: str

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from promptreel.schemas.arrow import row_of
 from promptreel.transforms.elements import ItemOutcome
 from promptreel.transforms.rows.embedding_rows import image_embedding_rows, text_embedding_rows
+from promptreel.transforms.rows.evidence_rows import evidence_rows
 from promptreel.transforms.rows.failure_rows import item_failure_rows, segment_failure_rows
 from promptreel.transforms.rows.media_row import media_row
 from promptreel.transforms.rows.segment_rows import frame_rows, result_rows, segment_row
@@ -28,6 +29,8 @@ def item_rows(item: ItemOutcome, source: RowSource) -> Iterator[tuple[str, Row]]
         covered_until_us = max(covered_until_us, segment.task.planned.span.end_us)
         for row in result_rows(segment, source):
             yield "results", row
+        for row in evidence_rows(segment, source, analysis):
+            yield "field_evidence", row
         for row in transcript_rows(segment, source):
             yield "transcripts", row
         for row in utterance_rows(segment, source):

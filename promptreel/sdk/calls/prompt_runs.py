@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import FieldChangeBody
+from promptreel.schemas.wire.evidence import EvidenceOptions
 from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     LlmCallBody,
@@ -37,6 +38,7 @@ class ExecuteOptions(TypedDict, total=False):
     enable_transcription: bool | None
     enable_image_embedding: bool | None
     segment_options: SegmentOptions | Mapping[str, Any] | None
+    evidence: EvidenceOptions | Mapping[str, Any] | None
     name: str | None
     tags: Mapping[str, str] | None
 
@@ -154,8 +156,8 @@ def get_retry_status(run_id: str, retry_id: str) -> Call[SegmentRetry]:
 def _run_body(prompt_id: str, target: Target | Mapping[str, Any], settings: ExecuteOptions) -> dict[str, Any]:
     """Build an `ExecuteRun` without the settings that are None."""
     body = {"prompt_id": prompt_id, "target": _plain(target), **omit_none(**settings)}
-    options = settings.get("segment_options")
-    return body if options is None else {**body, "segment_options": _plain(options)}
+    groups = {"segment_options": settings.get("segment_options"), "evidence": settings.get("evidence")}
+    return {**body, **{name: _plain(options) for name, options in groups.items() if options is not None}}
 
 
 def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.schemas.wire.evidence import EvidenceOptions
 from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     LlmCallBody,
@@ -51,6 +52,7 @@ class AsyncPromptRuns(AsyncResource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        evidence: EvidenceOptions | Mapping[str, Any] | None = None,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -68,6 +70,7 @@ class AsyncPromptRuns(AsyncResource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                evidence=evidence,
                 name=name,
                 tags=tags,
                 idempotency_key=idempotency_key,
@@ -87,6 +90,7 @@ class AsyncPromptRuns(AsyncResource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        evidence: EvidenceOptions | Mapping[str, Any] | None = None,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
@@ -103,6 +107,7 @@ class AsyncPromptRuns(AsyncResource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                evidence=evidence,
                 name=name,
                 tags=tags,
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
+from promptreel.schemas.wire.evidence import EvidenceOptions
 from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.prompt_runs import (
     LlmCallBody,
@@ -51,6 +52,7 @@ class PromptRuns(Resource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        evidence: EvidenceOptions | Mapping[str, Any] | None = None,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -64,6 +66,7 @@ class PromptRuns(Resource):
                 `fixed` strategy and allowed only there.
             segment_options: `{"hop": seconds}` of `fixed` segments, `{"start_time": ..., "end_time": ...}` of each item to
                 segment, and `{"definition": ...}`, words for what one segment is.
+            evidence: `{}` requests evidence for each field of a segment's answer, `{"fields": [...]}` for some.
             name, tags: labels of the run, by which `list` finds it.
             idempotency_key: identifies this request; repeating the key returns the same run.
         """
@@ -79,6 +82,7 @@ class PromptRuns(Resource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                evidence=evidence,
                 name=name,
                 tags=tags,
                 idempotency_key=idempotency_key,
@@ -98,6 +102,7 @@ class PromptRuns(Resource):
         enable_transcription: bool | None = None,
         enable_image_embedding: bool | None = None,
         segment_options: SegmentOptions | Mapping[str, Any] | None = None,
+        evidence: EvidenceOptions | Mapping[str, Any] | None = None,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> RunEstimateBody:
@@ -114,6 +119,7 @@ class PromptRuns(Resource):
                 enable_transcription=enable_transcription,
                 enable_image_embedding=enable_image_embedding,
                 segment_options=segment_options,
+                evidence=evidence,
                 name=name,
                 tags=tags,
             )
