@@ -23,6 +23,7 @@ from promptreel.media.analysis import (
 from promptreel.media.marks import plan_stretches
 from promptreel.media.probe import probe_media
 from promptreel.media.source import local_media
+from promptreel.pipelines.cached_outcomes import cached_outcome
 from promptreel.providers.base import Provider
 from promptreel.providers.registry import text_embedder_of
 from promptreel.providers.text_embedding import BATCH
@@ -46,21 +47,17 @@ from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.request import RunRequest, TargetItem
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.dedupe_segments import deduped_plan, dedupes
 from promptreel.transforms.elements import (
     ItemOutcome,
     ItemPlan,
     MediaItem,
-    OperationOutcome,
-    SegmentOutcome,
 )
 from promptreel.transforms.embed_texts import batch_keys, texts_of_item
-from promptreel.transforms.extract_fields import operation_keys
 from promptreel.transforms.mark_segments import cached_plan
 from promptreel.transforms.read_media import fingerprint, merge_sources
 from promptreel.transforms.sample_segments import sampled_plan
 from promptreel.transforms.segment_media import check_range, plan_tasks
-from promptreel.transforms.synthesize_media import source_of, synthesis_keys
-from promptreel.transforms.transcribe import transcript_key
 
 _EMBEDDED_TOKENS: Final = 2 * FINDING_TOKENS  # each text of a result, and the result as a whole
 _SPEECH_TOKENS_PER_SECOND: Final = 4
@@ -78,6 +75,7 @@ class ItemEstimate:
         reused: number of results (including the synthesis) in the operation cache.
         tokens: maximum input tokens by modality; "embedding" is for the texts to embed.
         error: why the item would fail; None if it is readable.
+        knows_duplicates: False if some of its segments may share a call, which only its pictures can tell.
     """
 
     name: str
@@ -88,6 +86,7 @@ class ItemEstimate:
     reused: int
     tokens: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    knows_duplicates: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class RunEstimate:
             "reused_results": sum(item.reused for item in readable),
             "input_tokens": {**tokens, "total": sum(tokens.values())},
             "token_rates": "generic" if self.has_generic_rates else "model",
-            "exact": all(item.segments[0] == item.segments[1] for item in readable),
+            "exact": all(item.segments[0] == item.segments[1] and item.knows_duplicates for item in readable),
             "details": [asdict(item) for item in self.items],
         }
 
@@ -212,14 +211,16 @@ def _exact_estimate(
     else:
         tasks = tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash))
         plan = sampled_plan(ItemPlan(item, key, tasks), settings)
+    plan = deduped_plan(plan, context, context.storage())
     tasks = plan.tasks
-    found = _cached_outcome(plan, context, cache, provider)
-    uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    found = cached_outcome(plan, context, cache, provider)
+    unanswered = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    uncached = [task for task in unanswered if task.answered_by is None]
     needed_syntheses = int(
         bool(tasks) and plan.sampled_from is None and has_synthesis(prompt, analysis.info.media_type)
     )
     syntheses = needed_syntheses - int(found.synthesis is not None)
-    reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
+    reused = len(tasks) - len(unanswered) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
     lengths = Counter(seconds_from_us(task.planned.span.duration_us) for task in uncached)
     tokens = _tokens(analysis.info, lengths, syntheses, prompt, settings) if model_calls else {}
@@ -237,37 +238,6 @@ def _exact_estimate(
         reused,
         {**tokens, **embedded.tokens},
     )
-
-
-def _cached_outcome(plan: ItemPlan, context: RunContext, cache: OperationCache, provider: Provider) -> ItemOutcome:
-    """The outcome of an item as far as its operations are cached."""
-    assert plan.analysis_key is not None
-    transcription = transcript_key(plan.analysis_key, context)
-    transcribed = () if transcription is None else (OperationOutcome("transcription", "succeeded", transcription),)
-    segments = []
-    for task in plan.tasks:
-        key = _cached_key(cache, operation_keys(task, context, provider))
-        extracted = (OperationOutcome("field_extraction", "succeeded", key),) if key is not None else ()
-        segments.append(SegmentOutcome(task, (*extracted, *transcribed)))
-    item = ItemOutcome(plan, tuple(segments))
-    is_complete = all(segment.outcome_of("field_extraction") is not None for segment in segments)
-    prompt = context.request.prompt
-    if (
-        not is_complete
-        or not segments
-        or plan.sampled_from is not None
-        or not has_synthesis(prompt, segments[0].task.media_type)
-    ):
-        return item
-    transcript = transcription if provider.reads_transcript(prompt) else None
-    keys = synthesis_keys(plan, source_of(item, context, cache), context, provider, transcript)
-    key = _cached_key(cache, keys)
-    return item if key is None else replace(item, synthesis=OperationOutcome("synthesis", "succeeded", key))
-
-
-def _cached_key(cache: OperationCache, keys: Iterable[str]) -> str | None:
-    """The first key under which a result is cached; None if all are missing."""
-    return next((key for key in keys if cache.get(key) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +321,10 @@ def _bounded_estimate(
         unmarked = plan_stretches(span) if unmarked is None else unmarked
     marking = len(unmarked or ())
     least_syntheses = min(synthesis, minimum)  # an item without segments gets none
-    model_calls = (marking + minimum + least_syntheses, marking + maximum + synthesis) if provider.is_called else (0, 0)
+    least_calls = min(minimum, 1) if dedupes(settings) and info.media_type == "video" else minimum
+    model_calls = (
+        (marking + least_calls + least_syntheses, marking + maximum + synthesis) if provider.is_called else (0, 0)
+    )
     tokens = Counter(_tokens(info, lengths, synthesis, prompt, settings) if provider.is_called else {})
     if marking:
         has_pictures, has_sound = info.video is not None, info.audio_index is not None
@@ -368,7 +341,14 @@ def _bounded_estimate(
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     calls = (model_calls[0] + embedded.calls[0], model_calls[1] + embedded.calls[1])
     return ItemEstimate(
-        item.name, info.media_type, seconds, (minimum, maximum), calls, 0, {**tokens, **embedded.tokens}
+        item.name,
+        info.media_type,
+        seconds,
+        (minimum, maximum),
+        calls,
+        0,
+        {**tokens, **embedded.tokens},
+        knows_duplicates=least_calls == minimum,
     )
 
 

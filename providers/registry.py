@@ -24,6 +24,7 @@ from promptreel.providers.text_embedding import (
 from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.media_times import has_media_time
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings, Tier
 
@@ -82,6 +83,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
     if is_gemini(settings.model.model):  # another service may have a model of that family, e.g. openai:google/NAME
         check_family(settings.model)
     check_definition(settings)
+    check_dedupe(prompt, settings)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
@@ -98,6 +100,19 @@ def check_definition(settings: RunSettings) -> None:
         raise SettingsError(
             f"the built-in model {provider.name} cannot mark segments by a definition; choose another model, or remove "
             "--segments-by"
+        )
+
+
+def check_dedupe(prompt: Prompt, settings: RunSettings) -> None:
+    """Reject one answer for near-duplicate segments if the answer has times, which differ from segment to segment.
+
+    Raises:
+        SettingsError: the prompt's schema has media times.
+    """
+    if settings.dedupe_segments and has_media_time(prompt.json_schema):
+        raise SettingsError(
+            "near-duplicate segments cannot share an answer with media times, which the schema of this prompt has; remove "
+            "--dedupe-segments (dedupe, over the API), or the media-time fields"
         )
 
 

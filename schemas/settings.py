@@ -253,6 +253,7 @@ class RunSettings:
 
     Attributes:
         reuse_results: reuse finished operations of earlier runs from the cache.
+        dedupe_segments: call the model once for neighbouring segments that are near-duplicates.
         sample: process only a sample of the target; None processes all of it.
         commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
             to ten times the duration of a commit; 0 commits only at the end.
@@ -274,6 +275,7 @@ class RunSettings:
     strict_models: bool = False
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None
+    dedupe_segments: bool = False
 
     def __post_init__(self) -> None:
         _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)

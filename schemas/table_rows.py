@@ -85,6 +85,8 @@ class SegmentRow:
         overlap_us: time from the segment's start that earlier segments cover too. `end_us - start_us - overlap_us` counts
             every moment once.
         segment_label: what the segment shows, if a model marked it by the user's definition.
+        answered_by_segment_id: the segment that this one is a near-duplicate of, and whose call answered for it; null if
+            the model was called for the segment itself.
     """
 
     run_id: str
@@ -108,6 +110,7 @@ class SegmentRow:
     warnings: tuple[str, ...] = ()
     overlap_us: int = 0
     segment_label: str | None = None
+    answered_by_segment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class ResultRow:
         llm_call_ids: the calls that produced the answer, in this or an earlier run; empty for the built-in model.
         model_version: the model version that answered, as the service reports it.
         answer_repair: the repairs that the JSON of the answer needed, joined by commas; null for strict JSON.
+        answered_by_segment_id: see `SegmentRow`.
     """
 
     run_id: str
@@ -147,6 +151,7 @@ class ResultRow:
     # Columns that came later have defaults, for parts written before.
     model_version: str | None = None
     answer_repair: str | None = None
+    answered_by_segment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             ),
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
+            dedupe_segments=body.segment_options.dedupe,
         )
         return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:

@@ -271,6 +271,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         reuse_results=not options["fresh"],
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
+        dedupe_segments=options["dedupe_segments"],
     )
     check_tier_options(settings)
     return settings

@@ -50,6 +50,7 @@ def segment_row(
         warnings=tuple(part.text for part in warnings),
         overlap_us=max(0, min(covered_until_us, span.end_us) - span.start_us),
         segment_label=task.planned.label,
+        answered_by_segment_id=task.answered_by,
     )
 
 
@@ -80,6 +81,7 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         executed_at=result["executed_at"],
         model_version=result.get("model_version"),
         answer_repair=result.get("answer_repair"),
+        answered_by_segment_id=task.answered_by,
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
 
