@@ -38,6 +38,8 @@ def find_near_duplicates(
     timeline: Timeline,
     spans: Sequence[TimeSpan],
     load: Callable[[SampledFrame], Picture],
+    *,
+    with_sound: bool = True,
 ) -> list[int]:
     """Return, for each segment, the position of the segment whose content it repeats: the first of a row of neighbours with
     the same content, or its own position if there is none.
@@ -45,6 +47,7 @@ def find_near_duplicates(
     Args:
         spans: consecutive segments of the item.
         load: returns a sampled frame; called only as long as a segment may be a duplicate.
+        with_sound: whether segments with speech or changing sound differ.
 
     Returns:
         list[int] of the length of `spans`.
@@ -54,17 +57,17 @@ def find_near_duplicates(
     picture: Picture | None = None
     for number, span in enumerate(spans):
         frames = frames_of_span(analysis.frames, span)
-        if not frames or has_speech(analysis, span):
+        if not frames or (with_sound and has_speech(analysis, span)):
             first = None
         elif (
             first is not None
             and picture is not None
-            and is_steady_sound(timeline, [spans[first], span])
+            and (not with_sound or is_steady_sound(timeline, [spans[first], span]))
             and all(is_near_duplicate(picture, load(frame)) for frame in frames)
         ):
             found.append(first)
             continue
-        elif is_steady_sound(timeline, [span]):
+        elif not with_sound or is_steady_sound(timeline, [span]):
             start = picture = load(frames[0])
             first = number if all(is_near_duplicate(start, load(frame)) for frame in frames[1:]) else None
         else:

@@ -272,10 +272,10 @@ class RunSettings:
     image_embedding: ImageEmbeddingSettings = field(default_factory=ImageEmbeddingSettings)
     text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
+    dedupe_segments: bool = False
     strict_models: bool = False
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None
-    dedupe_segments: bool = False
 
     def __post_init__(self) -> None:
         _in_range("commit_interval_s", self.commit_interval_s, 0, 3600)

@@ -115,9 +115,9 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             **local_model_settings(
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
             ),
+            dedupe_segments=body.segment_options.dedupe,
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
-            dedupe_segments=body.segment_options.dedupe,
         )
         return settings if config.tier == "standard" else with_tier(settings, config.tier)
     except InvalidInput as error:

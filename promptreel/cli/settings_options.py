@@ -269,9 +269,9 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
             max_damaged_share=options["max_damage"],
         ),
         reuse_results=not options["fresh"],
+        dedupe_segments=options["dedupe_segments"],
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
-        dedupe_segments=options["dedupe_segments"],
     )
     check_tier_options(settings)
     return settings

@@ -16,7 +16,7 @@ from tests.slides import TITLES, draw_slide, write_talk
 LINES = ["Quarterly results", "Revenue grew by a tenth", "Costs stayed the same"]
 
 
-def groups_of(path, folder, window_s=4, **changes):
+def groups_of(path, folder, window_s=4, with_sound=True, **changes):
     folder.mkdir()
     analysis = analyze_media(probe_media(path, MediaLimits()), folder, SamplingSettings(), MediaLimits())
     for name, value in changes.items():
@@ -24,7 +24,9 @@ def groups_of(path, folder, window_s=4, **changes):
     ends = range(window_s, round(analysis.duration_us / 1e6) + 1, window_s)
     spans = [TimeSpan((end - window_s) * 1_000_000, end * 1_000_000) for end in ends]
     timeline = load_timeline(folder / "timeline.npz")
-    return find_near_duplicates(analysis, timeline, spans, lambda frame: load_picture(folder / frame.file))
+    return find_near_duplicates(
+        analysis, timeline, spans, lambda frame: load_picture(folder / frame.file), with_sound=with_sound
+    )
 
 
 def as_picture(image, tmp_path, quality=60):
@@ -97,6 +99,7 @@ def test_segments_with_speech_are_never_duplicates(tmp_path):
     talk = write_talk(tmp_path / "talk.mp4", [draw_slide(LINES)], 16)
     speech = SoundActivity("silero", (TimeSpan(5_000_000, 6_000_000),))
     assert groups_of(talk, tmp_path / "a", activity=speech) == [0, 1, 2, 2]
+    assert groups_of(talk, tmp_path / "b", activity=speech, with_sound=False) == [0, 0, 0, 0]
 
 
 def test_sound_that_starts_ends_or_varies_is_a_difference(tmp_path):
@@ -108,6 +111,7 @@ def test_sound_that_starts_ends_or_varies_is_a_difference(tmp_path):
     assert found[:4] == [0, 0, 2, 2]
     assert found[4] != 2
     assert groups_of(write_talk(tmp_path / "beats.mp4", slides, 16, beats), tmp_path / "b") == [0, 1, 2, 3]
+    assert groups_of(tmp_path / "beats.mp4", tmp_path / "d", with_sound=False) == [0, 0, 0, 0]
     assert groups_of(write_talk(tmp_path / "steady.mp4", slides, 16, steady), tmp_path / "c")[:3] == [0, 0, 0]
 
 
