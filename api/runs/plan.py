@@ -216,6 +216,8 @@ def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetM
         limit = config.max_run_segments
         message = f"target: at least {least} segments exceed the limit of one run ({limit}); split the target"
         raise invalid(message, "target")
+    if settings.dedupe_segments:
+        return  # only the decoded pictures tell how many calls there are; the run itself stops at its limits
     if config.max_run_tokens is not None:
         tokens = _estimated_tokens(prompt, settings, videos, with_most_segments=False)
         if tokens > config.max_run_tokens:

@@ -14,6 +14,7 @@ from promptreel.pipelines.runner import execute_run
 from promptreel.providers.registry import check_run, provider_of
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.tables.progress import read_progress
 from promptreel.tables.retry_scope import RetryScope, target_of, write_retry
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini, Fault
@@ -83,8 +84,11 @@ def test_talk_of_three_slides_needs_three_calls(tmp_path, talk):
         full = sum(call.input_tokens for call in server.ledger.answered())
         assert len(server.ledger.calls()) == 12
         server.ledger.clear()
-        rows = check_counts(tmp_path / "b", run_media(tmp_path / "b", talk, deduped(complete), TITLED))
+        run_id = run_media(tmp_path / "b", talk, deduped(complete), TITLED)
+        rows = check_counts(tmp_path / "b", run_id)
         assert len(server.ledger.calls()) == 3
+        done = read_progress(open_storage(tmp_path / "b"), run_id)
+        assert (done["segments_planned"], done["field_extraction.succeeded"], done["calls"]) == (12, 12, 3)
         assert sum(call.input_tokens for call in server.ledger.answered()) * 4 == pytest.approx(full, rel=0.01)
     assert papers(rows) == papers(undeduped) == ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
     segments = sorted(rows["segments"], key=lambda row: row["segment_number"])
