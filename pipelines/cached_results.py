@@ -73,9 +73,12 @@ def cached_outcome(plan: ItemPlan, context: RunContext, cache: MergedCache, prov
     transcription = transcript_key(plan.analysis_key, context)
     transcribed = () if transcription is None else (OperationOutcome("transcription", "succeeded", transcription),)
     segments = []
+    keys_of: dict[str, str | None] = {}
     for task in plan.tasks:
-        keys = operation_keys(task, context, provider)
-        key = _cached_key(cache, keys) or cache.merge(task, keys[0])
+        if task.answered_by is None:
+            keys = operation_keys(task, context, provider)
+            keys_of[task.segment_id] = _cached_key(cache, keys) or cache.merge(task, keys[0])
+        key = keys_of[task.answered_by or task.segment_id]
         extracted = (OperationOutcome("field_extraction", "succeeded", key),) if key is not None else ()
         segments.append(SegmentOutcome(task, (*extracted, *transcribed)))
     item = ItemOutcome(plan, tuple(segments))

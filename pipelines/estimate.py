@@ -48,6 +48,7 @@ from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.request import RunRequest, TargetItem
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.dedupe_segments import deduped_plan, dedupes
 from promptreel.transforms.elements import (
     ItemOutcome,
     ItemPlan,
@@ -78,6 +79,7 @@ class ItemEstimate:
         tokens: maximum input tokens by modality; "embedding" is for the texts to embed.
         error: why the item would fail; None if it is readable.
         usages: the expected usage of its calls, by kind.
+        knows_duplicates: False if some of its segments may share a call, which only its pictures can tell.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ItemEstimate:
     tokens: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     usages: tuple[CallUsage, ...] = ()
+    knows_duplicates: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class RunEstimate:
             "reused_results": sum(item.reused for item in readable),
             "input_tokens": {**tokens, "total": sum(tokens.values())},
             "token_rates": "generic" if self.has_generic_rates else "model",
-            "exact": all(item.segments[0] == item.segments[1] for item in readable),
+            "exact": all(item.segments[0] == item.segments[1] and item.knows_duplicates for item in readable),
             **self.money.to_dict(usage for item in readable for usage in item.usages),
             "calibration": self.money.calibration.to_dict(),
             "details": [self._details(item) for item in self.items],
@@ -221,14 +224,16 @@ def _exact_estimate(
     else:
         tasks = tuple(plan_tasks(item.video_id, key, analysis, settings, item.content_hash))
         plan = sampled_plan(ItemPlan(item, key, tasks), settings)
+    plan = deduped_plan(plan, context, context.storage())
     tasks = plan.tasks
     found = cached_outcome(plan, context, cache, provider)
-    uncached = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    unanswered = [segment.task for segment in found.segments if segment.outcome_of("field_extraction") is None]
+    uncached = [task for task in unanswered if task.answered_by is None]
     needed_syntheses = int(
         bool(tasks) and plan.sampled_from is None and has_synthesis(prompt, analysis.info.media_type)
     )
     syntheses = needed_syntheses - int(found.synthesis is not None)
-    reused = len(tasks) - len(uncached) + needed_syntheses - syntheses
+    reused = len(tasks) - len(unanswered) + needed_syntheses - syntheses
     model_calls = len(uncached) + syntheses if provider.is_called else 0
     tokens, usages = Counter[str](), list[CallUsage]()
     for part, lengths in cache.requests(uncached, prompt) if model_calls else ():
@@ -334,8 +339,12 @@ def _bounded_estimate(
     if unmarked is None:
         unmarked = stretches_to_mark(segmentation, info.media_type, info.duration_us)
     least_syntheses = min(synthesis, minimum)  # an item without segments gets none
+    least_calls = min(minimum, 1) if dedupes(settings) and info.media_type == "video" else minimum
+    if least_calls < minimum:
+        length = next(iter(lengths[2]))
+        lengths = {length: least_calls}, *lengths[1:]
     marked = len(unmarked)
-    model_calls = (marked + minimum + least_syntheses, marked + maximum + synthesis) if is_called else (0, 0)
+    model_calls = (marked + least_calls + least_syntheses, marked + maximum + synthesis) if is_called else (0, 0)
     embedded = _embedding_guess(info, (minimum, maximum), synthesis, prompt, settings, provider)
     usages = (
         *usages_of_item(info, lengths, synthesis, prompt, settings, provider, unmarked),
@@ -351,6 +360,7 @@ def _bounded_estimate(
         0,
         {**tokens, **embedded.tokens},
         usages=usages,
+        knows_duplicates=least_calls == minimum,
     )
 
 

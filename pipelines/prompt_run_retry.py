@@ -44,7 +44,7 @@ class PromptRunRetry(beam.PTransform):
         transcribed = segmented[ITEMS] | "Transcribe" >> Transcribe(context)
         frames = segmented[ITEMS] | "EmbedFrames" >> EmbedFrames(context)
         retried, others = transcribed[SEGMENTS] | "In scope" >> beam.Partition(
-            lambda task, _: 0 if scope.contains(task.video_id, task.segment_id) else 1, 2
+            lambda task, _: 0 if any(scope.contains(task.video_id, part) for part in task.answered_ids) else 1, 2
         )
         fields = retried | "ExtractFields" >> ExtractFields(context)
         unchanged = others | "CarryOverOutcomes" >> CarryOverOutcomes(context)

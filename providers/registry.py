@@ -26,6 +26,7 @@ from promptreel.providers.tiers import check_tier
 from promptreel.providers.weights import Weights
 from promptreel.schemas.errors import SettingsError
 from promptreel.schemas.evidence import check_evidence_fields
+from promptreel.schemas.media_times import has_media_time
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
 from promptreel.schemas.tiers import Tier
@@ -86,6 +87,7 @@ def check_run(prompt: Prompt, settings: RunSettings) -> None:
         check_family(settings.model)
     check_definition(settings)
     check_evidence(prompt, settings)
+    check_dedupe(prompt, settings)
     check_access(settings)
     if settings.strict_models and (missing := missing_models(settings)):
         raise SettingsError(f"strict_models: {'; '.join(missing)}")
@@ -119,6 +121,24 @@ def check_evidence(prompt: Prompt, settings: RunSettings) -> None:
             f"evidence: the model {provider.name} gives none; choose another model, or remove the request for evidence"
         )
     check_evidence_fields(prompt.json_schema, settings.evidence)
+
+
+def check_dedupe(prompt: Prompt, settings: RunSettings) -> None:
+    """Reject one answer for near-duplicate segments if the answer has times, which differ from segment to segment.
+
+    Raises:
+        SettingsError: the prompt's schema has media times, or evidence is requested.
+    """
+    if settings.dedupe_segments and settings.evidence is not None:
+        raise SettingsError(
+            "near-duplicate segments cannot share evidence, which has times; remove --dedupe-segments (dedupe, over the "
+            "API), or the request for evidence"
+        )
+    if settings.dedupe_segments and has_media_time(prompt.json_schema):
+        raise SettingsError(
+            "near-duplicate segments cannot share an answer with media times, which the schema of this prompt has; remove "
+            "--dedupe-segments (dedupe, over the API), or the media-time fields"
+        )
 
 
 def check_access(settings: RunSettings) -> None:

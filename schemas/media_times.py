@@ -71,6 +71,11 @@ def read_time_texts(metadata: dict[str, Any], json_schema: Mapping[str, Any]) ->
     return dict(change_at(metadata, times - texts, lambda value, _: _seconds_or_same(value)))
 
 
+def has_media_time(json_schema: Mapping[str, Any]) -> bool:
+    """Return whether answers that fit a schema can have media times."""
+    return _has_time(json_schema, json_schema)
+
+
 def time_locations(metadata: Mapping[str, Any], json_schema: Mapping[str, Any]) -> set[Location]:
     """Return the locations of the times in an answer that fits the schema."""
     finder = _finder(canonical_json(json_schema))

@@ -259,6 +259,7 @@ class RunSettings:
     Attributes:
         reuse_results: reuse finished operations of earlier runs from the cache.
         reuse_fields: reuse the fields of earlier answers too if the schema has changed, and request only the others.
+        dedupe_segments: call the model once for neighbouring segments that are near-duplicates.
         sample: process only a sample of the target; None processes all of it.
         evidence: request evidence with the fields of segments; None requests none.
         commit_interval_s: seconds between commits of the segments that are finished while the run is in progress. It grows
@@ -280,6 +281,7 @@ class RunSettings:
     text_embedding: TextEmbeddingSettings = field(default_factory=TextEmbeddingSettings)
     reuse_results: bool = True
     reuse_fields: bool = True
+    dedupe_segments: bool = False
     strict_models: bool = False
     commit_interval_s: float = 5.0
     sample: SampleSettings | None = None

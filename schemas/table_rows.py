@@ -86,6 +86,8 @@ class SegmentRow:
         overlap_us: time from the segment's start that earlier segments cover too. `end_us - start_us - overlap_us` counts
             every moment once.
         segment_label: what the segment shows, if a model marked it by the user's definition.
+        answered_by_segment_id: the segment that this one is a near-duplicate of, and whose call answered for it; null if
+            the model was called for the segment itself.
     """
 
     run_id: str
@@ -109,6 +111,7 @@ class SegmentRow:
     warnings: tuple[str, ...] = ()
     overlap_us: int = 0
     segment_label: str | None = None
+    answered_by_segment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class ResultRow:
         answer_repair: the repairs that the JSON of the answer needed, joined by commas; null for strict JSON.
         merged_from: the earlier answers that top-level fields were taken from, as a JSON array of objects with `fields`,
             `run_id`, `operation_key` and `llm_call_ids`; null if all fields are of one answer.
+        answered_by_segment_id: see `SegmentRow`.
     """
 
     run_id: str
@@ -151,6 +155,7 @@ class ResultRow:
     model_version: str | None = None
     answer_repair: str | None = None
     merged_from: str | None = None
+    answered_by_segment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from promptreel.transforms.extract_fields import operation_keys
 
 
 class CarryOverOutcomes(beam.PTransform):
-    """Map each `SegmentTask` to an `OutcomeBatch`."""
+    """Map each distinct `SegmentTask` to an `OutcomeBatch`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _CarryOverOutcomesFn(beam.DoFn):
     def process(self, task: SegmentTask) -> Iterator[OutcomeBatch]:
         key, _ = operation_keys(task, self._context, self._provider)
         outcome = stored_outcome(task, key, self._storage, self._context.run_id)
-        yield OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
+        yield OutcomeBatch(task.video_id, tuple((segment_id, outcome) for segment_id in task.answered_ids))
 
 
 def stored_outcome(task: SegmentTask, key: str, storage: Storage, run_id: str) -> OperationOutcome:

@@ -60,6 +60,8 @@ class SegmentTask:
     Attributes:
         number: position among all segments of its item, from 0.
         pictures_key: identity of the frames and the sound that a model service receives for it; None if unknown.
+        duplicates: ids of the following segments that are near-duplicates of it and take its answer.
+        answered_by: id of the segment of which it is such a near-duplicate.
     """
 
     video_id: str
@@ -69,6 +71,13 @@ class SegmentTask:
     analysis_key: str
     planned: PlannedSegment
     pictures_key: str | None = None
+    duplicates: tuple[str, ...] = ()
+    answered_by: str | None = None
+
+    @property
+    def answered_ids(self) -> tuple[str, ...]:
+        """The segments that its field extraction answers for."""
+        return (self.segment_id, *self.duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,11 @@ class ItemPlan:
     warnings: tuple[NotRun, ...] = ()
     attempts: int = 0
     failed_key: str = ""
+
+    @property
+    def distinct_tasks(self) -> tuple[SegmentTask, ...]:
+        """The segments without those that take the answer of another."""
+        return tuple(task for task in self.tasks if task.answered_by is None)
 
     @property
     def span(self) -> TimeSpan:

@@ -34,7 +34,7 @@ from promptreel.transforms.transcribe import load_transcript, transcript_key
 
 
 class ExtractFields(beam.PTransform):
-    """Map each `SegmentTask` to an `OutcomeBatch`."""
+    """Map each distinct `SegmentTask` to an `OutcomeBatch`."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _ExtractFieldsFn(ModelDoFn[SegmentTask, OutcomeBatch]):
 async def extract_fields(
     task: SegmentTask, context: RunContext, session: ModelSession, reuse: FieldReuse
 ) -> OutcomeBatch:
-    """Extract the prompt's fields of one segment."""
+    """Extract the prompt's fields of one segment. The outcome is also that of its near-duplicates."""
     prompt = context.request.prompt
     input_transcript_key = _input_transcript_key(task, context, session.provider)
     key, earlier_key = operation_keys(task, context, session.provider)
@@ -88,7 +88,10 @@ async def extract_fields(
         }
 
     outcome = await session.run_operation("field_extraction", key, extract, earlier_key)
-    return OutcomeBatch(task.video_id, ((task.segment_id, outcome),))
+    if task.duplicates:
+        progress = context.progress(session.storage)
+        progress.add_outcomes(outcome.operation, outcome.outcome, len(task.duplicates), reused=outcome.reused)
+    return OutcomeBatch(task.video_id, tuple((segment_id, outcome) for segment_id in task.answered_ids))
 
 
 def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from promptreel.schemas.media import TimeSpan
 from promptreel.schemas.settings import RunSettings
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.dedupe_segments import deduped_plan
 from promptreel.transforms.elements import ItemPlan, MediaItem, OperationOutcome
 from promptreel.transforms.extract_fields import media_of_span
 from promptreel.transforms.model_dofn import ModelDoFn
@@ -48,7 +49,7 @@ class MarkSegments(beam.PTransform):
 
 class _EmitFn(beam.DoFn):
     def process(self, plan: ItemPlan) -> Iterator[Any]:
-        yield from plan.tasks
+        yield from plan.distinct_tasks
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
 
 
@@ -62,6 +63,7 @@ class _MarkSegmentsFn(ModelDoFn[ItemPlan, ItemPlan]):
         if plan.is_marked:
             return plan
         plan = await mark_item(plan, self._context, self._session, self._slots)
+        plan = await asyncio.to_thread(deduped_plan, plan, self._context, self._session.storage)
         count_plan(plan, self._progress, self._log)
         return plan
 

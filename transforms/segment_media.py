@@ -35,6 +35,7 @@ from promptreel.tables.progress import ProgressBoard
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
+from promptreel.transforms.dedupe_segments import deduped_plan
 from promptreel.transforms.elements import Failure, ItemPlan, MediaItem, SegmentTask
 from promptreel.transforms.item_dofn import ItemDoFn
 from promptreel.transforms.outcome_log import OutcomeLog
@@ -46,7 +47,7 @@ SEGMENTS: Final = "segments"
 
 
 class SegmentMedia(beam.PTransform):
-    """Turn `MediaItem`s into two outputs: "items", an `ItemPlan` per item, and "segments", their `SegmentTask`s."""
+    """Turn `MediaItem`s into two outputs: "items", an `ItemPlan` per item, and "segments", their distinct `SegmentTask`s."""
 
     def __init__(self, context: RunContext) -> None:
         super().__init__()
@@ -60,9 +61,10 @@ class _SegmentMediaFn(ItemDoFn):
     def process(self, item: MediaItem) -> Iterator[Any]:
         plan = segment_media(item, self._storage, self._context.request.settings, self._stop, self._progress)
         plan = unfinished_plan(self._context, plan)
+        plan = deduped_plan(plan, self._context, self._storage)
         if plan.is_marked:
             count_plan(plan, self._progress, self._log)
-        yield from plan.tasks  # first, so that model calls start while the item's other operations compute
+        yield from plan.distinct_tasks  # first, so that model calls start while the item's other operations compute
         yield beam.pvalue.TaggedOutput(ITEMS, plan)
 
 

@@ -31,7 +31,8 @@ SEGMENTS: Final = "segments"
 
 
 class Transcribe(beam.PTransform):
-    """Turn `ItemPlan`s into two outputs: "outcomes", an `OutcomeBatch` per item, and "segments", `SegmentTask`s.
+    """Turn `ItemPlan`s into two outputs: "outcomes", an `OutcomeBatch` per item, and "segments", the distinct
+    `SegmentTask`s.
 
     The tasks of an item follow its outcome, so its transcript is available to them.
     """
@@ -49,7 +50,7 @@ class _TranscribeFn(ItemDoFn):
         batch = transcribe_item(plan, self._context, self._storage, self._stop, self._progress)
         self._log.add_batch("transcription", batch)
         yield batch
-        for task in plan.tasks:
+        for task in plan.distinct_tasks:
             yield beam.pvalue.TaggedOutput(SEGMENTS, task)
 
 

@@ -44,6 +44,7 @@ def run_body(run: RunRecord | Row[Any]) -> dict[str, Any]:
             "start_time": segmentation.get("start_s", 0.0),
             "end_time": segmentation.get("end_s"),
             "definition": segmentation.get("segments_by"),
+            "dedupe": run.settings.get("dedupe_segments", False),
         },
         "evidence": run.settings.get("evidence"),
         "processing_model": run.settings["model"]["model"],

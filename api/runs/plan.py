@@ -123,6 +123,7 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
             **local_model_settings(
                 config, transcription=body.enable_transcription, image_embedding=body.enable_image_embedding
             ),
+            dedupe_segments=body.segment_options.dedupe,
             strict_models=config.strict_models,
             commit_interval_s=config.commit_interval_s,
             prices=config.prices,
@@ -227,6 +228,8 @@ def check_limits(prompt: Prompt, settings: RunSettings, videos: Sequence[TargetM
         limit = config.max_run_segments
         message = f"target: at least {least} segments exceed the limit of one run ({limit}); split the target"
         raise invalid(message, "target")
+    if settings.dedupe_segments:
+        return  # only the decoded pictures tell how many calls there are; the run itself stops at its limits
     if config.max_run_tokens is not None:
         tokens = _estimated_tokens(prompt, settings, videos, with_most_segments=False)
         if tokens > config.max_run_tokens:

@@ -60,7 +60,7 @@ def start_retry(
     if tables is None:
         failed = _uncommitted_failures(session, run, video_id, segment_id)
     else:
-        failed = _failures_of_segment(tables, run_id, video_id, segment_id)
+        failed = failures_of_segment(tables, run_id, video_id, segment_id)
     scope = {**_scope_of(failed), "repeat_failed": True}
     return _store_retry(session, caller, run, scope, key, video_id, segment_id)
 
@@ -194,22 +194,34 @@ def _uncommitted_failures(session: Session, run: RunRecord, video_id: str, segme
     return rows
 
 
-def _failures_of_segment(tables: RunTables, run_id: str, video_id: str, segment_id: str) -> Sequence[Row]:
-    """Return the failures that the manifest lists under an item and segment id.
+def failures_of_segment(tables: RunTables, run_id: str, video_id: str, segment_id: str) -> Sequence[Row]:
+    """Return the failures that the manifest lists under an item and segment id, and those of the same failed call.
 
     Raises:
         ApiError: 404 if the segment does not exist, 409 if it has no failures.
     """
     if next(tables.rows("media", video_id), None) is None:
         raise not_found("segment", segment_id)
-    failed = [row for row in tables.rows("failures", video_id) if entry_id(row) == segment_id]
+    rows = list(tables.rows("failures", video_id))
+    failed = [row for row in rows if entry_id(row) == segment_id]
     if failed:
-        return failed
+        shared = _sharing_a_call(tables, video_id, segment_id)
+        return [*failed, *(r for r in rows if r["operation"] == "field_extraction" and r["segment_id"] in shared)]
     segments = tables.rows("segments", video_id)
     if segment_id != video_id and all(row["segment_id"] != segment_id for row in segments):
         raise not_found("segment", segment_id)
     message = f"Segment {segment_id} has no failures in run {run_id}."
     raise ApiError(409, "segment_not_failed", message, {"run_id": run_id})
+
+
+def _sharing_a_call(tables: RunTables, video_id: str, segment_id: str) -> set[str]:
+    """Return the other segments that are near-duplicates of a segment, and share its call."""
+    answered_by = {
+        row["segment_id"]: row.get("answered_by_segment_id") or row["segment_id"]
+        for row in tables.rows("segments", video_id)
+    }
+    call = answered_by.get(segment_id)
+    return {other for other, answer in answered_by.items() if answer == call and other != segment_id}
 
 
 def _scope_of(failures: Sequence[dict[str, Any]]) -> dict[str, Any]:

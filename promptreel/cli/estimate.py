@@ -13,7 +13,7 @@ from promptreel.cli.sampling import sample_target
 from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
 from promptreel.providers.generic_rates import generic_rates_note
-from promptreel.providers.registry import check_definition, provider_of
+from promptreel.providers.registry import check_dedupe, check_definition, provider_of
 from promptreel.providers.tiers import check_tier
 from promptreel.schemas.money import format_amount
 
@@ -39,6 +39,7 @@ def estimate(
     provider = provider_of(settings)
     provider.check_prompt(prompt)
     check_definition(settings)
+    check_dedupe(prompt, settings)
     check_tier(provider, settings)
     warn_of_models(settings)
     storage = open_data_dir(data_dir)
@@ -77,6 +78,8 @@ def estimate(
         click.echo(generic_rates_note(estimated["model"]))
     if not estimated["exact"] and settings.segmentation.segments_by is not None:
         click.echo("Segment counts are bounds until a model has marked the segments.")
+    elif not estimated["exact"] and settings.dedupe_segments:
+        click.echo("Segments and calls are bounds until the media is decoded; use --analyze for exact counts.")
     elif not estimated["exact"]:
         click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 

@@ -95,6 +95,12 @@ SEGMENTATION_OPTIONS: Final = [
         "smart video and content_aware audio.",
     ),
     click.option("--end", type=_Time(), metavar="TIME", help="Segment each item up to this time. [default: its end]"),
+    click.option(
+        "--dedupe-segments",
+        is_flag=True,
+        help="Call the model once for neighbouring segments that are near-duplicates: the same still picture, e.g. a slide, "
+        "without speech.",
+    ),
 ]
 
 

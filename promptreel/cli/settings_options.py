@@ -290,6 +290,7 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         ),
         reuse_results=not options["fresh"],
         reuse_fields=not options["no_field_reuse"],
+        dedupe_segments=options["dedupe_segments"],
         commit_interval_s=options["commit_interval"],
         sample=sample_of(options),
         prices=load_prices(options["prices"]),

@@ -147,7 +147,7 @@ class PromptRunBody(WireModel):
     Attributes:
         status: pending, processing, completed, completed_with_failures, failed or cancelled; the last four are final.
         run_context: the target.
-        segment_options: hop, start_time, end_time and definition of the segments, as in the request.
+        segment_options: hop, start_time, end_time, definition and dedupe of the segments, as in the request.
         evidence: the fields for which evidence is requested (empty for all); null without evidence.
         status_text: the status with the number of finished segments, the error and the warnings.
         field_extraction_succeeded, transcription_succeeded, image_embedding_succeeded: null if the operation is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
 from promptreel.schemas.strategies import MAX_DEFINITION_CHARS, MAX_HOP_S, MIN_HOP_S, MIN_RANGE_S
 from promptreel.schemas.wire.common import ClosedModel
@@ -23,12 +23,15 @@ class SegmentOptions(ClosedModel):
             segments, a longer one leaves gaps.
         start_time, end_time: the part of each video and audio item to segment, in seconds; null is the item's end.
         definition: words for what one segment is, e.g. "one segment per product shown". A model marks such segments.
+        dedupe: call the model once for neighbouring segments that are near-duplicates: the same still picture, e.g. a
+            slide, without speech.
     """
 
     hop: Annotated[StrictInt, BeforeValidator(integral), Field(ge=MIN_HOP_S, le=MAX_HOP_S)] | None = None
     start_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     end_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     definition: Annotated[str, Field(min_length=1, max_length=MAX_DEFINITION_CHARS)] | None = None
+    dedupe: StrictBool = False
 
     @model_validator(mode="after")
     def _check_range(self) -> SegmentOptions:

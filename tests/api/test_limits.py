@@ -57,6 +57,12 @@ def test_a_target_at_a_limit_is_accepted(execute, limits):
     assert ok_json(response, 202)["status"] == "pending"
 
 
+def test_token_limit_is_left_to_runs_that_share_calls(execute):
+    caller, body, _ = execute(max_run_tokens=500, model=MODEL)
+    response = caller.post("/prompt-runs/execute", {**body, "segment_options": {"dedupe": True}}, key="twice")
+    assert ok_json(response, 202)["status"] == "pending"
+
+
 @pytest.mark.parametrize(
     ("limits", "kind"), [({"max_run_segments": 4}, "segments"), ({"max_run_tokens": 500, "model": MODEL}, "tokens")]
 )

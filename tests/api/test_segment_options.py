@@ -18,7 +18,7 @@ def test_hop_and_range_cut_the_segments_of_a_run(caller, api_media):
     options = {"hop": 1, "start_time": 0.5, "end_time": 3.0}
     body = {"video_segment_duration": 2, "segment_options": options}
     started = ok_json(caller.execute(caller.prompt(MEASURE), {"type": "playground"}, **body), 202)
-    assert started["segment_options"] == {**options, "definition": None}
+    assert started["segment_options"] == {**options, "definition": None, "dedupe": False}
     ended = caller.wait(started["run_id"])
     assert (ended["status"], ended["total_segments"]) == ("completed", 2)
     path = f"/prompt-runs/{started['run_id']}/results"
@@ -43,6 +43,17 @@ def test_hop_without_a_fixed_window_is_ignored_with_a_warning(caller, api_media)
     )
     assert run["warnings"] == ["ignored: segment_options.hop is 3, but neither video nor audio segmentation is 'fixed'"]
     assert run["segment_options"]["hop"] is None
+
+
+def test_dedupe_is_an_option_of_prompts_without_media_times(caller, api_media):
+    caller.video(api_media / "a.mp4")
+    target, options = {"type": "playground"}, {"segment_options": {"dedupe": True}, "processing_model": MODEL}
+    run = ok_json(caller.execute(caller.prompt(DESCRIBE), target, **options), 202)
+    assert run["segment_options"]["dedupe"] is True
+    timed = {"type": "object", "properties": {"at": {"type": "number", "format": "media-time"}}}
+    prompt_id = caller.prompt({**DESCRIBE, "name": "timed", "json_schema": timed, "video_level": None})
+    message = assert_error(caller.execute(prompt_id, target, **options), 422, "validation_failed")["message"]
+    assert "near-duplicate segments cannot share an answer with media times" in message
 
 
 def test_built_in_model_cannot_segment_by_a_definition(caller, api_media):

@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 
 from promptreel.providers.base import SegmentInput
-from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
+from promptreel.providers.extraction import (
+    extraction_instruction,
+    extraction_key,
+    extraction_request,
+    to_item_times,
+)
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
 from promptreel.providers.signals import SignalsProvider
+from promptreel.providers.synthesis import PREAMBLE as SYNTHESIS_PREAMBLE
+from promptreel.providers.token_estimate import CHARS_PER_TOKEN
 from promptreel.schemas.media import TimeSpan
-from promptreel.schemas.prompt import prompt_from_dict
+from promptreel.schemas.prompt import INSTRUCTIONS_CHARS, PROMPT_TEXT_CHARS, prompt_from_dict
 from promptreel.schemas.settings import ModelSettings
 from tests.models import ScriptedModel
 from tests.prompts import NESTED
@@ -168,3 +175,16 @@ def test_anything_not_sent_does_not_change_the_key(change):
 def test_providers_do_not_share_keys():
     providers = (SignalsProvider(), GeminiProvider(GEMINI, 1.0), ScriptedModel({}))
     assert len({extraction_key(provider, NESTED, "item", (0, 1)) for provider in providers}) == 3
+
+
+# Length
+
+LEAST_CACHED_TOKENS = 4096  # from Gemini 3.1 on; ai.google.dev/gemini-api/docs/caching, read on 2026-11-27
+
+
+def test_longest_instructions_are_too_short_for_context_caching():
+    """Otherwise explicit caches may pay; see ARCHITECTURE.md."""
+    longest = extraction_instruction("x" * PROMPT_TEXT_CHARS[1])
+    synthesis = SYNTHESIS_PREAMBLE + "x" * INSTRUCTIONS_CHARS[1]
+    assert len(longest) / CHARS_PER_TOKEN < 1400
+    assert len(synthesis) / CHARS_PER_TOKEN < 3300 < LEAST_CACHED_TOKENS

@@ -51,6 +51,7 @@ def segment_row(
         warnings=tuple(part.text for part in warnings),
         overlap_us=max(0, min(covered_until_us, span.end_us) - span.start_us),
         segment_label=task.planned.label,
+        answered_by_segment_id=task.answered_by,
     )
 
 
@@ -82,6 +83,7 @@ def result_rows(segment: SegmentOutcome, source: RowSource) -> Iterator[Row]:
         model_version=result.get("model_version"),
         answer_repair=result.get("answer_repair"),
         merged_from=json.dumps(result["merged_from"]) if result.get("merged_from") else None,
+        answered_by_segment_id=task.answered_by,
     )
     yield {**row_of(row), FIELDS: typed_fields(source.fields.node, result["metadata"])}
 

@@ -65,7 +65,8 @@ class PromptRuns(Resource):
             video_segment_duration, audio_segment_duration: segment length in seconds, 1 to 300; required with the
                 `fixed` strategy and allowed only there.
             segment_options: `{"hop": seconds}` of `fixed` segments, `{"start_time": ..., "end_time": ...}` of each item to
-                segment, and `{"definition": ...}`, words for what one segment is.
+                segment, `{"definition": ...}`, words for what one segment is, and `{"dedupe": True}` to call the model
+                once for neighbouring near-duplicates.
             evidence: `{}` requests evidence for each field of a segment's answer, `{"fields": [...]}` for some.
             name, tags: labels of the run, by which `list` finds it.
             idempotency_key: identifies this request; repeating the key returns the same run.
