@@ -71,7 +71,7 @@ def choose_frames(
 
     By time: the first sharp frame, the middle one, then repeatedly the one farthest in time from those chosen. By content:
     the first sharp frame of each shot, the longest shots first; then repeatedly the frame that differs most from those
-    chosen, sharp ones first, or the one farthest in time if all others are repeats (Gonzalez, "Clustering to minimize the
+    chosen, sharp frames first, or the one farthest in time if all others are repeats (Gonzalez, "Clustering to minimize the
     maximum intercluster distance", 1985).
 
     Args:
@@ -80,19 +80,20 @@ def choose_frames(
     if not frames:
         return ()
     if cuts_us is None:
-        shots, sharp = [range(len(frames))], frozenset(range(len(frames)))
-        first = _first_sharp(shots[0], summaries)
+        sharp: frozenset[int] = frozenset()
+        first = _first_sharp(range(len(frames)), summaries)
         chosen = list(dict.fromkeys((first, _nearest(frames, (span.start_us + span.end_us) // 2))))[:count]
     else:
         shots = _shots(frames, span, cuts_us)
         sharp = frozenset(number for shot in shots for number in _sharp_frames(shot, summaries))
         chosen = [_first_sharp(shot, summaries) for shot in shots[:count]]
 
-    def gain(number: int) -> tuple[bool, int, int]:
+    def gain(number: int) -> tuple[bool, bool, int, int]:
         difference = 0
         if cuts_us is not None:
             difference = min(_difference(summaries[number], summaries[other]) for other in chosen)
-        return number in sharp, difference, min(_distance_us(frames, other, number) for other in chosen)
+        distance_us = min(_distance_us(frames, other, number) for other in chosen)
+        return difference > 0, difference > 0 and number in sharp, difference, distance_us
 
     while len(chosen) < min(count, len(frames)):
         chosen.append(max((number for number in range(len(frames)) if number not in chosen), key=gain))

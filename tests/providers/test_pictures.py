@@ -150,6 +150,13 @@ def test_change_within_a_shot_is_chosen_before_repeats():
     assert times_s(chosen) == [0, 23]
 
 
+def test_blurred_change_is_chosen_before_sharp_repeats():
+    summarized = looks(*[1] * 20, 5, *[1] * 9)
+    summarized[20] = replace(summarized[20], sharpness=10)
+    chosen = choose_frames(frames(30), summarized, TimeSpan(0, 30 * SECOND), 2, cuts_us=())
+    assert times_s(chosen) == [0, 20]
+
+
 def test_static_segment_gets_evenly_spaced_frames():
     chosen = choose_frames(frames(29), looks(*[1] * 29), TimeSpan(0, 29 * SECOND), 3, cuts_us=())
     assert times_s(chosen) == [0, 14, 28]
