@@ -43,7 +43,7 @@ def test_settings_of_the_user_override_the_prompt():
 def test_uploaded_files_stay_complete():
     assert chosen(model_for({"pictures_only": True}, media_input="files")) == (None, None, "low")
     for wrong in ({"frames_per_segment": 3}, {"sound": False}):
-        with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .* 'files'"):
+        with pytest.raises(SettingsError, match=rf"{next(iter(wrong))} is .* 'files'"):
             ModelSettings("gemini-x", media_input="files", **wrong)
 
 
@@ -71,5 +71,5 @@ def test_invalid_needs_name_the_field(media, message):
 
 @pytest.mark.parametrize("count", [0, 301, True])
 def test_number_of_frames_is_bounded(count):
-    with pytest.raises(SettingsError, match="frames_per_segment is .* from 1 to 300"):
+    with pytest.raises(SettingsError, match=r"frames_per_segment is .* from 1 to 300"):
         ModelSettings(frames_per_segment=count)
