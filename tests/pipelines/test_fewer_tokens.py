@@ -67,7 +67,9 @@ def run_films(data, films, server, prompt, model, media_input="clips", scenes=FI
     assert len(rows["results"]) == len(times) > 0
     right = 0
     for row in rows["results"]:
-        right += json.loads(row["metadata"])["signs"] == labels_of(scenes[names[row["video_id"]]], *times[row["segment_id"]])
+        right += json.loads(row["metadata"])["signs"] == labels_of(
+            scenes[names[row["video_id"]]], *times[row["segment_id"]]
+        )
     return right / len(times), sum(call["total_tokens"] for call in rows["llm_calls"])
 
 

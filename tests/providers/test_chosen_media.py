@@ -56,7 +56,9 @@ def test_sound_and_words_of_audio_are_always_sent(film, tone):
         media = replace(segment_of(analysed, 0, 4), words=words)
         media = choose_media(GEMINI, FEW, media, [])
         assert (media.audio_file is not None, media.words is not None) == (sent, sent)
-        assert choice_material(GEMINI, FEW, media.media_type) == ({} if sent else {"chosen_frames": [1, 3], "sound": False})
+        assert choice_material(GEMINI, FEW, media.media_type) == (
+            {} if sent else {"chosen_frames": [1, 3], "sound": False}
+        )
 
 
 def test_model_in_this_process_measures_everything(film):
@@ -73,5 +75,10 @@ def test_keys_change_only_with_the_choice():
 
     complete = extraction_key(GEMINI, NESTED, "item", (0, 1))
     assert key(ALL) == key(replace(ALL, sound=True)) == key(FEW, "audio") == key(FEW, "image") == complete
-    keys = [key(FEW), key(replace(FEW, sound=None)), key(replace(FEW, frames_per_segment=4)), key(replace(ALL, sound=False))]
+    keys = [
+        key(FEW),
+        key(replace(FEW, sound=None)),
+        key(replace(FEW, frames_per_segment=4)),
+        key(replace(ALL, sound=False)),
+    ]
     assert len({complete, *keys}) == 5

@@ -165,7 +165,9 @@ def test_static_segment_gets_evenly_spaced_frames():
 def test_cuts_outside_the_segment_are_ignored():
     span = TimeSpan(10 * SECOND, 20 * SECOND)
     items = frames(30)[10:20]
-    chosen = choose_frames(items, looks(*[1] * 10), span, 1, cuts_us=(2 * SECOND, 10 * SECOND, 20 * SECOND, 25 * SECOND))
+    chosen = choose_frames(
+        items, looks(*[1] * 10), span, 1, cuts_us=(2 * SECOND, 10 * SECOND, 20 * SECOND, 25 * SECOND)
+    )
     assert times_s(chosen) == [10]
 
 
