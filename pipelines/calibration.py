@@ -149,7 +149,8 @@ def _mode(settings: RunSettings) -> tuple[Any, ...]:
     """Return the settings that runs must share for their calls to be comparable."""
     model = settings.model
     service = (model.base_url, model.vertex_project)
-    return model.model, model.media_input, model.media_resolution, model.thinking_budget, model.thinking_level, service
+    sent = (model.media_input, model.frames_per_segment, model.sound is not False, model.media_resolution)
+    return model.model, sent, model.thinking_budget, model.thinking_level, service
 
 
 def _calls_of(storage: Storage, request: RunRequest) -> Iterator[LlmCallRow]:

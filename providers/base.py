@@ -32,6 +32,7 @@ class SegmentInput:
         item_key: identifies the item's analysis, for what a provider stores per item (an upload).
         item_duration_us, item_frames: the complete item, for providers that upload it once.
         words: the words spoken in the segment; None without a transcript.
+        has_chosen_frames: the frames were chosen for their content, so they are not evenly spaced.
     """
 
     media_type: MediaType
@@ -43,6 +44,7 @@ class SegmentInput:
     item_duration_us: int
     item_frames: tuple[SampledFrame, ...]
     words: tuple[Word, ...] | None = None
+    has_chosen_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,15 +43,21 @@ def extraction_instruction(prompt_text: str) -> str:
 
 
 def extraction_key(
-    provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
+    provider: Provider,
+    prompt: Prompt,
+    item_key: str,
+    span_us: tuple[int, int],
+    transcript_key: str | None = None,
+    choice: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the key of one segment's field extraction: an answer under a key is valid for every request with that key.
 
     Args:
         item_key: identifies the frames and the sound of the segment.
         transcript_key: key of the transcript that the answer depends on, if any.
+        choice: see `promptreel.providers.chosen_media.choice_material`.
     """
-    dependencies = {"transcript": transcript_key, **provider.material(prompt)}
+    dependencies = {"transcript": transcript_key, **provider.material(prompt), **(choice or {})}
     return digest(
         {
             **{name: value for name, value in dependencies.items() if value is not None},

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,10 +32,10 @@ from promptreel.providers.gemini_family_fields import (
 from promptreel.providers.gemini_schema import wire_schema
 from promptreel.providers.gemini_version import ask_version
 from promptreel.providers.known_models import is_version_of, may_move
-from promptreel.providers.media_labels import SOUND_LABEL, frame_label
+from promptreel.providers.media_labels import SOUND_LABEL, chosen_frames_label, frame_label
 from promptreel.schemas.errors import MediaError, ModelError, SettingsError
 from promptreel.schemas.media import SampledFrame, TimeSpan
-from promptreel.schemas.mediatime import seconds_from_us
+from promptreel.schemas.mediatime import US_PER_SECOND, seconds_from_us
 from promptreel.schemas.settings import ModelSettings, RunSettings
 from promptreel.schemas.tiers import Tier
 
@@ -151,6 +151,8 @@ class GeminiProvider(Provider):
             return []
         if media.media_type == "image" or (self._settings.media_input == "frames" and media.frames):
             return await self._frame_parts(media)
+        if media.has_chosen_frames and media.frames:
+            return await self._chosen_parts(media)
         if self._settings.media_input == "files":
             await self._uploaded_item(media)
             return [media]
@@ -240,6 +242,21 @@ class GeminiProvider(Provider):
             content = await asyncio.to_thread((media.folder / frame.file).read_bytes)
             parts.append(_inline_part(content, "image/jpeg", None))
             size += len(content)
+        return await self._with_sound(media, parts, size)
+
+    async def _chosen_parts(self, media: SegmentInput) -> list[Any]:
+        """Return the chosen frames as a clip: from Gemini 3 on, a frame of a video costs a quarter of an image or less."""
+        from google.genai import types
+
+        frames = tuple(replace(frame, time_us=n * US_PER_SECOND) for n, frame in enumerate(media.frames))
+        clip, content = await self._clip(media.folder, frames, None, TimeSpan(0, len(frames) * US_PER_SECOND))
+        parts = [types.Part(text=chosen_frames_label(media)), _inline_part(content, clip.mime_type, None)]
+        return await self._with_sound(media, parts, len(content))
+
+    async def _with_sound(self, media: SegmentInput, parts: list[Any], size: int) -> list[Any]:
+        """Return the parts of the pictures, of `size` bytes, and after them the sound of the segment."""
+        from google.genai import types
+
         if media.audio_file is not None:
             clip, content = await self._clip(media.folder, (), media.audio_file, media.span)
             parts += [types.Part(text=SOUND_LABEL), _inline_part(content, clip.mime_type, None)]

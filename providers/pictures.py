@@ -1,9 +1,11 @@
-"""Choose the sampled frames of a segment to embed, and find near-identical ones."""
+"""Choose sampled frames that represent a segment, and find near-identical ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -59,19 +61,42 @@ def summarize_picture(path: Path) -> PictureSummary:
 
 
 def choose_frames(
-    frames: Sequence[SampledFrame], summaries: Sequence[PictureSummary], span: TimeSpan, count: int
+    frames: Sequence[SampledFrame],
+    summaries: Sequence[PictureSummary],
+    span: TimeSpan,
+    count: int,
+    cuts_us: Sequence[int] | None = None,
 ) -> tuple[SampledFrame, ...]:
-    """Choose up to `count` frames of a segment, returned in order of time: the first sharp one, the middle one, then
-    repeatedly the one farthest in time from those chosen."""
+    """Choose up to `count` frames of a segment, returned in order of time.
+
+    By time: the first sharp frame, the middle one, then repeatedly the one farthest in time from those chosen. By content:
+    the first sharp frame of each shot, the longest shots first; then repeatedly the frame that differs most from those
+    chosen, sharp frames first, or the one farthest in time if all others are repeats (Gonzalez, "Clustering to minimize the
+    maximum intercluster distance", 1985).
+
+    Args:
+        cuts_us: shot changes of the item in ascending order, to choose by content; None chooses by time.
+    """
     if not frames:
         return ()
-    sharpest = max(summary.sharpness for summary in summaries)
-    first = next(n for n, summary in enumerate(summaries) if summary.sharpness >= MIN_SHARPNESS_SHARE * sharpest)
-    middle = _nearest(frames, (span.start_us + span.end_us) // 2)
-    chosen = [first, middle][:count] if first != middle else [first]
+    if cuts_us is None:
+        sharp: frozenset[int] = frozenset()
+        first = _first_sharp(range(len(frames)), summaries)
+        chosen = list(dict.fromkeys((first, _nearest(frames, (span.start_us + span.end_us) // 2))))[:count]
+    else:
+        shots = _shots(frames, span, cuts_us)
+        sharp = frozenset(number for shot in shots for number in _sharp_frames(shot, summaries))
+        chosen = [_first_sharp(shot, summaries) for shot in shots[:count]]
+
+    def gain(number: int) -> tuple[bool, bool, int, int]:
+        difference = 0
+        if cuts_us is not None:
+            difference = min(_difference(summaries[number], summaries[other]) for other in chosen)
+        distance_us = min(_distance_us(frames, other, number) for other in chosen)
+        return difference > 0, difference > 0 and number in sharp, difference, distance_us
+
     while len(chosen) < min(count, len(frames)):
-        others = [number for number in range(len(frames)) if number not in chosen]
-        chosen.append(max(others, key=lambda other: min(_distance_us(frames, other, number) for number in chosen)))
+        chosen.append(max((number for number in range(len(frames)) if number not in chosen), key=gain))
     return tuple(frames[number] for number in sorted(chosen))
 
 
@@ -95,6 +120,32 @@ def is_same_picture(one: PictureSummary, two: PictureSummary) -> bool:
     """Return whether two summaries describe near-identical pictures."""
     near = all(abs(a - b) < MAX_COLOUR_DIFFERENCE for a, b in zip(one.colour, two.colour, strict=True))
     return near and (one.hash ^ two.hash).bit_count() <= MAX_DIFFERING_BITS
+
+
+def _shots(frames: Sequence[SampledFrame], span: TimeSpan, cuts_us: Sequence[int]) -> list[range]:
+    """Return the positions of the frames of each shot of a segment that has any, the longest shots first."""
+    edges_us = [span.start_us, *(cut for cut in cuts_us if span.start_us < cut < span.end_us), span.end_us]
+    firsts = [0, *(bisect_left(frames, edge, key=lambda frame: frame.time_us) for edge in edges_us[1:-1]), len(frames)]
+    lengths_us = [end - start for start, end in pairwise(edges_us)]
+    shots = [(length, range(*ends)) for length, ends in zip(lengths_us, pairwise(firsts), strict=True)]
+    return [shot for _, shot in sorted(shots, key=lambda part: -part[0]) if shot]
+
+
+def _first_sharp(shot: range, summaries: Sequence[PictureSummary]) -> int:
+    return next(_sharp_frames(shot, summaries))
+
+
+def _sharp_frames(shot: range, summaries: Sequence[PictureSummary]) -> Iterator[int]:
+    sharpest = max(summaries[number].sharpness for number in shot)
+    return (number for number in shot if summaries[number].sharpness >= MIN_SHARPNESS_SHARE * sharpest)
+
+
+def _difference(one: PictureSummary, two: PictureSummary) -> int:
+    """Return how much two pictures differ; 0 if they are near-identical."""
+    if is_same_picture(one, two):
+        return 0
+    colours = sum(abs(a - b) for a, b in zip(one.colour, two.colour, strict=True))
+    return (one.hash ^ two.hash).bit_count() + colours // MAX_COLOUR_DIFFERENCE
 
 
 def _distance_us(frames: Sequence[SampledFrame], one: int, two: int) -> int:

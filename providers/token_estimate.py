@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from promptreel.media.marks import plan_stretches
+from promptreel.providers.chosen_media import frame_limit, sends_sound
 from promptreel.providers.evidence_format import instruction_with_evidence, schema_with_evidence
 from promptreel.providers.extraction import PREAMBLE
 from promptreel.providers.generic_rates import SOUND_SECOND_TOKENS, TRANSCRIPT_SECOND_TOKENS, picture_tokens
@@ -33,6 +34,8 @@ CHARS_PER_TOKEN: Final = 4
 FINDING_TOKENS: Final = 60  # of one segment in the input of a synthesis
 _POSITION_TOKENS: Final = 20  # the line with the segment's position in the item
 _LABEL_TOKENS: Final = 9  # the line before each frame, if frames are sent
+_CHOSEN_LABEL_TOKENS: Final = 23  # the line before a clip of chosen frames, without their times
+_CHOSEN_TIME_TOKENS: Final = 2.25  # the time of each
 
 
 def input_tokens(
@@ -52,6 +55,7 @@ def input_tokens(
         syntheses: 1 if the item is synthesized, otherwise 0.
     """
     count: float = sum(lengths.values())
+    has_sound = has_sound and sends_sound(settings.model, media_type)
     reads_transcript = has_generic_rates(settings) and provider_of(settings).reads_transcript(prompt)
     media, media_text = _media_tokens(
         settings,
@@ -60,6 +64,7 @@ def input_tokens(
         has_pictures=has_pictures,
         has_sound=has_sound,
         reads_transcript=reads_transcript,
+        limit=frame_limit(settings.model, media_type),
     )
     evidence = evidence_fields(prompt.json_schema, settings.evidence)
     instruction = instruction_with_evidence(PREAMBLE + prompt.prompt_text, evidence)
@@ -127,17 +132,22 @@ def _media_tokens(
     has_pictures: bool,
     has_sound: bool,
     reads_transcript: bool = False,
+    limit: int | None = None,
 ) -> tuple[dict[str, float], float]:
     """Return the tokens of the media by modality, and of the text with it: a line for each frame, a transcript.
 
     Args:
         reads_transcript: whether the model reads a transcript instead of the sound.
+        limit: maximum number of frames of a segment, if some are chosen.
     """
     fps, as_frames = settings.sampling.frames_per_second, sends_frames(settings)
-    frames: float = (
-        sum(max(1, math.ceil(length * fps)) * times for length, times in lengths.items()) if has_pictures else 0
-    )
+    counts = {length: max(1, math.ceil(length * fps)) for length in lengths}
+    if limit is not None:
+        counts = {length: min(limit, frames) for length, frames in counts.items()}
+    frames: float = sum(counts[length] * times for length, times in lengths.items()) if has_pictures else 0
     labels: float = frames * _LABEL_TOKENS if as_frames and media_type != "image" else 0
+    if limit is not None and has_pictures and not as_frames:
+        labels = sum(lengths.values()) * _CHOSEN_LABEL_TOKENS + frames * _CHOSEN_TIME_TOKENS
     sound_s: float = sum(length * times for length, times in lengths.items()) if has_sound else 0
     if has_generic_rates(settings):
         images = frames * picture_tokens(settings.sampling)

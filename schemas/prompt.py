@@ -17,6 +17,7 @@ from promptreel.schemas.errors import PromptError
 from promptreel.schemas.field_paths import LeafField, leaf_fields, parse_schema
 from promptreel.schemas.ids import prompt_id_of
 from promptreel.schemas.media_times import check_media_times
+from promptreel.schemas.prompt_media import PromptMedia
 from promptreel.schemas.validation import check_is_closed, check_is_small
 
 # Limits of the public prompt-run API.
@@ -81,6 +82,7 @@ class Prompt:
     description: Annotated[str, NULL_IS_DEFAULT] = ""
     video_level: VideoLevel | None = None
     semantic_indexing: Annotated[SemanticIndexing, NULL_IS_DEFAULT] = field(default_factory=SemanticIndexing)
+    media: Annotated[PromptMedia, NULL_IS_DEFAULT] = field(default_factory=PromptMedia)
 
     def __post_init__(self) -> None:
         _check_length("name", self.name, NAME_CHARS)
@@ -126,6 +128,8 @@ class Prompt:
                 "disabled_segment_fields": list(self.semantic_indexing.disabled_segment_fields),
                 "disabled_video_level_fields": list(self.semantic_indexing.disabled_video_level_fields),
             },
+            # Only if set, so that the ids of earlier prompts stay the same.
+            **({} if self.media == PromptMedia() else {"media": self.media.to_dict()}),
         }
 
 

@@ -23,6 +23,8 @@ MediaInput = Literal["clips", "frames", "files"]
 MediaResolution = Literal["low", "medium", "high", "ultra_high"]
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
+MAX_FRAMES_PER_SEGMENT: Final = 300
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -57,6 +59,9 @@ class ModelSettings:
         model: "signals", a Gemini model name, or "openai:NAME" for a model of an OpenAI-compatible server.
         media_input: "clips" sends a small proxy clip per segment, "frames" sends its sampled JPEGs, "files" uploads a
             proxy of the complete item once and refers to segments by offset.
+        frames_per_segment: send only this many frames of a video's segment, chosen by content, 1 to 300; None sends all
+            sampled frames. "clips" then sends a clip that shows each chosen frame for a second.
+        sound: False omits the sound of videos; None and True send it.
         media_resolution: resolution at which the model processes frames; None uses the service's default. "ultra_high" is
             for images sent to models from Gemini 3 on; videos then have "high".
         temperature: 0 to 2.
@@ -73,6 +78,8 @@ class ModelSettings:
 
     model: str = "signals"
     media_input: MediaInput = "clips"
+    frames_per_segment: int | None = None
+    sound: bool | None = None
     media_resolution: MediaResolution | None = None
     temperature: float = 0.0
     max_output_tokens: int = 8192
@@ -86,6 +93,14 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.media_input not in ("clips", "frames", "files"):
             raise SettingsError(f"media_input is {self.media_input!r}; use clips, frames or files")
+        if self.frames_per_segment is not None:
+            _in_range("frames_per_segment", self.frames_per_segment, 1, MAX_FRAMES_PER_SEGMENT)
+        if self.media_input == "files" and (self.frames_per_segment is not None or self.sound is False):
+            name = "sound" if self.frames_per_segment is None else "frames_per_segment"
+            raise SettingsError(
+                f"{name} is {getattr(self, name)}, but media_input is 'files', which sends complete items; "
+                "use clips or frames"
+            )
         if self.media_resolution not in (None, "low", "medium", "high", "ultra_high"):
             raise SettingsError(f"media_resolution is {self.media_resolution!r}; use low, medium, high or ultra_high")
         if self.thinking_level not in (None, "minimal", "low", "medium", "high"):

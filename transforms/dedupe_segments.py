@@ -8,10 +8,11 @@ from dataclasses import replace
 from promptreel.media.analysis import ANALYSIS_FILE, TIMELINE_FILE, load_analysis
 from promptreel.media.near_duplicates import Picture, find_near_duplicates, load_picture
 from promptreel.media.timeline import load_timeline
+from promptreel.providers.chosen_media import sends_sound
 from promptreel.providers.registry import provider_of
 from promptreel.schemas.errors import StorageError
 from promptreel.schemas.media import SampledFrame
-from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.settings import ModelSettings, RunSettings
 from promptreel.tables.layout import analysis_folder
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
@@ -31,12 +32,15 @@ def deduped_plan(plan: ItemPlan, context: RunContext, storage: Storage) -> ItemP
     if not dedupes(context.request.settings) or plan.analysis_key is None or len(plan.tasks) < 2:
         return plan
     try:
-        return replace(plan, tasks=tuple(_deduped_tasks(plan.tasks, plan.analysis_key, storage)))
+        tasks = _deduped_tasks(plan.tasks, plan.analysis_key, storage, context.request.settings.model)
+        return replace(plan, tasks=tuple(tasks))
     except (StorageError, OSError) as error:
         return replace(plan, tasks=(), failure=Failure("storage_failed", f"{plan.item.name}: {error}", True))
 
 
-def _deduped_tasks(tasks: tuple[SegmentTask, ...], key: str, storage: Storage) -> list[SegmentTask]:
+def _deduped_tasks(
+    tasks: tuple[SegmentTask, ...], key: str, storage: Storage, model: ModelSettings
+) -> list[SegmentTask]:
     folder = analysis_folder(key)
     analysis = load_analysis(storage.local_file(f"{folder}/{ANALYSIS_FILE}").read_bytes())
     if analysis.info.media_type != "video":
@@ -51,7 +55,9 @@ def _deduped_tasks(tasks: tuple[SegmentTask, ...], key: str, storage: Storage) -
     for _, labelled in itertools.groupby(tasks, key=lambda task: task.planned.label):
         same_label = list(labelled)
         spans = [task.planned.span for task in same_label]
-        found += _marked(same_label, find_near_duplicates(analysis, timeline, spans, load))
+        with_sound = sends_sound(model, "video")
+        repeats = find_near_duplicates(analysis, timeline, spans, load, with_sound=with_sound)
+        found += _marked(same_label, repeats)
     return found
 
 

@@ -11,6 +11,7 @@ import apache_beam as beam
 from promptreel.media.analysis import TIMELINE_FILE, MediaAnalysis, frames_of_span
 from promptreel.providers.base import Provider, SegmentInput
 from promptreel.providers.call_policy import CallSubject, CallTally
+from promptreel.providers.chosen_media import choice_material, choose_media, sends_sound
 from promptreel.providers.evidence_format import evidence_key, with_evidence
 from promptreel.providers.extraction import (
     earlier_extraction_key,
@@ -19,6 +20,7 @@ from promptreel.providers.extraction import (
     to_item_times,
 )
 from promptreel.providers.transcript import Transcript, words_of_span
+from promptreel.schemas.errors import StorageError
 from promptreel.schemas.media import SampledFrame, TimeSpan
 from promptreel.schemas.speech_rows import Word
 from promptreel.tables.layout import analysis_folder
@@ -68,7 +70,7 @@ async def extract_fields(
 
     async def load_media() -> SegmentInput:
         transcript = load_transcript(session.cache, input_transcript_key)
-        return await asyncio.to_thread(segment_media_of, session.storage, task, transcript)
+        return await asyncio.to_thread(_sent_media, session, task, transcript, context)
 
     async def extract(tally: CallTally) -> dict[str, Any]:
         if (merged := await reuse.result(task, subject, tally, load_media)) is not None:
@@ -98,7 +100,8 @@ def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -
     """Return the cache key of one segment's field extraction in this run, and the key that an earlier version used."""
     prompt, span = context.request.prompt, (task.planned.span.start_us, task.planned.span.end_us)
     transcript = _input_transcript_key(task, context, provider)
-    key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript)
+    choice = choice_material(provider, context.request.settings.model, task.media_type)
+    key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript, choice)
     earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript)
     fields = context.evidence_fields
     return context.scoped(evidence_key(key, fields)), context.scoped(evidence_key(earlier, fields))
@@ -111,7 +114,22 @@ def _item_key(task: SegmentTask, provider: Provider) -> str:
 
 def _input_transcript_key(task: SegmentTask, context: RunContext, provider: Provider) -> str | None:
     """Return the key of the transcript that the model reads; None if it reads none."""
-    return transcript_key(task.analysis_key, context) if provider.reads_transcript(context.request.prompt) else None
+    request = context.request
+    reads_it = provider.reads_transcript(request.prompt) and sends_sound(request.settings.model, task.media_type)
+    return transcript_key(task.analysis_key, context) if reads_it else None
+
+
+def _sent_media(
+    session: ModelSession, task: SegmentTask, transcript: Transcript | None, context: RunContext
+) -> SegmentInput:
+    """Return what the model receives of one segment, as files on the local disk."""
+    media = segment_media_of(session.storage, task, transcript)
+    analysis, _ = read_analysis(session.storage, task.analysis_key)
+    cuts_us = [transition.end_us for transition in analysis.transitions]
+    try:
+        return choose_media(session.provider, context.request.settings.model, media, cuts_us)
+    except OSError as error:
+        raise StorageError(f"a sampled frame of {task.video_id} cannot be read: {error}") from error
 
 
 def segment_media_of(storage: Storage, task: SegmentTask, transcript: Transcript | None = None) -> SegmentInput:

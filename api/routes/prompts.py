@@ -186,7 +186,7 @@ def _version(record: PromptRecord, versions: Mapping[tuple[str, str], int]) -> i
 
 
 def _checked(definition: dict[str, Any]) -> Prompt:
-    known = ("name", "description", "prompt_text", "json_schema", "video_level", "semantic_indexing")
+    known = ("name", "description", "prompt_text", "json_schema", "video_level", "semantic_indexing", "media")
     try:
         return prompt_from_dict({name: definition.get(name) for name in known}, "prompt")
     except PromptError as error:
@@ -194,7 +194,8 @@ def _checked(definition: dict[str, Any]) -> Prompt:
 
 
 def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    applied = {name: value for name, value in changes.items() if name in definition and value is not None}
+    known = {*definition, "media"}  # a definition without needs has no `media`
+    applied = {name: value for name, value in changes.items() if name in known and value is not None}
     changed = {**definition, **applied}
     if changes.get("clear_video_level"):
         changed["video_level"] = None

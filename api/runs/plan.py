@@ -30,6 +30,7 @@ from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.media import MediaType
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.schemas.prompt import Prompt, prompt_from_dict
+from promptreel.schemas.prompt_media import settings_for_prompt
 from promptreel.schemas.segmentation import SegmentationSettings
 from promptreel.schemas.settings import CallSettings, ModelSettings, RunSettings
 from promptreel.schemas.wire.prompt_runs import ExecuteRun
@@ -61,8 +62,8 @@ def plan_run(
         raise not_found("prompt", body.prompt_id)
     if not record.is_active:
         raise invalid(f"prompt_id: prompt {body.prompt_id} is deactivated; activate it or choose another", "prompt_id")
-    settings = run_settings(body, config)
     prompt = _checked_prompt(json.dumps(record.definition))
+    settings = settings_for_prompt(run_settings(body, config), prompt.media)
     try:
         check_evidence(prompt, settings)
     except InvalidInput as error:

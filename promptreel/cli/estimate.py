@@ -16,6 +16,7 @@ from promptreel.providers.generic_rates import generic_rates_note
 from promptreel.providers.registry import check_dedupe, check_definition, provider_of
 from promptreel.providers.tiers import check_tier
 from promptreel.schemas.money import format_amount
+from promptreel.schemas.prompt_media import settings_for_prompt
 
 
 @click.command()
@@ -35,7 +36,8 @@ def estimate(
     """Estimate a run over TARGET: segments, calls, tokens, money, and what is already done. Calls no model."""
     from promptreel.pipelines.estimate import estimate_run
 
-    prompt, settings = load_prompt(prompt_name), settings_of(options)
+    prompt = load_prompt(prompt_name)
+    settings = settings_for_prompt(settings_of(options), prompt.media)
     provider = provider_of(settings)
     provider.check_prompt(prompt)
     check_definition(settings)

@@ -28,6 +28,7 @@ from promptreel.cli.target import expand_target
 from promptreel.providers.registry import check_run
 from promptreel.schemas.errors import InvalidInput, RunError
 from promptreel.schemas.ids import new_run_id
+from promptreel.schemas.prompt_media import settings_for_prompt
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
@@ -164,7 +165,7 @@ def _option_names(context: click.Context) -> list[str]:
 def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: dict[str, Any]) -> str:
     prompt = load_prompt(prompt_name)
     labels = labels_of(options["run_name"], options["tags"])
-    settings = settings_of(options)
+    settings = settings_for_prompt(settings_of(options), prompt.media)
     check_run(prompt, settings)
     target = expand_target(named)
     if skipped := target.skipped_text():

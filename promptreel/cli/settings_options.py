@@ -15,6 +15,7 @@ from promptreel.providers.prices import PRICES_VARIABLE, load_prices
 from promptreel.providers.registry import default_model
 from promptreel.providers.tiers import check_tier_options
 from promptreel.schemas.settings import (
+    MAX_FRAMES_PER_SEGMENT,
     CallSettings,
     ImageEmbeddingSettings,
     MediaLimits,
@@ -99,9 +100,21 @@ _SETTINGS = [
         help="Input to the model: a small clip, sampled frames, or an uploaded proxy with offsets.",
     ),
     click.option(
+        "--frames-per-segment",
+        type=click.IntRange(1, MAX_FRAMES_PER_SEGMENT),
+        metavar="N",
+        help="Send only N frames of each segment of a video, chosen by content. [default: the prompt's, otherwise all "
+        "sampled frames]",
+    ),
+    click.option(
+        "--sound/--no-sound",
+        default=None,
+        help="Send the sound of videos to the model. [default: yes, unless the prompt needs pictures only]",
+    ),
+    click.option(
         "--media-resolution",
         type=click.Choice(["low", "medium", "high", "ultra_high"]),
-        help="Resolution at which the model processes frames. [default: the service's]",
+        help="Resolution at which the model processes frames. [default: the prompt's, otherwise the service's]",
     ),
     click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
     click.option(
@@ -253,6 +266,8 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
         model=ModelSettings(
             model=options["model"] or default_model(),
             media_input=options["media_input"],
+            frames_per_segment=options["frames_per_segment"],
+            sound=options["sound"],
             media_resolution=options["media_resolution"],
             temperature=options["temperature"],
             max_output_tokens=options["max_output_tokens"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -40,6 +40,20 @@ class SemanticIndexingBody(ClosedModel):
     disabled_video_level_fields: list[str] = []
 
 
+class PromptMediaBody(ClosedModel):
+    """What the answers need of a segment.
+
+    Attributes:
+        pictures_only: runs send a few chosen frames of a video's segment at low resolution, and no sound.
+        frames_per_segment: send only this many frames of a video's segment, chosen by content.
+        resolution: resolution at which the model processes frames and images.
+    """
+
+    pictures_only: bool = False
+    frames_per_segment: int | None = Field(default=None, ge=1, le=300)
+    resolution: Literal["low", "medium", "high", "ultra_high"] | None = None
+
+
 class PromptBody(WireModel):
     """A stored prompt.
 
@@ -57,6 +71,7 @@ class PromptBody(WireModel):
     json_schema: dict[str, Any]
     video_level: VideoLevelBody | None
     semantic_indexing: SemanticIndexingBody
+    media: PromptMediaBody | None = None
     is_active: bool
     created_at: str
     version: int | None = None
@@ -82,6 +97,7 @@ class CreatePrompt(RequestModel):
     json_schema: dict[str, Any]
     video_level: VideoLevelBody | None = None
     semantic_indexing: SemanticIndexingBody | None = None
+    media: PromptMediaBody | None = None
 
 
 class UpdatePrompt(RequestModel):
@@ -95,6 +111,7 @@ class UpdatePrompt(RequestModel):
     json_schema: dict[str, Any] | None = None
     video_level: VideoLevelBody | None = None
     semantic_indexing: SemanticIndexingBody | None = None
+    media: PromptMediaBody | None = None
     clear_video_level: bool | None = False
     is_active: bool | None = None
 

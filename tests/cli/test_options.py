@@ -28,6 +28,7 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
         "--video-segmentation": "fixed", "--video-segment-seconds": 7, "--audio-segmentation": "fixed",
         "--audio-segment-seconds": 9, "--hop": 3, "--start": "1:30",
         "--end": 100.5, "--fps": 2, "--media-input": "frames", "--media-resolution": "low",
+        "--frames-per-segment": 3,
         "--temperature": 0.5, "--max-output-tokens": 100, "--thinking-level": "low", "--base-url": "http://127.0.0.1:1",
         "--max-in-flight": 3, "--max-calls-per-second": 2.5, "--call-deadline": 8, "--max-attempts": 2, "--max-outage": 30,
         "--max-tokens": 1000, "--max-cost": 2.5, "--run-deadline": 60, "--max-media-hours": 1, "--max-image-megapixels": 50,
@@ -39,7 +40,7 @@ def test_every_run_setting_has_an_option(tmp_path, monkeypatch):
     parsed = []
     command = click.command()(options_module.settings_options(lambda **o: parsed.append(options_module.settings_of(o))))
     words = [str(word) for pair in changed.items() for word in pair]
-    command.main([*words, "--fresh", "--no-field-reuse", "--flex-fallback"], standalone_mode=False)
+    command.main([*words, "--fresh", "--no-field-reuse", "--flex-fallback", "--no-sound"], standalone_mode=False)
     (settings,) = parsed
     defaults = RunSettings().to_dict()
     unchanged = {

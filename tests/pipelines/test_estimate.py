@@ -111,6 +111,27 @@ def test_frames_count_as_images(tmp_path, media):
         assert "video" not in tokens
 
 
+@pytest.mark.parametrize(
+    ("media_input", "chosen"),
+    [
+        ("clips", {"frames_per_segment": 3}),
+        ("clips", {"frames_per_segment": 4, "sound": False, "media_resolution": "low"}),
+        ("clips", {"sound": False}),
+        ("frames", {"frames_per_segment": 3, "sound": False, "media_resolution": "low"}),
+    ],
+)
+@pytest.mark.parametrize("model", [MODEL, "gemini-2.5-flash-lite"])
+def test_chosen_frames_and_sound_count_as_sent(tmp_path, media, model, media_input, chosen):
+    with FakeGemini() as server:
+        settings = settings_for(server, window_s=6, model=model, media_input=media_input)
+        settings = replace(settings, model=replace(settings.model, **chosen))
+        tokens = estimate(tmp_path, media, settings, WITHOUT_SYNTHESIS)["input_tokens"]
+        rows = check_counts(tmp_path, run_media(tmp_path, media, settings, WITHOUT_SYNTHESIS))
+        for kind in ("text", "image", "video", "audio"):
+            counted = sum(call[f"{kind}_tokens"] for call in rows["llm_calls"])
+            assert tokens.get(kind, 0) == pytest.approx(counted, rel=0.1), kind
+
+
 @pytest.mark.parametrize("strategy", ["smart", "content_aware"])
 def test_content_aware_segments_are_bounds_until_analysed(tmp_path, media, strategy):
     with FakeGemini() as server:

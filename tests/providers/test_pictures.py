@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,8 +124,69 @@ def test_more_frames_are_spread_over_the_segment():
     assert max(later - earlier for earlier, later in itertools.pairwise([*times, 100])) <= 25
 
 
+def looks(*pictures):
+    """Return summaries of equally sharp frames that differ where these numbers differ."""
+    return [PictureSummary(100, 0, (20 * number, 0, 0)) for number in pictures]
+
+
+def times_s(chosen):
+    return [frame.time_us / SECOND for frame in chosen]
+
+
+def test_each_shot_has_its_first_sharp_frame():
+    summarized = [replace(look, sharpness=5 if n == 10 else 100) for n, look in enumerate(looks(*[1] * 10, *[2] * 20))]
+    chosen = choose_frames(frames(30), summarized, TimeSpan(0, 30 * SECOND), 2, cuts_us=(10 * SECOND,))
+    assert times_s(chosen) == [0, 11]
+
+
+def test_longest_shots_come_first_if_shots_exceed_the_count():
+    cuts = [5 * SECOND, 7 * SECOND, 20 * SECOND]
+    chosen = choose_frames(frames(30), looks(*range(30)), TimeSpan(0, 30 * SECOND), 2, cuts_us=cuts)
+    assert times_s(chosen) == [7, 20]
+
+
+def test_change_within_a_shot_is_chosen_before_repeats():
+    chosen = choose_frames(frames(30), looks(*[1] * 23, 9, *[1] * 6), TimeSpan(0, 30 * SECOND), 2, cuts_us=())
+    assert times_s(chosen) == [0, 23]
+
+
+def test_blurred_change_is_chosen_before_sharp_repeats():
+    summarized = looks(*[1] * 20, 5, *[1] * 9)
+    summarized[20] = replace(summarized[20], sharpness=10)
+    chosen = choose_frames(frames(30), summarized, TimeSpan(0, 30 * SECOND), 2, cuts_us=())
+    assert times_s(chosen) == [0, 20]
+
+
+def test_static_segment_gets_evenly_spaced_frames():
+    chosen = choose_frames(frames(29), looks(*[1] * 29), TimeSpan(0, 29 * SECOND), 3, cuts_us=())
+    assert times_s(chosen) == [0, 14, 28]
+
+
+def test_cuts_outside_the_segment_are_ignored():
+    span = TimeSpan(10 * SECOND, 20 * SECOND)
+    items = frames(30)[10:20]
+    chosen = choose_frames(
+        items, looks(*[1] * 10), span, 1, cuts_us=(2 * SECOND, 10 * SECOND, 20 * SECOND, 25 * SECOND)
+    )
+    assert times_s(chosen) == [10]
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1000)), min_size=1, max_size=30), st.data())
+def test_choice_by_content_is_full_ordered_and_repeatable(pictures, data):
+    items = frames(len(pictures))
+    summarized = [replace(looks(number)[0], sharpness=sharpness) for number, sharpness in pictures]
+    count = data.draw(st.integers(1, 12))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(items) * SECOND))))
+    span = TimeSpan(0, len(items) * SECOND)
+    chosen = choose_frames(items, summarized, span, count, cuts_us=cuts)
+    assert len(chosen) == min(count, len(items))
+    assert list(chosen) == sorted(set(chosen), key=lambda frame: frame.time_us)
+    assert chosen == choose_frames(items, summarized, span, count, cuts_us=cuts)
+
+
 def test_segment_without_frames_gives_none():
     assert choose_frames((), (), TimeSpan(0, SECOND), 3) == ()
+    assert choose_frames((), (), TimeSpan(0, SECOND), 3, cuts_us=()) == ()
 
 
 def test_file_that_is_not_a_picture_is_an_error(tmp_path):

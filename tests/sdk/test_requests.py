@@ -29,7 +29,7 @@ BUILDERS = [
     prompt_runs.get_segment_retry_status("r", "v", "s", "t"),
     prompt_runs.retry_failures("r", operations=["processing"], codes=["c"], video_ids=["v"]),
     prompt_runs.get_retry_status("r", "t"),
-    prompts.create("n", "t", {}, description="d", video_level={}, semantic_indexing={}),
+    prompts.create("n", "t", {}, description="d", video_level={}, semantic_indexing={}, media={}),
     prompts.retrieve("p"),
     prompts.list_prompts(),
     prompts.update("p", name="n", clear_video_level=True, is_active=True),

@@ -18,6 +18,7 @@ def create(
     description: str | None = None,
     video_level: Mapping[str, Any] | None = None,
     semantic_indexing: Mapping[str, Any] | None = None,
+    media: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[PromptBody]:
     """Create a prompt."""
@@ -28,6 +29,7 @@ def create(
         description=description,
         video_level=video_level,
         semantic_indexing=semantic_indexing,
+        media=media,
     )
     key = key_for("prompt-create", idempotency_key)
     return Call(Request("POST", "/prompts", json=body, idempotency=key), PromptBody)
@@ -53,6 +55,7 @@ def update(
     description: str | None = None,
     video_level: Mapping[str, Any] | None = None,
     semantic_indexing: Mapping[str, Any] | None = None,
+    media: Mapping[str, Any] | None = None,
     clear_video_level: bool = False,
     is_active: bool | None = None,
     idempotency_key: str | None = None,
@@ -69,6 +72,7 @@ def update(
         description=description,
         video_level=video_level,
         semantic_indexing=semantic_indexing,
+        media=media,
         clear_video_level=clear_video_level or None,
         is_active=is_active,
     )

@@ -23,6 +23,7 @@ class Prompts(Resource):
         description: str | None = None,
         video_level: Mapping[str, Any] | None = None,
         semantic_indexing: Mapping[str, Any] | None = None,
+        media: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
         """Create a prompt.
@@ -33,6 +34,7 @@ class Prompts(Resource):
             video_level: synthesis over each item: `instructions_text`, `included_segment_fields` and `json_schema`.
             semantic_indexing: fields to leave out of search: `disabled_segment_fields` and
                 `disabled_video_level_fields`.
+            media: what the answers need of a segment: `pictures_only`, `frames_per_segment` and `resolution`.
         """
         return self._send(
             calls.create(
@@ -42,6 +44,7 @@ class Prompts(Resource):
                 description=description,
                 video_level=video_level,
                 semantic_indexing=semantic_indexing,
+                media=media,
                 idempotency_key=idempotency_key,
             )
         )
@@ -64,6 +67,7 @@ class Prompts(Resource):
         description: str | None = None,
         video_level: Mapping[str, Any] | None = None,
         semantic_indexing: Mapping[str, Any] | None = None,
+        media: Mapping[str, Any] | None = None,
         clear_video_level: bool = False,
         is_active: bool | None = None,
         idempotency_key: str | None = None,
@@ -86,6 +90,7 @@ class Prompts(Resource):
                 description=description,
                 video_level=video_level,
                 semantic_indexing=semantic_indexing,
+                media=media,
                 clear_video_level=clear_video_level,
                 is_active=is_active,
                 idempotency_key=idempotency_key,
@@ -117,6 +122,7 @@ class AsyncPrompts(AsyncResource):
         description: str | None = None,
         video_level: Mapping[str, Any] | None = None,
         semantic_indexing: Mapping[str, Any] | None = None,
+        media: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> PromptBody:
         """Create a prompt; see `Prompts.create`."""
@@ -128,6 +134,7 @@ class AsyncPrompts(AsyncResource):
                 description=description,
                 video_level=video_level,
                 semantic_indexing=semantic_indexing,
+                media=media,
                 idempotency_key=idempotency_key,
             )
         )
@@ -150,6 +157,7 @@ class AsyncPrompts(AsyncResource):
         description: str | None = None,
         video_level: Mapping[str, Any] | None = None,
         semantic_indexing: Mapping[str, Any] | None = None,
+        media: Mapping[str, Any] | None = None,
         clear_video_level: bool = False,
         is_active: bool | None = None,
         idempotency_key: str | None = None,
@@ -164,6 +172,7 @@ class AsyncPrompts(AsyncResource):
                 description=description,
                 video_level=video_level,
                 semantic_indexing=semantic_indexing,
+                media=media,
                 clear_video_level=clear_video_level,
                 is_active=is_active,
                 idempotency_key=idempotency_key,
