@@ -35,9 +35,9 @@ from promptreel.api.web.pagination import DEFAULT_LIMIT, Cursor, Limit
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.common import RunPage
 from promptreel.schemas.wire.failed_segments import FailedSegments
+from promptreel.schemas.wire.llm_calls import LlmCallBody
 from promptreel.schemas.wire.prompt_runs import (
     ExecuteRun,
-    LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
     SegmentResult,

@@ -4,6 +4,10 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from starlette.responses import JSONResponse
+
+from tests.fake_gemini.faults import error_body
+
 
 @dataclass
 class StoredFile:
@@ -46,6 +50,16 @@ class FileStore:
         """Return the ACTIVE file of a URI; None if there is no such file."""
         stored = self.files.get(uri.rsplit("/v1/", 1)[-1])
         return stored if stored is not None and self.state(stored) == "ACTIVE" else None
+
+    def respond(self, method, name):
+        """Answer a request to get or delete a file."""
+        stored = self.files.get(name)
+        if stored is None:
+            return JSONResponse(error_body(403, "the file does not exist, or permission is missing"), status_code=403)
+        if method == "DELETE":
+            self.deleted[name] = self.files.pop(name)
+            return JSONResponse({})
+        return JSONResponse(self.describe(stored))
 
     def describe(self, stored):
         """Return a file resource like the service's."""

@@ -118,7 +118,7 @@ class FakeService:
         if name.endswith(":download") or name.startswith("batches/"):
             return await self.batches.handle(name)
         if name.startswith("files/"):
-            return self._file(request, name)
+            return self.files.respond(request.method, name)
         if request.method == "GET":
             return self._models(name)
         model, _, method = name.rsplit("/", 1)[-1].partition(":")
@@ -358,15 +358,6 @@ class FakeService:
             return JSONResponse({}, headers={"X-Goog-Upload-Status": "active"})
         stored.finished_at = time.monotonic()
         return JSONResponse({"file": self.files.describe(stored)}, headers={"X-Goog-Upload-Status": "final"})
-
-    def _file(self, request, name):
-        stored = self.files.files.get(name)
-        if stored is None:
-            return JSONResponse(error_body(403, "the file does not exist, or permission is missing"), status_code=403)
-        if request.method == "DELETE":
-            self.files.deleted[name] = self.files.files.pop(name)
-            return JSONResponse({})
-        return JSONResponse(self.files.describe(stored))
 
     async def list_files(self, request):
         return JSONResponse({"files": [self.files.describe(stored) for stored in self.files.files.values()]})

@@ -10,8 +10,8 @@ from promptreel.schemas.strategies import AudioStrategy, VideoStrategy
 from promptreel.schemas.wire.diff import RunDiffPage
 from promptreel.schemas.wire.evidence import EvidenceOptions
 from promptreel.schemas.wire.failed_segments import FailedSegments
+from promptreel.schemas.wire.llm_calls import LlmCallBody
 from promptreel.schemas.wire.prompt_runs import (
-    LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
     SegmentResult,
