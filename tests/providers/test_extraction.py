@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptreel.providers.base import SegmentInput
+from promptreel.providers.chosen_media import choice_material
 from promptreel.providers.extraction import extraction_key, extraction_request, to_item_times
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.known_models import DEFAULT_GEMINI_MODEL
@@ -106,6 +107,8 @@ GEMINI = ModelSettings(DEFAULT_GEMINI_MODEL)
 CHANGES_THE_ANSWER = {
     "model": "gemini-2.5-pro",
     "media_input": "frames",
+    "frames_per_segment": 3,
+    "sound": False,
     "media_resolution": "low",
     "temperature": 0.5,
     "thinking_budget": 0,
@@ -113,6 +116,7 @@ CHANGES_THE_ANSWER = {
 }
 KEEPS_THE_ANSWER = {
     "max_output_tokens": 100,
+    "tier": "batch",
     "base_url": "http://127.0.0.1:1",
     "vertex_project": "p",
     "vertex_location": "l",
@@ -120,7 +124,9 @@ KEEPS_THE_ANSWER = {
 
 
 def key_of(prompt=PROMPT, settings=GEMINI, item="item", span=(0, 5_000_000), fps=1.0):
-    return extraction_key(GeminiProvider(settings, fps), prompt_from_dict(prompt), item, span)
+    provider = GeminiProvider(settings, fps)
+    choice = choice_material(provider, settings, "video")
+    return extraction_key(provider, prompt_from_dict(prompt), item, span, choice=choice)
 
 
 def test_every_model_setting_is_classified():
