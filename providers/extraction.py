@@ -85,10 +85,15 @@ def asked_schemas_key(provider: Provider, prompt: Prompt) -> str:
 
 
 def earlier_extraction_key(
-    provider: Provider, prompt: Prompt, item_key: str, span_us: tuple[int, int], transcript_key: str | None = None
+    provider: Provider,
+    prompt: Prompt,
+    item_key: str,
+    span_us: tuple[int, int],
+    transcript_key: str | None = None,
+    choice: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the key under which an earlier version stored the same result; `item_key` is the key of the analysis."""
-    dependencies = {"transcript": transcript_key, **provider.material(prompt)}
+    dependencies = {"transcript": transcript_key, **provider.material(prompt), **(choice or {})}
     return digest(
         {
             **{name: value for name, value in dependencies.items() if value is not None},

@@ -102,7 +102,7 @@ def operation_keys(task: SegmentTask, context: RunContext, provider: Provider) -
     transcript = _input_transcript_key(task, context, provider)
     choice = choice_material(provider, context.request.settings.model, task.media_type)
     key = extraction_key(provider, prompt, _item_key(task, provider), span, transcript, choice)
-    earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript)
+    earlier = earlier_extraction_key(provider, prompt, task.analysis_key, span, transcript, choice)
     fields = context.evidence_fields
     return context.scoped(evidence_key(key, fields)), context.scoped(evidence_key(earlier, fields))
 

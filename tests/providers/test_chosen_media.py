@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from promptreel.providers.chosen_media import choice_material, choose_media
-from promptreel.providers.extraction import extraction_key
+from promptreel.providers.extraction import earlier_extraction_key, extraction_key
 from promptreel.providers.gemini import GeminiProvider
 from promptreel.providers.signals import SignalsProvider
 from promptreel.schemas.mediatime import format_timecode
@@ -68,12 +68,13 @@ def test_model_in_this_process_measures_everything(film):
     assert choice_material(signals, FEW, "video") == {}
 
 
-def test_keys_change_only_with_the_choice():
+@pytest.mark.parametrize("key_of", [extraction_key, earlier_extraction_key])
+def test_keys_change_only_with_the_choice(key_of):
     def key(settings, media_type="video"):
         choice = choice_material(GEMINI, settings, media_type)
-        return extraction_key(GEMINI, NESTED, "item", (0, 1), None, choice)
+        return key_of(GEMINI, NESTED, "item", (0, 1), None, choice)
 
-    complete = extraction_key(GEMINI, NESTED, "item", (0, 1))
+    complete = key_of(GEMINI, NESTED, "item", (0, 1))
     assert key(ALL) == key(replace(ALL, sound=True)) == key(FEW, "audio") == key(FEW, "image") == complete
     keys = [
         key(FEW),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptreel.providers.base import SegmentInput
+from promptreel.providers.chosen_media import choice_material
 from promptreel.providers.extraction import (
     extraction_instruction,
     extraction_key,
@@ -113,6 +114,8 @@ GEMINI = ModelSettings(DEFAULT_GEMINI_MODEL)
 CHANGES_THE_ANSWER = {
     "model": "gemini-2.5-pro",
     "media_input": "frames",
+    "frames_per_segment": 3,
+    "sound": False,
     "media_resolution": "low",
     "temperature": 0.5,
     "thinking_budget": 0,
@@ -128,7 +131,9 @@ KEEPS_THE_ANSWER = {
 
 
 def key_of(prompt=PROMPT, settings=GEMINI, item="item", span=(0, 5_000_000), fps=1.0):
-    return extraction_key(GeminiProvider(settings, fps), prompt_from_dict(prompt), item, span)
+    provider = GeminiProvider(settings, fps)
+    choice = choice_material(provider, settings, "video")
+    return extraction_key(provider, prompt_from_dict(prompt), item, span, choice=choice)
 
 
 def test_every_model_setting_is_classified():
