@@ -4,7 +4,7 @@ import copy
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from promptreel.providers.key_material import schema_material
 from promptreel.providers.schema_fields import field_definitions, schema_of_fields
@@ -164,7 +164,7 @@ def test_parts_that_fit_their_schemas_make_an_answer_that_fits(schema, names, va
     assert validator_of(schema).is_valid(known) == all(fits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(), st.data())
 def test_fields_of_brought_schemas_keep_their_definitions_alone(case, data):
     """A stored schema has the key of the original, and a reduced one is accepted, with unchanged definitions."""
