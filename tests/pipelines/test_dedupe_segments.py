@@ -13,6 +13,7 @@ from promptreel.pipelines.estimate import estimate_run
 from promptreel.pipelines.runner import execute_run
 from promptreel.providers.registry import check_run, provider_of
 from promptreel.schemas.errors import SettingsError
+from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.tables.progress import read_progress
 from promptreel.tables.retry_scope import RetryScope, target_of, write_retry
@@ -160,6 +161,8 @@ def test_prompt_with_media_times_cannot_share_answers(monkeypatch):
         check_run(TITLED, deduped(settings))
         with pytest.raises(SettingsError, match="near-duplicate segments cannot share an answer with media times"):
             check_run(NESTED, deduped(settings))
+        with pytest.raises(SettingsError, match="near-duplicate segments cannot share evidence"):
+            check_run(TITLED, replace(deduped(settings), evidence=EvidenceSettings()))
 
 
 def test_built_in_model_measures_every_segment_itself(tmp_path, talk):

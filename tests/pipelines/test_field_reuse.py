@@ -7,6 +7,7 @@ import pytest
 
 from promptreel.pipelines.runner import execute_run
 from promptreel.providers.gemini import GeminiProvider
+from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.tables.operation_cache import OperationCache
 from promptreel.tables.storage import open_storage
@@ -58,6 +59,15 @@ def test_added_field_is_the_only_one_requested(service, tmp_path, film):
     assert sources_of(second) == [[(["mood", "seen"], run_of(first))]] * SECONDS
     assert not any(row["reused"] for row in second.values())
     assert all(row["merged_from"] is None for row in first.values())
+
+
+def test_run_with_evidence_requests_all_fields(service, tmp_path, film):
+    run(service, tmp_path, film, prompt_of("mood"))
+    run(service, tmp_path, film, prompt_of("mood"), evidence=EvidenceSettings())
+    service.take()
+    run(service, tmp_path, film, prompt_of("mood", "who"), evidence=EvidenceSettings())
+    assert service.take() == [{"answer", "evidence"}] * SECONDS
+    assert set(service.schemas[-1]["properties"]["answer"]["properties"]) == ALL
 
 
 def test_records_of_a_reduced_call_have_its_schema(service, tmp_path, film):
