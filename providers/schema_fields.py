@@ -54,8 +54,8 @@ def schema_of_fields(json_schema: Mapping[str, Any], names: Collection[str]) -> 
         elif keyword == "required":
             reduced[keyword] = [name for name in value if name in names]
         elif keyword in DEFINITIONS:
-            kept = {name: part for name, part in value.items() if (keyword, name) in needed}
-            reduced |= {keyword: kept} if kept else {}
+            used = {name: part for name, part in value.items() if (keyword, name) in needed}
+            reduced |= {keyword: used} if used else {}
         elif keyword != "examples":  # of answers with all fields
             reduced[keyword] = value
     return reduced

@@ -103,7 +103,7 @@ def test_fields_of_several_runs_make_an_answer_without_a_call(service, tmp_path,
     assert sources_of(both) == [[(["who"], run_of(parts[1])), (["mood"], run_of(parts[0]))]] * SECONDS
 
 
-def test_fields_of_a_merged_answer_name_the_run_that_requested_them(service, tmp_path, film):
+def test_fields_of_a_merged_answer_name_their_own_run(service, tmp_path, film):
     first = run(service, tmp_path, film, prompt_of("mood"))
     second = run(service, tmp_path, film, prompt_of("mood", "who"))
     third = run(service, tmp_path, film, prompt_of("mood", "who", "seen"))
@@ -136,7 +136,7 @@ def test_field_whose_nested_definition_changed_is_requested_again(service, tmp_p
     assert service.take() == [{"who"}] * SECONDS
 
 
-def test_optional_field_that_becomes_required_is_requested_if_it_was_left_out(service, tmp_path, film):
+def test_field_that_was_left_out_and_becomes_required_is_requested(service, tmp_path, film):
     first = run(service, tmp_path, film, prompt_of("mood", "who", required=["mood"]))
     left_out = sum("who" not in row["metadata"] for row in first.values())
     service.take()

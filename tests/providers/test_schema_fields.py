@@ -166,7 +166,7 @@ def test_parts_that_fit_their_schemas_make_an_answer_that_fits(schema, names, va
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(), st.data())
-def test_fields_of_brought_schemas_keep_their_definitions_alone(case, data):
+def test_fields_of_brought_schemas_retain_their_definitions_alone(case, data):
     """A stored schema has the key of the original, and a reduced one is accepted, with unchanged definitions."""
     schema = check_json_schema(case.schema, "schema")
     material = schema_material(schema)
