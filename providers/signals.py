@@ -122,7 +122,8 @@ def _check_fields(schema_name: str, leaves: tuple[LeafField, ...]) -> None:
         known = "; ".join(f"{name} ({_type_name(m)}): {m.meaning}" for name, m in MEASUREMENTS.items())
         raise PromptError(
             f"the built-in model 'signals' cannot fill {', '.join(filter(None, mismatches)) or 'any field'} "
-            f"of {schema_name}. It can measure: {known}. Request only these fields, or choose another model"
+            f"of {schema_name}. It can measure: {known}. Request only these fields, or choose another model with "
+            "--model NAME; a Gemini model needs GEMINI_API_KEY"
         )
 
 

@@ -14,11 +14,13 @@ from typing import Final, Literal
 
 from promptreel.providers.answer_estimate import CHARS_PER_TOKEN, LIST_LENGTH, TEXT_CHARS, answer_tokens, thought_tokens
 from promptreel.providers.base import Usage
+from promptreel.providers.evidence_format import instruction_with_evidence, schema_with_evidence
 from promptreel.providers.extraction import extraction_instruction
 from promptreel.providers.marking import MARKS_SCHEMA, marking_instruction
 from promptreel.providers.prices import cost_nanos
 from promptreel.providers.synthesis import synthesis_instruction
 from promptreel.providers.token_estimate import input_tokens, marking_tokens
+from promptreel.schemas.evidence import evidence_fields
 from promptreel.schemas.media import MediaType, TimeSpan
 from promptreel.schemas.mediatime import US_PER_SECOND
 from promptreel.schemas.prices import NANOS_PER_UNIT, ModelPrice
@@ -113,6 +115,7 @@ def segment_usage(
         )
 
     fps = settings.sampling.frames_per_second
+    evidence = evidence_fields(prompt.json_schema, settings.evidence)
     audio = Spread(*(tokens_of(counts).get("audio", 0) for counts in lengths))
     tokens = [tokens_of(counts) for counts in _with_frames(lengths, fps)]
     calls = Spread(*(sum(counts.values()) for counts in lengths))
@@ -130,8 +133,8 @@ def segment_usage(
         without_sound + audio,
         audio,
         tokens[2].get("schema", 0) / max(1.0, calls.high),
-        len(extraction_instruction(prompt.prompt_text)) / CHARS_PER_TOKEN,
-        answer_tokens(prompt.json_schema, settings.model.max_output_tokens),
+        len(instruction_with_evidence(extraction_instruction(prompt.prompt_text), evidence)) / CHARS_PER_TOKEN,
+        answer_tokens(schema_with_evidence(prompt.json_schema, evidence), settings.model.max_output_tokens),
         thought_tokens(settings.model),
     )
 

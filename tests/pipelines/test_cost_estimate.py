@@ -7,6 +7,7 @@ import pytest
 from promptreel.cli.target import expand_target
 from promptreel.pipelines.estimate import estimate_run
 from promptreel.providers.registry import provider_of
+from promptreel.schemas.evidence import EvidenceSettings
 from promptreel.schemas.money import money_of
 from promptreel.schemas.prices import ModelPrice
 from promptreel.schemas.prompt import prompt_from_dict
@@ -242,3 +243,13 @@ def test_sample_costs_at_most_its_share_of_segments(tmp_path, media):
         assert found["segments"] == [3, 3]
         assert 0 < spread["low"] <= spread["expected"] <= spread["high"]
         assert spread["expected"] == pytest.approx(complete["expected"] * 3 / 15, rel=0.1)  # without a synthesis
+
+
+def test_evidence_is_part_of_the_estimate(tmp_path, stills):
+    with FakeGemini(usage=TALKATIVE) as server:
+        settings = replace(quick(settings_for(server)), evidence=EvidenceSettings())
+        estimated = estimate(tmp_path, stills, settings)
+        plain = estimate(tmp_path, stills, replace(settings, evidence=None))
+        counts = manifest_of(tmp_path, run_media(tmp_path, stills, settings, DESCRIBE)).counts
+        assert plain["expected_tokens"]["output"]["expected"] < estimated["expected_tokens"]["output"]["expected"]
+        check_estimate(estimated, counts, tolerance=0.3)
