@@ -27,8 +27,8 @@ def test_catalog_lists_run_tables_and_common_tables(sql_service):
     SqlCatalogBody.model_validate(body)
     tables = {table["name"]: table for table in body["tables"]}
     assert list(tables) == [
-        SECOND_RUN, FIRST_RUN, "segments", "media", "results", "field_evidence", "transcripts", "utterances", "video_results",
-        "failures", "frames", "current_results", "current_fields",
+        SECOND_RUN, FIRST_RUN, "segments", "media", "results", "field_evidence", "transcripts", "utterances",
+        "video_results", "failures", "frames", "current_results", "current_fields",
     ]  # fmt: skip
     first = tables[FIRST_RUN]
     assert (first["run_id"], first["prompt_id"], first["row_count"]) == (FIRST_RUN, "prompt_nested", SEGMENTS - 3)
