@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -308,7 +307,8 @@ class RunSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values; `settings_from_dict` decodes them."""
-        return dataclasses.asdict(self)
+        values: dict[str, Any] = _RUN_SETTINGS.dump_python(self, mode="json")
+        return values
 
 
 _RUN_SETTINGS: Final = TypeAdapter(RunSettings)

@@ -24,6 +24,8 @@ def fill(disk, free_bytes):
     """Fill the disk up to `free_bytes`; return the file that does."""
     ballast = disk / "ballast"
     stat = os.statvfs(disk)
-    with ballast.open("wb") as file:
-        file.write(b"x" * max(0, stat.f_bavail * stat.f_frsize - free_bytes))
+    blocks = max(0, stat.f_bavail - free_bytes // stat.f_frsize)
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # what else was written counts too
+        for _ in range(blocks):
+            file.write(b"x" * stat.f_frsize)
     return ballast

@@ -173,6 +173,7 @@ def prompt_body(record: PromptRecord, version: int | None) -> dict[str, Any]:
     return {
         "prompt_id": record.prompt_id,
         "user_id": record.account_id,
+        "media": None,
         **record.definition,
         "is_active": record.is_active,
         "created_at": required_time(record.created_at),

@@ -11,8 +11,8 @@ from promptreel.schemas.wire.accounts import ApiKeyBody, NewApiKey, RateStatus, 
 from promptreel.schemas.wire.common import DeletionStatus, Message, Page, RunPage
 from promptreel.schemas.wire.failed_segments import FailedSegments
 from promptreel.schemas.wire.indexes import IndexBody
+from promptreel.schemas.wire.llm_calls import LlmCallBody
 from promptreel.schemas.wire.prompt_runs import (
-    LlmCallBody,
     PromptRunBody,
     RunEstimateBody,
     SegmentResult,

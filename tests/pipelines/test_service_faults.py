@@ -134,7 +134,7 @@ def test_outage_beyond_the_patience_halts_the_run(tmp_path, film):
 
 def test_quota_of_zero_is_named_while_waiting_and_at_the_end(tmp_path, film):
     with FakeGemini(faults=[Fault(status=429, message=QUOTA, retry_delay=0.1)]) as server:
-        code, summary, lines = run_command(server, tmp_path, film, "--max-outage", 4)
+        code, summary, lines = run_command(server, tmp_path, film, "--max-outage", 10)
         assert (code, failures_of(summary)) == (1, {("quota_exhausted", True)})
         named = f"HTTP 429 RESOURCE_EXHAUSTED: {QUOTA}"
         assert any("; rate limited since " in line and line.endswith(named) for line in lines)

@@ -157,12 +157,12 @@ def test_uploads_are_deleted_when_the_provider_closes(service, film, tone):
 
 
 def test_failed_deletions_are_ignored(service, film, monkeypatch):
-    handle = service.service._file
+    respond = service.service.files.respond
 
-    def reject_deletion(request, name):
-        return JSONResponse(error_body(500), 500) if request.method == "DELETE" else handle(request, name)
+    def reject_deletion(method, name):
+        return JSONResponse(error_body(500), 500) if method == "DELETE" else respond(method, name)
 
-    monkeypatch.setattr(service.service, "_file", reject_deletion)
+    monkeypatch.setattr(service.service.files, "respond", reject_deletion)
     outcome, _ = call_model(service, build_request(segment_of(film, 0, 2)), media_input="files")
     assert outcome.metadata == {"n": 1}
     assert len(service.service.files.files) == 1

@@ -92,7 +92,11 @@ def written_row(prompt: Prompt, metadata: dict[str, Any], folder: Path) -> tuple
         run_id="run_1", prompt=prompt, fields=AnswerFields(node, leaf_fields(node)), result_of=lambda outcome: result
     )
     task = SimpleNamespace(
-        video_id="v", segment_id="s", media_type="video", planned=SimpleNamespace(span=TimeSpan(0, 10**6))
+        video_id="v",
+        segment_id="s",
+        media_type="video",
+        answered_by=None,
+        planned=SimpleNamespace(span=TimeSpan(0, 10**6)),
     )
     outcome = SimpleNamespace(outcome="succeeded", reused=False, key="k")
     segment = SimpleNamespace(task=task, outcome_of=lambda operation: outcome)
