@@ -71,7 +71,7 @@ case "${1:-}" in
     "$VENV/bin/python" -m pytest -q tests/test_vocabulary.py
     # mypy does not understand setup.py's package_dir, so it checks a tree of links with the installed layout.
     rm -rf build/mypy && mkdir -p build/mypy && cp -rs "$PWD/promptreel" build/mypy/
-    for folder in schemas media providers tables transforms pipelines api; do
+    for folder in schemas media providers tables transforms pipelines pages api; do
       ln -s "$PWD/$folder" "build/mypy/promptreel/$folder"
     done
     MYPYPATH=build/mypy exec "$VENV/bin/mypy"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api")
+FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "pages", "api")
 PATTERNS = [pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")]
 RUN = Path(__file__).with_name("requirements-run.txt").read_text().splitlines()
 
@@ -25,6 +25,7 @@ setup(
     package_data={
         "promptreel": ["py.typed"],
         "promptreel.api.db.migrations": ["*.mako"],
+        "promptreel.pages": ["templates/*.html", "templates/*.css"],
         "promptreel.prompts": ["*.json"],
     },
     entry_points={

@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "transforms": {"schemas", "media", "providers", "tables"},
     "pipelines": {"schemas", "media", "providers", "tables", "transforms"},
-    "promptreel": {"schemas", "media", "providers", "tables"},
-    "api": {"schemas", "media", "providers", "tables"},
+    "pages": {"schemas", "tables"},
+    "promptreel": {"schemas", "media", "providers", "tables", "pages"},
+    "api": {"schemas", "media", "providers", "tables", "pages"},
 }
 # Modules that start or estimate a pipeline, or start the service, may import these packages inside functions.
 FUNCTION_IMPORTS = {
@@ -44,7 +45,7 @@ SUBPACKAGES = {
 }
 # Slow to import or optional: only imported when a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}
-BEAM_FREE = {"schemas", "media", "providers", "tables"}
+BEAM_FREE = {"schemas", "media", "providers", "tables", "pages"}
 # Packages that the SDK may import: those of `pip install promptreel` without extras.
 SDK_IMPORTS = {"httpx2", "pydantic", "pydantic_core", "promptreel", "schemas"}
 

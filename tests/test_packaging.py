@@ -13,7 +13,7 @@ import pytest
 from tests.api_server import ApiServer
 from tests.pipeline_runs import CHECKOUT, make_image
 
-FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api")
+FOLDERS = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "pages", "api")
 
 
 @pytest.fixture(scope="module")

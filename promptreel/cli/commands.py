@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "failures": LazyCommand(
         "promptreel.cli.read:failures", "run", "Show what failed in a run, why, and how to fix it."
     ),
+    "report": LazyCommand("promptreel.cli.report:report", "run", "Write a run as an HTML page with pictures."),
     "sql": LazyCommand("promptreel.cli.read:sql", "run", "Query the tables of runs with one SELECT."),
     "diff": LazyCommand("promptreel.cli.diff:diff", "run", "Compare two runs field by field."),
     "score": LazyCommand("promptreel.cli.score:score", "run", "Score runs against labelled values, and compare them."),

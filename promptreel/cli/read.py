@@ -21,7 +21,7 @@ from promptreel.schemas.mediatime import format_timecode
 from promptreel.schemas.money import Money, format_money, money_of
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
-from promptreel.tables.attempts import is_running, last_attempt
+from promptreel.tables.attempts import is_running
 from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.interim import newest_readable, reading
@@ -32,6 +32,7 @@ from promptreel.tables.part_files import check_parts
 from promptreel.tables.progress import read_progress
 from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
 from promptreel.tables.request import iter_run_ids, read_request
+from promptreel.tables.run_status import run_status
 from promptreel.tables.storage import Storage
 
 _DEFAULT_ROWS = 50
@@ -91,7 +92,7 @@ def runs(
 def results(run_id: str | None, media: str | None, limit: int, video_level: bool, data_dir: str, as_json: bool) -> None:
     """Show the results of RUN_ID (default: the newest run)."""
     storage = open_data_dir(data_dir)
-    run = _committed(storage, run_id)
+    run = committed(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
     selected = [row["video_id"] for row in items if media is None or media in names_of(row)]
@@ -124,7 +125,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
 def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     """Show what failed in RUN_ID (default: the newest run), why, and whether a resume may fix it."""
     storage = open_data_dir(data_dir)
-    run = _committed(storage, run_id)
+    run = committed(storage, run_id)
     rows = read_rows(storage, run, "failures")
     if as_json:
         print_json(rows)
@@ -182,7 +183,7 @@ def sql(
     if not run_ids and _CURRENT.search(statement):
         selected = list(_intact_runs(storage))
     else:
-        selected = [_committed(storage, run_id) for run_id in run_ids or (None,)]
+        selected = [committed(storage, run_id) for run_id in run_ids or (None,)]
     with connect_views(storage, selected) as connection:
         if out is not None:
             count = export_rows(connection, statement, out, limit)
@@ -198,7 +199,7 @@ def sql(
     print_table(f"{answer.num_rows} rows", answer.column_names, (list(row.values()) for row in answer.to_pylist()))
 
 
-def _committed(storage: Storage, run_id: str | None) -> CommittedRun:
+def committed(storage: Storage, run_id: str | None) -> CommittedRun:
     """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
     if run_id is not None:
         return _with_note(storage, readable_run(storage, run_id))
@@ -262,7 +263,7 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
     sample = request.settings.sample if request is not None else None
     return {
         "run_id": run_id,
-        "status": _status(storage, run_id, manifest) if damage is None else "damaged",
+        "status": run_status(storage, run_id, manifest) if damage is None else "damaged",
         "name": request.labels.name if request is not None else None,
         "tags": dict(request.labels.tags) if request is not None else {},
         "prompt": request.prompt.name if request is not None else None,
@@ -282,18 +283,9 @@ def _run_row(storage: Storage, run_id: str) -> dict[str, Any]:
 
 def _cost_so_far(storage: Storage, run_id: str, manifest: Manifest | None) -> Money:
     """Return the cost of all attempts at a run: of a run that has not ended, from its progress, which is newer."""
-    has_ended = manifest is not None and _status(storage, run_id, manifest) == manifest.status
+    has_ended = manifest is not None and run_status(storage, run_id, manifest) == manifest.status
     counts = manifest.counts if manifest is not None and has_ended else read_progress(storage, run_id)
     return money_of(counts)
-
-
-def _status(storage: Storage, run_id: str, manifest: Manifest | None) -> str:
-    """Return the newest manifest's status, unless a later attempt is running or died before its commit."""
-    if is_running(storage, run_id):
-        return "running"
-    if manifest is None or manifest.is_interim or last_attempt(storage, run_id) > manifest.attempt:
-        return "interrupted"
-    return manifest.status
 
 
 def _result_json(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

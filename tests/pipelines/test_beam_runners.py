@@ -98,7 +98,7 @@ def google(monkeypatch):
 def test_dataflow_job_is_submitted_with_the_code(tmp_path, google):
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "requirements-run.txt"):
         shutil.copy(CHECKOUT / name, tmp_path)
-    for name in ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "promptreel"):
+    for name in ("schemas", "media", "providers", "tables", "transforms", "pipelines", "pages", "api", "promptreel"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     options = [*DATAFLOW, f"--setup_file={tmp_path}/setup.py", f"--dataflow_endpoint={google.url}"]
     pipeline = create_pipeline("DataflowRunner", options)

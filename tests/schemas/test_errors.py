@@ -10,7 +10,7 @@ from promptreel.providers.answers import AnswerFailed
 from promptreel.providers.call_policy import Halted
 from promptreel.schemas.errors import ModelError, PicklableError
 
-PACKAGES = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "api", "sdk")
+PACKAGES = ("schemas", "media", "providers", "tables", "transforms", "pipelines", "pages", "api", "sdk")
 CHILDREN = ("stills_child", "probe_child", "migrations")  # separate processes, not importable here
 
 

@@ -13,7 +13,7 @@ from promptreel.schemas.wire.prompt_runs import ExecuteRun
 from promptreel.sdk.resources import AsyncPromptRuns, PromptRuns
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("promptreel", "schemas", "media", "providers", "tables", "transforms", "pipelines", "api")
+FOLDERS = ("promptreel", "schemas", "media", "providers", "tables", "transforms", "pipelines", "pages", "api")
 
 
 def test_strategies_are_listed_in_one_module():

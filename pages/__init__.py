@@ -1,0 +1,1 @@
+"""HTML of runs: view models of committed tables, and the templates that show them."""
