@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run promptreel on this machine. Creates a virtual environment on first use.
 #
-#   ./run_local.sh                    run the built-in prompt and model on a generated sample film
+#   ./run_local.sh                    run the built-in prompt and model on a generated sample film, and write report.html
 #   ./run_local.sh FILE|FOLDER ...    run them on your media (further options: promptreel run --help)
 #   ./run_local.sh serve [OPTIONS]    serve the prompt-run API (options: promptreel serve --help)
 #   ./run_local.sh test [ARGS]        run the tests, without slow ones (ARGS go to pytest; slow ones: -m slow -n 0)
@@ -98,6 +98,6 @@ case "${1:-}" in
       [ -f "$film" ] || "$VENV/bin/promptreel" sample-film "$film"
       set -- "$film"
     fi
-    exec "$VENV/bin/promptreel" run --model signals --prompt measure_and_read "$@"
+    exec "$VENV/bin/promptreel" run --model signals --prompt measure_and_read --report report.html "$@"
     ;;
 esac

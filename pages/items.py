@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from promptreel.pages.answers import ShownAnswer, shorten, shown_answer
-from promptreel.pages.run_tables import RunTables
+from promptreel.pages.run_tables import CommittedTables
 from promptreel.pages.segments import (
     Row,
     SegmentCard,
@@ -17,7 +17,7 @@ from promptreel.pages.segments import (
     shown_failures,
     shown_notes,
 )
-from promptreel.pages.timeline import Block, Span, blocks, lane_count
+from promptreel.pages.timeline import TimelineBlock, Span, blocks, lane_count
 
 SEGMENTS_PER_PART: Final = 50
 _SEGMENTS_PER_QUERY: Final = 500
@@ -59,7 +59,7 @@ class ItemPart:
     first: int
     last: int
     segments: tuple[SegmentCard, ...]
-    timeline: tuple[Block, ...]
+    timeline: tuple[TimelineBlock, ...]
     lanes: int
     warnings: tuple[str, ...]
     synthesis: ShownSynthesis | None
@@ -70,7 +70,7 @@ class ItemPart:
         return self.first <= 1
 
 
-def item_parts(tables: RunTables) -> Iterator[ItemPart]:
+def item_parts(tables: CommittedTables) -> Iterator[ItemPart]:
     """Yield the items of a run by name; a long item in several parts of at most `SEGMENTS_PER_PART` segments.
 
     Raises:
@@ -99,7 +99,7 @@ def _groups(items: Sequence[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _parts_of_group(tables: RunTables, group: Sequence[Row], position: int) -> Iterator[ItemPart]:
+def _parts_of_group(tables: CommittedTables, group: Sequence[Row], position: int) -> Iterator[ItemPart]:
     ids = [item["video_id"] for item in group]
     rows = {row["video_id"]: row for row in _item_rows(tables, ids)}
     syntheses = {row["video_id"]: row for row in _synthesis_rows(tables, ids)}
@@ -121,7 +121,7 @@ def _parts_of_group(tables: RunTables, group: Sequence[Row], position: int) -> I
 
 
 def _parts_of_item(
-    tables: RunTables, item: Row, position: int, syntheses: dict[str, Row], failures: dict[str, list[Row]]
+    tables: CommittedTables, item: Row, position: int, syntheses: dict[str, Row], failures: dict[str, list[Row]]
 ) -> Iterator[ItemPart]:
     """Yield the parts of one item, however many segments it has."""
     offset = 0
@@ -165,7 +165,7 @@ def _part(
         segments=tuple(segments),
         timeline=timeline,
         lanes=lane_count(timeline),
-        warnings=shown_notes(item["warnings"] or ()) if offset == 0 else (),
+        warnings=shown_notes(item["own_warnings"]) if offset == 0 else (),
         synthesis=None if synthesis is None else _shown_synthesis(synthesis),
         failures=shown_failures(failures.get(item["video_id"], ())) if offset == 0 else (),
     )
@@ -181,21 +181,23 @@ def _shown_synthesis(row: Row) -> ShownSynthesis:
     )
 
 
-def _item_rows(tables: RunTables, ids: Sequence[str]) -> list[Row]:
+def _item_rows(tables: CommittedTables, ids: Sequence[str]) -> list[Row]:
     sql = """
         SELECT video_id, name, media_type, status, duration_us, width, height, segment_count, failed_segments, warnings
         FROM media WHERE list_contains($ids, video_id)"""
-    return tables.rows(sql, ["media"], ids=list(ids))
+    of_run = set(tables.run.manifest.warnings)  # the overview shows them once
+    rows = tables.rows(sql, ["media"], ids=list(ids))
+    return [{**row, "own_warnings": [text for text in row["warnings"] or () if text not in of_run]} for row in rows]
 
 
-def _synthesis_rows(tables: RunTables, ids: Sequence[str]) -> list[Row]:
+def _synthesis_rows(tables: CommittedTables, ids: Sequence[str]) -> list[Row]:
     sql = """
         SELECT video_id, metadata, covered_segments, segment_count, warning
         FROM video_results WHERE list_contains($ids, video_id)"""
     return tables.rows(sql, ["video_results"], ids=list(ids))
 
 
-def _failure_rows(tables: RunTables, ids: Sequence[str]) -> list[Row]:
+def _failure_rows(tables: CommittedTables, ids: Sequence[str]) -> list[Row]:
     sql = """
         SELECT video_id, operation, code, message FROM failures
         WHERE segment_id IS NULL AND list_contains($ids, video_id) ORDER BY operation"""

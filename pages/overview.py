@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from promptreel.pages.answers import shorten
-from promptreel.pages.run_tables import RunTables
+from promptreel.pages.run_tables import CommittedTables
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.money import format_amount, format_money, money_of
 from promptreel.tables.request import RunRequest
@@ -88,7 +88,7 @@ class RunOverview:
     costs: tuple[CostLine, ...]
 
 
-def run_overview(tables: RunTables, request: RunRequest) -> RunOverview:
+def run_overview(tables: CommittedTables, request: RunRequest) -> RunOverview:
     """Build the overview of a committed state.
 
     Raises:
@@ -119,7 +119,7 @@ def run_overview(tables: RunTables, request: RunRequest) -> RunOverview:
     )
 
 
-def _facts(tables: RunTables, counts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(tables: CommittedTables, counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = tables.run.manifest.rows_of
     facts = [
         ("items", _outcomes(counts, "media", rows("media"), ("completed", "partial", "failed", "cancelled"))),
@@ -149,7 +149,7 @@ def _outcomes(counts: Mapping[str, Any], group: str, total: int, names: tuple[st
     return f"{total:,}" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def _served(tables: RunTables) -> tuple[str, ...]:
+def _served(tables: CommittedTables) -> tuple[str, ...]:
     sql = f"""
         SELECT model, model_version, count(*) AS answers FROM results
         GROUP BY ALL ORDER BY answers DESC, model, model_version LIMIT {_MAX_VERSIONS}"""
@@ -160,7 +160,7 @@ def _served(tables: RunTables) -> tuple[str, ...]:
     )
 
 
-def _failures(tables: RunTables) -> list[FailureGroup]:
+def _failures(tables: CommittedTables) -> list[FailureGroup]:
     counted = tables.rows(
         "SELECT code, count(*) AS total, count(*) FILTER (retryable) AS retryable FROM failures "
         "GROUP BY code ORDER BY total DESC, code",
@@ -196,7 +196,7 @@ def _group(row: Mapping[str, Any], examples: list[dict[str, Any]]) -> FailureGro
     )
 
 
-def _costs(tables: RunTables) -> list[CostLine]:
+def _costs(tables: CommittedTables) -> list[CostLine]:
     sql = f"""
         SELECT purpose, model, currency, count(*) AS calls, count(*) FILTER (status <> 'success') AS errors,
             sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens + thought_tokens)::BIGINT AS output_tokens,

@@ -16,7 +16,7 @@ from promptreel.tables.storage import Storage
 
 
 @dataclass(frozen=True)
-class RunTables:
+class CommittedTables:
     """The tables of one committed state of a run, on one connection."""
 
     storage: Storage
@@ -44,7 +44,7 @@ class RunTables:
 
 
 @contextmanager
-def open_tables(storage: Storage, run: CommittedRun) -> Iterator[RunTables]:
+def open_tables(storage: Storage, run: CommittedRun) -> Iterator[CommittedTables]:
     """Open the tables of a run.
 
     Raises:
@@ -52,4 +52,4 @@ def open_tables(storage: Storage, run: CommittedRun) -> Iterator[RunTables]:
         StateExpired: the run is in progress, and a newer state has replaced this one.
     """
     with connect(storage, run) as connection:
-        yield RunTables(storage, run, connection)
+        yield CommittedTables(storage, run, connection)

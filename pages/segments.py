@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from promptreel.pages.answers import ShownAnswer, shorten, shown_answer
-from promptreel.pages.run_tables import RunTables
+from promptreel.pages.run_tables import CommittedTables
 
 MAX_TRANSCRIPT_CHARS: Final = 600
 _MAX_NOTE_CHARS: Final = 300
@@ -63,7 +63,7 @@ class SegmentCard:
     evidence: tuple[ShownEvidence, ...]
 
 
-def segment_rows(tables: RunTables, video_ids: Sequence[str], limit: int | None = None, offset: int = 0) -> list[Row]:
+def segment_rows(tables: CommittedTables, video_ids: Sequence[str], limit: int | None = None, offset: int = 0) -> list[Row]:
     """Return rows of `segments` of some items, by item and time."""
     bound = "" if limit is None else f" LIMIT {limit} OFFSET {offset}"
     sql = f"""
@@ -73,7 +73,7 @@ def segment_rows(tables: RunTables, video_ids: Sequence[str], limit: int | None 
     return tables.rows(sql, ["segments"], ids=list(video_ids))
 
 
-def segment_cards(tables: RunTables, segments: Sequence[Row]) -> list[SegmentCard]:
+def segment_cards(tables: CommittedTables, segments: Sequence[Row]) -> list[SegmentCard]:
     """Build the cards of rows of `segments`, in the same order.
 
     Raises:
@@ -159,7 +159,7 @@ def _notes(row: Row, result: Row | None) -> list[str]:
     return notes
 
 
-def _by_segment(tables: RunTables, table: str, columns: str, scope: Mapping[str, Any]) -> dict[str, list[Row]]:
+def _by_segment(tables: CommittedTables, table: str, columns: str, scope: Mapping[str, Any]) -> dict[str, list[Row]]:
     sql = f"""
         SELECT segment_id, {columns} FROM {table}
         WHERE list_contains($ids, video_id) AND list_contains($wanted, segment_id) ORDER BY ALL"""
@@ -169,7 +169,7 @@ def _by_segment(tables: RunTables, table: str, columns: str, scope: Mapping[str,
     return found
 
 
-def _middle_frames(tables: RunTables, scope: Mapping[str, Any]) -> dict[str, str]:
+def _middle_frames(tables: CommittedTables, scope: Mapping[str, Any]) -> dict[str, str]:
     sql = """
         SELECT f.segment_id, arg_min(f.file, abs(2 * f.time_us - s.start_us - s.end_us)) AS file
         FROM frames AS f JOIN segments AS s ON s.segment_id = f.segment_id

@@ -20,15 +20,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A block on a timeline: left edge and width in `UNITS`, and its lane, from 0."""
+class TimelineBlock:
+    """A segment on a timeline: left edge and width in `UNITS`, and its lane, from 0."""
 
     x: float
     width: float
     lane: int
 
 
-def blocks(spans: Sequence[Span], duration_us: int) -> tuple[Block, ...]:
+def blocks(spans: Sequence[Span], duration_us: int) -> tuple[TimelineBlock, ...]:
     """Place spans, which are sorted by their starts, on the timeline of an item.
 
     A span goes into the first lane that is free; beyond `MAX_LANES`, blocks share the last lane.
@@ -44,9 +44,9 @@ def blocks(spans: Sequence[Span], duration_us: int) -> tuple[Block, ...]:
         ends[lane] = max(ends[lane], span.end_us)
         x = round(span.start_us / length * UNITS, 2)
         width = round(max(_MIN_WIDTH, (span.end_us - span.start_us) / length * UNITS), 2)
-        placed.append(Block(x, min(width, UNITS - x) if x < UNITS else _MIN_WIDTH, lane))
+        placed.append(TimelineBlock(x, min(width, UNITS - x) if x < UNITS else _MIN_WIDTH, lane))
     return tuple(placed)
 
 
-def lane_count(placed: Sequence[Block]) -> int:
+def lane_count(placed: Sequence[TimelineBlock]) -> int:
     return max((block.lane for block in placed), default=0) + 1

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,13 +27,14 @@ from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.summary import print_summary, summary_of
 from promptreel.cli.target import expand_target
 from promptreel.providers.registry import check_run
-from promptreel.schemas.errors import InvalidInput, RunError
+from promptreel.schemas.errors import ExpectedError, InvalidInput, RunError
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.prompt_media import settings_for_prompt
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.prompt_versions import register_version
+from promptreel.tables.reader import committed_run
 from promptreel.tables.request import RunRequest, read_target, write_request
 from promptreel.tables.runner_command import runner_command
 from promptreel.tables.runner_log import last_runner_error, open_runner_log
@@ -68,6 +70,13 @@ _POLL_INTERVAL_S = 0.2
     metavar="NAME[=VALUE]",
     help="Option known only to the runner's job service, e.g. object_reuse; passed on unchecked.",
 )
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the run as an HTML page, as `promptreel report` does.",
+)
 @data_dir_option
 @json_option
 def run(
@@ -76,6 +85,7 @@ def run(
     resume: str | None,
     runner: str,
     runner_options: tuple[str, ...],
+    report_file: Path | None,
     data_dir: str,
     as_json: bool,
     **options: Any,
@@ -87,6 +97,8 @@ def run(
     retryable failures. Limits of calls and media, the output budget, the service tier and the model's address can be
     changed; a failure that the changed limit caused is retried.
     """
+    if report_file is not None and report_file.suffix.lower() != ".html":
+        raise InvalidInput(f"--report {report_file}: a report is an HTML file; use the suffix .html")
     named, beam_options = _parse_words(target, runner)
     beam_options += _parse_runner_options(runner_options, runner)
     storage = open_data_dir(data_dir)
@@ -107,6 +119,8 @@ def run(
         print_json(summary)
     else:
         print_summary(storage, summary)
+    if report_file is not None:
+        _write_report(storage, run_id, report_file, to_stderr=as_json)
     sys.exit(EXIT_CODES[summary["status"]])
 
 
@@ -177,6 +191,18 @@ def _create(storage: Storage, named: Sequence[str], prompt_name: str, options: d
     request = RunRequest(new_run_id(), prompt, settings, as_named, created_at, labels=labels, prompt_version=version)
     write_request(storage, request, sample_target(target.items, settings))
     return request.run_id
+
+
+def _write_report(storage: Storage, run_id: str, file: Path, to_stderr: bool) -> None:
+    """Write the report and name it. The run has ended, so a failure to write is a warning and the exit code is the run's."""
+    from promptreel.cli.report import report_of, report_text
+
+    try:
+        written = report_of(storage, committed_run(storage, run_id), file)
+    except ExpectedError as error:
+        click.echo(f"warning: the run is complete, but its report is missing: {error}", err=True)
+        return
+    click.echo(f"\nreport   {report_text(written)}", err=to_stderr)
 
 
 def _execute_until_commit(
