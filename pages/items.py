@@ -17,7 +17,7 @@ from promptreel.pages.segments import (
     shown_failures,
     shown_notes,
 )
-from promptreel.pages.timeline import TimelineBlock, Span, blocks, lane_count
+from promptreel.pages.timeline import Span, TimelineBlock, blocks, lane_count
 
 SEGMENTS_PER_PART: Final = 50
 _SEGMENTS_PER_QUERY: Final = 500

@@ -63,7 +63,9 @@ class SegmentCard:
     evidence: tuple[ShownEvidence, ...]
 
 
-def segment_rows(tables: CommittedTables, video_ids: Sequence[str], limit: int | None = None, offset: int = 0) -> list[Row]:
+def segment_rows(
+    tables: CommittedTables, video_ids: Sequence[str], limit: int | None = None, offset: int = 0
+) -> list[Row]:
     """Return rows of `segments` of some items, by item and time."""
     bound = "" if limit is None else f" LIMIT {limit} OFFSET {offset}"
     sql = f"""

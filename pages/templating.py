@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from promptreel.schemas.mediatime import format_timecode
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
+_NOT_IN_TOKENS: Final = re.compile(r"[^a-z_-]")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # not allowed in HTML
 
 
@@ -53,10 +54,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
+    environment.filters["token"] = _token
     environment.filters["timecode"] = format_timecode
     environment.globals["stylesheet"] = stylesheet
     environment.globals["content_security_policy"] = content_security_policy
     return environment
+
+
+def _token(value: str) -> str:
+    """Return a status, a reason or a language code as part of a class or a `lang` attribute."""
+    return _NOT_IN_TOKENS.sub("", value.lower())
 
 
 def _printable(value: Any) -> Any:
