@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from promptreel.pages.answers import shorten
@@ -108,8 +108,8 @@ def run_overview(tables: CommittedTables, request: RunRequest) -> RunOverview:
         prompt=prompt,
         model=request.settings.model.model,
         served=_served(tables),
-        created_at=request.created_at,
-        committed_at=manifest.committed_at,
+        created_at=_moment(request.created_at),
+        committed_at=_moment(manifest.committed_at),
         duration=_duration(request.created_at, manifest.committed_at),
         facts=tuple(_facts(tables, manifest.counts)),
         warnings=tuple(warnings[:_MAX_WARNINGS]),
@@ -220,6 +220,14 @@ def _cost(row: Mapping[str, Any]) -> str:
     if row["cost"] is None or row["currency"] is None:
         return "unknown" if row["input_tokens"] or row["output_tokens"] else "none"
     return format_amount(row["cost"], row["currency"])
+
+
+def _moment(timestamp: str) -> str:
+    """Return an ISO-8601 timestamp as date and time to the second; other text as it is."""
+    try:
+        return datetime.fromisoformat(timestamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except ValueError:
+        return timestamp
 
 
 def _duration(start: str, end: str) -> str | None:

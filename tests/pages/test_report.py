@@ -38,6 +38,7 @@ def test_empty_run_has_a_report(storage, tmp_path):
     page = read_page(written.path)
     check_page(page)
     assert "The run has no items." in page.text
+    assert "created 2026-04-20 10:00:00 UTC" in page.text
 
 
 def test_failures_are_grouped_with_their_fix(storage, tmp_path):
