@@ -66,7 +66,7 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list) and any(isinstance(part, dict | list) for part in value) and depth < 20:
         for index, part in enumerate(value):
             yield from _leaves(part, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and value:
         yield path, ", ".join(map(_plain, value))
     elif value is not None:
         yield path, _plain(value)

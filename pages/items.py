@@ -165,7 +165,7 @@ def _part(
         segments=tuple(segments),
         timeline=timeline,
         lanes=lane_count(timeline),
-        warnings=shown_notes(item["own_warnings"]) if offset == 0 else (),
+        warnings=shown_notes(item["warnings"]) if offset == 0 else (),
         synthesis=None if synthesis is None else _shown_synthesis(synthesis),
         failures=shown_failures(failures.get(item["video_id"], ())) if offset == 0 else (),
     )
@@ -185,9 +185,7 @@ def _item_rows(tables: CommittedTables, ids: Sequence[str]) -> list[Row]:
     sql = """
         SELECT video_id, name, media_type, status, duration_us, width, height, segment_count, failed_segments, warnings
         FROM media WHERE list_contains($ids, video_id)"""
-    of_run = set(tables.run.manifest.warnings)  # the overview shows them once
-    rows = tables.rows(sql, ["media"], ids=list(ids))
-    return [{**row, "own_warnings": [text for text in row["warnings"] or () if text not in of_run]} for row in rows]
+    return tables.without_run_warnings(tables.rows(sql, ["media"], ids=list(ids)))
 
 
 def _synthesis_rows(tables: CommittedTables, ids: Sequence[str]) -> list[Row]:

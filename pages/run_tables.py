@@ -42,6 +42,11 @@ class CommittedTables:
             with reading(self.run.manifest):
                 raise find_damage(self.storage, self.run.manifest, list(tables)) or error from error
 
+    def without_run_warnings(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows whose `warnings` lack those of the run, which the overview shows once."""
+        of_run = set(self.run.manifest.warnings)
+        return [{**row, "warnings": [text for text in row["warnings"] or () if text not in of_run]} for row in rows]
+
 
 @contextmanager
 def open_tables(storage: Storage, run: CommittedRun) -> Iterator[CommittedTables]:

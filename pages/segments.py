@@ -72,7 +72,7 @@ def segment_rows(
         SELECT video_id, segment_id, segment_number, media_type, start_us, end_us, start_reason, end_reason, status,
             segment_label, warnings, answered_by_segment_id
         FROM segments WHERE list_contains($ids, video_id) ORDER BY video_id, start_us, segment_id{bound}"""
-    return tables.rows(sql, ["segments"], ids=list(video_ids))
+    return tables.without_run_warnings(tables.rows(sql, ["segments"], ids=list(video_ids)))
 
 
 def segment_cards(tables: CommittedTables, segments: Sequence[Row]) -> list[SegmentCard]:
@@ -151,7 +151,7 @@ def _card(
 
 
 def _notes(row: Row, result: Row | None) -> list[str]:
-    notes = list(row["warnings"] or ())
+    notes = list(row["warnings"])
     if row["answered_by_segment_id"]:
         notes.append("the answer is that of a near-duplicate segment")
     if result is not None:

@@ -85,15 +85,15 @@ def test_run_killed_before_its_first_commit_is_interrupted(tmp_path, media):
 
 
 def test_run_is_interrupted_until_its_newest_attempt_commits(finished_run):
-    from promptreel.cli.read import _status
     from promptreel.tables.attempts import begin_attempt
+    from promptreel.tables.run_status import run_status
 
     data, run_id, *_ = finished_run
     storage = open_storage(data)
     manifest = newest_manifest(storage, run_id)
-    assert _status(storage, run_id, manifest) == "completed_with_failures"
+    assert run_status(storage, run_id, manifest) == "completed_with_failures"
     attempt = begin_attempt(storage, run_id)
-    assert _status(storage, run_id, manifest) == "interrupted"
+    assert run_status(storage, run_id, manifest) == "interrupted"
     (data / "runs" / run_id / "attempts" / f"{attempt:06d}.json").unlink()
 
 

@@ -140,8 +140,13 @@ def test_unusable_out_is_rejected(out, message, storage, tmp_path):
 
 
 def test_answers_are_flattened_and_bounded():
-    answer = shown_answer(json.dumps({"a": {"b": [1, 2.5]}, "c": [{"d": "x"}, {"d": None}], "e": True}))
-    assert [(field.path, field.text) for field in answer.fields] == [("a.b", "1, 2.5"), ("c[0].d", "x"), ("e", "true")]
+    answer = shown_answer(json.dumps({"a": {"b": [1, 2.5]}, "c": [{"d": "x"}, {"d": None}], "e": True, "f": []}))
+    assert [(field.path, field.text) for field in answer.fields] == [
+        ("a.b", "1, 2.5"),
+        ("c[0].d", "x"),
+        ("e", "true"),
+        ("f", "[]"),
+    ]
     assert not answer.is_shortened
     assert shown_answer("no json").fields[0].text == "no json"
     for large in (

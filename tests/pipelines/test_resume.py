@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
-from promptreel.cli.read import _status as status_of
 from promptreel.media.ffmpeg import VARIABLE, ffmpeg_candidates, find_ffmpeg
 from promptreel.pipelines.runner import execute_run
 from promptreel.schemas.errors import CommitConflict
 from promptreel.tables.attempts import begin_attempt, is_running, runner_lock
 from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.run_status import run_status as status_of
 from promptreel.tables.storage import open_storage
 from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
