@@ -28,7 +28,7 @@ def test_report_shows_every_item_with_pictures(finished_run, tmp_path):
         "Frame of segment 1",
     ]
     assert page.text.count("sound only") == 1
-    assert page.text.count("no transcription: ") == 1  # a warning of the run is shown once
+    assert page.text.count("no transcription: the weights of") == 1  # a warning of the run is shown once
     assert str(data) not in " ".join(page.attributes("href"))
 
 
