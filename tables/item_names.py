@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -11,3 +12,12 @@ def names_of(item: Mapping[str, Any]) -> set[str]:
     bytes."""
     others = (uri.rsplit("/", 1)[-1] for uri in item["other_uris"])
     return {item["video_id"], item["name"], item["uri"], *item["other_uris"], *others}
+
+
+def shown_names(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the name of each item (a row of `media`) by its id; a name that several items share is followed by the id."""
+    uses = Counter(item["name"] for item in items)
+    return {
+        item["video_id"]: item["name"] if uses[item["name"]] == 1 else f"{item['name']} ({item['video_id']})"
+        for item in items
+    }

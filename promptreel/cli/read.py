@@ -14,7 +14,7 @@ import click
 
 from promptreel.cli.label_options import label_filters, labels_of
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
-from promptreel.cli.output import print_json, print_table
+from promptreel.cli.output import print_json, print_note, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
@@ -25,7 +25,7 @@ from promptreel.tables.attempts import is_running, last_attempt
 from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
 from promptreel.tables.interim import newest_readable, reading
-from promptreel.tables.item_names import names_of
+from promptreel.tables.item_names import names_of, shown_names
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import check_parts
@@ -76,7 +76,7 @@ def runs(
     print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
     for row in listed:
         for warning in row["warnings"]:
-            click.echo(f"warning: {row['run_id']}: {warning}")
+            print_note(f"warning: {row['run_id']}: {warning}")
 
 
 @click.command()
@@ -94,6 +94,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     run = _committed(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
+    shown = shown_names(items)
     selected = [row["video_id"] for row in items if media is None or media in names_of(row)]
     if not selected:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
@@ -106,15 +107,15 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     if video_level:
         columns = ["media", "covers", "result", "warning"]
         cells = [
-            [names[r["video_id"]], f"{r['covered_segments']} of {r['segment_count']}", _line(r), r["warning"]]
+            [shown[r["video_id"]], f"{r['covered_segments']} of {r['segment_count']}", _line(r), r["warning"]]
             for r in rows
         ]
     else:
         columns = ["media", "time", "result", "warning"]
-        cells = [[names[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
+        cells = [[shown[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
     print_table(f"Results of {run.run_id}", columns, cells)
     if missing := segments_without_result(storage, run, selected):
-        click.echo(missing)
+        print_note(missing)
 
 
 @click.command()
@@ -146,7 +147,7 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     )
     if any(row["retryable"] for row in rows):
         resume = command_line(storage, "run", "--resume", run.run_id)
-        click.echo(f"retry the retryable failures: {resume}")
+        print_note(f"retry the retryable failures: {resume}")
 
 
 @click.command()
