@@ -58,7 +58,7 @@ def print_note(text: str) -> None:
 
 def plain_value(value: Any) -> str:
     """Render a complete value as one field of tab-separated text; `\\t`, `\\n`, `\\\\` and `\\x1b` are escapes."""
-    return _escaped(_text(value).replace("\\", "\\\\"))
+    return printable(_text(value).replace("\\", "\\\\"))
 
 
 def cell(value: Any, max_chars: int = _MAX_CELL_CHARS) -> str:
@@ -126,12 +126,13 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _one_line(text: str) -> str:
-    return _escaped(" ".join(text.split()))
-
-
-def _escaped(text: str) -> str:
+def printable(text: str) -> str:
+    """Replace control characters of one line of text by escapes."""
     return _UNPRINTABLE.sub(lambda found: _escape(found.group()), text)
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def _escape(character: str) -> str:
