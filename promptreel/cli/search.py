@@ -23,8 +23,8 @@ from promptreel.tables.text_search import TextHit, search_text
 def search(text: str, run_ids: tuple[str, ...], limit: int, data_dir: str, as_json: bool) -> None:
     """Find the answers, transcripts and syntheses that contain all words of TEXT.
 
-    Reads all runs, newest first, or the given ones. This compares letters: it finds no synonyms and does not rank. The search
-    of `promptreel serve` does both.
+    Reads all runs, newest first, or the given ones. This compares letters: it finds no synonyms and does not rank. The
+    search of `promptreel serve` does both.
     """
     storage = open_data_dir(data_dir)
     words = text.split()

@@ -30,8 +30,8 @@ _MAX_TEXT_CHARS: Final = 300
 def show(run_id: str, item: str, segment: str | None, full: bool, data_dir: str, as_json: bool) -> None:
     """Show ITEM of RUN: facts, segments with their fields and transcripts, synthesis, failures.
 
-    ITEM is a file name, an id, or the start of one. With SEGMENT, the number or the id of a segment, show that segment and the
-    model calls behind its answer.
+    ITEM is a file name, an id, or the start of one. With SEGMENT, the number or the id of a segment, show that segment
+    and the model calls behind its answer.
     """
     storage = open_data_dir(data_dir)
     run = committed_or_newest(storage, run_id)
