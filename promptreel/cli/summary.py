@@ -140,15 +140,16 @@ def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"  {command_line(storage, 'results', run_id)}")
     click.echo(f"  {command_line(storage, 'sql', 'SELECT * FROM fields LIMIT 5', '--run', run_id)}")
     if isinstance(storage, LocalStorage):
-        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_duckdb_command()}      # works without promptreel")
+        click.echo(f"  {_duckdb_command(summary['folder'])}      # works without promptreel")
 
 
-def _duckdb_command() -> str:
+def _duckdb_command(folder: str) -> str:
     """Return a command that opens the run's views in the DuckDB shell if it is installed, otherwise in Python."""
+    file = f"{folder}/tables.sql"
     if shutil.which("duckdb"):
-        return "duckdb -init tables.sql"
-    script = "import duckdb; duckdb.execute(open('tables.sql').read()); print(duckdb.sql('FROM fields LIMIT 5'))"
-    return f'{shlex.quote(sys.executable)} -c "{script}"'
+        return shlex.join(["duckdb", "-init", file])
+    script = f"import duckdb; duckdb.execute(open({file!r}).read()); print(duckdb.sql('FROM fields LIMIT 5'))"
+    return shlex.join([sys.executable, "-c", script])
 
 
 def _outcomes(counts: dict[str, int], group: str, names: tuple[str, ...]) -> str:
