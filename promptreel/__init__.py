@@ -6,9 +6,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from promptreel.reading import open_run
     from promptreel.sdk import AsyncPromptReel, PromptReel
 
-__all__ = ["AsyncPromptReel", "PromptReel", "__version__"]
+__all__ = ["AsyncPromptReel", "PromptReel", "__version__", "open_run"]
 
 try:
     __version__ = version("promptreel")
@@ -17,9 +18,13 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 
 def __getattr__(name: str) -> Any:
-    """Import the clients lazily: the command line does not need their dependencies."""
+    """Import the clients and the reader on use: the command line does not need the dependencies of the clients."""
     if name in ("PromptReel", "AsyncPromptReel"):
         from promptreel import sdk
 
         return getattr(sdk, name)
+    if name == "open_run":
+        from promptreel.reading import open_run
+
+        return open_run
     raise AttributeError(f"module 'promptreel' has no attribute {name!r}")

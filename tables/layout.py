@@ -12,7 +12,7 @@ runs/<run_id>/
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
     outcomes/<shard>/<worker>.jsonl one line for each plan of an item and each finished operation
     retries/<retry_id>.json which failures of the run are retried
-    tables/<table>/*.parquet
+    tables/<table>/part-<shard>-<id>.parquet
     manifests/<n>.json      each lists every live part; the newest is current
     interim/<n>.json        the same during the run, before its first manifest; superseded ones are removed
     tables.sql              views over the newest manifest, for any DuckDB

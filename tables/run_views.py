@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -28,19 +29,24 @@ _TABLES_WITH_ADDED_COLUMNS: Final = frozenset(
 )
 
 
-def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema) -> str:
+def table_view_sql(table: str, files: Sequence[str], schema: pa.Schema, variable: str | None = None) -> str:
     """Build a SELECT over the part files of one table; without files, it returns the same columns and no rows.
 
     A column that was added after a part was written is null in the rows of that part.
+
+    Args:
+        variable: the files are relative to the folder in this variable of DuckDB.
     """
     columns = ", ".join(f"NULL::{duckdb_type(column.type)} AS {quoted(column.name)}" for column in schema)
     empty = f"SELECT {columns} WHERE false"
     if not files:
         return empty
-    listed = ", ".join(_text(file) for file in files)
+    listed = f"[{', '.join(_text(file) for file in files)}]"
+    if variable is not None:
+        listed = f"list_transform({listed}, lambda file: getvariable({_text(variable)}) || '/' || file)"
     if table not in _TABLES_WITH_ADDED_COLUMNS:
-        return f"SELECT * FROM read_parquet([{listed}])"
-    return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
+        return f"SELECT * FROM read_parquet({listed})"
+    return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet({listed}, union_by_name = true)"
 
 
 def run_view_sql(prompt: Prompt, source: str, evidence: Sequence[str] = (), evidence_source: str = "") -> str:
@@ -60,25 +66,50 @@ def run_view_sql(prompt: Prompt, source: str, evidence: Sequence[str] = (), evid
     return with_evidence_columns(view, sorted(taken), evidence, evidence_source)
 
 
-def views_sql(prompt: Prompt, manifest: Manifest, evidence: Sequence[str] = ()) -> str:
-    """Render the views of a committed run as a script for a DuckDB that is started in the run folder."""
-    schemas = table_schemas(prompt)
-    lines = [
-        f"-- Views over manifest {manifest.number} of {manifest.run_id}; rewritten at every commit.",
-        "-- Run it in this folder: duckdb -init tables.sql",
-    ]
-    for table in TABLES:
-        select = table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table])
-        lines.append(f"CREATE OR REPLACE VIEW {quoted(table)} AS {select};")
-    view = run_view_sql(prompt, quoted("results"), evidence, quoted(FIELD_EVIDENCE))
-    lines.append(f"CREATE OR REPLACE VIEW {quoted(manifest.run_id)} AS {view};")
-    lines.append(f'CREATE OR REPLACE VIEW "fields" AS SELECT * FROM {quoted(manifest.run_id)};')
+def views_sql(prompt: Prompt, manifest: Manifest, folder: str, evidence: Sequence[str] = ()) -> str:
+    """Render the views of a committed run as a script for any DuckDB, started in any folder.
+
+    The folder of the run is a variable of DuckDB, named by the run's id, so that the script also works after a move: the
+    value that the user has set, otherwise the working directory if it is this run's folder, otherwise `folder`.
+
+    Args:
+        folder: the folder of the run at the commit, as an absolute path or a URL.
+    """
+    run_id, schemas = manifest.run_id, table_schemas(prompt)
+    selects = {
+        table: table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table], run_id)
+        for table in TABLES
+    }
+    lines = _header(manifest, folder)
+    lines += [f"CREATE OR REPLACE VIEW {quoted(table)} AS {select};" for table, select in selects.items()]
+    # Not over the views above: the script of another run in the same session replaces those.
+    view = run_view_sql(prompt, f"({selects['results']})", evidence, f"({selects[FIELD_EVIDENCE]})")
+    lines.append(f"CREATE OR REPLACE VIEW {quoted(run_id)} AS {view};")
+    lines.append(f'CREATE OR REPLACE VIEW "fields" AS SELECT * FROM {quoted(run_id)};')
     return "\n".join(lines) + "\n"
+
+
+def _header(manifest: Manifest, folder: str) -> list[str]:
+    """Comments on how to load the script, and the statement that sets the variable."""
+    run_id = manifest.run_id
+    known = next((f"WHEN EXISTS (FROM glob({_text(part.file)})) THEN '.' " for part in manifest.parts), None)
+    default = f"CASE {known}ELSE {_text(folder)} END" if known else _text(folder)
+    # A line break in a path would end the comment, and the rest would be a statement.
+    shown = " ".join(folder.split())
+    return [
+        f"-- Views over manifest {manifest.number} of {run_id}; rewritten at every commit. They name exactly its files.",
+        f"-- From any folder: duckdb -init {shlex.quote(f'{shown}/tables.sql')}",
+        "-- If the folder was moved, start DuckDB in it, or set its new path before you load this file:",
+        f"--   SET VARIABLE {quoted(run_id)} = '/new/path/{run_id}';",
+        f"SET VARIABLE {quoted(run_id)} = coalesce(getvariable({_text(run_id)}), {default});",
+    ]
 
 
 def write_views(storage: Storage, prompt: Prompt, manifest: Manifest, evidence: Sequence[str] = ()) -> None:
     """Write `tables.sql` for a committed manifest."""
-    storage.write_atomic(layout.views_file(manifest.run_id), views_sql(prompt, manifest, evidence).encode())
+    folder = f"{storage.root}/{layout.run_folder(manifest.run_id)}"
+    script = views_sql(prompt, manifest, folder, evidence)
+    storage.write_atomic(layout.views_file(manifest.run_id), script.encode())
 
 
 def duckdb_type(kind: pa.DataType) -> str:

@@ -35,6 +35,8 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     ),
     "runs": LazyCommand("promptreel.cli.read:runs", "run", "List runs, newest first."),
     "results": LazyCommand("promptreel.cli.read:results", "run", "Show the results of a run."),
+    "show": LazyCommand("promptreel.cli.show:show", "run", "Show one item, or one of its segments, as text."),
+    "search": LazyCommand("promptreel.cli.search:search", "run", "Find words in answers and transcripts."),
     "failures": LazyCommand(
         "promptreel.cli.read:failures", "run", "Show what failed in a run, why, and how to fix it."
     ),

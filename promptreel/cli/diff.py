@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
-from promptreel.cli.output import print_json, print_table
+from promptreel.cli.output import print_json, print_note, print_table
 from promptreel.schemas.errors import InvalidInput, StorageError
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.tables.diff import DiffSummary, FieldChange, RunDiff
-from promptreel.tables.reader import committed_run
+from promptreel.tables.item_names import shown_names
+from promptreel.tables.reader import committed_run, read_rows
 
 _DEFAULT_ROWS: Final = 50
 _BATCH_ROWS: Final = 10_000
@@ -69,7 +70,8 @@ def diff(
     if out is not None and out.suffix.lower() not in _WRITERS:
         raise InvalidInput(f"--out {out}: the extension must be one of {', '.join(_WRITERS)}")
     storage = open_data_dir(data_dir)
-    compared = RunDiff(storage, committed_run(storage, run_a), committed_run(storage, run_b))
+    before = committed_run(storage, run_a)
+    compared = RunDiff(storage, before, committed_run(storage, run_b))
     summary = compared.summary()
     rows = (change for _, change in compared.rows(include_same=include_same, limit=None if out else limit))
     if out is not None:
@@ -84,25 +86,27 @@ def diff(
         print_json({"summary": summary.to_dict(), "changes": [change.to_dict() for change in rows]})
         return
     _print_summary(summary, run_a, run_b)
+    names = shown_names(read_rows(storage, before, "media"))
     columns = ["media", "time", "field", "change", "before", "after"]
-    print_table(f"{run_a} → {run_b}", columns, (_cells(change) for change in rows))
+    print_table(f"{run_a} → {run_b}", columns, (_cells(change, names) for change in rows))
 
 
 def _print_summary(summary: DiffSummary, run_a: str, run_b: str) -> None:
     columns = ["field", "added", "removed", "changed", "same"]
-    print_table("Fields", columns, ([path, *counts.values()] for path, counts in summary.fields.items()))
+    fields = ([path, *counts.values()] for path, counts in summary.fields.items())
+    print_table("Fields", columns, fields, err=True)
     matched = ", ".join(f"{count} {_MATCHED[how]}" for how, count in summary.segments.items() if count)
-    click.echo(f"{summary.changed_segments} of {sum(summary.segments.values())} segments differ; matched: {matched}")
+    print_note(f"{summary.changed_segments} of {sum(summary.segments.values())} segments differ; matched: {matched}")
     for count, run_id in ((summary.only_before, run_a), (summary.only_after, run_b)):
         if count:
-            click.echo(f"{count} media only in {run_id} are not compared")
+            print_note(f"{count} media only in {run_id} are not compared")
 
 
-def _cells(change: FieldChange) -> list[Any]:
+def _cells(change: FieldChange, names: Mapping[str, str]) -> list[Any]:
     times = f"{format_timecode(change.start_us)}–{format_timecode(change.end_us)}"
     values = ["" if value is None else _plain(value) for value in (change.before, change.after)]
     how = "" if change.matched_by == "id" else f" ({_MATCHED[change.matched_by]})"
-    return [change.video_id, times + how, change.field, change.change, *values]
+    return [names[change.video_id], times + how, change.field, change.change, *values]
 
 
 def _plain(value: Any) -> str:

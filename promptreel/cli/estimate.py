@@ -8,7 +8,7 @@ import click
 
 from promptreel.cli.model_messages import warn_of_models
 from promptreel.cli.options import data_dir_option, json_option, load_prompt, open_data_dir, prompt_option
-from promptreel.cli.output import print_json, print_table
+from promptreel.cli.output import print_json, print_note, print_table
 from promptreel.cli.sampling import sample_target
 from promptreel.cli.settings_options import settings_of, settings_options
 from promptreel.cli.target import expand_target
@@ -71,42 +71,42 @@ def estimate(
     columns = ["name", "type", "seconds", "segments", "calls", "reused", "input", "output", "cost", "would fail"]
     tier = "" if estimated["tier"] == "standard" else f" at the tier {estimated['tier']}"
     print_table(f"Estimate with {estimated['model']}{tier}", columns, rows)
-    click.echo(
+    print_note(
         f"items {estimated['eligible_items']} of {estimated['items']}, segments {_span(estimated['segments'])}, "
         f"model calls {_span(estimated['model_calls'])}, reused {estimated['reused_results']}"
     )
     _print_money(estimated)
     if estimated["token_rates"] == "generic":
-        click.echo(generic_rates_note(estimated["model"]))
+        print_note(generic_rates_note(estimated["model"]))
     if not estimated["exact"] and settings.segmentation.segments_by is not None:
-        click.echo("Segment counts are bounds until a model has marked the segments.")
+        print_note("Segment counts are bounds until a model has marked the segments.")
     elif not estimated["exact"] and settings.dedupe_segments:
-        click.echo("Segments and calls are bounds until the media is decoded; use --analyze for exact counts.")
+        print_note("Segments and calls are bounds until the media is decoded; use --analyze for exact counts.")
     elif not estimated["exact"]:
-        click.echo("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
+        print_note("Segment counts are bounds until the media is decoded; use --analyze for exact counts.")
 
 
 def _print_money(estimated: dict[str, Any]) -> None:
     """Print the expected tokens and money, where the prices are from, and what the figures rest on."""
     tokens, cost, calibration = estimated["expected_tokens"], estimated["cost"], estimated["calibration"]
     most = ", ".join(f"{name} {count:,}" for name, count in estimated["input_tokens"].items())
-    click.echo(f"tokens: input {_spread(tokens['input'])}, output {_spread(tokens['output'])}; maximum input: {most}")
+    print_note(f"tokens: input {_spread(tokens['input'])}, output {_spread(tokens['output'])}; maximum input: {most}")
     if cost is None:
-        click.echo(
+        print_note(
             f"cost: unknown, because the price of {estimated['model']} or of the embedding model is unknown; "
             "give it with --prices FILE"
         )
     elif cost["currency"] is not None:
         source = ", ".join(part for part in (cost["price_source"], cost["price_date"]) if part)
-        click.echo(f"cost: {_cost(cost)}, tier {cost['tier']}" + (f", prices of {source}" if source else ""))
+        print_note(f"cost: {_cost(cost)}, tier {cost['tier']}" + (f", prices of {source}" if source else ""))
     if calibration is not None:
         runs = f"{calibration['runs']} earlier {'run' if calibration['runs'] == 1 else 'runs'}"
-        click.echo(
+        print_note(
             f"calibrated by {calibration['calls']:,} calls of {runs} with this model and media input "
             f"({', '.join(calibration['kinds'])})"
         )
     elif any(estimated["model_calls"]):
-        click.echo("not calibrated: the data folder has no calls of earlier runs with this model and media input")
+        print_note("not calibrated: the data folder has no calls of earlier runs with this model and media input")
 
 
 def _spread(spread: dict[str, int]) -> str:

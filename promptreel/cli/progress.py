@@ -60,7 +60,8 @@ class RunProgress:
             return
         if self._live is not None:
             self._next_update = now + _LIVE_INTERVAL_S
-            self._live.update(Text(self._line(self._counters(), self._service_state())))
+            line = self._line(self._counters(), self._service_state())
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
             return
         counters, state = self._counters(), self._service_state()
         shown = (counters, None if state is None else (state.status, state.since, state.message))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,25 +11,24 @@ from typing import Any
 
 import click
 
+from promptreel.cli.chosen_runs import committed_or_newest, intact_runs
 from promptreel.cli.label_options import label_filters, labels_of
 from promptreel.cli.options import command_line, data_dir_option, json_option, open_data_dir
-from promptreel.cli.output import print_json, print_table
+from promptreel.cli.output import print_json, print_note, print_table
 from promptreel.cli.result_notes import segments_without_result, with_segment_warnings
-from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
+from promptreel.schemas.errors import InvalidInput, RunDamaged
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.schemas.money import Money, format_money, money_of
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.tables.analyst_views import connect_views
-from promptreel.tables.attempts import is_running
 from promptreel.tables.current_views import CURRENT_FIELDS, CURRENT_RESULTS
 from promptreel.tables.export import EXPORT_FORMATS, export_rows
-from promptreel.tables.interim import newest_readable, reading
-from promptreel.tables.item_names import names_of
+from promptreel.tables.interim import newest_readable
+from promptreel.tables.item_names import names_of, shown_names
 from promptreel.tables.json_values import json_value
 from promptreel.tables.manifest import Manifest
-from promptreel.tables.part_files import check_parts
 from promptreel.tables.progress import read_progress
-from promptreel.tables.reader import CommittedRun, query, read_rows, readable_run
+from promptreel.tables.reader import query, read_rows
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.run_status import run_status
 from promptreel.tables.storage import Storage
@@ -77,7 +75,7 @@ def runs(
     print_table("Runs", columns, ([row[column] for column in columns] for row in shown))
     for row in listed:
         for warning in row["warnings"]:
-            click.echo(f"warning: {row['run_id']}: {warning}")
+            print_note(f"warning: {row['run_id']}: {warning}")
 
 
 @click.command()
@@ -92,9 +90,10 @@ def runs(
 def results(run_id: str | None, media: str | None, limit: int, video_level: bool, data_dir: str, as_json: bool) -> None:
     """Show the results of RUN_ID (default: the newest run)."""
     storage = open_data_dir(data_dir)
-    run = committed(storage, run_id)
+    run = committed_or_newest(storage, run_id)
     items = read_rows(storage, run, "media")
     names = {row["video_id"]: row["name"] for row in items}
+    shown = shown_names(items)
     selected = [row["video_id"] for row in items if media is None or media in names_of(row)]
     if not selected:
         raise InvalidInput(f"no media {media!r} in run {run.run_id}; it has {', '.join(sorted(names.values())[:10])}")
@@ -107,15 +106,15 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
     if video_level:
         columns = ["media", "covers", "result", "warning"]
         cells = [
-            [names[r["video_id"]], f"{r['covered_segments']} of {r['segment_count']}", _line(r), r["warning"]]
+            [shown[r["video_id"]], f"{r['covered_segments']} of {r['segment_count']}", _line(r), r["warning"]]
             for r in rows
         ]
     else:
         columns = ["media", "time", "result", "warning"]
-        cells = [[names[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
+        cells = [[shown[r["video_id"]], _times(r), _line(r), r["warning"]] for r in rows]
     print_table(f"Results of {run.run_id}", columns, cells)
     if missing := segments_without_result(storage, run, selected):
-        click.echo(missing)
+        print_note(missing)
 
 
 @click.command()
@@ -125,7 +124,7 @@ def results(run_id: str | None, media: str | None, limit: int, video_level: bool
 def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     """Show what failed in RUN_ID (default: the newest run), why, and whether a resume may fix it."""
     storage = open_data_dir(data_dir)
-    run = committed(storage, run_id)
+    run = committed_or_newest(storage, run_id)
     rows = read_rows(storage, run, "failures")
     if as_json:
         print_json(rows)
@@ -147,7 +146,7 @@ def failures(run_id: str | None, data_dir: str, as_json: bool) -> None:
     )
     if any(row["retryable"] for row in rows):
         resume = command_line(storage, "run", "--resume", run.run_id)
-        click.echo(f"retry the retryable failures: {resume}")
+        print_note(f"retry the retryable failures: {resume}")
 
 
 @click.command()
@@ -181,9 +180,9 @@ def sql(
     """
     storage = open_data_dir(data_dir)
     if not run_ids and _CURRENT.search(statement):
-        selected = list(_intact_runs(storage))
+        selected = list(intact_runs(storage))
     else:
-        selected = [committed(storage, run_id) for run_id in run_ids or (None,)]
+        selected = [committed_or_newest(storage, run_id) for run_id in run_ids or (None,)]
     with connect_views(storage, selected) as connection:
         if out is not None:
             count = export_rows(connection, statement, out, limit)
@@ -197,47 +196,6 @@ def sql(
         print_json(json_value(answer.to_pylist()))
         return
     print_table(f"{answer.num_rows} rows", answer.column_names, (list(row.values()) for row in answer.to_pylist()))
-
-
-def committed(storage: Storage, run_id: str | None) -> CommittedRun:
-    """Return the named run, or the newest one with tables that is not damaged; say so if it has not ended."""
-    if run_id is not None:
-        return _with_note(storage, readable_run(storage, run_id))
-    run = next(_intact_runs(storage, "; reading the run before it"), None)
-    if run is None:
-        raise RunNotFound(f"no run with tables in {storage.root}; start one with: promptreel run FOLDER")
-    return run
-
-
-def _intact_runs(storage: Storage, instead: str = "") -> Iterator[CommittedRun]:
-    """Yield the runs with tables, newest first, without damaged ones; say which have not ended or are damaged.
-
-    Args:
-        instead: what happens instead of reading a damaged run, for its warning.
-    """
-    for candidate in iter_run_ids(storage):
-        try:
-            if newest_readable(storage, candidate) is not None:
-                run = readable_run(storage, candidate)
-                with reading(run.manifest):
-                    check_parts(storage, run.manifest)
-                yield _with_note(storage, run)
-        except RunDamaged as error:
-            click.echo(f"warning: {error}{instead}", err=True)
-
-
-def _with_note(storage: Storage, run: CommittedRun) -> CommittedRun:
-    """Print that a run has not ended, so that its tables contain only what is finished so far."""
-    if run.manifest.is_interim:
-        counts = run.manifest.counts
-        total = counts.get("segments.total", 0)
-        finished = total - counts.get("segments.pending", 0) - counts.get("segments.processing", 0)
-        if is_running(storage, run.run_id):
-            state = "in progress"
-        else:
-            state = f"interrupted (continue it with: {command_line(storage, 'run', '--resume', run.run_id)})"
-        click.echo(f"run {run.run_id} is {state}: {finished} of {total} segments so far", err=True)
-    return run
 
 
 def _is_shown(storage: Storage, run_id: str, wanted: RunLabels, prompt_name: str | None) -> bool:

@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
+from promptreel.cli.chosen_runs import committed_or_newest
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
 from promptreel.cli.output import print_json
-from promptreel.cli.read import committed
 from promptreel.pages.report import WrittenReport, write_report
 from promptreel.schemas.errors import StateExpired
 from promptreel.tables.reader import CommittedRun, readable_run
@@ -36,7 +36,7 @@ def report(run_id: str | None, out: Path, data_dir: str, as_json: bool) -> None:
     The file contains its pictures and loads nothing, so it can be sent by mail.
     """
     storage = open_data_dir(data_dir)
-    written = report_of(storage, committed(storage, run_id), out)
+    written = report_of(storage, committed_or_newest(storage, run_id), out)
     if as_json:
         print_json({"file": str(written.path), "files": written.files, "bytes": written.size_bytes})
     else:

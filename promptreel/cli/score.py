@@ -10,12 +10,13 @@ import click
 
 from promptreel.cli.label_options import label_filters, labels_of
 from promptreel.cli.options import data_dir_option, json_option, open_data_dir
-from promptreel.cli.output import print_json, print_table
+from promptreel.cli.output import print_json, print_note, print_table
 from promptreel.schemas.errors import InvalidInput, RunDamaged, RunNotFound
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.schemas.run_labels import NO_LABELS, RunLabels
+from promptreel.tables.item_names import shown_names
 from promptreel.tables.manifest import newest_manifest
-from promptreel.tables.reader import CommittedRun, committed_run
+from promptreel.tables.reader import CommittedRun, committed_run, read_rows
 from promptreel.tables.request import iter_run_ids, read_request
 from promptreel.tables.scoring.labels import read_labels
 from promptreel.tables.scoring.measures import MEASURES, Measure
@@ -84,15 +85,15 @@ def score(
         print_json(scores.to_dict(with_values=with_values))
         return
     if len(runs) == 1:
-        _print_run(scores.runs[0])
+        _print_run(scores.runs[0], err=with_values)
     else:
-        _print_comparison(scores)
+        _print_comparison(scores, err=with_values)
+    if with_values:
+        _print_values(storage, scores)
     for run in scores.runs:
-        if with_values:
-            _print_values(run)
         for reason, count in run.unmatched.items():
-            click.echo(f"{run.run.run_id}: {count} labels not scored: {reason}", err=True)
-    click.echo(f"scored {scores.common} of {scores.labels} labels")
+            print_note(f"{run.run.run_id}: {count} labels not scored: {reason}")
+    print_note(f"scored {scores.common} of {scores.labels} labels")
 
 
 def _parse_measures(texts: Sequence[str]) -> dict[str, Measure]:
@@ -136,7 +137,7 @@ def _runs(storage: Storage, run_ids: Sequence[str], wanted: RunLabels) -> list[C
     return found
 
 
-def _print_run(run: RunScore) -> None:
+def _print_run(run: RunScore, *, err: bool) -> None:
     cells = [
         [
             part.field,
@@ -151,10 +152,10 @@ def _print_run(run: RunScore) -> None:
     ]
     cells.append(["mean of fields", "", "", "", "", _share(run.score), ""])
     columns = ["field", "level", "measure", "labels", "unanswered", "score", "details"]
-    print_table(f"Scores of {_title(run)}", columns, cells)
+    print_table(f"Scores of {_title(run)}", columns, cells, err=err)
 
 
-def _print_comparison(scores: Scores) -> None:
+def _print_comparison(scores: Scores, *, err: bool) -> None:
     by_run = [{(part.level, part.field): part for part in run.fields} for run in scores.runs]
     cells: list[list[Any]] = []
     for key in dict.fromkeys(key for fields in by_run for key in fields):
@@ -164,18 +165,23 @@ def _print_comparison(scores: Scores) -> None:
         cells.append([first.field, first.level, first.measure, first.labels, *shown])
     cells.append(["mean of fields", "", "", "", *(_share(run.score) for run in scores.runs)])
     titles = [_title(run) for run in scores.runs]
-    print_table("Scores", ["field", "level", "measure", "labels", *titles], cells)
+    print_table("Scores", ["field", "level", "measure", "labels", *titles], cells, err=err)
 
 
-def _print_values(run: RunScore) -> None:
-    cells = [
-        [value.row, part.field, value.position.video_id, _time(value.position.start_us), value.expected, value.answer,
-         _share(value.comparison.score)]
-        for part in run.fields
-        for value in part.values
-    ]  # fmt: skip
-    columns = ["row", "field", "item", "time", "expected", "answer", "score"]
-    print_table(f"Values of {_title(run)}", columns, cells)
+def _print_values(storage: Storage, scores: Scores) -> None:
+    """Print every label with its answer; of several runs, with the run."""
+    cells = []
+    for run in scores.runs:
+        names = shown_names(read_rows(storage, run.run, "media"))
+        for part in run.fields:
+            for value in part.values:
+                item, time = names[value.position.video_id], _time(value.position.start_us)
+                score = _share(value.comparison.score)
+                cells.append([_title(run), value.row, part.field, item, time, value.expected, value.answer, score])
+    columns = ["run", "row", "field", "item", "time", "expected", "answer", "score"]
+    if len(scores.runs) == 1:
+        columns, cells = columns[1:], [row[1:] for row in cells]
+    print_table("Values", columns, cells)
 
 
 def _title(run: RunScore) -> str:

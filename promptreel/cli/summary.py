@@ -15,6 +15,7 @@ from promptreel.cli.options import command_line
 from promptreel.cli.output import print_table, setting_text
 from promptreel.schemas.mediatime import format_timecode
 from promptreel.schemas.money import format_money, money_of
+from promptreel.tables.item_names import shown_names
 from promptreel.tables.layout import run_folder
 from promptreel.tables.reader import committed_run, read_rows
 from promptreel.tables.request import read_request
@@ -52,7 +53,7 @@ def print_summary(storage: Storage, summary: dict[str, Any]) -> None:
     """Print the summary as text."""
     run = committed_run(storage, summary["run_id"])
     counts = summary["counts"]
-    names = {row["video_id"]: row["name"] for row in summary["media"]}
+    names = shown_names(summary["media"])
     _print_media(summary["media"])
     _print_segments(storage, run, names)
     _print_failures(summary["failures"])
@@ -95,9 +96,8 @@ def _print_media(media: list[dict[str, Any]]) -> None:
         [row["name"], row["media_type"], row["status"], _length(row), row["segment_count"], "; ".join(row["warnings"])]
         for row in media[:_MAX_MEDIA_SHOWN]
     ]
-    print_table(
-        _title("Media", len(rows), len(media)), ["name", "type", "status", "length", "segments", "warnings"], rows
-    )
+    columns = ["name", "type", "status", "length", "segments", "warnings"]
+    print_table(_title("Media", len(rows), len(media)), columns, rows, in_report=True)
 
 
 def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
@@ -117,7 +117,7 @@ def _print_segments(storage: Storage, run: Any, names: dict[str, str]) -> None:
     ]
     if rows:
         title = _title("Segments", len(rows), run.manifest.rows_of("segments"))
-        print_table(title, ["media", "time", "boundaries", "status", "result"], rows)
+        print_table(title, ["media", "time", "boundaries", "status", "result"], rows, in_report=True)
 
 
 def _print_failures(failures: list[dict[str, Any]]) -> None:
@@ -126,9 +126,8 @@ def _print_failures(failures: list[dict[str, Any]]) -> None:
         for row in failures[:_MAX_FAILURES_SHOWN]
     ]
     if rows:
-        print_table(
-            _title("Failures", len(rows), len(failures)), ["media", "operation", "code", "retryable", "message"], rows
-        )
+        columns = ["media", "operation", "code", "retryable", "message"]
+        print_table(_title("Failures", len(rows), len(failures)), columns, rows, in_report=True)
 
 
 def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
@@ -141,15 +140,16 @@ def _print_next(storage: Storage, summary: dict[str, Any]) -> None:
     click.echo(f"  {command_line(storage, 'results', run_id)}")
     click.echo(f"  {command_line(storage, 'sql', 'SELECT * FROM fields LIMIT 5', '--run', run_id)}")
     if isinstance(storage, LocalStorage):
-        click.echo(f"  cd {shlex.quote(summary['folder'])} && {_duckdb_command()}      # works without promptreel")
+        click.echo(f"  {_duckdb_command(summary['folder'])}      # works without promptreel")
 
 
-def _duckdb_command() -> str:
+def _duckdb_command(folder: str) -> str:
     """Return a command that opens the run's views in the DuckDB shell if it is installed, otherwise in Python."""
+    file = f"{folder}/tables.sql"
     if shutil.which("duckdb"):
-        return "duckdb -init tables.sql"
-    script = "import duckdb; duckdb.execute(open('tables.sql').read()); print(duckdb.sql('FROM fields LIMIT 5'))"
-    return f'{shlex.quote(sys.executable)} -c "{script}"'
+        return shlex.join(["duckdb", "-init", file])
+    script = f"import duckdb; duckdb.execute(open({file!r}).read()); print(duckdb.sql('FROM fields LIMIT 5'))"
+    return shlex.join([sys.executable, "-c", script])
 
 
 def _outcomes(counts: dict[str, int], group: str, names: tuple[str, ...]) -> str:

@@ -11,8 +11,8 @@ def test_estimate_prints_the_same_counts_as_text_and_json(tmp_path, media):
     code, out, _ = invoke("estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--json", "--model", "gemini-x")
     found = json.loads(out)
     assert (code, found["segments"], found["model_calls"]) == (0, [4, 4], [6, 6])
-    code, out, _ = invoke("estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--model", "gemini-x")
-    assert (code, "segments 4, model calls 6, reused 0" in out) == (0, True)
+    code, out, err = invoke("estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--model", "gemini-x")
+    assert (code, "segments 4, model calls 6, reused 0" in err) == (0, True)
     assert "text file" in out
     assert not (tmp_path / "runs").exists()
 
@@ -48,10 +48,10 @@ def test_estimate_shows_money_its_price_and_that_it_is_uncalibrated(tmp_path, me
     assert code == 0
     assert 0 < cost["low"] < cost["expected"] < cost["high"]
     assert (cost["currency"], cost["tier"], cost["price_date"]) == ("USD", "standard", "2026-10-15")
-    code, out, _ = invoke(*words, "--model", "gemini-3.5-flash-lite")
-    assert f"cost: {cost['expected']:.4f} USD (" in out
-    assert "prices of ai.google.dev/gemini-api/docs/pricing, 2026-10-15" in out
-    assert "not calibrated" in out
+    code, _, err = invoke(*words, "--model", "gemini-3.5-flash-lite")
+    assert f"cost: {cost['expected']:.4f} USD (" in err
+    assert "prices of ai.google.dev/gemini-api/docs/pricing, 2026-10-15" in err
+    assert "not calibrated" in err
 
 
 def test_estimate_says_that_a_price_is_unknown_until_given(tmp_path, media):

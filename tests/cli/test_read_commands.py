@@ -105,7 +105,7 @@ def test_cancelled_segments_are_named_by_every_command(media, tmp_path):
     execute_run(str(tmp_path), run_id)
     code, out, _ = invoke("runs", "--data-dir", tmp_path, "--json")
     assert (code, {row["run_id"]: row["status"] for row in json.loads(out)}[run_id]) == (0, "cancelled")
-    _, out, _ = invoke("results", run_id, "--data-dir", tmp_path)
-    assert "segments without a result: 4 cancelled" in out
+    _, _, err = invoke("results", run_id, "--data-dir", tmp_path)
+    assert "segments without a result: 4 cancelled" in err
     _, out, _ = invoke("sql", "SELECT DISTINCT synthesis FROM media", "--run", run_id, "--data-dir", tmp_path, "--json")
     assert json.loads(out) == [{"synthesis": "cancelled"}]

@@ -30,11 +30,13 @@ def score(data, *words):
 def test_one_run_shows_measures_and_details(data):
     code, out, err = score(data, "run_1", "--values")
     assert code == 0, err
-    assert "Scores of base (scenes v1, signals)" in out
-    assert "MAE 0" in out
-    assert "precision 1, recall 1" in out
-    assert "scored 3 of 3 labels" in out
+    assert "Scores of base (scenes v1, signals)" in err
+    assert "MAE 0" in err
+    assert "precision 1, recall 1" in err
+    assert "scored 3 of 3 labels" in err
     assert "a bird" in out
+    assert out.splitlines()[0] == "row\tfield\titem\ttime\texpected\tanswer\tscore"
+    assert "\tv.mp4\t" in out  # the item's name
 
 
 def test_several_runs_are_compared_by_field(data):

@@ -15,8 +15,8 @@ from promptreel.cli.diff import diff as diff_command
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.tables.diff import RunDiff
-from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.reader import committed_run
+from promptreel.tables.run_views import views_sql
 from promptreel.tables.storage import open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
 from tests.pipeline_runs import make_video, run_media, settings_for
@@ -229,11 +229,10 @@ def test_documented_sql_finds_the_same_changes(two_runs):
     text = (Path(__file__).parents[2] / "docs" / "run-diff.md").read_text()
     recipe = text.split("```sql recipe\n")[1].split("```")[0]
     storage = open_storage(two_runs)
-    for run_id in ("run_a", "run_b"):
-        parts = newest_manifest(storage, run_id).parts_of("results")
-        files = [str(two_runs / "runs" / run_id / part.file) for part in parts]
-        recipe = recipe.replace(f"read_parquet('{run_id}/tables/results/*.parquet')", f"read_parquet({files})")
     with duckdb.connect() as connection:
+        for run_id in ("run_a", "run_b"):
+            run = committed_run(storage, run_id)
+            connection.execute(views_sql(run.prompt, run.manifest, str(two_runs / "runs" / run_id)))
         found = connection.execute(recipe).fetchall()
     rows = [row for row in compared(storage, "run_a", "run_b")[0] if row.field in ("summary", "scene.people_count")]
     assert sorted((row.segment_id, row.field) for row in rows) == sorted((row[1], row[2]) for row in found)
