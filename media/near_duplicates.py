@@ -42,7 +42,7 @@ def find_near_duplicates(
     with_sound: bool = True,
 ) -> list[int]:
     """Return, for each segment, the position of the segment whose content it repeats: the first of a row of neighbours with
-    the same content, or its own position if there is none.
+    the same content, or its own position if it repeats none.
 
     Args:
         spans: consecutive segments of the item.

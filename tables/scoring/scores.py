@@ -25,7 +25,7 @@ class ScoredValue:
 
     Attributes:
         row: row of the label in the file, from 1.
-        answer: the answer's value; None if there is none.
+        answer: the answer's value; None without an answer.
     """
 
     row: int

@@ -9,7 +9,7 @@ COMPLETE = {"pictures_only": True, "frames_per_segment": 1, "resolution": None}
 
 def test_needs_of_a_prompt_are_stored_and_changed(caller):
     plain = ok_json(caller.get(f"/prompts/{caller.prompt(DESCRIBE)}"))
-    assert "media" not in plain
+    assert plain["media"] is None
     prompt_id = caller.prompt({**DESCRIBE, "media": PICTURES})
     stored = ok_json(caller.get(f"/prompts/{prompt_id}"))
     assert stored["media"] == COMPLETE

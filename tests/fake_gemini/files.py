@@ -40,6 +40,11 @@ class FileStore:
         self.files[stored.name] = stored
         return stored
 
+    def clear(self):
+        """Drop all files."""
+        self.files.clear()
+        self.deleted.clear()
+
     def state(self, stored):
         """Return PROCESSING, ACTIVE or FAILED."""
         if stored.finished_at is None or time.monotonic() - stored.finished_at < self.processing_s:

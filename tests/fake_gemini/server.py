@@ -388,8 +388,7 @@ class FakeService:
     def clear(self):
         """Drop all requests and uploads; settings are unchanged."""
         self.ledger.clear()
-        self.files.files.clear()
-        self.files.deleted.clear()
+        self.files.clear()
         self.batches.jobs.clear()
         self._try_counts.clear()
         self._instructions.clear()
