@@ -55,8 +55,8 @@ def test_segments_name_the_same_frame_as_results(world, path):
         segments = item["segments"]
     else:
         segments = ok_json(world.caller.get(path.format(world.video_id), params={"run_id": world.run_id}))["data"]
-    wanted = {row["segment_id"]: urlsplit(row["thumbnail_uri"]).path for row in results_of(world, world.video_id)}
-    assert {row["segment_id"]: urlsplit(row["thumbnail_uri"]).path for row in segments} == wanted
+    wanted = {row["segment_id"]: urlsplit(row["thumbnail_uri"]).query for row in results_of(world, world.video_id)}
+    assert {row["segment_id"]: urlsplit(row["thumbnail_uri"]).query for row in segments} == wanted
     assert all(row["thumbnail_available"] for row in segments)
 
 
@@ -80,7 +80,7 @@ def test_synthesis_has_thumbnails_of_the_item_and_its_first_segment(world):
     first = results_of(world, world.video_id)[0]
     assert result["thumbnail_available"] is True
     assert load(result["thumbnail_uri"]).status_code == 200
-    assert urlsplit(result["preview_thumbnail_uri"]).path == urlsplit(first["thumbnail_uri"]).path
+    assert urlsplit(result["preview_thumbnail_uri"]).query == urlsplit(first["thumbnail_uri"]).query
     assert load(result["preview_thumbnail_uri"]).content == load(first["thumbnail_uri"]).content
 
 
@@ -222,3 +222,30 @@ def test_middle_frame_is_the_nearest_of_its_own_segment():
         {"segment_id": "c", "start_us": 12, "end_us": 20},
     ]
     assert middle_frames(rows, segments) == {"a": Frame(4, "4.jpg"), "b": Frame(9, "9.jpg")}
+
+
+def test_search_hits_name_the_frame_of_their_segment(world):
+    wanted = {row["segment_id"]: urlsplit(row["thumbnail_uri"]).query for row in results_of(world, world.video_id)}
+    body = {"query": "describe", "top_k": 50, "run_ids": [world.run_id]}
+    hits = ok_json(world.caller.post(f"/indexes/{world.index_id}/search", body))
+    segments = [hit for hit in hits if hit["video_id"] == world.video_id and hit["result_type"] == "segment"]
+    assert segments
+    for hit in segments:
+        assert hit["thumbnail_available"] is True
+        assert urlsplit(hit["thumbnail_uri"]).query == wanted[hit["segment_id"]]
+    [item] = [hit for hit in hits if hit["video_id"] == world.video_id and hit["result_type"] == "video"]
+    assert urlsplit(item["thumbnail_uri"]).query == wanted[item["preview_segment_id"]]
+    assert item["preview_thumbnail_uri"] == item["thumbnail_uri"]
+
+
+def test_filter_hits_name_the_frame_of_their_segment(world):
+    wanted = {row["segment_id"]: urlsplit(row["thumbnail_uri"]).query for row in results_of(world, world.video_id)}
+    conditions = [{"field": "duration_seconds", "operator": "greater_than", "value": 0, "type": "number"}]
+    body = {"conditions": conditions, "run_ids": [world.measured_id]}
+    hits = ok_json(world.caller.post(f"/search/filter/{world.index_id}", body))["results"]
+    films = [hit for hit in hits if hit["video_id"] == world.video_id]
+    assert len(films) == 3
+    for hit in films:
+        query = urlsplit(hit["thumbnail_uri"]).query
+        assert parse_qs(query)["time_us"] == parse_qs(wanted[hit["segment_id"]])["time_us"]
+        assert load(hit["thumbnail_uri"]).status_code == 200
