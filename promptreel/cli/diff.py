@@ -26,6 +26,7 @@ _BATCH_ROWS: Final = 10_000
 _MATCHED: Final = {"id": "by id", "overlap": "by overlap", "none": "in one run only"}
 _TEXT_COLUMNS: Final = (
     "video_id",
+    "video_name",
     "segment_id",
     "other_segment_id",
     "matched_by",
@@ -36,10 +37,10 @@ _TEXT_COLUMNS: Final = (
 )
 _SCHEMA: Final = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[:4]),
+        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[:5]),
         pa.field("start_time", pa.float64()),
         pa.field("end_time", pa.float64()),
-        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[4:]),
+        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[5:]),
     ]
 )
 
@@ -102,7 +103,7 @@ def _cells(change: FieldChange) -> list[Any]:
     times = f"{format_timecode(change.start_us)}–{format_timecode(change.end_us)}"
     values = ["" if value is None else _plain(value) for value in (change.before, change.after)]
     how = "" if change.matched_by == "id" else f" ({_MATCHED[change.matched_by]})"
-    return [change.video_id, times + how, change.field, change.change, *values]
+    return [change.video_name, times + how, change.field, change.change, *values]
 
 
 def _plain(value: Any) -> str:
