@@ -65,7 +65,7 @@ def test_views_have_the_name_after_the_id(runs):
 
 def test_field_called_name_stays_a_column_of_that_name():
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-    prompt = prompt_from_dict({"name": "n", "prompt_text": "Name the segment.", "json_schema": schema})
+    prompt = prompt_from_dict({"name": "named", "prompt_text": "Name the segment.", "json_schema": schema})
     assert [column.name for column in run_columns(prompt) if column.field_path] == ["name"]
 
 
