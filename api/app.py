@@ -28,6 +28,7 @@ from promptreel.api.routes import (
     search,
     service,
     sql,
+    thumbnails,
     videos,
 )
 from promptreel.api.uploads.links import link_secret
@@ -65,6 +66,7 @@ _ROUTERS: Final = (
     prompts.router,
     indexes.router,
     videos.router,
+    thumbnails.router,
     import_jobs.router,
     playground.router,
     filter.router,

@@ -19,16 +19,27 @@ from promptreel.tables.current_views import current_views
 from promptreel.tables.evidence_views import FIELD_EVIDENCE, evidence_columns
 from promptreel.tables.interim import reading
 from promptreel.tables.part_files import part_paths
+from promptreel.tables.readable_columns import TABLES_WITH_FILES, sql_path, with_names, with_paths
 from promptreel.tables.reader import CommittedRun, locked_connection
 from promptreel.tables.run_views import quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
-from promptreel.tables.view_columns import AnalystView, ViewColumn, common_fields, describe, part_sql, run_columns
+from promptreel.tables.view_columns import (
+    AnalystView,
+    ViewColumn,
+    common_fields,
+    describe,
+    named_part_sql,
+    part_sql,
+    run_columns,
+)
 
 ANALYST_TABLES: Final = (
     "media", "results", FIELD_EVIDENCE, "transcripts", "utterances", "video_results", "failures", "frames",
 )  # fmt: skip
 _SEGMENTS: Final = "segments"
+_TABLES_WITH_NAMES: Final = frozenset({"results"})  # and the views with leaf fields
+_NO_MEDIA: Final = table_view_sql("media", (), arrow_schema(TABLES["media"]))
 # Callers of the service must not see where it stores media.
 _URI_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"media": ("uri", "other_uris")}
 
@@ -45,16 +56,18 @@ def analyst_views(storage: Storage, runs: Sequence[CommittedRun], *, include_uri
     """Build the views over the newest manifests of these runs.
 
     Args:
-        include_uris: whether `media` has the columns `uri` and `other_uris`.
+        include_uris: whether `media` has the columns `uri` and `other_uris`, and `frames` the column `path`.
 
     Raises:
         RunDamaged: a part file of a run is missing or truncated.
     """
     files = _files(storage, runs, (*ANALYST_TABLES, _SEGMENTS))
-    views = [_run_view(run, files[run.run_id, "results"], files[run.run_id, FIELD_EVIDENCE]) for run in runs]
+    views = [_run_view(run, files) for run in runs]
     views.append(_segments_view(runs, files))
+    root = storage.root if include_uris else None
     views += [
-        _table_view(table, runs, files, () if include_uris else _URI_COLUMNS.get(table, ())) for table in ANALYST_TABLES
+        _table_view(table, runs, files, () if include_uris else _URI_COLUMNS.get(table, ()), root)
+        for table in ANALYST_TABLES
     ]
     views += current_views(runs, files)
     return AnalystViews(tuple(views), tuple(path for group in files.values() for path in group))
@@ -72,7 +85,7 @@ def connect_views(storage: Storage, runs: Sequence[CommittedRun]) -> duckdb.Duck
     for view in analyst.views:
         connection.execute(f"CREATE VIEW {quoted(view.name)} AS {view.sql}")
     for table in others:
-        view = _table_view(table, runs, files, ())
+        view = _table_view(table, runs, files, (), storage.root)
         connection.execute(f"CREATE VIEW {quoted(table)} AS {view.sql}")
     if runs:
         connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM {quoted(runs[0].run_id)}')
@@ -90,11 +103,9 @@ def _files(storage: Storage, runs: Sequence[CommittedRun], tables: Sequence[str]
     return found
 
 
-def _run_view(run: CommittedRun, files: Sequence[str], evidence_files: Sequence[str]) -> AnalystView:
-    results, evidence = (
-        f"({part_sql(table, run.prompt, paths)})"
-        for table, paths in (("results", files), (FIELD_EVIDENCE, evidence_files))
-    )
+def _run_view(run: CommittedRun, files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:
+    results = f"({_named_sql('results', run, files)})"
+    evidence = f"({part_sql(FIELD_EVIDENCE, run.prompt, files[run.run_id, FIELD_EVIDENCE])})"
     columns = run_columns(run.prompt)
     added = evidence_columns([column.name for column in columns], run.evidence_fields)
     return AnalystView(
@@ -108,17 +119,18 @@ def _run_view(run: CommittedRun, files: Sequence[str], evidence_files: Sequence[
 
 def _segments_view(runs: Sequence[CommittedRun], files: Mapping[tuple[str, str], Sequence[str]]) -> AnalystView:
     """Every segment of the runs with its outcome, and its leaf fields if it has a result."""
-    segment_columns = describe(table_view_sql(_SEGMENTS, (), arrow_schema(TABLES[_SEGMENTS])))
+    empty = with_names(table_view_sql(_SEGMENTS, (), arrow_schema(TABLES[_SEGMENTS])), _NO_MEDIA)
+    segment_columns = describe(empty)
     fields = common_fields(runs, [name for name, _ in segment_columns])
     selects = []
     for run in runs:
-        segments = part_sql(_SEGMENTS, run.prompt, files[run.run_id, _SEGMENTS])
-        results = run_view_sql(run.prompt, f"({part_sql('results', run.prompt, files[run.run_id, 'results'])})")
+        segments = _named_sql(_SEGMENTS, run, files)
+        results = run_view_sql(run.prompt, f"({_named_sql('results', run, files)})")
         selects.append(
             f"SELECT {', '.join(['s.*', *fields.expressions(run.run_id, 'r')])} FROM ({segments}) AS s "
             f"LEFT JOIN ({results}) AS r ON r.segment_id = s.segment_id"
         )
-    sql = _union(selects, _SEGMENTS)
+    sql = " UNION ALL BY NAME ".join(selects) or empty
     view_columns = [ViewColumn(name, kind, None) for name, kind in segment_columns] + fields.columns()
     return AnalystView(_SEGMENTS, sql, tuple(view_columns), None, sum(run.manifest.rows_of(_SEGMENTS) for run in runs))
 
@@ -128,6 +140,7 @@ def _table_view(
     runs: Sequence[CommittedRun],
     files: Mapping[tuple[str, str], Sequence[str]],
     hidden: Sequence[str],
+    root: str | None,
 ) -> AnalystView:
     """One table over all runs. Its struct `fields` is omitted if its type differs between the prompts."""
     schemas = [table_schemas(run.prompt)[table] for run in runs] or [arrow_schema(TABLES[table])]
@@ -140,15 +153,19 @@ def _table_view(
     columns = ", ".join(map(quoted, selected))
     selects = [f"SELECT {columns} FROM ({part_sql(table, run.prompt, files[run.run_id, table])})" for run in runs]
     empty = f"SELECT {columns} FROM ({table_view_sql(table, (), schemas[0])})"
+    if table in _TABLES_WITH_NAMES:
+        media = [part_sql("media", run.prompt, files[run.run_id, "media"]) for run in runs]
+        selects = [with_names(select, names) for select, names in zip(selects, media, strict=True)]
+        empty = with_names(empty, _NO_MEDIA)
+    if table in TABLES_WITH_FILES and root is not None:
+        selects, empty = [with_paths(select, sql_path(root)) for select in selects], with_paths(empty, sql_path(root))
     view_columns = tuple(ViewColumn(name, kind, None) for name, kind in describe(empty))
     rows = sum(run.manifest.rows_of(table) for run in runs)
-    return AnalystView(table, _union(selects, table) if runs else empty, view_columns, None, rows)
+    return AnalystView(table, " UNION ALL BY NAME ".join(selects) or empty, view_columns, None, rows)
 
 
-def _union(selects: Sequence[str], table: str) -> str:
-    if not selects:
-        return table_view_sql(table, (), arrow_schema(TABLES[table]))
-    return " UNION ALL BY NAME ".join(selects)
+def _named_sql(table: str, run: CommittedRun, files: Mapping[tuple[str, str], Sequence[str]]) -> str:
+    return named_part_sql(table, run.prompt, files[run.run_id, table], files[run.run_id, "media"])
 
 
 def _fields_type(schema: pa.Schema) -> str | None:

@@ -18,6 +18,7 @@ from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.field_paths import LeafField
 from promptreel.schemas.mediatime import seconds_from_us
 from promptreel.tables.part_files import find_damage, part_paths
+from promptreel.tables.readable_columns import VIDEO_NAME
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.run_views import RUN_VIEW_COLUMNS, quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
@@ -37,6 +38,7 @@ class FieldChange:
     """One field of one segment in both runs.
 
     Attributes:
+        video_name: file name of the item in the first run.
         segment_id: id in the first run; in the second if only the second has the segment.
         other_segment_id: id of the matched segment; None without a match.
         matched_by: "id", "overlap" (the runs segmented the item differently), or "none".
@@ -46,6 +48,7 @@ class FieldChange:
     """
 
     video_id: str
+    video_name: str
     segment_id: str
     other_segment_id: str | None
     matched_by: MatchedBy
@@ -60,6 +63,7 @@ class FieldChange:
         """Convert to a dict, with times in float seconds."""
         return {
             "video_id": self.video_id,
+            "video_name": self.video_name,
             "segment_id": self.segment_id,
             "other_segment_id": self.other_segment_id,
             "matched_by": self.matched_by,
@@ -126,7 +130,9 @@ class RunDiff:
         self._fields = _fields_of(before, after)
         if not self._fields:
             raise InvalidInput("the prompts of these runs have no named fields to compare")
-        counts = [self._segment_counts(run) for run in self._runs]
+        media = [self._media(run) for run in self._runs]
+        counts = [{video_id: count for video_id, (_, count) in items.items()} for items in media]
+        self._names = {video_id: name for video_id, (name, _) in media[0].items()}
         self._items = {video_id: count for video_id, count in sorted(counts[0].items()) if video_id in counts[1]}
         self._only = (len(counts[0]) - len(self._items), len(counts[1]) - len(self._items))
         if not self._items:
@@ -192,6 +198,7 @@ class RunDiff:
         position = DiffCursor(video_id, start_us, segment_id, number)
         field_change = FieldChange(
             video_id,
+            self._names[video_id],
             segment_id,
             other_id,
             matched_by,
@@ -218,10 +225,12 @@ class RunDiff:
         if batch:
             yield batch
 
-    def _segment_counts(self, run: CommittedRun) -> dict[str, int]:
+    def _media(self, run: CommittedRun) -> dict[str, tuple[str, int]]:
+        """(name, number of segments) of each item, by id."""
         source, parameters = self._source(run, "media", "files")
-        statement = f"SELECT video_id, segment_count FROM ({source})"
-        return dict(self._connection.execute(statement, parameters or None).fetchall())
+        statement = f"SELECT video_id, name, segment_count FROM ({source})"
+        rows = self._connection.execute(statement, parameters or None).fetchall()
+        return {video_id: (name, count) for video_id, name, count in rows}
 
     def _query(self, videos: list[str], statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Query the relations `pairs` (matched segments) and `compared` (their fields) for some items."""
@@ -265,7 +274,7 @@ class RunDiff:
             else:
                 columns.append(f"NULL::VARCHAR AS v{number}")
         names = ", ".join(quoted(name) for name in (*RUN_VIEW_COLUMNS, *(f"c{at}" for at in range(len(leaves)))))
-        rows = run_view_sql(run.prompt, f"(SELECT * FROM ({source}) {_IN_BATCH})")
+        rows = run_view_sql(run.prompt, f"(SELECT *, NULL::VARCHAR AS {VIDEO_NAME} FROM ({source}) {_IN_BATCH})")
         return f"SELECT segment_id, {', '.join(columns)} FROM ({rows}) AS t({names})"
 
 

@@ -1,7 +1,7 @@
 """Pages of one item's rows. Only row groups that can contain them are read, so the cost does not grow with the run.
 
-Parts are sorted by item and time. The file footer has the minimum and maximum video_id and start_us of each row group,
-which select the row groups to read.
+Parts are sorted by item and time. The file footer has the minimum and maximum video_id and start_us (of frames, time_us)
+of each row group, which select the row groups to read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 _MAX_OPEN_FILES = 256  # per process
+_TIME_COLUMNS = ("start_us", "time_us")  # a table is sorted by the first of these that it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class _OpenPart:
     file: pq.ParquetFile
     groups: tuple[_Group, ...]
     columns: frozenset[str]
+    time_column: str | None
     lock: threading.Lock  # ParquetFile is not thread-safe
 
 
@@ -87,7 +89,7 @@ def _rows(
     with part.lock:
         table = part.file.read_row_group(group.number, columns=columns)
     ids = table["video_id"].to_pylist()
-    times = table["start_us"].to_pylist() if "start_us" in part.columns else [None] * len(ids)
+    times = table[part.time_column].to_pylist() if part.time_column is not None else [None] * len(ids)
     matches = [
         number
         for number, (row_id, start_us) in enumerate(zip(ids, times, strict=True))
@@ -115,14 +117,15 @@ def _may_contain(group: _Group, video_id: str, first_us: int | None, last_us: in
 def _open(path: Path) -> _OpenPart:
     file = pq.ParquetFile(path, memory_map=True)
     names = {file.metadata.schema.column(at).path: at for at in range(file.metadata.num_columns)}
-    groups = tuple(_group(file, number, names) for number in range(file.metadata.num_row_groups))
-    return _OpenPart(file, groups, frozenset(file.schema_arrow.names), threading.Lock())
+    time_column = next((name for name in _TIME_COLUMNS if name in names), None)
+    groups = tuple(_group(file, number, names, time_column) for number in range(file.metadata.num_row_groups))
+    return _OpenPart(file, groups, frozenset(file.schema_arrow.names), time_column, threading.Lock())
 
 
-def _group(file: pq.ParquetFile, number: int, names: dict[str, int]) -> _Group:
+def _group(file: pq.ParquetFile, number: int, names: dict[str, int], time_column: str | None) -> _Group:
     group = file.metadata.row_group(number)
     ids = group.column(names["video_id"]).statistics
-    times = group.column(names["start_us"]).statistics if "start_us" in names else None
+    times = group.column(names[time_column]).statistics if time_column is not None else None
     has_times = times is not None and times.has_min_max and not times.null_count
     return _Group(
         number, ids.min, ids.max, times.min if has_times and times else None, times.max if has_times and times else None

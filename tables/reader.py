@@ -18,6 +18,7 @@ from promptreel.tables.evidence_views import FIELD_EVIDENCE
 from promptreel.tables.interim import newest_readable, reading
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.part_files import find_damage, part_paths
+from promptreel.tables.readable_columns import TABLES_WITH_FILES, sql_path, with_names, with_paths
 from promptreel.tables.request import RunRequest, read_request
 from promptreel.tables.run_views import quoted, run_view_sql, table_view_sql
 from promptreel.tables.storage import Storage
@@ -92,8 +93,11 @@ def connect(storage: Storage, run: CommittedRun) -> duckdb.DuckDBPyConnection:
     connection = locked_connection([path for group in paths.values() for path in group])
     schemas = table_schemas(run.prompt)
     for table in TABLES:
-        connection.execute(f"CREATE VIEW {quoted(table)} AS {table_view_sql(table, paths[table], schemas[table])}")
-    view = run_view_sql(run.prompt, quoted("results"), run.evidence_fields, quoted(FIELD_EVIDENCE))
+        select = table_view_sql(table, paths[table], schemas[table])
+        if table in TABLES_WITH_FILES:
+            select = with_paths(select, sql_path(storage.root))
+        connection.execute(f"CREATE VIEW {quoted(table)} AS {select}")
+    view = run_view_sql(run.prompt, f"({with_names('results', 'media')})", run.evidence_fields, quoted(FIELD_EVIDENCE))
     connection.execute(f"CREATE VIEW {quoted(run.run_id)} AS {view}")
     connection.execute(f'CREATE VIEW "fields" AS SELECT * FROM {quoted(run.run_id)}')
     return connection

@@ -16,10 +16,15 @@ from promptreel.schemas.table_rows import TABLES
 from promptreel.tables import layout
 from promptreel.tables.evidence_views import FIELD_EVIDENCE, with_evidence_columns
 from promptreel.tables.manifest import Manifest
+from promptreel.tables.readable_columns import TABLES_WITH_FILES, VIDEO_NAME, with_names, with_paths
 from promptreel.tables.storage import Storage
 from promptreel.tables.table_schemas import FIELDS, table_schemas
 
-RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = ("video_id", "segment_id", "media_type", "start_time", "end_time")
+RUN_VIEW_COLUMNS: Final[tuple[str, ...]] = (
+    "video_id", VIDEO_NAME, "segment_id", "media_type", "start_time", "end_time",
+)  # fmt: skip
+
+_DATA_FOLDER: Final = "/../.."  # as seen from a run folder
 
 # Tables with columns added since the first release: those have a default in the record class.
 _TABLES_WITH_ADDED_COLUMNS: Final = frozenset(
@@ -56,6 +61,7 @@ def run_view_sql(prompt: Prompt, source: str, evidence: Sequence[str] = (), evid
     `metadata.`, and a number if that is in use too.
 
     Args:
+        source: the rows of `results`, as `with_names` returns them.
         evidence: top-level fields whose evidence gets columns, from `evidence_source`.
     """
     columns = [quoted(name) for name in RUN_VIEW_COLUMNS]
@@ -80,10 +86,13 @@ def views_sql(prompt: Prompt, manifest: Manifest, folder: str, evidence: Sequenc
         table: table_view_sql(table, [part.file for part in manifest.parts_of(table)], schemas[table], run_id)
         for table in TABLES
     }
+    named = with_names(selects["results"], selects["media"])
+    data_folder = f"getvariable({_text(run_id)}) || {_text(_DATA_FOLDER)}"
+    selects |= {table: with_paths(selects[table], data_folder) for table in TABLES_WITH_FILES}
     lines = _header(manifest, folder)
     lines += [f"CREATE OR REPLACE VIEW {quoted(table)} AS {select};" for table, select in selects.items()]
     # Not over the views above: the script of another run in the same session replaces those.
-    view = run_view_sql(prompt, f"({selects['results']})", evidence, f"({selects[FIELD_EVIDENCE]})")
+    view = run_view_sql(prompt, f"({named})", evidence, f"({selects[FIELD_EVIDENCE]})")
     lines.append(f"CREATE OR REPLACE VIEW {quoted(run_id)} AS {view};")
     lines.append(f'CREATE OR REPLACE VIEW "fields" AS SELECT * FROM {quoted(run_id)};')
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import duckdb
 
 from promptreel.schemas.prompt import Prompt
+from promptreel.tables.readable_columns import with_names
 from promptreel.tables.reader import CommittedRun
 from promptreel.tables.run_views import RUN_VIEW_COLUMNS, leaf_columns, quoted, run_view_sql, table_view_sql
 from promptreel.tables.table_schemas import table_schemas
@@ -91,7 +92,7 @@ def common_fields(runs: Sequence[CommittedRun], taken: Sequence[str]) -> CommonF
 
 def run_columns(prompt: Prompt) -> tuple[ViewColumn, ...]:
     """The columns of the view of a run with this prompt."""
-    columns_of_view = describe(run_view_sql(prompt, f"({part_sql('results', prompt, ())})"))
+    columns_of_view = describe(run_view_sql(prompt, f"({named_part_sql('results', prompt, (), ())})"))
     segment_columns, field_columns = columns_of_view[: len(RUN_VIEW_COLUMNS)], columns_of_view[len(RUN_VIEW_COLUMNS) :]
     columns = [ViewColumn(name, kind, None) for name, kind in segment_columns]
     for (name, kind), (path, _) in zip(field_columns, leaf_columns(prompt), strict=True):
@@ -102,6 +103,11 @@ def run_columns(prompt: Prompt) -> tuple[ViewColumn, ...]:
 def part_sql(table: str, prompt: Prompt, files: Sequence[str]) -> str:
     """Build a SELECT over the part files of one table of a run with this prompt."""
     return table_view_sql(table, files, table_schemas(prompt)[table])
+
+
+def named_part_sql(table: str, prompt: Prompt, files: Sequence[str], media_files: Sequence[str]) -> str:
+    """Like `part_sql`, with the name of each item, which the part files of `media` have."""
+    return with_names(part_sql(table, prompt, files), part_sql("media", prompt, media_files))
 
 
 @functools.lru_cache(maxsize=256)

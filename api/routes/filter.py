@@ -9,15 +9,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from promptreel.api.db.engine import Database
+from promptreel.api.routes.thumbnails import ThumbnailLinks
+from promptreel.api.runs.thumbnails import Thumbnails
 from promptreel.api.search.filter_engine import FilterEngine
 from promptreel.api.search.filter_search import filter_page
 from promptreel.api.search.ranking import Warnings
 from promptreel.api.web.auth import Principal, Searcher
-from promptreel.api.web.dependencies import DataFolder, Db, part_of
+from promptreel.api.web.dependencies import Db, part_of
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.filter import FilterPage, FilterSearch
-from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager
@@ -43,23 +44,23 @@ Engine = Annotated[FilterEngine, Depends(_engine)]
 
 @router.post("/playground", response_model=FilterPage)
 def filter_playground(
-    body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
+    body: FilterSearch, caller: Searcher, database: Db, thumbnails: ThumbnailLinks, engine: Engine
 ) -> JsonResponse:
     """Filter the segments of the playground by conditions on their fields, optionally grouped."""
-    return _page(database, storage, engine, caller, None, body)
+    return _page(database, thumbnails, engine, caller, None, body)
 
 
 @router.post("/{index_id}", response_model=FilterPage)
 def filter_index(
-    index_id: str, body: FilterSearch, caller: Searcher, database: Db, storage: DataFolder, engine: Engine
+    index_id: str, body: FilterSearch, caller: Searcher, database: Db, thumbnails: ThumbnailLinks, engine: Engine
 ) -> JsonResponse:
     """Filter the segments of an index by conditions on their fields, optionally grouped."""
-    return _page(database, storage, engine, caller, index_id, body)
+    return _page(database, thumbnails, engine, caller, index_id, body)
 
 
 def _page(
     database: Database,
-    storage: Storage,
+    thumbnails: Thumbnails,
     engine: FilterEngine,
     caller: Principal,
     index_id: str | None,
@@ -67,5 +68,5 @@ def _page(
 ) -> JsonResponse:
     warnings = Warnings()
     with database.read() as session:
-        page = filter_page(session, storage, engine, caller, index_id, body, warnings)
+        page = filter_page(session, engine, caller, index_id, body, warnings, thumbnails)
     return JsonResponse(page, headers=dict(warnings.headers()))

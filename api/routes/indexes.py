@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.clock import now, required_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.runs.label_filter import LabelFilter
 from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.store import runs_page
+from promptreel.api.runs.thumbnails import add_item_thumbnails
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, videos_page
 from promptreel.api.web.auth import Admin, Reader, Searcher, Writer
@@ -75,6 +77,7 @@ def list_index_videos(
     caller: Reader,
     database: Db,
     storage: DataFolder,
+    thumbnails: ThumbnailLinks,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> JsonResponse:
@@ -83,6 +86,7 @@ def list_index_videos(
         owned_index(session, caller, index_id)
         page = videos_page(session, caller, index_id, limit, cursor)
         add_processing_status(session, storage, caller.account_id, page["data"])
+    add_item_thumbnails(thumbnails, page["data"])
     return JsonResponse(page)
 
 

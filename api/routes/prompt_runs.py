@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import RunItem, RunRecord, Video
+from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
 from promptreel.api.runs.estimates import estimate_body
@@ -104,7 +105,7 @@ def list_results(
     run_id: str,
     caller: Reader,
     database: Db,
-    storage: DataFolder,
+    thumbnails: ThumbnailLinks,
     video_id: Annotated[str, Query(description="The media item whose segments to list.")],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
@@ -116,16 +117,18 @@ def list_results(
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
-    return JsonResponse(results_page(storage, run, video_id, video, limit, cursor))
+    return JsonResponse(results_page(thumbnails, run, video_id, video, limit, cursor))
 
 
 @router.get("/{run_id}/videos/{video_id}/video-result", response_model=VideoResult)
-def get_video_result(run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
+def get_video_result(
+    run_id: str, video_id: str, caller: Reader, database: Db, storage: DataFolder, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Get the synthesis of a media item in a run."""
     with database.read() as session:
         run = owned_run(session, caller, run_id)
         video = _video_of_run(session, run, video_id)
-    found = video_result(readable_tables(storage, run_id), run, video_id, video)
+    found = video_result(readable_tables(storage, run_id), run, video_id, video, thumbnails)
     if found is None:
         raise _no_video_result(run, video_id)
     return JsonResponse(found)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 
+from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.search.scope import PLAYGROUND
 from promptreel.api.search.service import Answer, SearchService
 from promptreel.api.search.warm_up import WarmUp
@@ -54,27 +55,35 @@ Search = Annotated[SearchService, Depends(_search)]
 
 
 @router.post("/indexes/{index_id}/search", response_model=list[SearchResultBody])
-def search_by_text(index_id: str, body: TextSearch, caller: Searcher, search: Search) -> JsonResponse:
+def search_by_text(
+    index_id: str, body: TextSearch, caller: Searcher, search: Search, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Search segments and media items by text, best first. The X-Search-Warning header lists what was skipped."""
-    return _response(search.text(caller, body.index_ids or [index_id], body))
+    return _response(search.text(caller, body.index_ids or [index_id], body, thumbnails))
 
 
 @router.post("/indexes/{index_id}/image-search", response_model=list[ImageResultBody])
-def search_by_image(index_id: str, body: ImageSearch, caller: Searcher, search: Search) -> JsonResponse:
+def search_by_image(
+    index_id: str, body: ImageSearch, caller: Searcher, search: Search, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Search segments by image similarity of their frames, best first."""
-    return _response(search.image(caller, body.index_ids or [index_id], body))
+    return _response(search.image(caller, body.index_ids or [index_id], body, thumbnails))
 
 
 @router.post("/indexes/{index_id}/multimodal-search", response_model=list[MultimodalResultBody])
-def search_by_text_and_image(index_id: str, body: MultimodalSearch, caller: Searcher, search: Search) -> JsonResponse:
+def search_by_text_and_image(
+    index_id: str, body: MultimodalSearch, caller: Searcher, search: Search, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Search segments by text and image, combining both rankings by reciprocal rank fusion."""
-    return _response(search.multimodal(caller, body.index_ids or [index_id], body))
+    return _response(search.multimodal(caller, body.index_ids or [index_id], body, thumbnails))
 
 
 @router.post("/search/multi-run", response_model=list[SearchResultBody])
-def search_several_runs(body: MultiRunSearch, caller: Searcher, search: Search) -> JsonResponse:
+def search_several_runs(
+    body: MultiRunSearch, caller: Searcher, search: Search, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Search several runs by text, with `top_k` results per run."""
-    return _response(search.multi_run(caller, body))
+    return _response(search.multi_run(caller, body, thumbnails))
 
 
 @router.post("/playground/search", response_model=list[SearchResultBody])
@@ -82,11 +91,12 @@ def search_playground(
     body: PlaygroundSearch,
     caller: Searcher,
     search: Search,
+    thumbnails: ThumbnailLinks,
     run_id: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
 ) -> JsonResponse:
     """Search segments and media items of the playground by text, optionally in one run."""
     text_search = TextSearch(query=body.query, top_k=body.top_k, run_ids=[run_id] if run_id is not None else None)
-    return _response(search.text(caller, [PLAYGROUND], text_search))
+    return _response(search.text(caller, [PLAYGROUND], text_search, thumbnails))
 
 
 def _response(answer: Answer) -> JsonResponse:

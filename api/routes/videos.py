@@ -14,10 +14,12 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import Video
+from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.media_status import add_processing_status, processing_status
 from promptreel.api.runs.results import all_segments, segments_page
 from promptreel.api.runs.store import owned_runs
+from promptreel.api.runs.thumbnails import add_item_thumbnails
 from promptreel.api.runs.video_runs import run_for_video, runs_over_video
 from promptreel.api.uploads.add_media import NewVideo, add_media, save_upload
 from promptreel.api.uploads.links import LIFETIME_S, is_valid, link_token
@@ -112,13 +114,16 @@ def upload_video(
 
 
 @router.post("/batch", response_model=list[VideoWithDetails])
-def get_videos(body: VideoBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
+def get_videos(
+    body: VideoBatch, caller: Reader, database: Db, storage: DataFolder, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Get several media items. Unknown ids are omitted, and named in the X-Request-Warning header."""
     details = {"gif_data": None, "first_thumbnail": None}
     with database.read() as session:
         found = owned_videos(session, caller, body.video_ids)
         bodies = [{**video_body(found[key]), **details} for key in body.video_ids if key in found]
         add_processing_status(session, storage, caller.account_id, bodies)
+    add_item_thumbnails(thumbnails, bodies)
     return JsonResponse(bodies, headers=omitted_header(body.video_ids, found))
 
 
@@ -141,7 +146,9 @@ def get_video_statuses(body: VideoBatch, caller: Reader, database: Db, storage: 
 
 
 @router.post("/batch/segments", response_model=list[VideoSegments])
-def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
+def get_segments_of_videos(
+    body: SegmentBatch, caller: Reader, database: Db, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Get the segments of several media items, each from the given run or its newest run with results. Unknown ids of
     items are omitted, and named in the X-Request-Warning header."""
     requested = [(target.video_id, target.run_id) for target in body.targets or ()]
@@ -156,7 +163,7 @@ def get_segments_of_videos(body: SegmentBatch, caller: Reader, database: Db, sto
                 resolved = run.run_id if run is not None else None
                 segments: list[dict[str, Any]] = []
                 try:
-                    segments = all_segments(storage, run, video_id) if run is not None else []
+                    segments = all_segments(thumbnails, run, video_id) if run is not None else []
                 except RunDamaged as error:
                     if run_id is not None:
                         raise
@@ -204,12 +211,15 @@ def get_content(video_id: str, database: Db, request: Request, expires: int, tok
 
 
 @router.get("/{video_id}", response_model=VideoBody)
-def get_video(video_id: str, caller: Reader, database: Db, storage: DataFolder) -> JsonResponse:
+def get_video(
+    video_id: str, caller: Reader, database: Db, storage: DataFolder, thumbnails: ThumbnailLinks
+) -> JsonResponse:
     """Get a media item and its processing status."""
     with database.read() as session:
         video = owned_video(session, caller, video_id)
-        status = processing_status(session, storage, video)
-        return JsonResponse({**video_body(video), "processing_status": status})
+        body = {**video_body(video), "processing_status": processing_status(session, storage, video)}
+    add_item_thumbnails(thumbnails, [body])
+    return JsonResponse(body)
 
 
 @router.delete("/{video_id}", response_model=DeletionStatus)
@@ -237,7 +247,7 @@ def list_segments(
     video_id: str,
     caller: Reader,
     database: Db,
-    storage: DataFolder,
+    thumbnails: ThumbnailLinks,
     run_id: str | None = None,
     latest_run: bool = True,
     limit: Limit = DEFAULT_LIMIT,
@@ -252,7 +262,7 @@ def list_segments(
         run = run_for_video(session, caller, video_id, named_run)
     if run is None:
         return JsonResponse({**page_body([], limit, None), "run_status": None, "is_complete": True})
-    page = segments_page(storage, run, video_id, limit, cursor)
+    page = segments_page(thumbnails, run, video_id, limit, cursor)
     if run_id is None and (run_cursor := page["pagination"]["next_cursor"]) is not None:
         page["pagination"]["next_cursor"] = encode_cursor(scope, [run.run_id, run_cursor])
     return JsonResponse(page)

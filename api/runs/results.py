@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 from promptreel.api.db.clock import required_time, wire_text
@@ -14,6 +15,7 @@ from promptreel.api.runs.field_evidence import evidence_bodies, evidence_rows_of
 from promptreel.api.runs.run_tables import Row, RunTables, readable_tables
 from promptreel.api.runs.statuses import FINAL, SEGMENT_OPERATIONS, WIRE_SEGMENT_STATUS
 from promptreel.api.runs.synthesis_status import CANCELLED, synthesis_of
+from promptreel.api.runs.thumbnails import Frame, Thumbnails, frame_of_item, frames_of_segments
 from promptreel.api.runs.unfinished import has_all_segments, not_ready
 from promptreel.api.uploads.media_rows import NO_MARKER
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
@@ -29,7 +31,7 @@ _NO_MARKERS: Final[dict[str, Any]] = {"marker": NO_MARKER, "extracted_metadata_m
 
 
 def results_page(
-    storage: Storage, run: RunRecord, video_id: str, video: Video | None, limit: int, cursor: str | None
+    thumbnails: Thumbnails, run: RunRecord, video_id: str, video: Video | None, limit: int, cursor: str | None
 ) -> dict[str, Any]:
     """Return one page of an item's segments in a run, including failed ones, in order of time.
 
@@ -39,21 +41,27 @@ def results_page(
     Raises:
         ApiError: 409 if the run is in progress and no segment is finished.
     """
-    return _page("results", storage, run, video_id, limit, cursor, lambda view: segment_result(run, video, view))
+    return _page(
+        "results", thumbnails, run, video_id, limit, cursor, lambda view: segment_result(run, video, view, thumbnails)
+    )
 
 
-def segments_page(storage: Storage, run: RunRecord, video_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+def segments_page(
+    thumbnails: Thumbnails, run: RunRecord, video_id: str, limit: int, cursor: str | None
+) -> dict[str, Any]:
     """Return one page of an item's segments with their status in a run.
 
     Raises:
         ApiError: 409 if the run is in progress and the item has no segments yet.
     """
-    return _page("segments", storage, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view))
+    return _page(
+        "segments", thumbnails, run, video_id, limit, cursor, lambda view: segment_body(run.run_id, view, thumbnails)
+    )
 
 
 def _page(
     kind: str,
-    storage: Storage,
+    thumbnails: Thumbnails,
     run: RunRecord,
     video_id: str,
     limit: int,
@@ -62,7 +70,7 @@ def _page(
 ) -> dict[str, Any]:
     scope = (kind, run.run_id, video_id)
     position = decode_cursor(cursor, scope, (int, int, str))
-    tables = readable_tables(storage, run.run_id, position[0] if position is not None else None)
+    tables = readable_tables(thumbnails.storage, run.run_id, position[0] if position is not None else None)
     segments: list[Row] = []
     has_more, is_complete = False, run.status in FINAL
     if tables is not None:
@@ -71,7 +79,10 @@ def _page(
         is_complete = has_all_segments(tables, video_id)
     if not segments and position is None and not is_complete and run.status not in FINAL:
         raise not_ready(run, video_id)
-    shown = [body_of(view) for view in segment_views(tables, video_id, segments)] if tables is not None else []
+    shown = []
+    if tables is not None:
+        frames = frames_of_segments(tables, video_id, segments)
+        shown = [body_of(view) for view in segment_views(tables, video_id, segments, frames)]
     next_cursor = None
     if tables is not None and has_more:
         last = segments[-1]
@@ -99,6 +110,7 @@ class SegmentView:
     Attributes:
         failures: failures by operation.
         evidence: its rows of the table `field_evidence`.
+        frame: the frame of its thumbnail.
     """
 
     segment: Row
@@ -106,10 +118,13 @@ class SegmentView:
     transcript: Row | None
     failures: Mapping[str, Row]
     evidence: Sequence[Row] = ()
+    frame: Frame | None = None
 
 
-def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> list[SegmentView]:
-    """Return segments of one item with their results, transcripts and failures."""
+def segment_views(
+    tables: RunTables, video_id: str, segments: Sequence[Row], frames: Mapping[str, Frame] = MappingProxyType({})
+) -> list[SegmentView]:
+    """Return segments of one item with their results, transcripts, failures, and the given frames by segment id."""
     if not segments:
         return []
     span = (segments[0]["start_us"], segments[-1]["start_us"])
@@ -126,13 +141,18 @@ def segment_views(tables: RunTables, video_id: str, segments: Sequence[Row]) -> 
             transcripts.get(row["segment_id"]),
             failures.get(row["segment_id"], {}),
             evidence.get(row["segment_id"], ()),
+            frames.get(row["segment_id"]),
         )
         for row in segments
     ]
 
 
-def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Row:
-    """Render a segment as the SegmentRunResult of the API. A failed segment has no metadata."""
+def segment_result(run: RunRecord, video: Video | None, view: SegmentView, thumbnails: Thumbnails | None = None) -> Row:
+    """Render a segment as the SegmentRunResult of the API. A failed segment has no metadata.
+
+    Args:
+        thumbnails: None omits the link to a thumbnail, e.g. because it would expire.
+    """
     segment, result = view.segment, view.result
     return {
         "result_type": "segment",
@@ -144,6 +164,7 @@ def segment_result(run: RunRecord, video: Video | None, view: SegmentView) -> Ro
         "start_time": segment["start_time"],
         "end_time": segment["end_time"],
         **_NO_MEDIA,
+        **_thumbnail(thumbnails, run.run_id, segment["video_id"], view.frame),
         "metadata": json.loads(result["metadata"]) if result is not None else {},
         "metadata_text": result["metadata_text"] if result is not None else "",
         "processing_warning": _warning(result, segment),
@@ -179,7 +200,7 @@ def _warning(result: Row | None, segment: Row | None) -> str | None:
     return "; ".join(text for text in found if text) or None
 
 
-def segment_body(run_id: str, view: SegmentView) -> Row:
+def segment_body(run_id: str, view: SegmentView, thumbnails: Thumbnails) -> Row:
     """Render a segment with its status in a run as the Segment of the API."""
     segment, result = view.segment, view.result
     failure = next(iter(view.failures.values()), None)
@@ -189,6 +210,7 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
         "start_time": segment["start_time"],
         "end_time": segment["end_time"],
         **{name: value for name, value in _NO_MEDIA.items() if name != "segment_uri"},
+        **_thumbnail(thumbnails, run_id, segment["video_id"], view.frame),
         "processed": segment["status"] == "succeeded",
         "processing_failed": segment["status"] == "failed",
         "segment_status": WIRE_SEGMENT_STATUS[segment["status"]],
@@ -211,17 +233,28 @@ def segment_body(run_id: str, view: SegmentView) -> Row:
     }
 
 
-def all_segments(storage: Storage, run: RunRecord, video_id: str) -> list[Row]:
+def all_segments(thumbnails: Thumbnails, run: RunRecord, video_id: str) -> list[Row]:
     """Return all segments of an item with their status in a run."""
-    tables = readable_tables(storage, run.run_id)
+    tables = readable_tables(thumbnails.storage, run.run_id)
     if tables is None:
         return []
     segments = list(tables.rows("segments", video_id))
-    return [segment_body(run.run_id, view) for view in segment_views(tables, video_id, segments)]
+    frames = frames_of_segments(tables, video_id, segments)
+    return [segment_body(run.run_id, view, thumbnails) for view in segment_views(tables, video_id, segments, frames)]
 
 
-def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video: Video | None) -> Row | None:
-    """Render the synthesis of an item, or why it has none. None if it gets none or the run has not reached it yet."""
+def video_result(
+    tables: RunTables | None,
+    run: RunRecord,
+    video_id: str,
+    video: Video | None,
+    thumbnails: Thumbnails | None = None,
+) -> Row | None:
+    """Render the synthesis of an item, or why it has none. None if it gets none or the run has not reached it yet.
+
+    Args:
+        thumbnails: see `segment_result`.
+    """
     level = run.prompt.get("video_level")
     media = next(tables.rows("media", video_id), None) if tables is not None else None
     kind = media["media_type"] if media is not None else None
@@ -232,6 +265,10 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
     if synthesis.status == "pending":
         return None
     first = next(tables.rows("segments", video_id), None) if tables is not None else None
+    frame, preview = None, None
+    if tables is not None and first is not None and thumbnails is not None:
+        frame = frame_of_item(tables, video_id)
+        preview = frames_of_segments(tables, video_id, [first]).get(first["segment_id"])
     return {
         "result_type": "video",
         "result_id": f"video:{video_id}:{run.run_id}",
@@ -256,11 +293,12 @@ def video_result(tables: RunTables | None, run: RunRecord, video_id: str, video:
         "started_at": None,
         "completed_at": wire_text(row["executed_at"]) if row is not None else None,
         **_NO_MEDIA,
+        **_thumbnail(thumbnails, run.run_id, video_id, frame),
         "preview_segment_id": first["segment_id"] if first is not None else None,
         "preview_start_time": first["start_time"] if first is not None else None,
         "preview_end_time": first["end_time"] if first is not None else None,
         "preview_segment_uri": None,
-        "preview_thumbnail_uri": None,
+        "preview_thumbnail_uri": _thumbnail(thumbnails, run.run_id, video_id, preview)["thumbnail_uri"],
         "preview_gif_uri": None,
         "embedding_status": None,
         "embedding_error": None,
@@ -278,6 +316,12 @@ def llm_calls(storage: Storage, run: RunRecord) -> list[Row]:
     return [
         _call_body(run, row, spans.get(row["segment_id"], (None, None)), sent) for row in tables.all_rows("llm_calls")
     ]
+
+
+def _thumbnail(thumbnails: Thumbnails | None, run_id: str, video_id: str, frame: Frame | None) -> dict[str, Any]:
+    if thumbnails is None:
+        return {"thumbnail_uri": None, "thumbnail_available": False}
+    return thumbnails.fields(run_id, video_id, frame)
 
 
 def _head(run: RunRecord, video: Video | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,20 @@ class RunTables:
     storage: Storage
     manifest: Manifest
 
-    def rows(self, table: str, video_id: str, first_us: int | None = None, last_us: int | None = None) -> Iterator[Row]:
+    def rows(
+        self,
+        table: str,
+        video_id: str,
+        first_us: int | None = None,
+        last_us: int | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
         """Yield the rows of one item in one table, in order.
 
         Args:
-            first_us, last_us: only rows that start in this range, in microseconds, both inclusive.
+            first_us, last_us: only rows that start in this range, in microseconds, both inclusive; for frames, their time.
+            columns: the columns to read; None reads all.
 
         Raises:
             RunDamaged: a part file is missing or corrupt.
@@ -42,7 +51,7 @@ class RunTables:
         with reading(self.manifest):
             paths = part_paths(self.storage, run_id, self.manifest.parts_of_item(table, video_id))
             with damage_in(run_id, table_folder(run_id, table)):
-                yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us)
+                yield from ItemRows(paths).of(video_id, first_us=first_us, last_us=last_us, columns=columns)
 
     def all_rows(self, table: str, where: str = "true", **parameters: Any) -> list[Row]:
         """Return the rows of a table that match a SQL condition with named parameters, read by DuckDB."""

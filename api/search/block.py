@@ -26,7 +26,7 @@ from promptreel.schemas.ids import digest
 from promptreel.schemas.prompt import SYSTEM_FIELDS
 from promptreel.tables.vectors import Vectors, open_vectors
 
-VERSION: Final = 2  # part of every block's name; increase it when the format or the content of blocks changes
+VERSION: Final = 3  # part of every block's name; increase it when the format or the content of blocks changes
 MARKER: Final = "block.json"
 ROWS: Final = "places.arrow"
 TEXTS: Final = "texts.arrow"
@@ -64,7 +64,8 @@ class Block:
     """An opened block.
 
     Attributes:
-        rows: video_id, segment_id, start_us, end_us (null for a synthesis), media_type, metadata, metadata_text, transcript.
+        rows: video_id, segment_id, start_us, end_us (null for a synthesis), media_type, metadata, metadata_text, transcript,
+            and frame_us and frame_file of the frame nearest to the segment's middle (null for a synthesis).
         texts: instance and preview of each text.
         text_rows, text_fields: block row of each text, and the index of its field in `fields`.
         frames: time_us and file of each embedded frame.

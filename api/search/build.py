@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +45,9 @@ from promptreel.tables.vectors import write_vectors
 SEARCH: Final = "search"
 SHARDS_PER_BLOCK: Final = 16  # fewer: queries read more blocks; more: a retry rebuilds more
 PREVIEW_CHARS: Final = 200
-_READ_TABLES: Final = ("segments", "results", "transcripts", "video_results", "text_embeddings", "image_embeddings")
+_READ_TABLES: Final = (
+    "segments", "results", "transcripts", "video_results", "text_embeddings", "image_embeddings", "frames",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ _ROWS_SCHEMA: Final = pa.schema(
         ("metadata", pa.large_string()),
         ("metadata_text", pa.large_string()),
         ("transcript", pa.large_string()),
+        ("frame_us", pa.int64()),
+        ("frame_file", pa.string()),
     ]
 )
 
@@ -212,7 +216,18 @@ def _read_rows(parts: _Parts) -> _BlockRows:
     for video_id, segment_id, text in parts.rows("transcripts", ("video_id", "segment_id", "text")):
         if (row := numbers.get((video_id, segment_id))) is not None:
             table["transcript"][row] = text
+    _add_frames(parts, table, numbers)
     return _BlockRows(table, numbers)
+
+
+def _add_frames(parts: _Parts, table: dict[str, list[Any]], numbers: Mapping[tuple[str, str | None], int]) -> None:
+    """Add the frame nearest to the middle of each segment."""
+    for video_id, segment_id, time_us, file in parts.rows("frames", ("video_id", "segment_id", "time_us", "file")):
+        if (row := numbers.get((video_id, segment_id))) is None:
+            continue
+        middle_us, known_us = (table["start_us"][row] + table["end_us"][row]) // 2, table["frame_us"][row]
+        if known_us is None or abs(time_us - middle_us) < abs(known_us - middle_us):
+            table["frame_us"][row], table["frame_file"][row] = time_us, file
 
 
 def _indexed_texts(rows: _BlockRows, prompt: Prompt) -> _Texts:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.runs.run_tables import RunTables, run_tables
 from promptreel.api.runs.store import owned_runs
+from promptreel.api.runs.thumbnails import Thumbnails, frames_of_segments
 from promptreel.api.search.filter_engine import FilterEngine, Found, RowPosition, ScopedRun, table_files
 from promptreel.api.search.filter_sql import (
     FilterField,
@@ -50,6 +51,7 @@ _HIT_COLUMNS: Final = (
     "video_id",
     "segment_id",
     "start_us",
+    "end_us",
     "start_time",
     "end_time",
     "media_type",
@@ -60,12 +62,12 @@ _HIT_COLUMNS: Final = (
 
 def filter_page(
     session: Session,
-    storage: Storage,
     engine: FilterEngine,
     caller: Principal,
     index_id: str | None,
     body: FilterSearch,
     warnings: Warnings,
+    thumbnails: Thumbnails,
 ) -> dict[str, Any]:
     """Return one page of the segments that meet all conditions.
 
@@ -79,6 +81,7 @@ def filter_page(
             of the engine.
     """
     deadline = time.monotonic() + engine.timeout_s
+    storage = thumbnails.storage
     filters = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
     scope = ("filter", caller.account_id, index_id, filters)
     cursor = decode_cursor(body.cursor, scope, (list, int, int, int))
@@ -113,7 +116,7 @@ def filter_page(
         pins = [[scoped.run.run_id, scoped.tables.manifest.number] for scoped in runs]
         next_cursor = encode_cursor(scope, [pins, last_run, last.position.part, last.position.row])
     fields = sorted({condition.field for condition in body.conditions or ()})
-    bodies = _hits(session, caller, runs, shown, fields)
+    bodies = _hits(session, caller, runs, shown, fields, thumbnails)
     page = page_body(bodies, body.page_size, next_cursor)
     return {"results": bodies, "next_page_token": next_cursor, "total_shown": len(bodies), **page}
 
@@ -267,6 +270,7 @@ def _hits(
     runs: Sequence[ScopedRun],
     found: Sequence[tuple[int, Found]],
     fields: list[str],
+    thumbnails: Thumbnails,
 ) -> list[dict[str, Any]]:
     videos = owned_videos(session, caller, list({hit.video_id for _, hit in found}))
     shown = []
@@ -275,7 +279,12 @@ def _hits(
         hits = [hit for _, hit in group]
         rows = _result_rows(runs[number], part, video_id, hits)
         if video_id in videos:  # otherwise it was deleted after the search
-            shown += [hit_body(runs[number].run, videos[video_id], rows[hit.segment_id], fields) for hit in hits]
+            run, video = runs[number].run, videos[video_id]
+            in_order = sorted((rows[hit.segment_id] for hit in hits), key=lambda row: row["start_us"])
+            frames = frames_of_segments(runs[number].tables, video_id, in_order)
+            for hit in hits:
+                thumbnail = thumbnails.fields(run.run_id, video_id, frames.get(hit.segment_id))
+                shown.append({**hit_body(run, video, rows[hit.segment_id], fields), **thumbnail})
     return shown
 
 

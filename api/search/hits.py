@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.thumbnails import Frame, Thumbnails
 from promptreel.api.search.image import FrameMatch
 from promptreel.api.search.ranking import BlockPosition, Searched
 from promptreel.api.search.text import FieldMatch
@@ -34,6 +35,7 @@ def segment_hit(
     run: RunRecord,
     video: Video,
     similarity: float | None,
+    thumbnails: Thumbnails,
     *,
     rank_score: float | None = None,
     matches: Sequence[FieldMatch] = (),
@@ -49,6 +51,7 @@ def segment_hit(
         preview: row of the segment that previews a synthesis.
     """
     row = searched.block.row(number)
+    preview_row = searched.block.row(preview) if preview is not None else None
     is_segment = row["segment_id"] is not None
     identity = f"segment:{row['segment_id']}:{run.run_id}" if is_segment else f"video:{row['video_id']}:{run.run_id}"
     metadata = json.loads(row["metadata"]) if row["metadata"] is not None else {}
@@ -62,7 +65,7 @@ def segment_hit(
         "segment_id": row["segment_id"],
         "start_time": _seconds(row["start_us"]),
         "end_time": _seconds(row["end_us"]),
-        **(NO_PREVIEW if preview is None else _preview(searched, preview)),
+        **(NO_PREVIEW if preview_row is None else _preview(preview_row, thumbnails, run.run_id)),
         "text_content": text,
         "content_preview": text[:PREVIEW_CHARS],
         "metadata_text": row["metadata_text"] or "",
@@ -70,6 +73,7 @@ def segment_hit(
         "similarity_score": _rounded(similarity),
         "reranked_score": _rounded(rank_score),
         **NO_MEDIA,
+        **thumbnails.fields(run.run_id, row["video_id"], _frame(row if preview_row is None else preview_row)),
         "media_type": row["media_type"],
         "metadata": metadata,
         "extracted_metadata": metadata,
@@ -92,11 +96,14 @@ def source_fields(run: RunRecord, video: Video) -> Hit:
     }
 
 
-def image_fields(frame: FrameMatch | None) -> Hit:
-    """Return the fields that image hits have in addition to text hits."""
+def image_fields(frame: FrameMatch | None, hit: Hit, thumbnails: Thumbnails) -> Hit:
+    """Return the fields that an image hit has in addition to a text hit."""
     seconds = seconds_from_us(frame.time_us) if frame is not None else None
+    uri = None
+    if frame is not None:
+        uri = thumbnails.fields(hit["run_id"], hit["video_id"], Frame(frame.time_us, frame.file))["thumbnail_uri"]
     return {
-        "matched_image_uri": None,
+        "matched_image_uri": uri,
         "matched_image_gcs_uri": None,
         "matched_image_timestamp": seconds,
         "matched_image_score": _rounded(frame.score) if frame is not None else None,
@@ -126,14 +133,18 @@ def segments_of(searched: Searched, position: BlockPosition) -> range:
     return range(first, position[1])
 
 
-def _preview(searched: Searched, segment: int) -> Hit:
-    row = searched.block.row(segment)
+def _preview(row: Mapping[str, Any], thumbnails: Thumbnails, run_id: str) -> Hit:
     return {
         **NO_PREVIEW,
         "preview_segment_id": row["segment_id"],
         "preview_start_time": _seconds(row["start_us"]),
         "preview_end_time": _seconds(row["end_us"]),
+        "preview_thumbnail_uri": thumbnails.fields(run_id, row["video_id"], _frame(row))["thumbnail_uri"],
     }
+
+
+def _frame(row: Mapping[str, Any]) -> Frame | None:
+    return Frame(row["frame_us"], row["frame_file"]) if row["frame_file"] is not None else None
 
 
 def _field_scores(matches: Sequence[FieldMatch]) -> Hit:

@@ -32,10 +32,12 @@ class FrameMatch:
 
     Attributes:
         time_us: its time in the item.
+        file: its file, relative to the data folder.
         score: from 0 to 1.
     """
 
     time_us: int
+    file: str
     score: float
 
 
@@ -50,16 +52,18 @@ class ImageRanking:
     def frame(self, position: BlockPosition) -> FrameMatch:
         """Return the best matching frame of a row."""
         block = self.searched[position[0]].block
-        found: list[tuple[float, int]] = []
+        found: list[tuple[float, int, str]] = []
         for model, vector in self.vectors.items():
             group = block.group("frame", model)
             if group is not None:
                 at = np.flatnonzero(group.rows == position[1])
                 cosines = similarities(group.vectors, vector, group.vector_indices[at].astype(np.intp))
-                times = [block.frames["time_us"][int(row)].as_py() for row in group.members[at]]
-                found += zip(cosines.tolist(), times, strict=True)
-        cosine, time_us = min(found, key=lambda pair: (-round(pair[0], 6), pair[1]))
-        return FrameMatch(time_us, unit_score(cosine))
+                times, files = (
+                    [block.frames[name][int(row)].as_py() for row in group.members[at]] for name in ("time_us", "file")
+                )
+                found += zip(cosines.tolist(), times, files, strict=True)
+        cosine, time_us, file = min(found, key=lambda pair: (-round(pair[0], 6), pair[1]))
+        return FrameMatch(time_us, file, unit_score(cosine))
 
 
 def rank_images(

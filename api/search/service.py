@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
 from promptreel.api.db.models import RunRecord, Video
+from promptreel.api.runs.thumbnails import Thumbnails
 from promptreel.api.search.hits import Hit, fusion_fields, image_fields, segment_hit, segments_of
 from promptreel.api.search.image import ImageRanking, rank_images
 from promptreel.api.search.library import RunIndex, SearchLibrary
@@ -58,7 +59,9 @@ class SearchService:
         self.library = SearchLibrary(storage, database)
         self._vectors = QueryVectors()
 
-    def text(self, caller: Principal, index_ids: Sequence[str | None], body: TextSearch) -> Answer:
+    def text(
+        self, caller: Principal, index_ids: Sequence[str | None], body: TextSearch, thumbnails: Thumbnails
+    ) -> Answer:
         """Search segments and syntheses by meaning and words."""
         warnings = Warnings()
         scope, indexes = self._scope(caller, index_ids, body.run_ids, warnings)
@@ -71,9 +74,13 @@ class SearchService:
 
         ranking = self._without_deleted(caller, scope, ranked, lambda found: found.fused)
         best = list(ranking.fused)[: body.top_k]
-        return Answer(self._hits(caller, scope, ranking.searched, best, _text_hit_builder(ranking)), warnings)
+        return Answer(
+            self._hits(caller, scope, ranking.searched, best, _text_hit_builder(ranking, thumbnails)), warnings
+        )
 
-    def image(self, caller: Principal, index_ids: Sequence[str | None], body: ImageSearch) -> Answer:
+    def image(
+        self, caller: Principal, index_ids: Sequence[str | None], body: ImageSearch, thumbnails: Thumbnails
+    ) -> Answer:
         """Search segments by an image."""
         warnings = Warnings()
         picture = decode_base64(body.image_data)
@@ -83,12 +90,14 @@ class SearchService:
 
         def hit(position: BlockPosition, run: RunRecord, video: Video) -> Hit:
             frame = ranking.frame(position)
-            hit_body = segment_hit(ranking.searched[position[0]], position[1], run, video, frame.score)
-            return {**hit_body, **image_fields(frame)}
+            hit_body = segment_hit(ranking.searched[position[0]], position[1], run, video, frame.score, thumbnails)
+            return {**hit_body, **image_fields(frame, hit_body, thumbnails)}
 
         return Answer(self._hits(caller, scope, ranking.searched, best, hit), warnings)
 
-    def multimodal(self, caller: Principal, index_ids: Sequence[str | None], body: MultimodalSearch) -> Answer:
+    def multimodal(
+        self, caller: Principal, index_ids: Sequence[str | None], body: MultimodalSearch, thumbnails: Thumbnails
+    ) -> Answer:
         """Search segments and syntheses by a text, an image, or both."""
         warnings = Warnings()
         picture = decode_base64(body.image_data) if body.image_data is not None else None
@@ -106,9 +115,9 @@ class SearchService:
             by_text = self._without_deleted(caller, scope, ranked, lambda found: found.fused)
         if picture is not None:
             by_image = self._rank_images(caller, scope, indexes, picture, depth, warnings)
-        return Answer(self._fused_hits(caller, scope, body, by_text, by_image), warnings)
+        return Answer(self._fused_hits(caller, scope, body, by_text, by_image, thumbnails), warnings)
 
-    def multi_run(self, caller: Principal, body: MultiRunSearch) -> Answer:
+    def multi_run(self, caller: Principal, body: MultiRunSearch, thumbnails: Thumbnails) -> Answer:
         """Search several runs and join the best `top_k` hits of each."""
         warnings = Warnings()
         with self._database.read() as session:
@@ -128,7 +137,10 @@ class SearchService:
         ranking = self._without_deleted(caller, scope, ranked, lambda found: found.fused)
         selected = _join_runs(ranking, body)
         return Answer(
-            self._hits(caller, scope, ranking.searched, list(selected), _text_hit_builder(ranking, selected)), warnings
+            self._hits(
+                caller, scope, ranking.searched, list(selected), _text_hit_builder(ranking, thumbnails, selected)
+            ),
+            warnings,
         )
 
     # ------------------------------------------------------------------------------------------- parts
@@ -210,6 +222,7 @@ class SearchService:
         body: MultimodalSearch,
         by_text: TextRanking | None,
         by_image: ImageRanking | None,
+        thumbnails: Thumbnails,
     ) -> list[Hit]:
         ranking: TextRanking | ImageRanking | None = by_text or by_image
         assert ranking is not None, "the request has a text or an image"
@@ -233,15 +246,19 @@ class SearchService:
             matches = by_text.matches(position) if by_text is not None and ranks["text"] else []
             preview = _preview_of(by_text, position) if by_text is not None else None
             hit_body = segment_hit(
-                searched[position[0]], position[1], run, video, best, matches=matches, preview=preview
+                searched[position[0]], position[1], run, video, best, thumbnails, matches=matches, preview=preview
             )
-            return {**hit_body, **image_fields(frame), **fusion_fields(fused[position], ranks, similarity, image_score)}
+            return {
+                **hit_body,
+                **image_fields(frame, hit_body, thumbnails),
+                **fusion_fields(fused[position], ranks, similarity, image_score),
+            }
 
         return self._hits(caller, scope, searched, list(fused)[: body.top_k], hit)
 
 
 def _text_hit_builder(
-    ranking: TextRanking, weighted: Mapping[BlockPosition, tuple[float, float]] | None = None
+    ranking: TextRanking, thumbnails: Thumbnails, weighted: Mapping[BlockPosition, tuple[float, float]] | None = None
 ) -> Callable[[BlockPosition, RunRecord, Video], Hit]:
     """Return a function that builds the hits of a text ranking.
 
@@ -258,6 +275,7 @@ def _text_hit_builder(
             run,
             video,
             similarity * factor if similarity is not None else None,
+            thumbnails,
             rank_score=score,
             matches=ranking.matches(position),
             preview=_preview_of(ranking, position),

@@ -1,4 +1,4 @@
-"""Signed URLs: each serves one item's bytes without a key until it expires."""
+"""Signed URLs: each serves one item's bytes, or one of its frames, without a key until it expires."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import secrets
 import time
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from itsdangerous import Signer
 
@@ -30,8 +31,22 @@ def link_token(secret: bytes, video_id: str, expires: int) -> str:
     return _signer(secret).get_signature(f"{video_id}:{expires}").decode()
 
 
+def frame_subject(run_id: str, video_id: str, time_us: int) -> str:
+    """Return what the token of a frame signs instead of an item's id. Ids have no colon, so neither serves the other."""
+    return f"frame:{run_id}:{video_id}:{time_us}"
+
+
+def thumbnail_url(secret: bytes, base_url: str, run_id: str, video_id: str, time_us: int) -> str:
+    """Return the signed URL of a frame. It is valid for one to two hours and changes once per hour, so that browsers
+    cache the picture."""
+    expires = (int(time.time()) // LIFETIME_S + 2) * LIFETIME_S
+    token = link_token(secret, frame_subject(run_id, video_id, time_us), expires)
+    query = urlencode({"run_id": run_id, "time_us": time_us, "expires": expires, "token": token})
+    return f"{base_url}/api/v2/videos/{quote(video_id, safe='')}/thumbnail?{query}"
+
+
 def is_valid(secret: bytes, video_id: str, expires: int, token: str) -> bool:
-    """Return whether a token matches the item and expiry, and has not expired.
+    """Return whether a token matches the item (or `frame_subject`) and expiry, and has not expired.
 
     Tokens are compared as text, because several base64 strings decode to the same bytes."""
     expected = link_token(secret, video_id, expires)

@@ -27,6 +27,7 @@ _BATCH_ROWS: Final = 10_000
 _MATCHED: Final = {"id": "by id", "overlap": "by overlap", "none": "in one run only"}
 _TEXT_COLUMNS: Final = (
     "video_id",
+    "video_name",
     "segment_id",
     "other_segment_id",
     "matched_by",
@@ -37,10 +38,10 @@ _TEXT_COLUMNS: Final = (
 )
 _SCHEMA: Final = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[:4]),
+        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[:5]),
         pa.field("start_time", pa.float64()),
         pa.field("end_time", pa.float64()),
-        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[4:]),
+        *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS[5:]),
     ]
 )
 

@@ -11,6 +11,7 @@ class FieldChangeBody(WireModel):
     """One field of one segment, compared between two runs.
 
     Attributes:
+        video_name: the file name of the item in the first run.
         segment_id: the segment in the first run; if only the other run has it, the segment there.
         other_segment_id: the matching segment in the other run; null if none matches.
         matched_by: id, overlap (the runs segment the item differently; the segment with the largest overlap), or none.
@@ -18,6 +19,7 @@ class FieldChangeBody(WireModel):
     """
 
     video_id: str
+    video_name: str
     segment_id: str
     other_segment_id: str | None
     matched_by: Literal["id", "overlap", "none"]

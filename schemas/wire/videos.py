@@ -63,6 +63,8 @@ class VideoBody(WireModel):
 
     Attributes:
         status: not_processed, processing, processed or failed.
+        thumbnail_uri: a signed URL of a JPEG that loads without an API key for at least an hour: a frame of the newest
+            run that has sampled the item. Null for audio, and before the first run.
     """
 
     video_id: str
@@ -78,6 +80,8 @@ class VideoBody(WireModel):
     marker: Marker = Marker()
     index_id: str | None = None
     size_bytes: int | None = None
+    thumbnail_uri: str | None = None
+    thumbnail_available: bool = False
 
 
 class VideoWithDetails(VideoBody):
@@ -207,7 +211,6 @@ class RegisteredVideo(VideoBody):
     video_ids: list[str]
     failed_files: list[Any] = []
     skipped_files: list[Any] = []
-    thumbnail_uri: str | None = None
     thumbnail_data: str | None = None
 
 

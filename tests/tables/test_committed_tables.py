@@ -83,6 +83,7 @@ def test_run_view_has_one_typed_column_per_leaf(storage):
         assert query(connection, "SELECT count(*) AS n FROM run_a;").to_pylist() == [{"n": 2}]
     assert types == {
         "video_id": "VARCHAR",
+        "video_name": "VARCHAR",
         "segment_id": "VARCHAR",
         "media_type": "VARCHAR",
         "start_time": "DOUBLE",
