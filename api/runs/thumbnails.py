@@ -18,7 +18,7 @@ from promptreel.media.analysis import ANALYSIS_FILE
 from promptreel.schemas.errors import RunDamaged, StateExpired
 from promptreel.tables.storage import Storage
 
-MAX_BYTES: Final = 100_000  # frames of films have 10 to 60 kB; larger ones are those of images
+MAX_BYTES: Final = 100_000  # of a frame that is sent as it is
 MAX_WIDTH: Final = 320  # of a frame that is shrunk
 _FRAMES: Final = "frames"
 _COLUMNS: Final = ("video_id", "segment_id", "time_us", "file")

@@ -108,7 +108,7 @@ def written_row(prompt: Prompt, metadata: dict[str, Any], folder: Path) -> tuple
         cursor = connection.execute(select)
         names = [(column[0], str(column[1])) for column in cursor.description]
         (values,) = cursor.fetchall()
-        connection.execute(run_view_sql(prompt, f"({select})")).fetchall()
+        connection.execute(run_view_sql(prompt, f"(SELECT *, 'v.mp4' AS video_name FROM ({select}))")).fetchall()
         check_filters(connection, select, prompt, metadata)
     return dict(zip((name for name, _ in names), values, strict=True)), dict(names)
 
