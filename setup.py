@@ -25,7 +25,7 @@ setup(
     package_data={
         "promptreel": ["py.typed"],
         "promptreel.api.db.migrations": ["*.mako"],
-        "promptreel.pages": ["templates/*.html", "templates/*.css"],
+        "promptreel.pages": ["templates/*.html", "templates/site/*.html", "static/*"],
         "promptreel.prompts": ["*.json"],
     },
     entry_points={

@@ -31,19 +31,21 @@ from promptreel.api.routes import (
     thumbnails,
     videos,
 )
+from promptreel.api.site.router import site_router
 from promptreel.api.uploads.links import link_secret
 from promptreel.api.web.auth import KnownKeys
 from promptreel.api.web.body_limit import BodyLimit
 from promptreel.api.web.errors import install_error_handlers
 from promptreel.api.web.middleware import Metrics, RequestMiddleware
 from promptreel.api.web.openapi import describe
+from promptreel.api.web.paths import API_PREFIX
 from promptreel.api.web.rate_limit import RateLimiter
 from promptreel.providers.weights import package_version
 from promptreel.schemas.wire.common import ErrorResponse
 from promptreel.tables.private_files import restrict_private_files
 from promptreel.tables.storage import open_storage
 
-PREFIX = "/api/v2"
+PREFIX = API_PREFIX
 _MAX_FETCHES: Final = 8  # concurrent downloads of remote media; others wait without a thread
 
 _ERRORS = {
@@ -124,6 +126,7 @@ def create_app(config: ApiConfig) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(service.health_router)
+    app.include_router(site_router)
     app.add_middleware(BodyLimit, max_upload_bytes=config.max_upload_bytes, prefix=PREFIX)
     app.add_middleware(RequestMiddleware, metrics=metrics)
     describe(app, PREFIX)

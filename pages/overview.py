@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from promptreel.pages.answers import shorten
+from promptreel.pages.moments import shown_duration, shown_moment
 from promptreel.pages.run_tables import CommittedTables
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.money import format_amount, format_money, money_of
@@ -108,9 +108,9 @@ def run_overview(tables: CommittedTables, request: RunRequest) -> RunOverview:
         prompt=prompt,
         model=request.settings.model.model,
         served=_served(tables),
-        created_at=_moment(request.created_at),
-        committed_at=_moment(manifest.committed_at),
-        duration=_duration(request.created_at, manifest.committed_at),
+        created_at=shown_moment(request.created_at),
+        committed_at=shown_moment(manifest.committed_at),
+        duration=shown_duration(request.created_at, manifest.committed_at),
         facts=tuple(_facts(tables, manifest.counts)),
         warnings=tuple(warnings[:_MAX_WARNINGS]),
         left_out_warnings=max(0, len(warnings) - _MAX_WARNINGS),
@@ -220,23 +220,3 @@ def _cost(row: Mapping[str, Any]) -> str:
     if row["cost"] is None or row["currency"] is None:
         return "unknown" if row["input_tokens"] or row["output_tokens"] else "none"
     return format_amount(row["cost"], row["currency"])
-
-
-def _moment(timestamp: str) -> str:
-    """Return an ISO-8601 timestamp as date and time to the second; other text as it is."""
-    try:
-        return datetime.fromisoformat(timestamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except ValueError:
-        return timestamp
-
-
-def _duration(start: str, end: str) -> str | None:
-    try:
-        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
-        return None
-    if seconds < 0:
-        return None
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

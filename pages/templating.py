@@ -8,12 +8,14 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from promptreel.schemas.mediatime import format_timecode
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
+STATIC: Final = Path(__file__).with_name("static")
 _NOT_IN_TOKENS: Final = re.compile(r"[^a-z_-]")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # not allowed in HTML
 
@@ -34,7 +36,7 @@ def encode(html: str) -> bytes:
 
 @cache
 def stylesheet() -> str:
-    return (_TEMPLATES / "style.css").read_text("utf-8")
+    return (STATIC / "style.css").read_text("utf-8")
 
 
 @cache
@@ -42,6 +44,13 @@ def content_security_policy() -> str:
     """The policy of a page without scripts: the stylesheet by its hash, inline images, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(stylesheet().encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+@cache
+def static_url(name: str) -> str:
+    """Return the URL of a file in `static/`. It changes with the content, so that browsers can cache the file."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()
+    return f"/static/{name}?v={digest[:12]}"
 
 
 @cache
@@ -56,7 +65,9 @@ def _environment() -> Environment:
     )
     environment.filters["token"] = _token
     environment.filters["timecode"] = format_timecode
+    environment.filters["path"] = _path_segment
     environment.globals["stylesheet"] = stylesheet
+    environment.globals["static_url"] = static_url
     environment.globals["content_security_policy"] = content_security_policy
     return environment
 
@@ -64,6 +75,11 @@ def _environment() -> Environment:
 def _token(value: str) -> str:
     """Return a status, a reason or a language code as part of a class or a `lang` attribute."""
     return _NOT_IN_TOKENS.sub("", value.lower())
+
+
+def _path_segment(value: str) -> str:
+    """Return text as one segment of a path in a link."""
+    return quote(value, safe="")
 
 
 def _printable(value: Any) -> Any:

@@ -41,7 +41,8 @@ SUBPACKAGES = {
     "search": {"config", "db", "web", "uploads", "runs"},
     "sql": {"config", "db", "web", "uploads", "runs", "search"},
     "routes": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql"},
-    "app": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes"},
+    "site": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes"},
+    "app": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes", "site"},
 }
 # Slow to import or optional: only imported when a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}

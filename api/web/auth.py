@@ -24,6 +24,8 @@ from promptreel.api.db.engine import Database
 from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import Account, ApiKey
 from promptreel.api.web.errors import ApiError
+from promptreel.api.web.paths import is_page
+from promptreel.api.web.session import session_key_hash
 
 _log = logging.getLogger(__name__)
 
@@ -121,12 +123,16 @@ def create_account(session: Session, name: str) -> Account:
 
 
 def authenticate(request: Request) -> Principal:
-    """Authenticate a request by `X-API-Key` or a bearer token.
+    """Authenticate a request of the API by `X-API-Key` or a bearer token, and a request for a page by its session.
 
     Raises:
         ApiError: 401 if the key is missing, unknown, revoked or expired.
     """
-    key_hash = hash_key(api_key_of(request))
+    return authenticate_hash(request, key_hash_of(request))
+
+
+def authenticate_hash(request: Request, key_hash: str) -> Principal:
+    """Authenticate the caller whose key has this hash; see `authenticate`."""
     known: KnownKeys = request.app.state.known_keys
     caller = known.find(key_hash)
     if caller is None:
@@ -168,7 +174,7 @@ def _update_last_used(database: Database, key_id: str) -> None:
 async def identify(request: Request) -> Principal:
     """Authenticate a request from a coroutine; uses a thread only for a database lookup. See `authenticate`."""
     known: KnownKeys = request.app.state.known_keys
-    caller = known.find(hash_key(api_key_of(request)))
+    caller = known.find(key_hash_of(request))
     if caller is not None:
         return caller
     return await to_thread.run_sync(authenticate, request, limiter=known.lookup_limiter)
@@ -198,6 +204,7 @@ def _authorize(request: Request, caller: Principal, scope: str | None) -> Princi
     if scope is not None:
         check_scope(caller, scope)
     request.app.state.rate_limiter.take(caller.account_id, _rate_category(request, scope))
+    request.state.caller = caller
     return caller
 
 
@@ -222,9 +229,22 @@ Admin = Annotated[Principal, Depends(requires("admin"))]
 
 def _rate_category(request: Request, scope: str | None) -> str:
     """Return the rate-limit category of a request."""
-    if request.url.path.endswith("/videos/upload"):
+    if request.url.path.endswith("/videos/upload") or (request.url.path == "/upload" and request.method == "POST"):
         return "upload"
     return {"search": "search", "read": "read", None: "read"}.get(scope, "write")
+
+
+def key_hash_of(request: Request) -> str:
+    """Return the hash of the API key of a request without checking that the key exists.
+
+    Raises:
+        ApiError: 401 if the key is missing or malformed, or the session is missing, invalid or too old.
+    """
+    if not is_page(request.url.path):
+        return hash_key(api_key_of(request))
+    if (key_hash := session_key_hash(request)) is None:
+        raise ApiError(401, "authentication_required", "Sign in with an API key.")
+    return key_hash
 
 
 def api_key_of(request: Request) -> str:

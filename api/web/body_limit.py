@@ -18,9 +18,12 @@ from promptreel.api.web.errors import (
     database_unavailable,
     error_response,
 )
+from promptreel.api.web.forms import check_origin
 from promptreel.api.web.middleware import Receive, Scope, Send
+from promptreel.api.web.paths import is_page
 
 UPLOAD_PATH: Final = "/videos/upload"
+UPLOAD_PAGE: Final = "/upload"
 PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON contains a base64 image
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_PICTURE_JSON_BYTES: Final = 16 << 20
@@ -43,6 +46,8 @@ class BodyLimit:
         request = Request(scope)
         limit, required_scope = self._limit_of(scope)
         try:
+            if is_page(scope["path"]):
+                check_origin(request)
             if required_scope is not None:
                 check_scope(await identify(request), required_scope)
             elif scope["method"] in ("POST", "PUT") and scope["path"].startswith(f"{self._prefix}/"):
@@ -70,7 +75,7 @@ class BodyLimit:
 
     def _limit_of(self, scope: Scope) -> tuple[int, str | None]:
         """Return the maximum body size in bytes, and the scope to check before reading it."""
-        if scope["method"] == "POST" and scope["path"].endswith(UPLOAD_PATH):
+        if scope["method"] == "POST" and (scope["path"].endswith(UPLOAD_PATH) or scope["path"] == UPLOAD_PAGE):
             return self._max_upload_bytes + _MAX_FORM_BYTES, "write"
         if scope["method"] == "POST" and scope["path"].endswith(PICTURE_PATHS):
             return MAX_PICTURE_JSON_BYTES, "search"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -15,6 +16,8 @@ from starlette.routing import compile_path
 
 from promptreel.api.db.clock import now, wire_time
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.api.web.page import SIGN_IN_PATH, page, sign_in_first
+from promptreel.api.web.paths import is_page
 from promptreel.schemas.errors import (
     InvalidInput,
     MediaError,
@@ -126,8 +129,10 @@ def error_body(error: ApiError, request_id: str | None) -> dict[str, Any]:
     }
 
 
-def error_response(request: Request, error: ApiError) -> JsonResponse:
-    """Render an error as a response."""
+def error_response(request: Request, error: ApiError) -> Response:
+    """Render an error as a response: for a page as HTML or, without a session, as the way to sign in."""
+    if is_page(request.url.path):
+        return _error_page(request, error)
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if error.status == 405:
         headers["Allow"] = str((error.details or {}).get("allowed", ""))
@@ -135,67 +140,79 @@ def error_response(request: Request, error: ApiError) -> JsonResponse:
     return JsonResponse(body, status_code=error.status, headers=headers)
 
 
+def _error_page(request: Request, error: ApiError) -> Response:
+    if error.status == 401 and request.url.path != SIGN_IN_PATH:
+        return sign_in_first(request)
+    if error.code == "endpoint_not_supported":
+        error = ApiError(404, error.code, f"There is no page at {request.url.path}.")
+    request_id = request.scope.get("request_id")
+    response = page(request, "error.html", status=error.status, error=error, request_id=request_id)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Install handlers that turn every exception into the API's error format."""
 
     @app.exception_handler(ApiError)
-    def _api_error(request: Request, error: ApiError) -> JsonResponse:
+    def _api_error(request: Request, error: ApiError) -> Response:
         return error_response(request, error)
 
     @app.exception_handler(InvalidInput)
-    def _invalid_input(request: Request, error: InvalidInput) -> JsonResponse:
+    def _invalid_input(request: Request, error: InvalidInput) -> Response:
         return error_response(request, invalid(str(error)))
 
     @app.exception_handler(MediaError)
-    def _media_error(request: Request, error: MediaError) -> JsonResponse:
+    def _media_error(request: Request, error: MediaError) -> Response:
         details = {"errors": [{"path": "", "message": error.message}], "failure_code": error.code}
         status = 413 if error.code == "media_too_large" else 422
         return error_response(request, ApiError(status, error.code, error.message, details))
 
     @app.exception_handler(RunNotFound)
-    def _run_not_found(request: Request, error: RunNotFound) -> JsonResponse:
+    def _run_not_found(request: Request, error: RunNotFound) -> Response:
         return error_response(
             request, ApiError(404, "resource_run_not_found", "The data of this run no longer exists.")
         )
 
     @app.exception_handler(RunDamaged)
-    def _run_damaged(request: Request, error: RunDamaged) -> JsonResponse:
+    def _run_damaged(request: Request, error: RunDamaged) -> Response:
         _log.error("%s", error, extra={"run_id": error.run_id})
         message = f"Run {error.run_id} is damaged: {error.file} {error.cause}."
         details = {"run_id": error.run_id, "file": error.file}
         return error_response(request, ApiError(409, "run_damaged", message, details))
 
     @app.exception_handler(StateExpired)
-    def _state_expired(request: Request, error: StateExpired) -> JsonResponse:
+    def _state_expired(request: Request, error: StateExpired) -> Response:
         message = f"Newer results of run {error.run_id} replaced those that were read; send the request again."
         return error_response(request, ApiError(409, "results_replaced", message, {"run_id": error.run_id}))
 
     @app.exception_handler(DataError)
-    def _data_error(request: Request, error: DataError) -> JsonResponse:
+    def _data_error(request: Request, error: DataError) -> Response:
         return error_response(request, invalid("The request contains a value that cannot be stored, e.g. NUL."))
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
-    def _database_error(request: Request, error: Exception) -> JsonResponse:
+    def _database_error(request: Request, error: Exception) -> Response:
         return error_response(request, database_unavailable(error))
 
     @app.exception_handler(StorageError)
-    def _storage_error(request: Request, error: StorageError) -> JsonResponse:
+    def _storage_error(request: Request, error: StorageError) -> Response:
         _log.error("storage: %s", error)
         return error_response(
             request, ApiError(503, "storage_unavailable", "Storage is unavailable; try again.", None, 5)
         )
 
     @app.exception_handler(RequestValidationError)
-    def _validation(request: Request, error: RequestValidationError) -> JsonResponse:
+    def _validation(request: Request, error: RequestValidationError) -> Response:
         return error_response(request, _validation_error(error))
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JsonResponse:
+    def _http(request: Request, error: HTTPException) -> Response:
         return error_response(request, _http_error(request, error))
 
     @app.exception_handler(Exception)
-    def _unexpected_error(request: Request, error: Exception) -> JsonResponse:
+    def _unexpected_error(request: Request, error: Exception) -> Response:
         _log.exception("request %s failed", request.scope.get("request_id"), exc_info=error)
         message = "Internal error; see the service's log under the request id."
         response = error_response(request, ApiError(500, "internal_error", message))

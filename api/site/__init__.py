@@ -1,0 +1,1 @@
+"""Pages for browsers: HTML of what the API serves as JSON."""
