@@ -43,7 +43,6 @@ def import_job_body(video: Video) -> dict[str, Any]:
         "video_ids": [video.video_id],
         "failed_files": [],
         "skipped_files": [],
-        "thumbnail_uri": None,
         "thumbnail_data": None,
     }
 

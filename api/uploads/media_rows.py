@@ -145,4 +145,6 @@ def video_body(video: Video) -> dict[str, Any]:
         "marker": NO_MARKER,
         "index_id": video.index_id,
         "size_bytes": video.size_bytes,
+        "thumbnail_uri": None,
+        "thumbnail_available": False,
     }

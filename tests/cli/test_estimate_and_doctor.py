@@ -58,7 +58,7 @@ def test_estimate_says_that_a_price_is_unknown_until_given(tmp_path, media):
     words = ["estimate", media, *FIXED_SEGMENTS, "--data-dir", tmp_path, "--no-text-embedding", "--model", "gemini-x"]
     code, out, _ = invoke(*words, "--json")
     assert (code, json.loads(out)["cost"]) == (0, None)
-    assert "cost: unknown, because the price of gemini-x" in invoke(*words)[1]
+    assert "cost: unknown, because the price of gemini-x" in invoke(*words)[2]
     prices = tmp_path / "prices.json"
     prices.write_text('{"gemini-x": {"input": 1, "output": 2, "currency": "EUR"}}')
     code, out, _ = invoke(*words, "--prices", prices, "--json")

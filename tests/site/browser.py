@@ -28,7 +28,7 @@ class Visitor:
         self.base_url = base_url
         self.context = browser.new_context(viewport={"width": width, "height": height}, base_url=base_url)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.problems = []
         self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
