@@ -201,7 +201,7 @@ def test_views_have_columns_for_the_evidence_of_each_field(tmp_path, film, whisp
             assert [name for name in names if "_evidence_" in name] == columns.split(", ")
     with connect_views(storage, runs) as connection:
         names = [column[0] for column in connection.execute(f'SELECT * FROM "{plain_id}"').description]
-        assert names == [*("video_id", "segment_id", "media_type", "start_time", "end_time"), *ANSWER]
+        assert names == [*("video_id", "video_name", "segment_id", "media_type", "start_time", "end_time"), *ANSWER]
         count = connection.execute("SELECT count(*) FROM field_evidence").fetchone()
         assert count == (3,)
 

@@ -39,7 +39,7 @@ def test_sound_counts_if_the_model_hears_it():
 def test_estimate_names_generic_rates(tmp_path, model, is_generic):
     make_image(tmp_path / "a.png")
     arguments = ["estimate", tmp_path / "a.png", "--model", model, "--data-dir", tmp_path / "data"]
-    code, out, _ = invoke(*arguments, "--base-url", "http://x")
+    code, _, err = invoke(*arguments, "--base-url", "http://x")
     assert code == 0
-    assert (f"generic rates, because those of model '{model}' are unknown" in out) == is_generic
+    assert (f"generic rates, because those of model '{model}' are unknown" in err) == is_generic
     assert provider_of(RunSettings(model=ModelSettings(model))).name == model
