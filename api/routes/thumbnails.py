@@ -26,8 +26,12 @@ router = APIRouter(prefix="/videos", tags=["videos"], route_class=ApiRoute)
 
 
 async def _links(request: Request) -> Thumbnails:
+    return thumbnail_links(request, request.app.state.config.public_url or str(request.base_url).rstrip("/"))
+
+
+def thumbnail_links(request: Request, base_url: str) -> Thumbnails:
+    """Return the renderer of thumbnails whose URLs start with `base_url`; an empty one gives paths of this service."""
     state = request.app.state
-    base_url = state.config.public_url or str(request.base_url).rstrip("/")
     return Thumbnails(state.storage, state.link_secret, base_url)
 
 

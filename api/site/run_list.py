@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -116,9 +116,7 @@ def run_list(session: Session, caller: Principal, query: RunQuery) -> RunList:
     wanted = mine.order_by(order, RunRecord.run_id.desc()).offset((query.number - 1) * RUNS_PER_PAGE)
     ids: list[str] = list(session.scalars(wanted.limit(RUNS_PER_PAGE)))
     found = {run.run_id: run for run in session.scalars(select(RunRecord).where(RunRecord.run_id.in_(ids)))}
-    keys = {run.key_id for run in found.values()}
-    rows = session.execute(select(ApiKey.key_id, ApiKey.name).where(ApiKey.key_id.in_(keys)))
-    names: dict[str | None, str] = {row.key_id: row.name for row in rows}
+    names = _key_names(session, found.values())
     return RunList(
         query=query,
         runs=tuple(_listed(found[run_id], names) for run_id in ids if run_id in found),
@@ -146,6 +144,17 @@ def _filtered(caller: Principal, query: RunQuery) -> Select[str]:
             raise invalid(f"tag: {query.tag!r} must have the form key=value", "tag")
         mine = mine.where(RunRecord.tags[key].as_string() == value)
     return mine
+
+
+def listed_run(session: Session, run: RunRecord) -> ListedRun:
+    """Return one run as a row of the list."""
+    return _listed(run, _key_names(session, [run]))
+
+
+def _key_names(session: Session, runs: Iterable[RunRecord]) -> dict[str | None, str]:
+    keys = {run.key_id for run in runs}
+    rows = session.execute(select(ApiKey.key_id, ApiKey.name).where(ApiKey.key_id.in_(keys)))
+    return {row.key_id: row.name for row in rows}
 
 
 def _models(session: Session, caller: Principal) -> tuple[str, ...]:
