@@ -54,10 +54,10 @@ def test_failures_are_retried_from_the_page(visit, caller, gemini, api_media):
     caller.wait(run_id)
     visitor = visit(key=caller.key)
     page = visitor.open(f"/runs/{run_id}")
-    calls = len(gemini.requests)
+    calls = len(gemini.ledger.entries)
     page.get_by_role("button", name="Retry this one").click()
     page.wait_for_load_state()
-    wait_for(lambda: len(gemini.requests) > calls, 60)
+    wait_for(lambda: len(gemini.ledger.entries) > calls, 60)
     page.get_by_role("button", name="Retry this one").wait_for()  # the page notices the end of the retry
     assert not visitor.problems
 
