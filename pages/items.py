@@ -166,12 +166,13 @@ def _part(
         timeline=timeline,
         lanes=lane_count(timeline),
         warnings=shown_notes(item["warnings"]) if offset == 0 else (),
-        synthesis=None if synthesis is None else _shown_synthesis(synthesis),
+        synthesis=None if synthesis is None else shown_synthesis(synthesis),
         failures=shown_failures(failures.get(item["video_id"], ())) if offset == 0 else (),
     )
 
 
-def _shown_synthesis(row: Row) -> ShownSynthesis:
+def shown_synthesis(row: Row) -> ShownSynthesis:
+    """Build the synthesis of a row of `video_results`."""
     warning = row["warning"]
     return ShownSynthesis(
         shown_answer(row["metadata"]),

@@ -94,7 +94,7 @@ def segment_cards(tables: CommittedTables, segments: Sequence[Row]) -> list[Segm
     evidence = _by_segment(tables, "field_evidence", "field, verdict, evidence_start_us, evidence_end_us, quote", scope)
     frames = _middle_frames(tables, scope)
     return [
-        _card(
+        segment_card(
             row,
             next(iter(results.get(row["segment_id"], ())), None),
             next(iter(texts.get(row["segment_id"], ())), None),
@@ -119,9 +119,14 @@ def shown_notes(notes: Sequence[str]) -> tuple[str, ...]:
     return tuple(shorten(note, _MAX_NOTE_CHARS) for note in notes[:_MAX_NOTES])
 
 
-def _card(
+def segment_card(
     row: Row, result: Row | None, text: Row | None, failures: Sequence[Row], evidence: Sequence[Row], frame: str | None
 ) -> SegmentCard:
+    """Build the card of a row of `segments` from the rows of other tables about it.
+
+    Args:
+        frame: what names its picture, e.g. a path.
+    """
     return SegmentCard(
         number=row["segment_number"],
         media_type=row["media_type"],

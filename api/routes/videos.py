@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import Response
 
 from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.ids import new_id
@@ -22,6 +21,7 @@ from promptreel.api.runs.store import owned_runs
 from promptreel.api.runs.thumbnails import add_item_thumbnails
 from promptreel.api.runs.video_runs import run_for_video, runs_over_video
 from promptreel.api.uploads.add_media import NewVideo, add_media, save_upload
+from promptreel.api.uploads.content import content_response
 from promptreel.api.uploads.links import LIFETIME_S, is_valid, link_token
 from promptreel.api.uploads.media_rows import (
     discard_bytes,
@@ -31,9 +31,7 @@ from promptreel.api.uploads.media_rows import (
     video_body,
 )
 from promptreel.api.uploads.store import (
-    blocks_of,
     is_local,
-    open_object,
     register_uri,
     store_upload,
 )
@@ -193,7 +191,7 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
     "/{video_id}/content", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
 )
 def get_content(video_id: str, database: Db, request: Request, expires: int, token: str) -> Response:
-    """Download a media item with a signed URL."""
+    """Download a media item, or a range of its bytes, with a signed URL."""
     if not is_valid(request.app.state.link_secret, video_id, expires, token):
         raise ApiError(403, "link_expired", "This URL is invalid or has expired; request a new one.")
     with database.read() as session:
@@ -201,13 +199,9 @@ def get_content(video_id: str, database: Db, request: Request, expires: int, tok
     if video is None or video.deletion_id is not None:
         raise not_found("video", video_id)
     try:
-        if "://" not in video.media_uri:
-            return FileResponse(video.media_uri, stat_result=os.stat(video.media_uri))
-        file, size = open_object(video.media_uri)
+        return content_response(request, video)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise not_found("media", video_id, "video") from error
-    headers = {} if size is None else {"Content-Length": str(size)}
-    return StreamingResponse(blocks_of(file), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/{video_id}", response_model=VideoBody)

@@ -31,6 +31,13 @@ def link_token(secret: bytes, video_id: str, expires: int) -> str:
     return _signer(secret).get_signature(f"{video_id}:{expires}").decode()
 
 
+def content_url(secret: bytes, video_id: str) -> str:
+    """Return the signed path of an item's bytes for a page. It changes once per hour, like that of a frame."""
+    expires = _rounded_expiry()
+    query = urlencode({"expires": expires, "token": link_token(secret, video_id, expires)})
+    return f"/api/v2/videos/{quote(video_id, safe='')}/content?{query}"
+
+
 def frame_subject(run_id: str, video_id: str, time_us: int) -> str:
     """Return what the token of a frame signs instead of an item's id. Ids have no colon, so neither serves the other."""
     return f"frame:{run_id}:{video_id}:{time_us}"
@@ -39,10 +46,15 @@ def frame_subject(run_id: str, video_id: str, time_us: int) -> str:
 def thumbnail_url(secret: bytes, base_url: str, run_id: str, video_id: str, time_us: int) -> str:
     """Return the signed URL of a frame. It is valid for one to two hours and changes once per hour, so that browsers
     cache the picture."""
-    expires = (int(time.time()) // LIFETIME_S + 2) * LIFETIME_S
+    expires = _rounded_expiry()
     token = link_token(secret, frame_subject(run_id, video_id, time_us), expires)
     query = urlencode({"run_id": run_id, "time_us": time_us, "expires": expires, "token": token})
     return f"{base_url}/api/v2/videos/{quote(video_id, safe='')}/thumbnail?{query}"
+
+
+def _rounded_expiry() -> int:
+    """Return an epoch second in one to two hours, the same for an hour, so that browsers can cache what a URL loads."""
+    return (int(time.time()) // LIFETIME_S + 2) * LIFETIME_S
 
 
 def is_valid(secret: bytes, video_id: str, expires: int, token: str) -> bool:
