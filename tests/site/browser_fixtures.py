@@ -7,9 +7,12 @@ import pytest
 from tests.site.browser import Visitor, find_chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium; skips the test where none is installed."""
+    """A headless Chromium; skips the test where none is installed.
+
+    It ends with the module, because its driver has an event loop in this thread, beside which no other can run.
+    """
     path = find_chromium()
     if path is None:
         pytest.skip("no Chromium found: install it (apt-get install chromium) or set PROMPTREEL_TEST_CHROMIUM")
