@@ -5,26 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from sqlalchemy.orm import Session
 
 from promptreel.api.db.engine import Database
-from promptreel.api.search.ranking import Warnings
 from promptreel.api.search.scope import PLAYGROUND
 from promptreel.api.sql.catalog import examples, row_contexts, table_bodies
 from promptreel.api.sql.draft import draft_query
 from promptreel.api.sql.limits import SqlLimits
+from promptreel.api.sql.queries import ScopedTables, query_error, run_query, scoped_tables
 from promptreel.api.sql.sandbox import Sandbox, SqlError
-from promptreel.api.sql.scope import RunScope, runs_in_scope
+from promptreel.api.sql.scope import RunScope
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.web.auth import Principal, Searcher
-from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db, part_of
-from promptreel.api.web.errors import ApiError
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.wire.sql import (
@@ -35,52 +30,30 @@ from promptreel.schemas.wire.sql import (
     SqlRowsBody,
     SqlScope,
 )
-from promptreel.tables.analyst_views import AnalystViews, analyst_views
-from promptreel.tables.interim import reading
-from promptreel.tables.part_files import check_parts
 from promptreel.tables.storage import Storage
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keep query processes ready while the application runs."""
-    _sandbox_of(app).warm()
+    sandbox_of(app).warm()
     yield
-    _sandbox_of(app).close()
+    sandbox_of(app).close()
 
 
 router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
-def _sandbox_of(app: FastAPI) -> Sandbox:
+def sandbox_of(app: FastAPI) -> Sandbox:
+    """Return the sandbox of the application, created on first use."""
     return part_of(app, "sql_sandbox", lambda: Sandbox(getattr(app.state, "sql_limits", None) or SqlLimits()))
 
 
 async def _sandbox(request: Request) -> Sandbox:
-    return _sandbox_of(request.app)
+    return sandbox_of(request.app)
 
 
 SqlSandbox = Annotated[Sandbox, Depends(_sandbox)]
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """The runs and views that a request may read."""
-
-    scope: RunScope
-    views: AnalystViews
-
-    @property
-    def sql_by_name(self) -> dict[str, str]:
-        return {view.name: view.sql for view in self.views.views}
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return the warning header that names damaged runs, if any."""
-        warnings = Warnings()
-        for error in self.scope.damaged:
-            warnings.add(report_skipped(error))
-        return dict(warnings.headers())
 
 
 @router.post("/{index_id}/catalog", response_model=SqlCatalogBody)
@@ -97,7 +70,7 @@ def sql_catalog(
             "examples": examples(tables.views),
             **_scope_body(tables.scope),
         },
-        headers=tables.headers,
+        headers=dict(tables.warnings().headers()),
     )
 
 
@@ -109,12 +82,7 @@ def execute_sql(
     tables = _tables(database, storage, caller, index_id, body, sandbox.limits)
     limit = min(body.result_limit or sandbox.limits.default_rows, sandbox.limits.max_rows)
     started = time.perf_counter()
-    try:
-        result = sandbox.run(
-            body.query, tables.sql_by_name, tables.views.files, row_limit=limit, account=caller.account_id
-        )
-    except SqlError as error:
-        raise _api_error(error, storage, tables) from error
+    result = run_query(sandbox, storage, tables, body.query, limit, caller.account_id)
     return JsonResponse(
         {
             "rows": result["rows"],
@@ -125,7 +93,7 @@ def execute_sql(
             "duration_ms": round((time.perf_counter() - started) * 1000, 1),
             **_scope_body(tables.scope),
         },
-        headers=tables.headers,
+        headers=dict(tables.warnings().headers()),
     )
 
 
@@ -151,26 +119,19 @@ def generate_sql(
     try:
         query, model = draft_query(config, bodies, body.instruction, body.existing_query, check)
     except SqlError as error:
-        raise _api_error(error, storage, tables) from error
-    return JsonResponse({"query": query, "model": model}, headers=tables.headers)
+        raise query_error(error, storage, tables) from error
+    return JsonResponse({"query": query, "model": model}, headers=dict(tables.warnings().headers()))
 
 
 def _tables(
     database: Database, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
-) -> _Tables:
-    with database.read() as session:
-        scope = _scope(session, storage, caller, index_id, body, limits)
-    return _Tables(scope, analyst_views(storage, scope.runs))
-
-
-def _scope(
-    session: Session, storage: Storage, caller: Principal, index_id: str, body: SqlScope, limits: SqlLimits
-) -> RunScope:
+) -> ScopedTables:
     location = PLAYGROUND if index_id == "playground" else index_id
     if location is not None:
-        owned_index(session, caller, location)
+        with database.read() as session:
+            owned_index(session, caller, location)
     locations = [location] if body.index_ids is None else list(dict.fromkeys(body.index_ids))
-    return runs_in_scope(session, storage, caller, locations, body.run_ids, limits)
+    return scoped_tables(database, storage, caller, locations, body.run_ids, limits)
 
 
 def _scope_body(scope: RunScope) -> dict[str, Any]:
@@ -179,21 +140,3 @@ def _scope_body(scope: RunScope) -> dict[str, Any]:
         "runs_left_out": scope.left_out,
         "runs_in_progress": [run.run_id for run in scope.runs if run.manifest.is_interim],
     }
-
-
-def _api_error(error: SqlError, storage: Storage, tables: _Tables) -> ApiError:
-    """Convert an error of a query to an API error, without the paths of files, which must not reach the caller.
-
-    Raises:
-        StateExpired: the query failed because a newer state of a run in progress replaced the one that it read.
-    """
-    for run in tables.scope.runs:
-        if run.manifest.is_interim:
-            with reading(run.manifest):
-                check_parts(storage, run.manifest)
-    if error.code == "sql_busy":
-        return ApiError(429, error.code, error.message, None, 1)
-    message = error.message
-    for path in tables.views.files:
-        message = message.replace(path, Path(path).name)
-    return ApiError(422, error.code, message.replace(storage.root, "…"), {"dialect": "duckdb"})
