@@ -156,8 +156,6 @@ class ShownRecord:
     """
 
     status_text: str
-    prompt_id: str
-    index_id: str | None
     is_stopping: bool
     settings: ShownAnswer
 
@@ -167,7 +165,7 @@ def _shown_record(run: RunRecord) -> ShownRecord:
     settings = {name: body[name] for name in _SETTINGS if body[name] is not None}
     is_stopping = run.stop_requested_at is not None and run.status not in FINAL
     text = shown_answer(json.dumps(settings))
-    return ShownRecord(body["status_text"], run.prompt_id, run.index_id, is_stopping, text)
+    return ShownRecord(body["status_text"], is_stopping, text)
 
 
 def _open_retry(session: Session, run_id: str) -> str | None:
