@@ -56,7 +56,7 @@ class SqlQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class SqlTable:
+class ResultTable:
     """A result as a page shows it.
 
     Attributes:
@@ -135,7 +135,7 @@ def sql_result(
     return Response(content, headers=headers)
 
 
-def _table(result: Mapping[str, Any], tables: ScopedTables) -> SqlTable:
+def _table(result: Mapping[str, Any], tables: ScopedTables) -> ResultTable:
     columns = tuple((column["name"], column["type"]) for column in result["columns"])
     contexts = row_contexts(result["rows"], result["tables"], tables.scope.run_ids)
     rows: list[tuple[str | None, ...]] = []
@@ -148,7 +148,7 @@ def _table(result: Mapping[str, Any], tables: ScopedTables) -> SqlTable:
         rows.append(cells)
     is_cut = result["truncated"] or len(rows) < len(result["rows"])
     note = f"Only the first {len(rows):,} rows are shown; download the result or add a LIMIT." if is_cut else None
-    return SqlTable(columns, tuple(rows), tuple(map(_link, contexts[: len(rows)])), note)
+    return ResultTable(columns, tuple(rows), tuple(map(_link, contexts[: len(rows)])), note)
 
 
 def _cell(value: Any) -> str | None:
