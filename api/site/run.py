@@ -125,7 +125,7 @@ def retry_failures(
     run_id: str, caller: Writer, database: Db, storage: DataFolder, code: Annotated[str, Form(max_length=64)] = ""
 ) -> Response:
     """Retry the retryable failures of a run, those with one code if it is given."""
-    body = RetryFailures(codes=[code] if code else None)
+    body = RetryFailures.model_construct(codes=[code] if code else None)  # also a code of another version of promptreel
     with database.write() as session:
         start_retry_of_failures(session, storage, caller, run_id, body, None)
     return see_other(f"/runs/{quote(run_id, safe='')}")

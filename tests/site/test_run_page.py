@@ -61,6 +61,19 @@ def test_failures_are_retried_from_the_page(visit, caller, gemini, api_media):
     assert not visitor.problems
 
 
+def test_retry_without_a_matching_failure_is_explained(visit, caller, api_media):
+    index = caller.index()
+    caller.video(api_media / "c.png", index)
+    run_id = caller.start(caller.prompt(), {"type": "index", "index_id": index})
+    caller.wait(run_id)
+    page = visit(key=caller.key).open(f"/runs/{run_id}")
+    token = page.locator('input[name="form_token"]').first.get_attribute("value")
+    for code in ("rate_limited", "code_of_another_version"):
+        answer = page.request.post(f"/runs/{run_id}/retry", form={"form_token": token, "code": code})
+        assert answer.status == 409, (code, answer.status)
+        assert "nothing_to_retry" in answer.text()
+
+
 def test_progress_appears_and_the_run_can_be_cancelled(visit, caller, gemini, api_media):
     index = caller.index()
     caller.video(api_media / "a.mp4", index)
