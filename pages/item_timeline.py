@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promptreel.pages.timeline import MAX_LANES, Span, blocks
+from promptreel.pages.timeline import Span, blocks
 
 MAX_BLOCKS: Final = 240
 _ORDER: Final = ("failed", "processing", "pending", "cancelled", "succeeded")  # the worst status first
@@ -60,11 +60,6 @@ def linked_blocks(segments: Sequence[Mapping[str, Any]], duration_us: int) -> tu
         )
         for number, (group, span, block) in enumerate(zip(groups, spans, placed, strict=True))
     )
-
-
-def timeline_height(placed: Sequence[LinkedBlock]) -> int:
-    """Return the number of lanes of a timeline, at most `MAX_LANES`."""
-    return min(MAX_LANES, max((block.lane for block in placed), default=0) + 1)
 
 
 def _rank(status: str) -> int:

@@ -164,7 +164,7 @@ def _part(
         last=offset + len(segments),
         segments=tuple(segments),
         timeline=timeline,
-        lanes=lane_count(timeline),
+        lanes=lane_count(block.lane for block in timeline),
         warnings=shown_notes(item["warnings"]) if offset == 0 else (),
         synthesis=None if synthesis is None else shown_synthesis(synthesis),
         failures=shown_failures(failures.get(item["video_id"], ())) if offset == 0 else (),

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from promptreel.tables.interim import reading
+from promptreel.tables.manifest import Manifest
 from promptreel.tables.part_files import find_damage
 from promptreel.tables.reader import CommittedRun, connect
 from promptreel.tables.storage import Storage
@@ -44,8 +45,13 @@ class CommittedTables:
 
     def without_run_warnings(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return rows whose `warnings` lack those of the run, which the overview shows once."""
-        of_run = set(self.run.manifest.warnings)
-        return [{**row, "warnings": [text for text in row["warnings"] or () if text not in of_run]} for row in rows]
+        return without_run_warnings(self.run.manifest, rows)
+
+
+def without_run_warnings(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows whose `warnings` lack those of the run, which every row repeats."""
+    of_run = set(manifest.warnings)
+    return [{**row, "warnings": [text for text in row["warnings"] or () if text not in of_run]} for row in rows]
 
 
 @contextmanager

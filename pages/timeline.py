@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,5 +48,6 @@ def blocks(spans: Sequence[Span], duration_us: int) -> tuple[TimelineBlock, ...]
     return tuple(placed)
 
 
-def lane_count(placed: Sequence[TimelineBlock]) -> int:
-    return max((block.lane for block in placed), default=0) + 1
+def lane_count(lanes: Iterable[int]) -> int:
+    """Return the number of lanes of a timeline from the lanes of its blocks."""
+    return max(lanes, default=0) + 1

@@ -32,7 +32,7 @@ from promptreel.schemas.wire.search import (
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load models and build search indexes in the background while the application runs."""
-    library, warm_up = search_of(app).library, WarmUp(RunSettings())
+    library, warm_up = _search_of(app).library, WarmUp(RunSettings())
     warm_up.start()
     library.start()
     yield
@@ -43,13 +43,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 router = APIRouter(tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
-def search_of(app: FastAPI) -> SearchService:
-    """Return the search of the application, created on first use."""
+def _search_of(app: FastAPI) -> SearchService:
     return part_of(app, "search", lambda: SearchService(app.state.database, app.state.storage))
 
 
 async def _search(request: Request) -> SearchService:
-    return search_of(request.app)
+    return _search_of(request.app)
 
 
 Search = Annotated[SearchService, Depends(_search)]

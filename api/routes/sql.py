@@ -36,21 +36,20 @@ from promptreel.tables.storage import Storage
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keep query processes ready while the application runs."""
-    sandbox_of(app).warm()
+    _sandbox_of(app).warm()
     yield
-    sandbox_of(app).close()
+    _sandbox_of(app).close()
 
 
 router = APIRouter(prefix="/search/sql", tags=["search"], lifespan=_lifespan, route_class=ApiRoute)
 
 
-def sandbox_of(app: FastAPI) -> Sandbox:
-    """Return the sandbox of the application, created on first use."""
+def _sandbox_of(app: FastAPI) -> Sandbox:
     return part_of(app, "sql_sandbox", lambda: Sandbox(getattr(app.state, "sql_limits", None) or SqlLimits()))
 
 
 async def _sandbox(request: Request) -> Sandbox:
-    return sandbox_of(request.app)
+    return _sandbox_of(request.app)
 
 
 SqlSandbox = Annotated[Sandbox, Depends(_sandbox)]

@@ -22,7 +22,7 @@ from promptreel.api.runs.thumbnails import add_item_thumbnails
 from promptreel.api.runs.video_runs import run_for_video, runs_over_video
 from promptreel.api.uploads.add_media import NewVideo, add_media, save_upload
 from promptreel.api.uploads.content import content_response
-from promptreel.api.uploads.links import LIFETIME_S, is_valid, link_token
+from promptreel.api.uploads.links import LIFETIME_S, content_url, is_valid
 from promptreel.api.uploads.media_rows import (
     discard_bytes,
     mark_deleted,
@@ -180,9 +180,8 @@ def sign_url(body: SignedUrlRequest, caller: Reader, database: Db, request: Requ
     with database.read() as session:
         owned_video(session, caller, video_id)
     expires = int(time.time()) + LIFETIME_S
-    token = link_token(request.app.state.link_secret, video_id, expires)
     base = config.public_url or str(request.base_url).rstrip("/")
-    url = f"{base}/api/v2/videos/{video_id}/content?expires={expires}&token={token}"
+    url = content_url(request.app.state.link_secret, video_id, expires, base)
     expires_at = now().fromtimestamp(expires, tz=now().tzinfo)
     return JsonResponse({"signed_url": url, "expires_at": wire_time(expires_at)})
 

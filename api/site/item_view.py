@@ -11,8 +11,9 @@ from promptreel.api.runs.results import SegmentView, segment_views
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.runs.thumbnails import Thumbnails, frames_of_segments
 from promptreel.api.web.errors import ApiError, not_found
-from promptreel.pages.item_timeline import LinkedBlock, linked_blocks, timeline_height
+from promptreel.pages.item_timeline import LinkedBlock, linked_blocks
 from promptreel.pages.items import ShownSynthesis, shown_synthesis
+from promptreel.pages.run_tables import without_run_warnings
 from promptreel.pages.segments import (
     MAX_TRANSCRIPT_CHARS,
     SegmentCard,
@@ -21,6 +22,7 @@ from promptreel.pages.segments import (
     shown_failures,
     shown_notes,
 )
+from promptreel.pages.timeline import lane_count
 
 SEGMENTS_PER_PAGE: Final = 25
 _MAX_WORDS: Final = 2_000  # of a page; words are large as HTML, because each can be highlighted
@@ -129,7 +131,7 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
     timeline = linked_blocks(outline, media["duration_us"] or 0) if media["media_type"] != "image" else ()
     synthesis = next(tables.rows("video_results", query.video_id), None)
     failures = [row for row in tables.rows("failures", query.video_id) if row["segment_id"] is None]
-    of_run = set(tables.manifest.warnings)
+    [media] = without_run_warnings(tables.manifest, [media])
     return ShownItem(
         query=query,
         name=media["name"],
@@ -139,11 +141,11 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
         size=f"{media['width']} × {media['height']}" if media["width"] and media["height"] else None,
         segment_count=len(outline),
         failed_segments=media["failed_segments"],
-        warnings=shown_notes([text for text in media["warnings"] or () if text not in of_run]),
+        warnings=shown_notes(media["warnings"]),
         failures=shown_failures(failures),
         synthesis=None if synthesis is None else shown_synthesis(synthesis),
         timeline=timeline,
-        lanes=timeline_height(timeline),
+        lanes=lane_count(block.lane for block in timeline),
         segments=tuple(_segments(tables, query, shown, offset, thumbnails)),
         pages=_pages(len(outline)),
     )
@@ -168,6 +170,7 @@ def _segments(
     wanted = {row["segment_id"] for row in shown}
     span = (shown[0]["start_us"], shown[-1]["start_us"])
     rows = [row for row in tables.rows("segments", query.video_id, *span) if row["segment_id"] in wanted]
+    rows = without_run_warnings(tables.manifest, rows)
     frames = frames_of_segments(tables, query.video_id, rows)
     found, words_left = [], _MAX_WORDS
     for number, view in enumerate(segment_views(tables, query.video_id, rows, frames), offset + 1):
@@ -175,18 +178,16 @@ def _segments(
         words = words if len(words) <= words_left else ()
         words_left -= len(words)
         uri = thumbnails.fields(query.run_id, query.video_id, view.frame)["thumbnail_uri"]
-        found.append(ShownSegment(number, view.segment["segment_id"], _card(tables, view), uri, words))
+        found.append(ShownSegment(number, view.segment["segment_id"], _card(view), uri, words))
     return found
 
 
-def _card(tables: RunTables, view: SegmentView) -> SegmentCard:
-    of_run = set(tables.manifest.warnings)
-    segment = {**view.segment, "warnings": [text for text in view.segment["warnings"] or () if text not in of_run]}
+def _card(view: SegmentView) -> SegmentCard:
     transcript = view.transcript
     if transcript is not None:
         transcript = {**transcript, "text": transcript["text"][: MAX_TRANSCRIPT_CHARS + 1]}
     failures = list(view.failures.values())
-    return segment_card(segment, view.result, transcript, failures, view.evidence, None)
+    return segment_card(view.segment, view.result, transcript, failures, view.evidence, None)
 
 
 def _words(transcript: Mapping[str, Any] | None) -> tuple[ShownWord, ...]:

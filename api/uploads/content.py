@@ -5,17 +5,15 @@ from __future__ import annotations
 import mimetypes
 import os
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 from fastapi import Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from promptreel.api.db.models import Video
-from promptreel.api.uploads.store import open_object
+from promptreel.api.uploads.store import blocks_of, open_object
 from promptreel.api.web.errors import ApiError
 
-_BLOCK: Final = 1 << 20
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _UNKNOWN: Final = "application/octet-stream"
 _KINDS: Final = ("video/", "audio/", "image/")
@@ -54,14 +52,14 @@ def content_response(request: Request, video: Video) -> Response:
     wanted = _RANGE.fullmatch(request.headers.get("range", ""))
     if size is None or wanted is None or wanted[0] == "bytes=-":
         headers |= {} if size is None else {"Content-Length": str(size)}
-        return StreamingResponse(_blocks(file, None), media_type=kind, headers=headers)
+        return StreamingResponse(blocks_of(file), media_type=kind, headers=headers)
     first, last = _bounds(wanted[1], wanted[2], size)
     if first > last:
         file.close()
         raise ApiError(416, "range_not_satisfiable", f"The file has {size} bytes.", {"size_bytes": size})
     file.seek(first)
     headers |= {"Content-Range": f"bytes {first}-{last}/{size}", "Content-Length": str(last - first + 1)}
-    return StreamingResponse(_blocks(file, last - first + 1), status_code=206, media_type=kind, headers=headers)
+    return StreamingResponse(blocks_of(file, last - first + 1), status_code=206, media_type=kind, headers=headers)
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
@@ -69,14 +67,3 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
     if not first:
         return (size - min(int(last), size), size - 1) if int(last) else (1, 0)
     return int(first), min(int(last), size - 1) if last else size - 1
-
-
-def _blocks(file: BinaryIO, remaining: int | None) -> Iterator[bytes]:
-    """Yield the next bytes of an open file in blocks, then close it."""
-    with file:
-        while remaining is None or remaining > 0:
-            block = file.read(_BLOCK if remaining is None else min(_BLOCK, remaining))
-            if not block:
-                return
-            remaining = None if remaining is None else remaining - len(block)
-            yield block

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from itsdangerous import Signer
 
+from promptreel.api.web.paths import API_PREFIX
 from promptreel.tables.storage import Storage
 
 LIFETIME_S: Final = 3600
@@ -31,11 +32,15 @@ def link_token(secret: bytes, video_id: str, expires: int) -> str:
     return _signer(secret).get_signature(f"{video_id}:{expires}").decode()
 
 
-def content_url(secret: bytes, video_id: str) -> str:
-    """Return the signed path of an item's bytes for a page. It changes once per hour, like that of a frame."""
-    expires = _rounded_expiry()
+def content_url(secret: bytes, video_id: str, expires: int | None = None, base_url: str = "") -> str:
+    """Return the signed URL of an item's bytes; without `base_url`, its path for a page of this service.
+
+    Args:
+        expires: epoch second; None lets it change once per hour, like that of a frame.
+    """
+    expires = _rounded_expiry() if expires is None else expires
     query = urlencode({"expires": expires, "token": link_token(secret, video_id, expires)})
-    return f"/api/v2/videos/{quote(video_id, safe='')}/content?{query}"
+    return f"{base_url}{API_PREFIX}/videos/{quote(video_id, safe='')}/content?{query}"
 
 
 def frame_subject(run_id: str, video_id: str, time_us: int) -> str:
@@ -49,7 +54,7 @@ def thumbnail_url(secret: bytes, base_url: str, run_id: str, video_id: str, time
     expires = _rounded_expiry()
     token = link_token(secret, frame_subject(run_id, video_id, time_us), expires)
     query = urlencode({"run_id": run_id, "time_us": time_us, "expires": expires, "token": token})
-    return f"{base_url}/api/v2/videos/{quote(video_id, safe='')}/thumbnail?{query}"
+    return f"{base_url}{API_PREFIX}/videos/{quote(video_id, safe='')}/thumbnail?{query}"
 
 
 def _rounded_expiry() -> int:

@@ -115,11 +115,13 @@ def open_object(uri: str) -> tuple[BinaryIO, int | None]:
             raise StorageError(f"{uri}: cannot be read ({error}); install its driver, e.g. gcsfs") from error
 
 
-def blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of an open file in blocks, then close it."""
+def blocks_of(file: BinaryIO, size: int | None = None) -> Iterator[bytes]:
+    """Yield the rest of an open file, or its next `size` bytes, in blocks, then close it."""
+    remaining = size
     with file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK if remaining is None else min(_BLOCK, remaining)):
             yield block
+            remaining = None if remaining is None else remaining - len(block)
 
 
 def _fetch_object(uri: str, out: Path, max_bytes: int) -> None:

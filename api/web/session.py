@@ -24,8 +24,7 @@ _FORM_SALT: Final = "promptreel.form"
 
 def start_session(request: Request, response: Response, key_hash: str) -> None:
     """Sign a browser in with the key that has this hash."""
-    signer = TimestampSigner(_secret(request), _SESSION_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
-    _set_cookie(request, response, SESSION_COOKIE, signer.sign(key_hash).decode(), LIFETIME_S)
+    _set_cookie(request, response, SESSION_COOKIE, _session_signer(request).sign(key_hash).decode(), LIFETIME_S)
 
 
 def end_session(request: Request, response: Response) -> None:
@@ -35,9 +34,8 @@ def end_session(request: Request, response: Response) -> None:
 
 def session_key_hash(request: Request) -> str | None:
     """Return the hash of the key that a browser has signed in with; None without a valid session."""
-    signer = TimestampSigner(_secret(request), _SESSION_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
     try:
-        return signer.unsign(request.cookies.get(SESSION_COOKIE, ""), max_age=LIFETIME_S).decode()
+        return _session_signer(request).unsign(request.cookies.get(SESSION_COOKIE, ""), max_age=LIFETIME_S).decode()
     except (BadSignature, UnicodeError):
         return None
 
@@ -59,6 +57,10 @@ def is_form_token(request: Request, token: str) -> bool:
     """Whether a form was made for this browser: for its session, or, before it has one, for its form cookie."""
     bound_to = request.cookies.get(SESSION_COOKIE) or request.cookies.get(FORM_COOKIE)
     return bool(bound_to) and hmac.compare_digest(_token(request, bound_to or "").encode(), token.encode())
+
+
+def _session_signer(request: Request) -> TimestampSigner:
+    return TimestampSigner(_secret(request), _SESSION_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
 def _token(request: Request, bound_to: str) -> str:
