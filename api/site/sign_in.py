@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from promptreel.api.web.auth import KEY_PATTERN, authenticate_hash, hash_key
+from promptreel.api.web.auth import KEY_PATTERN, AnyCaller, authenticate_hash, hash_key
 from promptreel.api.web.errors import ApiError
+from promptreel.api.web.navigation import permitted_links
 from promptreel.api.web.page import SIGN_IN_PATH, local_path, page, see_other
 from promptreel.api.web.session import end_session, start_form, start_session
 
@@ -16,9 +17,9 @@ router = APIRouter()
 
 
 @router.get("/")
-def home() -> RedirectResponse:
-    """Lead to the runs."""
-    return see_other("/runs")
+def home(caller: AnyCaller) -> RedirectResponse:
+    """Lead to the first page that the key permits."""
+    return see_other(permitted_links(caller)[0].path)
 
 
 @router.get(SIGN_IN_PATH)

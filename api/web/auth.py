@@ -201,10 +201,10 @@ def authorize(request: Request, scope: str | None) -> Principal:
 
 
 def _authorize(request: Request, caller: Principal, scope: str | None) -> Principal:
+    request.state.caller = caller
     if scope is not None:
         check_scope(caller, scope)
     request.app.state.rate_limiter.take(caller.account_id, _rate_category(request, scope))
-    request.state.caller = caller
     return caller
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from promptreel.api.web.navigation import NavigationLink, permitted_links
 from promptreel.api.web.session import form_token
 from promptreel.pages.templating import encode, render
 
@@ -45,20 +46,19 @@ class SiteContext:
 
     Attributes:
         path: of the request.
-        scopes: of the key that the browser has signed in with; empty without a session.
+        links: the pages that the key permits; empty without a session.
         form_token: value of the field `form_token` of every form.
     """
 
     path: str
-    scopes: tuple[str, ...]
+    links: tuple[NavigationLink, ...]
     form_token: str
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a template in `site/` as a response."""
     caller = getattr(request.state, "caller", None)
-    scopes = caller.scopes if caller is not None else ()
-    site = SiteContext(request.url.path, scopes, values.pop("form_token", None) or form_token(request))
+    site = SiteContext(request.url.path, permitted_links(caller), values.pop("form_token", None) or form_token(request))
     html = render(f"site/{template}", site=site, **values)
     return HTMLResponse(encode(html), status_code=status, headers=dict(PAGE_HEADERS))
 

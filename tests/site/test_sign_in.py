@@ -149,3 +149,15 @@ def test_pages_cannot_be_framed_and_load_nothing_from_elsewhere(http, caller):
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+
+
+def test_home_leads_to_what_the_key_permits(http, service):
+    key = service.caller(scopes=["search"]).key
+    assert sign_in(http, key).headers["location"] == "/"
+    home = http.get("/")
+    assert home.headers["location"] == "/sql"
+    assert http.get("/sql").status_code == 200
+    assert 'href="/runs"' not in http.get("/sql").text
+    denied = http.get("/runs")
+    assert denied.status_code == 403
+    assert 'href="/sql"' in denied.text

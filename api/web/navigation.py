@@ -1,0 +1,28 @@
+"""Which pages the navigation lists. A key sees only those that its scopes permit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from promptreel.api.web.auth import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class NavigationLink:
+    """A page in the navigation, and the scope that it requires."""
+
+    path: str
+    name: str
+    scope: str
+
+
+LINKS: Final = (
+    NavigationLink("/runs", "Runs", "read"),
+    NavigationLink("/sql", "SQL", "search"),
+)
+
+
+def permitted_links(caller: Principal | None) -> tuple[NavigationLink, ...]:
+    """Return the pages that a caller may open; none without one."""
+    return () if caller is None else tuple(link for link in LINKS if caller.has_scope(link.scope))
