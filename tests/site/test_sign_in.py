@@ -152,7 +152,7 @@ def test_pages_cannot_be_framed_and_load_nothing_from_elsewhere(http, caller):
 
 
 def test_home_leads_to_what_the_key_permits(http, service):
-    key = service.caller(scopes=["search"]).key
+    key = service.caller("search").key
     assert sign_in(http, key).headers["location"] == "/"
     home = http.get("/")
     assert home.headers["location"] == "/sql"
