@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from promptreel.api.web.auth import Principal
+if TYPE_CHECKING:
+    from promptreel.api.web.auth import Principal  # whose errors are pages, which need this module
 
 
 @dataclass(frozen=True, slots=True)
