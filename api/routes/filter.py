@@ -14,6 +14,7 @@ from promptreel.api.runs.thumbnails import Thumbnails
 from promptreel.api.search.filter_engine import FilterEngine
 from promptreel.api.search.filter_search import filter_page
 from promptreel.api.search.ranking import Warnings
+from promptreel.api.uploads.index_rows import check_indexes
 from promptreel.api.web.auth import Principal, Searcher
 from promptreel.api.web.dependencies import Db, part_of
 from promptreel.api.web.json_response import JsonResponse
@@ -68,5 +69,7 @@ def _page(
 ) -> JsonResponse:
     warnings = Warnings()
     with database.read() as session:
-        page = filter_page(session, engine, caller, index_id, body, warnings, thumbnails)
+        check_indexes(session, caller, [index_id])
+        index_ids = list(dict.fromkeys(body.index_ids)) if body.index_ids else [index_id]
+        page = filter_page(session, engine, caller, index_ids, body, warnings, thumbnails)
     return JsonResponse(page, headers=dict(warnings.headers()))

@@ -31,7 +31,7 @@ from promptreel.api.search.filter_sql import (
 )
 from promptreel.api.search.hits import NO_MEDIA, NO_PREVIEW, PREVIEW_CHARS, source_fields
 from promptreel.api.search.ranking import Warnings
-from promptreel.api.search.scope import check_runs_in
+from promptreel.api.search.scope import check_runs_in, in_indexes
 from promptreel.api.uploads.index_rows import check_indexes
 from promptreel.api.uploads.media_rows import owned_videos, videos_in
 from promptreel.api.web.auth import Principal
@@ -64,7 +64,7 @@ def filter_page(
     session: Session,
     engine: FilterEngine,
     caller: Principal,
-    index_id: str | None,
+    index_ids: Sequence[str | None],
     body: FilterSearch,
     warnings: Warnings,
     thumbnails: Thumbnails,
@@ -72,7 +72,7 @@ def filter_page(
     """Return one page of the segments that meet all conditions.
 
     Args:
-        index_id: the index of the path; None is the playground.
+        index_ids: the indexes to search; PLAYGROUND is media without one.
         warnings: receives a warning for each damaged run that is skipped.
 
     Raises:
@@ -83,11 +83,11 @@ def filter_page(
     deadline = time.monotonic() + engine.timeout_s
     storage = thumbnails.storage
     filters = body.model_dump(mode="json", by_alias=True, exclude={"cursor", "page_size"})
-    scope = ("filter", caller.account_id, index_id, filters)
+    scope = ("filter", caller.account_id, list(index_ids), filters)
     cursor = decode_cursor(body.cursor, scope, (list, int, int, int))
     if cursor is not None and min(cursor[1:]) < 0:
         raise _invalid_cursor()
-    index_ids = _index_ids(session, caller, index_id, body.index_ids)
+    check_indexes(session, caller, index_ids)
     runs = (
         _select_runs(session, storage, caller, index_ids, body.run_ids, warnings)
         if cursor is None
@@ -121,14 +121,6 @@ def filter_page(
     return {"results": bodies, "next_page_token": next_cursor, "total_shown": len(bodies), **page}
 
 
-def _index_ids(
-    session: Session, caller: Principal, index_id: str | None, index_ids: list[str] | None
-) -> tuple[str | None, ...]:
-    """Return the indexes to search: those of the body, or else that of the path, which must exist in both cases."""
-    check_indexes(session, caller, [index_id, *(index_ids or ())])
-    return tuple(dict.fromkeys(index_ids)) if index_ids else (index_id,)
-
-
 def _select_runs(
     session: Session,
     storage: Storage,
@@ -141,13 +133,8 @@ def _select_runs(
     if run_ids is not None:
         runs = list(_owned_runs_in(session, caller, index_ids, run_ids))
     else:
-        in_indexes = RunRecord.index_id.in_([name for name in index_ids if name is not None])
-        if None in index_ids:
-            in_indexes = RunRecord.index_id.is_(None)
-        finished = select(RunRecord).where(
-            RunRecord.account_id == caller.account_id, in_indexes, RunRecord.status.in_(SEARCHABLE)
-        )
-        runs = list(session.scalars(finished))
+        mine = (RunRecord.account_id == caller.account_id, in_indexes(index_ids), RunRecord.status.in_(SEARCHABLE))
+        runs = list(session.scalars(select(RunRecord).where(*mine)))
     runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
 
     def tables_of(run: RunRecord) -> RunTables | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.models import RunItem, RunRecord, Video
@@ -58,13 +58,17 @@ def runs_in_indexes(
     """
     check_indexes(session, caller, index_ids)
     if run_ids is None:
-        named = RunRecord.index_id.in_([index_id for index_id in index_ids if index_id is not None])
-        in_indexes = or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
         finished = (RunRecord.status.in_(FINAL), RunRecord.manifest_number.is_not(None))
-        return SearchScope(tuple(session.scalars(runs_of(caller).where(in_indexes, *finished))))
+        return SearchScope(tuple(session.scalars(runs_of(caller).where(in_indexes(index_ids), *finished))))
     scope = named_runs(session, caller, run_ids, with_unfinished=with_unfinished)
     check_runs_in(scope.runs, index_ids)
     return scope
+
+
+def in_indexes(index_ids: Sequence[str | None]) -> ColumnElement[bool]:
+    """Return the SQL condition that a run is over one of these indexes; PLAYGROUND selects media without an index."""
+    named = RunRecord.index_id.in_([index_id for index_id in index_ids if index_id is not None])
+    return or_(named, RunRecord.index_id.is_(None)) if PLAYGROUND in index_ids else named
 
 
 def check_runs_in(runs: Sequence[RunRecord], index_ids: Sequence[str | None]) -> None:

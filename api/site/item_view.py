@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from promptreel.api.runs.results import SegmentView, segment_views
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.runs.thumbnails import Thumbnails, frames_of_segments
+from promptreel.api.site.links import item_path
 from promptreel.api.web.errors import ApiError, not_found
 from promptreel.pages.item_timeline import LinkedBlock, linked_blocks
 from promptreel.pages.items import ShownSynthesis, shown_synthesis
@@ -41,7 +42,7 @@ class ItemQuery:
 
     @property
     def path(self) -> str:
-        return f"/runs/{quote(self.run_id, safe='')}/items/{quote(self.video_id, safe='')}"
+        return item_path(self.run_id, self.video_id)
 
     def url(self, **changes: Any) -> str:
         """Return the URL of another page of the item."""

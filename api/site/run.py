@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
@@ -21,6 +21,7 @@ from promptreel.api.runs.retries import RETRY_FINAL, start_retry_of_failures
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run
 from promptreel.api.runs.thumbnails import Frame, Thumbnails
+from promptreel.api.site.links import run_path
 from promptreel.api.site.run_list import listed_run
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import DataFolder, Db
@@ -66,7 +67,7 @@ class TileQuery:
         query = {"status": self.status, "q": self.text, "page": self.number}
         query |= {{"text": "q", "number": "page"}.get(name, name): value for name, value in changes.items()}
         kept = {name: value for name, value in query.items() if value not in ("", 1)}
-        return f"/runs/{quote(self.run_id, safe='')}" + (f"?{urlencode(kept)}" if kept else "") + "#items"
+        return run_path(self.run_id) + (f"?{urlencode(kept)}" if kept else "") + "#items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def cancel(run_id: str, caller: Writer, database: Db) -> Response:
     """Cancel a run."""
     with database.write() as session:
         request_cancel(session, caller, run_id)
-    return see_other(f"/runs/{quote(run_id, safe='')}")
+    return see_other(run_path(run_id))
 
 
 @router.post("/runs/{run_id}/retry")
@@ -128,7 +129,7 @@ def retry_failures(
     body = RetryFailures.model_construct(codes=[code] if code else None)  # also a code of another version of promptreel
     with database.write() as session:
         start_retry_of_failures(session, storage, caller, run_id, body, None)
-    return see_other(f"/runs/{quote(run_id, safe='')}")
+    return see_other(run_path(run_id))
 
 
 @router.get("/runs/{run_id}/report")

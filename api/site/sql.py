@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from promptreel.api.routes.sql import SqlSandbox
+from promptreel.api.site.links import item_path
 from promptreel.api.site.scopes import PageScope, page_scope
 from promptreel.api.sql.catalog import examples, row_contexts, table_bodies
 from promptreel.api.sql.queries import ScopedTables, run_query, scoped_tables
@@ -159,15 +160,9 @@ def _cell(value: Any) -> str | None:
 
 
 def _link(context: Mapping[str, Any] | None) -> str | None:
-    if context is None or context["run_id"] is None:
+    if context is None or context["run_id"] is None or context["video_id"] is None:
         return None
-    if context["video_id"] is None:
-        return None
-    path = f"/runs/{quote(context['run_id'], safe='')}/items/{quote(context['video_id'], safe='')}"
-    segment_id = context["segment_id"]
-    if segment_id is None:
-        return path
-    return f"{path}?{urlencode({'segment_id': segment_id})}#s-{quote(segment_id, safe='')}"
+    return item_path(context["run_id"], context["video_id"], context["segment_id"])
 
 
 def _csv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -24,6 +24,7 @@ from promptreel.api.web.paths import is_page
 
 UPLOAD_PATH: Final = "/videos/upload"
 UPLOAD_PAGE: Final = "/upload"
+SEARCH_PAGE: Final = "/search"  # its form contains a picture
 PICTURE_PATHS: Final = ("/image-search", "/multimodal-search")  # their JSON contains a base64 image
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_PICTURE_JSON_BYTES: Final = 16 << 20
@@ -77,7 +78,7 @@ class BodyLimit:
         """Return the maximum body size in bytes, and the scope to check before reading it."""
         if scope["method"] == "POST" and (scope["path"].endswith(UPLOAD_PATH) or scope["path"] == UPLOAD_PAGE):
             return self._max_upload_bytes + _MAX_FORM_BYTES, "write"
-        if scope["method"] == "POST" and scope["path"].endswith(PICTURE_PATHS):
+        if scope["method"] == "POST" and (scope["path"].endswith(PICTURE_PATHS) or scope["path"] == SEARCH_PAGE):
             return MAX_PICTURE_JSON_BYTES, "search"
         return MAX_JSON_BYTES, None
 

@@ -20,6 +20,7 @@ class NavigationLink:
 
 LINKS: Final = (
     NavigationLink("/runs", "Runs", "read"),
+    NavigationLink("/search", "Search", "search"),
     NavigationLink("/sql", "SQL", "search"),
 )
 

@@ -155,7 +155,7 @@ def test_home_leads_to_what_the_key_permits(http, service):
     key = service.caller("search").key
     assert sign_in(http, key).headers["location"] == "/"
     home = http.get("/")
-    assert home.headers["location"] == "/sql"
+    assert home.headers["location"] == "/search"
     assert http.get("/sql").status_code == 200
     assert 'href="/runs"' not in http.get("/sql").text
     denied = http.get("/runs")
