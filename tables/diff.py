@@ -139,18 +139,29 @@ class RunDiff:
             raise InvalidInput(f"{before.run_id} and {after.run_id} share no media; choose runs over the same media")
 
     def rows(
-        self, *, include_same: bool = False, after: DiffCursor | None = None, limit: int | None = None
+        self,
+        *,
+        include_same: bool = False,
+        field: str | None = None,
+        change: Change | None = None,
+        after: DiffCursor | None = None,
+        limit: int | None = None,
     ) -> Iterator[tuple[DiffCursor, FieldChange]]:
         """Yield the fields of all segments of shared items with their positions, ordered by item and time.
 
         Args:
             include_same: include unchanged fields.
+            field: only this field.
+            change: only this kind of change; "same" lists unchanged fields.
             after: start after this position.
             limit: maximum number of rows.
+
+        Raises:
+            InvalidInput: neither prompt has the field.
         """
         remaining = limit
         order = "video_id, start_us, segment_id, field_number"
-        filter_sql = "true" if include_same else "change <> 'same'"
+        filter_sql = self._filter_sql(include_same, field, change)
         for videos in self._batches(after.video_id if after is not None else ""):
             if remaining is not None and remaining <= 0:
                 return
@@ -191,6 +202,13 @@ class RunDiff:
                 segments[matched_by] += count
                 changed += differing
         return DiffSummary(len(self._items), *self._only, segments, changed, fields)
+
+    def _filter_sql(self, include_same: bool, field: str | None, change: Change | None) -> str:
+        paths = [leaf.path for leaf in self._fields]
+        if field is not None and field not in paths:
+            raise InvalidInput(f"unknown field {field!r}; the fields are {', '.join(paths)}")
+        kinds = f"change = '{change}'" if change is not None else "true" if include_same else "change <> 'same'"
+        return kinds if field is None else f"{kinds} AND field_number = {paths.index(field)}"
 
     def _row(self, row: Sequence[Any]) -> tuple[DiffCursor, FieldChange]:
         video_id, segment_id, other_id, matched_by, start_us, end_us, number, before, after, change = row

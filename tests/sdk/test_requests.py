@@ -20,7 +20,7 @@ BUILDERS = [
     prompt_runs.retrieve("r"),
     prompt_runs.list_runs(limit=1),
     prompt_runs.list_results("r", "v", limit=1).after("c"),
-    prompt_runs.diff("r", "o", include_same=True, limit=1).after("c"),
+    prompt_runs.diff("r", "o", include_same=True, field="f", change="added", limit=1).after("c"),
     prompt_runs.get_video_result("r", "v"),
     prompt_runs.get_failed_segments("r"),
     prompt_runs.get_llm_calls("r"),

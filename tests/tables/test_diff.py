@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from promptreel.cli.diff import diff as diff_command
 from promptreel.schemas.errors import InvalidInput
 from promptreel.schemas.prompt import prompt_from_dict
-from promptreel.tables.diff import RunDiff
+from promptreel.tables.diff import CHANGES, RunDiff
 from promptreel.tables.reader import committed_run
 from promptreel.tables.run_views import views_sql
 from promptreel.tables.storage import open_storage
@@ -89,6 +89,9 @@ def test_rows_and_summary_match_plain_python(tmp_path_factory, before, after):
     expected = expected_rows(before, after)
     assert [(r.segment_id, r.field, r.before, r.after, r.change) for r in rows] == expected
     assert [r for r in rows if r.change != "same"] == compared(storage, *runs)[0]
+    for change in CHANGES:
+        assert compared(storage, *runs, change=change)[0] == [r for r in rows if r.change == change]
+    assert compared(storage, *runs, field="summary", include_same=True)[0] == [r for r in rows if r.field == "summary"]
     for path in LEAVES:
         counted = {
             change: sum(row[1] == path and row[4] == change for row in expected) for change in summary.fields[path]
@@ -279,6 +282,8 @@ def test_endpoint_pages_are_stable_across_commits(service, caller):
     assert rows == complete["data"]
     assert page()["data"] == []
     assert len(page(include_same="true")["data"]) == 12
+    assert len(page(change="same", field="summary")["data"]) == 12
+    assert page(change="removed")["data"] == []
     params = {"other_run_id": a, "cursor": first["pagination"]["next_cursor"]}
     assert_error(caller.get(f"/prompt-runs/{b}/diff", params=params), 422, "validation_failed")
 

@@ -86,10 +86,16 @@ def list_results(run_id: str, video_id: str, *, limit: int | None = None) -> Lis
 
 
 def diff(
-    base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+    base_run_id: str,
+    other_run_id: str,
+    *,
+    include_same: bool | None = None,
+    field: str | None = None,
+    change: str | None = None,
+    limit: int | None = None,
 ) -> Listing[FieldChangeBody]:
     """Page through the fields that differ between two runs over the same media."""
-    params = omit_none(other_run_id=other_run_id, include_same=include_same, limit=limit)
+    params = omit_none(other_run_id=other_run_id, include_same=include_same, field=field, change=change, limit=limit)
     request = Request("GET", path_of("prompt-runs", base_run_id, "diff"), params, min_timeout_s=SLOW_REQUEST_TIMEOUT_S)
     return Listing(request, FieldChangeBody)
 

@@ -176,10 +176,19 @@ class AsyncPromptRuns(AsyncResource):
         return await self._send(calls.get_retry_status(run_id, retry_id))
 
     async def diff(
-        self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+        self,
+        base_run_id: str,
+        other_run_id: str,
+        *,
+        include_same: bool | None = None,
+        field: str | None = None,
+        change: str | None = None,
+        limit: int | None = None,
     ) -> AsyncDiffPage:
         """Page through the fields that differ between two runs; see `PromptRuns.diff`."""
-        listing = calls.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
+        listing = calls.diff(
+            base_run_id, other_run_id, include_same=include_same, field=field, change=change, limit=limit
+        )
         return AsyncDiffPage(self._sender, listing, await self._sender.send(Call(listing.request, RunDiffPage)))
 
     async def wait_for_completion(

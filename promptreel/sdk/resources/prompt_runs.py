@@ -187,7 +187,14 @@ class PromptRuns(Resource):
         return self._send(calls.get_retry_status(run_id, retry_id))
 
     def diff(
-        self, base_run_id: str, other_run_id: str, *, include_same: bool | None = None, limit: int | None = None
+        self,
+        base_run_id: str,
+        other_run_id: str,
+        *,
+        include_same: bool | None = None,
+        field: str | None = None,
+        change: str | None = None,
+        limit: int | None = None,
     ) -> DiffPage:
         """Page through the fields that differ between two runs over the same media, ordered by item and time.
 
@@ -196,9 +203,13 @@ class PromptRuns(Resource):
         Args:
             base_run_id: the run whose values are `before`; the other run's are `after`.
             include_same: list unchanged fields too.
+            field: list only this field.
+            change: list only this kind of change: added, removed, changed or same.
             limit: rows per page.
         """
-        listing = calls.diff(base_run_id, other_run_id, include_same=include_same, limit=limit)
+        listing = calls.diff(
+            base_run_id, other_run_id, include_same=include_same, field=field, change=change, limit=limit
+        )
         return DiffPage(self._sender, listing, self._sender.send(Call(listing.request, RunDiffPage)))
 
     def wait_for_completion(
