@@ -24,7 +24,7 @@ class DiffQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class DiffPage:
+class ChangePage:
     """One page of differences.
 
     Attributes:
@@ -39,7 +39,7 @@ class DiffPage:
 
 def diff_page(
     storage: Storage, runs: tuple[RunRecord, RunRecord], query: DiffQuery, cursor: str | None, limit: int
-) -> DiffPage:
+) -> ChangePage:
     """Compare the newest tables of two runs; later pages compare the same tables as the first one.
 
     Raises:
@@ -64,7 +64,7 @@ def diff_page(
             scope, [*manifests, last.video_id, last.start_us, last.segment_id, last.field_number]
         )
     summary = diff.summary() if position is None else None
-    return DiffPage(tuple(change for _, change in found[:limit]), summary, next_cursor)
+    return ChangePage(tuple(change for _, change in found[:limit]), summary, next_cursor)
 
 
 def _committed(storage: Storage, run: RunRecord, number: int | None) -> CommittedRun:

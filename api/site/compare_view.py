@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from promptreel.api.runs.run_diff import DiffPage
+from promptreel.api.runs.run_diff import ChangePage
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.runs.thumbnails import Frame, Thumbnails, frames_of_segments
 from promptreel.api.site.links import item_path
@@ -66,7 +66,7 @@ class ComparedSegment:
 
 
 def compared_segments(
-    found: DiffPage, before: RunTables, after: RunTables, thumbnails: Thumbnails
+    found: ChangePage, before: RunTables, after: RunTables, thumbnails: Thumbnails
 ) -> tuple[ComparedSegment, ...]:
     """Group one page of differences by segment, and add the frame of each.
 
