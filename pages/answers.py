@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from markupsafe import escape
+
 MAX_FIELDS: Final = 60
 MAX_VALUE_CHARS: Final = 600
 MAX_ANSWER_CHARS: Final = 4000
@@ -57,6 +59,27 @@ def shown_answer(metadata: str) -> ShownAnswer:
 def shorten(text: str, limit: int) -> str:
     """Return at most `limit` characters, with an ellipsis in place of the rest."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def html_bytes(text: str) -> int:
+    """Return the size of a text on a page, where markup characters are longer than one byte."""
+    return len(str(escape(text)).encode("utf-8", "replace"))
+
+
+def shorten_to_bytes(text: str, limit: int) -> str:
+    """Return the longest beginning of a text that takes at most `limit` bytes on a page, with an ellipsis if it is cut.
+
+    >>> shorten_to_bytes("a<b", 6), shorten_to_bytes("a<b<c", 9)
+    ('a<b', 'a<b…')
+    """
+    if html_bytes(text) <= limit:
+        return text
+    room = limit - html_bytes("…")
+    for at, character in enumerate(text):
+        room -= html_bytes(character)
+        if room < 0:
+            return f"{text[:at]}…"
+    return text
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ def make_run(storage, answers, prompt=NESTED, *, run_id=None, prompt_version=Non
 
 def commit(
     storage, run_id, answers, prompt=NESTED, *, attempt=1, shards=1, window_us=WINDOW_US, cut="a", spoken=None,
-    executed_at="2026-04-20T10:00:00Z", syntheses=None,
+    executed_at="2026-04-20T10:00:00Z", syntheses=None, names=None, calls=None,
 ):  # fmt: skip
     """Commit a manifest of a run.
 
@@ -43,6 +43,8 @@ def commit(
         spoken: transcripts by segment id.
         executed_at: when the answers were given.
         syntheses: answers for items by video id.
+        names: file names of items by video id; others are named by their id.
+        calls: a text by segment id; each of these segments has a call that sent and returned it.
     """
     schemas, node = table_schemas(prompt), parse_schema(prompt.json_schema)
     parts = []
@@ -63,6 +65,8 @@ def commit(
                     cut,
                     spoken,
                     executed_at,
+                    names or {},
+                    calls or {},
                 )
             parts += writer.commit()
     return commit_manifest(
@@ -75,15 +79,17 @@ def segment_id(video_id, number, cut="a"):
     return f"seg_{video_id}_{cut}_{number}"
 
 
-def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken, executed_at):
+def _write_item(
+    writer, schemas, run_id, prompt, node, video_id, answers, window_us, cut, spoken, executed_at, names, calls
+):
     def write(table, **values):
         defaults = {column.name: None if column.nullable else _filler(column.type) for column in schemas[table]}
         known = {name: value for name, value in values.items() if name in defaults}
         writer.write(table, {**defaults, "run_id": run_id, "video_id": video_id, "media_type": "video", **known})
 
     failed = sum(answer is None for answer in answers)
-    write("media", name=f"{video_id}.mp4", status="partial" if failed else "completed", segment_count=len(answers),
-          succeeded_segments=len(answers) - failed, failed_segments=failed)  # fmt: skip
+    write("media", name=names.get(video_id, f"{video_id}.mp4"), status="partial" if failed else "completed",
+          segment_count=len(answers), succeeded_segments=len(answers) - failed, failed_segments=failed)  # fmt: skip
     for number, answer in enumerate(answers):
         start, end = number * window_us, (number + 1) * window_us
         position = {"segment_id": segment_id(video_id, number, cut), "start_us": start, "end_us": end,
@@ -103,6 +109,10 @@ def _write_item(writer, schemas, run_id, prompt, node, video_id, answers, window
             write("results", **position, prompt_id="p", model="m", metadata=json.dumps(answer),
                   metadata_text=render_text(answer, prompt.leaves), executed_at=executed_at,
                   fields=typed_fields(node, answer))  # fmt: skip
+        if text := calls.get(position["segment_id"]):
+            write("llm_calls", **position, llm_call_id=f"call_{position['segment_id']}", purpose="metadata_extraction",
+                  status="success", instruction=text, request=text, response_text=text, model=text,
+                  invoked_at=executed_at)  # fmt: skip
         if spoken and position["segment_id"] in spoken:
             write("transcripts", **position, text=spoken[position["segment_id"]])
 
@@ -132,14 +142,14 @@ class Catalogue:
         self.database, self.storage, self.account_id = server.app.state.database, server.app.state.storage, account_id
         self._now = FIRST_TIME
 
-    def index(self):
-        row = MediaIndex(index_id=new_id("idx"), account_id=self.account_id, name="films", created_at=self._tick())
+    def index(self, name="films"):
+        row = MediaIndex(index_id=new_id("idx"), account_id=self.account_id, name=name, created_at=self._tick())
         return self._add(row).index_id
 
-    def video(self, index_id=None):
+    def video(self, index_id=None, title=None):
         video_id, created_at = new_id("vid"), self._tick()
         row = Video(
-            video_id=video_id, account_id=self.account_id, index_id=index_id, title=f"{video_id}.mp4",
+            video_id=video_id, account_id=self.account_id, index_id=index_id, title=title or f"{video_id}.mp4",
             video_uri=f"media://{video_id}", media_uri=f"uploads/{video_id}", source_kind="upload", media_type="video",
             duration_us=60_000_000, size_bytes=1, status="processed", created_at=created_at, updated_at=created_at,
         )  # fmt: skip

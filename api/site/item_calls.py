@@ -9,12 +9,13 @@ from urllib.parse import urlencode
 
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.site.item_view import ItemQuery
-from promptreel.pages.answers import shorten
+from promptreel.pages.answers import shorten, shorten_to_bytes
 from promptreel.pages.moments import shown_moment
 from promptreel.schemas.money import format_amount
 
 CALLS_PER_PAGE: Final = 10
-_MAX_TEXT_CHARS: Final = 10_000
+_MAX_FACT_CHARS: Final = 200
+_MAX_TEXT_BYTES: Final = 10_000  # of four texts of each call, so that a page has at most 400 kB of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,11 @@ def _shown(row: dict[str, Any]) -> ShownCall:
     )
     facts += [(name, str(row[column])) for name, column in optional if row.get(column)]
     sent = [
-        (name, shorten(text, _MAX_TEXT_CHARS))
+        (name, shorten_to_bytes(text, _MAX_TEXT_BYTES))
         for name, text in (
-            ("instruction", row.get("instruction")),
+            ("Instruction", row.get("instruction")),
             ("JSON schema", _indented(row.get("json_schema"))),
-            ("request", _indented(row["request"])),
+            ("Request", _indented(row["request"])),
         )
         if text
     ]
@@ -108,9 +109,9 @@ def _shown(row: dict[str, Any]) -> ShownCall:
         purpose=row["purpose"].replace("_", " "),
         status=row["status"],
         error=None if row["code"] is None else f"{row['code']}: {row['message'] or ''}",
-        facts=tuple(facts),
+        facts=tuple((name, shorten(value, _MAX_FACT_CHARS)) for name, value in facts),
         sent=tuple(sent),
-        response=None if response is None else shorten(_indented(response) or "", _MAX_TEXT_CHARS),
+        response=None if response is None else shorten_to_bytes(_indented(response) or "", _MAX_TEXT_BYTES),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.runs.thumbnails import Thumbnails, frames_of_segments
 from promptreel.api.site.links import item_path
 from promptreel.api.web.errors import ApiError, not_found
+from promptreel.pages.answers import html_bytes
 from promptreel.pages.item_timeline import LinkedBlock, linked_blocks
 from promptreel.pages.items import ShownSynthesis, shown_synthesis
 from promptreel.pages.run_tables import without_run_warnings
@@ -27,6 +29,10 @@ from promptreel.pages.timeline import lane_count
 
 SEGMENTS_PER_PAGE: Final = 25
 _MAX_WORDS: Final = 2_000  # of a page; words are large as HTML, because each can be highlighted
+_MAX_SEGMENT_BYTES: Final = 320_000  # of a page; with timeline, film strip and synthesis it stays below 500 kB
+_MARKUP_BYTES: Final = 70  # around one text
+_PARTS_OF_SEGMENT: Final = 20
+_LEFT_OUT: Final = "left out here, because the page would be too large; the API and SQL have all of it"
 _SEGMENT_COLUMNS: Final = ("video_id", "segment_id", "start_us", "end_us", "status", "start_reason")
 
 Row = dict[str, Any]
@@ -173,14 +179,30 @@ def _segments(
     rows = [row for row in tables.rows("segments", query.video_id, *span) if row["segment_id"] in wanted]
     rows = without_run_warnings(tables.manifest, rows)
     frames = frames_of_segments(tables, query.video_id, rows)
-    found, words_left = [], _MAX_WORDS
+    found, words_left, bytes_left = [], _MAX_WORDS, _MAX_SEGMENT_BYTES
     for number, view in enumerate(segment_views(tables, query.video_id, rows, frames), offset + 1):
-        words = _words(view.transcript)
+        words, card = _words(view.transcript), _card(view)
         words = words if len(words) <= words_left else ()
         words_left -= len(words)
+        bytes_left -= _html_bytes(card, words)
+        if bytes_left < 0:
+            words, card = (
+                (),
+                dataclasses.replace(card, answer=None, transcript=None, evidence=(), failures=(), notes=(_LEFT_OUT,)),
+            )
         uri = thumbnails.fields(query.run_id, query.video_id, view.frame)["thumbnail_uri"]
-        found.append(ShownSegment(number, view.segment["segment_id"], _card(view), uri, words))
+        found.append(ShownSegment(number, view.segment["segment_id"], card, uri, words))
     return found
+
+
+def _html_bytes(card: SegmentCard, words: Sequence[ShownWord]) -> int:
+    """Return the approximate size of a segment on the page."""
+    texts = [card.label or "", card.transcript or "", *card.notes, *(failure.message for failure in card.failures)]
+    fields = card.answer.fields if card.answer is not None else ()
+    texts += [text for field in fields for text in (field.path, field.text)]
+    texts += [text for evidence in card.evidence for text in (evidence.field, evidence.quote or "")]
+    texts += [word.text for word in words]
+    return sum(map(html_bytes, texts)) + _MARKUP_BYTES * (len(texts) + _PARTS_OF_SEGMENT)
 
 
 def _card(view: SegmentView) -> SegmentCard:

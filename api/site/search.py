@@ -56,11 +56,13 @@ class FoundHits:
     """The result of a search.
 
     Attributes:
+        is_cut: there may be more hits, which are less similar.
         next_cursor: where the next page of hits of conditions starts; None on the last one.
     """
 
     hits: tuple[ShownHit, ...]
     warnings: tuple[str, ...]
+    is_cut: bool = False
     next_cursor: str | None = None
 
 
@@ -167,7 +169,7 @@ def _by_words_and_picture(
         answer = search.text(caller, scope.locations, text, thumbnails)
     else:
         return None
-    return FoundHits(tuple(map(shown_hit, answer.hits)), tuple(answer.warnings.texts))
+    return FoundHits(tuple(map(shown_hit, answer.hits)), tuple(answer.warnings.texts), len(answer.hits) == _MAX_HITS)
 
 
 def _by_conditions(
@@ -183,7 +185,9 @@ def _by_conditions(
     body = filter_search(query, fields)
     thumbnails = thumbnail_links(request, "")
     found = filter_page(session, engine, caller, scope.locations, body, warnings, thumbnails)
-    return FoundHits(tuple(map(shown_hit, found["results"])), tuple(warnings.texts), found["next_page_token"])
+    return FoundHits(
+        tuple(map(shown_hit, found["results"])), tuple(warnings.texts), next_cursor=found["next_page_token"]
+    )
 
 
 def _known_fields(session: Session, caller: Principal, scope: PageScope) -> dict[str, FilterField]:

@@ -24,9 +24,9 @@ class Visitor:
         problems: console errors, uncaught exceptions, dialogs, and requests to other hosts.
     """
 
-    def __init__(self, browser, base_url, width=1440, height=900):
+    def __init__(self, browser, base_url, width=1440, height=900, **options):
         self.base_url = base_url
-        self.context = browser.new_context(viewport={"width": width, "height": height}, base_url=base_url)
+        self.context = browser.new_context(viewport={"width": width, "height": height}, base_url=base_url, **options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
         self.problems = []
