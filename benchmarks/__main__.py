@@ -18,6 +18,7 @@ NAMES = (
     "local_models",
     "api_requests",
     "api_pages",
+    "page_speed",
     "search_speed",
     "filter_speed",
     "sql_queries",
