@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from promptreel.pages.timeline import Span, blocks
 
-MAX_BLOCKS: Final = 240
+MAX_BLOCKS: Final = 120
 _ORDER: Final = ("failed", "processing", "pending", "cancelled", "succeeded")  # the worst status first
 
 

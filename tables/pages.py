@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _MAX_OPEN_FILES = 256  # per process
@@ -87,22 +88,14 @@ def _rows(
     columns: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
     with part.lock:
-        table = part.file.read_row_group(group.number, columns=columns)
-    ids = table["video_id"].to_pylist()
-    times = table[part.time_column].to_pylist() if part.time_column is not None else [None] * len(ids)
-    matches = [
-        number
-        for number, (row_id, start_us) in enumerate(zip(ids, times, strict=True))
-        if row_id == video_id
-        and (
-            start_us is None
-            or ((first_us is None or start_us >= first_us) and (last_us is None or start_us <= last_us))
-        )
-    ]
-    if matches:
-        yield from (
-            table.slice(matches[0], matches[-1] - matches[0] + 1).take([n - matches[0] for n in matches]).to_pylist()
-        )
+        table = part.file.read_row_group(group.number, columns=columns, use_threads=False)  # too small to share
+    matches = pc.equal(table["video_id"], video_id)
+    if part.time_column is not None:
+        times = table[part.time_column]
+        for is_within, bound in ((pc.greater_equal, first_us), (pc.less_equal, last_us)):
+            if bound is not None:
+                matches = pc.and_(matches, pc.fill_null(is_within(times, bound), True))
+    yield from table.filter(matches).to_pylist()
 
 
 def _may_contain(group: _Group, video_id: str, first_us: int | None, last_us: int | None) -> bool:

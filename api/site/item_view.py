@@ -6,15 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from promptreel.api.runs.results import SegmentView, segment_views
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.api.runs.thumbnails import Thumbnails, frames_of_segments
+from promptreel.api.site.item_outline import ItemOutline, item_outline
 from promptreel.api.site.links import item_path
 from promptreel.api.web.errors import ApiError, not_found
 from promptreel.pages.answers import html_bytes
-from promptreel.pages.item_timeline import LinkedBlock, linked_blocks
+from promptreel.pages.item_timeline import LinkedBlock
 from promptreel.pages.items import ShownSynthesis, shown_synthesis
 from promptreel.pages.run_tables import without_run_warnings
 from promptreel.pages.segments import (
@@ -33,7 +34,6 @@ _MAX_SEGMENT_BYTES: Final = 320_000  # of a page; with timeline, film strip and 
 _MARKUP_BYTES: Final = 70  # around one text
 _PARTS_OF_SEGMENT: Final = 20
 _LEFT_OUT: Final = "left out here, because the page would be too large; the API and SQL have all of it"
-_SEGMENT_COLUMNS: Final = ("video_id", "segment_id", "start_us", "end_us", "status", "start_reason")
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ class ItemQuery:
     def url(self, **changes: Any) -> str:
         """Return the URL of another page of the item."""
         number = changes.get("number", self.number)
-        return self.path + (f"?{urlencode({'page': number})}" if number != 1 else "")
+        return self.path + (f"?page={number}" if number != 1 else "")
 
     def segment_url(self, position: int, segment_id: str) -> str:
         """Return the URL of a segment, whose number in the item is `position`, from 1."""
@@ -126,16 +126,15 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
     media = next(tables.rows("media", query.video_id), None)
     if media is None:
         raise not_found("video", query.video_id)
-    outline = list(tables.rows("segments", query.video_id, columns=_SEGMENT_COLUMNS))
+    is_image = media["media_type"] == "image"
+    outline = item_outline(tables, query.video_id, media["duration_us"] or 0, is_image)
+    count = outline.segments.num_rows
     if segment_id is not None:
         query = ItemQuery(query.run_id, query.video_id, _page_of(outline, segment_id))
     offset = (query.number - 1) * SEGMENTS_PER_PAGE
-    shown = outline[offset : offset + SEGMENTS_PER_PAGE]
+    shown = outline.slice(offset, SEGMENTS_PER_PAGE)
     if not shown and query.number > 1:
-        raise ApiError(
-            404, "resource_page_not_found", f"The item has {_pages(len(outline))} pages, not {query.number}."
-        )
-    timeline = linked_blocks(outline, media["duration_us"] or 0) if media["media_type"] != "image" else ()
+        raise ApiError(404, "resource_page_not_found", f"The item has {_pages(count)} pages, not {query.number}.")
     synthesis = next(tables.rows("video_results", query.video_id), None)
     failures = [row for row in tables.rows("failures", query.video_id) if row["segment_id"] is None]
     [media] = without_run_warnings(tables.manifest, [media])
@@ -146,15 +145,15 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
         status=media["status"],
         duration_us=media["duration_us"],
         size=f"{media['width']} × {media['height']}" if media["width"] and media["height"] else None,
-        segment_count=len(outline),
+        segment_count=count,
         failed_segments=media["failed_segments"],
         warnings=shown_notes(media["warnings"]),
         failures=shown_failures(failures),
         synthesis=None if synthesis is None else shown_synthesis(synthesis),
-        timeline=timeline,
-        lanes=lane_count(block.lane for block in timeline),
+        timeline=outline.timeline,
+        lanes=lane_count(block.lane for block in outline.timeline),
         segments=tuple(_segments(tables, query, shown, offset, thumbnails)),
-        pages=_pages(len(outline)),
+        pages=_pages(count),
     )
 
 
@@ -162,8 +161,8 @@ def _pages(segments: int) -> int:
     return max(1, -(-segments // SEGMENTS_PER_PAGE))
 
 
-def _page_of(outline: Sequence[Row], segment_id: str) -> int:
-    position = next((at for at, row in enumerate(outline) if row["segment_id"] == segment_id), None)
+def _page_of(outline: ItemOutline, segment_id: str) -> int:
+    position = outline.position_of(segment_id)
     if position is None:
         raise not_found("segment", segment_id)
     return position // SEGMENTS_PER_PAGE + 1
