@@ -32,6 +32,7 @@ from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.prompt_media import settings_for_prompt
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
+from promptreel.tables.live_parts import repair_published
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.prompt_versions import register_version
 from promptreel.tables.reader import committed_run
@@ -228,6 +229,7 @@ def _execute_until_commit(
             f"  finished work is saved; resume with: {resume_command}"
         )
     if code != 0:
+        repair_published(storage, run_id)  # the runner may have died after its commit
         click.echo(
             f"warning: the tables are committed, but the runner exited with an error{_last_error(storage, run_id)}",
             err=True,
