@@ -111,6 +111,7 @@ def run(
         run_id = request.run_id
         failures = failures_of_ended(storage, request)
     if failures and not any(row["retryable"] for row in failures):
+        repair_published(storage, run_id)
         click.echo(f"nothing to retry: none of the {len(failures)} failures is retryable", err=True)
     else:
         retry_id = write_retry_of(storage, run_id, failures) if failures else None
