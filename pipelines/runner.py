@@ -25,6 +25,7 @@ from promptreel.schemas.errors import ExpectedError, MediaError
 from promptreel.schemas.money import total_nanos
 from promptreel.tables.attempts import begin_attempt, runner_lock
 from promptreel.tables.call_log import read_spent
+from promptreel.tables.live_parts import repair_published
 from promptreel.tables.manifest import Manifest, newest_manifest, read_manifest
 from promptreel.tables.request import read_target
 from promptreel.tables.resume_settings import SETTINGS_NUMBER, current_request
@@ -60,6 +61,7 @@ def execute_run(
     check_access(request.settings)
     target = read_target(storage, run_id)
     with runner_lock(storage, run_id):
+        repair_published(storage, run_id)  # an earlier attempt may have died after its commit
         attempt = begin_attempt(storage, run_id, {"ffmpeg": _ffmpeg_in_use(), SETTINGS_NUMBER: settings_number})
         spent = read_spent(storage, run_id)
         limit_s = request.settings.calls.run_deadline_s

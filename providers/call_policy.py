@@ -195,7 +195,7 @@ class CallPolicy:
                 async with self._in_flight, self._admitted(subject.operation_key) as ticket:
                     return await self._attempt(request, prepared, subject, tally, check)
             except ModelError as error:
-                if error.code == "rate_limited":
+                if error.code == "rate_limited" and not self._health.waits_for_quota:
                     wait = error.retry_after_s
                     self._limit.record_rejection(None if wait is None else min(wait, MAX_RETRY_AFTER_S))
                 await self._sleep(attempts.pause_after(error, ticket))

@@ -1,7 +1,7 @@
 """The health of the model's service as all calls of a run see it: when calls wait, which call probes, and when to halt.
 
 A circuit breaker (M. Nygard, "Release It!", 2007) over all operations. While nearly all calls fail with overload,
-connection errors or time-outs, one call at a time probes the service, and the others wait.
+connection errors or time-outs, or the quota is 0, one call at a time probes the service, and the others wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from promptreel.schemas.errors import ModelError
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.service_state import ServiceState, ServiceStatus
 
-CallResult = Literal["answered", "fault", "limited", "rejected"]
+CallResult = Literal["answered", "fault", "limited", "no quota", "rejected"]
 
 FAULT_CODES: Final = frozenset({"model_unavailable", "model_timeout"})
 # The service is down if this many of the last RECENT_CALLS calls, in the order of their starts, failed. A call without
@@ -98,6 +98,7 @@ class ServiceHealth:
         self._last_answered_number = -1
         self._limited_since: float | None = None
         self._down_since: float | None = None
+        self._waits_for_quota = False
         self._suspect: tuple[str, tuple[int, ...]] | None = None  # what `wait_for_service` received
         self._first_probe_number = 0
         self._probe: CallTicket | None = None
@@ -110,6 +111,11 @@ class ServiceHealth:
     def is_down(self) -> bool:
         """Whether calls wait for the service."""
         return self._down_since is not None
+
+    @property
+    def waits_for_quota(self) -> bool:
+        """Whether calls wait because the quota is 0."""
+        return self.is_down and self._waits_for_quota
 
     def wait_s(self) -> float:
         """Return the seconds until `begin` may admit a call; 0 for now."""
@@ -149,21 +155,19 @@ class ServiceHealth:
                 return
             if error is not None and FAILURE_CODES[error.code].halts_run:
                 self.halt_calls(error)
-            ticket.result, ticket.error, ticket.ended_at = _result_of(error), error, self._clock()
+            ticket.result, ticket.error, ticket.ended_at = self._result_of(error), error, self._clock()
             if self._probe is ticket:
                 self._probe = None
             if error is None:
                 self._record_answer(ticket)
             elif ticket.result == "fault":
                 self._record_fault(ticket, error)
-            elif ticket.result == "limited":
-                self._record_rate_limit(error)
-            else:
+            elif ticket.result == "rejected":
                 self._record_rejection(ticket, error)
-            is_new = ticket.number >= self._first_probe_number
-            if ticket.result != "fault" and is_new and self.is_down and self.halt is None:
-                self._reopened_number = ticket.number
-                self._reopen()
+            else:
+                self._record_rate_limit(ticket, error)
+            if ticket.result not in ("fault", "no quota"):
+                self._end_outage(ticket)
 
     def wait_for_service(self, operation: str, faults: Sequence[int]) -> bool:
         """Make all calls wait because an operation has used its attempts, unless the faults are its own.
@@ -211,6 +215,15 @@ class ServiceHealth:
                 self.halt = error
                 self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=error.code))
 
+    def _result_of(self, error: ModelError | None) -> CallResult:
+        if error is None:
+            return "answered"
+        if error.code == "rate_limited":
+            # A service that also answers has a quota, so its rate limit only slows the calls.
+            has_answered = any(call.result == "answered" for call in list(self._calls)[-RECENT_CALLS:])
+            return "no quota" if error.has_no_quota and not has_answered else "limited"
+        return "fault" if error.code in FAULT_CODES else "rejected"
+
     def _record_answer(self, ticket: CallTicket) -> None:
         self.grants += 1
         self._last_answered_number = max(self._last_answered_number, ticket.number)
@@ -235,15 +248,12 @@ class ServiceHealth:
             if self.patience_s > 0 and failed:
                 self._go_down(failed[0].ended_at, error)
             return
-        requested = min(error.retry_after_s or 0.0, MAX_REQUESTED_WAIT_S)
         if ticket.is_probe:
+            self._waits_for_quota = False
             if self._is_patience_over():
                 self._give_up(error)
                 return
-            self._probe_interval_s = min(2 * self._probe_interval_s, MAX_PROBE_INTERVAL_S)
-            self._schedule_probe(max(requested, self._jittered_interval()))
-        else:
-            self._next_probe = max(self._next_probe, self._bounded(now + requested))
+        self._delay_probe(ticket, error)
         self._publish_down()
 
     def _failed_in_a_row(self) -> list[CallTicket]:
@@ -267,8 +277,15 @@ class ServiceHealth:
         self._schedule_probe(max(requested, self._jittered_interval()))
         self._publish_down()
 
+    def _end_outage(self, ticket: CallTicket) -> None:
+        """End an outage, if one is in progress, by the outcome of a call that started during it."""
+        if self.is_down and self.halt is None and ticket.number >= self._first_probe_number:
+            self._reopened_number = ticket.number
+            self._reopen()
+
     def _reopen(self, *, was_down: bool = True) -> None:
         self._down_since = None
+        self._waits_for_quota = False
         self._probe = None
         self.outages += was_down
         self._publish(None)
@@ -276,10 +293,24 @@ class ServiceHealth:
     def _schedule_probe(self, wait_s: float) -> None:
         self._next_probe = self._bounded(self._clock() + wait_s)
 
+    def _delay_probe(self, ticket: CallTicket, error: ModelError) -> None:
+        """Schedule the next probe after a call that failed during an outage."""
+        requested = min(error.retry_after_s or 0.0, MAX_REQUESTED_WAIT_S)
+        if ticket.is_probe:
+            self._probe_interval_s = min(2 * max(self._probe_interval_s, requested), MAX_PROBE_INTERVAL_S)
+            self._schedule_probe(max(requested, self._jittered_interval()))
+        else:
+            self._next_probe = max(self._next_probe, self._bounded(self._clock() + requested))
+
     def _bounded(self, probe_at: float) -> float:
         """Return the time of a probe, at the latest when the patience ends: that call may find the service back."""
         assert self._down_since is not None
-        return max(self._clock(), min(probe_at, self._down_since + self.patience_s))
+        patience_s = self._no_quota_patience_s if self._waits_for_quota else self.patience_s
+        return max(self._clock(), min(probe_at, self._down_since + patience_s))
+
+    @property
+    def _no_quota_patience_s(self) -> float:
+        return min(self.patience_s, NO_QUOTA_PATIENCE_S)
 
     def _jittered_interval(self) -> float:
         return self._probe_interval_s * self._jitter.uniform(0.75, 1.25)
@@ -294,18 +325,31 @@ class ServiceHealth:
         else:
             self._halt("model_unavailable", f"no call succeeded for {self.patience_s:g} s", error)
 
-    def _record_rate_limit(self, error: ModelError) -> None:
+    def _record_rate_limit(self, ticket: CallTicket, error: ModelError) -> None:
         now = self._clock()
         self._limited_since = now if self._limited_since is None else self._limited_since
         waited = now - self._limited_since
-        if error.has_no_quota and waited >= min(self.patience_s, NO_QUOTA_PATIENCE_S):
+        if error.has_no_quota and waited >= self._no_quota_patience_s:
             self._halt("quota_exhausted", "the quota for this model is 0", error)
             return
         if self.patience_s > 0 and waited >= max(self.patience_s, MIN_RATE_LIMIT_PATIENCE_S):
             self._halt("quota_exhausted", f"the rate limit granted no call for {waited:.0f} s", error)
             return
-        if not self.is_down:
+        if ticket.result == "no quota":
+            self._wait_for_quota(ticket, error)
+        if not self.is_down or self._waits_for_quota:
             self._publish(ServiceState("rate limited", self._wall(self._limited_since), error.message))
+
+    def _wait_for_quota(self, ticket: CallTicket, error: ModelError) -> None:
+        """Make all calls wait, because the rate limiter alone sends several while it measures the rate."""
+        assert self._limited_since is not None
+        if not self._waits_for_quota:
+            self._end_outage(ticket)
+        if not self.is_down:
+            self._waits_for_quota = True
+            self._go_down(self._limited_since, error)
+        else:
+            self._delay_probe(ticket, error)
 
     def _record_rejection(self, ticket: CallTicket, error: ModelError) -> None:
         earlier = [call for call in self._calls if call.number <= ticket.number]
@@ -321,7 +365,7 @@ class ServiceHealth:
             self._publish(ServiceState("halted", self._wall(self._clock()), error.message, code=code))
 
     def _publish_down(self) -> None:
-        if self._down_since is None or self.halt is not None:
+        if self._down_since is None or self.halt is not None or self._waits_for_quota:
             return
         errors = [call.error for call in self._calls if call.result == "fault" and call.error is not None]
         message = errors[-1].message if errors else ""
@@ -346,11 +390,3 @@ def _failed_against_chance(calls: Sequence[CallTicket]) -> list[CallTicket]:
     share = (sum(before) + 1) / (len(before) + 2)
     share = max(MIN_FAULT_SHARE, min(share, MAX_FAULT_SHARE))
     return failed if share ** len(failed) <= CHANCE else []
-
-
-def _result_of(error: ModelError | None) -> CallResult:
-    if error is None:
-        return "answered"
-    if error.code == "rate_limited":
-        return "limited"
-    return "fault" if error.code in FAULT_CODES else "rejected"

@@ -12,7 +12,8 @@ runs/<run_id>/
     calls/<shard>/<worker>.jsonl    one line when a model call starts and one when it ends
     outcomes/<shard>/<worker>.jsonl one line for each plan of an item and each finished operation
     retries/<retry_id>.json which failures of the run are retried
-    tables/<table>/part-<shard>-<id>.parquet
+    parts/<table>/part-<shard>-<id>.parquet     immutable; also those of earlier manifests and unfinished attempts
+    tables/<table>/         second names of the parts of the newest manifest only, see `promptreel.tables.live_parts`
     manifests/<n>.json      each lists every live part; the newest is current
     interim/<n>.json        the same during the run, before its first manifest; superseded ones are removed
     tables.sql              views over the newest manifest, for any DuckDB
@@ -109,6 +110,10 @@ def calls_folder(run_id: str) -> str:
 
 def batches_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/batches"
+
+
+def parts_folder(run_id: str, table: str) -> str:
+    return f"{run_folder(run_id)}/parts/{table}"
 
 
 def table_folder(run_id: str, table: str) -> str:

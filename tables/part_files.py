@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from promptreel.schemas.errors import RunDamaged, StorageError
-from promptreel.tables.layout import run_folder
+from promptreel.tables.layout import parts_folder, run_folder
 from promptreel.tables.manifest import Manifest
 from promptreel.tables.parts import Part
 from promptreel.tables.storage import Storage
@@ -29,11 +29,18 @@ def part_paths(storage: Storage, run_id: str, parts: Iterable[Part]) -> list[Pat
     paths = []
     for part in parts:
         with damage_in(run_id, f"{run_folder(run_id)}/{part.file}"):
-            path = storage.local_file(f"{run_folder(run_id)}/{part.file}")
+            path = _local_part(storage, run_id, part)
             state = path.stat()
             _check_footer(path, state.st_size, state.st_mtime_ns)
             paths.append(path)
     return paths
+
+
+def _local_part(storage: Storage, run_id: str, part: Part) -> Path:
+    try:
+        return storage.local_file(f"{run_folder(run_id)}/{part.file}")
+    except FileNotFoundError:  # an earlier version wrote the part to `tables/`, and a later manifest superseded it
+        return storage.local_file(f"{parts_folder(run_id, part.table)}/{part.name}")
 
 
 def check_parts(storage: Storage, manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,11 @@ class Part:
     min_video_id: str
     max_video_id: str
     shard: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name without its folder; unique within the run."""
+        return PurePosixPath(self.file).name
 
 
 class PartWriter:
@@ -102,7 +107,7 @@ class ShardWriter:
         for table, writer in sorted(self._writers.items()):
             with storage_errors("write", writer.path):
                 first, last = writer.close()
-            name = f"tables/{table}/part-{self._shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
+            name = f"parts/{table}/part-{self._shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
             size = writer.path.stat().st_size
             self._storage.commit_file(writer.path, f"{layout.run_folder(self._run_id)}/{name}")
             parts.append(Part(table, name, writer.rows, size, first, last, self._shard))

@@ -115,10 +115,12 @@ def _header(manifest: Manifest, folder: str) -> list[str]:
 
 
 def write_views(storage: Storage, prompt: Prompt, manifest: Manifest, evidence: Sequence[str] = ()) -> None:
-    """Write `tables.sql` for a committed manifest."""
+    """Write `tables.sql` for a committed manifest, unless it is already that."""
     folder = f"{storage.root}/{layout.run_folder(manifest.run_id)}"
-    script = views_sql(prompt, manifest, folder, evidence)
-    storage.write_atomic(layout.views_file(manifest.run_id), script.encode())
+    script = views_sql(prompt, manifest, folder, evidence).encode()
+    name = layout.views_file(manifest.run_id)
+    if not storage.exists(name) or storage.read_bytes(name) != script:
+        storage.write_atomic(name, script)
 
 
 def duckdb_type(kind: pa.DataType) -> str:

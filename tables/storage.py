@@ -12,8 +12,8 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ import fsspec
 from promptreel.schemas.errors import StorageError
 from promptreel.schemas.uris import is_remote, local_path_of, scheme_of
 from promptreel.tables import layout
+from promptreel.tables.log_append import append_atomically
 
 PRIVATE_MODE: Final = 0o600
 _WORK_FOLDER = "tmp"
@@ -81,6 +82,14 @@ class Storage(ABC):
     @abstractmethod
     def local_file(self, name: str) -> Path:
         """Return a local path with the file's content; an object is downloaded once. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def link_files(self, names: Mapping[str, str]) -> None:
+        """Give immutable files second names: hard links on a local disk, copies in an object store. Not durable.
+
+        Args:
+            names: new name by the name of the file. Missing files and existing new names are skipped.
+        """
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -163,7 +172,7 @@ class LocalStorage(Storage):
         with storage_errors("append to", target):
             descriptor = _open_to_append(target)
             try:
-                _append_atomically(descriptor, line + b"\n")
+                append_atomically(descriptor, line + b"\n")
             finally:
                 os.close(descriptor)
 
@@ -196,6 +205,13 @@ class LocalStorage(Storage):
         if not path.exists():
             raise FileNotFoundError(path)
         return path
+
+    def link_files(self, names: Mapping[str, str]) -> None:
+        for name, new_name in names.items():
+            target = self.path / new_name
+            with storage_errors("write", target), suppress(FileExistsError, FileNotFoundError):
+                _create_folder(target.parent)
+                os.link(self.path / name, target)
 
     def remove(self, name: str) -> None:
         with storage_errors("remove", self.path / name):
@@ -291,6 +307,11 @@ class ObjectStorage(Storage):
             os.replace(partial, target)
         return target
 
+    def link_files(self, names: Mapping[str, str]) -> None:
+        sources, targets = [self._name(name) for name in names], [self._name(name) for name in names.values()]
+        with storage_errors("copy", ", ".join(names)):
+            self.files.copy(sources, targets, on_error="ignore")
+
     def remove(self, name: str) -> None:
         with storage_errors("remove", name):
             if self.files.exists(self._name(name)):
@@ -318,20 +339,6 @@ def _open_to_append(target: Path) -> int:
     except FileNotFoundError:
         _create_folder(target.parent)
         return os.open(target, flags, 0o644)
-
-
-def _append_atomically(descriptor: int, content: bytes) -> None:
-    """Append all of the content or nothing. On a full disk the first write is partial and the next one fails; a partial
-    line that stayed would also corrupt the line after it."""
-    before = os.fstat(descriptor).st_size
-    written = 0
-    try:
-        while written < len(content):
-            written += os.write(descriptor, content[written:])
-    except OSError:
-        if written:
-            os.ftruncate(descriptor, before)
-        raise
 
 
 def _create_folder(folder: Path) -> None:

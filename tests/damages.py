@@ -41,7 +41,7 @@ def part(change):
     """Apply `change` to the content of a results part file; None removes the file."""
 
     def damage(folder):
-        path = next((folder / "tables" / "results").glob("*.parquet"))
+        path = next((folder / "parts" / "results").glob("*.parquet"))
         if change is None:
             path.unlink()
         else:

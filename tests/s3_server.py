@@ -1,4 +1,4 @@
-"""A small in-memory S3 service over HTTP: objects, listings and conditional creates."""
+"""A small in-memory S3 service over HTTP: objects, copies, listings and conditional creates."""
 
 import threading
 from email.utils import formatdate
@@ -61,6 +61,9 @@ def _handler(server):
 
         def do_PUT(self):
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if (source := self.headers.get("x-amz-copy-source")) is not None:
+                self._copy(unquote(source).lstrip("/"))
+                return
             if self.headers.get("If-None-Match") == "*":
                 status, code, condition = server.create(self._key(), content)
                 if status != 200:
@@ -69,6 +72,14 @@ def _handler(server):
             else:
                 server.objects[self._key()] = content
             self._answer(200, headers={"ETag": _etag(content)})
+
+        def _copy(self, source):
+            content = server.objects.get(source)
+            if content is None:
+                self._error(404, "NoSuchKey")
+                return
+            server.objects[self._key()] = content
+            self._xml(200, f"<CopyObjectResult><ETag>{escape(_etag(content))}</ETag></CopyObjectResult>")
 
         def do_GET(self):
             query = parse_qs(urlsplit(self.path).query)

@@ -11,9 +11,9 @@ import apache_beam as beam
 from promptreel.providers.registry import provider_of
 from promptreel.schemas.failure_codes import FAILURE_CODES
 from promptreel.schemas.service_state import ServiceState
+from promptreel.tables.live_parts import publish_newest
 from promptreel.tables.manifest import Manifest, RunStatus, commit_manifest, newest_manifest
 from promptreel.tables.progress import read_service_states
-from promptreel.tables.run_views import write_views
 from promptreel.tables.stop_signal import StopSignal
 from promptreel.tables.storage import Storage
 from promptreel.transforms.context import RunContext
@@ -74,7 +74,7 @@ def commit_shards(shards: Iterable[WrittenShard], context: RunContext) -> Manife
         error_message=_error_message(status, counts, read_service_states(storage, context.run_id, context.attempt)),
         warnings=sorted(warnings),
     )
-    _write_newest_views(storage, context, manifest)
+    publish_newest(storage, context.run_id)
     return manifest
 
 
@@ -86,14 +86,6 @@ def _merge_counts(counts: Counter[str], earlier: Manifest, replaced: set[int], s
     total.update(counts)
     # A manifest of an earlier version lacks the newer counts of its rows.
     return Counter({name: count for name, count in total.items() if count > 0})
-
-
-def _write_newest_views(storage: Storage, context: RunContext, manifest: Manifest) -> None:
-    """Write the views of the newest manifest, even if another attempt commits concurrently."""
-    written = None
-    while written != manifest.number:
-        write_views(storage, context.request.prompt, manifest, context.evidence_fields)
-        written, manifest = manifest.number, newest_manifest(storage, context.run_id) or manifest
 
 
 def _error_message(status: RunStatus, counts: Mapping[str, int], states: Iterable[ServiceState]) -> str | None:

@@ -52,6 +52,7 @@ from promptreel.api.web.middleware import Metrics
 from promptreel.schemas.errors import ExpectedError, RunError
 from promptreel.tables.attempts import is_running, kill_runner
 from promptreel.tables.interim import newest_interim
+from promptreel.tables.live_parts import repair_published
 from promptreel.tables.manifest import Manifest, newest_manifest
 from promptreel.tables.progress import read_progress
 from promptreel.tables.runner_command import runner_command
@@ -340,7 +341,8 @@ class Supervisor(WorkerLoop):
     # ------------------------------------------------------------------------------------------- ending
 
     def _finish(self, job: Job, manifest: Manifest) -> None:
-        """Store the result of a committed manifest."""
+        """Store the result of a committed manifest. Its runner may have died before it published the tables."""
+        repair_published(self._storage, job.lease.run_id)
         values = asdict(manifest)
         statuses = media_statuses(self._storage, job.lease.run_id)
         outcome = self._outcome_of_retry(job)

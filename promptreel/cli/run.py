@@ -32,6 +32,7 @@ from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.prompt_media import settings_for_prompt
 from promptreel.schemas.uris import public_uri
 from promptreel.tables.layout import log_file
+from promptreel.tables.live_parts import repair_published
 from promptreel.tables.manifest import newest_manifest
 from promptreel.tables.prompt_versions import register_version
 from promptreel.tables.reader import committed_run
@@ -110,6 +111,7 @@ def run(
         run_id = request.run_id
         failures = failures_of_ended(storage, request)
     if failures and not any(row["retryable"] for row in failures):
+        repair_published(storage, run_id)
         click.echo(f"nothing to retry: none of the {len(failures)} failures is retryable", err=True)
     else:
         retry_id = write_retry_of(storage, run_id, failures) if failures else None
@@ -228,6 +230,7 @@ def _execute_until_commit(
             f"  finished work is saved; resume with: {resume_command}"
         )
     if code != 0:
+        repair_published(storage, run_id)  # the runner may have died after its commit
         click.echo(
             f"warning: the tables are committed, but the runner exited with an error{_last_error(storage, run_id)}",
             err=True,

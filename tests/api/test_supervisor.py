@@ -7,6 +7,7 @@ from promptreel.api.jobs import supervisor as supervisor_module
 from promptreel.api.runs.retries import outcome_of
 from promptreel.api.runs.run_tables import RunTables
 from promptreel.tables import layout
+from promptreel.tables.manifest import newest_manifest
 from tests.api.supervisor_bench import kill_runners, once
 from tests.api_server import MEASURE, assert_error, ok_json
 from tests.synthetic_runs import segment_id
@@ -32,6 +33,17 @@ def test_a_torn_manifest_fails_only_its_run(on_sqlite, api_media, no_delays):
     assert (torn.status, torn.lease_owner) == ("failed", None)
     assert "000001.json is not readable" in torn.error_message
     assert bench.run_to_end(supervisor, other_id).status == "completed"
+
+
+def test_tables_of_a_runner_that_died_after_its_commit_are_published(on_sqlite):
+    bench = on_sqlite
+    run_id = bench.catalogue.run({bench.catalogue.video(): [{}]})
+    bench.update(run_id, status="processing", manifest_number=None, completed_at=None)
+    folder = layout.table_folder(run_id, "segments")
+    assert bench.storage.list_names(folder) == []
+    bench.run_to_end(bench.supervisor(), run_id)
+    manifest = newest_manifest(bench.storage, run_id)
+    assert bench.storage.list_names(folder) == [part.name for part in manifest.parts_of("segments")]
 
 
 def test_an_incomplete_run_folder_is_rewritten(on_sqlite, api_media):

@@ -70,7 +70,7 @@ def is_waiting_for_last(data, run_id):
 
 def part_files(data, run_id):
     root = data / "runs" / run_id
-    return {path.relative_to(root).as_posix() for path in root.glob("tables/*/*.parquet")}
+    return {path.relative_to(root).as_posix() for path in root.glob("parts/*/*.parquet")}
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_interim_states_work_on_an_object_store(media, monkeypatch):
     assert errors == []
     storage = open_storage(data)
     assert storage.list_names(f"runs/{run_id}/interim") == []
-    files = {f"tables/{t}/{name}" for t in TABLES for name in storage.list_names(f"runs/{run_id}/tables/{t}")}
+    files = {f"parts/{t}/{name}" for t in TABLES for name in storage.list_names(f"runs/{run_id}/parts/{t}")}
     assert files == {part.file for part in manifest_of(data, run_id).parts}
 
 

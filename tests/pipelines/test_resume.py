@@ -75,7 +75,7 @@ def is_between_last_call_and_commit(data, run_id, server, rng):
     """Every call is answered; parts may be incomplete, or complete without a manifest."""
     if len(server.ledger.answered()) < CALLS:
         return False
-    parts = list((data / "runs" / run_id / "tables").glob("*/*.parquet"))
+    parts = list((data / "runs" / run_id / "parts").glob("*/*.parquet"))
     return len(parts) >= rng.choice([0, 0, 1, 3])
 
 

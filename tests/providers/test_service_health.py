@@ -7,7 +7,7 @@ import pytest
 
 from promptreel.providers.call_policy import CallPolicy, CallSubject, CallTally, Halted
 from promptreel.providers.repeated_errors import REPEATS
-from promptreel.providers.service_health import NO_QUOTA_PATIENCE_S, ServiceHealth
+from promptreel.providers.service_health import NO_QUOTA_PATIENCE_S, RECENT_CALLS, ServiceHealth
 from promptreel.schemas.errors import ModelError
 from promptreel.schemas.service_state import ServiceState, error_identity
 from promptreel.schemas.settings import CallSettings
@@ -18,14 +18,16 @@ UNAVAILABLE = ModelError("model_unavailable", "HTTP 503 UNAVAILABLE: The model i
 LOCATION = ModelError("model_bad_request", "HTTP 400 FAILED_PRECONDITION: too many states for serving")
 LIMITED = ModelError("rate_limited", "HTTP 429: Quota exceeded, limit: 5", retryable=True, retry_after_s=10.0)
 NO_QUOTA = ModelError("rate_limited", "HTTP 429: limit: 0", retryable=True, retry_after_s=10.0, has_no_quota=True)
+NO_QUOTA_YET = ModelError("rate_limited", "HTTP 429: limit: 0", retryable=True, has_no_quota=True)
 
 
 class TimedModel(ScriptedModel):
     """Answers with `error_at(operation, time)`, or with {"n": 1} if that is None."""
 
-    def __init__(self, error_at, latency_s=0.5):
+    def __init__(self, error_at, latency_s=0.5, error_latency_s=0.05):
         super().__init__({"n": 1}, latency_s=latency_s)
         self.error_at = error_at
+        self.error_latency_s = error_latency_s
         self.times = []
 
     async def call(self, request, prepared):
@@ -33,16 +35,16 @@ class TimedModel(ScriptedModel):
         self.times.append((now, request.text))
         error = self.error_at(request.text, now)
         if error is not None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.error_latency_s)
             raise error
         return await super().call(request, prepared)
 
 
-def run_operations(error_at, count=24, latency_s=0.5, **settings):
+def run_operations(error_at, count=24, latency_s=0.5, error_latency_s=0.05, **settings):
     """Make the calls of `count` operations, named by number; return (outcomes, model, published states, seconds)."""
 
     async def scenario():
-        model, states = TimedModel(error_at, latency_s), []
+        model, states = TimedModel(error_at, latency_s, error_latency_s), []
         calls, clock = CallSettings(**settings), asyncio.get_running_loop().time
         health = ServiceHealth(calls.max_outage_s, clock=clock, on_change=states.append)
         policy = CallPolicy(model, calls, MemorySink(), health=health)
@@ -136,6 +138,62 @@ def test_quota_of_zero_is_shown_and_then_halts_calls(patience_s):
     assert expected_s <= seconds <= expected_s + 30
     assert [state.status for state in states] == (["rate limited"] if patience_s else []) + ["halted"]
     assert {state.message for state in states} == {NO_QUOTA.message}
+
+
+@pytest.mark.parametrize("error_latency_s", [0.001, 0.05, 0.5, 5])
+@pytest.mark.parametrize(("patience_s", "probes"), [(1, 2), (60, 7)])
+@pytest.mark.parametrize("in_flight", [1, 8, 64])
+def test_quota_of_zero_costs_calls_in_flight_and_probes(in_flight, patience_s, probes, error_latency_s):
+    """However late the first rejection arrives, no call follows those in flight but one probe at a time."""
+    outcomes, model, _, seconds = run_operations(
+        lambda name, now: NO_QUOTA_YET,
+        count=200,
+        error_latency_s=error_latency_s,
+        max_in_flight=in_flight,
+        max_outage_s=patience_s,
+    )
+    assert codes(outcomes) == {"quota_exhausted"}
+    assert len(model.times) <= in_flight + probes
+    assert patience_s <= seconds <= patience_s + 2 * error_latency_s + 1
+
+
+def test_quota_of_zero_of_some_calls_delays_no_others():
+    """E.g. a quota per kind of input: the service answered one of the recent calls, so only its rate limit applies."""
+    health = ServiceHealth(60, clock=lambda: 0.0)
+    health.end(health.begin("answered"), None)
+    for number in range(1, RECENT_CALLS):
+        health.end(health.begin(f"limited {number}"), NO_QUOTA_YET)
+        assert not health.is_down
+    health.end(health.begin("limited"), NO_QUOTA_YET)
+    assert health.waits_for_quota
+    assert health.begin("next") is None
+
+
+def test_quota_that_falls_to_zero_in_the_middle_halts_calls():
+    outcomes, model, _, seconds = run_operations(
+        lambda name, now: NO_QUOTA_YET if now > 3 else None, count=200, max_in_flight=8
+    )
+    assert codes(outcomes) == {"quota_exhausted"}
+    assert sum(now > 3 for now, _ in model.times) <= 15 + 8 + 7
+    assert seconds <= 3 + NO_QUOTA_PATIENCE_S + 5
+
+
+def test_overload_during_a_quota_of_zero_waits_with_its_patience():
+    outcomes, model, states, _ = run_operations(
+        lambda name, now: NO_QUOTA_YET if now < 10 else UNAVAILABLE if now < 200 else None, max_in_flight=8
+    )
+    assert not codes(outcomes)
+    assert states[-1] is None
+    assert {state.status for state in states if state} == {"rate limited", "overloaded"}
+    assert len(model.times) <= 24 + 8 + 20
+
+
+def test_quota_of_zero_after_an_outage_halts_calls():
+    outcomes, model, _, _ = run_operations(
+        lambda name, now: UNAVAILABLE if now < 45 else NO_QUOTA_YET, max_in_flight=8, max_outage_s=50
+    )
+    assert codes(outcomes) == {"quota_exhausted"}
+    assert len(model.times) <= 24 + 16
 
 
 def test_quota_that_is_raised_in_time_loses_nothing():

@@ -60,7 +60,7 @@ def test_reader_sees_only_parts_of_newest_manifest(storage):
     with pytest.raises(RunError, match="has not committed"):
         committed_run(storage, RUN)
     commit_results(storage, [result_row("v", 0, {}, FIELDS)])
-    storage.write_atomic(f"{layout.table_folder(RUN, 'results')}/part-00000-stray.parquet", b"truncated")
+    storage.write_atomic(f"{layout.parts_folder(RUN, 'results')}/part-00000-stray.parquet", b"truncated")
     with shard_writer(storage, RUN, 0, table_schemas(NESTED)) as writer:
         writer.write("results", result_row("w", 0, {}, FIELDS))
         writer.commit()

@@ -108,7 +108,7 @@ def test_command_on_damaged_run_fails_without_traceback(data):
 
 
 def test_undecodable_rows_are_reported_with_their_run(data):
-    path = next((data / "runs" / FIRST_RUN / "tables" / "results").glob("*.parquet"))
+    path = next((data / "runs" / FIRST_RUN / "parts" / "results").glob("*.parquet"))
     content = bytearray(path.read_bytes())
     content[4:1500] = bytes(1496)
     path.write_bytes(content)
@@ -254,7 +254,7 @@ def test_restored_run_is_searchable_again(server):
     path = f"/indexes/{scene.index_id}/search"
     assert scene.has_warning(scene.caller.post(path, {"query": "crane"}))
     good = json.loads((server.data / "runs" / scene.intact / "manifests" / "000001.json").read_text())
-    shutil.copytree(server.data / "runs" / scene.intact / "tables", server.data / "runs" / scene.damaged / "tables",
+    shutil.copytree(server.data / "runs" / scene.intact / "parts", server.data / "runs" / scene.damaged / "parts",
                     dirs_exist_ok=True)  # fmt: skip
     restored = json.dumps({**good, "run_id": scene.damaged})
     (server.data / scene.file).write_text(restored)

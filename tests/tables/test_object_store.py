@@ -9,7 +9,9 @@ import pytest
 from promptreel.pipelines.runner import execute_run
 from promptreel.schemas.errors import CommitConflict, StorageError
 from promptreel.tables.attempts import begin_attempt
+from promptreel.tables.layout import run_folder, table_folder
 from promptreel.tables.manifest import commit_manifest
+from promptreel.tables.part_files import part_paths
 from promptreel.tables.stop_signal import request_stop
 from promptreel.tables.storage import open_storage
 from tests.api_server import ApiServer, ok_json
@@ -118,3 +120,17 @@ def test_permanently_conflicting_create_is_a_storage_error(fake):
     with pytest.raises(StorageError, match=r"cannot create a: .*ConditionalRequestConflict"):
         open_storage("s3://bucket/data").create_exclusive("a", b"first")
     assert fake.objects == {}
+
+
+def test_resumed_run_publishes_only_its_newest_parts(data, tmp_path):
+    run_id = create_run(data, make_image(tmp_path / "a.png"), settings_for(), NESTED)
+    first, second = execute_run(data, run_id), execute_run(data, run_id)
+    storage = open_storage(data)
+    for table in ("media", "segments", "results", "llm_calls"):
+        published = storage.list_names(table_folder(run_id, table))
+        assert published == [part.name for part in second.parts_of(table)]
+    assert not {part.file for part in first.parts} & {part.file for part in second.parts}
+    part_paths(storage, run_id, [*first.parts, *second.parts])
+    [part] = second.parts_of("segments")
+    copy = storage.read_bytes(f"{table_folder(run_id, 'segments')}/{part.name}")
+    assert copy == storage.read_bytes(f"{run_folder(run_id)}/{part.file}")

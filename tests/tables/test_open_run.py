@@ -40,7 +40,7 @@ def test_only_files_of_the_newest_manifest_are_read(made):
     storage = open_storage(data)
     first = promptreel.open_run(run_id, data_dir=data)
     commit(storage, run_id, {"v": [{"summary": "new"}]}, attempt=2)
-    parts = list((data / "runs" / run_id / "tables" / "results").glob("*.parquet"))
+    parts = list((data / "runs" / run_id / "parts" / "results").glob("*.parquet"))
     assert len(parts) == 2  # a pattern over the folder would count answers twice
     with promptreel.open_run(run_id, data_dir=data) as second:
         assert second.table("results").arrow().num_rows == 1
