@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import select
@@ -40,6 +41,7 @@ _DAMAGED_INTERVAL_S: Final = 300.0  # between looks at a damaged folder, which m
 _RUNS_PER_STEP: Final = 20
 _IDLE_RUNS_PER_SCAN: Final = 200
 _IDS_PER_STATEMENT: Final = 500
+_ATTEMPTS: Final = 3
 _UNKNOWN_ATTEMPT: Final = -1
 
 
@@ -94,7 +96,12 @@ class LocalRuns(WorkerLoop):
         """
         with self._database.read() as session:
             self._account_id = local_account(session, self._config)
-        self._advance(run_id)
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(
+                IntegrityError, StateExpired
+            ):  # another service was faster, or the run commits states quickly
+                return self._advance(run_id)
+        return self._advance(run_id)
 
     # ------------------------------------------------------------------------------------------- finding
 

@@ -47,9 +47,7 @@ def item_page(
     no_content = _why_no_content(request, video, item)
     content = content_url(request.app.state.link_secret, video_id) if no_content is None else None
     title = run.name or run.prompt_name
-    return page(
-        request, "item.html", item=item, content=content, no_content=no_content, run_id=run_id, run_title=title
-    )
+    return page(request, "item.html", item=item, content=content, no_content=no_content, run_id=run_id, run_title=title)
 
 
 @router.get("/runs/{run_id}/items/{video_id}/calls")
