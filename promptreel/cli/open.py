@@ -33,8 +33,8 @@ def open_pages(run_id: str | None, no_browser: bool, data_dir: str) -> None:
     storage = open_data_dir(data_dir)
     _check_run(storage, run_id)
     config = service_config(data_dir)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # ends like Ctrl-C, so that the key is deleted
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C, so that the key is deleted
+        signal.signal(ending, lambda number, frame: signal.raise_signal(signal.SIGINT))
     with socket.create_server((_LOOPBACK, 0)) as listener:
         try:
             _serve(config, listener, run_id, no_browser)

@@ -13,14 +13,12 @@ from sqlalchemy import func, select
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.jobs.local_runs import LocalRuns
 from promptreel.api.web.auth import create_account
-from promptreel.pipelines.runner import execute_run
 from promptreel.schemas.ids import new_run_id
 from promptreel.tables.request import RunRequest, TargetItem, write_request
 from promptreel.tables.storage import LocalStorage, open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
-    create_run,
     make_audio,
     make_image,
     make_video,
@@ -116,9 +114,7 @@ def test_finished_run_appears_with_everything(copied, media):
             1,
             run["total_segments"],
         )
-        assert (
-            run["started_at"] and run["completed_at"] and run["executed_at"] < run["started_at"] < run["completed_at"]
-        )
+        assert run["executed_at"] < run["started_at"] < run["completed_at"]
         assert run["run_context"] == {"type": "command_line", "media": [str(media)]}
         videos = ok_json(caller.get("/playground/videos"))["data"]
         shown = {video["title"]: (video["media_type"], video["duration_seconds"], video["status"]) for video in videos}
@@ -133,7 +129,7 @@ def test_finished_run_appears_with_everything(copied, media):
         assert httpx.get(results[0]["thumbnail_uri"]).headers["content-type"] == "image/jpeg"
         failed = ok_json(caller.get(f"/prompt-runs/{run_id}/failed-segments"))
         assert [video["segments"][0]["failure_code"] for video in failed["videos"]] == ["media_unsupported"]
-        query = {"sql": "SELECT count(*) AS n FROM segments", "run_ids": [run_id]}
+        query = {"query": "SELECT count(*) AS n FROM segments", "run_ids": [run_id]}
         assert ok_json(caller.post("/search/sql/playground", query))["rows"] == [[run["total_segments"]]]
         found = ok_json(caller.get(f"/videos/{film}"))["processing_status"]
         assert [status["run_id"] for status in found] == [run_id]
@@ -295,7 +291,7 @@ def test_run_in_progress_is_followed_cancelled_and_resumed(tmp_path):
         assert child.wait(timeout=60) == 130
         run = caller.wait(run_id)
         assert (run["status"], run["total_videos"], run["cancelled_segments"] > 0) == ("cancelled", 1, True)
-        assert run["stop_state"]["observed_at"] and run["stop_state"]["completed_at"]
+        assert None not in (run["stop_state"]["observed_at"], run["stop_state"]["completed_at"])
         child = start_promptreel("run", "--resume", run_id, *words, "--max-in-flight", "4")
         wait_for(lambda: caller.run(run_id)["status"] == "processing", 60)
         assert child.wait(timeout=60) == 0
@@ -348,8 +344,9 @@ def test_retry_over_the_api_and_then_by_the_command_line(tmp_path, monkeypatch):
 
 def test_item_that_is_read_by_a_later_attempt_replaces_the_unread_one(tmp_path, follow):
     film, late = make_video(tmp_path / "film.mp4", 2), tmp_path / "late.mp4"
-    run_id = create_run(tmp_path / "data", [film, late], settings_for())
-    execute_run(str(tmp_path / "data"), run_id)
+    code, out, err = promptreel("run", film, late, *WINDOWS, "--data-dir", tmp_path / "data", "--json")
+    assert code == 3, err
+    run_id = json.loads(out)["run_id"]
     service = follow(tmp_path / "data")
     caller = service.server.caller()
     service.step()

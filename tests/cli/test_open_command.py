@@ -128,7 +128,6 @@ def test_works_beside_a_service_in_the_same_browser(film_run, data):
             assert film_url(client, run_id)[1] is None  # outside of the folders of the service
             client.base_url = running.base_url
             assert film_url(client, run_id)[1] is not None
-        assert client.is_closed
         assert caller.run(run_id)["status"] == "completed"
 
 
@@ -154,12 +153,11 @@ def test_runs_of_other_accounts_are_not_shown(film_run, data):
     environment = {"PROMPTREEL_LOCAL_ACCOUNT": local.account_id}
     code, _, err = invoke("open", theirs, "--no-browser", "--data-dir", data, env=environment)
     assert (code, f"run {theirs} belongs to account {other.account_id}" in err) == (2, True)
-    with opened("--data-dir", data, env=environment) as running:
-        with httpx.Client(base_url=running.base_url) as client:
-            client.get(running.link)
-            wait_for(lambda: film_run[1] in client.get("/runs").text, 30)
-            assert theirs not in client.get("/runs").text
-            assert client.get(f"/runs/{theirs}").status_code == 404
+    with opened("--data-dir", data, env=environment) as running, httpx.Client(base_url=running.base_url) as client:
+        client.get(running.link)
+        wait_for(lambda: film_run[1] in client.get("/runs").text, 30)
+        assert theirs not in client.get("/runs").text
+        assert client.get(f"/runs/{theirs}").status_code == 404
 
 
 @pytest.mark.parametrize("words", [["run_none"], ["../x"], []])
@@ -184,7 +182,7 @@ def test_browser_is_opened_at_the_link(data, tmp_path):
 def test_link_expires_and_ignores_wrong_tokens():
     time_s = 0.0
     link = OneTimeLink("hash", "/runs", lambda: time_s)
-    assert not link.use("") and not link.use(link.token + "x") and not link.use("\udcff")
+    assert not any(map(link.use, ("", link.token + "x", "\udcff")))
     assert link.use(link.token)
     assert not link.use(link.token)
     late = OneTimeLink("hash", "/runs", lambda: time_s)
