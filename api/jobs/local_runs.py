@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _FOLLOW_INTERVAL_S: Final = 1.0
 _SCAN_INTERVAL_S: Final = 2.0
 _REMOTE_SCAN_INTERVAL_S: Final = 30.0  # each listing of an object store costs money
-_DAMAGED_INTERVAL_S: Final = 300.0  # between looks at a damaged folder, which may be the copy of one in progress
+_MAX_DAMAGED_INTERVAL_S: Final = 300.0  # between looks at a damaged folder, which may be the copy of one in progress
 _RUNS_PER_STEP: Final = 20
 _IDLE_RUNS_PER_SCAN: Final = 200
 _IDS_PER_STATEMENT: Final = 500
@@ -61,7 +61,7 @@ class LocalRuns(WorkerLoop):
         self._idle: dict[str, int] = {}  # stored, with the newest attempt at that time
         self._idle_to_check: deque[str] = deque()
         self._of_services: set[str] = set()
-        self._damaged: dict[str, float] = {}  # when to look again
+        self._damaged: dict[str, tuple[int, float]] = {}  # failures in a row, and when to look again
         self._warned: set[str] = set()
 
     def step(self) -> bool:
@@ -81,7 +81,7 @@ class LocalRuns(WorkerLoop):
         """Find new run folders, and idle runs with a new attempt."""
         names = {name for name in self._storage.list_names(layout.RUNS) if layout.is_run_id(name)}
         now_s = time.monotonic()
-        damaged = {run_id for run_id, again_s in self._damaged.items() if now_s < again_s}
+        damaged = {run_id for run_id, (_, again_s) in self._damaged.items() if now_s < again_s}
         seen = self._of_services | self._active.keys() | self._idle.keys() | damaged
         unknown = self._without_rows(names - seen)
         self._new = deque(sorted(unknown, reverse=True) if unknown and self._find_account() else ())
@@ -155,11 +155,19 @@ class LocalRuns(WorkerLoop):
         except (StateExpired, IntegrityError, RunNotFound):
             pass  # changed meanwhile, stored by another service, or not complete yet: the next scan finds it again
         except Exception as error:
-            self._damaged[run_id] = time.monotonic() + _DAMAGED_INTERVAL_S
-            self._active.pop(run_id, None)
-            self._idle.pop(run_id, None)
+            self._set_aside(run_id, error)
+
+    def _set_aside(self, run_id: str, error: Exception) -> None:
+        """Look at a damaged folder again later, and later each time. A runner may have just removed what was read, so the
+        first failure of a run that is followed is not logged."""
+        failures = self._damaged.get(run_id, (0, 0.0))[0] + 1
+        delay_s = min(_MAX_DAMAGED_INTERVAL_S, self._interval_s * 2 ** min(failures - 1, 10))
+        self._damaged[run_id] = (failures, time.monotonic() + delay_s)
+        was_followed = self._active.pop(run_id, None) is not None
+        self._idle.pop(run_id, None)
+        if failures > 1 or not was_followed:
             is_expected = isinstance(error, ExpectedError | OSError)
-            text = f"run {run_id} is not shown: {error if is_expected else type(error).__name__}"
+            text = f"run {run_id} cannot be shown: {error if is_expected else type(error).__name__}"
             self._warn(text, None if is_expected else error)
 
     def _advance(self, run_id: str) -> None:

@@ -13,12 +13,16 @@ from sqlalchemy import func, select
 from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.jobs.local_runs import LocalRuns
 from promptreel.api.web.auth import create_account
+from promptreel.pipelines.runner import execute_run
+from promptreel.prompts import find_prompt
 from promptreel.schemas.ids import new_run_id
 from promptreel.tables.request import RunRequest, TargetItem, write_request
+from promptreel.tables.stop_signal import request_stop
 from promptreel.tables.storage import LocalStorage, open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
 from tests.fake_gemini import FakeGemini, Fault
 from tests.pipeline_runs import (
+    create_run,
     make_audio,
     make_image,
     make_video,
@@ -130,7 +134,7 @@ def test_finished_run_appears_with_everything(copied, media):
         failed = ok_json(caller.get(f"/prompt-runs/{run_id}/failed-segments"))
         assert [video["segments"][0]["failure_code"] for video in failed["videos"]] == ["media_unsupported"]
         query = {"query": "SELECT count(*) AS n FROM segments", "run_ids": [run_id]}
-        assert ok_json(caller.post("/search/sql/playground", query))["rows"] == [[run["total_segments"]]]
+        assert ok_json(caller.post("/search/sql/playground", query))["rows"] == [{"n": run["total_segments"]}]
         found = ok_json(caller.get(f"/videos/{film}"))["processing_status"]
         assert [status["run_id"] for status in found] == [run_id]
 
@@ -219,7 +223,7 @@ def test_damaged_folders_are_skipped_and_logged_once(copied, follow, caplog):
         service.step()
     assert list(runs_of(caller)) == [run_id]
     for name in ("run_b", "run_c"):
-        assert caplog.text.count(f"run {name} is not shown") == 1
+        assert caplog.text.count(f"run {name} cannot be shown") == 1
 
 
 def test_run_of_a_service_is_never_adopted(tmp_path, api_media):
@@ -343,20 +347,25 @@ def test_retry_over_the_api_and_then_by_the_command_line(tmp_path, monkeypatch):
 
 
 def test_item_that_is_read_by_a_later_attempt_replaces_the_unread_one(tmp_path, follow):
-    film, late = make_video(tmp_path / "film.mp4", 2), tmp_path / "late.mp4"
-    code, out, err = promptreel("run", film, late, *WINDOWS, "--data-dir", tmp_path / "data", "--json")
-    assert code == 3, err
-    run_id = json.loads(out)["run_id"]
-    service = follow(tmp_path / "data")
+    data = tmp_path / "data"
+    film = make_video(tmp_path / "film.mp4", 2)
+    run_id = create_run(data, film, settings_for(), find_prompt("measure"))
+    request_stop(open_storage(data), run_id, "test")
+    execute_run(str(data), run_id)
+    service = follow(data)
     caller = service.server.caller()
     service.step()
-    assert (caller.run(run_id)["failed_videos"], service.count(RunItem), service.count(Video)) == (1, 2, 1)
-    make_video(late, 3)
-    code, _, err = promptreel("run", "--resume", run_id, "--data-dir", tmp_path / "data")
+    run = caller.run(run_id)
+    assert (run["status"], run["cancelled_videos"], run["total_videos"]) == ("cancelled", 1, 1)
+    assert (service.count(RunItem), service.count(Video)) == (1, 0)
+    code, _, err = promptreel("run", "--resume", run_id, "--data-dir", data)
     assert code == 0, err
-    for _ in range(2):
-        service.step()
-    assert (caller.run(run_id)["completed_videos"], service.count(RunItem), service.count(Video)) == (2, 2, 2)
+    service.step()
+    run = caller.run(run_id)
+    assert (run["status"], run["completed_videos"], run["cancelled_videos"]) == ("completed", 1, 0)
+    (video,) = ok_json(caller.get("/playground/videos"))["data"]
+    assert (service.count(RunItem), service.count(Video), video["status"]) == (1, 1, "processed")
+    assert len(ok_json(caller.get(f"/prompt-runs/{run_id}/results?video_id={video['video_id']}"))["data"]) == 2
 
 
 def test_secrets_of_urls_stay_out_of_the_database(tmp_path, follow):
