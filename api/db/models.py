@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -168,7 +169,7 @@ class RunRecord(Base):
     name: Mapped[str | None]
     tags: Mapped[dict[str, Any] | None]
     prompt_version: Mapped[int | None]
-    is_local: Mapped[bool] = mapped_column(default=False)
+    is_local: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class RunItem(Base):
