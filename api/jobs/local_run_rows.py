@@ -38,8 +38,9 @@ def store_local_run(session: Session, account_id: str, local: LocalRun) -> bool:
     run.settings = local.request.settings.to_dict()
     run.started_at = run.started_at or local.started_at
     is_new_manifest = (run.manifest_number or 0) != local.state.number
-    added = _store_items(session, run, local)
-    _store_media(session, run, local.items if is_new_manifest else added)
+    if local.items is not None:
+        added = _store_items(session, run, local.items, are_all=local.state.manifest is not None)
+        _store_media(session, run, local.items if is_new_manifest else added)
     if local.state.status == "processing":
         _follow(session, run, local)
     elif local.state.manifest is None:
@@ -115,6 +116,8 @@ def _interrupt(session: Session, run: RunRecord, local: LocalRun) -> None:
 
 
 def _totals(local: LocalRun) -> dict[str, Any]:
+    if local.totals is None:
+        return {}
     totals = {f"total_{plural}": local.totals.get(kind, 0) for kind, plural in MEDIA_TYPES}
     has_video_level = local.request.prompt.video_level is not None
     return {
@@ -126,17 +129,18 @@ def _totals(local: LocalRun) -> dict[str, Any]:
 
 
 def _media_statuses(local: LocalRun) -> dict[str, str]:
-    return {item.video_id: MEDIA_STATUSES[item.status] for item in local.items}
+    return {item.video_id: MEDIA_STATUSES[item.status] for item in local.items or ()}
 
 
-def _store_items(session: Session, run: RunRecord, local: LocalRun) -> list[LocalItem]:
+def _store_items(session: Session, run: RunRecord, items: Sequence[LocalItem], *, are_all: bool) -> list[LocalItem]:
     """Store which items a run has; return those that it did not have before.
 
-    An item that was not read has another id once a later attempt has read it, so a manifest also removes items.
+    Args:
+        are_all: whether others are removed: an item that was not read has another id once a later attempt has read it.
     """
     known = set(session.scalars(select(RunItem.video_id).where(RunItem.run_id == run.run_id)))
-    added = [item for item in local.items if item.video_id not in known]
-    gone = sorted(known - {item.video_id for item in local.items}) if local.state.manifest is not None else []
+    added = [item for item in items if item.video_id not in known]
+    gone = sorted(known - {item.video_id for item in items}) if are_all else []
     for first in range(0, len(gone), _IDS_PER_STATEMENT):
         some = gone[first : first + _IDS_PER_STATEMENT]
         session.execute(delete(RunItem).where(RunItem.run_id == run.run_id, RunItem.video_id.in_(some)))

@@ -57,7 +57,7 @@ class LocalRuns(WorkerLoop):
         self._next_scan = self._next_follow = 0.0
         self._account_id: str | None = None
         self._new: deque[str] = deque()  # without rows, newest first
-        self._active: dict[str, int] = {}  # followed, with the number of the interim state that was stored last
+        self._active: dict[str, int | None] = {}  # followed, with the number of the tables whose items were stored last
         self._idle: dict[str, int] = {}  # stored, with the newest attempt at that time
         self._idle_to_check: deque[str] = deque()
         self._of_services: set[str] = set()
@@ -120,7 +120,7 @@ class LocalRuns(WorkerLoop):
                 elif not row.is_local:
                     self._of_services.add(run_id)
                 elif row.status == "processing":
-                    self._active[run_id] = 0
+                    self._active[run_id] = None
                 else:
                     self._idle[run_id] = _UNKNOWN_ATTEMPT
         return missing
@@ -163,7 +163,8 @@ class LocalRuns(WorkerLoop):
         failures = self._damaged.get(run_id, (0, 0.0))[0] + 1
         delay_s = min(_MAX_DAMAGED_INTERVAL_S, self._interval_s * 2 ** min(failures - 1, 10))
         self._damaged[run_id] = (failures, time.monotonic() + delay_s)
-        was_followed = self._active.pop(run_id, None) is not None
+        was_followed = run_id in self._active
+        self._active.pop(run_id, None)
         self._idle.pop(run_id, None)
         if failures > 1 or not was_followed:
             is_expected = isinstance(error, ExpectedError | OSError)
@@ -187,18 +188,13 @@ class LocalRuns(WorkerLoop):
 
     def _read(self, run_id: str, run: RunRecord | None, state: FolderState) -> LocalRun | None:
         """Read the folder of a run; None if nothing has changed, or if the run belongs to a service."""
-        local = read_local_run(self._storage, run_id, state)
-        if run is None:
-            if local.request.owner is None:
-                return local
+        is_followed = run is not None and run.status == "processing" == state.status
+        local = read_local_run(self._storage, run_id, state, self._active.get(run_id) if is_followed else None)
+        if run is None and local.request.owner is not None:
             self._of_services.add(run_id)
             return None
-        interim = local.interim.number if local.interim is not None else 0
-        is_same = run.status == "processing" == state.status and interim == self._active.get(run_id)
-        if is_same and not _is_stop_pending(run) and live_counters(run, local) == run.summary:
-            return None
-        self._active[run_id] = interim
-        return local
+        is_same = run is not None and local.items is None and not _is_stop_pending(run)
+        return None if is_same and run is not None and live_counters(run, local) == run.summary else local
 
     def _store(self, run: RunRecord | None, local: LocalRun) -> None:
         assert run is not None or self._account_id is not None
@@ -211,6 +207,8 @@ class LocalRuns(WorkerLoop):
             stored = session.get(RunRecord, run_id) if is_stored and is_stopping else None
             if stored is not None and _is_stop_pending(stored):
                 stored.stop_observed_at = now()
+        if is_stored and local.items is not None:
+            self._active[run_id] = local.tables_number
         if run is None and is_stored:
             _log.info("run of the command line found", extra={"run_id": run_id})
 
@@ -221,7 +219,7 @@ class LocalRuns(WorkerLoop):
             return
         if is_busy or state.status == "processing":
             self._idle.pop(run_id, None)
-            self._active.setdefault(run_id, 0)
+            self._active.setdefault(run_id, None)
         else:
             self._active.pop(run_id, None)
             self._idle[run_id] = state.attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -79,8 +79,9 @@ class LocalRun:
         progress: counters of the newest attempt.
         service_state: why calls wait or were halted, while a runner works on the run; None while they succeed.
         last_error: the last error in the runner's log, if the run was interrupted before it committed anything.
-        items: those that the newest tables name.
-        totals: number of items by media type. Before the run has ended, guessed by their names.
+        items: those that the newest tables name; None if the caller knows them.
+        totals: number of items by media type, before the run has ended guessed by their names; None if the caller knows
+            them.
     """
 
     request: RunRequest
@@ -91,13 +92,19 @@ class LocalRun:
     progress: Mapping[str, int]
     service_state: str | None
     last_error: str | None
-    items: tuple[LocalItem, ...]
-    totals: Mapping[str, int]
+    items: tuple[LocalItem, ...] | None
+    totals: Mapping[str, int] | None
+
+    @property
+    def tables_number(self) -> int:
+        """Number of the newest tables: negative for an interim state, 0 before the first."""
+        tables = self.state.manifest or self.interim
+        return 0 if tables is None else tables.number
 
     @property
     def seconds(self) -> float:
         """The total duration of the items in seconds."""
-        return sum(item.duration_us or 0 for item in self.items) / 1e6
+        return sum(item.duration_us or 0 for item in self.items or ()) / 1e6
 
 
 def folder_state(storage: Storage, run_id: str) -> FolderState:
@@ -120,8 +127,11 @@ def folder_state(storage: Storage, run_id: str) -> FolderState:
     return FolderState(None if manifest is None else manifest.status, attempt, manifest)
 
 
-def read_local_run(storage: Storage, run_id: str, state: FolderState) -> LocalRun:
+def read_local_run(storage: Storage, run_id: str, state: FolderState, known: int | None = None) -> LocalRun:
     """Read a run whose folder has this state.
+
+    Args:
+        known: number of the tables whose items the caller knows, see `LocalRun.tables_number`; None if it knows none.
 
     Raises:
         RunNotFound: the folder has no request (yet).
@@ -129,16 +139,9 @@ def read_local_run(storage: Storage, run_id: str, state: FolderState) -> LocalRu
         StateExpired: the run is in progress and has just replaced its interim state; read again.
     """
     request, _ = current_request(storage, run_id)
-    target = read_target(storage, run_id)
-    interim = None
-    if state.manifest is not None:
-        check_parts(storage, state.manifest)
-    else:
-        interim = newest_interim(storage, run_id)
-    rows = _media_rows(storage, request, state.manifest or interim)
-    items = _items(rows, target)
+    interim = newest_interim(storage, run_id) if state.manifest is None else None
     started_at = read_attempt(storage, run_id, 1).get("started_at")
-    return LocalRun(
+    found = LocalRun(
         request=request,
         state=state,
         created_at=_time_of(request.created_at),
@@ -147,9 +150,10 @@ def read_local_run(storage: Storage, run_id: str, state: FolderState) -> LocalRu
         progress=read_progress(storage, run_id),
         service_state=with_service_state({}, storage, run_id).get("service_state"),
         last_error=last_runner_error(storage, run_id) if state.status is None else None,
-        items=items,
-        totals=_totals(items if state.manifest is not None else (), target),
+        items=None,
+        totals=None,
     )
+    return found if known == found.tables_number else _with_items(storage, found)
 
 
 def guessed_type(name: str) -> str:
@@ -162,8 +166,20 @@ def guessed_type(name: str) -> str:
     return kind if kind in _KINDS else "video"
 
 
-def _media_rows(storage: Storage, request: RunRequest, manifest: Manifest | None) -> Sequence[Mapping[str, Any]]:
-    return () if manifest is None else read_rows(storage, CommittedRun.of(request, manifest), "media")
+def _with_items(storage: Storage, run: LocalRun) -> LocalRun:
+    """Return the run with its items.
+
+    Raises:
+        RunDamaged, StateExpired: see `read_local_run`.
+    """
+    target = read_target(storage, run.request.run_id)
+    manifest = run.state.manifest
+    if manifest is not None:
+        check_parts(storage, manifest)
+    tables = manifest or run.interim
+    rows = () if tables is None else read_rows(storage, CommittedRun.of(run.request, tables), "media")
+    items = _items(rows, target)
+    return replace(run, items=items, totals=_totals(items if manifest is not None else (), target))
 
 
 def _items(rows: Sequence[Mapping[str, Any]], target: Sequence[TargetItem]) -> tuple[LocalItem, ...]:

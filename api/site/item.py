@@ -21,6 +21,7 @@ from promptreel.api.web.auth import Principal, Reader
 from promptreel.api.web.dependencies import DataFolder, Db
 from promptreel.api.web.errors import ApiError, not_found
 from promptreel.api.web.page import page
+from promptreel.schemas.uris import is_remote
 from promptreel.tables.storage import Storage
 
 router = APIRouter()
@@ -76,6 +77,8 @@ def _why_no_content(request: Request, video: Video | None, item: ShownItem) -> s
         )
     if location_of(video, state.config, trusts_local=state.trusts_local_files) is not None:
         return None
+    if is_remote(video.media_uri):
+        return "The item is at a remote address that this service may not read."
     if state.trusts_local_files:
         return "The file does not exist any more, or it has changed since the run."
     return (
