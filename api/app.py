@@ -1,4 +1,4 @@
-"""The application: routes, errors, middleware, and the supervisor's lifespan."""
+"""The application: routes, errors, middleware, and the lifespan of its background jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from promptreel.api.config import ApiConfig
 from promptreel.api.db.engine import Database
 from promptreel.api.db.migrate import migrate
+from promptreel.api.jobs.local_runs import LocalRuns
 from promptreel.api.jobs.supervisor import Supervisor
+from promptreel.api.jobs.worker_loop import WorkerLoop
 from promptreel.api.routes import (
     api_keys,
     diff,
@@ -40,6 +42,7 @@ from promptreel.api.web.middleware import Metrics, RequestMiddleware
 from promptreel.api.web.openapi import describe
 from promptreel.api.web.paths import API_PREFIX
 from promptreel.api.web.rate_limit import RateLimiter
+from promptreel.api.web.session import SESSION_COOKIE
 from promptreel.providers.weights import package_version
 from promptreel.schemas.wire.common import ErrorResponse
 from promptreel.tables.private_files import restrict_private_files
@@ -89,15 +92,16 @@ def create_app(config: ApiConfig) -> FastAPI:
     migrate(database)
     metrics = Metrics()
     supervisor = Supervisor(database, storage, config, metrics) if config.supervise else None
+    jobs: list[WorkerLoop] = [] if supervisor is None else [supervisor, LocalRuns(database, storage, config)]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if supervisor is not None:
-            supervisor.start()
+        for job in jobs:
+            job.start()
         yield
         app.state.stopping.set()
-        if supervisor is not None:
-            supervisor.stop()
+        for job in jobs:
+            job.stop()
         database.close()
 
     app = FastAPI(
@@ -120,6 +124,8 @@ def create_app(config: ApiConfig) -> FastAPI:
     app.state.rate_limiter = RateLimiter(config.rate_limits)
     restrict_private_files(storage)
     app.state.link_secret = link_secret(storage)
+    app.state.session_cookie = SESSION_COOKIE
+    app.state.trusts_local_files = False
     app.state.fetches = CapacityLimiter(_MAX_FETCHES)
     app.state.stopping = threading.Event()
     install_error_handlers(app)

@@ -83,6 +83,7 @@ class ApiConfig(BaseModel):
         data_dir: data folder of runs, tables and uploads: a path or an fsspec URL.
         database_url: SQLAlchemy URL; empty means SQLite in the data folder.
         media_roots: folders under which `file://` media may be registered.
+        local_account: account that owns the runs of the command line in the data folder; None means the only account.
         media_buckets: `gs://` and `s3://` buckets from which media may be registered, e.g. "gs://my-bucket".
         allow_https: whether `https://` media may be registered (fetched through a guard against private addresses).
         default_model: model of runs that do not name one.
@@ -119,6 +120,7 @@ class ApiConfig(BaseModel):
     data_dir: str = Field(default="promptreel-data", validation_alias=f"{PREFIX}DATA")
     database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
     media_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split), AfterValidator(_resolve)] = ()
+    local_account: str | None = None
     media_buckets: CommaSeparated = ()
     allow_https: bool = True
     default_model: str | None = Field(default=None, validation_alias=f"{PREFIX}MODEL")

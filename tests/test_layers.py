@@ -28,6 +28,8 @@ FUNCTION_IMPORTS = {
     "promptreel/cli/run.py": {"pipelines"},
     "promptreel/cli/estimate.py": {"pipelines"},
     "promptreel/cli/serve.py": {"api"},
+    "promptreel/cli/open.py": {"api"},
+    "promptreel/cli/service_settings.py": {"api"},
     "api/runs/estimates.py": {"pipelines"},
 }
 # Subpackages of the service that each may import.
@@ -43,6 +45,7 @@ SUBPACKAGES = {
     "routes": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql"},
     "site": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes"},
     "app": {"config", "db", "web", "uploads", "runs", "jobs", "search", "sql", "routes", "site"},
+    "local_app": {"config", "db", "web", "runs", "jobs", "site", "app"},
 }
 # Slow to import or optional: only imported when a provider or detector is set up.
 HEAVY = {"torch", "ctranslate2", "faster_whisper", "google", "onnxruntime", "open_clip", "scenedetect", "wordllama"}

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -132,6 +133,7 @@ class RunRecord(Base):
         manifest_number: the committed manifest that `summary` was derived from.
         name, tags: labels of the run; None without, and in runs of earlier versions.
         prompt_version: see `PromptVersionRecord`.
+        is_local: the run belongs to the command line: this service follows its folder, and executes only its retries.
     """
 
     __tablename__ = "prompt_runs"
@@ -167,6 +169,7 @@ class RunRecord(Base):
     name: Mapped[str | None]
     tags: Mapped[dict[str, Any] | None]
     prompt_version: Mapped[int | None]
+    is_local: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class RunItem(Base):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time
@@ -28,16 +28,26 @@ from promptreel.tables.retry_scope import RetryScope, write_retry
 from promptreel.tables.stop_signal import clear_stop
 from promptreel.tables.storage import Storage
 
+# Statuses of the media table, as the media of an account have them.
+MEDIA_STATUSES: Final = {
+    "completed": "processed",
+    "partial": "processed",
+    "failed": "failed",
+    "cancelled": "not_processed",
+    "processing": "processing",
+}
 _TOKENS: Final = ("input", "output", "thought", "cached", "total")
 
 
 def runs_under_way(session: Session) -> Sequence[Any]:
-    """Return id, status and lease of runs that are processing or have a retry that is."""
+    """Return id, status and lease of runs that are processing or have a retry that is.
+
+    A run of the command line that is processing has a runner of its own, which no service starts or takes over.
+    """
     open_retry = select(RetryRecord.run_id).where(RetryRecord.status == "processing")
+    is_executed = and_(RunRecord.status == "processing", RunRecord.is_local.is_(False))
     columns = (RunRecord.run_id, RunRecord.status, RunRecord.lease_owner, RunRecord.lease_fence, RunRecord.lease_beat)
-    return session.execute(
-        select(*columns).where(or_(RunRecord.status == "processing", RunRecord.run_id.in_(open_retry)))
-    ).all()
+    return session.execute(select(*columns).where(or_(is_executed, RunRecord.run_id.in_(open_retry)))).all()
 
 
 def oldest_waiting(session: Session) -> tuple[RunRecord | None, RetryRecord | None]:
@@ -121,10 +131,9 @@ def mark_failed(session: Session, run: RunRecord, message: str) -> None:
 
 def media_statuses(storage: Storage, run_id: str) -> dict[str, str]:
     """Return the status of each media item after a run, from its committed tables."""
-    statuses = {"completed": "processed", "partial": "processed", "failed": "failed", "cancelled": "not_processed"}
     tables = run_tables(storage, run_id)
     rows = tables.all_rows("media") if tables is not None else []
-    return {row["video_id"]: statuses[row["status"]] for row in rows}
+    return {row["video_id"]: MEDIA_STATUSES[row["status"]] for row in rows}
 
 
 def mark_media(session: Session, run: RunRecord, statuses: Mapping[str, str], default: str) -> None:
@@ -137,7 +146,7 @@ def mark_media(session: Session, run: RunRecord, statuses: Mapping[str, str], de
         default: status of items not in `statuses`.
     """
     media = select(Video).join(RunItem, RunItem.video_id == Video.video_id).where(RunItem.run_id == run.run_id)
-    for video in session.scalars(media.where(Video.status != "processed")):
+    for video in session.scalars(media.where(Video.account_id == run.account_id, Video.status != "processed")):
         video.status = statuses.get(video.video_id, default)
         video.updated_at = now()
 

@@ -219,11 +219,12 @@ def _no_video_result(run: RunRecord, video_id: str) -> ApiError:
 
 
 def _video_of_run(session: Session, run: RunRecord, video_id: str) -> Video | None:
-    """Return an item of a run, also if it is marked as deleted. None if its row is missing.
+    """Return an item of a run, also if it is marked as deleted. None if it was not read, or another account has it.
 
     Raises:
         ApiError: 404 if the item is not part of the run.
     """
     if session.get(RunItem, (run.run_id, video_id)) is None:
         raise not_found("video", video_id)
-    return session.get(Video, video_id)
+    video = session.get(Video, video_id)
+    return video if video is not None and video.account_id == run.account_id else None

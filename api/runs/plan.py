@@ -17,10 +17,11 @@ from promptreel.api.runs.costs import estimated_cost
 from promptreel.api.runs.local_models import local_model_settings
 from promptreel.api.runs.service_models import check_known_models
 from promptreel.api.runs.statuses import MEDIA_TYPES, REQUEST_WARNINGS
+from promptreel.api.uploads.local_files import location_of
 from promptreel.api.uploads.media_rows import owned_videos
 from promptreel.api.uploads.store import limits_of
 from promptreel.api.web.auth import Principal
-from promptreel.api.web.errors import invalid, name_ids, none_found, not_found
+from promptreel.api.web.errors import ApiError, invalid, name_ids, none_found, not_found
 from promptreel.providers.model_names import settings_warnings
 from promptreel.providers.registry import check_evidence, check_run, default_model, provider_of, with_tier
 from promptreel.providers.token_estimate import has_synthesis, input_tokens, marking_tokens, stretches_to_mark
@@ -73,7 +74,7 @@ def plan_run(
     except InvalidInput as error:
         raise invalid(str(error), "processing_model") from error
     check_known_models(body.processing_model, settings)
-    videos = target_videos(session, caller, body)
+    videos = target_videos(session, caller, body, config)
     if len(videos) > config.max_run_items:
         message = f"target: {len(videos)} items exceed the limit of one run ({config.max_run_items}); split the target"
         raise invalid(message, "target")
@@ -135,11 +136,14 @@ def run_settings(body: ExecuteRun, config: ApiConfig) -> RunSettings:
         raise invalid(str(error)) from error
 
 
-def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequence[TargetMedia]:
+def target_videos(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> Sequence[TargetMedia]:
     """Return the media of a target, in the order of the request or else of their addition.
 
+    Files of the command line that this service must not read are left out unless the request names them.
+
     Raises:
-        ApiError: 404 if the index or an item does not exist, 422 if an item is not in the index or the target is empty.
+        ApiError: 404 if the index or an item does not exist, 422 if an item is not in the index, this service must not
+            read a named one, or the target is empty.
     """
     target = body.target
     index_id = getattr(target, "index_id", None)
@@ -155,14 +159,26 @@ def target_videos(session: Session, caller: Principal, body: ExecuteRun) -> Sequ
         if outside := [video_id for video_id in wanted if found[video_id].index_id != index_id]:
             location = f"index {index_id}" if index_id else "the playground; set target.index_id to its index"
             raise invalid(f"target.video_ids: {name_ids(outside)}: not in {location}", "target.video_ids")
+        _check_readable([found[video_id] for video_id in wanted], config)
         return [found[video_id] for video_id in wanted]
     statement = _MEDIA_OF_PLAYGROUND if index_id is None else _MEDIA_OF_INDEX
     parameters = {"account_id": caller.account_id, **({} if index_id is None else {"index_id": index_id})}
-    videos = session.connection().execute(statement, parameters).all()
+    rows = session.connection().execute(statement, parameters).all()
+    videos = [video for video in rows if location_of(video, config) is not None]
     if not videos:
         location = f"index {index_id}" if isinstance(target, IndexTarget) else "the playground"
         raise invalid(f"target: {location} contains no media; upload or register some first", "target")
     return videos
+
+
+def _check_readable(videos: Sequence[TargetMedia], config: ApiConfig) -> None:
+    if refused := [video.video_id for video in videos if location_of(video, config) is None]:
+        message = (
+            f"target.video_ids: {name_ids(refused)}: media of the command line that this service may not read "
+            "(PROMPTREEL_MEDIA_ROOTS), or that have changed since; upload or register them."
+        )
+        errors = [{"path": "target.video_ids", "message": message}]
+        raise ApiError(422, "media_uri_refused", message, {"errors": errors})
 
 
 def first_summary(

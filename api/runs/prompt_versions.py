@@ -21,8 +21,11 @@ _VERSION: Final = select(PromptVersionRecord.version).where(
 )
 
 
-def register_version(session: Session, account_id: str, prompt: Prompt) -> int:
+def register_version(session: Session, account_id: str, prompt: Prompt, preferred: int | None = None) -> int:
     """Return the version number of a prompt's content; a new content of this name gets the next number.
+
+    Args:
+        preferred: the number of a new content, if no other has it.
 
     Raises:
         IntegrityError: other transactions took the next number ten times.
@@ -35,6 +38,8 @@ def register_version(session: Session, account_id: str, prompt: Prompt) -> int:
         if (known := session.scalar(_VERSION, content)) is not None:
             return int(known)
         version: int = (session.scalar(newest) or 0) + 1
+        if preferred is not None and session.get(PromptVersionRecord, (account_id, prompt.name, preferred)) is None:
+            version = preferred
         values = {**content, "version": version, "definition": prompt.to_dict(), "created_at": now()}
         try:
             with session.begin_nested():

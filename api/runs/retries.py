@@ -19,6 +19,7 @@ from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError, none_found, not_found
 from promptreel.schemas.outcomes import OPERATIONS
 from promptreel.schemas.wire.retries import RetryFailures
+from promptreel.tables.attempts import is_running
 from promptreel.tables.retry_scope import target_of
 from promptreel.tables.storage import Storage
 
@@ -54,7 +55,7 @@ def start_retry(
         ApiError: 404 if the run, or the item or segment in it, does not exist; 409 if the run is not finished, the
             segment has no failures, or another retry of the run is in progress.
     """
-    run = _retryable_run(session, caller, run_id)
+    run = _retryable_run(session, storage, caller, run_id)
     _check_items(session, run_id, [video_id])
     tables = run_tables(storage, run_id)
     if tables is None:
@@ -76,7 +77,7 @@ def start_retry_of_failures(
         ApiError: 404 if the run, or one of `video_ids` in it, does not exist; 409 if it is not finished, no failure
             matches, or another retry of the run is in progress.
     """
-    run = _retryable_run(session, caller, run_id)
+    run = _retryable_run(session, storage, caller, run_id)
     _check_items(session, run_id, body.video_ids or ())
     tables = run_tables(storage, run_id)
     rows = failure_rows(session, run, tables, "retryable")
@@ -160,8 +161,11 @@ def outcome_of(
     return found, next(errors, None)
 
 
-def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecord:
+def _retryable_run(session: Session, storage: Storage, caller: Principal, run_id: str) -> RunRecord:
     run = owned_run(session, caller, run_id, to_write=True)
+    if run.is_local and run.manifest_number is None and run.status in FINAL:  # its items are not all known
+        message = f"The run has not committed its tables; continue it with: promptreel run --resume {run_id}"
+        raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
     if run.status not in FINAL:
         message = "The run is not finished; wait until it is, then retry."
         raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status})
@@ -171,6 +175,9 @@ def _retryable_run(session: Session, caller: Principal, run_id: str) -> RunRecor
     if (other := session.scalar(open_retry.limit(1))) is not None:
         message = "Another retry of this run is in progress; wait until it is finished."
         raise ApiError(409, "retry_in_progress", message, {"run_id": run_id, "retry_id": other}, retry_after_s=2)
+    if is_running(storage, run_id):
+        message = "The command line works on this run; wait until it is finished, then retry."
+        raise ApiError(409, "run_not_finished", message, {"run_id": run_id, "status": run.status}, retry_after_s=5)
     return run
 
 

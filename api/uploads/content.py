@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from promptreel.api.db.models import Video
+from promptreel.api.uploads.local_files import location_of
 from promptreel.api.uploads.store import blocks_of, open_object
 from promptreel.api.web.errors import ApiError
 
@@ -40,14 +41,17 @@ def content_response(request: Request, video: Video) -> Response:
     """Respond with the bytes of an item, or with the range that a player requests.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: the file does not exist.
+        FileNotFoundError, NotADirectoryError: the file does not exist, or this service must not read it.
         ApiError: 416 if the range is outside the file.
     """
-    kind = content_type(video.media_uri)
-    if "://" not in video.media_uri:
-        stat = os.stat(video.media_uri)
-        return FileResponse(video.media_uri, stat_result=stat, media_type=kind, headers=dict(_HEADERS))
-    file, size = open_object(video.media_uri)
+    location = location_of(video, request.app.state.config, trusts_local=request.app.state.trusts_local_files)
+    if location is None:
+        raise FileNotFoundError(video.media_uri)
+    kind = content_type(location)
+    if "://" not in location:
+        stat = os.stat(location)
+        return FileResponse(location, stat_result=stat, media_type=kind, headers=dict(_HEADERS))
+    file, size = open_object(location)
     headers = {**_HEADERS, "Accept-Ranges": "bytes"}
     wanted = _RANGE.fullmatch(request.headers.get("range", ""))
     if size is None or wanted is None or wanted[0] == "bytes=-":

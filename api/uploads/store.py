@@ -30,7 +30,7 @@ class StoredMedia:
 
     Attributes:
         media_uri: local path or object URI that runs read from.
-        kind: "upload", "file", "https", or "bucket".
+        kind: "upload", "file", "https", or "bucket"; "local" for media of the command line, see `local_files`.
     """
 
     media_uri: str
@@ -69,7 +69,7 @@ def register_uri(storage: Storage, config: ApiConfig, video_id: str, uri: str) -
             fetch_https(uri, fetched, config.max_upload_bytes)
             return _store_file(storage, config, video_id, urlsplit(uri).path, fetched, "https")
     if scheme in ("gs", "s3"):
-        if not any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets):
+        if not is_in_allowed_bucket(config, uri):
             allowed = ", ".join(config.media_buckets) or "none"
             raise invalid(f"video_uri: this bucket is not allowed; allowed buckets: {allowed}", "video_uri")
         with storage.work_folder() as work:
@@ -98,6 +98,11 @@ def limits_of(config: ApiConfig) -> MediaLimits:
 def is_local(uri: str) -> bool:
     """Return whether a URI names a local file, which needs no fetch."""
     return uri[:5].lower() == "file:"
+
+
+def is_in_allowed_bucket(config: ApiConfig, uri: str) -> bool:
+    """Return whether a URI names an object in a bucket from which media may be registered."""
+    return any(uri.startswith(f"{bucket.rstrip('/')}/") for bucket in config.media_buckets)
 
 
 def open_object(uri: str) -> tuple[BinaryIO, int | None]:

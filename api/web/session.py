@@ -24,18 +24,18 @@ _FORM_SALT: Final = "promptreel.form"
 
 def start_session(request: Request, response: Response, key_hash: str) -> None:
     """Sign a browser in with the key that has this hash."""
-    _set_cookie(request, response, SESSION_COOKIE, _session_signer(request).sign(key_hash).decode(), LIFETIME_S)
+    _set_cookie(request, response, _cookie(request), _session_signer(request).sign(key_hash).decode(), LIFETIME_S)
 
 
 def end_session(request: Request, response: Response) -> None:
     """Sign a browser out."""
-    response.delete_cookie(SESSION_COOKIE, path="/", secure=_is_secure(request), httponly=True, samesite="strict")
+    response.delete_cookie(_cookie(request), path="/", secure=_is_secure(request), httponly=True, samesite="strict")
 
 
 def session_key_hash(request: Request) -> str | None:
     """Return the hash of the key that a browser has signed in with; None without a valid session."""
     try:
-        return _session_signer(request).unsign(request.cookies.get(SESSION_COOKIE, ""), max_age=LIFETIME_S).decode()
+        return _session_signer(request).unsign(request.cookies.get(_cookie(request), ""), max_age=LIFETIME_S).decode()
     except (BadSignature, UnicodeError):
         return None
 
@@ -49,13 +49,13 @@ def start_form(request: Request, response: Response) -> str:
 
 def form_token(request: Request) -> str:
     """Return the token that the forms of this session carry; empty without a session."""
-    session = request.cookies.get(SESSION_COOKIE)
+    session = request.cookies.get(_cookie(request))
     return _token(request, session) if session else ""
 
 
 def is_form_token(request: Request, token: str) -> bool:
     """Whether a form was made for this browser: for its session, or, before it has one, for its form cookie."""
-    bound_to = request.cookies.get(SESSION_COOKIE) or request.cookies.get(FORM_COOKIE)
+    bound_to = request.cookies.get(_cookie(request)) or request.cookies.get(FORM_COOKIE)
     return bool(bound_to) and hmac.compare_digest(_token(request, bound_to or "").encode(), token.encode())
 
 
@@ -71,6 +71,12 @@ def _token(request: Request, bound_to: str) -> str:
 def _set_cookie(request: Request, response: Response, name: str, value: str, max_age_s: int) -> None:
     secure = _is_secure(request)
     response.set_cookie(name, value, max_age=max_age_s, path="/", secure=secure, httponly=True, samesite="strict")
+
+
+def _cookie(request: Request) -> str:
+    """Return the name of the session's cookie. Browsers send cookies to all ports of a host, so a second service on this
+    machine has another name."""
+    return request.app.state.session_cookie  # type: ignore[no-any-return]
 
 
 def _is_secure(request: Request) -> bool:

@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "models": LazyCommand("promptreel.cli.models:models", "run", "List model weights, and download them."),
     "sample-film": LazyCommand("promptreel.cli.sample:sample_film", "run", "Generate a short sample film."),
     "serve": LazyCommand("promptreel.cli.serve:serve", "api", "Serve the prompt-run API."),
+    "open": LazyCommand("promptreel.cli.open:open_pages", "api", "Show runs in a browser, without an API key."),
     "keys": LazyCommand("promptreel.cli.serve:keys", "api", "Create, list and revoke API keys."),
 }
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +12,8 @@ import click
 
 from promptreel.cli.options import data_dir_option, json_option
 from promptreel.cli.output import print_json, print_table
-from promptreel.schemas.errors import InvalidInput, SettingsError
+from promptreel.cli.service_settings import database_errors, service_config
+from promptreel.schemas.errors import InvalidInput
 
 
 @click.command()
@@ -42,13 +41,13 @@ def serve(host: str, port: int, media_roots: tuple[str, ...], data_dir: str) -> 
     from promptreel.api.web.http_protocol import server_options
     from promptreel.api.web.middleware import JsonFormatter
 
-    config = _config(data_dir, media_roots)
+    config = service_config(data_dir, media_roots)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     _check_port(host, port)
     warnings = [*check_local_models(config), *setting_warnings(config)]
-    with _database_errors(config.sqlalchemy_url):
+    with database_errors(config.sqlalchemy_url):
         app = create_app(config)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -139,48 +138,15 @@ def revoke(key_id: str, data_dir: str) -> None:
     click.echo(f"key {key_id} is revoked")
 
 
-def _config(data_dir: str, media_roots: tuple[str, ...]) -> Any:
-    from pathlib import Path
-
-    from promptreel.api.config import config_from_environment
-
-    config = config_from_environment()
-    roots = tuple(Path(root).expanduser().resolve() for root in media_roots)
-    return config.model_copy(update={"data_dir": data_dir, "media_roots": (*config.media_roots, *roots)})
-
-
 def _database(data_dir: str) -> Any:
     from promptreel.api.db.engine import Database
     from promptreel.api.db.migrate import migrate
 
-    url = _config(data_dir, ()).sqlalchemy_url
-    with _database_errors(url):
+    url = service_config(data_dir).sqlalchemy_url
+    with database_errors(url):
         database = Database(url)
         migrate(database)
         return database
-
-
-@contextmanager
-def _database_errors(url: str) -> Iterator[None]:
-    """Report a database that cannot be opened, without its password.
-
-    Raises:
-        SettingsError: the database cannot be opened; the message gives the reason and what to check.
-    """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-    try:
-        yield
-    except (OSError, ImportError, SQLAlchemyError) as error:
-        try:
-            shown = make_url(url).render_as_string(hide_password=True)
-        except ArgumentError:
-            shown = "of DATABASE_URL, which is not a valid database URL,"
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise SettingsError(
-            f"the database {shown} cannot be opened: {reason}; check DATABASE_URL or --data-dir"
-        ) from error
 
 
 def _check_port(host: str, port: int) -> None:

@@ -40,7 +40,7 @@ def test_every_setting_is_read_from_the_environment(tmp_path):
         "STRICT_MODELS": "yes", "HEADER_TIMEOUT": "2", "MAX_MEDIA_DAMAGE": "0.5", "MAX_IMAGE_MEGAPIXELS": "9",
         "TRANSCRIPTION_MODEL": "tiny", "TRANSCRIPTION_LANGUAGE": "en, de", "IMAGE_EMBEDDING_MODEL": "local-dir:d",
         "TEXT_EMBEDDING_MODEL": "clip", "TIER": "flex", "FLEX_FALLBACK": "1", "BATCH_DEADLINE": "9",
-        "MAX_RUN_COST": "9", "PRICES": str(prices),
+        "MAX_RUN_COST": "9", "PRICES": str(prices), "LOCAL_ACCOUNT": "user_a",
     }  # fmt: skip
     config = config_from_environment({f"PROMPTREEL_{name}": value for name, value in values.items()})
     with_url = config_from_environment({"DATABASE_URL": "postgres://h/d"})
