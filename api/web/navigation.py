@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from promptreel.api.web.auth import Principal
+if TYPE_CHECKING:  # its errors are shown on pages, which have the navigation
+    from promptreel.api.web.auth import Principal
 
 
 @dataclass(frozen=True, slots=True)
