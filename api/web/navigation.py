@@ -20,6 +20,7 @@ class NavigationLink:
 
 LINKS: Final = (
     NavigationLink("/runs", "Runs", "read"),
+    NavigationLink("/prompts", "Prompts", "read"),
     NavigationLink("/sql", "SQL", "search"),
 )
 
