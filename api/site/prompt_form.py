@@ -11,13 +11,12 @@ import jsonschema
 from fastapi import Form
 from pydantic import ValidationError
 
-from promptreel.api.web.errors import ApiError
+from promptreel.api.site.form_problems import MAX_PROBLEMS, FormProblem, invalid_values
 from promptreel.api.web.strict_json import parse_json
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.wire.prompts import CreatePrompt
 
-MAX_PROBLEMS: Final = 30
 RESOLUTIONS: Final = ("low", "medium", "high", "ultra_high")
 _FIRST_SCHEMA: Final = {
     "type": "object",
@@ -26,19 +25,6 @@ _FIRST_SCHEMA: Final = {
 }
 
 Entry = Annotated[str, Form()]
-
-
-@dataclass(frozen=True, slots=True)
-class FormProblem:
-    """What is wrong with a value of a form: the path of the value, and the reason."""
-
-    path: str
-    message: str
-
-    @property
-    def field(self) -> str:
-        """Name of the form's field."""
-        return self.path.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +109,7 @@ def read_prompt(form: PromptForm) -> tuple[Prompt | None, tuple[FormProblem, ...
     try:
         body = CreatePrompt.model_validate(definition).model_dump(mode="json")
     except ValidationError as error:
-        found = [FormProblem(".".join(map(str, part["loc"])), part["msg"]) for part in error.errors(include_url=False)]
-        problems += [problem for problem in found if problem.path not in unread]
+        problems += [problem for problem in invalid_values(error) if problem.path not in unread]
     level = definition["video_level"] or {}
     for path, value in (
         ("json_schema", definition["json_schema"]),
@@ -138,12 +123,6 @@ def read_prompt(form: PromptForm) -> tuple[Prompt | None, tuple[FormProblem, ...
         return prompt_from_dict(body, "prompt"), ()
     except PromptError as error:
         return None, (FormProblem("", str(error).removeprefix("prompt: ")),)
-
-
-def problems_of(error: ApiError) -> tuple[FormProblem, ...]:
-    """Return the problems that an error of the API names, as those of a form."""
-    named = (error.details or {}).get("errors") or [{"path": "", "message": error.message}]
-    return tuple(FormProblem(str(part["path"]), str(part["message"])) for part in named[:MAX_PROBLEMS])
 
 
 def _definition(form: PromptForm, problems: list[FormProblem]) -> dict[str, Any]:

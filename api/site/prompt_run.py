@@ -16,7 +16,7 @@ from promptreel.api.db.engine import Database
 from promptreel.api.runs.estimates import estimate_request
 from promptreel.api.runs.prompt_rows import owned_prompt
 from promptreel.api.runs.store import start_run_once
-from promptreel.api.site.prompt_form import FormProblem, problems_of
+from promptreel.api.site.form_problems import FormProblem, problems_of
 from promptreel.api.site.run_estimate import ShownEstimate, shown_estimate
 from promptreel.api.site.run_form import RunForm, entered_run, run_choices, run_request
 from promptreel.api.web.auth import Principal, Reader, Writer

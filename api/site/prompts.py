@@ -15,14 +15,13 @@ from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import PromptRecord, PromptVersionRecord
 from promptreel.api.runs.prompt_rows import add_prompt, change_prompt, owned_prompt, version_of
 from promptreel.api.runs.prompt_versions import known_versions
+from promptreel.api.site.form_problems import FormProblem, problems_of
 from promptreel.api.site.prompt_form import (
     RESOLUTIONS,
-    FormProblem,
     PromptForm,
     entered_prompt,
     form_of,
     indented,
-    problems_of,
     read_prompt,
 )
 from promptreel.api.site.prompt_list import PromptQuery, PromptVersion, prompt_list, prompt_versions

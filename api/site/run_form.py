@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
 from pydantic import ValidationError
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.config import ApiConfig
-from promptreel.api.db.models import MediaIndex, Video
-from promptreel.api.site.prompt_form import FormProblem
+from promptreel.api.db.models import Video
+from promptreel.api.site.form_problems import FormProblem, invalid_values
+from promptreel.api.site.index_list import ListedIndex, index_list
 from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.uploads.media_rows import videos_in
 from promptreel.api.web.auth import Principal
@@ -60,15 +60,6 @@ class RunForm:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaChoice:
-    """An index or the playground, with the number of its items."""
-
-    index: str
-    name: str
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunChoices:
     """What the form offers.
 
@@ -77,7 +68,7 @@ class RunChoices:
         models: the models that the service allows, or examples of models if it allows all.
     """
 
-    media: tuple[MediaChoice, ...]
+    media: tuple[ListedIndex, ...]
     items: tuple[tuple[str, str, str], ...]
     models: tuple[str, ...]
     allows_other_models: bool
@@ -138,8 +129,7 @@ def run_request(prompt_id: str, form: RunForm) -> tuple[ExecuteRun | None, tuple
     try:
         return ExecuteRun.model_validate(body), ()
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        return None, tuple(FormProblem(".".join(map(str, part["loc"])), part["msg"]) for part in found)
+        return None, invalid_values(error)
 
 
 def run_choices(session: Session, caller: Principal, form: RunForm, config: ApiConfig) -> RunChoices:
@@ -151,28 +141,12 @@ def run_choices(session: Session, caller: Principal, form: RunForm, config: ApiC
         items = session.scalars(newest.limit(MAX_CHOICES)).all()
     allowed = (*config.model_aliases, *config.models)
     return RunChoices(
-        media=media_choices(session, caller),
+        media=index_list(session, caller),
         items=tuple((item.video_id, item.title, item.media_type) for item in items),
         models=allowed if config.models else _known_models(),
         allows_other_models=not config.models,
         default_model=config.default_model or default_model(),
     )
-
-
-def media_choices(session: Session, caller: Principal) -> tuple[MediaChoice, ...]:
-    """Return the indexes of the caller by name, then the playground, each with the number of its items."""
-    counts = {
-        row[0]: row[1]
-        for row in session.execute(
-            select(Video.index_id, func.count())
-            .where(Video.account_id == caller.account_id, Video.deletion_id.is_(None))
-            .group_by(Video.index_id)
-        )
-    }
-    mine = select(MediaIndex).where(MediaIndex.account_id == caller.account_id, MediaIndex.deletion_id.is_(None))
-    indexes = session.scalars(mine.order_by(func.lower(MediaIndex.name), MediaIndex.index_id))
-    named = [MediaChoice(index.index_id, index.name, counts.get(index.index_id, 0)) for index in indexes]
-    return (*named, MediaChoice(PLAYGROUND_NAME, "media without an index", counts.get(None, 0)))
 
 
 def _known_models() -> tuple[str, ...]:

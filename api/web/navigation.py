@@ -21,7 +21,10 @@ class NavigationLink:
 LINKS: Final = (
     NavigationLink("/runs", "Runs", "read"),
     NavigationLink("/prompts", "Prompts", "read"),
+    NavigationLink("/indexes", "Indexes", "read"),
+    NavigationLink("/upload", "Upload", "write"),
     NavigationLink("/sql", "SQL", "search"),
+    NavigationLink("/keys", "Keys", "admin"),
 )
 
 

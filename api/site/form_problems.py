@@ -1,0 +1,37 @@
+"""What is wrong with the values of a form, as its page shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationError
+
+from promptreel.api.web.errors import ApiError
+
+MAX_PROBLEMS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class FormProblem:
+    """What is wrong with a value of a form: the path of the value, and the reason."""
+
+    path: str
+    message: str
+
+    @property
+    def field(self) -> str:
+        """Name of the form's field."""
+        return self.path.partition(".")[0]
+
+
+def invalid_values(error: ValidationError) -> tuple[FormProblem, ...]:
+    """Return everything that is wrong with a request."""
+    found = error.errors(include_url=False)[:MAX_PROBLEMS]
+    return tuple(FormProblem(".".join(map(str, part["loc"])), part["msg"]) for part in found)
+
+
+def problems_of(error: ApiError) -> tuple[FormProblem, ...]:
+    """Return the problems that an error of the API names."""
+    named = (error.details or {}).get("errors") or [{"path": "", "message": error.message}]
+    return tuple(FormProblem(str(part["path"]), str(part["message"])) for part in named[:MAX_PROBLEMS])
