@@ -110,8 +110,13 @@ class _Walk:
             yield from self._parts(schema["items"], f"{path}[]", inside)
         elif isinstance(schema.get("additionalProperties"), Mapping):
             yield from self._parts(schema["additionalProperties"], f"{path}.*" if path else "*", inside)
-        for part in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-            yield from self._parts(part, path, inside)
+        alternatives = [part for part in _alternatives(schema) if part.get("type") != "null"]
+        for part in alternatives:
+            fields = list(self._parts(part, path, inside))
+            if fields and len(alternatives) > 1:
+                about = self._resolved(part, ())[0].get("description", "")
+                yield SchemaRow(path, self.kind(part), False, described(str(about))[0])
+            yield from fields
 
     def kind(self, schema: Schema) -> str:
         """Return the type of a value in words."""
@@ -122,7 +127,7 @@ class _Walk:
             return json.dumps(schema["const"])
         if "enum" in schema:
             return ", ".join(json.dumps(value) for value in schema["enum"])
-        if alternatives := (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        if alternatives := _alternatives(schema):
             return " or ".join(dict.fromkeys(self.kind(part) for part in alternatives))
         if schema.get("type") == "array":
             return f"array of {self.kind(schema.get('items', {}))}{_bounds(schema)}"
@@ -137,6 +142,10 @@ class _Walk:
         return (schema, inside) if name is None else (self.schemas.get(name, {}), (*inside, name))
 
 
+def _alternatives(schema: Schema) -> tuple[Schema, ...]:
+    return (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ()))
+
+
 def _referenced(schema: Schema) -> str | None:
     reference = schema.get("$ref")
     return reference.removeprefix(_REFERENCE) if isinstance(reference, str) else None
@@ -147,7 +156,9 @@ def _bounds(schema: Schema) -> str:
     for least, most, unit in _LENGTHS:
         if least in schema or most in schema:
             low, high = schema.get(least, 0), schema.get(most)
-            found.append(f"at least {low} {unit}" if high is None else f"{low} to {high} {unit}")
+            found.append(
+                f"{low} to {high} {unit}" if high is not None else "not empty" if low == 1 else f"≥ {low} {unit}"
+            )
     return f" ({', '.join(found)})" if found else ""
 
 

@@ -9,6 +9,7 @@ from promptreel.api.site.api_reference import error_rows, reference_errors, refe
 from promptreel.api.web.auth import KnownCaller
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.page import page
+from promptreel.api.web.paths import API_PREFIX
 
 router = APIRouter()
 
@@ -24,7 +25,7 @@ def reference_page(request: Request, caller: KnownCaller) -> Response:
         tags=reference_tags(description),
         errors=reference_errors(description),
         error_rows=error_rows(description),
-        schemes=description["components"]["securitySchemes"],
+        base_url=(request.app.state.config.public_url or str(request.base_url).rstrip("/")) + API_PREFIX,
         openapi_url=request.app.openapi_url,
     )
 
