@@ -34,4 +34,7 @@ def invalid_values(error: ValidationError) -> tuple[FormProblem, ...]:
 def problems_of(error: ApiError) -> tuple[FormProblem, ...]:
     """Return the problems that an error of the API names."""
     named = (error.details or {}).get("errors") or [{"path": "", "message": error.message}]
+    if len(named) == 1:  # then the message of the error is the complete one
+        path = str(named[0]["path"])
+        return (FormProblem(path, error.message.removeprefix(f"{path}: ")),)
     return tuple(FormProblem(str(part["path"]), str(part["message"])) for part in named[:MAX_PROBLEMS])

@@ -1,11 +1,14 @@
 """Every form is protected against requests of other sites."""
 
+import importlib
+import pkgutil
 import re
 
 import pytest
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from promptreel.api.site.router import site_router
+from promptreel.api import site
 from promptreel.api.web.paths import is_page
 from tests.site.page_calls import PageClient
 
@@ -14,8 +17,13 @@ pytest_plugins = ["tests.api_fixtures"]
 
 def form_paths():
     """The paths of all forms but the one that signs in, which has its own tests."""
-    routes = [route for route in site_router.routes if isinstance(route, APIRoute) and "POST" in route.methods]
-    return sorted(re.sub(r"{\w+}", "x", route.path) for route in routes if route.path != "/sign-in")
+    modules = [
+        importlib.import_module(f"{site.__name__}.{module.name}") for module in pkgutil.iter_modules(site.__path__)
+    ]
+    routers = [value for module in modules for value in vars(module).values() if isinstance(value, APIRouter)]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    paths = {re.sub(r"{\w+}", "x", route.path) for route in routes if "POST" in route.methods}
+    return sorted(paths - {"/sign-in"})
 
 
 @pytest.fixture(scope="module")
