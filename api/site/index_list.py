@@ -138,11 +138,11 @@ def media_page(session: Session, caller: Principal, query: MediaQuery, thumbnail
 
 
 def _counts(session: Session, caller: Principal) -> _Counts:
-    sums = (func.count(), func.coalesce(func.sum(Video.duration_us), 0), func.coalesce(func.sum(Video.size_bytes), 0))
+    sums = (func.count(), func.sum(Video.duration_us), func.sum(Video.size_bytes))
     media = select(Video.index_id, *sums).where(Video.account_id == caller.account_id, Video.deletion_id.is_(None))
     runs = select(RunRecord.index_id, func.count()).where(RunRecord.account_id == caller.account_id)
     return _Counts(
-        {row[0]: (row[1], row[2], row[3]) for row in session.execute(media.group_by(Video.index_id))},
+        {row[0]: (row[1], int(row[2] or 0), int(row[3])) for row in session.execute(media.group_by(Video.index_id))},
         {row[0]: row[1] for row in session.execute(runs.group_by(RunRecord.index_id))},
     )
 
@@ -151,7 +151,7 @@ def _row(index: str, name: str, description: str | None, created_at: str | None,
     index_id = None if index == PLAYGROUND_NAME else index
     items, duration_us, size_bytes = counts.sizes.get(index_id, (0, 0, 0))
     runs = counts.runs.get(index_id, 0)
-    return ListedIndex(index, name, description, items, int(duration_us), int(size_bytes), runs, created_at)
+    return ListedIndex(index, name, description, items, duration_us, size_bytes, runs, created_at)
 
 
 def _tile(video: Video, body: Mapping[str, Any]) -> MediaTile:

@@ -71,7 +71,7 @@ async def start(
     if body is not None:
         keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
         try:
-            started = json.loads((await start_run_once(keyed, body, config)).body)
+            started = json.loads(bytes((await start_run_once(keyed, body, config)).body))
             return see_other(f"/runs/{quote(started['run_id'], safe='')}")
         except ApiError as error:
             if error.status not in (404, 422):

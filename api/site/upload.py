@@ -120,7 +120,7 @@ async def register(
         keyed = KeyedRequest(database, caller, "POST", request.url.path, None, None)
         body = RegisterVideo.model_validate(values)
         response = await register_media(keyed, storage, config, body, request.app.state.fetches)
-        return see_other(_added_url(index, [json.loads(response.body)["video_id"]]))
+        return see_other(_added_url(index, [json.loads(bytes(response.body))["video_id"]]))
     except ValidationError as error:
         problems = invalid_values(error)
     except MediaError as error:
@@ -161,7 +161,7 @@ def _store_file(
         return MediaOutcome(file.name, code=error.code, message=error.message)
     except StorageError:
         return MediaOutcome(file.name, code="storage_unavailable", message="Storage is unavailable; try again.")
-    body = json.loads(response.body)
+    body = json.loads(bytes(response.body))
     seconds = body["duration_seconds"]
     return MediaOutcome(
         file.name,
