@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from promptreel.api.web.errors import ApiError
 
 MAX_PROBLEMS: Final = 30
+_STARTS_WITH_PATH: Final = re.compile(r"([\w.\[\]-]+): (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,16 @@ def invalid_values(error: ValidationError) -> tuple[FormProblem, ...]:
     """Return everything that is wrong with a request."""
     found = error.errors(include_url=False)[:MAX_PROBLEMS]
     return tuple(FormProblem(".".join(map(str, part["loc"])), part["msg"]) for part in found)
+
+
+def problem_in(message: str) -> FormProblem:
+    """Return the problem in a message that starts with the path of its value.
+
+    >>> problem_in("json_schema.properties: is empty")
+    FormProblem(path='json_schema.properties', message='is empty')
+    """
+    found = _STARTS_WITH_PATH.fullmatch(message)
+    return FormProblem("", message) if found is None else FormProblem(found[1], found[2])
 
 
 def problems_of(error: ApiError) -> tuple[FormProblem, ...]:

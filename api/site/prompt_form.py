@@ -11,8 +11,9 @@ import jsonschema
 from fastapi import Form
 from pydantic import ValidationError
 
-from promptreel.api.site.form_problems import MAX_PROBLEMS, FormProblem, invalid_values
+from promptreel.api.site.form_problems import MAX_PROBLEMS, FormProblem, invalid_values, problem_in
 from promptreel.api.web.strict_json import parse_json
+from promptreel.schemas.dialects import normalize_schema
 from promptreel.schemas.errors import PromptError
 from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
 from promptreel.schemas.wire.prompts import CreatePrompt
@@ -122,7 +123,7 @@ def read_prompt(form: PromptForm) -> tuple[Prompt | None, tuple[FormProblem, ...
     try:
         return prompt_from_dict(body, "prompt"), ()
     except PromptError as error:
-        return None, (FormProblem("", str(error).removeprefix("prompt: ")),)
+        return None, (problem_in(str(error).removeprefix("prompt: ")),)
 
 
 def _definition(form: PromptForm, problems: list[FormProblem]) -> dict[str, Any]:
@@ -169,14 +170,11 @@ def _schema_problems(json_schema: dict[str, Any], path: str) -> Iterator[FormPro
     try:
         check_json_schema(json_schema, path)
     except PromptError as error:
-        wrong = []
-        if "is not a valid JSON schema" in str(error):
-            wrong = list(
-                jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA).iter_errors(json_schema)
-            )
-        if not wrong:
-            yield FormProblem("", str(error))
-        for part in wrong:
+        if not isinstance(error.__cause__, jsonschema.SchemaError):
+            yield problem_in(str(error))
+            return
+        meta_schema = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA)
+        for part in meta_schema.iter_errors(normalize_schema(json_schema, path)):
             yield FormProblem(".".join([path, *map(str, part.absolute_path)]), part.message)
 
 

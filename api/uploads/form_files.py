@@ -18,7 +18,7 @@ from promptreel.api.web.errors import ApiError
 from promptreel.tables.storage import storage_errors
 
 MAX_FILES: Final = 100
-MAX_FIELDS: Final = 50
+MAX_FIELDS: Final = 20
 MAX_FIELD_BYTES: Final = 16 << 10
 _MAX_NAME_CHARS: Final = 255
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -90,6 +90,7 @@ class _Parts:
         self._name = ""
         self._text = bytearray()
         self._file: BinaryIO | None = None
+        self._count = 0
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
         return {
@@ -126,9 +127,10 @@ class _Parts:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         self._text = bytearray()
+        self._count += 1
+        if self._count > MAX_FILES + MAX_FIELDS:
+            raise _too_many(f"the form has more than {MAX_FILES + MAX_FIELDS} parts")
         if b"filename" not in options:
-            if len(self.form.fields) >= MAX_FIELDS:
-                raise _too_many(f"fields: there are more than {MAX_FIELDS}")
             return
         if not self.has_files:
             self._before_files(self.form.fields)

@@ -7,6 +7,7 @@ import pytest
 from promptreel.api.site.prompt_list import PROMPTS_PER_PAGE
 from tests.api_server import DESCRIBE, ok_json
 from tests.site.browser import WIDTHS, check_page
+from tests.site.page_calls import PageClient
 
 pytest_plugins = ["tests.api_fixtures", "tests.site.browser_fixtures"]
 
@@ -124,6 +125,28 @@ def test_all_problems_are_shown_with_their_paths(visit, caller):
     assert page.get_by_label("Name").input_value() == "x"
     assert page.get_by_label("JSON schema of the answer").input_value() == '{"type": "object", oops'
     assert page.get_by_label("Name").get_attribute("aria-invalid") == "true"
+    assert ok_json(caller.get("/prompts"))["total_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"json_schema": '{"type": "object", "properties": {"a": {"$ref": "https://x/y"}}}'}, "json_schema"),
+        ({"json_schema": "[]"}, "json_schema"),
+        ({"json_schema": "[" * 5000}, "json_schema"),
+        ({"disabled_fields": "colour"}, "semantic_indexing.disabled_segment_fields"),
+        ({"frames_per_segment": "many"}, "media.frames_per_segment"),
+        ({"resolution": "huge"}, "media.resolution"),
+        ({"synthesis_text": "Sum up."}, "video_level.json_schema"),
+    ],
+)
+def test_problem_names_its_field(service, caller, fields, path):
+    client = PageClient(service.base_url, caller.key)
+    given = {"name": "colours", "prompt_text": "Say what happens.", "json_schema": json.dumps(DESCRIBE["json_schema"])}
+    answer = client.post("/prompts/new", {**given, **fields})
+    assert answer.status_code == 422
+    assert f"<code>{path}" in answer.text
+    assert 'aria-invalid="true"' in answer.text
     assert ok_json(caller.get("/prompts"))["total_count"] == 0
 
 

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from tests.api_server import ApiServer, ok_json
+from tests.pipeline_runs import wait_for
 from tests.site.browser import WIDTHS, Visitor, check_page
 from tests.site.page_calls import PageClient
 
@@ -153,6 +154,7 @@ def test_malformed_forms_are_rejected(limited_server, someone, client, api_media
         (b"nothing", "multipart/form-data; boundary=b", 400),
         (token + file + b"--b--\r\n", "multipart/form-data", 400),
         (b"form_token=x", "application/x-www-form-urlencoded", 400),
+        (token * 130 + b"--b--\r\n", "multipart/form-data; boundary=b", 422),
         (token + part('name="title"', b"x" * 20_000) + file + b"--b--\r\n", "multipart/form-data; boundary=b", 422),
         (
             token + part('name="files"; filename="c.png"', b"x") * 101 + b"--b--\r\n",
@@ -164,6 +166,17 @@ def test_malformed_forms_are_rejected(limited_server, someone, client, api_media
         response = post_raw(client, body, content_type)
         assert response.status_code == status, (body[-60:], response.text)
     assert is_empty(limited_server, someone)
+
+
+def test_interrupted_upload_leaves_nothing(limited_server, someone, client):
+    head = f"POST /upload HTTP/1.1\r\nHost: x\r\nCookie: {client.cookie()}\r\nContent-Length: 100000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    start = part('name="form_token"', client.token.encode()) + part('name="files"; filename="a.mp4"', b"\0" * 20_000)
+    port = int(limited_server.base_url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head.encode() + start)
+        wait_for(lambda: any(path.stat().st_size for path in (limited_server.data / "tmp").glob("*/file-0")), 30)
+    wait_for(lambda: is_empty(limited_server, someone), 30)
 
 
 def test_unknown_index_is_rejected_before_the_files(limited_server, someone, client, api_media):
