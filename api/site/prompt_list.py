@@ -71,7 +71,7 @@ class PromptRows:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptVersion:
+class VersionLink:
     """A version of a prompt's name, and where it is shown."""
 
     number: int
@@ -110,7 +110,7 @@ def prompt_list(session: Session, caller: Principal, query: PromptQuery) -> Prom
 
 def prompt_versions(
     session: Session, caller: Principal, prompt_id: str, name: str, shown: int | None
-) -> tuple[PromptVersion, ...]:
+) -> tuple[VersionLink, ...]:
     """Return the newest versions of a prompt's name as links to the page of the prompt.
 
     Args:
@@ -122,7 +122,7 @@ def prompt_versions(
     rows = session.execute(mine.order_by(PromptVersionRecord.version.desc()).limit(MAX_VERSIONS))
     path = f"/prompts/{quote(prompt_id, safe='')}"
     return tuple(
-        PromptVersion(
+        VersionLink(
             row.version,
             shown_moment(required_time(row.created_at)),
             f"{path}?version={row.version}",

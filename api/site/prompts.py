@@ -24,7 +24,7 @@ from promptreel.api.site.prompt_form import (
     indented,
     read_prompt,
 )
-from promptreel.api.site.prompt_list import PromptQuery, PromptVersion, prompt_list, prompt_versions
+from promptreel.api.site.prompt_list import PromptQuery, VersionLink, prompt_list, prompt_versions
 from promptreel.api.site.run_list import RunList, RunQuery, run_list
 from promptreel.api.web.auth import Principal, Reader, Writer
 from promptreel.api.web.dependencies import Db
@@ -60,7 +60,7 @@ class ShownPrompt:
     json_schema: str
     synthesis_schema: str | None
     media: tuple[tuple[str, str], ...]
-    versions: tuple[PromptVersion, ...]
+    versions: tuple[VersionLink, ...]
     runs: RunList
 
 

@@ -58,7 +58,7 @@ async def receive_form(
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise _malformed("it is not multipart/form-data")
-    parts = _Parts(folder, before_files)
+    parts = _FormParts(folder, before_files)
     parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
     try:
         async for block in request.stream():
@@ -76,7 +76,7 @@ async def receive_form(
     return parts.form
 
 
-class _Parts:
+class _FormParts:
     """Collects the parts of a form as the parser finds them."""
 
     def __init__(self, folder: Path, before_files: Callable[[Mapping[str, str]], None]) -> None:
