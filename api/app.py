@@ -111,7 +111,7 @@ def create_app(config: ApiConfig) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=f"{PREFIX}/openapi.json",
-        docs_url=f"{PREFIX}/docs",
+        docs_url=None,  # the page /docs is the reference; FastAPI's would load scripts from another host
         redoc_url=None,
         responses=_ERRORS,  # type: ignore[arg-type]
     )

@@ -6,18 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from promptreel.api.db.clock import now, required_time
-from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.db.clock import required_time
+from promptreel.api.db.models import MediaIndex
 from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.runs.label_filter import LabelFilter
 from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.store import runs_page
 from promptreel.api.runs.thumbnails import add_item_thumbnails
-from promptreel.api.uploads.index_rows import owned_index
-from promptreel.api.uploads.media_rows import discard_bytes, mark_deleted, videos_page
+from promptreel.api.uploads.index_rows import add_index, owned_index
+from promptreel.api.uploads.media_rows import delete_index_of, videos_page
 from promptreel.api.web.auth import Admin, Reader, Searcher, Writer
 from promptreel.api.web.dependencies import DataFolder, Db
 from promptreel.api.web.errors import not_found
@@ -38,21 +36,8 @@ def create_index(
     body: CreateIndex, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
     """Create an index."""
-
-    def create(session: Session) -> tuple[int, dict[str, Any]]:
-        record = MediaIndex(
-            index_id=new_id("idx"),
-            account_id=caller.account_id,
-            name=body.name,
-            description=body.description,
-            created_at=now(),
-        )
-        session.add(record)
-        return 201, index_body(record)
-
-    return answer_once(
-        KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), create
-    )
+    keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
+    return answer_once(keyed, lambda session: (201, index_body(add_index(session, caller, body))))
 
 
 @router.get("", response_model=list[IndexBody])
@@ -108,14 +93,7 @@ def list_index_runs(
 @router.delete("/{index_id}", response_model=DeletionStatus)
 def delete_index(index_id: str, caller: Admin, database: Db, storage: DataFolder) -> JsonResponse:
     """Delete an index and its media items, not the tables of runs. Repeat the request to finish a partial deletion."""
-    with database.write() as session:
-        record = owned_index(session, caller, index_id, deleted_too=True, lock={})
-        if record.deletion_id is None:
-            record.deletion_id = new_id("deletion")
-        videos = session.scalars(select(Video).where(Video.index_id == index_id)).all()
-        for video in videos:
-            mark_deleted(video)
-    discard_bytes(storage, videos)
+    record = delete_index_of(database, storage, caller, index_id)
     return JsonResponse(_deletion(record))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,10 +11,9 @@ from promptreel.api.db.models import RunItem, RunRecord, Video
 from promptreel.api.routes.thumbnails import ThumbnailLinks
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
-from promptreel.api.runs.estimates import estimate_body
+from promptreel.api.runs.estimates import estimate_request
 from promptreel.api.runs.failures import failed_segments, failure_rows
 from promptreel.api.runs.label_filter import LabelFilter
-from promptreel.api.runs.plan import model_warnings, plan_run, run_settings
 from promptreel.api.runs.results import llm_calls, results_page, video_result
 from promptreel.api.runs.retries import (
     owned_retry,
@@ -24,9 +22,8 @@ from promptreel.api.runs.retries import (
     start_retry_of_failures,
 )
 from promptreel.api.runs.run_tables import readable_tables
-from promptreel.api.runs.service_models import look_up_models
 from promptreel.api.runs.statuses import FINAL
-from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run
+from promptreel.api.runs.store import look_up_run, owned_run, runs_of, start_run_once
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import Config, DataFolder, Db
 from promptreel.api.web.errors import ApiError, not_found
@@ -55,24 +52,14 @@ async def execute_run(
     body: ExecuteRun, caller: Writer, database: Db, config: Config, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
     """Start a run. The request is validated, then the run is queued."""
-
-    def start(session: Session) -> tuple[int, dict[str, Any]]:
-        return 202, run_body(start_run(session, caller, body, config))
-
-    await look_up_models(lambda: run_settings(body, config))
-    content = body.model_dump(mode="json")
-    keyed = KeyedRequest(database, caller, "POST", request.url.path, key, content)
-    return await database.run_write(answer_once, keyed, start)
+    keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
+    return await start_run_once(keyed, body, config)
 
 
 @router.post("/estimate", response_model=RunEstimateBody)
 def estimate_run(body: ExecuteRun, caller: Reader, database: Db, config: Config, storage: DataFolder) -> JsonResponse:
     """Estimate a run without starting it: items, segments, calls, tokens and reusable results."""
-    asyncio.run(look_up_models(lambda: run_settings(body, config)))
-    with database.read() as session:
-        prompt, settings, videos = plan_run(session, caller, body, config)
-    estimate = estimate_body(storage, config, caller.account_id, prompt, settings, videos)
-    return JsonResponse({**estimate, "warnings": [*body.warnings(), *model_warnings(settings)]})
+    return JsonResponse(estimate_request(database, storage, config, caller, body))
 
 
 @router.get("", response_model=list[PromptRunBody])

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
-from promptreel.api.db.clock import now, required_time
-from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import PromptRecord, RunRecord
-from promptreel.api.runs.prompt_versions import known_versions, register_version
-from promptreel.api.web.auth import Admin, Principal, Reader, Writer
+from promptreel.api.db.clock import required_time
+from promptreel.api.db.models import PromptRecord
+from promptreel.api.runs.prompt_rows import (
+    add_prompt,
+    change_prompt,
+    checked_prompt,
+    is_in_use,
+    owned_prompt,
+    prompt_body,
+    version_of,
+)
+from promptreel.api.runs.prompt_versions import known_versions
+from promptreel.api.web.auth import Admin, Reader, Writer
 from promptreel.api.web.dependencies import Db
-from promptreel.api.web.errors import ApiError, invalid, not_found
+from promptreel.api.web.errors import ApiError
 from promptreel.api.web.idempotency import IdempotencyKey, KeyedRequest, answer_once
 from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.route import ApiRoute
 from promptreel.schemas.errors import PromptError
-from promptreel.schemas.ids import prompt_id_of
 from promptreel.schemas.media_times import read_time_texts
-from promptreel.schemas.prompt import Prompt, check_json_schema, prompt_from_dict
+from promptreel.schemas.prompt import check_json_schema
 from promptreel.schemas.validation import check_is_small, validator_of
 from promptreel.schemas.wire.common import Message
 from promptreel.schemas.wire.prompts import (
@@ -44,24 +49,9 @@ def create_prompt(
     body: CreatePrompt, caller: Writer, database: Db, request: Request, key: IdempotencyKey = None
 ) -> JsonResponse:
     """Create a prompt."""
-    prompt = _checked(body.model_dump(mode="json"))
-
-    def create(session: Session) -> tuple[int, dict[str, Any]]:
-        created_at = now()
-        record = PromptRecord(
-            prompt_id=new_id("prompt"),
-            account_id=caller.account_id,
-            definition=prompt.to_dict(),
-            is_active=True,
-            created_at=created_at,
-            updated_at=created_at,
-        )
-        session.add(record)
-        return 201, prompt_body(record, register_version(session, caller.account_id, prompt))
-
-    return answer_once(
-        KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json")), create
-    )
+    prompt = checked_prompt(body.model_dump(mode="json"))
+    keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
+    return answer_once(keyed, lambda session: (201, add_prompt(session, caller, prompt)))
 
 
 @router.get("", response_model=PromptList)
@@ -73,7 +63,7 @@ def list_prompts(caller: Reader, database: Db, active_only: bool = True, include
         versions = known_versions(session, caller.account_id, {record.definition["name"] for record in records})
     active = sum(record.is_active for record in records)
     shown = [
-        prompt_body(record, _version(record, versions)) for record in records if record.is_active or not active_only
+        prompt_body(record, version_of(record, versions)) for record in records if record.is_active or not active_only
     ]
     return JsonResponse({"prompts": shown, "total_count": len(records), "active_count": active})
 
@@ -100,7 +90,7 @@ def get_prompt(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
     with database.read() as session:
         record = owned_prompt(session, caller, prompt_id)
         versions = known_versions(session, caller.account_id, [record.definition["name"]])
-        return JsonResponse(prompt_body(record, _version(record, versions)))
+        return JsonResponse(prompt_body(record, version_of(record, versions)))
 
 
 @router.put("/{prompt_id}", response_model=PromptBody)
@@ -109,17 +99,8 @@ def update_prompt(
 ) -> JsonResponse:
     """Update the given fields of a prompt. Existing runs are not affected."""
     changes = body.model_dump(mode="json", exclude_unset=True)
-
-    def update(session: Session) -> tuple[int, dict[str, Any]]:
-        record = owned_prompt(session, caller, prompt_id, to_write=True)
-        prompt = _checked(_changed(record.definition, changes))
-        record.definition = prompt.to_dict()
-        if changes.get("is_active") is not None:
-            record.is_active = changes["is_active"]
-        record.updated_at = now()
-        return 200, prompt_body(record, register_version(session, caller.account_id, prompt))
-
-    return answer_once(KeyedRequest(database, caller, "PUT", request.url.path, key, changes), update)
+    keyed = KeyedRequest(database, caller, "PUT", request.url.path, key, changes)
+    return answer_once(keyed, lambda session: (200, change_prompt(session, caller, prompt_id, changes)))
 
 
 @router.delete("/{prompt_id}", response_model=Message)
@@ -127,7 +108,7 @@ def delete_prompt(prompt_id: str, caller: Admin, database: Db, force: bool = Que
     """Delete a prompt. A prompt used by runs is deactivated instead, and only with `force`."""
     with database.write() as session:
         record = owned_prompt(session, caller, prompt_id, to_write=True)
-        if not _is_in_use(session, caller, prompt_id):
+        if not is_in_use(session, caller, prompt_id):
             session.delete(record)
             return JsonResponse({"message": f"Prompt {prompt_id} is deleted."})
         if not force:
@@ -146,67 +127,11 @@ def prompt_usage(prompt_id: str, caller: Reader, database: Db) -> JsonResponse:
             "prompt_id": prompt_id,
             "name": record.definition["name"],
             "is_active": record.is_active,
-            "is_in_use": _is_in_use(session, caller, prompt_id),
+            "is_in_use": is_in_use(session, caller, prompt_id),
             "created_at": required_time(record.created_at),
             "schema_properties_count": len(record.definition["json_schema"].get("properties") or {}),
         }
     return JsonResponse(body)
-
-
-def owned_prompt(session: Session, caller: Principal, prompt_id: str, *, to_write: bool = False) -> PromptRecord:
-    """Return a prompt of the caller.
-
-    Args:
-        to_write: lock the row until the transaction ends.
-
-    Raises:
-        ApiError: 404 if it does not exist or belongs to another account.
-    """
-    record = session.get(PromptRecord, prompt_id, with_for_update=to_write)
-    if record is None or record.account_id != caller.account_id:
-        raise not_found("prompt", prompt_id)
-    return record
-
-
-def prompt_body(record: PromptRecord, version: int | None) -> dict[str, Any]:
-    """Render a prompt as JSON values."""
-    return {
-        "prompt_id": record.prompt_id,
-        "user_id": record.account_id,
-        "media": None,
-        **record.definition,
-        "is_active": record.is_active,
-        "created_at": required_time(record.created_at),
-        "version": version,
-        "content_id": prompt_id_of(record.definition),
-    }
-
-
-def _version(record: PromptRecord, versions: Mapping[tuple[str, str], int]) -> int | None:
-    return versions.get((record.definition["name"], prompt_id_of(record.definition)))
-
-
-def _checked(definition: dict[str, Any]) -> Prompt:
-    known = ("name", "description", "prompt_text", "json_schema", "video_level", "semantic_indexing", "media")
-    try:
-        return prompt_from_dict({name: definition.get(name) for name in known}, "prompt")
-    except PromptError as error:
-        raise invalid(str(error)) from error
-
-
-def _changed(definition: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    known = {*definition, "media"}  # a definition without needs has no `media`
-    applied = {name: value for name, value in changes.items() if name in known and value is not None}
-    changed = {**definition, **applied}
-    if changes.get("clear_video_level"):
-        changed["video_level"] = None
-        changed["semantic_indexing"] = {**changed["semantic_indexing"], "disabled_video_level_fields": []}
-    return changed
-
-
-def _is_in_use(session: Session, caller: Principal, prompt_id: str) -> bool:
-    uses = select(func.count()).where(RunRecord.account_id == caller.account_id, RunRecord.prompt_id == prompt_id)
-    return bool(session.scalar(uses))
 
 
 def _verdict(data: Any, error: str | None) -> JsonResponse:

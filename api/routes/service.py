@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
@@ -39,6 +40,12 @@ async def rate_limit_status(caller: AnyCaller, request: Request) -> JsonResponse
 async def rate_limit_refresh(caller: AnyCaller, request: Request) -> JsonResponse:
     """Get the caller's rate limit usage. It is always up to date."""
     return JsonResponse(_rates(request, caller))
+
+
+@router.get("/docs", include_in_schema=False)
+async def reference() -> RedirectResponse:
+    """Lead to the page with the reference of the API."""
+    return RedirectResponse("/docs", status_code=303)
 
 
 @health_router.get("/healthz", include_in_schema=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
@@ -20,7 +18,7 @@ from promptreel.api.runs.results import all_segments, segments_page
 from promptreel.api.runs.store import owned_runs
 from promptreel.api.runs.thumbnails import add_item_thumbnails
 from promptreel.api.runs.video_runs import run_for_video, runs_over_video
-from promptreel.api.uploads.add_media import NewVideo, add_media, save_upload
+from promptreel.api.uploads.add_media import NewVideo, add_media, register_media, save_upload
 from promptreel.api.uploads.content import content_response
 from promptreel.api.uploads.links import LIFETIME_S, content_url, is_valid
 from promptreel.api.uploads.media_rows import (
@@ -30,11 +28,7 @@ from promptreel.api.uploads.media_rows import (
     owned_videos,
     video_body,
 )
-from promptreel.api.uploads.store import (
-    is_local,
-    register_uri,
-    store_upload,
-)
+from promptreel.api.uploads.store import store_upload
 from promptreel.api.web.auth import Admin, Reader, Writer
 from promptreel.api.web.damage import report_skipped
 from promptreel.api.web.dependencies import Config, DataFolder, Db
@@ -81,11 +75,8 @@ async def register_video(
     key: IdempotencyKey = None,
 ) -> JsonResponse:
     """Register media by URI: a file under an allowed folder, an HTTPS URL, or an object in a bucket."""
-    new = NewVideo(new_id("vid"), body.title, body.index_id, body.video_uri)
     keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
-    limiter = None if is_local(body.video_uri) else request.app.state.fetches
-    register = functools.partial(register_uri, storage, config, new.video_id, body.video_uri)
-    return await to_thread.run_sync(add_media, keyed, storage, new, register, limiter=limiter)
+    return await register_media(keyed, storage, config, body, request.app.state.fetches)
 
 
 @router.post("/upload", status_code=201, response_model=RegisteredVideo)

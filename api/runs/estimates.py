@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from promptreel.api.config import ApiConfig
-from promptreel.api.runs.plan import TargetMedia
+from promptreel.api.db.engine import Database
+from promptreel.api.runs.plan import TargetMedia, model_warnings, plan_run, run_settings
+from promptreel.api.runs.service_models import look_up_models
+from promptreel.api.web.auth import Principal
 from promptreel.providers.registry import provider_of
 from promptreel.schemas.prompt import Prompt
 from promptreel.schemas.settings import RunSettings
+from promptreel.schemas.wire.prompt_runs import ExecuteRun
 from promptreel.tables.request import TargetItem
 from promptreel.tables.storage import Storage
+
+
+def estimate_request(
+    database: Database, storage: Storage, config: ApiConfig, caller: Principal, body: ExecuteRun
+) -> dict[str, Any]:
+    """Estimate the run that a request would start; see `estimate_body`. Call it in a thread.
+
+    Raises:
+        ApiError: see `plan_run`.
+    """
+    asyncio.run(look_up_models(lambda: run_settings(body, config)))
+    with database.read() as session:
+        prompt, settings, videos = plan_run(session, caller, body, config)
+    estimate = estimate_body(storage, config, caller.account_id, prompt, settings, videos)
+    return {**estimate, "warnings": [*body.warnings(), *model_warnings(settings)]}
 
 
 def estimate_body(

@@ -14,10 +14,13 @@ from promptreel.api.db.clock import now
 from promptreel.api.db.engine import Database
 from promptreel.api.db.models import RunItem, RunRecord
 from promptreel.api.runs.body import run_body
-from promptreel.api.runs.plan import check_limits, first_summary, plan_run
+from promptreel.api.runs.plan import check_limits, first_summary, plan_run, run_settings
 from promptreel.api.runs.prompt_versions import register_version
+from promptreel.api.runs.service_models import look_up_models
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import none_found, not_found
+from promptreel.api.web.idempotency import KeyedRequest, answer_once
+from promptreel.api.web.json_response import JsonResponse
 from promptreel.api.web.pagination import decode_cursor, encode_cursor, page_body
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.run_labels import NO_LABELS, RunLabels
@@ -30,6 +33,20 @@ _RUN_BY_ID: Final = select(*(column for column in RunRecord.__table__.columns if
 )
 _INSERT_RUN: Final = insert(RunRecord.__table__)  # type: ignore[arg-type]
 _INSERT_ITEMS: Final = insert(RunItem.__table__)  # type: ignore[arg-type]
+
+
+async def start_run_once(request: KeyedRequest, body: ExecuteRun, config: ApiConfig) -> JsonResponse:
+    """Start a run, once per idempotency key. The body of the response is the run.
+
+    Raises:
+        ApiError: see `plan_run` and `answer_once`.
+    """
+
+    def start(session: Session) -> tuple[int, dict[str, Any]]:
+        return 202, run_body(start_run(session, request.caller, body, config))
+
+    await look_up_models(lambda: run_settings(body, config))
+    return await request.database.run_write(answer_once, request, start)
 
 
 def start_run(session: Session, caller: Principal, body: ExecuteRun, config: ApiConfig) -> RunRecord:

@@ -6,9 +6,27 @@ from typing import Final
 
 from fastapi import APIRouter, Depends
 
-from promptreel.api.site import compare, item, run, runs, search, sign_in, sql, static_files
+from promptreel.api.site import (
+    compare,
+    docs,
+    indexes,
+    item,
+    keys,
+    prompt_run,
+    prompts,
+    run,
+    runs,
+    search,
+    sign_in,
+    sql,
+    static_files,
+    upload,
+)
 from promptreel.api.web.forms import check_form
 
-site_router: Final = APIRouter(include_in_schema=False, dependencies=[Depends(check_form)])
+site_router: Final = APIRouter(include_in_schema=False)
 for _module in (sign_in, static_files, runs, run, item, search, sql, compare):
-    site_router.include_router(_module.router)
+    site_router.include_router(_module.router, dependencies=[Depends(check_form)])
+for _module in (prompts, prompt_run, indexes, keys, upload, docs):
+    site_router.include_router(_module.router, dependencies=[Depends(check_form)])
+site_router.include_router(upload.files_router)  # checks its form before the first file is written

@@ -23,6 +23,7 @@ from promptreel.api.runs.store import owned_run
 from promptreel.api.runs.thumbnails import Frame, Thumbnails
 from promptreel.api.site.links import run_path
 from promptreel.api.site.run_list import listed_run
+from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.web.auth import Reader, Writer
 from promptreel.api.web.dependencies import DataFolder, Db
 from promptreel.api.web.errors import ApiError, invalid
@@ -154,11 +155,16 @@ class ShownRecord:
 
     Attributes:
         status_text: the status in one sentence, with what is wrong.
+        prompt_url: of the page of the prompt.
+        index: id of the index, or `playground`; `index_url` is that of its page.
     """
 
     status_text: str
     is_stopping: bool
     settings: ShownAnswer
+    prompt_url: str
+    index: str
+    index_url: str
 
 
 def _shown_record(run: RunRecord) -> ShownRecord:
@@ -166,7 +172,15 @@ def _shown_record(run: RunRecord) -> ShownRecord:
     settings = {name: body[name] for name in _SETTINGS if body[name] is not None}
     is_stopping = run.stop_requested_at is not None and run.status not in FINAL
     text = shown_answer(json.dumps(settings))
-    return ShownRecord(body["status_text"], is_stopping, text)
+    index = run.index_id or PLAYGROUND_NAME
+    return ShownRecord(
+        status_text=body["status_text"],
+        is_stopping=is_stopping,
+        settings=text,
+        prompt_url=f"/prompts/{quote(run.prompt_id, safe='')}",
+        index=index,
+        index_url=f"/indexes/{quote(index, safe='')}",
+    )
 
 
 def _open_retry(session: Session, run_id: str) -> str | None:

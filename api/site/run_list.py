@@ -14,6 +14,7 @@ from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.models import ApiKey, RunRecord
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.statuses import FINAL, ITEM_OUTCOMES, MEDIA_TYPES, SEGMENT_OPERATIONS
+from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import invalid
 from promptreel.pages.moments import shown_duration, shown_moment
@@ -39,6 +40,8 @@ class RunQuery:
 
     Attributes:
         text: part of the name of the run or of its prompt, ignoring case.
+        prompt: id of a prompt.
+        index: id of an index, or `playground`.
         sort: a key of `_ORDERS`, with `-` for descending.
         number: of the page, from 1.
     """
@@ -47,6 +50,8 @@ class RunQuery:
     status: str = ""
     model: str = ""
     tag: str = ""
+    prompt: str = ""
+    index: str = ""
     sort: str = "-created"
     number: int = 1
 
@@ -138,6 +143,11 @@ def _filtered(caller: Principal, query: RunQuery) -> Select[str]:
         mine = mine.where(is_named | is_prompt | (RunRecord.run_id == query.text))
     if query.model:
         mine = mine.where(RunRecord.settings["model"]["model"].as_string() == query.model)
+    if query.prompt:
+        mine = mine.where(RunRecord.prompt_id == query.prompt)
+    if query.index:
+        is_over = RunRecord.index_id.is_(None) if query.index == PLAYGROUND_NAME else RunRecord.index_id == query.index
+        mine = mine.where(is_over)
     if query.tag:
         key, equals, value = query.tag.partition("=")
         if not equals:

@@ -30,10 +30,12 @@ def runs_page(
     status: Text = "",
     model: Text = "",
     tag: Text = "",
+    prompt: Text = "",
+    index: Text = "",
     sort: Text = "-created",
     number: Annotated[int, Query(alias="page", ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Show the runs of the account, newest first unless sorted otherwise."""
     with database.read() as session:
-        found = run_list(session, caller, RunQuery(q, status, model, tag, sort, number))
+        found = run_list(session, caller, RunQuery(q, status, model, tag, prompt, index, sort, number))
     return page(request, "runs.html", found=found, statuses=STATUSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -9,20 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import UploadFile
 from sqlalchemy.orm import Session
 
+from promptreel.api.config import ApiConfig
 from promptreel.api.db.engine import Database
 from promptreel.api.db.events import lock_events, record_event
+from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import Video
 from promptreel.api.uploads.import_jobs import import_job_body
 from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.media_rows import add_video
-from promptreel.api.uploads.store import StoredMedia, discard
+from promptreel.api.uploads.store import StoredMedia, discard, is_local, register_uri
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import ApiError
 from promptreel.api.web.idempotency import KeyedRequest, answer_once, stored_response
 from promptreel.api.web.json_response import JsonResponse
+from promptreel.schemas.wire.videos import RegisterVideo
 from promptreel.tables.storage import Storage
 
 _BLOCK: Final = 1 << 20
@@ -55,6 +60,23 @@ def save_upload(file: UploadFile, out: Path, max_bytes: int) -> str:
             sha256.update(block)
             target.write(block)
     return sha256.hexdigest()
+
+
+async def register_media(
+    keyed: KeyedRequest, storage: Storage, config: ApiConfig, body: RegisterVideo, fetches: CapacityLimiter
+) -> JsonResponse:
+    """Register media by URI, once per idempotency key.
+
+    Args:
+        fetches: limits concurrent downloads.
+
+    Raises:
+        ApiError, MediaError: see `register_uri`.
+    """
+    new = NewVideo(new_id("vid"), body.title, body.index_id, body.video_uri)
+    register = functools.partial(register_uri, storage, config, new.video_id, body.video_uri)
+    limiter = None if is_local(body.video_uri) else fetches
+    return await to_thread.run_sync(add_media, keyed, storage, new, register, limiter=limiter)
 
 
 def add_media(keyed: KeyedRequest, storage: Storage, new: NewVideo, store: Callable[[], StoredMedia]) -> JsonResponse:

@@ -1,4 +1,4 @@
-"""Look up indexes in the database."""
+"""Indexes in the database: add, look up."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
+from promptreel.api.db.clock import now
+from promptreel.api.db.ids import new_id
 from promptreel.api.db.models import MediaIndex
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import none_found, not_found
+from promptreel.schemas.wire.indexes import CreateIndex
+
+
+def add_index(session: Session, caller: Principal, body: CreateIndex) -> MediaIndex:
+    """Add an index."""
+    record = MediaIndex(
+        index_id=new_id("idx"),
+        account_id=caller.account_id,
+        name=body.name,
+        description=body.description,
+        created_at=now(),
+    )
+    session.add(record)
+    return record
 
 
 def owned_index(

@@ -1,4 +1,4 @@
-"""Media items in the database: look up, list, add, delete, render."""
+"""Media items in the database: look up, list, add, delete (also with their index), render."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from promptreel.api.db.clock import now, required_time
+from promptreel.api.db.engine import Database
 from promptreel.api.db.ids import new_id
-from promptreel.api.db.models import Video
+from promptreel.api.db.models import MediaIndex, Video
+from promptreel.api.uploads.index_rows import owned_index
 from promptreel.api.uploads.store import StoredMedia, discard
 from promptreel.api.web.auth import Principal
 from promptreel.api.web.errors import not_found
@@ -110,6 +112,24 @@ def mark_deleted(video: Video) -> None:
     if video.deletion_id is None:
         video.deletion_id = new_id("deletion")
         video.updated_at = now()
+
+
+def delete_index_of(database: Database, storage: Storage, caller: Principal, index_id: str) -> MediaIndex:
+    """Delete an index and its media items, not the tables of runs. Idempotent, so that a partial deletion can be finished.
+
+    Raises:
+        ApiError: 404 if the index does not exist.
+        StorageError: some bytes could not be removed.
+    """
+    with database.write() as session:
+        record = owned_index(session, caller, index_id, deleted_too=True, lock={})
+        if record.deletion_id is None:
+            record.deletion_id = new_id("deletion")
+        videos = session.scalars(select(Video).where(Video.index_id == index_id)).all()
+        for video in videos:
+            mark_deleted(video)
+    discard_bytes(storage, videos)
+    return record
 
 
 def discard_bytes(storage: Storage, videos: Iterable[Video]) -> None:

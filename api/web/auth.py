@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -220,6 +221,14 @@ def requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
     return principal
 
 
+async def _known_caller(request: Request) -> Principal | None:
+    with contextlib.suppress(ApiError):
+        request.state.caller = await identify(request)
+        return request.state.caller  # type: ignore[no-any-return]
+    return None
+
+
+KnownCaller = Annotated[Principal | None, Depends(_known_caller)]  # of a page that needs no key; its navigation does
 AnyCaller = Annotated[Principal, Depends(requires(None))]
 Searcher = Annotated[Principal, Depends(requires("search"))]
 Reader = Annotated[Principal, Depends(requires("read"))]

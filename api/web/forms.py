@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def check_form(request: Request) -> None:
-    """Check that a form was sent by a page of this service; a dependency of every page.
+    """Check that a form was sent by a page of this service; a dependency of every page but the one
+    of uploads, whose form is checked while its files arrive.
 
     Raises:
         ApiError: 403 if it was not.
@@ -22,7 +24,16 @@ async def check_form(request: Request) -> None:
     if request.method in _SAFE_METHODS:
         return
     check_origin(request)
-    token = (await request.form()).get(TOKEN_FIELD)
+    check_token(request, await request.form())
+
+
+def check_token(request: Request, fields: Mapping[str, object]) -> None:
+    """Check the token among the fields of a form.
+
+    Raises:
+        ApiError: 403 if it is missing, or belongs to another session.
+    """
+    token = fields.get(TOKEN_FIELD)
     if not isinstance(token, str) or not is_form_token(request, token):
         raise _rejected("The form has expired, or you have signed in again since it was loaded; load the page again.")
 

@@ -21,7 +21,11 @@ class NavigationLink:
 LINKS: Final = (
     NavigationLink("/runs", "Runs", "read"),
     NavigationLink("/search", "Search", "search"),
+    NavigationLink("/prompts", "Prompts", "read"),
+    NavigationLink("/indexes", "Indexes", "read"),
+    NavigationLink("/upload", "Upload", "write"),
     NavigationLink("/sql", "SQL", "search"),
+    NavigationLink("/keys", "Keys", "admin"),
 )
 
 

@@ -130,7 +130,7 @@ def test_concurrent_prompt_changes_are_both_stored(on_postgres, monkeypatch):
 
     once(
         monkeypatch,
-        sys.modules["promptreel.api.routes.prompts"],
+        sys.modules["promptreel.api.runs.prompt_rows"],
         "now",
         lambda: threads.append(bench.start_blocked(rename)),
     )
