@@ -25,8 +25,8 @@ from promptreel.api.site import (
 from promptreel.api.web.forms import check_form
 
 site_router: Final = APIRouter(include_in_schema=False)
-for _module in (sign_in, static_files, runs, run, item, search, sql, compare):
-    site_router.include_router(_module.router, dependencies=[Depends(check_form)])
-for _module in (prompts, prompt_run, indexes, keys, upload, docs):
+for _module in (
+    sign_in, static_files, runs, run, item, search, sql, compare, prompts, prompt_run, indexes, keys, upload, docs
+):  # fmt: skip
     site_router.include_router(_module.router, dependencies=[Depends(check_form)])
 site_router.include_router(upload.files_router)  # checks its form before the first file is written
