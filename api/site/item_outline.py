@@ -31,11 +31,12 @@ class ItemOutline:
 
     def slice(self, offset: int, length: int) -> list[dict[str, Any]]:
         """Return segment_id and start_us of some segments."""
-        return self.segments.slice(offset, length).to_pylist()
+        rows: list[dict[str, Any]] = self.segments.slice(offset, length).to_pylist()
+        return rows
 
     def position_of(self, segment_id: str) -> int | None:
         """Return the number of a segment in the item, from 0; None if the item does not have it."""
-        found = pc.index(self.segments["segment_id"], segment_id).as_py()
+        found: int = pc.index(self.segments["segment_id"], segment_id).as_py()
         return None if found < 0 else found
 
 
