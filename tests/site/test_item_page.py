@@ -153,8 +153,10 @@ def in_a_thread(coroutine):
 async def read_object(wanted):
     fsspec.filesystem("memory").pipe_file("/bucket/a.mp4", OBJECT)
     headers = [(b"range", wanted.encode())] if wanted is not None else []
-    request = Request({"type": "http", "headers": headers})
-    response = content_response(request, SimpleNamespace(media_uri="memory://bucket/a.mp4"))
+    app = SimpleNamespace(state=SimpleNamespace(config=None, trusts_local_files=False))
+    request = Request({"type": "http", "headers": headers, "app": app})
+    video = SimpleNamespace(media_uri="memory://bucket/a.mp4", source_kind="bucket")
+    response = content_response(request, video)
     return response, b"".join([block async for block in response.body_iterator])
 
 
