@@ -118,7 +118,7 @@ def _write_part(storage: LocalStorage, run_id: str, table: str, shard: int, colu
             arrays.append(pa.nulls(count, column.type))
         else:
             arrays.append(pa.array([_filler(column.type)] * count, column.type))
-    name = f"tables/{table}/part-{shard:05d}.parquet"
+    name = f"parts/{table}/part-{shard:05d}.parquet"
     path = storage.path / run_folder(run_id) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = pa.Table.from_arrays(arrays, schema=schema)

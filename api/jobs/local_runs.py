@@ -126,7 +126,7 @@ class LocalRuns(WorkerLoop):
         return missing
 
     def _find_account(self) -> bool:
-        """Look up the account that owns new runs; warn once if there is none."""
+        """Look up the account that owns new runs; warn once if no account can."""
         try:
             with self._database.read() as session:
                 self._account_id = local_account(session, self._config)

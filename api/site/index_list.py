@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import MediaIndex, RunRecord, Video
 from promptreel.api.runs.media_status import add_processing_status
 from promptreel.api.runs.thumbnails import Thumbnails, add_item_thumbnails
+from promptreel.api.site.links import index_path, item_path
 from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.uploads.media_rows import video_body, videos_in
 from promptreel.api.web.auth import Principal
@@ -59,7 +60,7 @@ class MediaQuery:
         """Return the URL of the page with other values."""
         query = {"q": self.text, "page": changes.get("number", self.number)}
         kept = {name: value for name, value in query.items() if value not in ("", 1)}
-        return f"/indexes/{quote(self.index, safe='')}" + (f"?{urlencode(kept)}" if kept else "")
+        return index_path(self.index) + (f"?{urlencode(kept)}" if kept else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def _row(index: str, name: str, description: str | None, created_at: str | None,
 def _tile(video: Video, body: Mapping[str, Any]) -> MediaTile:
     runs = body["processing_status"] or []
     shown = next((run for run in runs if run["successful_segments"] or run["failed_segments"]), None)
-    path = None if shown is None else f"/runs/{quote(shown['run_id'], safe='')}/items/{quote(video.video_id, safe='')}"
+    path = None if shown is None else item_path(shown["run_id"], video.video_id)
     return MediaTile(
         video_id=video.video_id,
         title=video.title,

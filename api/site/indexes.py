@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
@@ -13,6 +12,7 @@ from promptreel.api.db.engine import Database
 from promptreel.api.routes.thumbnails import thumbnail_links
 from promptreel.api.site.form_problems import FormProblem, invalid_values
 from promptreel.api.site.index_list import MediaQuery, index_list, listed_index, media_page
+from promptreel.api.site.links import index_path
 from promptreel.api.site.run_list import RunQuery, run_list
 from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.uploads.index_rows import add_index, owned_index
@@ -49,7 +49,7 @@ def create_index(
         return _list_page(request, caller, database, entered, invalid_values(error))
     with database.write() as session:
         index_id = add_index(session, caller, body).index_id
-    return see_other(_path(index_id))
+    return see_other(index_path(index_id))
 
 
 @router.get("/indexes/{index}")
@@ -112,7 +112,3 @@ def _list_page(
         problems=problems,
         can_write=caller.has_scope("write"),
     )
-
-
-def _path(index_id: str) -> str:
-    return f"/indexes/{quote(index_id, safe='')}"

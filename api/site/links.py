@@ -1,8 +1,18 @@
-"""Paths of the pages of runs, items and segments."""
+"""Paths of the pages of prompts, indexes, runs, items and segments."""
 
 from __future__ import annotations
 
 from urllib.parse import quote, urlencode
+
+
+def prompt_path(prompt_id: str) -> str:
+    """Return the path of the page of a prompt."""
+    return f"/prompts/{quote(prompt_id, safe='')}"
+
+
+def index_path(index: str) -> str:
+    """Return the path of the page of an index, or of the playground."""
+    return f"/indexes/{quote(index, safe='')}"
 
 
 def run_path(run_id: str) -> str:

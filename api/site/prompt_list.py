@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from promptreel.api.db.clock import required_time
 from promptreel.api.db.models import PromptRecord, PromptVersionRecord, RunRecord
 from promptreel.api.runs.prompt_rows import version_of
 from promptreel.api.runs.prompt_versions import known_versions
+from promptreel.api.site.links import prompt_path
 from promptreel.api.web.auth import Principal
 from promptreel.pages.moments import shown_moment
 from promptreel.schemas.field_paths import leaf_fields, parse_schema
@@ -120,7 +121,7 @@ def prompt_versions(
         PromptVersionRecord.account_id == caller.account_id, PromptVersionRecord.name == name
     )
     rows = session.execute(mine.order_by(PromptVersionRecord.version.desc()).limit(MAX_VERSIONS))
-    path = f"/prompts/{quote(prompt_id, safe='')}"
+    path = prompt_path(prompt_id)
     return tuple(
         VersionLink(
             row.version,

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import secrets
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import Response
@@ -17,6 +16,7 @@ from promptreel.api.runs.estimates import estimate_request
 from promptreel.api.runs.prompt_rows import owned_prompt
 from promptreel.api.runs.store import start_run_once
 from promptreel.api.site.form_problems import FormProblem, problems_of
+from promptreel.api.site.links import run_path
 from promptreel.api.site.run_estimate import ShownEstimate, shown_estimate
 from promptreel.api.site.run_form import RunForm, entered_run, run_choices, run_request
 from promptreel.api.web.auth import Principal, Reader, Writer
@@ -72,7 +72,7 @@ async def start(
         keyed = KeyedRequest(database, caller, "POST", request.url.path, key, body.model_dump(mode="json"))
         try:
             started = json.loads(bytes((await start_run_once(keyed, body, config)).body))
-            return see_other(f"/runs/{quote(started['run_id'], safe='')}")
+            return see_other(run_path(started["run_id"]))
         except ApiError as error:
             if error.status not in (404, 422):
                 raise

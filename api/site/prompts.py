@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
@@ -16,6 +15,7 @@ from promptreel.api.db.models import PromptRecord, PromptVersionRecord
 from promptreel.api.runs.prompt_rows import add_prompt, change_prompt, owned_prompt, version_of
 from promptreel.api.runs.prompt_versions import known_versions
 from promptreel.api.site.form_problems import FormProblem, problems_of
+from promptreel.api.site.links import prompt_path
 from promptreel.api.site.prompt_form import (
     RESOLUTIONS,
     PromptForm,
@@ -92,7 +92,7 @@ def create_prompt(request: Request, caller: Writer, database: Db, form: Entered)
         return _form_page(request, None, form, problems)
     with database.write() as session:
         created = add_prompt(session, caller, prompt)
-    return see_other(_path(created["prompt_id"]))
+    return see_other(prompt_path(created["prompt_id"]))
 
 
 @router.get("/prompts/{prompt_id}")
@@ -122,7 +122,7 @@ def change(prompt_id: str, request: Request, caller: Writer, database: Db, form:
         try:
             with database.write() as session:
                 change_prompt(session, caller, prompt_id, changes)
-            return see_other(_path(prompt_id))
+            return see_other(prompt_path(prompt_id))
         except ApiError as error:
             if error.status != 422:
                 raise
@@ -193,7 +193,3 @@ def _definition(
 
 def _version(session: Session, caller: Principal, record: PromptRecord) -> int | None:
     return version_of(record, known_versions(session, caller.account_id, [record.definition["name"]]))
-
-
-def _path(prompt_id: str) -> str:
-    return f"/prompts/{quote(prompt_id, safe='')}"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
@@ -21,7 +21,7 @@ from promptreel.api.runs.retries import RETRY_FINAL, start_retry_of_failures
 from promptreel.api.runs.statuses import FINAL
 from promptreel.api.runs.store import owned_run
 from promptreel.api.runs.thumbnails import Frame, Thumbnails
-from promptreel.api.site.links import run_path
+from promptreel.api.site.links import index_path, prompt_path, run_path
 from promptreel.api.site.run_list import listed_run
 from promptreel.api.site.scopes import PLAYGROUND_NAME
 from promptreel.api.web.auth import Reader, Writer
@@ -177,9 +177,9 @@ def _shown_record(run: RunRecord) -> ShownRecord:
         status_text=body["status_text"],
         is_stopping=is_stopping,
         settings=text,
-        prompt_url=f"/prompts/{quote(run.prompt_id, safe='')}",
+        prompt_url=prompt_path(run.prompt_id),
         index=index,
-        index_url=f"/indexes/{quote(index, safe='')}",
+        index_url=index_path(index),
     )
 
 
