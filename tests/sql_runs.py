@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from promptreel.schemas.prompt import prompt_from_dict
 from promptreel.schemas.settings import RunSettings
+from promptreel.tables.live_parts import publish_parts
 from promptreel.tables.manifest import commit_manifest
 from promptreel.tables.parts import shard_writer
 from promptreel.tables.request import RunRequest, TargetItem, write_request
@@ -108,7 +109,9 @@ def commit_run(data, run_id, prompt=NESTED, fields_of=first_fields, word="a word
                                          fields={"topic": word, "count": item}),
                 )  # fmt: skip
         parts = writer.commit()
-    return commit_manifest(storage, run_id, attempt=1, token="t", status="completed", counts={}, parts=parts)
+    manifest = commit_manifest(storage, run_id, attempt=1, token="t", status="completed", counts={}, parts=parts)
+    publish_parts(storage, manifest)
+    return manifest
 
 
 def tree_hash(folder):

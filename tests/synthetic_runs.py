@@ -9,6 +9,7 @@ from promptreel.schemas.field_paths import parse_schema, render_text
 from promptreel.schemas.ids import new_run_id
 from promptreel.schemas.run_labels import RunLabels
 from promptreel.schemas.settings import RunSettings
+from promptreel.tables.live_parts import publish_parts
 from promptreel.tables.manifest import commit_manifest
 from promptreel.tables.parts import shard_writer
 from promptreel.tables.request import RunRequest, TargetItem, write_request
@@ -20,11 +21,24 @@ WINDOW_US = 5_000_000
 FIRST_TIME = datetime(2026, 4, 20, 10, tzinfo=UTC)
 
 
-def make_run(storage, answers, prompt=NESTED, *, run_id=None, prompt_version=None, labels=RunLabels(), **options):
-    """Create a run folder with one committed manifest (see `commit`); return the run id."""
+def make_run(
+    storage, answers, prompt=NESTED, *, run_id=None, prompt_version=None, labels=RunLabels(), owner=None, **options
+):
+    """Create a run folder with one committed manifest (see `commit`); return the run id.
+
+    Args:
+        owner: account of a run of the service; None for a run of the command line.
+    """
     run_id = run_id or new_run_id()
     request = RunRequest(
-        run_id, prompt, RunSettings(), ("x",), FIRST_TIME.isoformat(), labels=labels, prompt_version=prompt_version
+        run_id,
+        prompt,
+        RunSettings(),
+        ("x",),
+        FIRST_TIME.isoformat(),
+        owner=owner,
+        labels=labels,
+        prompt_version=prompt_version,
     )
     write_request(storage, request, [TargetItem("/x/a.mp4", "a.mp4")])
     commit(storage, run_id, answers, prompt, **options)
@@ -69,9 +83,11 @@ def commit(
                     calls or {},
                 )
             parts += writer.commit()
-    return commit_manifest(
+    manifest = commit_manifest(
         storage, run_id, attempt=attempt, token=f"t{attempt}", status="completed", counts={}, parts=parts, shards=shards
     )
+    publish_parts(storage, manifest)
+    return manifest
 
 
 def segment_id(video_id, number, cut="a"):
@@ -157,7 +173,7 @@ class Catalogue:
 
     def run(self, answers, prompt=NESTED, index_id=None, *, status="completed", prompt_id=None, **options):
         """Create a run of these items, later than all earlier runs; return its id."""
-        run_id = make_run(self.storage, answers, prompt, **options)
+        run_id = make_run(self.storage, answers, prompt, owner=self.account_id, **options)
         created_at = self._tick()
         self._add(
             RunRecord(

@@ -63,8 +63,6 @@ def make_whisper(
     for conv, width in ((encoder.conv1, 80), (encoder.conv2, _WIDTH)):
         conv.weight, conv.bias = _zeros(_WIDTH, width, 3), _zeros(_WIDTH)
     encoder.position_encodings.encodings = np.eye(_WIDTH, dtype=np.float32)[np.arange(1500) // FRAMES_PER_WORD]
-    decoder.position_encodings.encodings = np.eye(448, _WIDTH, dtype=np.float32)
-    decoder.position_encodings.encodings[_WIDTH:, -1] = 1
     decoder.embeddings.weight = _zeros(len(vocabulary), _WIDTH)
     layers = [*encoder.layer, *decoder.layer]
     norms = [encoder.layer_norm, decoder.layer_norm, *(layer.self_attention.layer_norm for layer in layers)]
@@ -80,6 +78,10 @@ def make_whisper(
     logits = _zeros(len(vocabulary), _WIDTH)
     word_tokens = [number for word in words for number in tokenizer.encode(word).ids]
     first = 3 if is_multilingual else 1  # position of the last prompt token, before the first word
+    # All positions after the words are the same, so that each row of the logits has one weight: sums of many int8
+    # products overflow on CPUs that add them in 16 bits.
+    end = first + len(word_tokens)
+    decoder.position_encodings.encodings = np.eye(_WIDTH, dtype=np.float32)[np.minimum(np.arange(448), end)]
     cross_attention = decoder.layer[0].attention  # the n-th word attends to the n-th second
     queries, keys = _zeros(_WIDTH, _WIDTH), _zeros(2 * _WIDTH, _WIDTH)
     for head in range(_HEADS):
@@ -89,7 +91,7 @@ def make_whisper(
     _set_linear(cross_attention.linear[0], queries)
     _set_linear(cross_attention.linear[1], keys)
     _set_linear(cross_attention.linear[2], _zeros(_WIDTH, _WIDTH))
-    logits[token["<|endoftext|>"], first + len(word_tokens) :] = 3
+    logits[token["<|endoftext|>"], end] = 0.2 if no_speech else 3
     logits[token[f"<|{language}|>"] if is_multilingual else token["<|notimestamps|>"], 0] = 2
     logits[token["<|nospeech|>"], 0] = 4 if no_speech else 0
     logits[token["<|0.00|>"], first - 1] = 3

@@ -214,7 +214,7 @@ def test_damaged_folders_are_skipped_and_logged_once(copied, follow, caplog):
     (torn / "request.json").write_text('{"run_id": "run_b", "pro')
     request = (partless / "request.json").read_text()
     (partless / "request.json").write_text(request.replace(run_id, "run_c"))
-    next(partless.glob("tables/segments/*")).unlink()
+    next(partless.glob("parts/segments/*")).unlink()
     (data / "runs" / "run_d").mkdir()  # a folder that is just being created
     (data / "runs" / "run_e").write_text("no folder")
     service = follow(data)

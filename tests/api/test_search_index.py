@@ -128,7 +128,7 @@ def test_blocks_cover_shards_and_separate_vectors_by_model(tmp_path, make_librar
 def test_uncommitted_parts_are_not_indexed(tmp_path, make_library):
     storage = open_storage(tmp_path)
     manifest = commit_results(storage, RUN, FILMS)
-    storage.write_atomic(f"{run_folder(RUN)}/tables/results/part-00000-stray.parquet", b"torn")
+    storage.write_atomic(f"{run_folder(RUN)}/parts/results/part-00000-stray.parquet", b"torn")
     with shard_writer(storage, RUN, 0, table_schemas(SCENES)) as writer:
         for table, row in rows_of_other_film():
             writer.write(table, row)
@@ -207,7 +207,7 @@ def test_existing_index_is_not_rebuilt(tmp_path, make_library):
     newest(make_library(storage))
     before = [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))]
     assert before
-    (tmp_path / run_folder(RUN) / "tables").rename(tmp_path / "gone")
+    (tmp_path / run_folder(RUN) / "parts").rename(tmp_path / "gone")
     assert summaries(newest(make_library(storage))) == expected_summaries(FILMS)
     assert [(path, path.stat().st_ino) for path in sorted(tmp_path.glob("search/**/*"))] == before
 
@@ -256,7 +256,7 @@ def test_failed_build_is_reported_and_retried_by_next_query(tmp_path, make_libra
     empty = read_manifest(storage, RUN, 1)
     restore = hide_parts(tmp_path, first, type(empty)(**{**vars(empty), "parts": ()}))
     library = make_library(storage)
-    with pytest.raises(RunDamaged, match=f"run {RUN} is damaged: runs/{RUN}/tables/.* is missing"):
+    with pytest.raises(RunDamaged, match=f"run {RUN} is damaged: runs/{RUN}/parts/.* is missing"):
         newest(library)
     restore()
     assert summaries(newest(library)) == expected_summaries(FILMS)

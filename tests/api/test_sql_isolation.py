@@ -90,7 +90,7 @@ def test_rejection_has_duckdb_message_without_service_paths(sql_service):
 
 def test_escapes_over_http_are_rejected_and_change_nothing(sql_service):
     before = tree_hash(sql_service.data / "runs")
-    part = next((sql_service.data / "runs" / FIRST_RUN / "tables" / "results").iterdir())
+    part = next((sql_service.data / "runs" / FIRST_RUN / "parts" / "results").iterdir())
     for statement, quiet in corpus("escapes.txt")[::40]:
         if not quiet:
             answer = sql_service.post("idx_mine", {"query": statement.replace("{part}", str(part))})
@@ -102,7 +102,7 @@ def test_damaged_part_error_has_no_service_path(tmp_path):
     data = tmp_path / "data"
     for run_id in (FIRST_RUN, SECOND_RUN, ELSEWHERE, OTHER_RUN):
         commit_run(data, run_id)
-    (part,) = (data / "runs" / FIRST_RUN / "tables" / "results").iterdir()
+    (part,) = (data / "runs" / FIRST_RUN / "parts" / "results").iterdir()
     part.write_bytes(part.read_bytes()[:100])
     sql_service = SqlService(data)
     with TestClient(sql_service.app) as sql_service.client:
