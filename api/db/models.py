@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
     false,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 _BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite auto-increments only INTEGER keys
 
@@ -134,6 +134,7 @@ class RunRecord(Base):
         name, tags: labels of the run; None without, and in runs of earlier versions.
         prompt_version: see `PromptVersionRecord`.
         is_local: the run belongs to the command line: this service follows its folder, and executes only its retries.
+        model: the model of `settings`, set with them.
     """
 
     __tablename__ = "prompt_runs"
@@ -141,6 +142,7 @@ class RunRecord(Base):
         Index("runs_of_account", "account_id", "created_at", "run_id"),
         Index("runs_of_index", "account_id", "index_id", "created_at", "run_id"),
         Index("runs_by_status", "status", "created_at"),
+        Index("models_of_account", "account_id", "model"),
     )
     run_id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
@@ -170,6 +172,12 @@ class RunRecord(Base):
     tags: Mapped[dict[str, Any] | None]
     prompt_version: Mapped[int | None]
     is_local: Mapped[bool] = mapped_column(default=False, server_default=false())
+    model: Mapped[str | None] = mapped_column(Text)
+
+    @validates("settings")
+    def _set_model(self, _: str, settings: dict[str, Any]) -> dict[str, Any]:
+        self.model = settings["model"]["model"]
+        return settings
 
 
 class RunItem(Base):

@@ -142,7 +142,7 @@ def _filtered(caller: Principal, query: RunQuery) -> Select[str]:
         is_prompt = RunRecord.prompt_name.icontains(query.text, autoescape=True)
         mine = mine.where(is_named | is_prompt | (RunRecord.run_id == query.text))
     if query.model:
-        mine = mine.where(RunRecord.settings["model"]["model"].as_string() == query.model)
+        mine = mine.where(RunRecord.model == query.model)
     if query.prompt:
         mine = mine.where(RunRecord.prompt_id == query.prompt)
     if query.index:
@@ -168,8 +168,7 @@ def _key_names(session: Session, runs: Iterable[RunRecord]) -> dict[str | None, 
 
 
 def _models(session: Session, caller: Principal) -> tuple[str, ...]:
-    model = RunRecord.settings["model"]["model"].as_string()
-    found = session.scalars(select(model).where(RunRecord.account_id == caller.account_id).distinct())
+    found = session.scalars(select(RunRecord.model).where(RunRecord.account_id == caller.account_id).distinct())
     return tuple(sorted(name for name in found if name))
 
 

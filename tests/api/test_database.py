@@ -52,8 +52,12 @@ def fill(database):
     tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
     with database.write() as session:
         for table in tables:
-            session.execute(insert(table), {column.name: _value(column) for column in table.columns})
+            session.execute(insert(table), _row(table))
     return contents(database, {table.name for table in tables})
+
+
+def _row(table):
+    return {column.name: _value(column) for column in table.columns}
 
 
 def _value(column):
@@ -107,6 +111,20 @@ def test_an_older_database_is_migrated_with_its_rows(database, revision):
     after = contents(database, set(before))
     for name, rows in before.items():
         assert [{column: row[column] for column in rows[0]} for row in after[name]] == rows, name
+
+
+def test_the_models_of_older_runs_are_filled_in(database):
+    migrate(database, "0004")
+    metadata = MetaData()
+    metadata.reflect(database.engine)
+    runs, models = metadata.tables["prompt_runs"], {"run_a": "gemini-2.5-flash", "run_b": 'a "quoted" model'}
+    with database.write() as session:
+        session.execute(insert(metadata.tables["accounts"]), _row(metadata.tables["accounts"]))
+        for run_id, model in models.items():
+            settings = {"model": {"model": model}}
+            session.execute(insert(runs), {**_row(runs), "run_id": run_id, "settings": settings})
+    migrate(database)
+    assert {row["run_id"]: row["model"] for row in contents(database, ["prompt_runs"])["prompt_runs"]} == models
 
 
 def test_migrating_again_changes_nothing(database):
