@@ -1,14 +1,16 @@
-"""Names, answers, transcripts, calls and SQL results that contain scripts, on every page of a real browser.
+"""Texts that contain scripts in everything that a page shows or echoes, on every page of a real browser.
 
 The browser ignores the Content-Security-Policy here, so that these tests fail if a single text is not escaped.
 """
 
 import dataclasses
+import json
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
 
+from tests.api_server import ok_json
 from tests.prompts import NESTED
 from tests.site.browser import Visitor
 from tests.site.xss_payloads import PAYLOADS
@@ -72,6 +74,21 @@ def shown(page, selector):
     return page.locator(selector).evaluate_all("all => all.map(element => element.textContent)")
 
 
+def submit(page, form, text):
+    """Submit a form with a text in each of its fields, without the checks of the browser."""
+    with page.expect_navigation():
+        page.locator(form).evaluate(
+            """(form, text) => {
+                for (const field of form.querySelectorAll("input:not([type=hidden]), textarea, select")) {
+                    if (field.tagName === "SELECT") field.add(new Option(text, text, true, true));
+                    else { field.type === "number" && (field.type = "text"); field.value = text; }
+                }
+                form.submit();
+            }""",
+            text,
+        )
+
+
 def test_item_names_on_the_run_page(open_unprotected, hostile):
     found = []
     for number in range(1, 5):
@@ -133,6 +150,100 @@ def test_requests_are_echoed_as_text(open_unprotected, hostile):
 def test_names_of_runs_and_prompts_in_the_list(open_unprotected, hostile):
     page = open_unprotected("/runs")
     assert NAMES[0] in shown(page, "tbody th bdi")
+
+
+TEXT = "\n".join(NAMES[::3])[:4_900]  # of at most 5,000 characters
+
+
+@pytest.fixture(scope="module")
+def prompt_id(hostile):
+    """A prompt of two versions whose texts are payloads."""
+    schema = {
+        "type": "object",
+        "title": NAMES[1],
+        "properties": {f"f{number}": {"type": "string", "description": text} for number, text in enumerate(NAMES)},
+    }
+    level = {"instructions_text": TEXT, "included_segment_fields": ["f0"], "json_schema": schema}
+    definition = {
+        "name": NAMES[2], "description": "".join(NAMES[3:9]), "prompt_text": TEXT, "json_schema": schema,
+        "video_level": level,
+    }  # fmt: skip
+    created = hostile.caller.prompt(definition)
+    ok_json(hostile.caller.put(f"/prompts/{created}", json={"prompt_text": TEXT + " Again."}))
+    return created
+
+
+def test_prompts(open_unprotected, prompt_id):
+    assert NAMES[2] in shown(open_unprotected("/prompts"), "tbody th bdi")
+    for path in (f"/prompts/{prompt_id}", f"/prompts/{prompt_id}?version=1"):
+        page = open_unprotected(path)
+        schemas = [json.loads(text) for text in shown(page, "pre") if text.startswith("{")]
+        assert len(schemas) == 2
+        for schema in schemas:
+            assert [field["description"] for field in schema["properties"].values()] == list(NAMES)
+    page = open_unprotected(f"/prompts/{prompt_id}/edit")
+    assert page.locator("#prompt_text").input_value() == TEXT + " Again."
+    open_unprotected("/prompts?" + urlencode({"q": NAMES[1]}))
+
+
+def test_rejected_prompt_is_shown_again(open_unprotected):
+    for text in NAMES[::10]:
+        page = open_unprotected("/prompts/new")
+        submit(page, "main form", text)
+        assert page.get_by_role("alert").count() == 1
+        assert page.locator("#json_schema").input_value() == text
+    open_unprotected("/prompts/new")
+
+
+def test_form_that_runs_a_prompt(open_unprotected, hostile, prompt_id):
+    page = open_unprotected(f"/prompts/{prompt_id}/run?" + urlencode({"step": "choose", "index": hostile.index}))
+    offered = shown(page, "label bdi")
+    assert len(offered) >= 100 and set(offered) <= set(NAMES)
+    fields = ("index", "model", "video", "audio", "definition", "name", "video_seconds")
+    for text in NAMES[::7]:
+        echoed = urlencode({"step": "estimate", "item": text, **dict.fromkeys(fields, text)})
+        open_unprotected(f"/prompts/{prompt_id}/run?{echoed}", 422)
+
+
+def test_indexes_and_keys(open_unprotected, hostile):
+    assert set(NAMES) <= set(shown(open_unprotected("/indexes"), "tbody th bdi"))
+    page = open_unprotected(f"/indexes/{hostile.index}")
+    assert set(shown(page, ".tile .name")) <= set(NAMES)
+    open_unprotected(f"/indexes/{hostile.index}?" + urlencode({"q": NAMES[1]}))
+    created = [
+        ok_json(hostile.caller.post("/api-keys", {"name": name}), 201)["key_id"] for name in NAMES if len(name) <= 100
+    ]
+    assert len(created) > 150
+    assert set(shown(open_unprotected("/keys"), "tbody th bdi")) >= {name for name in NAMES if len(name) <= 100}
+    open_unprotected(f"/keys/{created[0]}/revoke")
+
+
+def test_rejected_media_names(open_unprotected, hostile):
+    for first in (0, 100):
+        page = open_unprotected(f"/upload?index={hostile.index}")
+        names = NAMES[first : first + 100]
+        files = [{"name": name, "mimeType": "text/plain", "buffer": b"no media"} for name in names]
+        page.locator("input[type=file]").set_input_files(files)
+        with page.expect_navigation():
+            page.get_by_role("button", name="Upload").click()
+        assert len(shown(page, ".outcomes li")) == len(names)
+        assert "rejected" in page.locator(".outcomes").inner_text()
+    for text in NAMES[::10]:
+        page = open_unprotected("/upload")
+        submit(page, "form[action='/upload/uri']", text)
+        assert page.get_by_role("alert").count() == 1
+        assert page.locator("#uri").input_value() == text.strip()
+
+
+def test_rejected_indexes_and_keys_are_shown_again(open_unprotected):
+    for text in NAMES[::20]:
+        page = open_unprotected("/keys")
+        submit(page, "form[action='/keys']", text)
+        assert page.get_by_role("alert").count() == 1
+        page = open_unprotected("/indexes")
+        submit(page, "form[action='/indexes']", text * 20)
+        assert page.get_by_role("alert").count() == 1
+    open_unprotected("/docs")
 
 
 @pytest.mark.parametrize("character", ['"', "字", "a"])
