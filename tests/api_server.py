@@ -96,6 +96,10 @@ class Caller:
     def start(self, prompt_id, target, **settings):
         return ok_json(self.execute(prompt_id, target, **settings), 202)["run_id"]
 
+    def runs(self):
+        """Return the newest runs by id."""
+        return {run["run_id"]: run for run in ok_json(self.get("/prompt-runs"))}
+
     def run(self, run_id):
         return ok_json(self.get(f"/prompt-runs/{run_id}"))
 

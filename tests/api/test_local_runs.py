@@ -1,9 +1,7 @@
 """Runs of the command line: `promptreel run` writes folders, and a service over the same data folder shows them."""
 
 import json
-import os
 import shutil
-import signal
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
@@ -20,7 +18,7 @@ from promptreel.tables.request import RunRequest, TargetItem, write_request
 from promptreel.tables.stop_signal import request_stop
 from promptreel.tables.storage import LocalStorage, open_storage
 from tests.api_server import ApiServer, assert_error, ok_json
-from tests.fake_gemini import FakeGemini, Fault
+from tests.fake_gemini import FakeGemini
 from tests.pipeline_runs import (
     create_run,
     make_audio,
@@ -29,7 +27,6 @@ from tests.pipeline_runs import (
     promptreel,
     run_media,
     settings_for,
-    start_promptreel,
     wait_for,
 )
 from tests.prompts import NESTED
@@ -100,15 +97,11 @@ def follow(tmp_path):
         server.__exit__()
 
 
-def runs_of(caller):
-    return {run["run_id"]: run for run in ok_json(caller.get("/prompt-runs"))}
-
-
 def test_finished_run_appears_with_everything(copied, media):
     data, run_id = copied
     with ApiServer(data) as server:
         caller = server.caller()
-        wait_for(lambda: run_id in runs_of(caller), 30)
+        wait_for(lambda: run_id in caller.runs(), 30)
         run = caller.run(run_id)
         assert (run["status"], run["prompt_name"], run["prompt_version"]) == ("completed_with_failures", "measure", 1)
         assert (run["name"], run["tags"]) == ("first", {"kind": "test"})
@@ -193,11 +186,11 @@ def test_several_accounts_need_a_setting(copied, follow, caplog):
     first, second = service.server.caller(), service.server.caller()
     for _ in range(3):
         service.step()
-    assert runs_of(first) == runs_of(second) == {}
+    assert first.runs() == second.runs() == {}
     assert caplog.text.count("set PROMPTREEL_LOCAL_ACCOUNT to the id of one") == 1
     chosen = follow(copied[0], local_account=second.account_id)
     chosen.step()
-    assert (list(runs_of(first)), list(runs_of(second))) == ([], [copied[1]])
+    assert (list(first.runs()), list(second.runs())) == ([], [copied[1]])
 
 
 def test_unknown_account_in_the_setting_adopts_nothing(copied, follow, caplog):
@@ -221,7 +214,7 @@ def test_damaged_folders_are_skipped_and_logged_once(copied, follow, caplog):
     caller = service.server.caller()
     for _ in range(3):
         service.step()
-    assert list(runs_of(caller)) == [run_id]
+    assert list(caller.runs()) == [run_id]
     for name in ("run_b", "run_c"):
         assert caplog.text.count(f"run {name} cannot be shown") == 1
 
@@ -253,7 +246,7 @@ def test_two_services_create_no_duplicates(kind, request, copied, tmp_path, foll
     caller = services[0].server.caller()
     for service in services:
         service.jobs.start()
-    wait_for(lambda: run_id in runs_of(caller), 30)
+    wait_for(lambda: run_id in caller.runs(), 30)
     for service in services:
         service.jobs.stop()
         service.step()
@@ -275,75 +268,6 @@ def test_scan_without_news_reads_no_request(tmp_path, follow, monkeypatch):
     for _ in range(3):
         service.step()
     assert read == []
-
-
-def test_run_in_progress_is_followed_cancelled_and_resumed(tmp_path):
-    film = make_video(tmp_path / "film.mp4", 8)
-    data = tmp_path / "data"
-    with FakeGemini(faults=[Fault(delay=1.0)]) as gemini, ApiServer(data) as server:
-        caller = server.caller()
-        words = ["--data-dir", data, "--base-url", gemini.base_url]
-        limits = ["--max-in-flight", "1", "--commit-interval", "0.2"]
-        windows = ["--video-segmentation", "fixed", "--video-segment-seconds", "1"]
-        child = start_promptreel("run", film, *windows, *words, *limits)
-        wait_for(lambda: runs_of(caller), 60)
-        (run_id,) = runs_of(caller)
-        assert caller.run(run_id)["status"] == "processing"
-        wait_for(lambda: caller.run(run_id)["completed_segments"] >= 2, 60)
-        assert_error(caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 409, "run_not_finished")
-        ok_json(caller.post(f"/prompt-runs/{run_id}/cancel"))
-        assert child.wait(timeout=60) == 130
-        run = caller.wait(run_id)
-        assert (run["status"], run["total_videos"], run["cancelled_segments"] > 0) == ("cancelled", 1, True)
-        assert None not in (run["stop_state"]["observed_at"], run["stop_state"]["completed_at"])
-        child = start_promptreel("run", "--resume", run_id, *words, "--max-in-flight", "4")
-        wait_for(lambda: caller.run(run_id)["status"] == "processing", 60)
-        assert child.wait(timeout=60) == 0
-        run = caller.wait(run_id)
-        assert (run["status"], run["completed_segments"], run["stop_state"]["requested_at"]) == ("completed", 8, None)
-        assert gemini.ledger.repeated() == 0  # finished segments are not called again
-
-
-def test_killed_run_fails_and_is_never_continued_by_the_service(tmp_path):
-    film = make_video(tmp_path / "film.mp4", 6)
-    data = tmp_path / "data"
-    with FakeGemini(faults=[Fault(delay=1.0)]) as gemini, ApiServer(data) as server:
-        caller = server.caller()
-        windows = ["--video-segmentation", "fixed", "--video-segment-seconds", "1", "--max-in-flight", "1"]
-        words = ["--data-dir", data, "--base-url", gemini.base_url, "--commit-interval", "0.2"]
-        child = start_promptreel("run", film, *windows, *words)
-        wait_for(lambda: runs_of(caller), 60)
-        (run_id,) = runs_of(caller)
-        wait_for(lambda: caller.run(run_id)["completed_segments"] >= 1, 60)
-        attempt = json.loads(next((data / "runs" / run_id / "attempts").iterdir()).read_text())
-        os.kill(attempt["pid"], signal.SIGKILL)
-        child.communicate(timeout=60)
-        run = caller.wait(run_id)
-        assert run["status"] == "failed"
-        assert f"promptreel run --resume {run_id}" in run["error_message"]
-        assert_error(caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 409, "run_not_finished")
-        assert len(list((data / "runs" / run_id / "attempts").iterdir())) == 1
-        code, _, err = promptreel("run", "--resume", run_id, *words, "--max-in-flight", "4")
-        assert code == 0, err
-        wait_for(lambda: caller.run(run_id)["status"] == "completed", 60)
-        assert (caller.run(run_id)["completed_segments"], caller.run(run_id)["error_message"]) == (6, None)
-
-
-def test_retry_over_the_api_and_then_by_the_command_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("GEMINI_API_KEY", "any")
-    film = make_video(tmp_path / "film.mp4", 3)
-    data = tmp_path / "data"
-    with FakeGemini(faults=[Fault(text="0:01.00 to 0:02.00", answer="malformed")]) as gemini:
-        run_id = run_media(data, film, settings_for(gemini))
-        with ApiServer(data) as server:
-            caller = server.caller()
-            wait_for(lambda: run_id in runs_of(caller), 30)
-            assert caller.run(run_id)["field_extraction_failures"] == 1
-            gemini.set_faults()
-            retry = ok_json(caller.post(f"/prompt-runs/{run_id}/retry-failures", {}), 202)
-            assert caller.wait_for_retry(run_id, retry["retry_id"])["status"] == "completed"
-            run = caller.run(run_id)
-            assert (run["status"], run["field_extraction_failures"], run["completed_segments"]) == ("completed", 0, 3)
 
 
 def test_item_that_is_read_by_a_later_attempt_replaces_the_unread_one(tmp_path, follow):
@@ -396,7 +320,7 @@ def test_media_of_another_account_stay_with_it(copied, follow):
     second = follow(data, local_account=other)
     second.step()
     stranger = second.server.caller(account_id=other)
-    assert list(runs_of(stranger)) == ["run_z"]
+    assert list(stranger.runs()) == ["run_z"]
     assert ok_json(stranger.get("/playground/videos"))["data"] == []
     assert len(ok_json(first.get("/playground/videos"))["data"]) == 3
     assert urlsplit(second.server.base_url).port != urlsplit(service.server.base_url).port
