@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from promptreel.api.db.models import RetryRecord, RunRecord
+from promptreel.api.db.models import MediaIndex, RetryRecord, RunRecord
 from promptreel.api.routes.thumbnails import thumbnail_links
 from promptreel.api.runs.body import run_body
 from promptreel.api.runs.cancel import request_cancel
@@ -97,14 +97,14 @@ def run_page(
         raise invalid(f"status: {status!r} is none of {', '.join(ITEM_STATUSES)}", "status")
     with database.read() as session:
         run = owned_run(session, caller, run_id)
-        row, retry = listed_run(session, run), _open_retry(session, run_id)
+        row, record, retry = listed_run(session, run), _shown_record(session, run), _open_retry(session, run_id)
     query = TileQuery(run_id, status, q, number)
     overview, tiles, damage = _committed(storage, run, query, thumbnail_links(request, ""))
     return page(
         request,
         "run.html",
         row=row,
-        record=_shown_record(run),
+        record=record,
         run=overview,
         items=tiles,
         damage=damage,
@@ -156,7 +156,8 @@ class ShownRecord:
     Attributes:
         status_text: the status in one sentence, with what is wrong.
         prompt_url: of the page of the prompt.
-        index: id of the index, or `playground`; `index_url` is that of its page.
+        index: name of the index.
+        index_url: of the page of the index; None if it is deleted.
     """
 
     status_text: str
@@ -164,23 +165,33 @@ class ShownRecord:
     settings: ShownAnswer
     prompt_url: str
     index: str
-    index_url: str
+    index_url: str | None
 
 
-def _shown_record(run: RunRecord) -> ShownRecord:
+def _shown_record(session: Session, run: RunRecord) -> ShownRecord:
     body = run_body(run)
     settings = {name: body[name] for name in _SETTINGS if body[name] is not None}
     is_stopping = run.stop_requested_at is not None and run.status not in FINAL
     text = shown_answer(json.dumps(settings))
-    index = run.index_id or PLAYGROUND_NAME
+    index, url = _index(session, run.index_id)
     return ShownRecord(
         status_text=body["status_text"],
         is_stopping=is_stopping,
         settings=text,
         prompt_url=prompt_path(run.prompt_id),
         index=index,
-        index_url=index_path(index),
+        index_url=url,
     )
+
+
+def _index(session: Session, index_id: str | None) -> tuple[str, str | None]:
+    """Return the name of the index of a run, and the URL of its page."""
+    if index_id is None:
+        return "the playground", index_path(PLAYGROUND_NAME)
+    index = session.get(MediaIndex, index_id)
+    if index is None or index.deletion_id is not None:
+        return "a deleted index", None
+    return index.name, index_path(index_id)
 
 
 def _open_retry(session: Session, run_id: str) -> str | None:

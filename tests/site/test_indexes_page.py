@@ -7,6 +7,7 @@ from promptreel.api.db.models import Video
 from promptreel.api.site.index_list import MEDIA_PER_PAGE
 from tests.api_server import ok_json
 from tests.site.browser import WIDTHS, check_page
+from tests.synthetic_runs import Catalogue
 
 pytest_plugins = ["tests.api_fixtures", "tests.site.browser_fixtures"]
 
@@ -77,6 +78,18 @@ def test_index_is_deleted_after_a_confirmation(visit, caller, api_media, width):
     assert caller.get(f"/videos/{video_id}").status_code == 404
     for path in (f"/indexes/{index_id}", f"/indexes/{index_id}/delete"):
         assert page.goto(path).status == 404
+
+
+def test_run_over_a_deleted_index_has_no_link_to_it(visit, service, caller):
+    catalogue = Catalogue(service, caller.account_id)
+    index_id = catalogue.index(HOSTILE)
+    path = f"/runs/{catalogue.run({catalogue.video(index_id): [None]}, index_id=index_id)}"
+    page = visit(key=caller.key).open(path)
+    assert page.get_by_role("link", name=HOSTILE, exact=True).get_attribute("href") == f"/indexes/{index_id}"
+    ok_json(caller.delete(f"/indexes/{index_id}"))
+    assert page.goto(path).status == 200
+    assert "over a deleted index" in page.inner_text("main")
+    assert page.get_by_role("link", name=HOSTILE, exact=True).count() == 0
 
 
 def test_media_are_paged_and_filtered(visit, service, caller):
