@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -196,13 +197,19 @@ def check_json_schema(json_schema: Any, where: str) -> dict[str, Any]:
         json_schema = normalize_schema(json_schema, where)
     parse_schema(json_schema, where)
     try:
-        jsonschema.Draft202012Validator.check_schema(json_schema)
+        _check_against_standard(json.dumps(json_schema))
     except jsonschema.SchemaError as error:
         location = "/".join(str(part) for part in error.absolute_path) or "the root"
         raise PromptError(f"{where}: is not a valid JSON schema at {location}: {error.message}") from error
     check_is_closed(json_schema, where)
     check_media_times(json_schema, where)
     return inline_root(json_schema, where)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_against_standard(content: str) -> None:
+    """Check JSON of a schema against JSON Schema 2020-12; a service reads the same prompts again and again."""
+    jsonschema.Draft202012Validator.check_schema(json.loads(content))
 
 
 def _set_schema(owner: Prompt | VideoLevel, where: str) -> None:

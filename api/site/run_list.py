@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from sqlalchemy import Float, Integer, Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from promptreel.api.db.clock import now, wire_time
 from promptreel.api.db.models import ApiKey, RunRecord
@@ -120,7 +120,8 @@ def run_list(session: Session, caller: Principal, query: RunQuery) -> RunList:
     order = _ORDERS[key].desc().nulls_last() if descending else _ORDERS[key].asc().nulls_last()
     wanted = mine.order_by(order, RunRecord.run_id.desc()).offset((query.number - 1) * RUNS_PER_PAGE)
     ids: list[str] = list(session.scalars(wanted.limit(RUNS_PER_PAGE)))
-    found = {run.run_id: run for run in session.scalars(select(RunRecord).where(RunRecord.run_id.in_(ids)))}
+    whole = select(RunRecord).options(defer(RunRecord.prompt)).where(RunRecord.run_id.in_(ids))
+    found = {run.run_id: run for run in session.scalars(whole)}
     names = _key_names(session, found.values())
     return RunList(
         query=query,
