@@ -33,6 +33,7 @@ _MAX_WORDS: Final = 2_000  # of a page; words are large as HTML, because each ca
 _MAX_SEGMENT_BYTES: Final = 320_000  # of a page; with timeline, film strip and synthesis it stays below 500 kB
 _MARKUP_BYTES: Final = 70  # around one text
 _PARTS_OF_SEGMENT: Final = 20
+_AFTER_ALL_US: Final = 2**62  # later than every segment
 _LEFT_OUT: Final = "left out here, because the page would be too large; the API and SQL have all of it"
 
 Row = dict[str, Any]
@@ -136,7 +137,7 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
     if not shown and query.number > 1:
         raise ApiError(404, "resource_page_not_found", f"The item has {_pages(count)} pages, not {query.number}.")
     synthesis = next(tables.rows("video_results", query.video_id), None)
-    failures = [row for row in tables.rows("failures", query.video_id) if row["segment_id"] is None]
+    failures = list(tables.rows("failures", query.video_id, _AFTER_ALL_US))  # those without a time: of the item itself
     [media] = without_run_warnings(tables.manifest, [media])
     return ShownItem(
         query=query,
