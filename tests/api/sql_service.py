@@ -7,6 +7,7 @@ from promptreel.api.config import ApiConfig
 from promptreel.api.db.models import MediaIndex, RunRecord
 from promptreel.api.routes import sql
 from promptreel.api.web.auth import create_account, create_key
+from promptreel.schemas.settings import RunSettings
 from tests.prompts import NESTED
 from tests.sql_runs import (
     FIRST_RUN,
@@ -56,7 +57,7 @@ class SqlService:
         session.add(
             RunRecord(
                 run_id=run_id, account_id=account, key_id=None, prompt_id=f"prompt_{prompt.name}", prompt_name=prompt.name,
-                prompt=prompt.to_dict(), settings={}, target={}, index_id=index_id,
+                prompt=prompt.to_dict(), settings=RunSettings().to_dict(), target={}, index_id=index_id,
                 status="completed" if day is not None else "processing", summary={},
                 created_at=day_of_january((day or 0) + 1), manifest_number=1 if day is not None else None,
             )
