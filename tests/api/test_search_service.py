@@ -84,11 +84,10 @@ def test_fused_recall_is_at_least_that_of_each_ranking(search_app, searcher):
             queries.append((paraphrase, alike))
             queries.append((f"{paraphrase} {token}", {number}))
     index_id, _ = searcher.create_run({"vid_many": segments})
-    service = search_app.state.search
     recalls = {"semantic": [], "lexical": [], "fused": []}
     for query, relevant in queries:
         hits = searcher.text(index_id, query, top_k=10)
-        rankings = separate_rankings(service, searcher, index_id, query)
+        rankings = separate_rankings(search_app.state.search, searcher, index_id, query)  # set by the first query
         rankings["fused"] = [int(hit["segment_id"][-5:]) for hit in hits if hit["segment_id"]]
         for name, order in rankings.items():
             recalls[name].append(len(set(order[:10]) & relevant) / min(10, len(relevant)))
