@@ -137,7 +137,8 @@ def shown_item(tables: RunTables, query: ItemQuery, thumbnails: Thumbnails, segm
     if not shown and query.number > 1:
         raise ApiError(404, "resource_page_not_found", f"The item has {_pages(count)} pages, not {query.number}.")
     synthesis = next(tables.rows("video_results", query.video_id), None)
-    failures = list(tables.rows("failures", query.video_id, _AFTER_ALL_US))  # those without a time: of the item itself
+    untimed = tables.rows("failures", query.video_id, _AFTER_ALL_US)  # reads no segments of a video, which have times
+    failures = [row for row in untimed if row["segment_id"] is None]
     [media] = without_run_warnings(tables.manifest, [media])
     return ShownItem(
         query=query,

